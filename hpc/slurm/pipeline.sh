@@ -1,0 +1,92 @@
+#!/bin/bash
+# From images to a trained model in one go: four jobs, each started by Slurm when the one before has succeeded.
+#
+#   bash hpc/slurm/pipeline.sh                                      data/raw -> data/store -> runs/NAME
+#   bash hpc/slurm/pipeline.sh --size 128 -- --nodes 2 --lr 0.0005  options of preprocess -- options of launch
+#
+#   preprocess   an array of MRI_TASKS tasks (4) adds what is new to the store
+#   compact      merges small chunks into large ones
+#   audit        looks for patients and pictures that would leak from one split into another: then nothing is launched
+#   launch       submits, or resumes, the run: a job of its own, on GPUs where the partition has them
+#
+# MRI_SOURCE, MRI_STORE, MRI_LABELS, MRI_PYTHON as in preprocess_array.sh; `source hpc/slurm/site.env` first. Run it
+# again whenever images have arrived, or a stage has failed: what is done already costs little.
+# Where a stage fails, those after it vanish from squeue without a word: the .out of the stage that failed says why.
+# launch runs in a small job of its own, which most clusters allow to submit another. Where compute nodes may not:
+#   MRI_LAUNCH=here bash hpc/slurm/pipeline.sh ...                  waits for the audit, and launches from this shell
+# Where the audit finds what you know of and accept, such as doubles in images that name no patient:
+#   MRI_AUDIT=report bash hpc/slurm/pipeline.sh ...                 the audit only reports, and what follows goes on
+set -euo pipefail
+
+# In a job: sbatch runs a copy of this file, with the name of the stage as its first word.
+stage=""
+if [[ "${1:-}" == --stage=* ]]; then
+    stage="${1#--stage=}"
+    shift
+    cd "$SLURM_SUBMIT_DIR"
+fi
+store="${MRI_STORE:-data/store}"
+if [[ -z "${MRI_PYTHON:-}" ]]; then
+    MRI_PYTHON=python3
+    [[ -x .venv/bin/python ]] && MRI_PYTHON="$PWD/.venv/bin/python"
+fi
+
+case "$stage" in
+    compact) exec "$MRI_PYTHON" -m mri_hpc.store compact "$store" ;;
+    audit)
+        status=0
+        "$MRI_PYTHON" -m mri_hpc.store audit "$store" || status=$?
+        if [[ $status -eq 0 ]]; then exit 0; fi
+        # 2: it found something. Anything else is a fault of its own.
+        if [[ $status -eq 2 && "${MRI_AUDIT:-}" == report ]]; then
+            echo "pipeline: the audit did not pass; MRI_AUDIT=report: launching all the same"
+            exit 0
+        fi
+        echo "pipeline: the audit did not pass: nothing is launched. Mend what it names, then run the pipeline again;" \
+            "MRI_AUDIT=report goes on regardless."
+        exit 2
+        ;;
+    launch) exec "$MRI_PYTHON" -m mri_hpc.launch --store "$store" "$@" ;;
+esac
+
+for word in "$@"; do
+    if [[ "$word" == -h || "$word" == --help ]]; then
+        sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
+        exit 0
+    fi
+done
+
+preprocess_options=() launch_options=()
+while [[ $# -gt 0 && "$1" != -- ]]; do preprocess_options+=("$1") && shift; done
+if [[ $# -gt 0 ]]; then shift && launch_options=("$@"); fi
+
+# submit NAME AFTER COMMAND...: submits a stage; its number, then in `job`. A stage whose turn can no longer come goes.
+submit() {
+    local name="$1" after="$2" options=()
+    shift 2
+    [[ -z "$after" ]] || options=("--dependency=afterok:$after" --kill-on-invalid-dep=yes)
+    job="$(sbatch --parsable --job-name="$name" ${options[@]+"${options[@]}"} "$@")" || return
+    job="${job%%;*}"
+}
+
+small=(--ntasks=1 --cpus-per-task=1 --mem=4G --time=04:00:00 --requeue --open-mode=append --output=%x-%j.out)
+here=hpc/slurm
+submit preprocess "" --array="0-$((${MRI_TASKS:-4} - 1))" "$here/preprocess_array.sh" \
+    ${preprocess_options[@]+"${preprocess_options[@]}"}
+echo "preprocess  job $job, preprocess-${job}_*.out"
+submit compact "$job" "${small[@]}" "$here/pipeline.sh" --stage=compact
+echo "compact     job $job, compact-$job.out"
+
+if [[ "${MRI_LAUNCH:-}" == here ]]; then
+    echo "audit       waiting for it; then the run is launched from here"
+    if ! submit audit "$job" --wait "${small[@]}" "$here/pipeline.sh" --stage=audit; then
+        echo "pipeline: an earlier stage or the audit failed: nothing is launched; see the newest *.out here" >&2
+        exit 2
+    fi
+    exec "$MRI_PYTHON" -m mri_hpc.launch --store "$store" ${launch_options[@]+"${launch_options[@]}"}
+fi
+submit audit "$job" "${small[@]}" "$here/pipeline.sh" --stage=audit
+echo "audit       job $job, audit-$job.out: where it finds a leak, this says which, and nothing is launched"
+submit launch "$job" "${small[@]}" "$here/pipeline.sh" --stage=launch ${launch_options[@]+"${launch_options[@]}"}
+echo "launch      job $job, launch-$job.out: names the run, and how to watch it"
+echo "A stage that fails says why in its .out; those after it are then taken out of the queue."

@@ -1,0 +1,1 @@
+"""From labelled brain MRI to an honestly evaluated classifier, on nodes that can be taken away."""

@@ -1,0 +1,37 @@
+"""``mri-hpc COMMAND …`` is ``python -m mri_hpc.COMMAND …``."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "preprocess": "images of one folder into the store: adds what is new",
+    "store": "what is in a store; verify, compact, audit, relabel, retract, export",
+    "weights": "fetch published weights to start from, where there is internet access",
+    "launch": "submit or resume a training run on Slurm, or on this machine",
+    "train": "one rank of a run: what launch starts",
+    "status": "how a run is doing, and what it has lost",
+    "evaluate": "metrics of a run, by slice and by patient, with intervals",
+    "report": "one HTML page about a run",
+    "predict": "probabilities for images and patients, from a finished run",
+}
+
+
+def main() -> int:
+    """Run the named command; returns its exit status."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: mri-hpc COMMAND [options]\n")
+        print("\n".join(f"  {name:<12}{outcome}" for name, outcome in COMMANDS.items()))
+        print("\nmri-hpc COMMAND --help explains one. Research use only.")
+        return 0
+    if arguments[0] not in COMMANDS:
+        from mri_hpc.base.settings import nearest
+
+        hint = nearest(arguments[0], COMMANDS) or "; see: mri-hpc --help"
+        print(f"mri-hpc: no command {arguments[0]!r}{hint}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"mri_hpc.{arguments[0]}").main(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

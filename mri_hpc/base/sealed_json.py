@@ -1,0 +1,25 @@
+"""JSON documents that notice damage: a checksum of all other values stands among them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+CHECKSUM = "checksum"
+
+
+def seal(values: Mapping[str, Any]) -> bytes:
+    """The document of these values, with its checksum."""
+    return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=1).encode() + b"\n"
+
+
+def unseal(document: bytes) -> dict[str, Any]:
+    """The values of a document; ValueError where any of them is not the one that was sealed."""
+    values = json.loads(document)
+    if not isinstance(values, dict) or values.pop(CHECKSUM, None) != _checksum(values):
+        raise ValueError("its checksum does not fit")
+    return values
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

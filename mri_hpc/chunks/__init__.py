@@ -1,0 +1,1 @@
+"""The store: chunks, commits, snapshots, and reading them."""

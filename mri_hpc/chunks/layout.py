@@ -1,0 +1,166 @@
+"""Where everything of a store lies."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mri_hpc.base.atomic import TEMP_PREFIX, is_abandoned, remove_folder, sync_folder
+from mri_hpc.base.errors import UserError
+
+LITTER_AGE_S = 24 * 3600.0
+# A chunk on its way out: whoever finds it removes it or, where it is needed after all, puts it back.
+GONE_PREFIX = ".gone-"
+COMPACTION = re.compile(r"compact-(\d{8})")
+
+
+@dataclass(frozen=True)
+class StoreDir:
+    """The folder of a store, and the names in it."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """How images become arrays."""
+        return self.path / "recipe.json"
+
+    @property
+    def chunks(self) -> Path:
+        """Folder of HDF5 files."""
+        return self.path / "chunks"
+
+    @property
+    def commits(self) -> Path:
+        """Folder of commit records: a chunk is in the store when a commit names it."""
+        return self.path / "commits"
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of folded commits."""
+        return self.path / "snapshots"
+
+    @property
+    def private(self) -> Path:
+        """What identifies a person: mappings of patient ids and paths."""
+        return self.path / "private"
+
+    @property
+    def seen(self) -> Path:
+        """Size and time of the sources of each commit: saves reading an unchanged file again."""
+        return self.private / "seen"
+
+    @property
+    def names(self) -> Path:
+        """Path, patient id and study id of the sources of each commit, and why some were rejected."""
+        return self.private / "names"
+
+    @property
+    def listings(self) -> Path:
+        """Listings that tasks of one array job share."""
+        return self.private / "listings"
+
+    def chunk(self, chunk_id: str) -> Path:
+        """File of one chunk."""
+        return self.chunks / f"{chunk_id}.h5"
+
+    def commit(self, commit_id: str) -> Path:
+        """File of one commit record."""
+        return self.commits / f"{commit_id}.json"
+
+    def make(self) -> None:
+        """Make the folders; harmless when they are there."""
+        for folder in (self.chunks, self.commits, self.snapshots):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.private.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self.seen, self.names, self.listings):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if not self.recipe.exists():
+            self._make_names_last()
+
+    def _make_names_last(self) -> None:
+        """A file is no more durable than the folders that it lies in."""
+        sync_folder(self.private)
+        sync_folder(self.path)
+        # The folder above is the user's, and need not be readable.
+        with contextlib.suppress(PermissionError):
+            sync_folder(self.path.parent)
+
+    def commit_ids(self) -> list[str]:
+        """Ids of all commits, sorted; with every compaction up to the newest."""
+        names = (file.name for file in self.commits.iterdir())
+        ids = {
+            name.removesuffix(".json")
+            for name in names
+            if name.endswith(".json") and not name.startswith(".")
+        }
+        return sorted(ids | self._missed_compactions(ids))
+
+    def _missed_compactions(self, ids: set[str]) -> set[str]:
+        """Compactions that a listing, which is no picture of one moment, has passed over."""
+        newest = newest_compaction(ids)
+        while self.commit(compaction_id(newest + 1)).exists():
+            newest += 1
+        missed = {compaction_id(number) for number in range(1, newest + 1)} - ids
+        return {name for name in missed if self.commit(name).exists()}
+
+    def sweep(self) -> None:
+        """Remove what tasks that were killed left behind, and listings of more than a day ago.
+
+        Of tasks on other machines nobody here can tell whether they still run: a day is given to them.
+        """
+        for folder in (self.path, self.chunks, self.commits, self.snapshots, self.seen, self.names):
+            _remove(folder, lambda path: _is_temporary(path) and (is_abandoned(path) or _is_old(path)))
+        _remove(self.listings, lambda path: is_abandoned(path) or _is_old(path))
+
+
+def compaction_id(number: int) -> str:
+    """Name of the commit of a compaction."""
+    return f"compact-{number:08d}"
+
+
+def compaction_number(commit_id: str) -> int:
+    """Number of the compaction that a commit records; 0 where it records something else."""
+    found = COMPACTION.fullmatch(commit_id)
+    return int(found.group(1)) if found else 0
+
+
+def newest_compaction(commit_ids: Iterable[str]) -> int:
+    """Greatest number of a compaction among these commits; 0 where there is none."""
+    return max(map(compaction_number, commit_ids), default=0)
+
+
+def open_store(path: Path) -> StoreDir:
+    """The store at `path`; UserError if there is none."""
+    store = StoreDir(path)
+    if not (store.recipe.is_file() and store.commits.is_dir()):
+        found = "something else" if path.exists() else "nothing"
+        raise UserError(
+            f"{path} is not a store (found {found}, no recipe.json); "
+            f"make one with: python -m mri_hpc.preprocess --source DIR --store {path}"
+        )
+    return store
+
+
+def _remove(folder: Path, is_litter: Callable[[Path], bool]) -> None:
+    for path in folder.iterdir():
+        try:
+            if not is_litter(path):
+                continue
+            if path.is_dir():
+                remove_folder(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            # Another task sweeps at the same time.
+            continue
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(TEMP_PREFIX)
+
+
+def _is_old(path: Path) -> bool:
+    return path.stat().st_mtime < time.time() - LITTER_AGE_S

@@ -1,0 +1,243 @@
+"""Reading images at the rate of a memory copy: by their offset in the file, past the HDF5 library.
+
+Chunks are mapped into memory where that is safe and pays (see `_can_map`), else read by offset. What is not
+in memory yet is asked for a batch at once: a disk gives many images together in the time of a few.
+"""
+
+import ctypes
+import mmap
+import os
+import resource
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.chunks.buffers import Buffers
+from mri_hpc.chunks.layout import StoreDir
+from mri_hpc.chunks.snapshots import Snapshot
+
+# Most systems allow a process 1,024 open files.
+MOST_OPEN = 512
+# A mapped file takes two descriptors: ours, and the one that Python's mmap keeps.
+MOST_MAPPED = MOST_OPEN // 2
+# IOV_MAX on Linux.
+MOST_BUFFERS = 1024
+PROBED = 4
+"""Images of a batch that are looked up in the system's cache to tell whether the batch is on disk."""
+# statfs(2). On others, as NFS, a file that changes on its server ends the process that has it mapped.
+LOCAL_FILE_SYSTEMS = {0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0x01021994: "tmpfs"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _OpenChunk:
+    """One open file."""
+
+    descriptor: int
+    mapped: mmap.mmap | None = None
+    images: np.ndarray | None = None
+    """uint8, (n, H, W), in the mapped file."""
+
+
+class Reader:
+    """Reads rows of one snapshot. Opens files when they are first needed; for one thread at a time."""
+
+    def __init__(self, store: Path, snapshot: Snapshot) -> None:
+        self._store = StoreDir(store)
+        self._snapshot = snapshot
+        self._image_bytes = snapshot.image_shape[0] * snapshot.image_shape[1]
+        self._first = np.array(snapshot.chunks["offset"], np.int64)
+        self._is_mapping = _can_map(self._store, snapshot)
+        self._open: OrderedDict[int, _OpenChunk] = OrderedDict()
+        self._buffers = Buffers()
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Images of these rows of the snapshot, in this order: uint8, (B, H, W). rows: int64, (B,).
+
+        They stay as they are while anything refers to them: the array, a slice, or a tensor made from it.
+        The CRC of one image of each batch is checked. UserError names the chunk that is missing or damaged.
+        """
+        rows = np.asarray(rows, np.int64)
+        images = self._buffers.empty((len(rows), *self._snapshot.image_shape))
+        self._fetch_from_disk(rows)
+        if self._is_mapping:
+            self._copy_mapped(rows, images)
+        else:
+            self._read_by_offset(rows, images)
+        if len(rows):
+            # A function of the batch, not of state: which image is checked does not depend on history.
+            self._check(images, rows, int(rows.sum() % len(rows)))
+        return images
+
+    def close(self) -> None:
+        """Close all files; the reader opens them again when it is used again."""
+        while self._open:
+            self._close_oldest()
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _fetch_from_disk(self, rows: np.ndarray) -> None:
+        """Have the system fetch all rows at once, without waiting, where they are not in memory."""
+        probed = rows[:: max(1, len(rows) // PROBED)][:PROBED]
+        if all(self._is_in_memory(chunk, offset) for chunk, offset in self._places(probed)):
+            return
+        for chunk, offset in self._places(rows):
+            descriptor = self._file(chunk).descriptor
+            os.posix_fadvise(descriptor, offset, self._image_bytes, os.POSIX_FADV_WILLNEED)
+
+    def _copy_mapped(self, rows: np.ndarray, images: np.ndarray) -> None:
+        chunks = self._snapshot.chunk[rows].tolist()
+        # Looked at for every batch: reading a mapped file beyond an end that has moved would end the process.
+        stored = {chunk: self._mapped_images(chunk) for chunk in set(chunks)}
+        for place, (chunk, row) in enumerate(zip(chunks, self._snapshot.row[rows].tolist(), strict=True)):
+            images[place] = stored[chunk][row]
+
+    def _mapped_images(self, chunk: int) -> np.ndarray:
+        """The images of a mapped chunk that is as long as it was sealed: uint8, (n, H, W)."""
+        file = self._file(chunk)
+        assert file.mapped is not None and file.images is not None
+        if file.mapped.size() < len(file.mapped):
+            raise self._cut_short(chunk)
+        return file.images
+
+    def _read_by_offset(self, rows: np.ndarray, images: np.ndarray) -> None:
+        pixels, size = images.reshape(-1).data, self._image_bytes
+        for chunk, offset, places in self._runs(rows):
+            self._read_run(chunk, offset, [pixels[i * size : (i + 1) * size] for i in places])
+
+    def _places(self, rows: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Chunk of each row, and offset in its file. Plain integers: numpy's cost as much as a read."""
+        chunks = self._snapshot.chunk[rows]
+        offsets = self._first[chunks] + self._snapshot.row[rows].astype(np.int64) * self._image_bytes
+        return zip(chunks.tolist(), offsets.tolist(), strict=True)
+
+    def _runs(self, rows: np.ndarray) -> Iterator[tuple[int, int, list[int]]]:
+        """(chunk, offset in its file, places in the batch) of images that follow one another in a file."""
+        chunks = self._snapshot.chunk[rows]
+        offsets = self._first[chunks] + self._snapshot.row[rows].astype(np.int64) * self._image_bytes
+        order = np.lexsort((offsets, chunks))
+        chunks, offsets = chunks[order], offsets[order]
+        is_start = np.ones(len(rows), bool)
+        is_start[1:] = (np.diff(chunks) != 0) | (np.diff(offsets) != self._image_bytes)
+        starts = np.flatnonzero(is_start).tolist()
+        # Plain lists: a single image a run is the common case, and numpy scalars cost as much as reading it.
+        places, files, begins = order.tolist(), chunks.tolist(), offsets.tolist()
+        for start, end in zip(starts, [*starts[1:], len(places)], strict=False):
+            for first in range(start, end, MOST_BUFFERS):
+                yield files[first], begins[first], places[first : min(end, first + MOST_BUFFERS)]
+
+    def _read_run(self, chunk: int, offset: int, buffers: list[memoryview]) -> None:
+        """Fill buffers with consecutive images of one chunk."""
+        got = self._pread(chunk, buffers, offset)
+        if got == len(buffers) * self._image_bytes:
+            return
+        # A signal or a network file system may give less than was asked for; the rest is read image by image.
+        for i in range(got // self._image_bytes, len(buffers)):
+            self._read_rest(chunk, offset + i * self._image_bytes, buffers[i])
+
+    def _read_rest(self, chunk: int, offset: int, buffer: memoryview) -> None:
+        done = 0
+        while done < len(buffer):
+            got = self._pread(chunk, [buffer[done:]], offset + done)
+            if not got:
+                raise self._cut_short(chunk)
+            done += got
+
+    def _pread(self, chunk: int, buffers: list[memoryview], offset: int) -> int:
+        try:
+            return os.preadv(self._file(chunk).descriptor, buffers, offset)
+        except OSError as error:
+            # A read does not say of which file.
+            error.filename = str(self._path(chunk))
+            raise
+
+    def _is_in_memory(self, chunk: int, offset: int) -> bool:
+        """Whether a read there would not wait for the disk; False also where the system cannot tell."""
+        try:
+            return os.preadv(self._file(chunk).descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+        except OSError:
+            return False
+
+    def _check(self, images: np.ndarray, rows: np.ndarray, which: int) -> None:
+        row = int(rows[which])
+        if zlib.crc32(images[which].data) != int(self._snapshot.crc[row]):
+            path = self._path(int(self._snapshot.chunk[row]))
+            raise UserError(
+                f"{path}, image {int(self._snapshot.row[row])}: pixels differ from their CRC; "
+                f"run: mri-hpc store verify {self._store.path}"
+            )
+
+    def _path(self, chunk: int) -> Path:
+        return self._store.chunk(self._snapshot.chunks["name"][chunk].decode())
+
+    def _cut_short(self, chunk: int) -> UserError:
+        return UserError(f"{self._path(chunk)} is cut short; run: mri-hpc store verify {self._store.path}")
+
+    def _file(self, chunk: int) -> _OpenChunk:
+        """An open chunk; the one used longest ago is closed where too many are open."""
+        if chunk in self._open:
+            self._open.move_to_end(chunk)
+            return self._open[chunk]
+        if len(self._open) >= MOST_OPEN:
+            self._close_oldest()
+        path = self._path(chunk)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; run: mri-hpc store verify {self._store.path}") from None
+        self._open[chunk] = (
+            self._map(chunk, descriptor) if self._is_mapping else _OpenChunk(descriptor=descriptor)
+        )
+        return self._open[chunk]
+
+    def _map(self, chunk: int, descriptor: int) -> _OpenChunk:
+        """The file mapped up to the end of its last image."""
+        first, count = int(self._first[chunk]), int(self._snapshot.chunks["images"][chunk])
+        end = first + count * self._image_bytes
+        if os.fstat(descriptor).st_size < end:
+            os.close(descriptor)
+            raise self._cut_short(chunk)
+        mapped = mmap.mmap(descriptor, end, access=mmap.ACCESS_READ)
+        # Else the system reads on for megabytes around each image.
+        mapped.madvise(mmap.MADV_RANDOM)
+        images = np.frombuffer(mapped, np.uint8, offset=first).reshape(count, *self._snapshot.image_shape)
+        return _OpenChunk(descriptor=descriptor, mapped=mapped, images=images)
+
+    def _close_oldest(self) -> None:
+        # What is mapped goes with the last view of it.
+        os.close(self._open.popitem(last=False)[1].descriptor)
+
+
+def _can_map(store: StoreDir, snapshot: Snapshot) -> bool:
+    """Whether mapping all chunks is safe, and pays, which it does when they are read again from memory."""
+    return (
+        len(snapshot.chunks) <= MOST_MAPPED
+        and int(snapshot.chunks["bytes"].sum()) <= _memory_bytes() // 2
+        and not _has_bounded_addresses()
+        and _file_system(store.chunks) in LOCAL_FILE_SYSTEMS
+    )
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
+
+
+def _has_bounded_addresses() -> bool:
+    """Whether what this process maps counts against a limit (ulimit -v), though it takes no memory."""
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
+def _file_system(path: Path) -> int:
+    """The number that statfs(2) gives a file system's type; 0 where it gives none."""
+    # The type is the first member, and the whole is smaller than this.
+    answer = (ctypes.c_long * 64)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(answer[0]) if libc.statfs(os.fsencode(path), ctypes.byref(answer)) == 0 else 0

@@ -1,0 +1,107 @@
+"""Retraction: a patient leaves the store for good. Tombstones keep the images from coming back.
+
+Order: the commit that withdraws, then chunks without the images, then the old files and the private lines go.
+Killed on the way, it is ended by doing it again, or by the next compaction.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.chunks.commits import publish_retraction
+from mri_hpc.chunks.compaction import Compacted, compact
+from mri_hpc.chunks.layout import StoreDir
+from mri_hpc.chunks.private_tables import read_names, tidy
+from mri_hpc.chunks.relocation import rows_of_patients
+from mri_hpc.chunks.snapshots import Snapshot, current
+from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
+from mri_hpc.intake.recipe import Recipe
+
+PSEUDONYM = re.compile(r"P[A-Z2-7]{16}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withdrawal:
+    """What is to be taken out."""
+
+    patient: str
+    """Name in the store."""
+    keys: tuple[int, ...]
+    """Of images, and of the sources that they came from."""
+    images: int
+    """In the newest snapshot."""
+    is_known: bool
+    """Whether the store has, or had, anything of this patient."""
+
+
+def name_in_store(given: str, recipe: Recipe, key_file: Path) -> str:
+    """The name that a patient has in the store; `given`: that name, or the id as the hospital gives it."""
+    if recipe.ids == "as-given" or PSEUDONYM.fullmatch(given):
+        return given
+    if not key_file.is_file():
+        raise UserError(
+            f"{key_file}, the site's key, is not there: give the pseudonym in place of the patient's id, or "
+            "set MRI_KEY_FILE"
+        )
+    pseudonyms = Pseudonyms(site_key(key_file))
+    if pseudonyms.fingerprint() != recipe.site:
+        raise UserError(
+            f"{key_file} is another site's key than the one that this store was made with: set MRI_KEY_FILE, "
+            "or give the pseudonym"
+        )
+    return pseudonyms.patient(given)
+
+
+def look_for(store: StoreDir, patient: str) -> Withdrawal:
+    """What the store has of a patient."""
+    snapshot, _num_folded = current(store)
+    is_of = rows_of_patients(snapshot, np.array([patient.encode()]))
+    keys = set(snapshot.key[is_of].tolist()) | _keys_in_names(store, snapshot, patient)
+    is_gone_before = patient.encode() in snapshot.retracted_patients.tolist()
+    return Withdrawal(
+        patient=patient,
+        keys=tuple(sorted(keys)),
+        images=int(is_of.sum()),
+        is_known=bool(keys) or is_gone_before,
+    )
+
+
+def retract(store: StoreDir, withdrawal: Withdrawal, why: str) -> Compacted:
+    """Take a patient out of the newest snapshot, the chunks and the private tables."""
+    publish_retraction(store, withdrawal.keys, [withdrawal.patient], why)
+    done = compact(store, only_withdrawn=True)
+    _tidy_until_settled(store)
+    # What another task was writing when it was killed may hold images of the patient.
+    store.sweep()
+    return done
+
+
+def _keys_in_names(store: StoreDir, snapshot: Snapshot, patient: str) -> set[int]:
+    """Keys of sources given as this patient's, but for those that were corrected to be another's."""
+    listed = (
+        int(row["key"], 16)
+        for path in store.names.glob("[!.]*.csv")
+        for row in read_names(path.read_bytes())
+        if row["patient_name"] == patient
+    )
+    return set(listed) - _of_others(snapshot, patient)
+
+
+def _of_others(snapshot: Snapshot, patient: str) -> set[int]:
+    """Keys of images that were ingested as one patient's and belong to another."""
+    corrected = np.isin(snapshot.key, snapshot.ingested["key"])
+    others = ~rows_of_patients(snapshot, np.array([patient.encode()]))
+    return set(snapshot.key[corrected & others].tolist())
+
+
+def _tidy_until_settled(store: StoreDir) -> None:
+    """Another retraction at the same moment may write lines back that this one takes out."""
+    snapshot, _num_folded = current(store)
+    while True:
+        tidy(store, snapshot)
+        before, (snapshot, _num_folded) = snapshot, current(store)
+        if np.array_equal(before.retracted_keys, snapshot.retracted_keys):
+            return

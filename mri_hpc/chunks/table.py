@@ -1,0 +1,129 @@
+"""The table that a snapshot is: a row an image, and what else folding the same commits gives."""
+
+import functools
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+CHANGED = "changed: other bytes than those stored (--replace accepts)"
+"""Reason of rejecting a source that is stored with other bytes."""
+RETRACTED = "retracted: its patient was withdrawn from this store"
+"""Reason of rejecting a source of a patient, or one that was taken out with a patient."""
+
+REJECTED = np.dtype(
+    [("key", "<u8"), ("mtime_ns", "<i8"), ("size", "<i8"), ("source_hash", "<u8"), ("reason", "<i4")]
+)
+CHUNKS = np.dtype([("name", "S32"), ("offset", "<i8"), ("images", "<i4"), ("bytes", "<i8")])
+COMPACTED = np.dtype([("name", "S32"), ("number", "<i4"), ("is_made", "?")])
+WITHHELD = np.dtype([("key", "<u8"), ("chunk", "S32")])
+CODES = {"label": "<i2", "patient": "<i4", "study": "<i4"}
+# What the content digest speaks for, beside the texts.
+CONTENT = (
+    "key", "source_hash", "crc", "fold", "split", "slice_index", "position", "plane", "plane_inferred", "box",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Snapshot:
+    """What a store held at one moment: a row an image, in order of key. Columns may be memory-mapped."""
+
+    digest: str
+    """Names exactly this set of commits."""
+    content_digest: str
+    """Names what is stored, however it is cut into files."""
+    image_shape: tuple[int, int]
+    """Height and width of every image."""
+    classes: tuple[str, ...]
+    """Class names, sorted."""
+    patient_names: np.ndarray
+    """UTF-8 bytes, sorted; `patient` points into it."""
+    study_names: np.ndarray
+    """UTF-8 bytes, sorted; `study` points into it."""
+    commits: np.ndarray
+    """Ids of the folded commits, sorted."""
+    chunks: np.ndarray
+    """name, offset of the first image in the file, images, bytes of the file. `chunk` points into it."""
+    compacted: np.ndarray
+    """Every chunk that a compaction made or superseded: name, number of the last one, whether it made it."""
+    relabels: np.ndarray
+    """The corrections that count, as in relabels.py, also of images that are not there."""
+    relabel_names: np.ndarray
+    """UTF-8 bytes, sorted; `relabels` points into it."""
+    ingested: np.ndarray
+    """What was said of corrected images when they were ingested, as in relabels.py."""
+    ingested_names: np.ndarray
+    """UTF-8 bytes, sorted; `ingested` points into it."""
+    retracted_keys: np.ndarray
+    """uint64, ascending: keys of sources and images that are gone for good."""
+    retracted_patients: np.ndarray
+    """UTF-8 bytes, sorted: patients whose images are withheld whenever they come."""
+    withheld: np.ndarray
+    """key, name of chunk: images of such patients that came without being in retracted_keys."""
+    rejected: np.ndarray
+    """The last try of each source that was ever rejected: key, mtime_ns, size, source_hash, reason."""
+    reasons: tuple[str, ...]
+    """Reasons of rejecting; `rejected["reason"]` points into it."""
+
+    key: np.ndarray
+    """uint64, (n,): source keys, ascending, unique."""
+    source_hash: np.ndarray
+    """uint64, (n,): first 8 bytes of the sha256 of the source's bytes."""
+    crc: np.ndarray
+    """uint32, (n,): zlib.crc32 of the pixels."""
+    generation: np.ndarray
+    """int32, (n,): how often the source has been replaced."""
+    label: np.ndarray
+    """int16, (n,): index into classes, -1 unknown."""
+    patient: np.ndarray
+    """int32, (n,): index into patient_names, -1 where the data name no patient."""
+    study: np.ndarray
+    """int32, (n,): index into study_names, -1 unknown."""
+    fold: np.ndarray
+    """int16, (n,): fold given by the data, -1 none."""
+    split: np.ndarray
+    """int8, (n,): index into columns.SPLITS, -1 none."""
+    slice_index: np.ndarray
+    """int32, (n,): place in its volume, -1 none."""
+    position: np.ndarray
+    """float32, (n,): place along the axis of its volume in millimetres, NaN none."""
+    plane: np.ndarray
+    """int8, (n,): index into columns.PLANES, -1 unknown."""
+    plane_inferred: np.ndarray
+    """bool, (n,): whether the plane was guessed."""
+    box: np.ndarray
+    """float32, (n, 4): centre x, centre y, width, height as fractions of the image, NaN none."""
+    chunk: np.ndarray
+    """int32, (n,): index into chunks."""
+    row: np.ndarray
+    """int32, (n,): row within the chunk."""
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @functools.cached_property
+    def is_rejected(self) -> np.ndarray:
+        """bool, a value a row of `rejected`: whether the rejection stands, since nothing was stored later."""
+        changed = self.reasons.index(CHANGED) if CHANGED in self.reasons else -1
+        if not len(self):
+            return np.ones(len(self.rejected), bool)
+        at = np.minimum(np.searchsorted(self.key, self.rejected["key"]), len(self) - 1)
+        is_stored = self.key[at] == self.rejected["key"]
+        is_changed = (self.rejected["reason"] == changed) & (
+            self.source_hash[at] != self.rejected["source_hash"]
+        )
+        return ~is_stored | is_changed
+
+    @property
+    def num_shadowed(self) -> int:
+        """Stored copies that no row points to: of sources stored by several tasks, or since replaced."""
+        return int(self.chunks["images"].sum()) - len(self)
+
+    @property
+    def num_twins(self) -> int:
+        """Images whose source has the same bytes as another one's."""
+        return len(self) - len(np.unique(self.source_hash))
+
+
+def array_names() -> list[str]:
+    """Fields of a snapshot that are arrays."""
+    return [f.name for f in fields(Snapshot) if f.type is np.ndarray]

@@ -1,0 +1,1 @@
+"""Slurm, submitit, the local supervisor, and what to do when the ranks have gone."""

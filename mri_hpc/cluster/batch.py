@@ -1,0 +1,74 @@
+"""The batch script's part: before srun, whether ranks may start; after it, what becomes of the job."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.cluster import slurm
+from mri_hpc.cluster.jobs import Job, publish_job
+from mri_hpc.cluster.outcome import explain_vanished, may_start, settle
+from mri_hpc.cluster.requeue import Action, Cause
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Kind, record
+
+MAY_NOT_START = 3
+STATUS_OF_ACTION = {Action.FINISHED: 0, Action.AGAIN: 75, Action.STAY_AWAY: 0, Action.GIVE_UP: 1}
+
+
+def before_ranks(run: RunDir, submission: int) -> int:
+    """Claim the attempt for the ranks; MAY_NOT_START where none may start (any more)."""
+    if not may_start(run, submission):
+        return MAY_NOT_START
+    attempt = Attempt(submission=submission, restart=slurm.restart_count())
+    run.claim_attempt(attempt)
+    # Says it where launch died between sbatch and its own note.
+    publish_job(run, submission, Job(cluster="slurm", job_id=slurm.own_job_id()))
+    if attempt.restart > 0:
+        state = slurm.past_state(slurm.own_job_id(), attempt.restart - 1)
+        earlier = Attempt(submission=submission, restart=attempt.restart - 1)
+        explain_vanished(run, earlier, state=state, otherwise=Cause.REQUEUED)
+    return 0
+
+
+def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: int) -> int:
+    """Decide on the job by the cause, carry it out, and return the batch script's exit status."""
+    attempt = Attempt(submission=submission, restart=slurm.restart_count())
+    job_id = slurm.own_job_id()
+    state = None
+    with contextlib.suppress(UserError):
+        # Also where the controller is away, the ledger has to know that the ranks have gone.
+        state = slurm.job_state(job_id)
+    decision = settle(run, attempt, status=status, job=state, signal_ahead_s=signal_ahead_s)
+    print(
+        f"mri_hpc: ranks ended with {status}; {decision.cause}: {decision.action} ({decision.reason})",
+        flush=True,
+    )
+    if decision.action is Action.AGAIN:
+        complaint = slurm.requeue(job_id)
+        if complaint:
+            print(f"mri_hpc: scontrol requeue {job_id} failed: {complaint}", file=sys.stderr, flush=True)
+            record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=decision.cause.value,
+                   reason=f"Slurm refused to requeue job {job_id}: {complaint}")  # fmt: skip
+    return STATUS_OF_ACTION[decision.action]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``before`` or ``after``: called by the batch script alone."""
+    parser = argparse.ArgumentParser(prog="mri_hpc.cluster.batch")
+    parser.add_argument("when", choices=("before", "after"))
+    parser.add_argument("--run", required=True, type=Path)
+    parser.add_argument("--submission", required=True, type=int)
+    parser.add_argument("--status", type=int, default=0)
+    parser.add_argument("--signal-ahead-s", type=int, default=0)
+    options = parser.parse_args(argv)
+    run = RunDir(options.run)
+    if options.when == "before":
+        return before_ranks(run, options.submission)
+    return after_ranks(run, options.submission, status=options.status, signal_ahead_s=options.signal_ahead_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Who runs a submission of a run: a job of Slurm, or a supervisor on some machine."""
+
+import contextlib
+import json
+import os
+import signal
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.errors import UserError
+from mri_hpc.cluster import slurm
+from mri_hpc.rundir.layout import Attempt, RunDir
+
+JOB = "job.json"
+
+
+class Phase(StrEnum):
+    """Where a job stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Who runs a submission; published as attempts/<submission>.0/job.json."""
+
+    cluster: str
+    """slurm or local."""
+    job_id: str = ""
+    """Slurm's number."""
+    host: str = ""
+    """Machine of the supervisor."""
+    pid: int = 0
+    """Process of the supervisor."""
+    began: str = ""
+    """When that process began: with the pid it names it for good."""
+    failure: str = ""
+    """Why nothing was started, where submitting failed."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        if self.failure:
+            return f"nothing ({self.failure})"
+        return (
+            f"Slurm job {self.job_id}" if self.cluster == "slurm" else f"supervisor {self.pid} on {self.host}"
+        )
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is a supervisor on another machine, which cannot be asked or told anything."""
+        return self.cluster == "local" and self.host != os.uname().nodename
+
+
+def local_job(pid: int) -> Job:
+    """The supervisor `pid` on this machine, as a job."""
+    return Job(cluster="local", host=os.uname().nodename, pid=pid, began=process_began(pid) or "")
+
+
+def publish_job(run: RunDir, submission: int, job: Job) -> bool:
+    """Say who runs a submission; False if that was said already."""
+    return publish_new_bytes(_job_file(run, submission), json.dumps(asdict(job), indent=1).encode())
+
+
+def job_of(run: RunDir, submission: int) -> Job | None:
+    """Who runs a submission; None where its launch has not come so far."""
+    try:
+        return Job(**json.loads(_job_file(run, submission).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def phase_of(job: Job) -> Phase:
+    """Where the job stands now. A supervisor on another machine counts as running.
+
+    Raises UserError where Slurm does not answer.
+    """
+    return phase_and_wait(job)[0]
+
+
+def phase_and_wait(job: Job) -> tuple[Phase, str]:
+    """Where the job stands, as `phase_of` tells, and Slurm's word for what it waits for."""
+    if job.failure:
+        return Phase.GONE, ""
+    if job.cluster == "local":
+        is_here = process_began(job.pid) == job.began
+        return (Phase.RUNNING if job.is_elsewhere or is_here else Phase.GONE), ""
+    state = slurm.job_state(job.job_id)
+    if state is None or not state.is_live:
+        return Phase.GONE, ""
+    return (Phase.PENDING, state.reason) if state.is_waiting else (Phase.RUNNING, "")
+
+
+def is_cancelled_by_slurm(job: Job) -> bool:
+    """Whether Slurm says that the job was cancelled: scancel may reach it while it waits."""
+    state = slurm.job_state(job.job_id) if job.cluster == "slurm" else None
+    return state is not None and state.state == "CANCELLED"
+
+
+def cancel(job: Job) -> None:
+    """Tell the job to end for good; its ranks save first. UserError where it is out of reach."""
+    if job.cluster == "slurm":
+        slurm.cancel(job.job_id)
+        return
+    if job.is_elsewhere:
+        raise UserError(
+            f"{job.name} cannot be told from {os.uname().nodename}: cancel it there; "
+            f"or, if that machine is gone, launch again: the run goes on here"
+        )
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(job.pid, signal.SIGTERM)
+
+
+def process_began(pid: int) -> str | None:
+    """Boot and clock tick at which a process began; None when it has ended, waited for or not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+
+
+def _job_file(run: RunDir, submission: int) -> Path:
+    return run.attempt_folder(Attempt(submission=submission, restart=0)) / JOB

@@ -1,0 +1,217 @@
+"""A run without Slurm: a supervisor on this machine starts the ranks and plays the batch script's part."""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mri_hpc.base.command import AGAIN, DONE
+from mri_hpc.cluster import slurm
+from mri_hpc.cluster.batch import STATUS_OF_ACTION
+from mri_hpc.cluster.jobs import Job, local_job
+from mri_hpc.cluster.outcome import may_start, settle
+from mri_hpc.cluster.rank import rank_command
+from mri_hpc.cluster.requeue import Action
+from mri_hpc.rundir.layout import Attempt, RunDir
+
+SUPERVISOR_LOG = "supervisor.log"
+# As long as Slurm waits by default between SIGTERM and SIGKILL.
+SAVE_GRACE_S = 30.0
+# After a crash there is nothing to save: peers only wait for the dead rank.
+CRASH_GRACE_S = 5.0
+HEARD = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD}
+GPU_DEVICES = "nvidia[0-9]*"
+
+
+def start_supervisor(
+    run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
+) -> Job:
+    """Start a supervisor that outlives this shell; returns at once."""
+    log = run.attempt_folder(Attempt(submission=submission, restart=0)) / SUPERVISOR_LOG
+    command = supervisor_command(run, submission, ranks=ranks, threads=threads, gpus=gpus, module=module)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            env=slurm.without_slurm(os.environ),
+        )  # fmt: skip
+    job = local_job(process.pid)
+    # It is nobody's child any more: without this, letting go of the object would warn about it.
+    process.returncode = 0
+    return job
+
+
+def supervisor_command(
+    run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
+) -> list[str]:
+    """The command line of the supervisor."""
+    sizes = ["--ranks", str(ranks), "--threads", str(threads), "--gpus", str(gpus)]
+    where = ["--run", str(run.path), "--submission", str(submission), "--module", module]
+    return [sys.executable, "-u", "-m", "mri_hpc.cluster.local", *where, *sizes]
+
+
+def num_gpus(environment: Mapping[str, str] = os.environ) -> int:
+    """GPUs that this process may use."""
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"])
+    return len(list(Path("/dev").glob(GPU_DEVICES)))
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Ranks:
+    """The rank processes of one attempt."""
+
+    def __init__(
+        self, commands: Mapping[int, Sequence[str]], environments: Mapping[int, Mapping[str, str]]
+    ) -> None:
+        self._processes = {
+            rank: subprocess.Popen(list(command), env=dict(environments[rank]), stdin=subprocess.DEVNULL)
+            for rank, command in commands.items()
+        }
+        self.status = DONE
+        self.failed_rank: int | None = None
+        self.failed_s: float | None = None
+
+    def reap(self) -> bool:
+        """Take note of the ranks that have ended; True if any did since the last call."""
+        ended = {rank: p.returncode for rank, p in self._processes.items() if p.poll() is not None}
+        for rank, code in ended.items():
+            del self._processes[rank]
+            self._note(rank, 128 - code if code < 0 else code)
+        return bool(ended)
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal to the ranks that are left."""
+        for process in self._processes.values():
+            process.send_signal(number)
+
+    @property
+    def are_gone(self) -> bool:
+        """Whether all have ended."""
+        return not self._processes
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether one ended without having finished or saved."""
+        return self.status not in (DONE, AGAIN)
+
+    def _note(self, rank: int, status: int) -> None:
+        # The first that failed speaks for all: the others only lost a peer.
+        if not self.has_crashed and status != DONE:
+            self.status = status
+            if self.has_crashed:
+                self.failed_rank, self.failed_s = rank, time.time()
+
+
+class Supervisor:
+    """Runs the attempts of one submission until there is nothing more to do."""
+
+    def __init__(
+        self, run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
+    ) -> None:
+        self._run, self._submission, self._module = run, submission, module
+        self._num_ranks, self._threads, self._gpus = ranks, threads, gpus
+        self._is_cancelled = False
+
+    def supervise(self) -> int:
+        """Run attempt after attempt; returns what a batch script would exit with."""
+        # Blocked, they wait for sigtimedwait: no handler runs between two lines of ours.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        restart = 0
+        while may_start(self._run, self._submission):
+            attempt = Attempt(submission=self._submission, restart=restart)
+            self._run.claim_attempt(attempt)
+            ranks = self._start(attempt)
+            print(f"attempt {attempt}: {self._num_ranks} ranks started")
+            self._watch(ranks)
+            decision = settle(
+                self._run,
+                attempt,
+                status=ranks.status,
+                rank=ranks.failed_rank,
+                failed_s=ranks.failed_s,
+                is_cancelled_here=self._is_cancelled,
+            )
+            print(f"attempt {attempt}: status {ranks.status}; {decision.cause}: {decision.action}")
+            print(f"attempt {attempt}: {decision.reason}")
+            if decision.action is not Action.AGAIN:
+                return STATUS_OF_ACTION[decision.action]
+            restart += 1
+        return DONE
+
+    def _start(self, attempt: Attempt) -> Ranks:
+        command = rank_command(self._run.path, self._submission, self._module)
+        command += ["--parent", str(os.getpid())]
+        every = range(self._num_ranks)
+        return Ranks(
+            dict.fromkeys(every, command), {rank: self._environment(attempt, rank) for rank in every}
+        )
+
+    def _environment(self, attempt: Attempt, rank: int) -> dict[str, str]:
+        environment = {
+            **os.environ,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(self._num_ranks),
+            "LOCAL_WORLD_SIZE": str(self._num_ranks),
+            "TORCHELASTIC_RESTART_COUNT": str(attempt.restart),
+            "OMP_NUM_THREADS": str(self._threads),
+        }
+        return environment if self._gpus else {**environment, "CUDA_VISIBLE_DEVICES": ""}
+
+    def _watch(self, ranks: Ranks) -> None:
+        """Return once all ranks have gone: by themselves, or made to."""
+        kill_at: float | None = None
+        while not ranks.are_gone:
+            heard = _wait_for_signal(kill_at)
+            if heard in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                print(f"{signal.Signals(heard).name}: cancelled; the ranks save")
+                self._is_cancelled = True
+                ranks.tell(signal.SIGTERM)
+                kill_at = kill_at or time.monotonic() + SAVE_GRACE_S
+            elif heard == signal.SIGUSR2:
+                ranks.tell(signal.SIGUSR2)
+            if ranks.reap() and kill_at is None:
+                # Ranks leave together: whoever stays behind has lost a peer, or is stuck.
+                if ranks.has_crashed:
+                    ranks.tell(signal.SIGTERM)
+                kill_at = time.monotonic() + (CRASH_GRACE_S if ranks.has_crashed else SAVE_GRACE_S)
+            elif kill_at is not None and time.monotonic() >= kill_at:
+                ranks.tell(signal.SIGKILL)
+
+
+def _wait_for_signal(until: float | None) -> int | None:
+    """The next signal; None where none came in time. A child that ended before the call counts as well."""
+    wait_s = 60.0 if until is None else max(0.05, until - time.monotonic())
+    received = signal.sigtimedwait(HEARD, wait_s)
+    return received.si_signo if received else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The supervisor's process: started by launch alone."""
+    parser = argparse.ArgumentParser(prog="mri_hpc.cluster.local")
+    parser.add_argument("--run", required=True, type=Path)
+    parser.add_argument("--module", required=True)
+    for name in ("--submission", "--ranks", "--threads", "--gpus"):
+        parser.add_argument(name, required=True, type=int)
+    options = parser.parse_args(argv)
+    supervisor = Supervisor(
+        RunDir(options.run), options.submission, ranks=options.ranks, threads=options.threads,
+        gpus=options.gpus, module=options.module,
+    )  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):
+        return supervisor.supervise()
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What is written down when the ranks of an attempt have gone: the same for batch script and supervisor."""
+
+from mri_hpc.cluster.rank import read_exits
+from mri_hpc.cluster.requeue import (
+    CAUSE_OF_STATE,
+    Action,
+    Cause,
+    Decision,
+    Ending,
+    decide,
+    find_cause,
+    history_of,
+    speaking_status,
+)
+from mri_hpc.cluster.slurm import JobState
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Event, Kind, read_events, record
+from mri_hpc.rundir.manifests import newest_manifest
+
+LAST_LINES = 12
+LOG_TAIL_BYTES = 8192
+
+
+def may_start(run: RunDir, submission: int) -> bool:
+    """Whether ranks of a submission may start: not once the run is finished, cancelled, or in newer hands."""
+    if run.is_finished or is_cancelled(run, submission):
+        return False
+    newest = run.newest_attempt()
+    return newest is None or newest.submission <= submission
+
+
+def is_cancelled(run: RunDir, submission: int) -> bool:
+    """Whether the user has cancelled this submission."""
+    return any(
+        event.kind == Kind.CANCELLED and Attempt.parse(event.attempt).submission == submission
+        for event in read_events(run)
+    )
+
+
+def settle(
+    run: RunDir,
+    attempt: Attempt,
+    *,
+    status: int,
+    rank: int | None = None,
+    failed_s: float | None = None,
+    is_cancelled_here: bool = False,
+    job: JobState | None = None,
+    signal_ahead_s: int = 0,
+) -> Decision:
+    """Record that the ranks have gone and what is decided about it; the caller carries it out.
+
+    rank, failed_s: whose log explains the status and when it died, where the caller saw it; else the ranks'
+    own notes tell.
+    """
+    if rank is None:
+        status, rank = speaking_status(status, read_exits(run, attempt))
+    record(run, attempt, Kind.RANKS_GONE, status=status)
+    events = read_events(run)
+    stop = _agreed_stop(events, attempt, before_s=failed_s)
+    newest = run.newest_attempt()
+    ending = Ending(
+        status=status,
+        restart=attempt.restart,
+        is_done=run.is_finished,
+        is_superseded=newest is not None and newest > attempt,
+        is_cancelled=is_cancelled_here or is_cancelled(run, attempt.submission),
+        stop_signal=str(stop.values.get("signal", "")) if stop else "",
+        stopped_s=stop.time if stop else 0.0,
+        signal_ahead_s=signal_ahead_s,
+        job=job,
+    )
+    step = _newest_step(run)
+    decision = decide(find_cause(ending), status, history_of(events, attempt.submission, step))
+    record_decision(run, attempt, decision, step=step, rank=rank, status=status)
+    return decision
+
+
+def record_decision(
+    run: RunDir, attempt: Attempt, decision: Decision, *, step: int, rank: int | None, status: int
+) -> None:
+    """Write the decision into the ledger, with the last words of the rank that failed, if one did."""
+    words = _last_words(run, attempt, rank) if decision.action is Action.GIVE_UP else []
+    record(
+        run, attempt, Kind.DECIDED, decision=decision.action.value, cause=decision.cause.value,
+        reason=decision.reason, step=step, status=status, **({"last_words": words} if words else {}),
+    )  # fmt: skip
+
+
+def explain_vanished(run: RunDir, attempt: Attempt, *, state: str, otherwise: Cause) -> None:
+    """Record why an attempt ended, unless it could say so itself: its node died, or it would not stop.
+
+    state: as what Slurm's accounting holds it; empty where there is no word.
+    """
+    if is_decided(run, attempt):
+        return
+    cause = CAUSE_OF_STATE.get(state, otherwise)
+    reason = f"vanished before it could say why; Slurm's accounting: {state or 'nothing'}"
+    decision = Decision(action=Action.AGAIN, cause=cause, reason=reason)
+    record_decision(run, attempt, decision, step=-1, rank=None, status=-1)
+
+
+def is_decided(run: RunDir, attempt: Attempt) -> bool:
+    """Whether the ledger says what became of an attempt."""
+    return any(event.kind == Kind.DECIDED and event.attempt == str(attempt) for event in read_events(run))
+
+
+def _newest_step(run: RunDir) -> int:
+    manifest = newest_manifest(run)
+    return manifest.progress.step if manifest else 0
+
+
+def _agreed_stop(events: list[Event], attempt: Attempt, *, before_s: float | None) -> Event | None:
+    """The agreement to stop; one that followed the death of a rank explains nothing."""
+    agreed = [e for e in events if e.kind == Kind.STOP_AGREED and e.attempt == str(attempt)]
+    return agreed[-1] if agreed and (before_s is None or agreed[-1].time < before_s) else None
+
+
+def _last_words(run: RunDir, attempt: Attempt, rank: int | None) -> list[str]:
+    """The last lines of the failing rank's log; of rank 0's where none is known to have failed first."""
+    path = run.rank_log(attempt, rank or 0)
+    if not path.is_file():
+        return [f"no log at {path}: the rank did not come to write one"]
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return [line for line in lines if line.strip()][-LAST_LINES:]

@@ -1,0 +1,204 @@
+"""From what became of the ranks to whether they start again; batch script and supervisor both ask here."""
+
+import signal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mri_hpc.base.command import AGAIN, DONE, USER_CAN_MEND
+from mri_hpc.cluster.slurm import JobState
+from mri_hpc.rundir.layout import Attempt
+from mri_hpc.rundir.ledger import Event, Kind
+
+MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
+# Slurm may send the signal ahead of the limit up to a minute early.
+SIGNAL_SLACK_S = 60
+KILLED_BY_STOP_SIGNAL = {
+    128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+}
+
+
+class Cause(StrEnum):
+    """Why the ranks of an attempt have gone."""
+
+    FINISHED = "finished"
+    SUPERSEDED = "superseded"  # a newer attempt has the run
+    CANCELLED = "cancelled"
+    USER_ERROR = "user_error"
+    PREEMPTED = "preempted"
+    TIME_LIMIT = "time_limit"
+    NODE_FAILURE = "node_failure"
+    REQUEUED = "requeued"
+    STOPPED = "stopped"  # by a signal from somebody
+    CRASH = "crash"
+    VANISHED = "vanished"  # killed with whoever would have said why
+
+
+class Action(StrEnum):
+    """What is done about it."""
+
+    FINISHED = "finished"
+    AGAIN = "again"
+    STAY_AWAY = "stay_away"
+    GIVE_UP = "give_up"
+
+
+# What Slurm's word for the end of a job says about the cause.
+CAUSE_OF_STATE = {
+    "CANCELLED": Cause.CANCELLED,
+    "PREEMPTED": Cause.PREEMPTED,
+    "TIMEOUT": Cause.TIME_LIMIT,
+    "DEADLINE": Cause.TIME_LIMIT,
+    "NODE_FAIL": Cause.NODE_FAILURE,
+    "BOOT_FAIL": Cause.NODE_FAILURE,
+    "REQUEUED": Cause.REQUEUED,
+    "PENDING": Cause.REQUEUED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What is known once the ranks of an attempt have gone."""
+
+    status: int
+    """Exit status that speaks for all ranks: that of the first to fail, else 75 if any said "again"."""
+    restart: int = 0
+    """Which restart of its submission the attempt is."""
+    is_done: bool = False
+    """DONE is there."""
+    is_superseded: bool = False
+    """A newer attempt has the run."""
+    is_cancelled: bool = False
+    """The user has cancelled the run."""
+    stop_signal: str = ""
+    """The signal on which the ranks agreed to stop; empty if they did not."""
+    stopped_s: float = 0.0
+    """Unix time of that agreement."""
+    signal_ahead_s: int = 0
+    """How long before the time limit the ranks are told."""
+    job: JobState | None = None
+    """What Slurm says; None without Slurm, or where it does not answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What earlier attempts of the same submission came to."""
+
+    attempts_without_progress: int = 0
+    """Attempts that crashed, or ran out of time, at the step at which the run still is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What is done, and why."""
+
+    action: Action
+    cause: Cause
+    reason: str
+    """For people: one line."""
+
+
+def find_cause(ending: Ending) -> Cause:
+    """Why the ranks have gone. Slurm is believed before the exit status: dying ranks fail in many ways."""
+    for is_so, cause in (
+        (ending.is_done, Cause.FINISHED),
+        (ending.is_superseded, Cause.SUPERSEDED),
+        (ending.is_cancelled, Cause.CANCELLED),
+    ):
+        if is_so:
+            return cause
+    told_by_slurm = _cause_by_slurm(ending, ending.job) if ending.job else None
+    if told_by_slurm is Cause.CANCELLED or ending.status != USER_CAN_MEND:
+        return told_by_slurm or _cause_by_status(ending)
+    return Cause.USER_ERROR
+
+
+def decide(cause: Cause, status: int, history: History) -> Decision:
+    """What is done about the cause: the one place where it is settled whether a run comes back."""
+
+    def decision(action: Action, reason: str) -> Decision:
+        return Decision(action=action, cause=cause, reason=reason)
+
+    tries = history.attempts_without_progress + 1
+    match cause:
+        case Cause.FINISHED:
+            return decision(Action.FINISHED, "the run is finished")
+        case Cause.SUPERSEDED:
+            return decision(Action.STAY_AWAY, "a newer attempt has the run")
+        case Cause.CANCELLED:
+            return decision(Action.STAY_AWAY, "cancelled by the user; launch again to resume")
+        case Cause.USER_ERROR:
+            return decision(
+                Action.GIVE_UP, "the ranks ended with an error that you can mend; the last words say which"
+            )
+        case Cause.PREEMPTED | Cause.NODE_FAILURE | Cause.REQUEUED | Cause.STOPPED | Cause.VANISHED:
+            return decision(
+                Action.AGAIN, f"{cause.value.replace('_', ' ')}: resumes from the last checkpoint"
+            )
+        case Cause.TIME_LIMIT if tries < MAX_ATTEMPTS_WITHOUT_PROGRESS:
+            return decision(Action.AGAIN, "time limit: resumes from the last checkpoint")
+        case Cause.TIME_LIMIT:
+            reason = (
+                f"{tries} attempts reached the time limit without a new checkpoint: raise --time-limit-min"
+            )
+            return decision(Action.GIVE_UP, reason)
+        case Cause.CRASH if tries < MAX_ATTEMPTS_WITHOUT_PROGRESS:
+            return decision(Action.AGAIN, f"crashed with status {status}, attempt {tries} at this checkpoint")
+    reason = f"crashed with status {status}: {tries} attempts without a new checkpoint"
+    return decision(Action.GIVE_UP, reason)
+
+
+def history_of(events: Iterable[Event], submission: int, step: int) -> History:
+    """What the ledger holds about attempts of this submission that ended at `step`, where the run is."""
+    costly = {Cause.CRASH.value, Cause.TIME_LIMIT.value}
+    count = sum(
+        event.kind == Kind.DECIDED
+        and Attempt.parse(event.attempt).submission == submission
+        and event.values.get("cause") in costly
+        and event.values.get("step") == step
+        for event in events
+    )
+    return History(attempts_without_progress=count)
+
+
+def speaking_status(status: int, exits: Mapping[int, tuple[int, float]]) -> tuple[int, int | None]:
+    """The status that speaks for all ranks, and the rank whose log explains it.
+
+    status: of the whole step, in which ranks that were ended for the sake of another drown the first one.
+    exits: rank → (status, Unix time), for the ranks that could say so.
+    """
+    failed = [(when, rank, code) for rank, (code, when) in exits.items() if code not in (DONE, AGAIN)]
+    if failed:
+        _, rank, code = min(failed)
+        return code, rank
+    if any(code == AGAIN for code, _ in exits.values()):
+        return AGAIN, None
+    return status, None
+
+
+def _cause_by_slurm(ending: Ending, job: JobState) -> Cause | None:
+    if job.state in CAUSE_OF_STATE:
+        return CAUSE_OF_STATE[job.state]
+    if job.is_preempted:
+        return Cause.PREEMPTED
+    if job.is_out_of_time or _is_ahead_of_limit(ending, job):
+        return Cause.TIME_LIMIT
+    if job.restarts > ending.restart:
+        return Cause.REQUEUED
+    # Nothing else ends a job that still ran: asked only where there is no accounting to say so.
+    return Cause.CANCELLED if job.state == "COMPLETING" else None
+
+
+def _is_ahead_of_limit(ending: Ending, job: JobState) -> bool:
+    if ending.stop_signal != signal.SIGUSR2.name or job.end_s is None:
+        return False
+    return job.end_s - ending.stopped_s <= ending.signal_ahead_s + SIGNAL_SLACK_S
+
+
+def _cause_by_status(ending: Ending) -> Cause:
+    if ending.status == AGAIN or ending.status in KILLED_BY_STOP_SIGNAL:
+        return Cause.STOPPED
+    # After the agreement the state is saved: how the processes died no longer matters.
+    if ending.stop_signal and ending.status > 128:
+        return Cause.STOPPED
+    return Cause.CRASH

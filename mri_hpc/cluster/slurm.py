@@ -1,0 +1,294 @@
+"""Slurm's environment and commands: nothing else reads SLURM_* or calls scontrol, sacct, sinfo."""
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.place import Place
+
+COMMAND_TIMEOUT_S = 60
+PING_TIMEOUT_S = 10
+REQUEUE_PATIENCE_S = 300
+REQUEUE_INTERVAL_S = 5
+# What else scontrol requeue may answer is a controller that is away, and comes back.
+REFUSED_FOR_GOOD = ("Invalid job", "disabled", "denied", "not permitted", "not installed")
+# How scontrol says that no Slurm is configured, in its words since 20.11 and before.
+UNCONFIGURED = ("establish a configuration source", "stat file", "status file")
+# States in which a job still is, or will again be, in Slurm's hands.
+LIVE_STATES = {
+    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING",
+    "STAGE_OUT", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD",
+}  # fmt: skip
+WAITING_STATES = LIVE_STATES - {"RUNNING", "COMPLETING", "STAGE_OUT", "STOPPED", "SIGNALING", "RESIZING"}
+# An sbatch script's own lines are weaker than these variables, which site.env exports.
+SBATCH_VARIABLES = {
+    "partition": "SBATCH_PARTITION", "account": "SBATCH_ACCOUNT", "qos": "SBATCH_QOS",
+    "constraint": "SBATCH_CONSTRAINT", "time": "SBATCH_TIMELIMIT", "open-mode": "SBATCH_OPEN_MODE",
+    "requeue": "SBATCH_NO_REQUEUE", "signal": "SBATCH_SIGNAL", "output": "SBATCH_OUTPUT",
+    "error": "SBATCH_ERROR",
+    "job-name": "SBATCH_JOB_NAME", "gpus-per-node": "SBATCH_GPUS_PER_NODE", "mem": "SBATCH_MEM_PER_NODE",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """What Slurm says about one job."""
+
+    state: str
+    """Slurm's word: PENDING, RUNNING, CANCELLED, ..."""
+    is_completing: bool = False
+    """It ends: its ranks may still be saving, its batch script still deciding."""
+    restarts: int = 0
+    """How often the job has been requeued."""
+    is_preempted: bool = False
+    """A job of higher priority is taking this one's place."""
+    is_out_of_time: bool = False
+    """It has run as long as it may."""
+    end_s: float | None = None
+    """Unix time at which Slurm will end it."""
+    reason: str = ""
+    """Why it waits, or why it ended."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it runs, or will run, without anybody's doing."""
+        return self.is_completing or self.state in LIVE_STATES
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has yet to start."""
+        return not self.is_completing and self.state in WAITING_STATES
+
+
+def place(environment: Mapping[str, str] = os.environ) -> Place | None:
+    """Where this process stands in a job step of srun; None outside of one."""
+    if "SLURM_STEP_ID" not in environment or "SLURM_PROCID" not in environment:
+        return None
+    return Place(
+        rank=int(environment["SLURM_PROCID"]),
+        local_rank=int(environment.get("SLURM_LOCALID", "0")),
+        world_size=int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))),
+        host=environment.get("SLURMD_NODENAME", os.uname().nodename),
+        restart=restart_count(environment),
+        job_id=environment.get("SLURM_JOB_ID", ""),
+    )
+
+
+def array_share(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+    """This task's place in its job array and the number of places, from 0; None outside of an array.
+
+    In an array with holes (``--array=1,3,7``) every task has the one place of all: no share may be left out.
+    """
+    if "SLURM_ARRAY_TASK_ID" not in environment:
+        return None
+    first, step = int(environment["SLURM_ARRAY_TASK_MIN"]), int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
+    place_in_array = (int(environment["SLURM_ARRAY_TASK_ID"]) - first) // step
+    places = (int(environment["SLURM_ARRAY_TASK_MAX"]) - first) // step + 1
+    has_holes = int(environment.get("SLURM_ARRAY_TASK_COUNT", places)) != places
+    return (0, 1) if has_holes else (place_in_array, places)
+
+
+def array_job(environment: Mapping[str, str] = os.environ) -> str | None:
+    """``job.restart`` of the job array that this process belongs to; None outside of one."""
+    job_id = environment.get("SLURM_ARRAY_JOB_ID")
+    return f"{job_id}.{restart_count(environment)}" if job_id else None
+
+
+def own_job_id(environment: Mapping[str, str] = os.environ) -> str:
+    """Number of the job that this process belongs to; empty outside of Slurm."""
+    return environment.get("SLURM_JOB_ID", "")
+
+
+def restart_count(environment: Mapping[str, str] = os.environ) -> int:
+    """How often this job was requeued; Slurm leaves the variable out on the first run."""
+    return int(environment.get("SLURM_RESTART_COUNT", "0"))
+
+
+def without_slurm(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that is to know nothing of the job that it was started in."""
+    return {name: value for name, value in environment.items() if not name.startswith("SLURM_")}
+
+
+def weaker_variables(options: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables to keep from sbatch: those that would overrule `options`, and a surrounding job's."""
+    overruling = [SBATCH_VARIABLES[option] for option in options if option in SBATCH_VARIABLES]
+    surrounding = [name for name in environment if name.startswith("SLURM_") and name != "SLURM_CONF"]
+    return sorted({*overruling, *surrounding} & set(environment))
+
+
+def controller_answers() -> bool:
+    """Whether there is a Slurm; False where its clients are absent, or installed but not configured.
+
+    Raises UserError where one is configured and its controller does not answer.
+    """
+    if shutil.which("scontrol") is None:
+        return False
+    answer = _ask(["scontrol", "ping"], timeout_s=PING_TIMEOUT_S)
+    if answer and answer.returncode == 0 and " is UP" in answer.stdout:
+        return True
+    if "SLURM_CONF" not in os.environ and answer and any(word in answer.stderr for word in UNCONFIGURED):
+        return False
+    controllers = [line for line in answer.stdout.splitlines() if " at " in line] if answer else []
+    said = controllers[0] if controllers else _complaint(answer)
+    raise UserError(
+        f"Slurm is configured here but does not answer: {said}; try again, or use --cluster local"
+    )
+
+
+def partition_has_gpus(partition: str | None) -> bool:
+    """Whether the partition (None: the one that sbatch would take) has GPUs; UserError if it is unknown."""
+    wanted = partition or os.environ.get("SBATCH_PARTITION")
+    answer = _ask(["sinfo", "--noheader", "--format=%P|%G"])
+    if answer is None or answer.returncode != 0:
+        raise UserError(
+            f"sinfo does not answer: {_complaint(answer)}; with --cluster local no Slurm is needed"
+        )
+    named = "--partition" if partition else "SBATCH_PARTITION"
+    return parse_partitions(answer.stdout, wanted, named)
+
+
+def parse_partitions(text: str, wanted: str | None, named: str = "--partition") -> bool:
+    """Whether the wanted partition (None: the default, with a star) has GPUs. text: lines ``name|gres``.
+
+    named: what names it, for people. UserError where there is no such partition.
+    """
+    pairs = [line.split("|", 1) for line in text.splitlines() if "|" in line]
+    for name in (wanted or "").split(","):
+        if name and name not in {known.rstrip("*") for known, _ in pairs}:
+            known = ", ".join(sorted({known.rstrip("*") for known, _ in pairs}))
+            raise UserError(f"{named} {name} does not exist; this cluster has: {known}")
+    is_meant = (
+        (lambda name: name.rstrip("*") in wanted.split(",")) if wanted else (lambda name: name.endswith("*"))
+    )
+    return any("gpu" in gres for name, gres in pairs if is_meant(name))
+
+
+def job_state(job_id: str) -> JobState | None:
+    """What Slurm says about a job; None where it knows nothing of it (any more).
+
+    Raises UserError where Slurm does not answer.
+    """
+    shown = _ask(["scontrol", "--oneliner", "show", "job", job_id])
+    if shown is None or (shown.returncode != 0 and "Invalid job id" not in shown.stderr):
+        raise UserError(
+            f"Slurm does not say how job {job_id} is: {_complaint(shown)}; try again when or where it does"
+        )
+    state = parse_job(shown.stdout, time.time())
+    if state is None or state.state == "COMPLETING":
+        # While a job is being cleared away only the accounting knows what it ends as.
+        return parse_accounting(_account(job_id), state)
+    return state
+
+
+def past_state(job_id: str, restart: int) -> str:
+    """As what the accounting holds an earlier run of a requeued job, from 0; empty where it does not say."""
+    lines = _account(job_id, duplicates=True).splitlines()
+    return _first_word(lines[restart]) if restart < len(lines) else ""
+
+
+def parse_job(text: str, now: float) -> JobState | None:
+    """The one line of ``scontrol --oneliner show job``."""
+    values: dict[str, str] = {}
+    for name, value in re.findall(r"(\S+?)=(\S*)", text):
+        # The first wins: paths further on may hold anything.
+        values.setdefault(name, value)
+    if "JobState" not in values:
+        return None
+    end_s = _unix_time(values.get("EndTime", ""))
+    ran_s, limit_s = _seconds(values.get("RunTime", "")), _seconds(values.get("TimeLimit", ""))
+    return JobState(
+        state=values["JobState"],
+        is_completing=values["JobState"] == "COMPLETING",
+        restarts=int(values.get("Restarts", "0")),
+        is_preempted=values.get("PreemptTime", "None") != "None",
+        is_out_of_time=values.get("Reason") == "TimeLimit"
+        or (ran_s is not None and limit_s is not None and ran_s >= limit_s),
+        end_s=end_s if end_s and end_s > now else None,
+        reason=values.get("Reason", "None").replace("None", ""),
+    )
+
+
+def parse_accounting(text: str, shown: JobState | None) -> JobState | None:
+    """The last line of sacct (its state alone), joined to what scontrol showed."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return shown
+    state = _first_word(lines[-1])
+    if shown is None:
+        return JobState(state=state)
+    ending = state if state not in ("RUNNING", "PENDING", "COMPLETED") else shown.state
+    return dataclasses.replace(shown, state=ending)
+
+
+def requeue(job_id: str) -> str:
+    """Have Slurm run the job again, also when its controller is away for a while; empty, or its complaint."""
+    give_up_s = time.monotonic() + REQUEUE_PATIENCE_S
+    while True:
+        answer = _ask(["scontrol", "requeue", job_id])
+        if answer and (answer.returncode == 0 or is_pending_already(answer.stderr + answer.stdout)):
+            return ""
+        complaint = _complaint(answer)
+        if time.monotonic() >= give_up_s or any(word in complaint for word in REFUSED_FOR_GOOD):
+            return complaint
+        time.sleep(REQUEUE_INTERVAL_S)
+
+
+def is_pending_already(complaint: str) -> bool:
+    """Whether scontrol refused because the job waits to be run again anyway."""
+    return "pending execution" in complaint
+
+
+def cancel(job_id: str) -> None:
+    """End the job for good; UserError where Slurm refuses."""
+    answer = _ask(["scancel", job_id])
+    if answer is None or answer.returncode != 0:
+        raise UserError(f"scancel {job_id} failed: {_complaint(answer)}")
+
+
+def _account(job_id: str, *, duplicates: bool = False) -> str:
+    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job_id}", "--format=State"]
+    answer = _ask([*command, "--duplicates"] if duplicates else command)
+    return answer.stdout if answer and answer.returncode == 0 else ""
+
+
+def _ask(
+    argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S
+) -> subprocess.CompletedProcess[str] | None:
+    """The outcome of one of Slurm's commands; None where it is not installed or does not come back."""
+    environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
+    try:
+        return subprocess.run(
+            list(argv), env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+
+
+def _complaint(answer: subprocess.CompletedProcess[str] | None) -> str:
+    if answer is None:
+        return "the command is not installed, or does not come back"
+    return (answer.stderr.strip() or answer.stdout.strip() or f"status {answer.returncode}").splitlines()[-1]
+
+
+def _first_word(text: str) -> str:
+    # "CANCELLED by 1000" is CANCELLED.
+    return (text.split() or [""])[0]
+
+
+def _unix_time(text: str) -> float | None:
+    return float(text) if text.isdigit() else None
+
+
+def _seconds(text: str) -> int | None:
+    """``[days-]hours:minutes:seconds`` in seconds; None for UNLIMITED and the like."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
+    if not match:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

@@ -1,0 +1,178 @@
+"""A run's job as submitit submits it to Slurm."""
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.cluster import slurm
+from mri_hpc.cluster.batch import MAY_NOT_START
+from mri_hpc.cluster.jobs import Job
+from mri_hpc.cluster.rank import RankStart
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.settings import JobSettings
+
+# More words for GPUs than ours; Slurm refuses, or adds up, two at once.
+GPU_OPTIONS = {"gres", "gpus", "gpus-per-task", "gpus-per-socket", "gpus-per-node"}
+
+
+class Executor(submitit.SlurmExecutor):
+    """submitit's, except that variables of the shell do not overrule what the user asked for."""
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        options = [key.replace("_", "-") for key in self.parameters.get("additional_parameters", {})]
+        options += [
+            key for key in ("partition", "account", "qos", "constraint", "mem") if key in self.parameters
+        ]
+        options += ["time", "signal", "job-name", "error"]
+        unset = [f"--unset={name}" for name in slurm.weaker_variables(options)]
+        return ["env", *unset, "sbatch", str(submission_file_path)]
+
+    def script(self) -> str:
+        """The batch script that would be submitted."""
+        return str(self._make_submission_file_text(self._submitit_command_str, uid=""))
+
+
+def submit(
+    run: RunDir, submission: int, settings: JobSettings, *, ranks_per_node: int, gpus: int, module: str
+) -> Job:
+    """Hand the run's job to Slurm; UserError with Slurm's own words where it is refused."""
+    executor = _executor(run, submission, settings, ranks_per_node=ranks_per_node, gpus=gpus)
+    start = RankStart(run=str(run.path), submission=submission, module=module)
+    run.submitit.mkdir(parents=True, exist_ok=True)
+    try:
+        # submitit prints Slurm's complaint, which the error below carries.
+        with contextlib.redirect_stderr(io.StringIO()):
+            return Job(cluster="slurm", job_id=executor.submit(start).job_id)
+    except (FailedJobError, FailedSubmissionError) as error:
+        said = _essence(str(error))
+        cure = "; see sbatch --help for what --slurm may name" if "unrecognized option" in said else ""
+        raise UserError(f"Slurm refused the job: {said}{cure}") from None
+
+
+def job_python(environment: Mapping[str, str] = os.environ) -> str:
+    """The program that a job starts as python: MRI_PYTHON, else the python of this process.
+
+    Inside a container this one's path means nothing to the node: there MRI_PYTHON enters the container.
+    """
+    named = environment.get("MRI_PYTHON", "")
+    if not named:
+        return sys.executable
+    found = shutil.which(named)
+    if found is None:
+        raise UserError(f"MRI_PYTHON={named} is no program: name the python, or the script, that jobs start")
+    return str(Path(found).absolute())
+
+
+def batch_script(
+    run: RunDir, submission: int, settings: JobSettings, *, ranks_per_node: int, gpus: int
+) -> str:
+    """What `submit` would submit."""
+    return _executor(run, submission, settings, ranks_per_node=ranks_per_node, gpus=gpus).script()
+
+
+def _executor(
+    run: RunDir, submission: int, settings: JobSettings, *, ranks_per_node: int, gpus: int
+) -> Executor:
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UserError("sbatch and srun are not on the PATH; load Slurm's module, or use --cluster local")
+    if "%" in str(run.path):
+        raise UserError(
+            f"{run.path}: Slurm would replace what follows % in the path of a log; choose another --run"
+        )
+    python = job_python()
+    more = _more_options(settings)
+    executor = Executor(folder=run.submitit, python=shlex.quote(python))
+    wanted: dict[str, Any] = {
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "cpus_per_task": settings.cpus_per_task,
+        "mem": f"{round(settings.mem_gb * 1024)}M" if settings.mem_gb else None,
+        # A site whose Slurm knows GPUs by --gres alone is asked in these words alone.
+        "gpus_per_node": (gpus or None) if not GPU_OPTIONS & set(more) else None,
+    }
+    executor.update_parameters(
+        job_name=_job_name(run),
+        nodes=settings.nodes,
+        ntasks_per_node=ranks_per_node,
+        time=settings.time_limit_min,
+        signal_delay_s=settings.signal_ahead_s,
+        setup=_before_srun(run, submission, python),
+        teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
+        srun_args=["--kill-on-bad-exit=1"],
+        stderr_to_stdout=True,
+        wckey=None,
+        additional_parameters={"requeue": True, "open-mode": "append", **more},
+        **{name: value for name, value in wanted.items() if value is not None},
+    )
+    return executor
+
+
+def _before_srun(run: RunDir, submission: int, python: str) -> list[str]:
+    """Shell lines: outlive the signals that end the ranks, and start none that may not start."""
+    return [
+        "# The ranks are told to stop as well: this shell stays, to decide once they have saved and gone.",
+        "trap : TERM USR1 USR2 INT",
+        "# srun no longer inherits --cpus-per-task from sbatch.",
+        'if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi',
+        'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
+        "may_start=0",
+        f"{_batch_command(python, 'before', run, submission)} || may_start=$?",
+        f'if [ "$may_start" -eq {MAY_NOT_START} ]; then exit 0; fi',
+    ]
+
+
+def _after_srun(run: RunDir, submission: int, python: str, signal_ahead_s: int) -> list[str]:
+    """Shell lines: what becomes of the job; their last status is the batch script's."""
+    command = _batch_command(python, "after", run, submission)
+    return [
+        "ranks_status=$?",
+        "# What decides must not be cut short by the signals that it decides about.",
+        "trap '' TERM USR1 USR2 INT",
+        f'{command} --status "$ranks_status" --signal-ahead-s {signal_ahead_s}',
+        "exit $?",
+    ]
+
+
+def _batch_command(python: str, when: str, run: RunDir, submission: int) -> str:
+    command = [python, "-m", "mri_hpc.cluster.batch", when, "--run", str(run.path)]
+    return shlex.join([*command, "--submission", str(submission)])
+
+
+def _more_options(settings: JobSettings) -> Mapping[str, Any]:
+    """The user's further sbatch options; ``--slurm requeue=`` and the like stay ours."""
+    pairs = (pair.split("=", 1) for pair in settings.slurm)
+    # A key without a value is a flag, as in exclusive=.
+    options = {key.strip().lstrip("-").replace("_", "-"): value or True for key, value in pairs}
+    odd = [key for key in options if not re.fullmatch("[a-z][a-z0-9-]*", key)]
+    if odd:
+        raise UserError(f"--slurm {odd[0]!r}=... is no option of sbatch: give its long name, as in nice=5")
+    ours = {"requeue", "no-requeue", "open-mode", "signal", "output", "error", "array"} & set(options)
+    if ours:
+        raise UserError(f"--slurm {min(ours)}=... cannot be set: preempting and resuming rest on it")
+    return options
+
+
+def _job_name(run: RunDir) -> str:
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in run.path.name)
+    return f"mri-{name}"
+
+
+def _essence(text: str) -> str:
+    """Slurm's complaint in one line."""
+    # Without "error:" where sbatch does not know an option; a hint to its --help is no complaint.
+    said = re.findall(r"^.*?sbatch: (?:error: )?(.+)$", text, re.MULTILINE)
+    lines = [line.strip() for line in said if not line.startswith("Try ")]
+    return "; ".join(dict.fromkeys(lines)) or (text.strip().splitlines() or ["no reason given"])[-1]

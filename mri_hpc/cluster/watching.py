@@ -1,0 +1,300 @@
+"""How a run stands: what lies in its folder, and whether its job lives."""
+
+import contextlib
+import dataclasses
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mri_hpc.base.command import DONE, USER_CAN_MEND, print_json, shown
+from mri_hpc.base.errors import UserError
+from mri_hpc.cluster.jobs import Job, Phase, is_cancelled_by_slurm, job_of, phase_and_wait
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.manifests import newest_manifest
+from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.settings import load_training
+from mri_hpc.rundir.settled_batch import settled
+from mri_hpc.rundir.summary import State, Summary, steps_an_epoch, summarise
+
+REFRESH_S = 1.0
+# Slurm's controller serves a whole site: a watcher asks it rarely.
+ASK_SLURM_S = 10.0
+BAR_WIDTH = 20
+ENDED = {State.FINISHED, State.CANCELLED, State.FAILED, State.GAVE_UP, State.STOPPED}
+COLOURS = {
+    State.PENDING: "yellow", State.RUNNING: "green", State.REQUEUED: "yellow",
+    State.STOPPED: "red",    State.FINISHED: "bold green", State.CANCELLED: "magenta",
+    State.FAILED: "bold red", State.GAVE_UP: "bold red",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class View:
+    """A run at one moment."""
+
+    summary: Summary
+    epochs: int
+    """The most that it may take."""
+    total_steps: int | None
+    """Of all epochs; None until one epoch has shown how many it has."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return State(self.summary.state) in ENDED
+
+
+class Watcher:
+    """Looks at one run again and again, asking Slurm only now and then."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._job: Job | None = None
+        self._asked_s = 0.0
+        """Unix time."""
+        self._phase: Phase | None = None
+        self._wait = ""
+        """Slurm's word for what the job waits for."""
+
+    def look(self) -> View:
+        """The run now."""
+        # First the job, then the ledger: a job that goes in between has written there why.
+        newest = self._run.newest_attempt()
+        job = job_of(self._run, newest.submission) if newest else None
+        if job and self._is_due(job):
+            self._job, self._asked_s = job, time.time()
+            try:
+                self._phase, self._wait = phase_and_wait(job)
+            except UserError:
+                # Slurm is away: the run's own files still tell.
+                self._phase, self._wait = None, ""
+        settings = settled(self._run, load_training(self._run))
+        metrics, events = read_metrics(self._run), read_events(self._run)
+        summary = summarise(
+            events, metrics, newest_manifest(self._run), time.time(),
+            epochs=settings.epochs, settings=settings, is_finished=self._run.is_finished,
+        )  # fmt: skip
+        if job:
+            is_outdated = bool(events) and events[-1].time > self._asked_s
+            summary = _with_phase(summary, None if is_outdated else self._phase, job, self._wait)
+        an_epoch = steps_an_epoch(metrics)
+        return View(
+            summary=_with_final_digests(self._run, summary),
+            epochs=settings.epochs,
+            total_steps=an_epoch * settings.epochs if an_epoch else None,
+        )
+
+    def _is_due(self, job: Job) -> bool:
+        """Whether to ask how the job stands; of a newer one nothing is known."""
+        is_rare = job.cluster == "slurm" and job == self._job
+        return not is_rare or time.time() - self._asked_s >= ASK_SLURM_S
+
+
+def watch(run: RunDir, *, is_done: Callable[[View], bool] = lambda _view: False) -> View:
+    """Show the run until `is_done`, on a terminal as a picture, else in lines; returns the last view."""
+    watcher, console = Watcher(run), Console(stderr=False)
+    view = watcher.look()
+    if not console.is_terminal:
+        return _watch_in_lines(watcher, view, is_done)
+    with Live(picture(run, view), console=console, auto_refresh=False) as live:
+        while not is_done(view):
+            time.sleep(REFRESH_S)
+            view = watcher.look()
+            live.update(picture(run, view), refresh=True)
+    return view
+
+
+def follow(run: RunDir, *, as_json: bool) -> int:
+    """Follow a run until it ends; status 0 only if it is finished. Ctrl-C ends the following alone."""
+    try:
+        view = watch_silently(run) if as_json else watch(run, is_done=lambda view: view.has_ended)
+    except KeyboardInterrupt:
+        print("\nfollowing ended; the run goes on", file=sys.stderr)
+        return DONE
+    if as_json:
+        print_json({"run": str(run.path), **view.summary.to_dict()})
+    if view.summary.state == State.FINISHED:
+        if not as_json:
+            folder = shlex.quote(str(shown(run.path)))
+            print(f"  next    python -m mri_hpc.evaluate {folder}, python -m mri_hpc.report {folder}")
+        return DONE
+    state = view.summary.state.replace("_", " ")
+    print(
+        f"mri-hpc launch: {shown(run.path)}: {state}; {view.summary.reason or 'no reason known'}",
+        file=sys.stderr,
+    )
+    for line in view.summary.last_words:
+        print(f"  {line}", file=sys.stderr)
+    return USER_CAN_MEND
+
+
+def watch_silently(run: RunDir) -> View:
+    """Return when the run has ended."""
+    watcher = Watcher(run)
+    view = watcher.look()
+    while not view.has_ended:
+        time.sleep(REFRESH_S)
+        view = watcher.look()
+    return view
+
+
+def picture(run: RunDir, view: View) -> Group:
+    """The run as a human sees it: heading, bar, table."""
+    summary = view.summary
+    heading = Text.assemble(
+        (run.path.name, "bold"), "  ", (summary.state.replace("_", " "), COLOURS[State(summary.state)])
+    )
+    if summary.reason and summary.state != State.FINISHED:
+        heading.append(f"  {summary.reason}", style="dim")
+    bar = Table.grid(padding=(0, 1))
+    is_finished = summary.state == State.FINISHED
+    # Early stopping ends before the last epoch: then all is done as well.
+    total = 0 if is_finished else view.total_steps or 0
+    share = 1.0 if is_finished else summary.step / total if total else 0.0
+    has_left = summary.time_left_s is not None and summary.state == State.RUNNING
+    bar.add_row(
+        _bar(share),
+        f"epoch {summary.epoch} of " + ("at most " if is_finished else "") + str(view.epochs),
+        f"step {summary.step}" + (f" of {total}" if total else ""),
+        f"about {duration(summary.time_left_s)} left" if has_left else "",
+    )
+    # One column between: a digest then fits a terminal of 80.
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in _rows(summary):
+        # Not as markup: logs are full of brackets.
+        table.add_row(name, Text(value))
+    return Group(heading, bar, table)
+
+
+def _bar(share: float) -> Text:
+    """A bar of one width, also where there is no colour to tell what is done from what is left."""
+    done = min(BAR_WIDTH, int(share * BAR_WIDTH))
+    return Text.assemble(("█" * done, "green"), ("░" * (BAR_WIDTH - done), "dim"))
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: ``1 h 05 min``, ``3 min``, ``12 s``."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _rows(summary: Summary) -> list[tuple[str, str]]:
+    """Lines of the table; those without a value are left out."""
+    causes = ", ".join(f"{cause.replace('_', ' ')} × {count}" for cause, count in summary.causes.items())
+    is_running = summary.state == State.RUNNING
+    best = ""
+    if summary.best_validation_loss is not None:
+        best = f", best {summary.best_validation_loss:.4f} in epoch {(summary.best_epoch or 0) + 1}"
+    lost = f"{summary.steps_lost} steps done again" + (
+        f" ({duration(summary.seconds_lost)})" if summary.seconds_lost else ""
+    )
+    rows = [
+        ("continues", str(shown(Path(summary.continued_from))) if summary.continued_from else ""),
+        ("batch", _batch(summary)),
+        ("training loss", f"{summary.loss:.4f}" if summary.loss is not None else ""),
+        (
+            "validation loss",
+            f"{summary.validation_loss:.4f}{best}" if summary.validation_loss is not None else "",
+        ),
+        ("speed", f"{summary.images_per_s:g} images/s" if is_running and summary.images_per_s else ""),
+        ("saved", f"step {summary.saved_step}" if summary.saved_step else "nothing yet"),
+        ("restarts", f"{summary.restarts}" + (f" ({causes})" if causes else "")),
+        ("lost", lost if summary.steps_lost else "nothing"),
+        ("attempt", _attempt(summary)),
+        ("last event", f"{duration(summary.since_s)} ago" if summary.since_s is not None else ""),
+        ("weights", summary.weights_digest),
+        ("samples", summary.samples_digest),
+        ("last words", "\n".join(summary.last_words)),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _batch(summary: Summary) -> str:
+    if summary.batch_size is None:
+        return "auto: not settled yet"
+    return f"{summary.batch_size} images a step, learning rate up to {summary.highest_lr:.3g}"
+
+
+def _attempt(summary: Summary) -> str:
+    parts = [summary.attempt]
+    if summary.job_id:
+        parts.append(f"Slurm job {summary.job_id}")
+    if summary.ranks:
+        parts.append(f"{summary.ranks} rank(s)")
+    if summary.host:
+        parts.append(f"rank 0 on {summary.host}")
+    return ", ".join(part for part in parts if part)
+
+
+def _with_phase(summary: Summary, phase: Phase | None, job: Job, wait: str) -> Summary:
+    """The state that the ledger tells, put right by whether the job lives."""
+    summary = dataclasses.replace(summary, job_id=summary.job_id or job.job_id)
+    if State(summary.state) in ENDED or phase is None:
+        return summary
+    if phase is Phase.GONE:
+        return _with_end(summary, job)
+    state, reason = State.RUNNING, f"Slurm: {wait}" if wait else ""
+    if phase is Phase.PENDING:
+        state = State.PENDING if summary.state == State.PENDING else State.REQUEUED
+    return dataclasses.replace(summary, state=state.value, reason=reason, last_words=())
+
+
+def _with_end(summary: Summary, job: Job) -> Summary:
+    """A run whose job is gone without a word in the ledger."""
+    with contextlib.suppress(UserError):
+        if is_cancelled_by_slurm(job):
+            reason = f"{job.name} was cancelled"
+            return dataclasses.replace(summary, state=State.CANCELLED.value, reason=reason)
+    reason = f"{job.name} is gone, and nothing says why: launch again to resume"
+    return dataclasses.replace(summary, state=State.STOPPED.value, reason=reason)
+
+
+def _with_final_digests(run: RunDir, summary: Summary) -> Summary:
+    """Once finished, the model's own digests, which the provenance holds."""
+    if summary.state != State.FINISHED or not run.provenance.is_file():
+        return summary
+    provenance: dict[str, Any] = json.loads(run.provenance.read_text(encoding="utf-8"))
+    return dataclasses.replace(
+        summary,
+        weights_digest=provenance.get("weights_digest") or summary.weights_digest,
+        samples_digest=provenance.get("samples_digest") or summary.samples_digest,
+    )
+
+
+def _watch_in_lines(watcher: Watcher, view: View, is_done: Callable[[View], bool]) -> View:
+    said = ""
+    while True:
+        line = _line(view)
+        if line != said:
+            print(line, flush=True)
+            said = line
+        if is_done(view):
+            return view
+        time.sleep(REFRESH_S)
+        view = watcher.look()
+
+
+def _line(view: View) -> str:
+    """What is worth a line of its own when it changes."""
+    summary = view.summary
+    parts = [summary.state, f"epoch={summary.epoch}/{view.epochs}", f"saved_step={summary.saved_step}"]
+    if summary.validation_loss is not None:
+        parts.append(f"validation_loss={summary.validation_loss:.4f}")
+    parts.append(f"restarts={summary.restarts}")
+    return " ".join(parts)

@@ -1,0 +1,1 @@
+"""From anything on disk to canonical samples."""

@@ -1,0 +1,70 @@
+"""Pseudonyms: a patient has the same one in every store of a site; without its key nobody can tell whose."""
+
+import base64
+import hmac
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.errors import UserError
+
+KEY_BYTES = 32
+LETTERS = 16
+
+
+class Pseudonyms:
+    """Names patients and studies for the part of a store that may be shared."""
+
+    def __init__(self, key: bytes | None) -> None:
+        """key: the site's; None gives ids as they are."""
+        self._key = key
+
+    def patient(self, patient_id: str) -> str:
+        """Name of a patient; empty for none."""
+        return self._name("P", patient_id)
+
+    def study(self, study_id: str) -> str:
+        """Name of a study; empty for none."""
+        return self._name("S", study_id)
+
+    def fingerprint(self) -> str:
+        """Tells one site key from another without telling the key; empty where ids are as given."""
+        return self._name("K", "which key is this")[1:] if self._key else ""
+
+    def _name(self, kind: str, given: str) -> str:
+        if not given or self._key is None:
+            return given
+        digest = hmac.digest(self._key, f"{kind}:{given}".encode(), "sha256")
+        return kind + base64.b32encode(digest).decode()[:LETTERS]
+
+
+def key_path(environment: Mapping[str, str]) -> Path:
+    """Where the site's key lies: MRI_KEY_FILE, else in the user's configuration folder."""
+    if environment.get("MRI_KEY_FILE"):
+        return Path(environment["MRI_KEY_FILE"])
+    if environment.get("XDG_CONFIG_HOME"):
+        return Path(environment["XDG_CONFIG_HOME"]) / "mri_hpc" / "site.key"
+    try:
+        return Path.home() / ".config" / "mri_hpc" / "site.key"
+    except RuntimeError:
+        raise UserError("this user has no home folder for the site's key: set MRI_KEY_FILE") from None
+
+
+def site_key(path: Path) -> bytes:
+    """The site's key; made on first use, once, however many tasks ask at the same time."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        publish_new_bytes(path, os.urandom(KEY_BYTES).hex().encode() + b"\n", is_private=True)
+    if path.stat().st_mode & 0o077:
+        raise UserError(f"{path} holds the site's key but others may read it: chmod 600 {path}")
+    text = path.read_text(encoding="ascii", errors="replace").strip()
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) < KEY_BYTES:
+        raise UserError(
+            f"{path} is not a site key (at least {2 * KEY_BYTES} hex digits): restore it from a backup"
+        )
+    return key

@@ -1,0 +1,101 @@
+"""The recipe: how a source becomes pixels. One store has one recipe; a run keeps a copy."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.sealed_json import seal, unseal
+
+FORMAT = 1
+DECODER = "grey601-dct-area-1"
+"""Names the rules in pictures.py; changes with any rule that changes pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How sources become arrays, and how patients are named."""
+
+    size: int = 224
+    """Side of the square image, in pixels."""
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    """letterbox keeps the proportions, on black; stretch fills the square."""
+    ids: Literal["pseudonym", "as-given"] = "pseudonym"
+    """Whether patients are named by keyed pseudonyms or by the ids given."""
+    site: str = ""
+    """Fingerprint of the site's key, which names the patients; empty where ids are as given."""
+    decoder: str = DECODER
+    """The set of decoding rules."""
+    probe: tuple[tuple[str, int], ...] = ()
+    """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 4096:
+            raise UserError(f"--size must be between 8 and 4096, got {self.size}")
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.size, self.size
+
+    def parameters(self) -> dict[str, Any]:
+        """What decides about pixels and names."""
+        return {name: value for name, value in asdict(self).items() if name != "probe"}
+
+    def digest(self) -> str:
+        """Hex digest of the parameters; the same for every machine."""
+        text = json.dumps({"format": FORMAT, **self.parameters()}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def to_json(self) -> bytes:
+        """The recipe as it lies on disk."""
+        return seal({"format": FORMAT, **self.parameters(), "probe": dict(self.probe)})
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in a file; UserError where there is none, a damaged one, or one of another version."""
+    try:
+        values = unseal(path.read_bytes())
+        written_by = values.pop("format")
+        decoder = values["decoder"]
+        if (written_by, decoder) != (FORMAT, DECODER):
+            raise UserError(
+                f"{path} asks for decoder {decoder!r}, format {written_by}; this version has {DECODER!r}, "
+                f"format {FORMAT}: use the version that made it, or make a new store"
+            )
+        return Recipe(**{**values, "probe": tuple(values["probe"].items())})
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: copy it from the store, or from another run of it") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a recipe ({error}); restore it from a backup or a run") from None
+
+
+def settle_recipe(path: Path, wanted: Recipe) -> Recipe:
+    """The recipe of a store: `wanted` where this is the first task, else the one there, which must agree.
+
+    UserError where parameters or the site's key differ, or this machine decodes the probe to other pixels.
+    """
+    if not path.exists():
+        publish_new_bytes(path, wanted.to_json())
+    saved = load_recipe(path)
+    there, here = saved.parameters(), wanted.parameters()
+    different = [name for name in there if name != "site" and there[name] != here[name]]
+    if different:
+        shown = "; ".join(f"{name} {there[name]} there, {here[name]} here" for name in different)
+        raise UserError(f"{path.parent} was made with another recipe: {shown}; use another --store")
+    if saved.site != wanted.site:
+        raise UserError(
+            f"{path.parent} was made with another site key: the same patient would get another pseudonym; "
+            "set MRI_KEY_FILE to that key"
+        )
+    here_probe = dict(wanted.probe)
+    moved = [name for name, crc in saved.probe if here_probe.get(name, crc) != crc]
+    if moved:
+        raise UserError(
+            f"this machine decodes {', '.join(moved)} to other pixels than the one that made {path.parent}: "
+            "install the versions that h5dump -A shows of any of its chunks, or use another --store"
+        )
+    return saved

@@ -1,0 +1,107 @@
+"""What lies below the source root: which files there are, and by which key each is known for good."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.errors import UserError
+
+PASSED_OVER = {"__MACOSX", "Thumbs.db", "desktop.ini", "lost+found"}
+"""Names that systems leave behind; never an image. Names that begin with a dot are passed over, too."""
+
+_Above = tuple[tuple[int, int], ...] | None
+"""Device and inode of each folder on the way down to a folder; None: a file."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Source:
+    """One file below the source root."""
+
+    key: int
+    """Source key; see source_key."""
+    path: str
+    """Path below the root, with forward slashes."""
+
+
+def source_key(root_name: str, path: str, frame: str = "") -> int:
+    """Key of a source, or of one frame in it: the first 8 bytes of the sha256 of ``ROOT/path[#frame]``."""
+    name = f"{root_name}/{path}#{frame}" if frame else f"{root_name}/{path}"
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big")
+
+
+def root_name(root: Path) -> str:
+    """The name by which a source root enters keys: its folder's own, wherever that folder lies."""
+    plain = root.absolute()
+    return (plain.resolve() if ".." in plain.parts else plain).name
+
+
+def check_root(root: Path) -> None:
+    """UserError where the source is not a folder."""
+    if not root.is_dir():
+        found = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"{root} {found}: --source (or MRI_SOURCE) takes the folder that holds the images")
+
+
+def list_sources(root: Path) -> Iterator[str]:
+    """Paths of all files below the root, sorted by folder; links are followed, and loops of links end.
+
+    A folder that cannot be listed is listed itself: so it is rejected, and the work goes on.
+    """
+    # A list in place of recursion: folders may lie deeper than Python's stack.
+    waiting: list[tuple[str, _Above]] = [("", ())]
+    while waiting:
+        path, above = waiting.pop()
+        if above is None:
+            yield path
+            continue
+        try:
+            status = (root / path).stat()
+            here = (status.st_dev, status.st_ino)
+            if here in above:
+                continue
+            names = _names_in(root / path)
+        except FileNotFoundError:
+            # Moved away while it was being listed; a later run sees what has become of it.
+            continue
+        except OSError:
+            if not path:
+                raise
+            yield path
+            continue
+        prefix, below = f"{path}/" if path else "", (*above, here)
+        waiting += [(prefix + name, below if is_folder else None) for name, is_folder in reversed(names)]
+
+
+def _names_in(folder: Path) -> list[tuple[str, bool]]:
+    """Names in a folder, sorted, and whether each is a folder."""
+    with os.scandir(folder) as entries:
+        return sorted((entry.name, _is_folder(entry)) for entry in entries if not _is_passed_over(entry.name))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name in PASSED_OVER
+
+
+def listing(root: Path, shared: Path | None) -> list[str]:
+    """Paths of all files below the root; from the file `shared` if a task of the same job has published it.
+
+    A listing only saves work: what is there is found out again when a source is read.
+    """
+    if shared is None:
+        return list(list_sources(root))
+    if not shared.exists():
+        paths = list(list_sources(root))
+        publish_new_bytes(shared, os.fsencode("\0".join(paths)), is_private=True)
+        return paths
+    text = os.fsdecode(shared.read_bytes())
+    return text.split("\0") if text else []

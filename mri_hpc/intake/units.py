@@ -1,0 +1,41 @@
+"""Who takes what: the share of a task, and the units into which it is cut."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mri_hpc.base.errors import UserError
+
+T = TypeVar("T")
+
+UNIT_BYTES = 64 * 2**20
+"""Pixels of a unit by default: the most work that a kill can cost a task, and the size of a chunk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """The part of all sources that one task takes, whatever is stored already."""
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 <= self.index < self.count:
+            raise UserError(
+                f"--task must be between 0 and --tasks - 1, got --task {self.index} --tasks {self.count}"
+            )
+
+    def holds(self, key: int) -> bool:
+        """Whether a source belongs to this share."""
+        return key % self.count == self.index
+
+
+def unit_images(image_bytes: int) -> int:
+    """Images of a unit by default."""
+    return max(1, UNIT_BYTES // image_bytes)
+
+
+def cut(items: Sequence[T], unit_size: int) -> Iterator[Sequence[T]]:
+    """Consecutive runs of at most `unit_size`."""
+    for start in range(0, len(items), unit_size):
+        yield items[start : start + unit_size]

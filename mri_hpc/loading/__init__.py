@@ -1,0 +1,1 @@
+"""Order, batches and augmentation, as functions of integers."""

@@ -1,0 +1,126 @@
+"""Batches of one rank, read ahead of the steps by a thread."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from mri_hpc.cohort.splits import Split
+from mri_hpc.loading.order import Order, Plan
+from mri_hpc.rundir.progress import Progress
+
+READ_AHEAD = 3
+"""Batches that are read before they are asked for."""
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class ReadsRows(Protocol):
+    """What batches are read through, as chunks.reader.Reader."""
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Images of some rows of the snapshot: uint8, (b, H, W)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One rank's share of one step."""
+
+    images: torch.Tensor
+    """uint8, (b, H, W), on the device."""
+    labels: torch.Tensor
+    """int64, (b,), on the device."""
+    keys: np.ndarray
+    """uint64, (b,)."""
+    step_keys: np.ndarray
+    """uint64, (B,): of the whole step, over all ranks."""
+
+
+class Batches:
+    """The batches of one rank, for every split of a run."""
+
+    def __init__(
+        self,
+        reader: ReadsRows,
+        *,
+        keys: np.ndarray,
+        labels: np.ndarray,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+        accumulate: int = 1,
+    ) -> None:
+        """keys: uint64, (n,), ascending, and labels: int, (n,), of the whole snapshot.
+
+        accumulate: parts into which the learner cuts a rank's share of a step.
+        """
+        self._reader, self._labels, self._device = reader, labels, device
+        self._seed, self._rank, self._world_size = seed, rank, world_size
+        self._orders = {
+            name: Order(rows=rows, keys=np.asarray(keys)[rows], batch_size=batch_size)
+            for name, rows in vars(split).items()
+        }
+        self._orders["train"].check_shares(world_size, accumulate)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return self._orders["train"].steps
+
+    def training(self, progress: Progress) -> Generator[Batch, None, None]:
+        """What is left of the epoch under way, in its order."""
+        order = self._orders["train"].shuffled(self._seed, progress.epoch)
+        return self._read(order, first_step=progress.step_in_epoch)
+
+    def of_split(self, split: str) -> Generator[Batch, None, None]:
+        """A whole split in the order of keys; as many batches for every rank, of which some may be empty."""
+        return self._read(self._orders[split])
+
+    def _read(self, order: Order, first_step: int = 0) -> Generator[Batch, None, None]:
+        plans = order.plans(rank=self._rank, world_size=self._world_size, first_step=first_step)
+        for plan, images, labels in read_ahead(plans, self._fetch, start_thread=self._use_device):
+            yield Batch(
+                images=images.to(self._device, non_blocking=True),
+                labels=labels.to(self._device, non_blocking=True),
+                keys=plan.keys,
+                step_keys=plan.step_keys,
+            )
+
+    def _fetch(self, plan: Plan) -> tuple[Plan, torch.Tensor, torch.Tensor]:
+        images = torch.from_numpy(self._reader.read(plan.rows))
+        labels = torch.from_numpy(np.asarray(self._labels)[plan.rows].astype(np.int64))
+        if self._device.type == "cuda":
+            images, labels = images.pin_memory(), labels.pin_memory()
+        return plan, images, labels
+
+    def _use_device(self) -> None:
+        # A new thread stands on GPU 0, and pinning there would make a context on it for every rank.
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
+
+
+def read_ahead(
+    plans: Iterator[T], fetch: Callable[[T], U], *, start_thread: Callable[[], None] = lambda: None
+) -> Generator[U, None, None]:
+    """Fetch every plan in order, some of them ahead, in one thread; what the thread raises is raised here.
+
+    A thread and not forked workers: those would get the stop signal too, and die before the checkpoint.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead", initializer=start_thread) as thread:
+        pending = deque(thread.submit(fetch, plan) for plan in islice(plans, READ_AHEAD))
+        try:
+            while pending:
+                fetched = pending.popleft().result()
+                pending.extend(thread.submit(fetch, plan) for plan in islice(plans, 1))
+                yield fetched
+        finally:
+            thread.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,76 @@
+"""How many images and patients of each class stand in each split."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mri_hpc.rundir.predictions import Prediction
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Images and patients of one class in one split."""
+
+    images: int | None = None
+    """None where the run does not say."""
+    patients: int | None = None
+    """None where the data name no patients, or the run does not say."""
+
+
+def tabulate(
+    classes: Sequence[str], split_counts: Mapping[str, Any], rows: Sequence[Prediction]
+) -> dict[str, dict[str, Cell]]:
+    """Class → split → cell.
+
+    split_counts: as in provenance, split → "classes" → class → images and patients. What it does not give is
+    counted from the predictions, which hold all validation and test images.
+    """
+    counted = _count(rows)
+    return {
+        name: {
+            split: _stated(split_counts.get(split), name) or counted.get((split, name)) or Cell()
+            for split in SPLITS
+        }
+        for name in classes
+    }
+
+
+def totals(table: Mapping[str, Mapping[str, Cell]]) -> dict[str, Cell]:
+    """The sum of each split over the classes. A patient of several classes counts in each."""
+    return {
+        split: Cell(
+            images=_sum([cells[split].images for cells in table.values()]),
+            patients=_sum([cells[split].patients for cells in table.values()]),
+        )
+        for split in SPLITS
+    }
+
+
+def _stated(of_split: Any, name: str) -> Cell | None:
+    of_class = (of_split or {}).get("classes", {}).get(name)
+    if of_class is None:
+        return None
+    images, patients = of_class["images"], of_class["patients"]
+    # Images without patients: the data name none. No images: no patients either.
+    return Cell(images=images, patients=None if images and not patients else patients)
+
+
+def _count(rows: Sequence[Prediction]) -> dict[tuple[str, str], Cell]:
+    images: dict[tuple[str, str], int] = defaultdict(int)
+    patients: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        images[row.split, row.label] += 1
+        if row.patient:
+            patients[row.split, row.label].add(row.patient)
+    return {
+        place: Cell(images=num, patients=len(patients[place]) if place in patients else None)
+        for place, num in images.items()
+    }
+
+
+def _sum(parts: Sequence[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None

@@ -1,0 +1,237 @@
+"""What a run achieved on one split: by slice, by patient, and what must be said beside it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.cohort.splits import FEW_PATIENTS
+from mri_hpc.results.intervals import NUM_RESAMPLES
+from mri_hpc.results.metrics import Metrics, measure
+from mri_hpc.results.patients import (
+    Outcomes,
+    PatientResult,
+    image_outcomes,
+    patient_outcomes,
+    pool_patients,
+)
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.predictions import Prediction, read_predictions
+
+NO_PATIENTS = "slice level: not a patient estimate"
+LARGEST_ERROR = 1e-6
+"""Of the sum of written probabilities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How much the figures rest on, and what had to be left out."""
+
+    images: int
+    """Labelled images of the split."""
+    patients: int
+    """Patients that they name."""
+    images_without_label: int
+    images_without_patient: int
+    images_without_patient_in_run: int
+    """In all splits together."""
+    patients_of_several_classes: int
+    """Patients whose slices carry more than one class; the class of most slices is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What needs no learning."""
+
+    chance: float
+    """Balanced accuracy of guessing, and of always naming one class."""
+    majority_class: str
+    """The most frequent class of the split: a favour to this baseline, which could not know it."""
+    majority_accuracy: float
+    """Accuracy of always naming it: by patient where there are patients, else by slice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """All of it, for one split."""
+
+    split: str
+    classes: tuple[str, ...]
+    images: Outcomes
+    slice_level: Metrics
+    patients: tuple[PatientResult, ...]
+    """Sorted by pseudonym; empty where the data name no patients."""
+    patient_level: Metrics | None
+    counts: Counts
+    baseline: Baseline
+    notes: tuple[str, ...]
+    """What has to be said beside every figure."""
+
+    @property
+    def headline(self) -> Metrics:
+        """The figures to judge by: by patient where there are patients."""
+        return self.patient_level or self.slice_level
+
+    @property
+    def unit(self) -> str:
+        """What the headline counts: patient or slice."""
+        return "slice" if self.patient_level is None else "patient"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return {
+            "split": self.split,
+            "unit": self.unit,
+            "notes": list(self.notes),
+            "counts": asdict(self.counts),
+            "baseline": asdict(self.baseline),
+            "n_resamples": NUM_RESAMPLES,
+            "slice": self.slice_level.to_dict(),
+            "patient": self.patient_level.to_dict() if self.patient_level else None,
+        }
+
+
+def evaluate_split(run: RunDir, split: str) -> Evaluation:
+    """Judge the predictions of one split; UserError where there are none that could be judged."""
+    classes, rows = read_predictions(run.predictions)
+    provenance = read_provenance(run)
+    _refuse_foreign(run, classes, provenance.get("classes") or classes)
+    _refuse_damaged(run, classes, rows, provenance.get("split_counts") or {})
+    of_split = [row for row in rows if row.split == split]
+    labelled = [row for row in of_split if row.label]
+    if not labelled:
+        found = Counter(row.split for row in rows if row.label)
+        raise UserError(
+            f"{run.predictions} has no labelled image of the {split} split; "
+            f"found: {', '.join(f'{name} {num}' for name, num in sorted(found.items())) or 'none at all'}"
+        )
+    patients = pool_patients(classes, labelled)
+    images = image_outcomes(classes, labelled)
+    slice_level = measure(images)
+    patient_level = measure(patient_outcomes(classes, patients)) if patients else None
+    counts = _count(of_split, labelled, patients, provenance)
+    return Evaluation(
+        split=split,
+        classes=classes,
+        images=images,
+        slice_level=slice_level,
+        patients=tuple(patients),
+        patient_level=patient_level,
+        counts=counts,
+        baseline=_baseline(patient_level or slice_level),
+        notes=(
+            *_notes_on_choice(split),
+            *_notes_on_patients(counts),
+            *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
+        ),
+    )
+
+
+def read_provenance(run: RunDir) -> Mapping[str, Any]:
+    """What provenance.json says; empty while the run is not finished."""
+    try:
+        provenance = json.loads(run.provenance.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{run.provenance} cannot be read: {error}; restore it from a backup") from None
+    if not isinstance(provenance, dict):
+        raise UserError(f"{run.provenance} is not what a run wrote; restore it from a backup")
+    return provenance
+
+
+def _refuse_foreign(run: RunDir, classes: Sequence[str], stated: Sequence[str]) -> None:
+    """Raise UserError where the table is one of another run."""
+    if tuple(classes) != tuple(stated):
+        raise UserError(
+            f"{run.predictions} is of the classes {', '.join(classes)}, and the run of {', '.join(stated)}: "
+            "restore it from a backup"
+        )
+
+
+def _refuse_damaged(
+    run: RunDir, classes: tuple[str, ...], rows: list[Prediction], split_counts: Mapping[str, Any]
+) -> None:
+    """Raise UserError where the table is not whole: figures of a part of it would look like any others."""
+    for row in rows:
+        is_whole = len(row.probabilities) == len(classes) and row.label in ("", *classes)
+        # Probabilities that are no numbers have a reason of their own.
+        if not is_whole or abs(sum(row.probabilities) - 1) > LARGEST_ERROR:
+            raise UserError(
+                f"{run.predictions} is damaged at image {row.key}: its class or probabilities are not those "
+                "that were written; restore it from a backup"
+            )
+    found = Counter(row.split for row in rows)
+    for split, stated in split_counts.items():
+        if split in found and stated.get("images", found[split]) != found[split]:
+            raise UserError(
+                f"{run.predictions} is damaged: it has {found[split]} images of the {split} split, and the "
+                f"run wrote {stated['images']}; restore it from a backup"
+            )
+
+
+def _count(
+    of_split: list[Prediction],
+    labelled: list[Prediction],
+    patients: list[PatientResult],
+    provenance: Mapping[str, Any],
+) -> Counts:
+    without_patient = sum(not row.patient for row in labelled)
+    return Counts(
+        images=len(labelled),
+        patients=len(patients),
+        images_without_label=len(of_split) - len(labelled),
+        images_without_patient=without_patient,
+        images_without_patient_in_run=provenance.get("images_without_patient", without_patient),
+        patients_of_several_classes=sum(patient.has_several_labels for patient in patients),
+    )
+
+
+def _baseline(metrics: Metrics) -> Baseline:
+    support = {name: values.support for name, values in metrics.classes.items()}
+    majority = max(support, key=support.__getitem__)
+    return Baseline(
+        chance=1 / len(support),
+        majority_class=majority,
+        majority_accuracy=support[majority] / metrics.num,
+    )
+
+
+def _notes_on_choice(split: str) -> Iterator[str]:
+    if split == "validation":
+        yield "the epoch of the model was chosen on these very images, so their figures are too good"
+
+
+def _notes_on_patients(counts: Counts) -> Iterator[str]:
+    if not counts.patients:
+        yield (
+            f"{NO_PATIENTS}. The data name no patients, so slices of one person may stand on both sides of "
+            "the split, and the intervals, which take every slice as independent, are too narrow"
+        )
+    elif counts.images_without_patient_in_run:
+        yield (
+            f"{counts.images_without_patient_in_run} images name no patient, {counts.images_without_patient} "
+            "of them in this split: they count by slice only, and may be of a person of another split"
+        )
+    if counts.images_without_label:
+        yield f"{counts.images_without_label} images have no label and are left out"
+    if counts.patients_of_several_classes:
+        yield (
+            f"{counts.patients_of_several_classes} patients have slices of several classes: "
+            "the class of most slices is taken as theirs"
+        )
+
+
+def _notes_on_few(metrics: Metrics, units: str) -> Iterator[str]:
+    few = [
+        f"{name} {values.support}"
+        for name, values in metrics.classes.items()
+        if values.support < FEW_PATIENTS
+    ]
+    if few:
+        yield (
+            f"fewer than {FEW_PATIENTS} {units} of some classes ({', '.join(few)}): the intervals are too narrow, "
+            "and hold the truth less often than they say"
+        )

@@ -1,0 +1,173 @@
+"""Figures of the report, as SVG that stands alone in a page and is the same for the same run.
+
+No figure holds a word of the user's (class and patient names stand in the page around it), so that nothing
+in a name can break a drawing, and no font of this machine decides how a name looks.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+CLASS_COLOURS = ("#2563a8", "#c2571a", "#2f7d4f", "#8a4fa3", "#9a7b0a", "#b3405f", "#3b8491", "#6b6f76")
+"""Told apart with colour blindness, and by lightness in print; further classes start again, dashed."""
+INK, MUTED, FAINT = "#1d2733", "#667384", "#dde2e8"
+TRAINING_COLOUR, VALIDATION_COLOUR = "#9db4cd", "#1f4e86"
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mri_hpc",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "lines.solid_capstyle": "round",
+}
+MOST_POINTS = 400
+"""Points of a curve; more cannot be told apart at this size and only make the page heavy."""
+
+
+def loss_curves(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[int]) -> str:
+    """Training loss, smoothed, and validation loss over steps; empty where nothing was logged."""
+    training = [(line["step"], line["loss"]) for line in metrics if "loss" in line]
+    validation = [(line["step"], line["validation_loss"]) for line in metrics if "validation_loss" in line]
+    if not training and not validation:
+        return ""
+    with rc_context(STYLE):
+        drawing, axes = _canvas()
+        if training:
+            steps, losses = _smoothed(*np.array(training, dtype=float).T)
+            axes.plot(steps, losses, color=TRAINING_COLOUR, linewidth=1.6)
+        if validation:
+            steps, losses = np.array(validation, dtype=float).T
+            axes.plot(steps, losses, color=VALIDATION_COLOUR, linewidth=1.8, marker="o", markersize=3.2)
+            _mark_best(axes, steps, losses, best=np.argmin)
+        axes.set_ylim(bottom=0)
+        _finish_curve(axes, resumed_steps, ylabel="loss")
+        return _svg(drawing, "loss", "Training loss and validation loss over optimizer steps")
+
+
+def accuracy_curve(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[int], chance: float) -> str:
+    """Balanced accuracy on validation images over steps; empty where it was not logged."""
+    points = [(line["step"], line["balanced_accuracy"]) for line in metrics if "balanced_accuracy" in line]
+    if not points:
+        return ""
+    with rc_context(STYLE):
+        drawing, axes = _canvas()
+        steps, values = np.array(points, dtype=float).T
+        axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
+        axes.plot(steps, values, color=VALIDATION_COLOUR, linewidth=1.8, marker="o", markersize=3.2)
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        _finish_curve(axes, resumed_steps, ylabel="balanced accuracy")
+        return _svg(drawing, "accuracy", "Balanced accuracy on validation images over optimizer steps")
+
+
+def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: str) -> str:
+    """One curve a class, in the order and the colours of the classes; empty where there is none."""
+    if not any(curves):
+        return ""
+    with rc_context(STYLE):
+        drawing, axes = _canvas(width=3.9, height=3.7)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
+        for number, curve in enumerate(curves):
+            if curve:
+                axes.plot(
+                    *_thinned(*curve), color=class_colour(number), linewidth=1.7, linestyle=class_line(number)
+                )
+        axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="1 − specificity", ylabel="sensitivity")
+        axes.set_aspect("equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        return _svg(drawing, f"roc-{name}", f"ROC curves by {name}, each class against the others")
+
+
+def class_colour(number: int) -> str:
+    """The colour of a class, by its place among the classes."""
+    return CLASS_COLOURS[number % len(CLASS_COLOURS)]
+
+
+def class_line(number: int) -> str:
+    """The kind of line of a class: of two with one colour, the second is dashed."""
+    return "-" if number < len(CLASS_COLOURS) else "--"
+
+
+def _canvas(width: float = 4.6, height: float = 2.9) -> tuple[Drawing, Axes]:
+    drawing = Drawing(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(drawing)
+    return drawing, drawing.subplots()
+
+
+def _finish_curve(axes: Axes, resumed_steps: Sequence[int], *, ylabel: str) -> None:
+    for step in resumed_steps:
+        axes.axvline(step, color="#b4462b", linewidth=1.0, linestyle=(0, (4, 3)))
+    axes.set(xlabel="optimizer step", ylabel=ylabel)
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+
+
+def _mark_best(axes: Axes, steps: np.ndarray, values: np.ndarray, *, best: Any) -> None:
+    """Ring the epoch whose weights are the model's."""
+    if np.isfinite(values).any():
+        chosen = int(best(np.where(np.isfinite(values), values, np.inf)))
+        axes.plot(
+            steps[chosen], values[chosen], marker="o", markersize=8.5, markerfacecolor="none",
+            markeredgecolor=INK, markeredgewidth=1.2,
+        )  # fmt: skip
+
+
+def _smoothed(steps: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over equal stretches of steps, no more than there are points to draw."""
+    parts = min(len(steps), MOST_POINTS // 4)
+    edges = np.linspace(0, len(steps), parts + 1).astype(int)[:-1]
+    sizes = np.diff(np.append(edges, len(steps)))
+    means = np.add.reduceat(losses, edges) / sizes
+    window = np.ones(min(5, parts))
+    # Divided by what the window holds, so that the ends are not drawn towards 0.
+    smooth = np.convolve(means, window, "same") / np.convolve(np.ones(parts), window, "same")
+    return np.add.reduceat(steps, edges) / sizes, smooth
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(x) <= MOST_POINTS:
+        return x, y
+    chosen = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).astype(int))
+    return x[chosen], y[chosen]
+
+
+def _svg(drawing: Drawing, name: str, description: str) -> str:
+    """The drawing as an element of a page: its ids made unique to it, its size left to the page."""
+    text = io.StringIO()
+    nothing = {key: None for key in ("Date", "Creator", "Format", "Type")}
+    drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    head, body = svg.split(">", 1)
+    box = re.search(r'viewBox="([^"]+)"', head)
+    assert box
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = body.replace('xlink:href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
+    # Ids that nothing refers to, as matplotlib gives every group, only make the page heavy.
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', body))
+    body = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", body)
+    return f'<svg viewBox="{box[1]}" role="img" aria-label="{description}">{body}'

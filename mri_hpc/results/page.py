@@ -1,0 +1,221 @@
+"""The report: one page that stands alone, made of what the run says about itself and nothing else.
+
+The same run gives the same bytes: no clock of this machine, no path, no order that may change.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
+from mri_hpc.results.evaluation import Evaluation, evaluate_split, read_provenance
+from mri_hpc.results.figures import accuracy_curve, class_colour, loss_curves, roc_curves
+from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
+from mri_hpc.results.intervals import NUM_RESAMPLES
+from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Metrics, roc_curve
+from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.predictions import read_predictions
+from mri_hpc.rundir.settings import load_job, load_training
+from mri_hpc.rundir.summary import summarise
+
+TEMPLATE = "report.html.j2"
+MOST_PATIENTS = 2000
+"""Rows of the table of patients: more would make the page too heavy to open."""
+DECISIONS = {"again": "started again", "finished": "done", "stay_away": "stays stopped", "give_up": "gave up"}
+
+NEVER_TESTED = (
+    "Images of other hospitals, scanners and sequences than those in the data. Expect worse figures there.",
+    "Images of anything but the classes above. The model names one of them for every image it is shown, "
+    "also for a healthy brain, another disease or no brain at all, where that is not among them.",
+    "Near-copies: whether test images have mirrored, rotated or re-encoded twins among the training images.",
+    "Controls: whether nearest neighbours, intensity statistics or file properties alone do as well.",
+    "Calibration: whether a stated probability is the frequency with which the answer is right.",
+    "Other seeds and other splits. The intervals cover which patients were tested, not the luck of one "
+    "training.",
+    "Use in the care of patients, alone or beside a radiologist.",
+)
+
+
+def make_page(run: RunDir) -> str:
+    """The report as HTML; of a run that is not finished, what there is."""
+    events, metrics = read_events(run), read_metrics(run)
+    attempts = attempts_of(events)
+    evaluation = evaluate_split(run, "test") if run.predictions.exists() else None
+    provenance = read_provenance(run)
+    classes = evaluation.classes if evaluation else tuple(provenance.get("classes", ()))
+    restarts = resumed_steps(attempts)
+    chance = 1 / len(classes) if classes else 0.0
+    return _environment().get_template(TEMPLATE).render(
+        name=run.path.resolve().name,
+        is_finished=run.is_finished and evaluation is not None,
+        model=load_training(run).model,
+        last_event_s=events[-1].time if events else None,
+        classes=[{"name": name, "colour": class_colour(number)} for number, name in enumerate(classes)],
+        chance=chance,
+        provenance=_provenance(provenance, attempts),
+        settings=_settings(run),
+        loss=Markup(loss_curves(metrics, restarts)),
+        accuracy=Markup(accuracy_curve(metrics, restarts, chance)),
+        summary=summarise(events, metrics, None, events[-1].time if events else 0.0),
+        attempts=attempts,
+        decisions=DECISIONS,
+        never_tested=NEVER_TESTED,
+        num_resamples=NUM_RESAMPLES,
+        **(_results(run, evaluation, provenance) if evaluation else {}),
+    )  # fmt: skip
+
+
+def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of a run with predictions."""
+    _classes, rows = read_predictions(run.predictions)
+    levels = _levels(evaluation)
+    table = tabulate(evaluation.classes, provenance.get("split_counts") or {}, rows)
+    return {
+        "evaluation": evaluation,
+        "figures": [
+            (title[0].upper() + title[1:], [getattr(metrics, name) for _unit, metrics, _outcomes in levels])
+            for name, title in FIGURES.items()
+        ],
+        "levels": [_level(*level) for level in levels],
+        "cohort": table,
+        "cohort_totals": totals(table),
+        "splits": SPLITS,
+        "patients": _by_urgency(evaluation)[:MOST_PATIENTS],
+        "num_wrong": sum(patient.is_wrong for patient in evaluation.patients),
+    }
+
+
+def _levels(evaluation: Evaluation) -> list[tuple[str, Metrics, Outcomes]]:
+    by_slice = ("slice", evaluation.slice_level, evaluation.images)
+    if evaluation.patient_level is None:
+        return [by_slice]
+    patients = patient_outcomes(evaluation.classes, evaluation.patients)
+    return [("patient", evaluation.patient_level, patients), by_slice]
+
+
+def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
+    """Tables and curves for units of one kind."""
+    curves = [roc_curve(outcomes, number) for number in range(len(outcomes.classes))]
+    return {
+        "unit": unit,
+        "num": metrics.num,
+        "roc": Markup(roc_curves(curves, name=unit)),
+        "classes": [
+            (name, values.support, [(figure, getattr(values, figure)) for figure in CLASS_FIGURES])
+            for name, values in metrics.classes.items()
+        ],
+        "confusion": [
+            (name, [(count, count / sum(row) if sum(row) else 0.0) for count in row])
+            for name, row in zip(outcomes.classes, metrics.confusion, strict=True)
+        ],
+    }
+
+
+def _by_urgency(evaluation: Evaluation) -> list[PatientResult]:
+    """Wrong ones first; then by how little the model believed the class that the data give."""
+    index = {name: number for number, name in enumerate(evaluation.classes)}
+    return sorted(
+        evaluation.patients, key=lambda p: (not p.is_wrong, p.probabilities[index[p.label]], p.patient)
+    )
+
+
+def _settings(run: RunDir) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """Groups of (name, value, whether it is not the default)."""
+    training, job = load_training(run), load_job(run)
+    groups: dict[str, list[tuple[str, str, bool]]] = {"What was trained": [], "How it was operated": []}
+    for settings in (training, job):
+        for field in dataclasses.fields(settings):
+            is_identity = field.metadata["kind"] == "identity"
+            group = groups["What was trained" if is_identity else "How it was operated"]
+            value = getattr(settings, field.name)
+            group.append((field.name.replace("_", " "), _plain(value), value != field.default))
+    return list(groups.items())
+
+
+def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory]) -> list[tuple[str, str]]:
+    """What made the model, as (name, value)."""
+    titles = {
+        "model_digest": "weights of the model",
+        "weights_digest": "weights after the last step",
+        "initial_weights_digest": "weights to start from",
+        "samples_digest": "samples in their order",
+        "snapshot": "snapshot",
+        "content_digest": "stored content",
+        "image_shape": "image, pixels",
+        "num_parameters": "parameters",
+        "device": "device",
+        "ranks": "ranks",
+    }
+    known = [(title, _plain(provenance[key])) for key, title in titles.items() if provenance.get(key)]
+    versions = provenance.get("versions") or {}
+    jobs = dict.fromkeys(attempt.job_id for attempt in attempts if attempt.job_id)
+    shown = {*titles, "versions", "conditions", "classes", "split_counts", "has_patients", "continued_from"}
+    others = {**provenance, **(provenance.get("conditions") or {})}
+    ancestors = [
+        ("continued from", f"{run['run']}, model {run['model_digest']}, snapshot {run['snapshot']}")
+        for run in provenance.get("continued_from") or ()
+    ]
+    return [
+        *known,
+        *ancestors,
+        *(
+            (key.replace("_", " "), _plain(value))
+            for key, value in sorted(others.items())
+            if key not in shown and not isinstance(value, Mapping)
+        ),
+        *((f"version of {name}", _plain(version)) for name, version in sorted(versions.items())),
+        *([("jobs", ", ".join(jobs))] if jobs else []),
+    ]
+
+
+def _plain(value: Any) -> str:
+    """A value of a setting as people write it."""
+    if value is None or value in ("", ()):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    if isinstance(value, (list, tuple)):
+        return (
+            " × ".join(map(str, value))
+            if all(isinstance(v, int) for v in value)
+            else ", ".join(map(str, value))
+        )
+    return str(value)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, moment=_moment, minutes=_minutes)
+    return environment
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f}"
+
+
+def _moment(unix_s: float | None) -> str:
+    if unix_s is None:
+        return "–"
+    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

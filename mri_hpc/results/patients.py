@@ -1,0 +1,120 @@
+"""What the model said about images, as arrays, and pooled into one answer a patient."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.predictions import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """What the model said about n units, images or patients, whose class is known."""
+
+    classes: tuple[str, ...]
+    label: np.ndarray
+    """int64, (n,), index into classes."""
+    probabilities: np.ndarray
+    """float64, (n, k), one column a class."""
+    cluster: np.ndarray
+    """int64, (n,), 0 to num_clusters - 1: units that are not independent of each other share theirs."""
+    num_clusters: int
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64, (n,): the most probable class, of equals the first."""
+        return self.probabilities.argmax(axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientResult:
+    """One patient: mean probabilities over the slices, beside the class that the data give."""
+
+    patient: str
+    """Pseudonym."""
+    label: str
+    """The class of most slices, of equals the first class."""
+    predicted: str
+    probabilities: tuple[float, ...]
+    num_slices: int
+    num_wrong_slices: int
+    """Slices whose most probable class is not their own label."""
+    has_several_labels: bool
+    """Whether the slices carry more than one class."""
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the pooled answer is not the label."""
+        return self.predicted != self.label
+
+
+def image_outcomes(classes: tuple[str, ...], rows: Sequence[Prediction]) -> Outcomes:
+    """Labelled images as units; those of one patient are one cluster, one without a patient is its own."""
+    index = {name: number for number, name in enumerate(classes)}
+    # A key is 16 hex digits and a pseudonym may look alike, so the two are kept apart by their place.
+    names = [(row.patient, "") if row.patient else ("", row.key) for row in rows]
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    probabilities = np.array([row.probabilities for row in rows], dtype=np.float64)
+    if not np.isfinite(probabilities).all():
+        raise UserError("predictions.csv holds probabilities that are not numbers: the model is of no use")
+    return Outcomes(
+        classes=classes,
+        label=np.array([index[row.label] for row in rows], dtype=np.int64),
+        probabilities=probabilities.reshape(len(rows), len(classes)),
+        cluster=np.array([numbers[name] for name in names], dtype=np.int64),
+        num_clusters=len(numbers),
+    )
+
+
+def pool(names: Sequence[str], probabilities: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Patients by name, sorted; the mean of their images' probabilities; how many images each has.
+
+    probabilities: float64, (n, k). Every slice counts the same, and no single one that is sure of itself can
+    outvote the rest, as it could in a mean of logarithms. Returns names, float64 (p, k), int64 (p,).
+    """
+    patients, number = np.unique(np.array(names, dtype=object), return_inverse=True)
+    num_images = np.bincount(number, minlength=len(patients))
+    sums = np.zeros((len(patients), probabilities.shape[1]))
+    np.add.at(sums, number, probabilities)
+    return list(patients), sums / num_images[:, None], num_images
+
+
+def pool_patients(classes: tuple[str, ...], rows: Sequence[Prediction]) -> list[PatientResult]:
+    """One result a patient, sorted by pseudonym; images without a patient are left out."""
+    rows = [row for row in rows if row.patient]
+    if not rows:
+        return []
+    images = image_outcomes(classes, rows)
+    names, means, num_slices = pool([row.patient for row in rows], images.probabilities)
+    # image_outcomes numbers clusters by sorted name, too, so they line up with the names.
+    votes = np.zeros((len(names), len(classes)), dtype=np.int64)
+    np.add.at(votes, (images.cluster, images.label), 1)
+    wrong = np.bincount(images.cluster, weights=images.predicted != images.label)
+    return [
+        PatientResult(
+            patient=name,
+            label=classes[votes[number].argmax()],
+            predicted=classes[means[number].argmax()],
+            probabilities=tuple(means[number].tolist()),
+            num_slices=int(num_slices[number]),
+            num_wrong_slices=int(wrong[number]),
+            has_several_labels=bool((votes[number] > 0).sum() > 1),
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def patient_outcomes(classes: tuple[str, ...], patients: Sequence[PatientResult]) -> Outcomes:
+    """Patients as units, each independent of the others."""
+    return Outcomes(
+        classes=classes,
+        label=np.array([classes.index(patient.label) for patient in patients], dtype=np.int64),
+        probabilities=np.array([patient.probabilities for patient in patients], dtype=np.float64),
+        cluster=np.arange(len(patients)),
+        num_clusters=len(patients),
+    )

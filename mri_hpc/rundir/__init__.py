@@ -1,0 +1,1 @@
+"""The run directory: the contract between launch, the training job, status, evaluate and report."""

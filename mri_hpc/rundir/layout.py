@@ -1,0 +1,168 @@
+"""Where everything of a run lies."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.errors import UserError
+
+# Of those beside a path that is none.
+RUNS_TO_NAME = 5
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Attempt:
+    """One start of a run's ranks. Later attempts compare greater; an older one may not write any more."""
+
+    submission: int
+    """Counts the times that launch submitted the run, from 1."""
+    restart: int
+    """Counts requeues of that submission, from 0."""
+
+    def __str__(self) -> str:
+        return f"{self.submission}.{self.restart}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Attempt":
+        """The attempt named ``submission.restart``; ValueError if it is none."""
+        submission, restart = text.split(".")
+        return cls(submission=int(submission), restart=int(restart))
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of a run, and the names in it."""
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        """Settings of the run: [training] and [job]."""
+        return self.path / "settings.toml"
+
+    @property
+    def recipe(self) -> Path:
+        """How images become arrays: a copy of the store's, for predicting without the store."""
+        return self.path / "recipe.json"
+
+    @property
+    def done(self) -> Path:
+        """Written last: the run is finished and never starts again."""
+        return self.path / "DONE"
+
+    @property
+    def events(self) -> Path:
+        """The ledger."""
+        return self.path / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """One line a step, one line a validation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, devices and digests that produced the model."""
+        return self.path / "provenance.json"
+
+    @property
+    def batch_size(self) -> Path:
+        """What --batch-size auto came to, in the first attempt."""
+        return self.path / "batch_size.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints, one folder each, named by step."""
+        return self.path / "checkpoints"
+
+    @property
+    def attempts(self) -> Path:
+        """Folder of attempts, one folder each."""
+        return self.path / "attempts"
+
+    @property
+    def submitit(self) -> Path:
+        """Where submitit keeps its pickles and scripts; never read for state."""
+        return self.path / "submitit"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def model(self) -> Path:
+        """Weights of the best epoch."""
+        return self.path / "model.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """One row an image of the validation and test splits."""
+        return self.path / "predictions.csv"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run reached its end."""
+        return self.done.exists()
+
+    def attempt_folder(self, attempt: Attempt) -> Path:
+        """Folder of one attempt: logs of its ranks, and where they meet."""
+        return self.attempts / str(attempt)
+
+    def rank_log(self, attempt: Attempt, rank: int) -> Path:
+        """What one rank printed."""
+        return self.attempt_folder(attempt) / f"rank{rank}.log"
+
+    def all_attempts(self) -> list[Attempt]:
+        """Attempts that were claimed, oldest first."""
+        if not self.attempts.is_dir():
+            return []
+        names = [folder.name for folder in self.attempts.iterdir()]
+        return sorted(Attempt.parse(name) for name in names if re.fullmatch(r"\d+\.\d+", name))
+
+    def newest_attempt(self) -> Attempt | None:
+        """The attempt that may write."""
+        return max(self.all_attempts(), default=None)
+
+    def claim_attempt(self, attempt: Attempt) -> None:
+        """Make the attempt's folder. May be called by every rank of the attempt."""
+        self.attempt_folder(attempt).mkdir(parents=True, exist_ok=True)
+
+    def claim_submission(self) -> Attempt:
+        """Claim the next submission for the caller alone, also when two launch at once; restart is 0."""
+        self.attempts.mkdir(parents=True, exist_ok=True)
+        number = max((attempt.submission for attempt in self.all_attempts()), default=0) + 1
+        while True:
+            attempt = Attempt(submission=number, restart=0)
+            try:
+                self.attempt_folder(attempt).mkdir()
+                return attempt
+            except FileExistsError:
+                number += 1
+
+    def mark_done(self) -> None:
+        """Write DONE; harmless when it is there."""
+        publish_new_bytes(self.done, b"")
+
+
+def open_run(path: Path) -> RunDir:
+    """The run at `path`; UserError if there is none."""
+    run = RunDir(path)
+    if run.settings.is_file():
+        return run
+    start = f"start a run with: python -m mri_hpc.launch --run {path}"
+    if (path / "commits").is_dir():
+        raise UserError(
+            f"{path} is a store, not a run; train on it with: python -m mri_hpc.launch --store {path}"
+        )
+    if path.exists():
+        raise UserError(f"{path} is not a run directory (found something else, no settings.toml); {start}")
+    others = sorted(file.parent.name for file in path.parent.glob("*/settings.toml"))
+    here = f"runs here: {', '.join(others[:RUNS_TO_NAME])}" if others else start
+    raise UserError(f"{path} does not exist; {here}")

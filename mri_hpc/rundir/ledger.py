@@ -1,0 +1,70 @@
+"""The ledger of a run: what happened, when, and in which attempt. Lines are only ever appended."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from mri_hpc.base.atomic import append_line
+from mri_hpc.rundir.layout import Attempt, RunDir
+
+
+class Kind(StrEnum):
+    """What can happen to a run. Beside each: who writes it, and the values it carries."""
+
+    SUBMITTED = "submitted"  # launch: cluster, job_id, nodes, ranks
+    STARTED = "started"  # rank 0: ranks, host, job_id, resumed_step, epoch, device
+    LOST = "lost"  # rank 0, on resuming: steps (done by an earlier attempt, not in any checkpoint), seconds
+    CHANGED = "changed"  # rank 0: condition, before, now (bit-equality cannot be expected)
+    FIRST_STEP = "first_step"  # rank 0: seconds since the process began, by part
+    STOP_AGREED = "stop_agreed"  # rank 0: signal, rank, phase, step, agreed_after_s (since the signal)
+    SAVED = "saved"  # rank 0: step, seconds, bytes, reason (interval, epoch, stop)
+    DAMAGED = "damaged"  # rank 0: checkpoint, reason
+    EPOCH = "epoch"  # rank 0: epoch, validation_loss, training_s, validation_s
+    TRAINED = "trained"  # rank 0: epoch, step, reason (patience, epochs)
+    PREDICTED = "predicted"  # rank 0: images, seconds
+    RANKS_GONE = "ranks_gone"  # batch script or local supervisor: status
+    DECIDED = "decided"  # batch script or local supervisor: decision, cause, reason
+    CANCELLED = "cancelled"  # launch --cancel: by whom
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One line of the ledger."""
+
+    time: float
+    """Unix time in seconds."""
+    attempt: str
+    """The attempt it belongs to, as ``submission.restart``."""
+    kind: str
+    """One of Kind."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What the kind carries."""
+
+
+def record(run: RunDir, attempt: Attempt, kind: Kind, **values: Any) -> Event:
+    """Append one event, durably; returns it."""
+    event = Event(time=time.time(), attempt=str(attempt), kind=kind.value, values=values)
+    line = {"time": round(event.time, 3), "attempt": event.attempt, "event": event.kind, **values}
+    append_line(run.events, json.dumps(line))
+    return event
+
+
+def read_events(run: RunDir) -> list[Event]:
+    """All events in the order written. A line cut short by a full disk or a lost node is passed over."""
+    if not run.events.exists():
+        return []
+    lines = run.events.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [event for event in map(_parse, lines) if event]
+
+
+def _parse(line: str) -> Event | None:
+    try:
+        values = json.loads(line)
+        return Event(
+            time=values.pop("time"), attempt=values.pop("attempt"), kind=values.pop("event"), values=values
+        )
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
+        return None

@@ -1,0 +1,64 @@
+"""metrics.jsonl: one line a training step, one a validation, none of them twice."""
+
+import json
+import os
+from typing import Any
+
+from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.rundir.layout import Attempt, RunDir
+
+
+class MetricsLog:
+    """Appends lines for one attempt, after dropping what earlier attempts wrote beyond the step resumed from,
+    and validations from `resumed_epoch` on: a checkpoint can be of the last step of an epoch, not validated.
+
+    The file is replaced, not cut: an older attempt that still runs holds the old file, which nobody reads.
+    """
+
+    def __init__(
+        self, run: RunDir, attempt: Attempt, *, resumed_step: int, resumed_epoch: int | None = None
+    ) -> None:
+        self._attempt = str(attempt)
+        lines = [line for line in read_metrics(run) if line["step"] <= resumed_step]
+        kept = [
+            line
+            for line in lines
+            if resumed_epoch is None or "validation_loss" not in line or line["epoch"] < resumed_epoch
+        ]
+        replace_bytes(run.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = os.open(run.metrics, os.O_WRONLY | os.O_APPEND)
+
+    def step(
+        self, *, step: int, epoch: int, loss: float, lr: float, images: int, seconds: float, **metrics: float
+    ) -> None:
+        """One training step: mean loss over the batch, how long it took, and other figures by name."""
+        values = {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "images": images}
+        self._append({**values, "seconds": round(seconds, 5), **metrics})
+
+    def validation(self, *, step: int, epoch: int, loss: float, **metrics: float) -> None:
+        """One validation: mean loss over the validation split, and other figures by name."""
+        self._append({"step": step, "epoch": epoch, "validation_loss": loss, **metrics})
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _append(self, values: dict[str, Any]) -> None:
+        # One write a line, no fsync: a kill loses nothing; what a lost node loses, replay makes again.
+        os.write(self._file, (json.dumps({**values, "attempt": self._attempt}) + "\n").encode())
+
+
+def read_metrics(run: RunDir) -> list[dict[str, Any]]:
+    """All lines in order; a line cut short is passed over."""
+    if not run.metrics.exists():
+        return []
+    lines = run.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [values for values in map(_parse, lines) if values]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return values if isinstance(values, dict) and "step" in values else None

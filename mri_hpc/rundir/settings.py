@@ -1,0 +1,212 @@
+"""The settings of a run: what it is (identity) and how it is operated."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.settings import differences, identity, identity_of, load_table, operation, save_tables
+from mri_hpc.rundir.layout import RunDir
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """What is trained, on what, and when it ends."""
+
+    model: str = identity("resnet18")
+    """Any torchvision classification model, by its name."""
+    weights: str = identity("")
+    """File of weights to start from; pretrained: torchvision's ImageNet weights; empty: random ones."""
+    continue_from: str = identity("")
+    """Finished run whose model this one starts from, to go on with more data."""
+    normalise: Literal["auto", "image", "imagenet"] = identity("auto")
+    """Grey values by each image's mean and deviation, or by ImageNet's; auto: as the weights want them."""
+    freeze: bool = identity(False)
+    """Train the head only; all else keeps the weights that it starts from."""
+    head_lr: float | None = identity(None)
+    """Highest learning rate of the head; by default that of the rest."""
+    optimizer: Literal["adamw", "sgd"] = identity("adamw")
+    """The optimizer; sgd has momentum 0.9."""
+    lr: float = identity(1e-3)
+    """Highest learning rate, reached after the warm-up; with --batch-size auto: that of 64 images a step."""
+    weight_decay: float = identity(0.01)
+    """Weight decay, not applied to biases and normalisation."""
+    batch_size: int | Literal["auto"] = identity(64)
+    """Images a step, over all ranks together; auto: the most that fit, found when the run first starts."""
+    accumulate: int = identity(1)
+    """Parts into which each rank cuts its share of a step, where the whole does not fit into memory."""
+    clip_norm: float = identity(0.0)
+    """Largest norm of the gradient; 0: not clipped."""
+    label_smoothing: float = identity(0.0)
+    """Share of the label that is spread over all classes, in training only."""
+    ema_decay: float = identity(0.0)
+    """Validate and publish weights averaged over steps with this decay, such as 0.999; 0: the last ones."""
+    warmup_epochs: float = identity(1.0)
+    """Epochs of linear warm-up; afterwards the rate follows a cosine."""
+    schedule_epochs: int = identity(0)
+    """Epochs over which the cosine falls; 0: the epochs of the run when it is made."""
+    class_weights: Literal["balanced", "none"] = identity("balanced")
+    """Whether rare classes count more in the loss."""
+    augment: bool = identity(True)
+    """Flip, rotate, scale and shift training images at random."""
+    seed: int = identity(0)
+    """Seed of weights, order, augmentation and dropout."""
+    deterministic: bool = identity(False)
+    """Only algorithms that give the same bits again; then a resumed run equals the uninterrupted one."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = identity("auto")
+    """Arithmetic of the forward pass; auto: bf16 on GPUs that have it, else fp32."""
+    val_fold: int | None = identity(None)
+    """Fold for validation, where the labels name folds."""
+    test_fold: int | None = identity(None)
+    """Fold for testing, where the labels name folds."""
+    snapshot: str = identity("newest")
+    """Digest of the store's snapshot; newest: the newest when the run is made."""
+    store: str = operation("data/store")
+    """Folder of the store."""
+    epochs: int = operation(30)
+    """Most epochs; early stopping usually ends sooner."""
+    patience: int = operation(6)
+    """Epochs without improvement of the validation loss before training stops."""
+    min_improvement: float = operation(0.0)
+    """By how much the validation loss must fall to count as an improvement."""
+    checkpoint_interval_s: float = operation(300.0)
+    """Seconds between periodic checkpoints: the most work that a sudden death can cost."""
+    checkpoint_keep: int = operation(3)
+    """Newest checkpoints to keep, beside that of the best epoch."""
+    hang_timeout_s: float = operation(600.0)
+    """Seconds without a step after which an attempt counts as hung."""
+
+    def __post_init__(self) -> None:
+        at_least = {
+            "batch_size": 2,
+            "accumulate": 1,
+            "epochs": 1,
+            "patience": 1,
+            "checkpoint_keep": 1,
+            "schedule_epochs": 0,
+        }
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if value != "auto" and value < least:
+                raise UserError(f"{_flag(name)} must be at least {least}, got {value}")
+        for name in ("lr", "head_lr", "hang_timeout_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{_flag(name)} must be above 0, got {value}")
+        not_negative = (
+            "weight_decay",
+            "warmup_epochs",
+            "min_improvement",
+            "checkpoint_interval_s",
+            "clip_norm",
+        )
+        for name in not_negative:
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{_flag(name)} must not be negative, got {getattr(self, name)}")
+        for name in ("label_smoothing", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{_flag(name)} must be at least 0 and below 1, got {getattr(self, name)}")
+        if self.batch_size == "auto" and self.accumulate > 1:
+            raise UserError(
+                "--accumulate is for steps that do not fit into memory, and --batch-size auto finds one that "
+                "does: give one of them"
+            )
+        if self.freeze and not (self.weights or self.continue_from):
+            raise UserError("--freeze would keep random weights: give --weights or --continue-from too")
+        if self.weights and self.continue_from:
+            raise UserError("--weights and --continue-from both say what to start from: give one of them")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed must be between 0 and 2**63 - 1, got {self.seed}")
+        if (self.val_fold is None) != (self.test_fold is None):
+            raise UserError("--val-fold and --test-fold go together: give both or neither")
+        if self.val_fold is not None and self.val_fold == self.test_fold:
+            raise UserError(f"--val-fold and --test-fold must differ, both are {self.val_fold}")
+
+    def identity_digest(self) -> str:
+        """Hex digest of the identity: equal for two runs exactly if they are the same run."""
+        return hashlib.sha256(json.dumps(identity_of(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """Where and how the run's job is submitted."""
+
+    cluster: Literal["auto", "slurm", "local"] = operation("auto")
+    """slurm, local (this machine), or auto: slurm if its controller answers."""
+    nodes: int = operation(1)
+    """Nodes of the job; on this machine: groups of ranks."""
+    tasks_per_node: int | None = operation(None)
+    """Ranks a node; by default one a GPU, and one where there is none."""
+    gpus_per_node: int | None = operation(None)
+    """GPUs a node; by default one a rank, where the partition has any."""
+    cpus_per_task: int | None = operation(None)
+    """Cores, and torch threads, a rank."""
+    mem_gb: float | None = operation(None)
+    """Memory a node, in GB; by default the partition's."""
+    partition: str | None = operation(None)
+    """Slurm partition; by default the site's."""
+    account: str | None = operation(None)
+    """Slurm account to charge."""
+    qos: str | None = operation(None)
+    """Slurm quality of service."""
+    constraint: str | None = operation(None)
+    """Features that the nodes must have."""
+    time_limit_min: int = operation(240)
+    """Time limit of one attempt, in minutes; a run that needs longer requeues itself."""
+    signal_ahead_s: int = operation(90)
+    """Seconds before the time limit at which the ranks are told to save."""
+    slurm: tuple[str, ...] = operation(())
+    """More sbatch options, as KEY=VALUE."""
+
+    def __post_init__(self) -> None:
+        at_least = {
+            "nodes": 1,
+            "tasks_per_node": 1,
+            "gpus_per_node": 0,
+            "cpus_per_task": 1,
+            "time_limit_min": 1,
+            "signal_ahead_s": 1,
+        }
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{_flag(name)} must be at least {least}, got {value}")
+        for pair in self.slurm:
+            if "=" not in pair:
+                raise UserError(f"--slurm takes KEY=VALUE, got {pair!r}")
+
+
+def save_settings(run: RunDir, training: TrainingSettings, job: JobSettings) -> None:
+    """Write settings.toml."""
+    save_tables(run.settings, {"training": training, "job": job})
+
+
+def load_training(run: RunDir) -> TrainingSettings:
+    """The training settings of a run; raises UserError."""
+    return load_table(run.settings, "training", TrainingSettings)
+
+
+def load_job(run: RunDir) -> JobSettings:
+    """The job settings of a run; raises UserError."""
+    return load_table(run.settings, "job", JobSettings)
+
+
+def refuse_other_identity(run: RunDir, asked: TrainingSettings) -> None:
+    """Raise UserError where the settings would make another run of this one."""
+    saved = load_training(run)
+    others = differences(saved, asked)
+    table = [
+        f"  {name:<{max(map(len, others))}}  saved {before}, asked {now}"
+        for name, (before, now) in others.items()
+        if name in identity_of(saved)
+    ]
+    if table:
+        raise UserError(
+            f"{run.path} is another run: what it is cannot change.\n" + "\n".join(table) + "\n"
+            "leave these options out to resume it, or choose another --run to start a new one"
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

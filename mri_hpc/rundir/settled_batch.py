@@ -1,0 +1,74 @@
+"""What ``--batch-size auto`` came to: found once, by the first ranks, and the same for all later ones."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.settings import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettledBatch:
+    """A batch size, and the learning rates that go with it."""
+
+    batch_size: int
+    """Images a step, over all ranks together."""
+    lr: float
+    """Highest learning rate at that batch size."""
+    head_lr: float | None
+    """That of the head; None where it is that of the rest."""
+    images_a_rank: int
+    """Of a step, of each of the ranks that measured."""
+    ranks: int
+    """How many they were."""
+    device: str
+    """What each of them ran on."""
+
+
+def publish_settled(run: RunDir, settled: SettledBatch) -> None:
+    """Publish what was found, unless another attempt was first."""
+    publish_new_bytes(run.batch_size, json.dumps(asdict(settled), indent=1).encode() + b"\n")
+
+
+def read_settled(run: RunDir) -> SettledBatch | None:
+    """What was found; None before. Raises UserError where the file is not what a run wrote."""
+    try:
+        values = json.loads(run.batch_size.read_text(encoding="utf-8"))
+        return SettledBatch(**_checked(values))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise UserError(
+            f"{run.batch_size} is not what a run wrote ({error}): restore it from a backup"
+        ) from None
+
+
+def settled(run: RunDir, settings: TrainingSettings) -> TrainingSettings:
+    """The settings with the batch size and rates that auto came to, where that is known."""
+    found = read_settled(run) if settings.batch_size == "auto" else None
+    return with_batch(settings, found, ranks=found.ranks) if found else settings
+
+
+def with_batch(settings: TrainingSettings, found: SettledBatch, *, ranks: int) -> TrainingSettings:
+    """The settings with a batch size in place of auto, and the rates that go with it.
+
+    Fewer ranks than those that measured cut their larger shares into parts of the size that fitted.
+    """
+    parts = -(-found.batch_size // (found.images_a_rank * ranks))
+    return replace(
+        settings, batch_size=found.batch_size, lr=found.lr, head_lr=found.head_lr, accumulate=parts
+    )
+
+
+def _checked(values: Any) -> Mapping[str, Any]:
+    """Raises TypeError where the values cannot be a batch size and its rates."""
+    if not isinstance(values, dict):
+        raise TypeError("no JSON object")
+    for name in ("batch_size", "lr", "images_a_rank", "ranks"):
+        if not isinstance(values.get(name), (int, float)) or not values[name] > 0:
+            raise TypeError(f"{name} is {values.get(name)!r}")
+    return values

@@ -1,0 +1,275 @@
+"""A run in one look: a pure fold over its ledger, its metrics and its newest checkpoint."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from mri_hpc.rundir.layout import Attempt
+from mri_hpc.rundir.ledger import Event, Kind
+from mri_hpc.rundir.manifests import Manifest
+from mri_hpc.rundir.settings import TrainingSettings
+
+STEPS_FOR_SPEED = 20
+# Events after which a run stands otherwise than before.
+TURNS = {Kind.SUBMITTED, Kind.STARTED, Kind.CANCELLED, Kind.DECIDED}
+# By what was decided last: how the run stands when nothing has happened since.
+STATE_OF_DECISION = {
+    "finished": "finished",
+    "again": "requeued",
+    "stay_away": "cancelled",
+    "give_up": "gave_up",
+}
+
+
+class State(StrEnum):
+    """How a run stands."""
+
+    PENDING = "pending"  # submitted; no rank has started
+    RUNNING = "running"
+    REQUEUED = "requeued"  # waits to be run again
+    STOPPED = "stopped"  # nothing runs, and nobody has decided so
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"  # the user can mend it
+    GAVE_UP = "gave_up"  # it crashed too often
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """How one attempt ended, other than by finishing."""
+
+    attempt: str
+    time: float
+    """Unix time."""
+    cause: str
+    decision: str
+    reason: str
+    steps_lost: int = 0
+    """Steps that the next attempt had to do again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A run in one look."""
+
+    state: str
+    """One of State."""
+    epoch: int = 0
+    """Epochs done."""
+    step: int = 0
+    """Last step that was done; that of the last checkpoint where nothing runs."""
+    saved_step: int = 0
+    """Step of the newest complete checkpoint."""
+    restarts: int = 0
+    """Attempts after the first."""
+    causes: Mapping[str, int] = field(default_factory=dict)
+    """Why attempts ended, and how many for each; finishing is no cause."""
+    steps_lost: int = 0
+    """Steps that had to be done again, over all attempts."""
+    seconds_lost: float = 0.0
+    """How long those had taken."""
+    weights_digest: str = ""
+    """Of the newest checkpoint; of the model once the run is finished."""
+    samples_digest: str = ""
+    """Over every sample so far, in order."""
+    loss: float | None = None
+    """Of the last step."""
+    validation_loss: float | None = None
+    """Of the last validation."""
+    best_validation_loss: float | None = None
+    best_epoch: int | None = None
+    """Epoch of the best validation loss, from 0."""
+    images_per_s: float | None = None
+    """Speed over the last steps."""
+    time_left_s: float | None = None
+    """Until all epochs are done; early stopping may come sooner. None where it cannot be told."""
+    batch_size: int | None = None
+    """Images a step, over all ranks; None until auto is settled."""
+    highest_lr: float | None = None
+    """The learning rate after the warm-up; None until auto is settled."""
+    continued_from: str = ""
+    """The run whose model this one started from."""
+    attempt: str = ""
+    """The newest attempt, as submission.restart."""
+    job_id: str = ""
+    """Slurm's number of the newest job."""
+    ranks: int | None = None
+    host: str = ""
+    reason: str = ""
+    """Why nothing runs."""
+    last_words: tuple[str, ...] = ()
+    """End of the log of the rank that failed."""
+    since_s: float | None = None
+    """Seconds since the last sign of life in the ledger."""
+    history: tuple[Restart, ...] = ()
+    """Attempts that ended without finishing, oldest first."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return asdict(self)
+
+
+def summarise(
+    events: Sequence[Event],
+    metrics: Sequence[Mapping[str, Any]],
+    manifest: Manifest | None,
+    now: float,
+    *,
+    epochs: int | None = None,
+    settings: TrainingSettings | None = None,
+    is_finished: bool = False,
+) -> Summary:
+    """Fold what lies in a run directory.
+
+    epochs: the most that the run may take, for the time left. settings: settled, where they are known.
+    """
+    steps = [line for line in metrics if "loss" in line]
+    validations = [line for line in metrics if "validation_loss" in line]
+    started = [event for event in events if event.kind == Kind.STARTED]
+    lost = [event for event in events if event.kind == Kind.LOST]
+    decided = _decided(events)
+    state = State.FINISHED if is_finished else _state(events)
+    numbers = [line for line in validations if math.isfinite(line["validation_loss"])]
+    best = min(numbers, key=lambda line: line["validation_loss"], default=None)
+    step = max(steps[-1]["step"] if steps else 0, manifest.progress.step if manifest else 0)
+    speed = _seconds_a_step(steps)
+    ending = {} if is_finished else _ending(events)
+    return Summary(
+        state=state.value,
+        epoch=_epochs_done(validations, manifest),
+        step=step,
+        saved_step=manifest.progress.step if manifest else 0,
+        restarts=max(0, len({event.attempt for event in [*started, *decided]}) - 1),
+        causes=dict(Counter(e.values["cause"] for e in decided if e.values.get("cause") != "finished")),
+        steps_lost=sum(int(event.values.get("steps", 0)) for event in lost),
+        seconds_lost=round(sum(float(event.values.get("seconds", 0.0)) for event in lost), 1),
+        weights_digest=manifest.weights_digest if manifest else "",
+        samples_digest=manifest.progress.samples_digest if manifest else "",
+        loss=steps[-1]["loss"] if steps else None,
+        validation_loss=validations[-1]["validation_loss"] if validations else None,
+        best_validation_loss=best["validation_loss"] if best else None,
+        best_epoch=best["epoch"] if best else None,
+        images_per_s=_images_a_second(steps),
+        time_left_s=None if is_finished else _time_left(steps, validations, step, speed, epochs),
+        attempt=events[-1].attempt if events else "",
+        job_id=_newest_value(events, "job_id", Kind.STARTED, Kind.SUBMITTED),
+        ranks=_newest_value(events, "ranks", Kind.STARTED, Kind.SUBMITTED) or None,
+        host=_newest_value(started, "host", Kind.STARTED),
+        reason=str(ending.get("reason", "")),
+        last_words=tuple(ending.get("last_words", ())),
+        since_s=round(now - events[-1].time, 1) if events else None,
+        history=tuple(_restarts(decided, lost)),
+        **(_recipe(settings) if settings else {}),
+    )
+
+
+def _recipe(settings: TrainingSettings) -> dict[str, Any]:
+    """How the run learns, of what its settings say, once that is a number."""
+    recipe: dict[str, Any] = {"continued_from": settings.continue_from}
+    if settings.batch_size != "auto":
+        recipe |= {"batch_size": settings.batch_size, "highest_lr": settings.lr}
+    return recipe
+
+
+def _decided(events: Sequence[Event]) -> list[Event]:
+    """What was decided about each attempt: the last word on it counts."""
+    last = {event.attempt: event for event in events if event.kind == Kind.DECIDED}
+    return sorted(last.values(), key=lambda event: Attempt.parse(event.attempt))
+
+
+def _state(events: Sequence[Event]) -> State:
+    """What the ledger alone says. Whether a job really lives has to be asked elsewhere."""
+    state = State.PENDING
+    for event in events:
+        match event.kind:
+            case Kind.SUBMITTED:
+                # The supervisor may be faster than the launch that notes it.
+                state = state if state is State.RUNNING else State.PENDING
+            case Kind.STARTED:
+                state = State.RUNNING
+            case Kind.CANCELLED:
+                state = State.CANCELLED
+            case Kind.DECIDED:
+                is_users = event.values.get("cause") == "user_error"
+                decision = str(event.values.get("decision", ""))
+                state = State.FAILED if is_users else State(STATE_OF_DECISION.get(decision, "stopped"))
+    return state
+
+
+def _ending(events: Sequence[Event]) -> Mapping[str, Any]:
+    """What was decided, if nothing has happened since."""
+    turns = [event for event in events if event.kind in TURNS]
+    return turns[-1].values if turns and turns[-1].kind == Kind.DECIDED else {}
+
+
+def _restarts(decided: Sequence[Event], lost: Sequence[Event]) -> list[Restart]:
+    """Attempts that ended without finishing, with what the attempt after each found lost."""
+    attempts = [event.attempt for event in decided]
+    lost_by_attempt = {event.attempt: int(event.values.get("steps", 0)) for event in lost}
+    following = [*attempts[1:], None][: len(attempts)]
+    return [
+        Restart(
+            attempt=event.attempt,
+            time=event.time,
+            cause=str(event.values.get("cause", "")),
+            decision=str(event.values.get("decision", "")),
+            reason=str(event.values.get("reason", "")),
+            steps_lost=_lost_after(event.attempt, after, lost_by_attempt),
+        )
+        for event, after in zip(decided, following, strict=True)
+        if event.values.get("cause") != "finished"
+    ]
+
+
+def _lost_after(attempt: str, following: str | None, lost: Mapping[str, int]) -> int:
+    """Steps that attempts after `attempt`, up to the next one that was decided about, found lost."""
+    first, last = Attempt.parse(attempt), Attempt.parse(following) if following else None
+    return sum(
+        steps
+        for name, steps in lost.items()
+        if Attempt.parse(name) > first and (last is None or Attempt.parse(name) <= last)
+    )
+
+
+def _newest_value(events: Sequence[Event], name: str, *kinds: Kind) -> Any:
+    values = (event.values.get(name) for event in reversed(events) if event.kind in kinds)
+    return next((value for value in values if value), "")
+
+
+def _epochs_done(validations: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> int:
+    validated = validations[-1]["epoch"] + 1 if validations else 0
+    return max(validated, manifest.progress.epoch if manifest else 0)
+
+
+def _seconds_a_step(steps: Sequence[Mapping[str, Any]]) -> float | None:
+    seconds = [line["seconds"] for line in steps[-STEPS_FOR_SPEED:] if line.get("seconds")]
+    return sum(seconds) / len(seconds) if seconds else None
+
+
+def _images_a_second(steps: Sequence[Mapping[str, Any]]) -> float | None:
+    timed = [line for line in steps[-STEPS_FOR_SPEED:] if line.get("seconds")]
+    seconds = sum(line["seconds"] for line in timed)
+    return round(sum(line["images"] for line in timed) / seconds, 1) if seconds else None
+
+
+def _time_left(
+    steps: Sequence[Mapping[str, Any]],
+    validations: Sequence[Mapping[str, Any]],
+    step: int,
+    seconds_a_step: float | None,
+    epochs: int | None,
+) -> float | None:
+    """Steps that are left at the present speed. Known once one epoch has shown how many steps it has."""
+    if not validations or not steps or seconds_a_step is None or epochs is None:
+        return None
+    steps_an_epoch = validations[-1]["step"] / (validations[-1]["epoch"] + 1)
+    return round(max(0.0, (epochs * steps_an_epoch - step) * seconds_a_step), 1)
+
+
+def steps_an_epoch(metrics: Sequence[Mapping[str, Any]]) -> int | None:
+    """Steps of one epoch, once one was validated."""
+    validations = [line for line in metrics if "validation_loss" in line]
+    return round(validations[-1]["step"] / (validations[-1]["epoch"] + 1)) if validations else None

@@ -1,0 +1,56 @@
+"""``mri-hpc status``: how a run is doing, and what it has lost."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mri_hpc.base.command import DONE, Flag, print_json, run_command
+from mri_hpc.rundir.layout import open_run
+
+EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Show how a run stands: state, progress, speed, restarts and their causes, what was lost, digests."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    watch: Flag = False
+    """Show it again every second, until Ctrl-C."""
+    json: Flag = False
+    """Print one JSON document."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return run_command("mri-hpc status", Options, show, argv, example=EXAMPLE)
+
+
+def show(options: Options) -> int:
+    """Print what there is to see; raises UserError where there is no run."""
+    run = open_run(options.run)
+    # What draws on terminals is not needed for --help.
+    from rich.console import Console
+
+    from mri_hpc.cluster.watching import Watcher, picture, watch
+
+    if options.watch and not options.json:
+        try:
+            watch(run)
+        except KeyboardInterrupt:
+            return DONE
+    view = Watcher(run).look()
+    if options.json:
+        print_json({"run": str(run.path.absolute()), "epochs": view.epochs, **view.summary.to_dict()})
+    else:
+        Console().print(picture(run, view))
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

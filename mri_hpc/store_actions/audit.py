@@ -1,0 +1,54 @@
+"""``mri-hpc store audit``: leaks and doubts, before anything is trained."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+
+from mri_hpc.base.command import Flag, print_json, progress
+from mri_hpc.base.errors import UserError
+from mri_hpc.chunks.reader import Reader
+from mri_hpc.chunks.snapshots import resolve
+from mri_hpc.cohort.audit import audit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Look for leaks: patients or images on both sides of a split. Status 2 if there are any."""
+
+    store: tyro.conf.Positional[Path]
+    """Folder of the store."""
+    near: Flag = False
+    """Also compare what images look like, not only their bytes; reads all of them."""
+    json: Flag = False
+    """Print as JSON."""
+
+
+def audit_store(options: Audit) -> None:
+    """Print leaks and doubts of the newest snapshot; UserError where there are leaks."""
+    snapshot = resolve(options.store)
+    with Reader(options.store, snapshot) as reader:
+        found = audit(snapshot, reader, near=options.near, progress=_shown)
+    leaks = [one for one in found if one.is_leak]
+    if options.json:
+        print_json({
+            "store": str(options.store), "snapshot": snapshot.digest, "images": len(snapshot),
+            "leaks": [asdict(one) for one in leaks],
+            "remarks": [asdict(one) for one in found if not one.is_leak],
+        })  # fmt: skip
+    else:
+        for one in found:
+            print(f"{'LEAK' if one.is_leak else 'remark'}: {one.text}")
+        if not leaks:
+            print(f"no leaks among {len(snapshot):,} images")
+    if leaks:
+        more = f" (and {len(leaks) - 1} more kinds)" if len(leaks) > 1 else ""
+        raise UserError(
+            f"{options.store} leaks: {leaks[0].text}{more}; correct it with mri-hpc store relabel, or in the "
+            "source"
+        )
+
+
+def _shown(starts: range) -> Iterable[int]:
+    return progress(starts, what="looking at images", total=len(starts))

@@ -1,0 +1,94 @@
+"""``mri-hpc store relabel``: corrected labels."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from mri_hpc.base.command import Flag, print_json
+from mri_hpc.base.errors import UserError
+from mri_hpc.chunks.layout import open_store
+from mri_hpc.chunks.relabelling import Corrections, corrections, publish
+from mri_hpc.chunks.snapshots import current
+from mri_hpc.intake.labels import read_csv
+from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
+from mri_hpc.intake.recipe import Recipe, load_recipe
+from mri_hpc.intake.sources import root_name
+
+PATHS_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relabel:
+    """Correct labels, patients, studies, folds and splits of stored images; empty cells change nothing.
+
+    Runs keep what their snapshot said; new runs take the corrected ones. Planes and boxes stay as they are.
+    """
+
+    store: tyro.conf.Positional[Path]
+    """Folder of the store."""
+    labels: Path
+    """CSV as for preprocess: path, label, and where they change patient, study, fold, split."""
+    source: Path = Path("data/raw")
+    """Folder of images that was preprocessed: its name is part of each image's identity. It may be gone."""
+    why: str = ""
+    """Kept with the record, which may be shared: name nobody."""
+    dry_run: Flag = False
+    """Only say what would change."""
+    json: Flag = False
+    """Print as JSON."""
+
+
+def relabel_images(options: Relabel) -> None:
+    """Publish corrections, and say what they change."""
+    store = open_store(options.store)
+    rows = read_csv(options.labels, options.source).rows
+    snapshot, _num_folded = current(store)
+    found = corrections(
+        snapshot,
+        rows,
+        root_name=root_name(options.source),
+        pseudonyms=_pseudonyms(load_recipe(store.recipe)),
+    )
+    if rows and len(found.unknown) == len(rows):
+        raise UserError(
+            f"none of the {len(rows)} paths in {options.labels} is in {options.store}: --source takes the "
+            f"folder that was preprocessed (now {options.source})"
+        )
+    if not options.dry_run:
+        publish(store, found, options.why)
+    if options.json:
+        print_json({
+            "store": str(options.store), "dry_run": options.dry_run, "changed": len(found.relabels),
+            "changes": dict(found.changes), "unchanged": found.unchanged, "unknown": list(found.unknown),
+        })  # fmt: skip
+    else:
+        _print(found, is_dry=options.dry_run)
+
+
+def _pseudonyms(recipe: Recipe) -> Pseudonyms:
+    """Those of the store; UserError where the site's key is another one."""
+    if recipe.ids == "as-given":
+        return Pseudonyms(None)
+    file = key_path(os.environ)
+    pseudonyms = Pseudonyms(site_key(file)) if file.is_file() else None
+    if pseudonyms is None or pseudonyms.fingerprint() != recipe.site:
+        raise UserError(
+            f"{file} is not the key that this store's pseudonyms were made with: set MRI_KEY_FILE"
+        )
+    return pseudonyms
+
+
+def _print(found: Corrections, *, is_dry: bool) -> None:
+    for path in found.unknown[:PATHS_SHOWN]:
+        print(f"not in the store: {path}", file=sys.stderr)
+    if len(found.unknown) > PATHS_SHOWN:
+        print(f"not in the store: {len(found.unknown) - PATHS_SHOWN} more", file=sys.stderr)
+    for what, count in sorted(found.changes.items()):
+        print(f"  {what}: {count}")
+    print(
+        f"{len(found.relabels)} images {'would change' if is_dry else 'changed'}, {found.unchanged} rows say "
+        f"what the store says, {len(found.unknown)} are not in the store"
+    )

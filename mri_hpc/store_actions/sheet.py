@@ -1,0 +1,111 @@
+"""``mri-hpc store sheet``: a selection of the images at a glance, as one picture."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.command import Flag, print_json
+from mri_hpc.base.errors import UserError
+from mri_hpc.chunks.layout import open_store
+from mri_hpc.chunks.reader import Reader
+from mri_hpc.chunks.snapshots import resolve
+from mri_hpc.chunks.table import Snapshot
+from mri_hpc.intake.pictures import png_bytes
+
+GAP = 2
+"""Pixels between images."""
+GAP_GREY = 96
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Draw a contact sheet: images spread evenly over a selection, the same each time."""
+
+    store: tyro.conf.Positional[Path]
+    """Folder of the store."""
+    out: tyro.conf.Positional[Path]
+    """The PNG file to write."""
+    label: Annotated[str, tyro.conf.arg(name="class")] = ""
+    """Only images of this class."""
+    patient: str = ""
+    """Only images of this patient, by the name that the store has for them."""
+    count: int = 64
+    """Most images to draw."""
+    json: Flag = False
+    """Print as JSON."""
+
+
+def draw_sheet(options: Sheet) -> None:
+    """Write the picture, and print which image is where."""
+    if options.count < 1:
+        raise UserError(f"--count must be at least 1, got {options.count}")
+    if options.out.suffix.lower() != ".png":
+        raise UserError(f"{options.out} is to be a PNG: give it a name that ends with .png")
+    store = open_store(options.store)
+    snapshot = resolve(store.path)
+    rows = evenly(selected(snapshot, options), options.count)
+    with Reader(store.path, snapshot) as reader:
+        sheet = tiled(reader.read(rows))
+    replace_bytes(options.out, png_bytes(sheet))
+    columns = math.isqrt(len(rows) - 1) + 1
+    places = [_described(snapshot, int(row), place, columns) for place, row in enumerate(rows)]
+    if options.json:
+        print_json({"file": str(options.out), "images": places})
+    else:
+        for place in places:
+            print("{line:3d} {column:3d}  {key}  {class}  {patient}".format(**place).rstrip())
+        print(f"{len(rows)} images are in {options.out}, {columns} a line")
+
+
+def selected(snapshot: Snapshot, options: Sheet) -> np.ndarray:
+    """Rows of the wanted class and patient, in order of key: int64, (n,). UserError where there are none."""
+    wanted = np.ones(len(snapshot), bool)
+    if options.label:
+        if options.label not in snapshot.classes:
+            raise UserError(
+                f"{options.store} has no class {options.label!r}; it has: {', '.join(snapshot.classes)}"
+            )
+        wanted &= snapshot.label == snapshot.classes.index(options.label)
+    if options.patient:
+        codes = np.flatnonzero(snapshot.patient_names == options.patient.encode())
+        wanted &= np.isin(snapshot.patient, codes)
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        what = f"of patient {options.patient!r}" + (f" and class {options.label!r}" if options.label else "")
+        raise UserError(f"{options.store} has no image {what}: patients are named as in the column patient")
+    return rows
+
+
+def evenly(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of some rows, evenly spread."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
+
+
+def tiled(images: np.ndarray) -> np.ndarray:
+    """Images side by side, in about as many lines as columns: uint8, (h, w). images: uint8, (n, H, W)."""
+    count, height, width = images.shape
+    columns = math.isqrt(count - 1) + 1
+    lines = -(-count // columns)
+    sheet = np.full((lines * (height + GAP) + GAP, columns * (width + GAP) + GAP), GAP_GREY, np.uint8)
+    for place, image in enumerate(images):
+        line, column = divmod(place, columns)
+        top, left = GAP + line * (height + GAP), GAP + column * (width + GAP)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def _described(snapshot: Snapshot, row: int, place: int, columns: int) -> dict[str, Any]:
+    line, column = divmod(place, columns)
+    label, patient = int(snapshot.label[row]), int(snapshot.patient[row])
+    return {
+        "line": line + 1,
+        "column": column + 1,
+        "key": f"{int(snapshot.key[row]):016x}",
+        "class": snapshot.classes[label] if label >= 0 else "",
+        "patient": snapshot.patient_names[patient].decode() if patient >= 0 else "",
+    }

@@ -1,0 +1,142 @@
+"""``mri-hpc store who-used``: which snapshots, runs and predictions have seen a patient."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from mri_hpc.base.command import Flag, print_json
+from mri_hpc.base.errors import UserError
+from mri_hpc.chunks.columns import SPLITS
+from mri_hpc.chunks.commits import RETRACT, Commit, read_commits
+from mri_hpc.chunks.layout import StoreDir, open_store
+from mri_hpc.chunks.relocation import rows_of_patients
+from mri_hpc.chunks.retraction import name_in_store
+from mri_hpc.chunks.snapshots import Snapshot, published, recall
+from mri_hpc.cohort.splits import split_of
+from mri_hpc.intake.pseudonyms import key_path
+from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
+from mri_hpc.rundir.predictions import read_predictions
+from mri_hpc.rundir.settings import TrainingSettings, load_training
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhoUsed:
+    """List the snapshots, runs and predictions that have seen a patient, and the patient's retractions."""
+
+    store: tyro.conf.Positional[Path]
+    """Folder of the store."""
+    patient: tyro.conf.Positional[str]
+    """The patient's id as in the labels, or the pseudonym."""
+    runs: Path = Path("runs")
+    """Folder of runs."""
+    json: Flag = False
+    """Print as JSON."""
+
+
+def who_used(options: WhoUsed) -> None:
+    """Print who has seen a patient."""
+    store = open_store(options.store)
+    name = name_in_store(options.patient, load_recipe(store.recipe), key_path(os.environ))
+    snapshots = {digest: recall(options.store, digest) for digest in published(store)}
+    values = {
+        "patient": name,
+        "snapshots": [
+            {"snapshot": digest, "images": count}
+            for digest, snapshot in snapshots.items()
+            if (count := int(_rows(snapshot, name).sum()))
+        ],
+        "runs": [used for run in _runs(options.runs) if (used := _use(run, store, snapshots, name))],
+        "retracted": [_record(commit) for commit in _retractions(store, name)],
+    }
+    if options.json:
+        print_json(values)
+    else:
+        _print(values, options.runs)
+
+
+def _rows(snapshot: Snapshot, patient: str) -> np.ndarray:
+    return rows_of_patients(snapshot, np.array([patient.encode()]))
+
+
+def _runs(folder: Path) -> list[RunDir]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: --runs takes the folder that holds the runs")
+    return [RunDir(file.parent) for file in sorted(folder.glob("*/settings.toml"))]
+
+
+def _use(run: RunDir, store: StoreDir, snapshots: dict[str, Snapshot], patient: str) -> dict[str, Any] | None:
+    """What a run has seen of a patient; None where it has seen nothing, or is of another store."""
+    settings = load_training(run)
+    images = Counter[str]()
+    if Path(settings.store).resolve() == store.path.resolve():
+        for digest in _snapshots_of(run, settings):
+            if digest in snapshots:
+                # Of several snapshots, the one in which the run has seen most.
+                images |= _images_by_split(snapshots[digest], settings, patient)
+    predictions = _predictions(run, patient)
+    if not images and not predictions:
+        return None
+    return {
+        "run": str(run.path),
+        "finished": run.is_finished,
+        "images": dict(images),
+        "predictions": dict(predictions),
+    }
+
+
+def _snapshots_of(run: RunDir, settings: TrainingSettings) -> set[str]:
+    """Digests of snapshots that a run names, or that its checkpoints were made on."""
+    manifests = (read_manifest(folder) for folder in checkpoint_folders(run))
+    return {settings.snapshot, *(manifest.progress.snapshot for manifest in manifests if manifest)}
+
+
+def _images_by_split(snapshot: Snapshot, settings: TrainingSettings, patient: str) -> Counter[str]:
+    rows = _rows(snapshot, patient)
+    if not rows.any():
+        return Counter()
+    code = split_of(snapshot, settings.val_fold, settings.test_fold)[rows]
+    names = {number: name for number, name in enumerate(SPLITS)}
+    return Counter(names.get(number, "unused") for number in code.tolist())
+
+
+def _predictions(run: RunDir, patient: str) -> Counter[str]:
+    """Rows of predictions.csv that name a patient, by split."""
+    if not run.predictions.is_file():
+        return Counter()
+    _classes, rows = read_predictions(run.predictions)
+    return Counter(row.split for row in rows if row.patient == patient)
+
+
+def _retractions(store: StoreDir, patient: str) -> Iterator[Commit]:
+    ids = (name for name in store.commit_ids() if name.startswith(RETRACT))
+    return (commit for commit in read_commits(store, ids) if patient in commit.retracted_patients)
+
+
+def _record(commit: Commit) -> dict[str, str]:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(commit.created))
+    return {"who": commit.who, "when": when, "why": commit.why}
+
+
+def _print(values: dict[str, Any], runs: Path) -> None:
+    print(f"patient {values['patient']}")
+    for one in values["snapshots"]:
+        print(f"snapshot {one['snapshot']}: {one['images']} images")
+    for one in values["runs"]:
+        state = "finished" if one["finished"] else "not finished"
+        parts = [f"{count} images in {split}" for split, count in one["images"].items()]
+        parts += [f"{count} predictions in {split}" for split, count in one["predictions"].items()]
+        print(f"run {one['run']} ({state}): {', '.join(parts)}")
+    for one in values["retracted"]:
+        why = f": {one['why']}" if one["why"] else ""
+        print(f"retracted {one['when']} by {one['who']}{why}")
+    if not values["snapshots"] and not values["runs"]:
+        print(f"no snapshot, and no run in {runs}, has seen this patient")

@@ -1,0 +1,93 @@
+"""``mri-hpc train``: one rank of a run. launch starts it; torchrun can start it by hand."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mri_hpc.base.command import DONE, run_command
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.stop_flag import StopFlag
+from mri_hpc.cluster.rank import place_of
+from mri_hpc.rundir.layout import Attempt, RunDir, open_run
+from mri_hpc.rundir.place import Place
+from mri_hpc.rundir.settings import load_job
+from mri_hpc.training.start_times import StartTimes
+
+EXAMPLE = "torchrun --nproc-per-node 2 -m -- mri_hpc.train --run runs/resnet18-1a2b3c4d"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Train one rank of a run, whose settings are in RUN/settings.toml (mri-hpc launch writes them).
+
+    Exit status 75: all ranks were told to stop and have saved; start them again to go on.
+    """
+
+    run: Path
+    """Folder of the run."""
+    submission: int | None = None
+    """Number that launch claimed for these ranks; without it, rank 0 claims one."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return run_command("mri-hpc train", TrainOptions, _train, argv, example=EXAMPLE)
+
+
+def threads_of(run: RunDir, environment: Mapping[str, str], place: Place) -> int:
+    """Torch threads of this rank: as told, else the job's cores, else one if there are other ranks."""
+    if environment.get("OMP_NUM_THREADS", "").isdigit():
+        return int(environment["OMP_NUM_THREADS"])
+    per_task = load_job(run).cpus_per_task
+    return per_task or (len(os.sched_getaffinity(0)) if place.world_size == 1 else 1)
+
+
+def _train(options: TrainOptions) -> int:
+    # First of all: what follows takes seconds, and a signal in them must not be lost.
+    flag = StopFlag().listen()
+    run = open_run(options.run)
+    if run.is_finished:
+        print(f"{run.path} is finished")
+        return DONE
+    times = StartTimes()
+    place = place_of(os.environ)
+    logging.basicConfig(
+        level=logging.INFO,
+        format=f"%(asctime)s rank {place.rank} %(levelname)s %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    threads = threads_of(run, os.environ, place)
+    times.end_of("python")
+    # Only here, since torch takes seconds to import: --help and a finished run need none.
+    from mri_hpc.training.rank import run_rank
+
+    times.end_of("torch")
+    attempt = _attempt(options, run, place)
+    return run_rank(run, attempt, place, flag, threads=threads, times=times)
+
+
+def _attempt(options: TrainOptions, run: RunDir, place: Place) -> Attempt:
+    """This start of the ranks, with its folder."""
+    if options.submission is not None:
+        attempt = Attempt(submission=options.submission, restart=place.restart)
+        run.claim_attempt(attempt)
+        return attempt
+    if place.world_size == 1:
+        return run.claim_submission()
+    # Its agent keeps a store that outlives every rank; elsewhere there is none to share a number through.
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        raise UserError(
+            f"{place.world_size} ranks that neither launch nor torchrun has started need --submission N: "
+            f"the same for all, and one above the highest in {run.attempts}"
+        )
+    from mri_hpc.training.ranks import share_submission
+
+    return share_submission(place, run, os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

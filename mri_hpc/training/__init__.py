@@ -1,0 +1,1 @@
+"""Ranks, model, learner, checkpoints and the loop."""

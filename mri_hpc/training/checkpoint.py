@@ -1,0 +1,156 @@
+"""Checkpoints: published whole by rank 0, checked before they are loaded, few kept."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from mri_hpc.base.atomic import TEMP_PREFIX, remove_folder, replace_folder
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.manifests import MANIFEST, Manifest, checkpoint_folders, read_manifest
+from mri_hpc.rundir.progress import Progress
+from mri_hpc.training.learner import Learner
+from mri_hpc.training.model import weights_digest
+from mri_hpc.training.state_files import write_state, write_weights
+
+WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint as it lies on disk."""
+
+    manifest: Manifest
+    seconds: float
+    """What saving cost the ranks."""
+    num_bytes: int
+
+
+def save(
+    run: RunDir, attempt: Attempt, learner: Learner, progress: Progress, conditions: Mapping[str, Any]
+) -> Saved | None:
+    """Publish the checkpoint of this step; None where a newer attempt owns the run and nothing was written.
+
+    Raises OSError where it cannot be written, as on a full disk: those before stay as they are.
+
+    One of the same step and progress that is there and intact stays. One of other progress is replaced: that
+    of the last step of an epoch, before the epoch was validated.
+    """
+    if is_superseded(run, attempt):
+        return None
+    began = time.monotonic()
+    folder = run.checkpoints / str(progress.step)
+    there = read_manifest(folder)
+    if there and there.progress == progress and not damage(folder):
+        manifest = there
+    else:
+        manifest = _publish(folder, str(attempt), learner, progress, conditions)
+    num_bytes = sum(file.stat().st_size for file in folder.iterdir())
+    return Saved(manifest=manifest, seconds=round(time.monotonic() - began, 3), num_bytes=num_bytes)
+
+
+def load(run: RunDir, learner: Learner, step: int) -> Manifest:
+    """Put the learner where it was after this step; returns what the checkpoint says about itself."""
+    folder = run.checkpoints / str(step)
+    manifest = read_manifest(folder)
+    assert manifest, f"{folder} is not complete"
+    load_weights(run, learner, step)
+    # weights_only: no pickle that could run anything.
+    state = torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True)
+    learner.load_optimizer_state(state, of=folder / OPTIMIZER)
+    return manifest
+
+
+def load_weights(run: RunDir, learner: Learner, step: int) -> None:
+    """Give the learner the weights that it had after this step; the optimizer stays as it is."""
+    file = weights_file(run, step)
+    learner.load_weights(safetensors.torch.load_file(file), of=file)
+
+
+def weights_file(run: RunDir, step: int) -> Path:
+    """Where the checkpoint of this step keeps its weights."""
+    return run.checkpoints / str(step) / WEIGHTS
+
+
+def complete(run: RunDir) -> Iterator[tuple[Path, Manifest]]:
+    """Complete checkpoints, newest first; their files may still be damaged."""
+    for folder in checkpoint_folders(run):
+        if manifest := read_manifest(folder):
+            yield folder, manifest
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a checkpoint; empty where its files are as they were written."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return "it is not there, or has no manifest"
+    for name, digest in manifest.files.items():
+        try:
+            found = _file_digest(folder / name)
+        except OSError as error:
+            return f"{name}: {error.strerror}"
+        if found != digest:
+            return f"{name}: its bytes are not those that were written"
+    return ""
+
+
+def is_superseded(run: RunDir, attempt: Attempt) -> bool:
+    """Whether a newer attempt owns the run: then this one may not write any more."""
+    newest = run.newest_attempt()
+    return newest is not None and newest > attempt
+
+
+def prune(run: RunDir, *, progress: Progress, keep: int) -> None:
+    """Keep the newest checkpoints and that of the best epoch.
+
+    Those beyond the present step go: the run resumed before them because they are damaged.
+    """
+    folders = checkpoint_folders(run)
+    past = [folder for folder in folders if int(folder.name) <= progress.step]
+    kept = {*past[:keep], run.checkpoints / str(progress.early_stopping.best_step)}
+    for folder in folders:
+        if folder not in kept:
+            remove_folder(folder)
+
+
+def sweep(run: RunDir) -> None:
+    """Remove what attempts left behind that were killed while they wrote."""
+    if run.checkpoints.is_dir():
+        for litter in run.checkpoints.glob(f"{TEMP_PREFIX}*"):
+            remove_folder(litter)
+
+
+def _publish(
+    folder: Path, attempt: str, learner: Learner, progress: Progress, conditions: Mapping[str, Any]
+) -> Manifest:
+    weights = learner.weights()
+
+    def fill(temp: Path) -> None:
+        write_weights(temp / WEIGHTS, weights)
+        write_state(temp / OPTIMIZER, learner.optimizer_state())
+        manifest = Manifest(
+            progress=progress,
+            attempt=attempt,
+            written_s=round(time.time(), 3),
+            weights_digest=weights_digest(weights),
+            files={name: _file_digest(temp / name) for name in (WEIGHTS, OPTIMIZER)},
+            conditions=conditions,
+        )
+        (temp / MANIFEST).write_bytes(manifest.to_json())
+
+    folder.parent.mkdir(exist_ok=True)
+    replace_folder(folder, fill)
+    manifest = read_manifest(folder)
+    assert manifest, f"{folder} was published without its manifest"
+    return manifest
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

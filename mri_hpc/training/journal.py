@@ -1,0 +1,188 @@
+"""What rank 0 writes while a run goes on: metrics, curves, the ledger and checkpoints."""
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.metrics_log import MetricsLog, read_metrics
+from mri_hpc.rundir.progress import Progress
+from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.training import checkpoint
+from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
+from mri_hpc.training.evaluation import Answers
+from mri_hpc.training.learner import Learner, StepLoss
+from mri_hpc.training.start_times import StartTimes
+
+LOG_INTERVAL_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """One step, whose loss the device may still be computing."""
+
+    progress: Progress
+    """After the step."""
+    loss: StepLoss
+    num_images: int
+    """Over all ranks."""
+    seconds: float
+    """Since the step before."""
+
+
+class StepsUnderWay:
+    """Steps whose losses have not been read: on a GPU they are read a step later, so that nobody waits.
+
+    On every rank: all of them see the same losses, and stop at the same one that is no number.
+    """
+
+    def __init__(self, *, is_late: bool) -> None:
+        self._lag = 1 if is_late else 0
+        self._waiting: deque[StepDone] = deque()
+        self._last_s = time.monotonic()
+
+    def start(self) -> None:
+        """Steps follow: what came before is not part of the first one's time."""
+        self._last_s = time.monotonic()
+
+    def add(self, progress: Progress, loss: StepLoss, num_images: int) -> list[StepDone]:
+        """Take up a step; gives those that can be written down. UserError at a loss that is no number."""
+        now = time.monotonic()
+        seconds, self._last_s = now - self._last_s, now
+        self._waiting.append(StepDone(progress=progress, loss=loss, num_images=num_images, seconds=seconds))
+        return self._finished(self._lag)
+
+    def rest(self) -> list[StepDone]:
+        """All that are left; raises UserError as add does."""
+        return self._finished(0)
+
+    def are_sound(self) -> bool:
+        """Whether the losses of all steps under way are numbers; waits for them."""
+        return all(math.isfinite(step.loss.value()) for step in self._waiting)
+
+    def _finished(self, lag: int) -> list[StepDone]:
+        finished = []
+        while len(self._waiting) > lag:
+            step = self._waiting.popleft()
+            if not math.isfinite(step.loss.value()):
+                raise UserError(
+                    f"the loss of step {step.progress.step} is {step.loss.value()}: lower --lr, or "
+                    f"use --precision fp32; nothing was saved since, the last checkpoint is sound"
+                )
+            finished.append(step)
+        return finished
+
+
+class Journal:
+    """Writes for one attempt; on rank 0 only."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        attempt: Attempt,
+        settings: TrainingSettings,
+        learner: Learner,
+        *,
+        resumed: Progress,
+        conditions: Mapping[str, Any],
+        stop: AgreedStop,
+        times: StartTimes,
+    ) -> None:
+        self._run, self._attempt, self._settings, self._learner = run, attempt, settings, learner
+        self._conditions, self._stop = conditions, stop
+        self._record_loss(resumed)
+        self._metrics = MetricsLog(run, attempt, resumed_step=resumed.step, resumed_epoch=resumed.epoch)
+        self._board = SummaryWriter(str(run.tensorboard), purge_step=resumed.step + 1)
+        self._saved_s = time.monotonic()
+        self._logged_s = 0.0
+        self._start: StartTimes | None = times
+
+    def event(self, kind: Kind, **values: Any) -> None:
+        """Add a line to the ledger and to the log."""
+        record(self._run, self._attempt, kind, **values)
+        log.info("%s %s", kind.value, " ".join(f"{name}={value}" for name, value in values.items()))
+
+    def steps(self, steps: Iterable[StepDone]) -> None:
+        """Write down steps whose losses are known."""
+        for step in steps:
+            if self._start:
+                self._start.end_of("first_step")
+                self.event(Kind.FIRST_STEP, **self._start.parts)
+                self._start = None
+            loss, lr = step.loss.value(), step.loss.lr
+            number, epoch = step.progress.step, step.progress.epoch
+            norm = step.loss.gradient_norm()
+            others = {} if norm is None else {"gradient_norm": norm}
+            self._metrics.step(
+                step=number, epoch=epoch, loss=loss, lr=lr,
+                images=step.num_images, seconds=step.seconds, **others,
+            )  # fmt: skip
+            for name, value in {"loss": loss, "lr": lr, **others}.items():
+                self._board.add_scalar(f"training/{name}", value, number)
+            if time.monotonic() - self._logged_s >= LOG_INTERVAL_S:
+                self._logged_s = time.monotonic()
+                rate = step.num_images / max(step.seconds, 1e-9)
+                log.info("epoch=%d step=%d loss=%.4f lr=%.3g images/s=%.0f", epoch, number, loss, lr, rate)
+
+    def epoch(self, before: Progress, answers: Answers, *, training_s: float, validation_s: float) -> None:
+        """Write down a validation. before: progress when the epoch was trained but not yet counted."""
+        loss, accuracy = answers.mean_loss, answers.balanced_accuracy
+        self._metrics.validation(step=before.step, epoch=before.epoch, loss=loss, balanced_accuracy=accuracy)
+        self._board.add_scalar("validation/loss", loss, before.step)
+        self._board.add_scalar("validation/balanced_accuracy", accuracy, before.step)
+        self.event(
+            Kind.EPOCH,
+            epoch=before.epoch,
+            validation_loss=loss,
+            balanced_accuracy=round(accuracy, 6),
+            training_s=round(training_s, 3),
+            validation_s=round(validation_s, 3),
+        )
+
+    def save_if_due(self, progress: Progress, steps: StepsUnderWay) -> None:
+        """Save when the interval has passed, and never a state that a broken loss has led to."""
+        is_due = time.monotonic() - self._saved_s >= self._settings.checkpoint_interval_s
+        if is_due and steps.are_sound():
+            self.steps(steps.rest())
+            self.save(progress, reason="interval")
+
+    def save(self, progress: Progress, *, reason: str) -> None:
+        """Save, and keep few; where a newer attempt owns the run, ask to stop instead."""
+        saved = checkpoint.save(self._run, self._attempt, self._learner, progress, self._conditions)
+        self._saved_s = time.monotonic()
+        if saved is None:
+            log.warning("superseded: attempt %s owns the run, nothing was saved", self._run.newest_attempt())
+            self._stop.request(SUPERSEDED)
+            return
+        self.event(
+            Kind.SAVED, step=progress.step, seconds=saved.seconds, bytes=saved.num_bytes, reason=reason
+        )
+        checkpoint.prune(self._run, progress=progress, keep=self._settings.checkpoint_keep)
+
+    def stop_agreed(self, progress: Progress) -> None:
+        """Write down that the ranks agreed to stop."""
+        assert self._stop.agreed
+        self.event(Kind.STOP_AGREED, step=progress.step, **asdict(self._stop.agreed))
+
+    def close(self) -> None:
+        """Close the files."""
+        self._metrics.close()
+        self._board.close()
+
+    def _record_loss(self, resumed: Progress) -> None:
+        """Say which steps an earlier attempt did in vain."""
+        steps = [line for line in read_metrics(self._run) if "loss" in line]
+        in_vain = [line for line in steps if line["step"] > resumed.step]
+        if in_vain:
+            seconds = round(sum(line["seconds"] for line in in_vain), 3)
+            self.event(Kind.LOST, steps=steps[-1]["step"] - resumed.step, seconds=seconds)

@@ -1,0 +1,291 @@
+"""The learner: network, optimizer and arithmetic. One step, and what the network says about a batch."""
+
+import contextlib
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.loading.augment import augmented, standardised
+from mri_hpc.loading.batches import Batch
+from mri_hpc.loading.order import seed_of, share
+from mri_hpc.rundir.progress import Progress
+from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.training.average import Average
+from mri_hpc.training.model import GreyClassifier
+from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates
+from mri_hpc.training.ranks import Ranks
+from mri_hpc.training.weights import load_weights
+
+STEP_STREAM = 2
+"""Sets the seeds of steps apart from that of the weights."""
+HAS_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+WITHOUT_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if HAS_NEW_NAME else "broadcast_buffers": False}
+"""What keeps DDP from copying running statistics at every step; torch renamed it in 2.15."""
+
+
+def use_device(*, deterministic: bool, threads: int) -> None:
+    """Choose torch's arithmetic for this process, before the device is first used."""
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        # cuBLAS reads it when CUDA starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+
+
+def class_weights(labels: np.ndarray, classes: tuple[str, ...], how: str) -> np.ndarray:
+    """Weight of each class in the loss, 1 on average over the training images: float32, (classes,).
+
+    labels: int, (n,), of the training split. Raises UserError where a class has no training image, or there
+    is one class only.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    for name, count in zip(classes, counts, strict=True):
+        if not count:
+            raise UserError(
+                f"class {name!r} has no image in the training split: add images of more of its patients, "
+                f"or retract what it has"
+            )
+    if len(classes) < 2:
+        raise UserError(f"all images are of one class, {classes[0]!r}: a classifier needs two to tell apart")
+    if how == "none":
+        return np.ones(len(classes), np.float32)
+    return (len(labels) / (len(classes) * counts)).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLoss:
+    """Mean loss over the images of a step and all ranks, which may be on its way."""
+
+    tensor: torch.Tensor
+    """float32, (1,), on the processor; (2,) with the norm of the gradient where that is clipped."""
+    wait: Callable[[], object]
+    """Returns when the loss is there."""
+    lr: float
+    """The learning rate of the step; that of all but the head where the head has its own."""
+
+    def value(self) -> float:
+        """The loss; waits for it."""
+        self.wait()
+        return float(self.tensor[0])
+
+    def gradient_norm(self) -> float | None:
+        """The norm of the gradient, before it was clipped; None where it is not. Waits for it."""
+        self.wait()
+        return float(self.tensor[1]) if len(self.tensor) > 1 else None
+
+
+class Learner:
+    """Trains one network on one device, together with the other ranks."""
+
+    def __init__(
+        self,
+        model: GreyClassifier,
+        settings: TrainingSettings,
+        ranks: Ranks,
+        *,
+        weights_of_classes: np.ndarray,
+        steps_per_epoch: int,
+    ) -> None:
+        self._settings, self._ranks, self._steps_per_epoch = settings, ranks, steps_per_epoch
+        on_gpu = ranks.device.type == "cuda"
+        layout = torch.channels_last if on_gpu else torch.contiguous_format
+        self.model = model.to(ranks.device).to(memory_format=layout)
+        self._class_weights = torch.from_numpy(weights_of_classes).to(ranks.device)
+        self._dtype = _dtype(settings.precision, ranks.device)
+        self.optimizer = optimizer_of(self.model, settings)
+        self._average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
+        self._scaler = torch.amp.GradScaler(ranks.device.type, enabled=self._dtype is torch.float16)
+        self._parallel: DistributedDataParallel | None = None
+
+    def train_step(self, batch: Batch, progress: Progress) -> StepLoss:
+        """One optimizer step over a batch of all ranks. progress: before the step."""
+        steps_per_epoch = self._steps_per_epoch
+        lr = set_rates(self.optimizer, self._settings, step=progress.step, steps_per_epoch=steps_per_epoch)
+        self.model.train()
+        losses = [
+            self._add_gradient(part, progress, number=number)
+            for number, part in enumerate(parts_of(batch, self._settings.accumulate))
+        ]
+        norm = self._clip_gradient()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self._average:
+            self._average.follow(self.model)
+        return self._reduced(torch.stack(losses).sum(), norm, lr)
+
+    def share_of_loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The share of this rank, or of a part of it, in the mean loss of the step over all images.
+
+        Times the number of ranks: DDP averages gradients over ranks, whose shares may differ by an image.
+        The label is smoothed here only, so that validation losses compare whatever the smoothing.
+        """
+        total = self._losses(logits, batch, smoothing=self._settings.label_smoothing).sum()
+        return total * (self._ranks.world_size / len(batch.step_keys))
+
+    @torch.no_grad()
+    def logits(self, batch: Batch, *, is_exact: bool = False) -> torch.Tensor:
+        """What the network says: float32, (b, classes). is_exact: in float32 also where training is not."""
+        model = self._published.eval()
+        if not len(batch.images):
+            return torch.empty(0, len(self._class_weights), device=self._ranks.device)
+        with contextlib.nullcontext() if is_exact else self._arithmetic():
+            return model(standardised(batch.images, model.normalisation)).float()
+
+    def losses(self, logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weighted loss and weight of each image: float32, (b,), twice."""
+        return self._losses(logits, batch), self._class_weights[batch.labels]
+
+    def copy_statistics_from_first(self) -> None:
+        """Give every rank the running statistics of rank 0: each rank's own have seen its own images only."""
+        for model in dict.fromkeys([self.model, self._published]):
+            self._ranks.copy_from_first(list(model.buffers()))
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that are learnt."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Weights and statistics to validate and publish, averaged or the last; on the processor."""
+        return _on_processor(self._published.network)
+
+    def load_weights(self, weights: dict[str, torch.Tensor], *, of: Path) -> None:
+        """The inverse of weights. of: the file that they are of."""
+        load_weights(self._published.network, weights, of=of)
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Everything else that the next step depends on."""
+        state = {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+        if self._average:
+            state["average"] = {"steps": self._average.num_steps, "last": _on_processor(self.model.network)}
+        return state
+
+    def load_optimizer_state(self, state: dict[str, Any], *, of: Path) -> None:
+        """The inverse of optimizer_state. of: the file that it is of."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self._average:
+            self._average.num_steps = state["average"]["steps"]
+            load_weights(self.model.network, state["average"]["last"], of=of)
+
+    @property
+    def _published(self) -> GreyClassifier:
+        """The model that is validated, chosen as the best, and published."""
+        return self._average.model if self._average else self.model
+
+    def _add_gradient(self, part: Batch, progress: Progress, *, number: int) -> torch.Tensor:
+        """Add a part's share to the gradient; returns its share of the loss. The last one ends the step."""
+        settings, is_last = self._settings, number == self._settings.accumulate - 1
+        torch.manual_seed(seed_of(settings.seed, STEP_STREAM, progress.step, self._ranks.rank, number))
+        images = self._training_images(part, progress.epoch)
+        model = self._over_ranks()
+        # Ranks exchange the gradient once a step, with the last part.
+        with self._parallel.no_sync() if self._parallel and not is_last else contextlib.nullcontext():
+            with self._arithmetic():
+                logits = model(images)
+            loss = self.share_of_loss(logits, part)
+            self._backward(loss)
+        return loss.detach()
+
+    def _clip_gradient(self) -> torch.Tensor | None:
+        """Shorten a gradient that is too long; returns the norm that it had, None where none is too long."""
+        if not self._settings.clip_norm:
+            return None
+        self._scaler.unscale_(self.optimizer)
+        return clip_grad_norm_(learnt_parameters(self.optimizer), self._settings.clip_norm)
+
+    def _training_images(self, batch: Batch, epoch: int) -> torch.Tensor:
+        how = self.model.normalisation
+        if self._settings.augment:
+            return augmented(batch.images, batch.keys, self._settings.seed, epoch, how)
+        return standardised(batch.images, how)
+
+    def _over_ranks(self) -> nn.Module:
+        """The model as all ranks share it; made at the first step, from the weights to go on from."""
+        if self._ranks.is_alone:
+            return self.model
+        if self._parallel is None:
+            device = self._ranks.device
+            self._parallel = DistributedDataParallel(
+                self.model,
+                device_ids=[device] if device.type == "cuda" else None,
+                **WITHOUT_BUFFERS,
+                gradient_as_bucket_view=True,
+                # DDP rebuilds its buckets after the first step, so that with three ranks or more a resumed
+                # process would add in another order than one that went on. This keeps them as they are.
+                find_unused_parameters=self._settings.deterministic,
+            )
+        return self._parallel
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        try:
+            self._scaler.scale(loss).backward()
+        except RuntimeError as error:
+            if "deterministic" not in str(error):
+                raise
+            reason = str(error).split(".")[0]
+            raise UserError(
+                f"--deterministic does not go with --model {self._settings.model} on this device: {reason}"
+            ) from None
+
+    def _losses(self, logits: torch.Tensor, batch: Batch, *, smoothing: float = 0.0) -> torch.Tensor:
+        losses = cross_entropy(logits.float(), batch.labels, reduction="none", label_smoothing=smoothing)
+        return losses * self._class_weights[batch.labels]
+
+    def _reduced(self, loss: torch.Tensor, norm: torch.Tensor | None, lr: float) -> StepLoss:
+        # The norm is the same on all ranks: with the loss it costs no exchange of its own.
+        values = [loss] if norm is None else [loss, norm]
+        tensor = torch.stack(values) / self._ranks.world_size
+        work = None if self._ranks.is_alone else dist.all_reduce(tensor, async_op=True)
+        if self._ranks.device.type == "cpu":
+            return StepLoss(tensor=tensor, wait=work.wait if work else lambda: None, lr=lr)
+        if work:
+            # Makes the GPU wait for the exchange, not this thread.
+            work.wait()
+        # Copied now: a copy asked for at the next step would be queued behind that step, and wait for it.
+        copied = tensor.to("cpu", non_blocking=True)
+        arrival = torch.cuda.Event()
+        arrival.record()
+        return StepLoss(tensor=copied, wait=arrival.synchronize, lr=lr)
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        if self._dtype is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self._ranks.device.type, dtype=self._dtype)
+
+
+def parts_of(batch: Batch, num_parts: int) -> list[Batch]:
+    """A rank's share of a step, cut into parts of nearly equal size."""
+    cuts = [share(len(batch.keys), num_parts, part) for part in range(num_parts)]
+    return [
+        replace(batch, images=batch.images[cut], labels=batch.labels[cut], keys=batch.keys[cut])
+        for cut in cuts
+    ]
+
+
+def _on_processor(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights and statistics by torchvision's names."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    on_gpu = device.type == "cuda"
+    if precision == "fp16" and not on_gpu:
+        raise UserError("--precision fp16 needs a GPU, and torch finds none here: use auto, bf16 or fp32")
+    if precision == "auto":
+        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -1,0 +1,58 @@
+"""The training loop."""
+
+import time
+
+from mri_hpc.loading.batches import Batches
+from mri_hpc.rundir.progress import Progress
+from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.training.agreed_stop import AgreedStop
+from mri_hpc.training.evaluation import answer
+from mri_hpc.training.journal import Journal, StepsUnderWay
+from mri_hpc.training.learner import Learner
+from mri_hpc.training.ranks import Ranks
+
+
+def train(
+    settings: TrainingSettings,
+    progress: Progress,
+    learner: Learner,
+    batches: Batches,
+    *,
+    ranks: Ranks,
+    stop: AgreedStop,
+    journal: Journal | None,
+) -> Progress:
+    """Train until the run is over or the ranks agree to stop; returns how far it got, which is saved.
+
+    journal: on rank 0, which writes. Raises UserError on all ranks where a loss is no number.
+    """
+    steps = StepsUnderWay(is_late=ranks.device.type == "cuda")
+    while not progress.is_over(settings.epochs, settings.patience):
+        began = time.monotonic()
+        steps.start()
+        for batch in stop.watch(batches.training(progress), phase="training"):
+            loss = learner.train_step(batch, progress)
+            progress = progress.after_step(batch.step_keys)
+            done = steps.add(progress, loss, num_images=len(batch.step_keys))
+            if journal:
+                journal.steps(done)
+                journal.save_if_due(progress, steps)
+        done = steps.rest()
+        if journal:
+            journal.steps(done)
+        trained = time.monotonic()
+        if not stop.agreed:
+            learner.copy_statistics_from_first()
+            answers = answer(learner, batches, "validation", stop=stop, ranks=ranks)
+        if stop.agreed:
+            if journal:
+                journal.stop_agreed(progress)
+                journal.save(progress, reason="stop")
+            return progress
+        validation_loss = ranks.from_rank(answers.mean_loss if answers else None)
+        before, progress = progress, progress.after_epoch(validation_loss, settings.min_improvement)
+        if journal and answers:
+            validation_s = time.monotonic() - trained
+            journal.epoch(before, answers, training_s=trained - began, validation_s=validation_s)
+            journal.save(progress, reason="epoch")
+    return progress

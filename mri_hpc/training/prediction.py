@@ -1,0 +1,75 @@
+"""What a finished run leaves behind: the model of its best epoch, and what that says about unseen images."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from mri_hpc.base.atomic import replace, replace_bytes
+from mri_hpc.chunks.snapshots import Snapshot
+from mri_hpc.loading.augment import standardised
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.predictions import Prediction, write_predictions
+from mri_hpc.training.evaluation import Answers, softmax
+from mri_hpc.training.model import GreyClassifier
+from mri_hpc.training.state_files import write_weights
+
+PREDICTED_SPLITS = ("validation", "test")
+
+
+def publish(
+    run: RunDir,
+    snapshot: Snapshot,
+    answers: Mapping[str, Answers],
+    weights: Mapping[str, torch.Tensor],
+    *,
+    model_name: str,
+    normalisation: str,
+    origin: Mapping[str, Any],
+) -> int:
+    """Write the model, where it comes from, and its answers by split; returns the number of predictions."""
+    metadata = {
+        "model": model_name,
+        "normalisation": normalisation,
+        "classes": json.dumps(snapshot.classes),
+        "image_shape": json.dumps(snapshot.image_shape),
+    }
+    replace(run.model, lambda temp: write_weights(temp, weights, metadata))
+    replace_bytes(run.provenance, json.dumps(origin, indent=1).encode() + b"\n")
+    rows = [row for split, found in answers.items() for row in _predictions(snapshot, split, found)]
+    write_predictions(run.predictions, snapshot.classes, rows)
+    return len(rows)
+
+
+def probabilities(model: GreyClassifier, images: np.ndarray) -> np.ndarray:
+    """What a finished model says about images, on the device where it is: float64, (n, classes).
+
+    images: uint8, (n, H, W), as a recipe makes them.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        logits = model(standardised(torch.from_numpy(images).to(device), model.normalisation))
+    return softmax(logits.float().cpu().numpy())
+
+
+def _predictions(snapshot: Snapshot, split: str, answers: Answers) -> Iterable[Prediction]:
+    rows = np.searchsorted(snapshot.key, answers.keys)
+    names = [name.decode() for name in snapshot.patient_names.tolist()]
+    patients = np.asarray(snapshot.patient)[rows].tolist()
+    for key, patient, label, chances in zip(
+        answers.keys.tolist(),
+        patients,
+        answers.labels.tolist(),
+        softmax(answers.logits).tolist(),
+        strict=True,
+    ):
+        yield Prediction(
+            key=f"{key:016x}",
+            patient=names[patient] if patient >= 0 else "",
+            split=split,
+            label=snapshot.classes[label],
+            probabilities=tuple(chances),
+        )

@@ -1,0 +1,109 @@
+"""Where a finished model comes from, as plain values for JSON."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.chunks.snapshots import Snapshot
+from mri_hpc.cohort.splits import Split
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.progress import Progress
+from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.training.conditions import versions
+from mri_hpc.training.model import start_path, weights_digest
+
+
+def provenance(
+    snapshot: Snapshot,
+    split: Split,
+    settings: TrainingSettings,
+    progress: Progress,
+    *,
+    weights: Mapping[str, torch.Tensor],
+    last_weights_digest: str,
+    num_parameters: int,
+    conditions: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What provenance.json says. weights: those of the model, of the best epoch."""
+    used = np.concatenate([split.train, split.validation, split.test])
+    return {
+        "classes": list(snapshot.classes),
+        "image_shape": list(snapshot.image_shape),
+        "snapshot": snapshot.digest,
+        "content_digest": snapshot.content_digest,
+        # After the last step, so that it speaks for every step; the model's may be of an earlier epoch.
+        "weights_digest": last_weights_digest,
+        "model_digest": weights_digest(weights),
+        "samples_digest": progress.samples_digest,
+        "initial_weights_digest": _initial_digest(settings),
+        "continued_from": lineage(settings),
+        "batch_size": settings.batch_size,
+        "lr": settings.lr,
+        # For people, who count from 1.
+        "best_epoch": progress.early_stopping.best_epoch + 1,
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "num_parameters": num_parameters,
+        "has_patients": bool((np.asarray(snapshot.patient) >= 0).any()),
+        "images_without_patient": int((np.asarray(snapshot.patient)[used] < 0).sum()),
+        "images_in_no_split": len(snapshot) - len(used),
+        "split_counts": {name: _counts(snapshot, rows) for name, rows in vars(split).items()},
+        "device": conditions["device"],
+        "ranks": conditions["ranks"],
+        "conditions": dict(conditions),
+        "versions": {
+            "mri_hpc": importlib.metadata.version("mri_hpc"),
+            "python": platform.python_version(),
+            **versions(),
+        },
+    }
+
+
+def _counts(snapshot: Snapshot, rows: np.ndarray) -> dict[str, Any]:
+    """Images and patients of a split, and of each class in it."""
+    label, patient = np.asarray(snapshot.label)[rows], np.asarray(snapshot.patient)[rows]
+    of_class = {
+        name: _images_and_patients(patient[label == code]) for code, name in enumerate(snapshot.classes)
+    }
+    return {**_images_and_patients(patient), "classes": of_class}
+
+
+def _images_and_patients(patient: np.ndarray) -> dict[str, int]:
+    return {"images": len(patient), "patients": len(np.unique(patient[patient >= 0]))}
+
+
+def lineage(settings: TrainingSettings) -> list[dict[str, str]]:
+    """The runs that this one goes on from, the nearest first: path, model digest and snapshot of each.
+
+    Of a run that is gone by now the path is known, and nothing more.
+    """
+    if not settings.continue_from:
+        return []
+    parent = RunDir(Path(settings.continue_from))
+    try:
+        values = json.loads(parent.provenance.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        values = {}
+    digests = {name: str(values.get(name, "")) for name in ("model_digest", "snapshot")}
+    return [{"run": str(parent.path), **digests}, *values.get("continued_from", [])]
+
+
+def _initial_digest(settings: TrainingSettings) -> str:
+    """sha256 of the file of initial weights; empty where there is none, or none any more."""
+    try:
+        path = start_path(settings)
+        if path is None:
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, UserError):
+        # The run has started from it long ago, and must not fail at its end.
+        return ""

@@ -1,0 +1,251 @@
+"""One rank from start to end: join, resume, train, predict, leave."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mri_hpc.base.command import AGAIN, DONE
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.stop_flag import StopFlag
+from mri_hpc.chunks.reader import Reader
+from mri_hpc.chunks.snapshots import Snapshot, resolve
+from mri_hpc.cohort.splits import Split, rows_of, split_of
+from mri_hpc.loading.batches import Batches
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.manifests import Manifest
+from mri_hpc.rundir.place import Place
+from mri_hpc.rundir.progress import Progress
+from mri_hpc.rundir.settings import TrainingSettings, load_training
+from mri_hpc.training import checkpoint, prediction
+from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
+from mri_hpc.training.batch_size import settle
+from mri_hpc.training.conditions import changes, conditions
+from mri_hpc.training.evaluation import Answers, answer
+from mri_hpc.training.hang_watch import HangWatch
+from mri_hpc.training.journal import Journal
+from mri_hpc.training.learner import Learner, class_weights, use_device
+from mri_hpc.training.loop import train
+from mri_hpc.training.model import build, weights_digest
+from mri_hpc.training.provenance import provenance
+from mri_hpc.training.ranks import Ranks, join
+from mri_hpc.training.start_times import StartTimes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """The images of a run, and what each is for."""
+
+    snapshot: Snapshot
+    split: Split
+
+
+def run_rank(
+    run: RunDir, attempt: Attempt, place: Place, flag: StopFlag, *, threads: int, times: StartTimes
+) -> int:
+    """Do this rank's part of an attempt; returns DONE or AGAIN. Raises UserError."""
+    settings = load_training(run)
+    use_device(deterministic=settings.deterministic, threads=threads)
+    if checkpoint.is_superseded(run, attempt):
+        log.warning("superseded: attempt %s owns the run", run.newest_attempt())
+        return AGAIN
+    ranks = join(place, run, attempt, flag, timeout_s=settings.hang_timeout_s)
+    if ranks is None:
+        return AGAIN
+    times.end_of("join")
+    watch = HangWatch(settings.hang_timeout_s)
+    stop = AgreedStop(flag, ranks, at_boundary=watch.beat)
+    rank = _Rank(run, attempt, settings, ranks, stop, threads=threads, times=times)
+    try:
+        status = rank.work()
+    except torch.OutOfMemoryError as error:
+        raise UserError(rank.way_out_of(error)) from None
+    watch.close()
+    ranks.leave()
+    return status
+
+
+class _Rank:
+    """What the parts of an attempt share."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        attempt: Attempt,
+        settings: TrainingSettings,
+        ranks: Ranks,
+        stop: AgreedStop,
+        *,
+        threads: int,
+        times: StartTimes,
+    ) -> None:
+        self._run, self._attempt, self._settings = run, attempt, settings
+        self._ranks, self._stop, self._times = ranks, stop, times
+        self._conditions = conditions(ranks, threads=threads, deterministic=settings.deterministic)
+
+    def work(self) -> int:
+        """The attempt, from the newest checkpoint on."""
+        manifest = self._newest_intact()
+        cohort = self._open_cohort(manifest)
+        self._settings = self._settled(cohort, has_begun=manifest is not None)
+        progress = manifest.progress if manifest else Progress(snapshot=cohort.snapshot.digest)
+        with Reader(Path(self._settings.store), cohort.snapshot) as reader:
+            batches = self._batches(cohort, reader)
+            self._times.end_of("data")
+            learner = self._learner(cohort, batches, manifest)
+            if manifest:
+                checkpoint.load(self._run, learner, progress.step)
+            self._times.end_of("model")
+            journal = self._open_journal(learner, progress, manifest) if self._ranks.is_first else None
+            progress = train(
+                self._settings, progress, learner, batches,
+                ranks=self._ranks, stop=self._stop, journal=journal,
+            )  # fmt: skip
+            if not self._stop.agreed:
+                self._finish(cohort, batches, learner, progress, journal)
+        if journal:
+            journal.close()
+        return AGAIN if self._stop.agreed else DONE
+
+    def way_out_of(self, error: torch.OutOfMemoryError) -> str:
+        """What to do where a step does not fit into the memory of the GPU."""
+        settings = self._settings
+        parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+        reason = str(error).split(". ")[0]
+        return (
+            f"--batch-size {settings.batch_size} over {self._ranks.world_size} rank(s){parts} does not fit "
+            f"into the GPU's memory ({reason}): launch this run on more ranks, or a new one with "
+            f"--accumulate {2 * settings.accumulate}, a smaller --batch-size, or --batch-size auto"
+        )
+
+    def _newest_intact(self) -> Manifest | None:
+        """The newest checkpoint whose files are as they were written; the same for all ranks."""
+        return self._ranks.from_rank(self._look_for_checkpoint() if self._ranks.is_first else None)
+
+    def _look_for_checkpoint(self) -> Manifest | None:
+        checkpoint.sweep(self._run)
+        for folder, manifest in checkpoint.complete(self._run):
+            reason = checkpoint.damage(folder)
+            if not reason:
+                return manifest
+            log.warning("checkpoint %s is damaged (%s): passed over", folder, reason)
+            record(self._run, self._attempt, Kind.DAMAGED, checkpoint=folder.name, reason=reason)
+        return None
+
+    def _open_cohort(self, manifest: Manifest | None) -> Cohort:
+        """The run's snapshot, which a checkpoint names, and its splits."""
+        wanted = manifest.progress.snapshot if manifest else self._settings.snapshot
+        store = Path(self._settings.store)
+        if wanted == "newest":
+            # It must mean the same to all.
+            wanted = self._ranks.from_rank(resolve(store).digest if self._ranks.is_first else None)
+        snapshot = resolve(store, wanted)
+        code = split_of(snapshot, self._settings.val_fold, self._settings.test_fold)
+        return Cohort(snapshot=snapshot, split=rows_of(code))
+
+    def _settled(self, cohort: Cohort, *, has_begun: bool) -> TrainingSettings:
+        """The settings with a number for the batch size, the same for all ranks and attempts."""
+        return settle(
+            self._run, self._settings, self._ranks,
+            num_training_images=len(cohort.split.train), num_classes=len(cohort.snapshot.classes),
+            image_shape=cohort.snapshot.image_shape, has_begun=has_begun,
+        )  # fmt: skip
+
+    def _batches(self, cohort: Cohort, reader: Reader) -> Batches:
+        assert self._settings.batch_size != "auto"
+        return Batches(
+            reader,
+            keys=cohort.snapshot.key,
+            labels=cohort.snapshot.label,
+            split=cohort.split,
+            batch_size=self._settings.batch_size,
+            seed=self._settings.seed,
+            rank=self._ranks.rank,
+            world_size=self._ranks.world_size,
+            device=self._ranks.device,
+            accumulate=self._settings.accumulate,
+        )
+
+    def _learner(self, cohort: Cohort, batches: Batches, manifest: Manifest | None) -> Learner:
+        snapshot = cohort.snapshot
+        going_on = checkpoint.weights_file(self._run, manifest.progress.step) if manifest else None
+        labels = np.asarray(snapshot.label)[cohort.split.train]
+        return Learner(
+            build(self._settings, len(snapshot.classes), snapshot.image_shape, going_on=going_on),
+            self._settings,
+            self._ranks,
+            weights_of_classes=class_weights(labels, snapshot.classes, self._settings.class_weights),
+            steps_per_epoch=batches.steps_per_epoch,
+        )
+
+    def _open_journal(self, learner: Learner, progress: Progress, manifest: Manifest | None) -> Journal:
+        place = self._ranks.place
+        record(
+            self._run, self._attempt, Kind.STARTED, ranks=place.world_size, host=place.host,
+            job_id=place.job_id, resumed_step=progress.step, epoch=progress.epoch,
+            device=self._conditions["device"],
+        )  # fmt: skip
+        log.info("started: step=%d epoch=%d %s", progress.step, progress.epoch, self._conditions)
+        journal = Journal(
+            self._run, self._attempt, self._settings, learner,
+            resumed=progress, conditions=self._conditions, stop=self._stop, times=self._times,
+        )  # fmt: skip
+        changed = changes(manifest.conditions, self._conditions) if manifest else {}
+        for name, (before, now) in changed.items():
+            journal.event(Kind.CHANGED, condition=name, before=before, now=now)
+        return journal
+
+    def _finish(
+        self, cohort: Cohort, batches: Batches, learner: Learner, progress: Progress, journal: Journal | None
+    ) -> None:
+        """Predict with the best epoch's weights, leave everything behind, and mark the run done last."""
+        if journal:
+            reason = "epochs" if progress.epoch >= self._settings.epochs else "patience"
+            journal.event(Kind.TRAINED, epoch=progress.epoch, step=progress.step, reason=reason)
+        began = time.monotonic()
+        last_weights_digest = weights_digest(learner.weights())
+        self._load_best(learner, progress)
+        answers: dict[str, Answers] = {}
+        for split in prediction.PREDICTED_SPLITS:
+            found = answer(learner, batches, split, stop=self._stop, ranks=self._ranks, is_exact=True)
+            if found:
+                answers[split] = found
+        if journal and checkpoint.is_superseded(self._run, self._attempt):
+            self._stop.request(SUPERSEDED)
+        if self._stop.is_agreed("writing"):
+            # Nothing to save: the learner holds the best epoch, and training ended with a checkpoint.
+            if journal:
+                journal.stop_agreed(progress)
+        elif journal:
+            weights = learner.weights()
+            origin = provenance(
+                cohort.snapshot, cohort.split, self._settings, progress,
+                weights=weights, last_weights_digest=last_weights_digest,
+                num_parameters=learner.num_parameters, conditions=self._conditions,
+            )  # fmt: skip
+            num_images = prediction.publish(
+                self._run, cohort.snapshot, answers, weights, model_name=self._settings.model,
+                normalisation=learner.model.normalisation, origin=origin,
+            )  # fmt: skip
+            journal.event(Kind.PREDICTED, images=num_images, seconds=round(time.monotonic() - began, 3))
+            self._run.mark_done()
+
+    def _load_best(self, learner: Learner, progress: Progress) -> None:
+        """Take the weights of the best epoch; the last ones if no validation loss was ever a number."""
+        best = progress.early_stopping.best_step
+        step = best if best >= 0 else progress.step
+        folder = self._run.checkpoints / str(step)
+        # Rank 0 has written it, so the others wait for its word before they look.
+        reason = self._ranks.from_rank(checkpoint.damage(folder) if self._ranks.is_first else None)
+        if reason:
+            raise UserError(
+                f"the best epoch's checkpoint {folder} cannot be read ({reason}): remove the checkpoints "
+                f"after it and launch again, to train from the one before"
+            )
+        checkpoint.load_weights(self._run, learner, step)

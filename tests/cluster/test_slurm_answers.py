@@ -1,0 +1,200 @@
+"""What Slurm 22.05 printed on the sandbox is understood."""
+
+import subprocess
+
+import pytest
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.cluster.sizes import sizes_of
+from mri_hpc.cluster.slurm import (
+    JobState,
+    array_job,
+    array_share,
+    controller_answers,
+    is_pending_already,
+    parse_accounting,
+    parse_job,
+    parse_partitions,
+    partition_has_gpus,
+    place,
+    weaker_variables,
+    without_slurm,
+)
+from mri_hpc.rundir.place import Place
+from mri_hpc.rundir.settings import JobSettings
+
+# scontrol --oneliner show job, with SLURM_TIME_FORMAT=%s.
+SHOWN = (
+    "JobId=2 JobName=mri-run UserId=root(0) GroupId=root(0) MCS_label=N/A Priority=4294901758 Nice=0 "
+    "Account=root QOS=normal JobState=RUNNING Reason=None Dependency=(null) Requeue=1 Restarts=2 "
+    "BatchFlag=1 Reboot=0 ExitCode=0:0 RunTime=00:00:04 TimeLimit=00:30:00 TimeMin=N/A "
+    "SubmitTime=1795411108 EligibleTime=1795411108 AccrueTime=1795411108 StartTime=1795411108 "
+    "EndTime=1795412908 Deadline=N/A PreemptEligibleTime=1795411108 PreemptTime=None SuspendTime=None "
+    "SecsPreSuspend=0 Partition=low NodeList=n[1-2] BatchHost=n1 NumNodes=2 Command=/tmp/q'uo "
+    "te/JobState=FAILED s.sh WorkDir=/work StdErr=/tmp/q'uo te/out.log Power=\n"
+)
+STEP_ENVIRONMENT = {
+    "SLURM_JOB_ID": "4", "SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4",
+    "SLURM_STEP_NUM_TASKS": "4", "SLURMD_NODENAME": "n2",
+}  # fmt: skip
+
+
+def test_a_running_job_is_read_and_a_path_that_looks_like_a_state_does_not_confuse():
+    state = parse_job(SHOWN, now=1795411200.0)
+    assert state == JobState(state="RUNNING", restarts=2, end_s=1795412908.0)
+    assert state.is_live
+    assert not state.is_waiting
+
+
+def test_a_job_within_its_grace_time_is_known_as_preempted():
+    assert parse_job(SHOWN.replace("PreemptTime=None", "PreemptTime=1795411111"), now=0.0).is_preempted
+
+
+def test_a_job_that_ran_its_whole_time_is_out_of_time():
+    assert parse_job(SHOWN.replace("RunTime=00:00:04", "RunTime=00:30:01"), now=0.0).is_out_of_time
+    assert not parse_job(SHOWN.replace("TimeLimit=00:30:00", "TimeLimit=UNLIMITED"), now=0.0).is_out_of_time
+    long = SHOWN.replace("RunTime=00:00:04", "RunTime=1-00:00:01").replace(
+        "TimeLimit=00:30:00", "TimeLimit=1-00:00:00"
+    )
+    assert parse_job(long, now=0.0).is_out_of_time
+
+
+@pytest.mark.parametrize(
+    ("accounting", "state"),
+    [
+        ("PREEMPTED\n", "PREEMPTED"),
+        ("CANCELLED by 0\n", "CANCELLED"),
+        ("TIMEOUT\n", "TIMEOUT"),
+        # The accounting is behind.
+        ("RUNNING\n", "COMPLETING"),
+        ("PENDING\n", "COMPLETING"),
+        ("", "COMPLETING"),
+    ],
+)
+def test_while_a_job_is_cleared_away_the_accounting_says_what_it_ends_as(accounting, state):
+    shown = parse_job(SHOWN.replace("JobState=RUNNING", "JobState=COMPLETING"), now=0.0)
+    known = parse_accounting(accounting, shown)
+    assert (known.state, known.restarts) == (state, 2)
+    # Its ranks may still be saving.
+    assert known.is_live
+    assert not known.is_waiting
+
+
+def test_a_job_that_slurm_has_forgotten_is_known_from_the_accounting_alone():
+    assert parse_accounting("COMPLETED\n", None) == JobState(state="COMPLETED")
+    assert parse_accounting("", None) is None
+
+
+def test_a_refusal_because_the_job_is_pending_anyway_is_no_failure():
+    assert is_pending_already("Job is pending execution for job 4\n")
+    assert not is_pending_already("Invalid job id specified for job 99999\n")
+
+
+def test_gpus_are_looked_for_in_the_partition_that_sbatch_would_take():
+    text = "cpu*|(null)\ngpu|gpu:2\nmixed|(null)\nmixed|gpu:a100:8\n"
+    assert not parse_partitions(text, None)
+    assert parse_partitions(text, "gpu")
+    assert parse_partitions(text, "mixed")
+    assert parse_partitions(text, "cpu,gpu")
+
+
+def test_an_unknown_partition_is_refused_by_naming_those_there_are():
+    with pytest.raises(UserError, match=r"--partition gpus does not exist; this cluster has: cpu, gpu"):
+        parse_partitions("cpu*|(null)\ngpu|gpu:2\n", "gpus")
+
+
+def test_the_partition_of_the_shell_is_named_by_its_variable(monkeypatch):
+    answer = subprocess.CompletedProcess([], 0, "cpu*|(null)\n", "")
+    monkeypatch.setattr("mri_hpc.cluster.slurm._ask", lambda _words: answer)
+    monkeypatch.setenv("SBATCH_PARTITION", "gpus")
+    with pytest.raises(UserError, match=r"^SBATCH_PARTITION gpus does not exist; this cluster has: cpu$"):
+        partition_has_gpus(None)
+    with pytest.raises(UserError, match=r"^--partition gpu does not exist"):
+        partition_has_gpus("gpu")
+
+
+def test_a_rank_finds_its_place_in_the_step_and_the_first_run_has_no_restart_count():
+    assert place(STEP_ENVIRONMENT) == Place(
+        rank=3, local_rank=1, world_size=4, host="n2", restart=0, job_id="4"
+    )
+    assert place({**STEP_ENVIRONMENT, "SLURM_RESTART_COUNT": "2"}).restart == 2
+
+
+def test_the_batch_shell_itself_is_no_rank():
+    assert place({"SLURM_JOB_ID": "4", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) is None
+
+
+def test_the_share_of_an_array_task_is_its_place_between_first_and_last():
+    array = {"SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": "7", "SLURM_ARRAY_TASK_STEP": "2"}
+    assert array_share({**array, "SLURM_ARRAY_TASK_ID": "5"}) == (2, 4)
+    assert array_share({}) is None
+    assert array_job({"SLURM_ARRAY_JOB_ID": "12", "SLURM_RESTART_COUNT": "1"}) == "12.1"
+    assert array_job({}) is None
+
+
+@pytest.fixture
+def ping(monkeypatch):
+    """Pretends what scontrol ping prints, and that no SLURM_CONF is set."""
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+
+    def say(stdout="", stderr="", status=1):
+        answer = subprocess.CompletedProcess([], status, stdout, stderr)
+        monkeypatch.setattr("mri_hpc.cluster.slurm._ask", lambda *_words, **_limits: answer)
+
+    return say
+
+
+def test_a_machine_without_slurm_or_with_clients_that_nobody_configured_has_none(ping, monkeypatch):
+    ping(stderr="scontrol: fatal: Could not establish a configuration source\n")
+    assert not controller_answers()
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    assert not controller_answers()
+
+
+def test_a_slurm_that_is_configured_and_does_not_answer_is_not_taken_for_none(ping, monkeypatch):
+    ping(stdout="Slurmctld(primary) at head is DOWN\n*****\n")
+    with pytest.raises(UserError, match=r"configured here but does not answer: .*head is DOWN; try again"):
+        controller_answers()
+    ping(stderr="scontrol: fatal: Could not establish a configuration source\n")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    with pytest.raises(UserError, match=r"does not answer: .*; try again, or use --cluster local"):
+        controller_answers()
+
+
+def test_a_refusal_is_told_in_the_words_of_sbatch_without_its_hint():
+    from mri_hpc.cluster.submission import _essence
+
+    text = "FAILED\nsbatch: unrecognized option '--foo=1'\nTry \"sbatch --help\" for more information\n"
+    assert _essence(text) == "unrecognized option '--foo=1'"
+    assert _essence("x sbatch: error: invalid partition\nsbatch: error: Batch failed") == (
+        "invalid partition; Batch failed"
+    )
+
+
+def test_more_gpus_than_this_machine_has_are_refused(monkeypatch):
+    monkeypatch.setattr("mri_hpc.cluster.local.num_gpus", lambda: 1)
+    with pytest.raises(UserError, match=r"--gpus-per-node 2 is more than this machine has \(1\)"):
+        sizes_of(JobSettings(cluster="local", gpus_per_node=2), batch_size=64)
+
+
+def test_every_rank_on_slurm_gets_a_gpu_of_its_own_or_the_job_is_refused(monkeypatch):
+    monkeypatch.setattr("mri_hpc.cluster.slurm.partition_has_gpus", lambda _partition: True)
+    by_default = sizes_of(JobSettings(cluster="slurm", tasks_per_node=4), batch_size=64)
+    assert (by_default.ranks_per_node, by_default.gpus_per_node) == (4, 4)
+    with pytest.raises(UserError, match="--tasks-per-node 4 needs as many GPUs a node"):
+        sizes_of(JobSettings(cluster="slurm", tasks_per_node=4, gpus_per_node=1), batch_size=64)
+    without = sizes_of(JobSettings(cluster="slurm", tasks_per_node=4, gpus_per_node=0), batch_size=64)
+    assert (without.ranks_per_node, without.gpus_per_node) == (4, 0)
+
+
+def test_variables_of_the_site_do_not_overrule_what_was_asked_for():
+    shell = {
+        "SBATCH_PARTITION": "cpu",
+        "SBATCH_ACCOUNT": "a",
+        "SLURM_JOB_ID": "1",
+        "SLURM_CONF": "/c",
+        "HOME": "/h",
+    }
+    assert weaker_variables(["partition", "time"], shell) == ["SBATCH_PARTITION", "SLURM_JOB_ID"]
+    assert without_slurm(shell) == {"SBATCH_PARTITION": "cpu", "SBATCH_ACCOUNT": "a", "HOME": "/h"}

@@ -1,0 +1,149 @@
+import dataclasses
+import json
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mri_hpc.chunks.reader import Reader
+from mri_hpc.chunks.snapshots import resolve
+from mri_hpc.cohort.audit import audit, is_brighter_than_left
+from mri_hpc.store import main
+
+SMALL = ("--size", 16)
+
+
+@pytest.fixture
+def picture():
+    """Saves a picture of blobs; the same number gives the same picture."""
+
+    def save(path, number, *, brighter=0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(number)
+        small = Image.fromarray(random.integers(20, 200, (4, 4), dtype=np.uint8)).resize((32, 32))
+        Image.fromarray(np.asarray(small) + np.uint8(brighter)).save(path)
+
+    return save
+
+
+@pytest.fixture
+def found(tmp_path, preprocess):
+    """Findings of the store made of tmp_path/raw, by kind."""
+
+    def look(*options, near=False):
+        assert preprocess(tmp_path / "raw", tmp_path / "store", *SMALL, "--ids", "as-given", *options)[0] == 0
+        snapshot = resolve(tmp_path / "store")
+        with Reader(tmp_path / "store", snapshot) as reader:
+            return {one.kind: one for one in audit(snapshot, reader, near=near)}
+
+    return look
+
+
+def fill(tmp_path, picture, *, patients=12):
+    for number in range(patients):
+        for label in ("a", "b"):
+            picture(
+                tmp_path / "raw" / label / f"{label}{number}" / "1.png",
+                zlib.crc32(f"{label}{number}".encode()),
+            )
+
+
+def test_sound_data_have_no_findings(tmp_path, picture, found):
+    fill(tmp_path, picture)
+    assert found(near=True) == {}
+
+
+def test_the_same_file_of_two_patients_is_a_leak(tmp_path, picture, found, capsys):
+    fill(tmp_path, picture)
+    picture(tmp_path / "raw" / "a" / "a0" / "twin.png", 7)
+    picture(tmp_path / "raw" / "a" / "a1" / "twin.png", 7)
+    leak = found()["same file, other patient or split"]
+    assert (leak.is_leak, leak.count) == (True, 1)
+    assert "of a0" in leak.text
+    assert "of a1" in leak.text
+    capsys.readouterr()
+    assert main(["audit", str(tmp_path / "store")]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert "leaks: 1 times the same file is there under several patients" in printed.err
+    assert "LEAK: 1 times the same pixels" in printed.out
+
+
+def test_the_same_pixels_in_another_file_are_a_leak_and_in_another_class_a_doubt(tmp_path, picture, found):
+    fill(tmp_path, picture)
+    picture(tmp_path / "raw" / "a" / "a0" / "twin.png", 7)
+    with Image.open(tmp_path / "raw" / "a" / "a0" / "twin.png") as image:
+        image.save(tmp_path / "raw" / "b" / "b0" / "twin.bmp")
+    findings = found()
+    assert "same file, other patient or split" not in findings
+    assert findings["same pixels, other patient or split"].count == 1
+    assert findings["same pixels, other class"].is_leak is False
+
+
+def test_images_that_show_nothing_and_repeats_of_one_patient_are_no_leak(tmp_path, picture, found):
+    fill(tmp_path, picture)
+    for patient in ("a0", "a1"):
+        Image.new("L", (32, 32)).save(tmp_path / "raw" / "a" / patient / f"black{patient}.png")
+    picture(tmp_path / "raw" / "a" / "a2" / "once.png", 7)
+    picture(tmp_path / "raw" / "a" / "a2" / "again.png", 7)
+    findings = found()
+    assert findings["same file, other patient or split"].count == 1
+    assert "same pixels, other patient or split" not in findings
+    assert findings["repeated image"].count == 1
+
+
+def test_a_crc_that_agrees_by_chance_is_no_leak(tmp_path, picture, found):
+    fill(tmp_path, picture)
+    found()
+    snapshot = resolve(tmp_path / "store")
+    with Reader(tmp_path / "store", snapshot) as reader:
+        reader._check = lambda *_arguments: None
+        by_chance = dataclasses.replace(snapshot, crc=np.zeros(len(snapshot), np.uint32))
+        assert audit(by_chance, reader) == []
+
+
+def test_patients_of_two_classes_small_classes_and_unknowns_are_doubts(tmp_path, picture, found, capsys):
+    fill(tmp_path, picture)
+    picture(tmp_path / "raw" / "rare" / "a0" / "1.png", 1)
+    picture(tmp_path / "raw" / "rare" / "loose.png", 2)
+    findings = found()
+    assert {kind: one.count for kind, one in findings.items()} == {
+        "patient of two classes": 1,
+        "class of few patients": 1,
+        "no patient": 1,
+    }
+    assert not any(one.is_leak for one in findings.values())
+    capsys.readouterr()
+    assert main(["audit", str(tmp_path / "store"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["leaks"], len(said["remarks"]), said["images"]) == ([], 3, 26)
+
+
+def test_a_patient_in_two_splits_or_folds_is_a_leak(tmp_path, picture, found, preprocess):
+    """Two runs of preprocess can say what one CSV may not."""
+    fill(tmp_path, picture)
+    table = tmp_path / "labels.csv"
+    for part, said in (("a/a0/1.png", "train,0"), ("a/a1/1.png", "test,1")):
+        table.write_text(f"path,label,patient,split,fold\n{part},a,somebody,{said}\n")
+        findings = found("--labels", table)
+    assert findings["patient in two splits"].count == 1
+    assert "somebody in train and test" in findings["patient in two splits"].text
+    assert "somebody in fold 0 and fold 1" in findings["patient in two folds"].text
+    assert findings["patient in two folds"].is_leak
+
+
+def test_images_that_look_alike_are_found_where_asked(tmp_path, picture, found):
+    fill(tmp_path, picture)
+    picture(tmp_path / "raw" / "a" / "a0" / "twin.png", 7)
+    picture(tmp_path / "raw" / "a" / "a1" / "twin.png", 7, brighter=9)
+    assert found() == {}
+    assert found(near=True)["look alike, other patient or split"].count == 1
+
+
+def test_the_difference_hash_sees_shapes_not_brightness():
+    image = np.arange(224 * 224, dtype=np.uint32).reshape(224, 224) % 199
+    image = image.astype(np.uint8)
+    assert is_brighter_than_left(image).shape == (16, 16)
+    assert np.array_equal(is_brighter_than_left(image), is_brighter_than_left(image + 20))
+    assert not np.array_equal(is_brighter_than_left(image), is_brighter_than_left(image.T))

@@ -1,0 +1,160 @@
+"""``mri-hpc evaluate``."""
+
+import json
+
+import pytest
+
+from mri_hpc.evaluate import main
+from mri_hpc.rundir.predictions import Prediction, read_predictions, write_predictions
+
+
+def evaluate(run, *options, capsys):
+    capsys.readouterr()
+    status = main([str(run.path), *options])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def rows(*, patient="P{}", label="{}", num=12):
+    classes = ("a", "b", "c")
+    return [
+        Prediction(
+            key=f"{number:016x}",
+            patient=patient.format(number // 2),
+            split="test",
+            label=label.format(classes[number % 3]),
+            probabilities=tuple(0.6 if j == number % 3 else 0.2 for j in range(3)),
+        )
+        for number in range(num)
+    ]
+
+
+def test_json_holds_slice_and_patient_each_figure_with_its_interval(make_run, capsys):
+    status, out, _err = evaluate(make_run(), "--json", capsys=capsys)
+    found = json.loads(out)
+    assert status == 0
+    assert (found["slice"]["n"], found["patient"]["n"]) == (180, 30)
+    assert found["slice"]["n_independent"] == 30
+    for level in ("slice", "patient"):
+        for name in ("balanced_accuracy", "accuracy", "auroc"):
+            figure = found[level][name]
+            assert figure["low"] <= figure["value"] <= figure["high"]
+        assert set(found[level]["classes"]) == {"glioma", "meningioma", "pituitary"}
+    assert (found["split"], found["n_resamples"], found["weights_digest"]) == ("test", 1000, "3e" * 32)
+    assert found["counts"]["patients"] == 30
+    assert found["baseline"]["chance"] == pytest.approx(1 / 3)
+
+
+def test_the_split_can_be_chosen(make_run, capsys):
+    _status, out, _err = evaluate(make_run(), "--json", "--split", "validation", capsys=capsys)
+    assert json.loads(out)["patient"]["n"] == 15
+
+
+def test_without_patients_there_is_no_patient_level_and_the_result_says_so(make_run, capsys):
+    run = make_run(classes=("a", "b", "c"), rows=rows(patient=""))
+    found = json.loads(evaluate(run, "--json", capsys=capsys)[1])
+    assert found["patient"] is None
+    assert found["unit"] == "slice"
+    assert found["notes"][0].startswith("slice level: not a patient estimate")
+    assert "slice level: not a patient estimate" in evaluate(run, capsys=capsys)[1]
+
+
+def test_what_is_left_out_or_doubtful_is_counted(make_run, capsys):
+    unlabelled = rows(label="", patient="P{}x", num=3)
+    nameless = rows(patient="", num=3)
+    run = make_run(classes=("a", "b", "c"), rows=[*rows(), *unlabelled, *nameless])
+    found = json.loads(evaluate(run, "--json", capsys=capsys)[1])
+    assert found["counts"] == {
+        "images": 15,
+        "patients": 6,
+        "images_without_label": 3,
+        "images_without_patient": 3,
+        "images_without_patient_in_run": 3,
+        "patients_of_several_classes": 6,
+    }
+    assert len(found["notes"]) == 4
+
+
+def test_the_first_line_says_what_is_counted_and_how_many(make_run, capsys):
+    status, out, _err = evaluate(make_run(), capsys=capsys)
+    assert status == 0
+    assert out.startswith("resnet18-1a2b3c4d: test split by patient: 30 patients, 180 images\n")
+    assert "Chance: 33.3 % balanced accuracy" in out
+
+
+def test_class_names_are_printed_as_they_are(make_run, capsys):
+    out = evaluate(make_run(classes=("[red]a", "b[/]", "c")), capsys=capsys)[1]
+    assert "[red]a" in out
+    assert "b[/]" in out
+
+
+def test_a_run_that_is_not_finished_points_to_status(make_run, capsys):
+    status, _out, err = evaluate(make_run(finished=False), capsys=capsys)
+    assert status == 2
+    assert "has not finished; see: mri-hpc status" in err
+    assert err.count("\n") == 1
+
+
+def test_a_split_without_images_says_which_splits_there_are(make_run, capsys):
+    run = make_run(classes=("a", "b", "c"), rows=rows())
+    status, _out, err = evaluate(run, "--split", "validation", capsys=capsys)
+    assert status == 2
+    assert "no labelled image of the validation split; found: test 12" in err
+
+
+def notes(run, *options, capsys):
+    return json.loads(evaluate(run, "--json", *options, capsys=capsys)[1])["notes"]
+
+
+def test_images_that_chose_the_epoch_are_said_to_flatter_it(make_run, capsys):
+    run = make_run()
+    assert "figures are too good" in notes(run, "--split", "validation", capsys=capsys)[0]
+    assert notes(run, capsys=capsys) == []
+
+
+def test_classes_of_few_patients_are_named_with_their_number(make_run, capsys):
+    run = make_run(patients=29)
+    assert notes(run, capsys=capsys) == [
+        "fewer than 10 patients of some classes (pituitary 9): the intervals are too narrow, and hold the "
+        "truth less often than they say"
+    ]
+
+
+def test_training_images_without_a_patient_are_a_doubt_about_the_test(make_run, capsys):
+    run = make_run(provenance={"images_without_patient": 7})
+    assert notes(run, capsys=capsys)[0].startswith("7 images name no patient, 0 of them in this split")
+
+
+def test_a_table_that_was_cut_or_changed_is_refused(make_run, capsys):
+    run = make_run(provenance={"split_counts": {"test": {"images": 180}, "validation": {"images": 90}}})
+    whole = run.predictions.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    shares = lines[-1].rsplit(b",", 1)[0]
+    damages = {
+        "a number is cut": whole[:-8],
+        "a column is cut": b"".join([*lines[:-1], shares]),
+        "rows are cut": b"".join(lines[:-2]),
+        "a class is unknown": whole.replace(b",test,glioma", b",test,glima"),
+    }
+    assert evaluate(run, capsys=capsys)[0] == 0
+    for damage, content in damages.items():
+        run.predictions.write_bytes(content)
+        status, _out, err = evaluate(run, capsys=capsys)
+        assert (status, "predictions.csv is damaged" in err, err.count("\n")) == (2, True, 1), damage
+
+
+def test_a_provenance_that_is_none_is_refused(make_run, capsys):
+    run = make_run()
+    run.provenance.write_text("[]")
+    status, _out, err = evaluate(run, capsys=capsys)
+    assert (status, "provenance.json is not what a run wrote" in err) == (2, True)
+
+
+def test_a_reason_for_missing_figures_is_told_once(make_run, capsys):
+    run = make_run()
+    classes, found = read_predictions(run.predictions)
+    write_predictions(run.predictions, classes, [row for row in found if row.label != classes[-1]])
+    _status, out, _err = evaluate(run, capsys=capsys)
+    reasons = [line for line in out.splitlines() if line.startswith("– by patient")]
+    assert any(f"class '{classes[-1]}' is absent" in reason for reason in reasons)
+    assert len(set(reasons)) == len(reasons) < 4

@@ -1,0 +1,241 @@
+import io
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageOps
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.pictures import decode_picture, is_wrapped
+from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.samples import decode
+
+RECIPE = Recipe(size=32)
+RAMP = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
+
+
+def encoded(picture, kind="PNG", **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pixels(picture, kind="PNG", recipe=RECIPE, **options):
+    return decode(encoded(picture, kind, **options), recipe)[0].pixels
+
+
+def smooth(height, width):
+    y, x = np.mgrid[0:height, 0:width]
+    return (128 + 60 * np.sin(x / 31) + 60 * np.cos(y / 23)).astype(np.uint8)
+
+
+MODES = {
+    "PNG": ("L", "LA", "P", "RGB", "RGBA"),
+    "TIFF": ("L", "LA", "P", "RGB", "RGBA", "CMYK"),
+    "BMP": ("L", "P", "RGB", "RGBA"),
+    "JPEG": ("L", "RGB", "CMYK"),
+}
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes])
+def test_a_grey_ramp_comes_out_the_same_from_every_colour_mode(kind, mode):
+    found = pixels(Image.fromarray(RAMP).convert(mode), kind)
+    assert found.dtype == np.uint8
+    assert found.shape == (32, 32)
+    tolerance = 6 if kind == "JPEG" else 1
+    assert np.abs(found.astype(int) - RAMP).max() <= tolerance
+
+
+def test_black_and_white_pictures_are_black_and_white():
+    assert set(np.unique(pixels(Image.fromarray(RAMP > 99)))) == {0, 255}
+
+
+def test_colours_become_grey_by_their_luma():
+    colours = np.zeros((32, 32, 3), np.uint8)
+    colours[:, :, 1] = 200
+    for kind in ("PNG", "JPEG"):
+        assert pixels(Image.fromarray(colours), kind).mean() == pytest.approx(0.587 * 200, abs=1.5)
+
+
+def test_transparency_lies_on_black():
+    half = np.full((32, 32, 4), 255, np.uint8)
+    half[:, 16:, 3] = 0
+    half[:, :16, 3] = 128
+    found = pixels(Image.fromarray(half))
+    assert (found[:, 16:] == 0).all()
+    assert (np.abs(found[:, :16].astype(int) - 128) <= 1).all()
+
+
+def test_a_transparent_palette_entry_is_black():
+    picture = Image.fromarray(RAMP).convert("P")
+    white = int(np.asarray(picture)[0, -1])
+    assert pixels(picture, transparency=white)[0, -1] == 0
+
+
+@pytest.mark.parametrize(("largest", "white"), [(200, 255), (1000, 1023), (4000, 4095), (60000, 65535)])
+def test_16_bit_pixels_are_scaled_by_the_depth_that_holds_them(largest, white):
+    values = np.linspace(0, largest, 32 * 32).reshape(32, 32).astype(np.uint16)
+    for kind in ("PNG", "TIFF"):
+        found = pixels(Image.fromarray(values), kind)
+        assert np.abs(found - values * 255.0 / white).max() <= 0.51
+
+
+def test_numbers_of_other_ranges_go_from_least_to_greatest():
+    values = np.linspace(-3.5, 7.25, 32 * 32, dtype=np.float32).reshape(32, 32)
+    found = pixels(Image.fromarray(values), "TIFF")
+    assert (found.min(), found.max()) == (0, 255)
+    assert (np.diff(found.ravel().astype(int)) >= 0).all()
+
+
+def test_pixels_that_are_not_numbers_are_rejected():
+    values = np.full((32, 32), np.nan, np.float32)
+    with pytest.raises(BadSource, match="not finite"):
+        pixels(Image.fromarray(values), "TIFF")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_orientation_is_applied(orientation, kind):
+    picture = Image.fromarray(smooth(64, 32))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture, kind, exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    expected = pixels(Image.fromarray(upright))
+    assert np.abs(decode(data, RECIPE)[0].pixels.astype(int) - expected).max() <= 8
+
+
+def test_letterbox_keeps_proportions_on_black_and_says_where_the_picture_lies():
+    found, placed = decode_picture(encoded(Image.new("L", (64, 32), 255)), RECIPE)
+    assert placed == (0.0, 0.25, 1.0, 0.5)
+    assert (found[8:24] == 255).all()
+    assert (found[:8] == 0).all()
+    assert (found[24:] == 0).all()
+
+
+def test_stretch_fills_the_square():
+    found, placed = decode_picture(encoded(Image.new("L", (64, 32), 255)), Recipe(size=32, fit="stretch"))
+    assert placed == (0.0, 0.0, 1.0, 1.0)
+    assert (found == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (480, 640), (40, 40), (9, 200)])
+@pytest.mark.parametrize("size", [32, 96, 224])
+def test_the_fast_path_for_jpeg_looks_like_pillow(shape, size):
+    data = encoded(Image.fromarray(smooth(*shape)), "JPEG", quality=95)
+    found, _placed = decode_picture(data, Recipe(size=size, fit="stretch"))
+    expected = np.asarray(Image.open(io.BytesIO(data)).resize((size, size), Image.Resampling.BOX))
+    assert found.shape == (size, size)
+    assert np.abs(found.astype(int) - expected).mean() < 4
+
+
+def test_decoding_twice_gives_the_same_pixels():
+    data = encoded(Image.fromarray(smooth(300, 200)), "JPEG")
+    assert np.array_equal(decode_picture(data, RECIPE)[0], decode_picture(data, RECIPE)[0])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP"])
+def test_a_picture_cut_short_is_rejected(kind):
+    data = encoded(Image.fromarray(smooth(64, 64)), kind)
+    for part in (0.3, 0.6, 0.9):
+        with pytest.raises(BadSource, match="picture"):
+            decode(data[: int(len(data) * part)], RECIPE)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP"])
+def test_damaged_bytes_never_escape_as_anything_but_a_bad_source(kind):
+    good = encoded(Image.fromarray(smooth(40, 40)), kind)
+    random = np.random.default_rng(5)
+    for _ in range(150):
+        data = bytearray(good)
+        for place in random.integers(4, len(data), 6):
+            data[place] = random.integers(256)
+        try:
+            assert decode(bytes(data), RECIPE)[0].pixels.shape == (32, 32)
+        except BadSource as error:
+            assert str(error)
+
+
+def test_a_picture_is_whole_only_with_its_end():
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40), dtype=np.uint8))
+    kinds = {
+        "JPEG": (noise, {}),
+        "progressive": (noise, {"progressive": True}),
+        "CMYK": (noise.convert("CMYK"), {}),
+        "PNG": (noise, {}),
+        "stored PNG": (noise, {"compress_level": 0}),
+    }
+    for name, (picture, options) in kinds.items():
+        data = encoded(picture, "PNG" if "PNG" in name else "JPEG", **options)
+        for end in (*range(len(data) // 2, len(data), 97), len(data) - 2, len(data) - 1):
+            # Cut short, and with the room for the rest set aside, as while a file is being copied.
+            for part in (data[:end], data[:end] + bytes(len(data) - end)):
+                with pytest.raises(BadSource, match=r"truncated picture|damaged picture"):
+                    decode(part, RECIPE)
+
+
+def test_what_follows_the_end_of_a_jpeg_does_not_matter():
+    good = encoded(Image.fromarray(smooth(40, 40)), "JPEG")
+    expected = decode(good, RECIPE)[0].pixels
+    for tail in (b"trailer \xff\xda of a camera", bytes(100), good):
+        assert np.array_equal(decode(good + tail, RECIPE)[0].pixels, expected)
+
+
+def test_a_changed_pixel_of_a_png_is_found():
+    data = bytearray(encoded(Image.fromarray(smooth(40, 40)), compress_level=0))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(BadSource, match="damaged picture"):
+        decode(bytes(data), RECIPE)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_large_pictures_of_large_numbers_take_little_more_room_than_their_own(dtype):
+    values = np.random.default_rng(2).integers(0, 4096, (1500, 2000)).astype(dtype)
+    data = encoded(Image.fromarray(values), "TIFF")
+    tracemalloc.start()
+    decode(data, RECIPE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * values.nbytes
+
+
+def test_a_decompression_bomb_is_rejected_before_it_is_decoded():
+    with pytest.raises(BadSource, match="larger than 50 million pixels"):
+        decode(encoded(Image.new("1", (20_000, 10_000))), RECIPE)
+
+
+def test_a_picture_of_less_than_eight_pixels_is_rejected():
+    for kind in ("PNG", "JPEG"):
+        with pytest.raises(BadSource, match="smaller than 8 pixels"):
+            decode(encoded(Image.new("L", (7, 100)), kind), RECIPE)
+
+
+def test_a_file_of_several_frames_is_rejected():
+    frames = [Image.new("L", (32, 32), shade) for shade in (1, 2)]
+    for kind in ("TIFF", "PNG"):
+        with pytest.raises(BadSource, match="several frames"):
+            decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:]), RECIPE)
+
+
+def test_pixels_wrapped_into_8_bits_are_found_and_nothing_else_is(real_data):
+    scans = [np.asarray(Image.open(path)) for path in sorted((real_data / "cheng").glob("*/*0.jpg"))[:60]]
+    assert not any(is_wrapped(scan) for scan in scans)
+    for scale in (4, 8, 16):
+        wrapped = ((scan.astype(np.uint16) * scale & 255).astype(np.uint8) for scan in scans)
+        assert np.mean([is_wrapped(one) for one in wrapped]) >= 0.75
+
+
+def test_masks_writing_and_noise_are_not_taken_for_wrapped_pixels():
+    checks = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8)
+    slow = smooth(64, 64)
+    slow[20:30] = checks[20:30]
+    mask = np.where((np.indices((64, 64)) // 8).sum(axis=0) % 2, 250, 5).astype(np.uint8)
+    written = Image.fromarray(smooth(160, 160))
+    for line in range(12):
+        ImageDraw.Draw(written).text((2, 2 + 12 * line), "T1w TE 12 TR 500 SUBJ 0815", fill=250)
+    saved = [
+        Image.open(io.BytesIO(encoded(one, "JPEG", quality=80))) for one in (Image.fromarray(mask), written)
+    ]
+    for picture in (checks, noise, slow, mask, *map(np.asarray, (written, *saved))):
+        assert not is_wrapped(picture)

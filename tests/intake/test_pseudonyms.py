@@ -1,0 +1,64 @@
+import subprocess
+import sys
+
+import pytest
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
+
+
+def test_a_patient_has_one_name_a_key_and_another_with_another_key():
+    a, again, b = Pseudonyms(b"a" * 32), Pseudonyms(b"a" * 32), Pseudonyms(b"b" * 32)
+    assert a.patient("Jane Doe") == again.patient("Jane Doe") != b.patient("Jane Doe")
+    assert a.patient("Jane Doe") != a.patient("John Doe")
+    assert a.patient("1") != a.study("1")
+    assert len(a.patient("Jane Doe")) == 17
+    assert a.patient("") == ""
+
+
+def test_a_patient_and_a_study_of_one_id_cannot_be_told_to_have_it():
+    names = Pseudonyms(b"k" * 32)
+    assert names.patient("17")[1:] != names.study("17")[1:]
+
+
+def test_ids_can_stay_as_given():
+    assert Pseudonyms(None).patient("P062") == "P062"
+
+
+def test_the_key_lies_where_the_environment_says(tmp_path):
+    assert str(key_path({"MRI_KEY_FILE": "/k"})) == "/k"
+    assert str(key_path({"XDG_CONFIG_HOME": "/c"})) == "/c/mri_hpc/site.key"
+    assert str(key_path({})).endswith("/.config/mri_hpc/site.key")
+
+
+def test_a_key_is_made_once_for_its_owner_alone_however_many_ask(tmp_path):
+    file = tmp_path / "folder" / "site.key"
+    code = "from pathlib import Path; from mri_hpc.intake.pseudonyms import site_key;"
+    code += f"print(site_key(Path({str(file)!r})).hex())"
+    asking = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(4)]
+    keys = {process.communicate()[0] for process in asking}
+    assert len(keys) == 1
+    assert keys == {site_key(file).hex().encode() + b"\n"}
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_key_that_others_may_read_is_refused(tmp_path):
+    site_key(tmp_path / "key")
+    (tmp_path / "key").chmod(0o640)
+    with pytest.raises(UserError, match="chmod 600"):
+        site_key(tmp_path / "key")
+
+
+def test_a_file_that_is_no_key_is_refused(tmp_path):
+    (tmp_path / "key").write_text("secret\n")
+    (tmp_path / "key").chmod(0o600)
+    with pytest.raises(UserError, match="is not a site key"):
+        site_key(tmp_path / "key")
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(UserError, match="set MRI_KEY_FILE"):
+        key_path({})

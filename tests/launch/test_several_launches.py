@@ -1,0 +1,66 @@
+"""Several launches of one run: one submits, and what one leaves unfinished does not block the next."""
+
+import multiprocessing
+import os
+import signal
+
+from mri_hpc.cluster.jobs import Job, job_of, publish_job
+from mri_hpc.cluster.launching import CLAIM_TIMEOUT_S, Plan, submit_once
+from mri_hpc.cluster.sizes import Sizes
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import Kind, read_events
+from mri_hpc.rundir.settings import JobSettings
+
+LONG = {"steps": 5000, "step_s": 0.02}
+MEETING_S = 120
+
+
+def submit_one_of_many(path):
+    """One of several launches of the same run; in a process of its own."""
+    from mri_hpc.cluster import rank
+    from mri_hpc.rundir.settings import load_training
+
+    rank.RANK_MODULE = "standin_rank"
+    run = RunDir(path)
+    plan = Plan(run=run, training=load_training(run), job=JobSettings(cluster="local"), is_new=False)
+    launched = submit_once(plan, Sizes(is_slurm=False, nodes=1, ranks_per_node=1, gpus_per_node=0))
+    return launched.state, launched.submission
+
+
+def meet_at(barrier):
+    """In a process of a pool: where it meets the others before each launch."""
+    global all_there
+    all_there = barrier
+
+
+def submit_with_the_others(path):
+    all_there.wait(timeout=MEETING_S)
+    return submit_one_of_many(path)
+
+
+def test_of_several_launches_at_once_one_submits_and_the_others_name_its_job(planned_run):
+    runs = [planned_run(f"run{number}", **LONG) for number in range(5)]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3, initializer=meet_at, initargs=(context.Barrier(3),)) as pool:
+        for run in runs:
+            launched = pool.map(submit_with_the_others, [run.path] * 3, chunksize=1)
+            assert sorted(launched) == [("live", 1)] * 2 + [("submitted", 1)]
+            assert sum(event.kind == Kind.SUBMITTED for event in read_events(run)) == 1
+            os.kill(job_of(run, 1).pid, signal.SIGKILL)
+
+
+def test_a_launch_that_was_cut_short_does_not_block_the_run_for_good(planned_run):
+    run = planned_run(**LONG)
+    abandoned = run.claim_submission()
+    long_ago = run.attempt_folder(abandoned).stat().st_mtime - CLAIM_TIMEOUT_S - 1
+    os.utime(run.attempt_folder(abandoned), (long_ago, long_ago))
+    assert submit_one_of_many(run.path) == ("submitted", 2)
+    os.kill(job_of(run, 2).pid, signal.SIGKILL)
+
+
+def test_a_refused_submission_says_so_and_does_not_keep_the_next_from_submitting(planned_run):
+    run = planned_run(**LONG)
+    refused = run.claim_submission()
+    publish_job(run, refused.submission, Job(cluster="", failure="Slurm refused the job"))
+    assert submit_one_of_many(run.path) == ("submitted", 2)
+    os.kill(job_of(run, 2).pid, signal.SIGKILL)

@@ -1,0 +1,65 @@
+"""Batches: reading ahead in a thread, trouble in it, and leaving it."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.cohort.splits import Split
+from mri_hpc.loading.batches import READ_AHEAD, Batches, read_ahead
+from mri_hpc.rundir.progress import Progress
+
+
+def reading_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+
+def test_reading_runs_ahead_by_a_few_batches_only():
+    fetched = []
+    items = read_ahead(iter(range(100)), lambda plan: fetched.append(plan) or plan)
+    assert [next(items) for _ in range(10)] == list(range(10))
+    items.close()
+    assert 10 <= len(fetched) <= 10 + READ_AHEAD + 1
+
+
+def test_trouble_in_the_reading_thread_is_raised_where_the_batch_is_asked_for():
+    def fetch(plan):
+        if plan == 2:
+            raise UserError("chunk 7 is missing")
+        return plan
+
+    items = read_ahead(iter(range(5)), fetch)
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(UserError, match="chunk 7 is missing"):
+        next(items)
+    assert not reading_threads()
+
+
+def test_leaving_an_epoch_early_ends_its_reading_thread():
+    class Images:
+        def read(self, rows):
+            return np.zeros((len(rows), 4, 4), np.uint8)
+
+    rows = np.arange(64)
+    batches = Batches(
+        Images(),
+        keys=rows.astype(np.uint64),
+        labels=np.arange(64) % 3,
+        split=Split(train=rows, validation=rows[:3], test=rows[:3]),
+        batch_size=4,
+        seed=0,
+        rank=0,
+        world_size=2,
+        device=torch.device("cpu"),
+    )
+    epoch = batches.training(Progress())
+    batch = next(epoch)
+    assert reading_threads()
+    epoch.close()
+    assert not reading_threads()
+    assert (batch.images.dtype, batch.labels.dtype) == (torch.uint8, torch.int64)
+    assert batch.labels.tolist() == (batch.keys % 3).tolist()
+    # Fewer images than ranks: still as many batches for every rank, of which some are empty.
+    assert [len(batch.images) for batch in batches.of_split("validation")] == [2]

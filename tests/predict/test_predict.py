@@ -1,0 +1,262 @@
+"""``mri-hpc predict``: the same answers as the run gave, without its store, whatever else lies there."""
+
+import csv
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mri_hpc import preprocess
+from mri_hpc.base.stop_flag import STOP_SIGNALS
+from mri_hpc.intake.sources import source_key
+from mri_hpc.predict import Answer, Judged, main, print_tables
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.predictions import read_predictions
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+
+CLASSES = ("glioma", "pituitary")
+
+
+def draw(path, number, label):
+    """A grey picture with a bright spot, whose place tells the class."""
+    noise = np.random.default_rng(number)
+    pixels = noise.integers(0, 90, (40, 48))
+    pixels[8 + 14 * label : 20 + 14 * label, 10:30] += 120
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that was really trained, for one epoch, and the folder of its images; its store is gone."""
+    root = tmp_path_factory.mktemp("trained")
+    for number in range(60):
+        label = number % 2
+        draw(root / "raw" / CLASSES[label] / f"P{number // 2:02d}" / f"{number}.png", number, label)
+    run, store = RunDir(root / "a 'run'"), root / "store"
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    with pytest.MonkeyPatch.context() as patch:
+        # A key of its own would now and then leave a split without any of these few patients.
+        (root / "key").write_text("5e" * 32)
+        (root / "key").chmod(0o600)
+        patch.setenv("MRI_KEY_FILE", str(root / "key"))
+        options = ["--source", root / "raw", "--store", store, "--size", 32]
+        assert preprocess.main([str(option) for option in options]) == 0
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    run.path.mkdir()
+    shutil.copy(store / "recipe.json", run.recipe)
+    settings = TrainingSettings(
+        model="squeezenet1_1",
+        store=str(store),
+        epochs=1,
+        batch_size=16,
+        augment=False,
+        lr=1e-4,
+        normalise="imagenet",
+    )
+    save_settings(run, settings, JobSettings())
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "MRI_"))}
+    command = [sys.executable, "-m", "mri_hpc.train", "--run", str(run.path)]
+    ran = subprocess.run(command, env={**environment, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    shutil.rmtree(store)
+    return run, root / "raw"
+
+
+def predict(*arguments, capsys):
+    capsys.readouterr()
+    status = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def read_table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_image_gets_the_probabilities_that_the_run_gave_it(trained, tmp_path, capsys):
+    run, raw = trained
+    status, out, _err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
+    assert status == 0
+    assert "60 images, 30 patients, 0 rejected. Research use only." in out
+    classes, rows = read_predictions(run.predictions)
+    found = {}
+    for row in read_table(tmp_path / "out" / "predictions.csv"):
+        key = source_key("raw", os.path.relpath(row["path"], raw))
+        found[f"{key:016x}"] = [float(row[f"p:{name}"]) for name in classes]
+    assert len(rows) > 5
+    for row in rows:
+        assert found[row.key] == pytest.approx(row.probabilities, abs=1e-5)
+
+
+def test_a_patients_probabilities_are_the_mean_over_its_images(trained, tmp_path, capsys):
+    run, raw = trained
+    predict(run.path, raw, "--out", tmp_path, capsys=capsys)
+    images = read_table(tmp_path / "predictions.csv")
+    for patient in read_table(tmp_path / "patients.csv"):
+        own = [float(row["p:glioma"]) for row in images if row["patient"] == patient["patient"]]
+        assert len(own) == int(patient["images"])
+        assert float(patient["p:glioma"]) == pytest.approx(np.mean(own), abs=1e-8)
+
+
+def test_bad_files_are_named_once_each_and_the_others_go_on(trained, tmp_path, capsys):
+    run, _raw = trained
+    scans = tmp_path / "new scans"
+    draw(scans / "P1" / "good.png", 1, 0)
+    (scans / "P1" / "words.png").write_text("no picture")
+    (scans / "P1" / "gone.png").symlink_to(tmp_path / "nowhere")
+    out = tmp_path / "out"
+    status, _out, err = predict(run.path, scans, tmp_path / "absent", "--out", out, capsys=capsys)
+    assert status == 0
+    assert len(err.splitlines()) == 3
+    assert {row["path"].rsplit("/", 1)[1]: row["reason"] for row in read_table(out / "rejected.csv")} == {
+        "words.png": "text, not a picture",
+        "gone.png": "link to a file that is not there (git-annex: get it first)",
+        "absent": "does not exist",
+    }
+    assert [row["patient"] for row in read_table(out / "predictions.csv")] == ["P1"]
+
+
+def test_only_where_nothing_could_be_judged_the_status_is_2(trained, tmp_path, capsys):
+    run, _raw = trained
+    (tmp_path / "words.png").write_text("no picture")
+    status, _out, err = predict(run.path, tmp_path / "words.png", capsys=capsys)
+    assert status == 2
+    assert "words.png: text, not a picture" in err
+    assert "none of the files given could be judged" in err
+    assert predict(run.path, capsys=capsys)[0] == 2
+
+
+def test_json_names_every_class(trained, tmp_path, capsys):
+    run, _raw = trained
+    draw(tmp_path / "scan.png", 3, 1)
+    found = json.loads(predict(run.path, tmp_path / "scan.png", "--json", capsys=capsys)[1])
+    assert set(found["images"][0]["probabilities"]) == set(CLASSES)
+    assert sum(found["images"][0]["probabilities"].values()) == pytest.approx(1)
+    assert found["patients"] == []
+    assert found["use"] == "research only"
+
+
+def test_who_an_image_is_of_can_be_told_by_folder_by_file_or_not_at_all(trained, tmp_path, capsys):
+    run, _raw = trained
+    for number, path in enumerate(("P7/study/a.png", "P7/b.png", "glioma/c.png", "test/glioma/P8/d.png")):
+        draw(tmp_path / path, number, 0)
+
+    def patients(how):
+        found = json.loads(predict(run.path, tmp_path, "--patient-from", how, "--json", capsys=capsys)[1])
+        return {row["path"].removeprefix(f"{tmp_path}/"): row["patient"] for row in found["images"]}
+
+    assert patients("folder") == {
+        "P7/study/a.png": "P7", "P7/b.png": "P7", "glioma/c.png": "", "test/glioma/P8/d.png": "P8",
+    }  # fmt: skip
+    assert set(patients("none").values()) == {""}
+    assert len(set(patients("file").values())) == 4
+
+
+def test_tables_are_printed_without_a_folder_to_write_to(trained, capsys):
+    run, raw = trained
+    status, out, _err = predict(run.path, raw, capsys=capsys)
+    assert status == 0
+    assert "P00" in out
+    assert "20 more images; --out DIR writes all." in out
+    assert "more patients" not in out
+    assert "Research use only." in out
+
+
+def tables_in_a_terminal(columns, classes, patients):
+    """What print_tables shows on a terminal of so many columns, of two images a patient."""
+    chances = np.full(len(classes), 0.125 / (len(classes) - 1))
+    chances[1] = 0.875
+    images = tuple(
+        Judged(
+            name=f"scans/hospital/P{n // 2:03d}/slice {n:03d}.png",
+            patient=f"P{n // 2:03d}",
+            probabilities=chances,
+        )
+        for n in range(2 * patients)
+    )
+    ours, theirs = pty.openpty()
+    shown = []
+    reader = threading.Thread(target=lambda: shown.extend(iter(lambda: read_some(ours), b"")))
+    reader.start()
+    with pytest.MonkeyPatch.context() as patch, os.fdopen(theirs, "w") as terminal:
+        patch.setenv("COLUMNS", str(columns))
+        patch.setenv("TERM", "xterm")
+        patch.setattr(sys, "stdout", terminal)
+        print_tables(Answer(classes=classes, images=images, rejected=()))
+    reader.join()
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;]*m|\r", "", b"".join(shown).decode())
+
+
+def read_some(descriptor):
+    """Linux answers the end of a terminal with an error."""
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:
+        return b""
+
+
+def test_a_terminal_shows_all_of_four_classes_and_says_how_many_patients_are_left_out():
+    found = tables_in_a_terminal(80, ("glioma", "meningioma", "no tumour", "pituitary"), patients=45)
+    assert "patient" in found.splitlines()[0] and "pituitary" in found.splitlines()[0]
+    assert "5 more patients; --out DIR writes all.\n" in found
+    assert "50 more images; --out DIR writes all.\n" in found
+    assert "…" not in found
+    assert max(map(len, found.splitlines())) <= 80
+
+
+def test_a_terminal_too_narrow_for_all_classes_shows_the_predicted_one_and_says_so():
+    found = tables_in_a_terminal(50, ("glioma", "meningioma", "no tumour", "pituitary"), patients=2)
+    assert "P001          2  meningioma  87.5\n" in found
+    assert "The other classes do not fit this terminal; --out" in found
+    assert "more" not in found
+    assert "…" not in found
+
+
+def test_into_a_pipe_no_line_is_broken(trained, tmp_path, capsys):
+    run, _raw = trained
+    scan = tmp_path / ("long " * 40) / "scan.png"
+    draw(scan, 3, 1)
+    assert f"{scan}  " in predict(run.path, scan, capsys=capsys)[1]
+
+
+def test_weights_that_were_changed_or_cut_short_are_refused(trained, tmp_path, capsys):
+    run, raw = trained
+    copy = RunDir(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path)
+    whole = copy.model.read_bytes()
+    copy.model.write_bytes(whole[:-1000])
+    status, _out, err = predict(copy.path, raw, capsys=capsys)
+    assert (status, "is damaged" in err) == (2, True)
+    copy.model.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    status, _out, err = predict(copy.path, raw, capsys=capsys)
+    assert (status, "does not hold the weights" in err) == (2, True)
+
+
+def test_a_run_that_is_not_finished_points_to_status(make_run, tmp_path, capsys):
+    draw(tmp_path / "scan.png", 0, 0)
+    status, _out, err = predict(make_run(finished=False).path, tmp_path / "scan.png", capsys=capsys)
+    assert status == 2
+    assert "has not finished; see: mri-hpc status" in err
+
+
+def test_the_model_alone_knows_its_classes(trained, tmp_path, capsys):
+    run, raw = trained
+    copy = RunDir(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path)
+    copy.provenance.unlink()
+    image = next((raw / "glioma").rglob("*.png"))
+    found = [json.loads(predict(r.path, image, "--json", capsys=capsys)[1])["images"] for r in (run, copy)]
+    assert found[0] == found[1]

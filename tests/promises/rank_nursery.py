@@ -1,0 +1,169 @@
+"""Starts rank processes by forking, with torch imported once: a process that imports it anew takes seconds.
+
+Reads one JSON object a line: {"argv", "environment", "log", "break"} starts a rank and answers {"pid"};
+{"wait": pid} answers {"status"}.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import sys
+import traceback
+
+import torch
+
+import mri_hpc.training.learner as learner_module
+import mri_hpc.training.rank as rank_module
+from mri_hpc.base.stop_flag import STOP_SIGNALS
+from mri_hpc.loading.batches import Batches
+from mri_hpc.rundir.progress import Progress
+from mri_hpc.train import main
+from mri_hpc.training import checkpoint
+from mri_hpc.training.learner import Learner
+
+
+def forget(field):
+    """Resume as if the checkpoint did not hold this field of the progress."""
+    train = rank_module.train
+
+    def forgetful(settings, progress, *arguments, **options):
+        lacking = dataclasses.replace(progress, **{field: getattr(Progress(), field)})
+        return train(settings, lacking, *arguments, **options)
+
+    rank_module.train = forgetful
+
+
+def forget_optimizer():
+    """Resume as if the checkpoint held the weights only."""
+    Learner.load_optimizer_state = lambda self, state, of: None
+
+
+def forget_average(part):
+    """Resume as if the checkpoint held the averaged weights, but not this beside them."""
+    load = Learner.load_optimizer_state
+
+    def forgetful(self, state, of):
+        instead = {"steps": 0, "last": self.weights()}
+        load(self, {**state, "average": {**state["average"], part: instead[part]}}, of=of)
+
+    Learner.load_optimizer_state = forgetful
+
+
+def no_dropout():
+    """Take away what depends on how a step is cut into parts."""
+    torch.nn.functional.dropout = lambda images, *arguments, **options: images
+
+
+def seed_once():
+    """Let dropout draw from where the process stands, as most trainers do."""
+    learner_module.torch.manual_seed = lambda seed: None
+
+
+def rebuild_buckets():
+    """Let DDP do as it likes."""
+    parallel = learner_module.DistributedDataParallel
+    learner_module.DistributedDataParallel = lambda *arguments, **options: parallel(
+        *arguments, **{**options, "find_unused_parameters": False}
+    )
+
+
+def signal_in(phase, name, after):
+    """Signal this very process in the middle of a phase, after so many batches of it in this process."""
+    read = Batches.training if phase == "training" else Batches.of_split
+    split = {"training": None, "validation": "validation", "prediction": "test"}[phase]
+
+    count = itertools.count()
+
+    def signalling(self, which):
+        for batch in read(self, which):
+            if (split is None or which == split) and next(count) == after:
+                os.kill(os.getpid(), getattr(signal, name))
+            yield batch
+
+    setattr(Batches, read.__name__, signalling)
+
+
+def break_loss(step):
+    """Make the loss of one rank infinite at this step."""
+    share = Learner.share_of_loss
+
+    def broken(self, logits, batch):
+        broken.calls += 1
+        return share(self, logits, batch) * (float("inf") if broken.calls == step else 1)
+
+    broken.calls = 0
+    Learner.share_of_loss = broken
+
+
+def die_while_saving():
+    """Be killed when a checkpoint is written but not yet published."""
+    checkpoint.Manifest = lambda **values: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(step):
+    """Never come back from this step."""
+    train_step = Learner.train_step
+
+    def hanging(self, batch, progress):
+        if progress.step == step:
+            signal.pause()
+        return train_step(self, batch, progress)
+
+    Learner.train_step = hanging
+
+
+BREAKS = {
+    "forget": forget,
+    "forget_optimizer": forget_optimizer,
+    "forget_average": forget_average,
+    "no_dropout": no_dropout,
+    "seed_once": seed_once,
+    "rebuild_buckets": rebuild_buckets,
+    "signal_in": signal_in,
+    "break_loss": break_loss,
+    "die_while_saving": die_while_saving,
+    "hang": hang,
+}
+
+
+def start(request):
+    # As whoever starts a rank does: until it listens, stop signals wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        return pid
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.update(request["environment"])
+    for name, *arguments in request["break"]:
+        BREAKS[name](*arguments)
+    status = 1
+    try:
+        status = main(request["argv"])
+    finally:
+        # A child must not go on as the nursery, whatever happened.
+        if sys.exc_info()[0]:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def serve():
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            answer = {"status": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
+        else:
+            answer = {"pid": start(request)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

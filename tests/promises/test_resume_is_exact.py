@@ -1,0 +1,172 @@
+"""Promise 7: in deterministic mode a run that was interrupted ends with the bits of one that was not.
+
+Four ranks, since with two the order of addition cannot show: real processes, stopped by real signals at
+moments that are drawn anew each time. A failure prints MRI_TEST_SEED, which draws them again.
+"""
+
+import json
+import os
+import random
+import shutil
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.settled_batch import read_settled
+
+
+def digests(run):
+    """What must be equal: weights after the last step, the model, all samples in order, every metric."""
+    provenance = json.loads(run.provenance.read_text())
+    metrics = [{k: v for k, v in m.items() if k not in ("attempt", "seconds")} for m in read_metrics(run)]
+    digests = {name: provenance[name] for name in ("weights_digest", "model_digest", "samples_digest")}
+    return {**digests, "metrics": metrics, "predictions": run.predictions.read_text()}
+
+
+def finish(start_ranks, run, ranks, **options):
+    world = start_ranks(run, ranks=ranks, **options)
+    assert world.statuses() == [0] * ranks, world.log()
+    assert run.is_finished
+    return digests(run)
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """A signal to one rank, and where it stops all of them."""
+
+    epoch: int
+    step: int
+    """Steps done when the ranks stop."""
+    phase: str
+    rank: int
+    signal: str
+
+    def breaks(self, resumed: "Interruption | None") -> dict:
+        """What to break in an attempt that goes on from where another interruption has left the run."""
+        if self.phase == "training":
+            # The batch after which the ranks are to stop, counted from the start of the attempt.
+            batch = self.step - (resumed.step if resumed else 0) - 1
+        else:
+            batch = self.epoch - (resumed.epoch if resumed else 0)
+        return {self.rank: [["signal_in", self.phase, self.signal, batch]]}
+
+
+def draw_interruptions(random, *, count=3, epochs=2, steps=4, ranks=4):
+    """Some moments of a run in their order: after any step, or while any epoch is validated."""
+    moments = [
+        (epoch, epoch * steps + min(step, steps), "training" if step <= steps else "validation")
+        for epoch in range(epochs)
+        for step in range(1, steps + 2)
+    ]
+    return [
+        Interruption(
+            *moments[place], random.randrange(ranks), random.choice(["SIGTERM", "SIGUSR2", "SIGINT"])
+        )
+        for place in sorted(random.sample(range(len(moments)), count))
+    ]
+
+
+EVERYTHING = {
+    "model": "efficientnet_b0", "accumulate": 2, "clip_norm": 0.5, "label_smoothing": 0.1,
+    "ema_decay": 0.9, "head_lr": 5e-3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{"model": "resnet18"}, EVERYTHING], ids=["plain", "everything"])
+def test_a_run_interrupted_three_times_anywhere_ends_with_the_bits_of_the_uninterrupted_run(
+    settings, new_run, start_ranks
+):
+    seed = os.environ.get("MRI_TEST_SEED") or str(time.time_ns())
+    interruptions = draw_interruptions(random.Random(f"{seed} {settings['model']}"))
+    print(f"the same again: MRI_TEST_SEED={seed} for {interruptions}")
+    whole = finish(start_ranks, new_run("whole", **settings), 4)
+    run = new_run("interrupted", **settings)
+    for restart, (before, now) in enumerate(pairwise([None, *interruptions])):
+        world = start_ranks(run, ranks=4, restart=restart, breaks=now.breaks(before))
+        assert world.statuses() == [75] * 4, world.log()
+    assert finish(start_ranks, run, 4, restart=3) == whole
+    stops = [event.values for event in read_events(run) if event.kind == "stop_agreed"]
+    assert [(s["phase"], s["step"], s["rank"], s["signal"]) for s in stops] == [
+        (i.phase, i.step, i.rank, i.signal) for i in interruptions
+    ]
+    assert not [event for event in read_events(run) if event.kind in ("lost", "changed", "damaged")]
+
+
+def test_a_run_whose_batch_size_was_found_is_the_run_with_that_number_typed(new_run, start_ranks):
+    settings = {"model": "mobilenet_v3_small", "epochs": 1}
+    run = new_run("found", batch_size="auto", **settings)
+    stop = {0: [["signal_in", "training", "SIGTERM", 1]]}
+    assert start_ranks(run, ranks=1, breaks=stop).statuses() == [75]
+    # Found by the first attempt: this one reads it.
+    found = read_settled(run)
+    assert (found.batch_size, found.images_a_rank, found.ranks) == (8, 8, 1)
+    assert found.lr == 1e-3 * (8 / 64) ** 0.5
+    resumed = finish(start_ranks, run, 1, restart=1)
+    assert read_settled(run) == found
+    typed = new_run("typed", batch_size=8, lr=found.lr, **settings)
+    assert finish(start_ranks, typed, 1) == resumed
+    provenance = json.loads(run.provenance.read_text())
+    assert (provenance["batch_size"], provenance["lr"]) == (8, found.lr)
+
+
+def test_letting_ddp_rebuild_its_buckets_would_break_the_promise(new_run, start_ranks):
+    rebuild = [["rebuild_buckets"]]
+    whole = finish(start_ranks, new_run("whole", model="mobilenet_v3_small"), 4, break_all=rebuild)
+    run = new_run("interrupted", model="mobilenet_v3_small")
+    stop = {0: [["signal_in", "training", "SIGTERM", 1]]}
+    assert start_ranks(run, ranks=4, breaks=stop, break_all=rebuild).statuses() == [75] * 4
+    resumed = finish(start_ranks, run, 4, restart=1, break_all=rebuild)
+    assert resumed["samples_digest"] == whole["samples_digest"]
+    assert resumed["weights_digest"] != whole["weights_digest"]
+
+
+# The loss improves once and then never by 100: patience ends the run after the third epoch.
+IMPATIENT = {
+    "model": "mobilenet_v3_small", "epochs": 6, "patience": 2, "min_improvement": 100.0, "ema_decay": 0.9,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory):
+    """Remembers, for the tests below, the uninterrupted run and one stopped in its third epoch."""
+    return {}
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        None,
+        ["forget", "step"],
+        ["forget", "epoch"],
+        ["forget", "step_in_epoch"],
+        ["forget", "samples_digest"],
+        ["forget", "early_stopping"],
+        ["forget_optimizer"],
+        ["forget_average", "steps"],
+        ["forget_average", "last"],
+        ["seed_once"],
+    ],
+    ids=lambda left_out: " ".join(left_out) if left_out else "nothing",
+)
+def test_whatever_is_left_out_of_a_checkpoint_shows_in_the_digests(
+    left_out, impatient, new_run, start_ranks, tmp_path, tmp_path_factory
+):
+    if not impatient:
+        impatient["whole"] = finish(start_ranks, new_run("whole", **IMPATIENT), 1)
+        stopped = new_run("stopped", **IMPATIENT)
+        for restart in range(3):
+            # In each epoch once, after the second of its four steps.
+            stop = {0: [["signal_in", "training", "SIGTERM", 3 if restart else 1]]}
+            assert start_ranks(stopped, ranks=1, restart=restart, breaks=stop).statuses() == [75]
+        impatient["stopped"] = tmp_path_factory.mktemp("kept") / "run"
+        shutil.copytree(stopped.path, impatient["stopped"])
+    run = RunDir(tmp_path / "copy")
+    shutil.copytree(impatient["stopped"], run.path)
+    resumed = finish(start_ranks, run, 1, restart=3, break_all=[left_out] if left_out else [])
+    same = resumed["weights_digest"] == impatient["whole"]["weights_digest"], resumed == impatient["whole"]
+    assert same == ((True, True) if left_out is None else (left_out[-1] == "samples_digest", False))

@@ -1,0 +1,190 @@
+"""Promises 1, 7 and 8 at the ranks: they stop together in every phase, and whatever dies is made up for."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mri_hpc.chunks.reader import Reader
+from mri_hpc.chunks.snapshots import resolve
+from mri_hpc.cohort.splits import split_of
+from mri_hpc.rundir.layout import Attempt
+from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.manifests import checkpoint_folders, newest_manifest
+from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.predictions import read_predictions
+from mri_hpc.training.model import load_for_prediction
+from mri_hpc.training.prediction import probabilities
+
+SMALL = {"model": "mobilenet_v3_small"}
+
+
+def digests(run):
+    provenance = json.loads(run.provenance.read_text())
+    return provenance["weights_digest"], provenance["samples_digest"], run.predictions.read_text()
+
+
+def events(run, kind):
+    return [dict(event.values) for event in read_events(run) if event.kind == kind]
+
+
+@pytest.fixture(scope="module")
+def whole(request):
+    """Digests of the uninterrupted run of two ranks, made once."""
+    return {}
+
+
+@pytest.fixture
+def uninterrupted(whole, new_run, start_ranks):
+    if not whole:
+        run = new_run("whole", **SMALL)
+        assert start_ranks(run, ranks=2).statuses() == [0, 0]
+        whole["digests"] = digests(run)
+    return whole["digests"]
+
+
+def test_a_signal_to_one_rank_before_the_first_step_stops_all_ranks(new_run, start_ranks, uninterrupted):
+    run = new_run(**SMALL)
+    world = start_ranks(run, ranks=2)
+    world.signal(1, signal.SIGTERM)
+    assert world.statuses() == [75, 75], world.log()
+    assert events(run, "stop_agreed")[0]["step"] == 0
+    assert start_ranks(run, ranks=2, restart=1).statuses() == [0, 0]
+    assert digests(run) == uninterrupted
+
+
+def test_a_rank_that_is_told_to_stop_does_not_wait_for_ranks_that_never_come(new_run, start_ranks):
+    run = new_run(**SMALL)
+    world = start_ranks(run, ranks=3, only=[0, 2])
+    for rank in (0, 1):
+        world.signal(rank, signal.SIGTERM)
+    assert world.statuses() == [75, 75]
+    assert "told to stop by SIGTERM while waiting for all 3 ranks" in world.log(0)
+
+
+def test_ranks_that_never_come_are_missed_in_one_line(new_run, start_ranks):
+    run = new_run(**SMALL, hang_timeout_s=1.0)
+    world = start_ranks(run, ranks=3, only=[1])
+    assert world.statuses() == [2]
+    assert "mri-hpc train: waited 1 s for rank 0 to publish" in world.log(0)
+
+
+def test_a_signal_while_predicting_stops_all_ranks_and_nothing_is_trained_again(
+    new_run, start_ranks, uninterrupted
+):
+    run = new_run(**SMALL)
+    stop = {1: [["signal_in", "prediction", "SIGINT", 0]]}
+    assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
+    assert [stop["phase"] for stop in events(run, "stop_agreed")] == ["prediction"]
+    trained = read_metrics(run)
+    assert start_ranks(run, ranks=2, restart=1).statuses() == [0, 0]
+    assert read_metrics(run) == trained
+    assert digests(run) == uninterrupted
+
+
+@pytest.mark.parametrize(("phase", "batch", "step", "lost"), [("training", 1, 2, 2), ("validation", 0, 4, 0)])
+def test_a_rank_killed_while_it_saves_costs_only_what_was_not_saved(
+    phase, batch, step, lost, new_run, start_ranks, uninterrupted
+):
+    run = new_run(**SMALL)
+    stop = {0: [["signal_in", phase, "SIGTERM", batch]]}
+    assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
+    # Killed after validating the first epoch, whose last step is the fourth.
+    statuses = start_ranks(run, ranks=2, restart=1, breaks={0: [["die_while_saving"]]}).statuses()
+    assert statuses == [-signal.SIGKILL, 1]
+    assert [folder.name for folder in checkpoint_folders(run)] == [str(step)]
+    assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
+    assert digests(run) == uninterrupted
+    assert [event["steps"] for event in events(run, "lost")] == ([lost] if lost else [])
+    assert not list(run.checkpoints.glob(".tmp-*"))
+    steps = [line["step"] for line in read_metrics(run) if "loss" in line]
+    validations = [line["epoch"] for line in read_metrics(run) if "validation_loss" in line]
+    assert (steps, validations) == (list(range(1, 9)), [0, 1])
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_recorded(new_run, start_ranks, uninterrupted):
+    run = new_run(**SMALL)
+    for restart, after in enumerate((1, 3)):
+        stop = {0: [["signal_in", "training", "SIGTERM", after]]}
+        assert start_ranks(run, ranks=2, restart=restart, breaks=stop).statuses() == [75, 75]
+    newest = checkpoint_folders(run)[0] / "model.safetensors"
+    content = newest.read_bytes()
+    newest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
+    assert digests(run) == uninterrupted
+    assert events(run, "damaged") == [
+        {"checkpoint": "6", "reason": "model.safetensors: its bytes are not those that were written"}
+    ]
+
+
+def test_a_loss_that_is_no_number_stops_all_ranks_and_is_never_saved(new_run, start_ranks):
+    run = new_run(**SMALL, checkpoint_interval_s=0.0)
+    world = start_ranks(run, ranks=2, breaks={1: [["break_loss", 3]]})
+    assert world.statuses() == [2, 2]
+    assert all("mri-hpc train: the loss of step 3 is inf: lower --lr" in world.log(r) for r in (0, 1))
+    assert newest_manifest(run).progress.step == 2
+
+
+def test_an_attempt_that_a_newer_one_has_superseded_writes_nothing(new_run, start_ranks):
+    run = new_run(**SMALL)
+    run.claim_attempt(Attempt(submission=2, restart=0))
+    world = start_ranks(run, ranks=2)
+    assert world.statuses() == [75, 75]
+    assert "superseded: attempt 2.0 owns the run" in world.log(0)
+    assert not run.checkpoints.exists() and not run.events.exists()
+
+
+def test_a_rank_that_hangs_shows_where_and_ends(new_run, start_ranks):
+    run = new_run(**SMALL, hang_timeout_s=3.0)
+    world = start_ranks(run, ranks=2, breaks={1: [["hang", 2]]})
+    assert world.statuses()[1] == 70
+    assert "hung: no step for" in world.log(1)
+    assert 'rank_nursery.py", line' in world.log(1)
+
+
+def test_changed_conditions_are_named_and_the_samples_stay_the_same(new_run, start_ranks, uninterrupted):
+    run = new_run(**SMALL)
+    stop = {0: [["signal_in", "training", "SIGTERM", 1]]}
+    assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
+    assert start_ranks(run, ranks=3, restart=1).statuses() == [0, 0, 0]
+    assert {"condition": "ranks", "before": 2, "now": 3} in events(run, "changed")
+    assert digests(run)[1] == uninterrupted[1]
+
+
+def test_a_finished_run_ends_at_once_without_torch(new_run):
+    run = new_run()
+    run.mark_done()
+    code = (
+        "import sys; from mri_hpc.train import main; status = main(sys.argv[1:]);"
+        "sys.exit(status or ('torch' in sys.modules and 'torch was imported') or 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, "--run", str(run.path)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, f"{run.path} is finished\n"), ran.stderr
+
+
+def test_a_rank_as_a_program_of_its_own_trains_alone_and_its_model_says_the_same_again(
+    new_run, picture_store
+):
+    run = new_run(model="mobilenet_v3_small", epochs=1)
+    command = [sys.executable, "-W", "error", "-m", "mri_hpc.train", "--run", str(run.path)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert run.is_finished
+    assert str(run.newest_attempt()) == "1.0"
+    first_step = events(run, "first_step")[0]
+    assert list(first_step) == ["python", "torch", "join", "data", "model", "first_step"]
+
+    classes, rows = read_predictions(run.predictions)
+    snapshot = resolve(picture_store)
+    keys = np.array([int(row.key, 16) for row in rows], np.uint64)
+    with Reader(picture_store, snapshot) as reader:
+        images = reader.read(np.searchsorted(snapshot.key, keys))
+    again = probabilities(load_for_prediction(run).model, images)
+    assert classes == snapshot.classes
+    np.testing.assert_allclose(again, [row.probabilities for row in rows], atol=1e-6)
+    code = split_of(snapshot)
+    assert {row.split for row in rows} == {"validation", "test"}
+    assert len(rows) == (code > 0).sum()

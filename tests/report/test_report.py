@@ -1,0 +1,268 @@
+"""``mri-hpc report``: a page that stands alone, shows what there is, and obeys nothing that it shows."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from mri_hpc.report import main
+from mri_hpc.rundir.predictions import Prediction
+
+VOID = {"meta", "br", "input", "link", "img", "hr"}
+HOSTILE = ('<script>alert("x")</script>', "a'b\"&amp;c", "$\\frac{1}{2}$ 日本 {{ 7*7 }}")
+
+
+class Page(HTMLParser):
+    """Checks that elements close in order, and keeps what the tests ask about."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.ids, self.text = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+        if tag in ("td", "th", "dt", "dd", "p", "h2", "title"):
+            self.text.append(" ")
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def words(self):
+        return " ".join("".join(self.text).split())
+
+
+@pytest.fixture
+def report(capsys):
+    def make(run):
+        capsys.readouterr()
+        assert main([str(run.path)]) == 0
+        capsys.readouterr()
+        return run.report.read_text(encoding="utf-8")
+
+    return make
+
+
+def row(number, label, classes, *, patient=None, right=True):
+    wanted = classes.index(label) if right else (classes.index(label) + 1) % len(classes)
+    return Prediction(
+        key=f"{number:016x}",
+        patient=f"P{number // 2:03d}" if patient is None else patient,
+        split="test",
+        label=label,
+        probabilities=tuple(0.8 if j == wanted else 0.2 / (len(classes) - 1) for j in range(len(classes))),
+    )
+
+
+def test_the_page_is_sound_and_loads_nothing_from_outside(make_run, report):
+    text = report(make_run())
+    page = Page(text)
+    assert "http:" not in text
+    assert "https:" not in text
+    for _tag, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster"):
+            assert attributes.get(name, "#").startswith("#"), attributes
+    assert "@import" not in text
+    assert not [link for link in re.findall(r"url\(([^)]*)\)", text) if not link.startswith("#")]
+    assert not page.all("link")
+
+
+def test_every_id_is_there_once_and_every_reference_leads_somewhere(make_run, report):
+    text = report(make_run())
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    for link in re.findall(r'(?:href="|url\()#([^")]+)', text):
+        assert link in page.ids
+    for _tag, attributes in page.elements:
+        assert attributes.get("aria-labelledby", page.ids[0]) in page.ids
+
+
+def test_the_same_run_gives_the_same_bytes(make_run, report, tmp_path):
+    run = make_run()
+    first = report(run)
+    moved = tmp_path / "elsewhere" / run.path.name
+    shutil.copytree(run.path, moved)
+    # Another process: no order may hang on the hash seed, no id on chance.
+    code = "import sys; from mri_hpc.report import main; sys.exit(main(sys.argv[1:]))"
+    subprocess.run([sys.executable, "-c", code, str(moved)], check=True, capture_output=True)
+    assert (moved / "report.html").read_text(encoding="utf-8") == first
+
+
+def test_names_of_classes_and_patients_are_shown_and_not_obeyed(make_run, report):
+    rows = [
+        row(n, HOSTILE[n % 3], HOSTILE, patient=f"<img src=x onerror=alert({n // 6})>") for n in range(30)
+    ]
+    text = report(make_run("<b>run", classes=HOSTILE, rows=rows))
+    page = Page(text)
+    assert not page.all("img")
+    assert len(page.all("script")) == 1
+    assert "onerror=alert(0)>" in page.words
+    assert "<script>alert(" in page.words
+    assert "{{ 7*7 }}" in page.words
+    assert page.words.startswith("<b>run: report")
+
+
+def test_the_verdict_stands_beside_chance_and_the_majority_class(make_run, report):
+    classes = ("a", "b")
+    rows = [row(n, "a" if n < 60 else "b", classes, right=n % 10 > 1) for n in range(80)]
+    words = Page(report(make_run(classes=classes, rows=rows))).words
+    assert "Balanced accuracy by patient, test split 80.0 % 95 % interval" in words
+    assert "chance 50.0 %" in words
+    assert "Always answering a would be right for 75.0 % of patients" in words
+    assert "Research use only." in words
+
+
+def test_an_interval_that_includes_chance_says_so(make_run, report):
+    classes = ("a", "b")
+    rows = [row(n, classes[(n // 2) % 2], classes, right=n % 4 < 2) for n in range(40)]
+    assert "The interval includes chance:" in Page(report(make_run(classes=classes, rows=rows))).words
+
+
+def test_without_patients_the_page_says_slice_level_and_has_no_table_of_patients(make_run, report):
+    classes = ("a", "b")
+    rows = [row(n, classes[n % 2], classes, patient="") for n in range(40)]
+    page = Page(report(make_run(classes=classes, rows=rows)))
+    assert "Slice level: not a patient estimate" in page.words
+    assert "Balanced accuracy by slice" in page.words
+    assert "patient-table" not in page.ids
+
+
+def test_a_run_that_is_not_finished_gets_a_page_of_what_there_is(make_run, report):
+    page = Page(report(make_run(finished=False)))
+    assert "Not finished: no results yet." in page.words
+    assert "preempted" in page.words
+    assert len(page.all("svg")) == 2
+    assert "Balanced accuracy by patient" not in page.words
+
+
+def test_a_run_that_was_only_just_made_gets_a_page(make_run, report):
+    run = make_run(finished=False)
+    for path in (run.events, run.metrics):
+        path.unlink()
+    assert "Not finished: no results yet." in Page(report(run)).words
+
+
+def test_wrong_answers_come_first_and_are_marked_in_words(make_run, report):
+    # P2 is right, and yet less believed than P3, which is wrong.
+    said = {"P1": (0.9, 0.1, 0.0), "P2": (0.4, 0.3, 0.3), "P3": (0.45, 0.55, 0.0), "P4": (0.1, 0.9, 0.0)}
+    rows = [
+        Prediction(key=name, patient=name, split="test", label="a", probabilities=shares)
+        for name, shares in said.items()
+    ]
+    rows += [row(n, "bc"[n % 2], ("a", "b", "c"), patient=f"Q{n}") for n in range(2)]
+    text = report(make_run(classes=("a", "b", "c"), rows=rows))
+    table = text[text.index('id="patient-table"') :]
+    patients = re.findall(r'<tr( class="wrong")?><th scope="row">(P\d+)', table)
+    assert [name for _mark, name in patients] == ["P4", "P3", "P2", "P1"]
+    assert [bool(mark) for mark, _name in patients] == [True, True, False, False]
+    assert Page(text).words.count("(wrong)") == 2
+
+
+def test_restarts_causes_and_lost_steps_are_there(make_run, report):
+    words = Page(report(make_run())).words
+    assert "2 starts; 2 steps had to be done again." in words
+    assert re.search(r"1\.0 20\d\d-\d\d-\d\d \d\d:\d\d UTC \S+ min \S+ s 0 55 2 preempted", words)
+
+
+def test_the_runs_that_a_run_goes_on_from_are_named_with_their_models(make_run, report):
+    ancestors = [{"run": f"/runs/{n}", "model_digest": f"a{n}" * 8, "snapshot": f"5{n}" * 8} for n in (2, 1)]
+    stated = {"continued_from": ancestors, "batch_size": 256, "lr": 0.002}
+    words = Page(report(make_run(provenance=stated))).words
+    assert f"continued from /runs/2, model {'a2' * 8}, snapshot {'52' * 8}" in words
+    assert f"continued from /runs/1, model {'a1' * 8}, snapshot {'51' * 8}" in words
+    assert "batch size 256" in words
+
+
+def test_data_settings_and_provenance_are_there(make_run, report):
+    page = Page(report(make_run()))
+    # Training images as the run counted them; the others from its predictions.
+    assert re.search(r"glioma 80 9 30 5 60 10", page.words)
+    assert "seed 7" in page.words
+    for digest in ("3e" * 32, "5a" * 32, "c0" * 32, "5e" * 32):
+        assert digest in page.words
+    for words in ("version of torch 2.15.0", "jobs 4711", "threads 1", "What was never tested"):
+        assert words in page.words
+
+
+def test_figures_and_tables_can_be_heard(make_run, report):
+    page = Page(report(make_run()))
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
+    assert all(cell.get("scope") for cell in page.all("th"))
+    assert len(page.all("figcaption")) == len(page.all("figure")) == 4
+    assert page.all("html")[0]["lang"] == "en"
+
+
+def test_the_command_says_where_the_page_is(make_run, capsys):
+    run = make_run()
+    assert main([str(run.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["report"], found["finished"]) == (str(run.report), True)
+    assert found["bytes"] == run.report.stat().st_size
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "is not a run directory" in capsys.readouterr().err
+
+
+def test_neither_evaluating_nor_reporting_needs_torch(make_run):
+    run = make_run()
+    code = (
+        "import sys, mri_hpc.report, mri_hpc.evaluate\n"
+        "status = mri_hpc.report.main(sys.argv[1:]) or mri_hpc.evaluate.main(sys.argv[1:])\n"
+        "sys.exit(status or int('torch' in sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_narrow_screen_shows_the_page_without_scrolling_sideways(make_run, report, tmp_path):
+    browser = shutil.which("chromium")
+    if not browser:
+        # Looking is a courtesy to whoever changes the page; what it says is tested above.
+        return
+    text = report(make_run())
+    # A window of a browser has a least width; a frame has none. Its page may be looked into: same origin.
+    probe = tmp_path / "probe.html"
+    measure = (
+        "document.title=[0,1].map(n=>this.contentDocument.documentElement[['scrollWidth','clientWidth'][n]])"
+    )
+    frame = f'<iframe width="400" height="900" srcdoc="{html.escape(text)}" onload="{measure}"></iframe>'
+    probe.write_text(f"<!doctype html><meta charset=utf-8><title></title>{frame}", encoding="utf-8")
+    options = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
+    ]  # fmt: skip
+    ran = subprocess.run([browser, *options, probe.as_uri()], capture_output=True, text=True, timeout=60)
+    scrolled, shown = map(int, re.search(r"<title>(\d+),(\d+)</title>", ran.stdout).groups())
+    assert 300 < scrolled <= shown <= 400
+
+
+def test_a_patient_is_said_to_be_in_one_split_only_where_every_image_names_one(make_run, report):
+    said = "A patient is in one split only."
+    assert said in report(make_run("all"))
+    assert said not in report(make_run("some", provenance={"images_without_patient": 7}))

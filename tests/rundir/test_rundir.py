@@ -1,0 +1,158 @@
+"""What the run directory promises to launch, the ranks, status and report."""
+
+import math
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.layout import Attempt, RunDir, open_run
+from mri_hpc.rundir.ledger import Kind, read_events, record
+from mri_hpc.rundir.manifests import MANIFEST, Manifest, newest_manifest, read_manifest
+from mri_hpc.rundir.metrics_log import MetricsLog, read_metrics
+from mri_hpc.rundir.predictions import Prediction, read_predictions, write_predictions
+from mri_hpc.rundir.progress import EarlyStopping, Progress
+
+FIRST = Attempt(submission=1, restart=0)
+
+
+def claim(path):
+    return RunDir(path).claim_submission()
+
+
+def test_of_many_launches_at_once_each_claims_its_own_submission(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        claimed = pool.map(claim, [tmp_path] * 12)
+    assert sorted(attempt.submission for attempt in claimed) == list(range(1, 13))
+
+
+def test_attempts_compare_by_number_not_by_name(tmp_path):
+    run = RunDir(tmp_path)
+    for restart in (2, 10, 9):
+        run.claim_attempt(Attempt(submission=1, restart=restart))
+    assert run.newest_attempt() == Attempt(submission=1, restart=10)
+
+
+def test_a_folder_that_is_no_run_says_how_to_start_one(tmp_path):
+    with pytest.raises(UserError, match=r"is not a run directory .*python -m mri_hpc\.launch --run"):
+        open_run(tmp_path)
+
+
+def test_a_mistyped_run_is_refused_by_naming_those_beside_it_and_a_store_as_what_it_is(tmp_path):
+    for name in "fedcba":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "settings.toml").touch()
+    with pytest.raises(UserError, match=r"nope does not exist; runs here: a, b, c, d, e$"):
+        open_run(tmp_path / "nope")
+    with pytest.raises(UserError, match=r"nope does not exist; start a run with: "):
+        open_run(tmp_path / "nowhere" / "nope")
+    (tmp_path / "store" / "commits").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"store is a store, not a run; train on it with: "):
+        open_run(tmp_path / "store")
+
+
+def test_a_ledger_line_cut_short_is_passed_over(tmp_path):
+    run = RunDir(tmp_path)
+    record(run, FIRST, Kind.STARTED, ranks=4)
+    with run.events.open("a") as file:
+        file.write('{"time": 1.0, "att\n')
+    record(run, FIRST, Kind.SAVED, step=7)
+    assert [(event.kind, dict(event.values)) for event in read_events(run)] == [
+        ("started", {"ranks": 4}),
+        ("saved", {"step": 7}),
+    ]
+
+
+def test_metrics_are_never_doubled_by_a_resume_or_by_an_attempt_that_was_cut_off(tmp_path):
+    run = RunDir(tmp_path)
+    older = MetricsLog(run, FIRST, resumed_step=0)
+    for step in (1, 2, 3):
+        older.step(step=step, epoch=0, loss=1.0, lr=0.1, images=8, seconds=0.1)
+    newer = MetricsLog(run, Attempt(submission=1, restart=1), resumed_step=2)
+    older.step(step=4, epoch=0, loss=9.0, lr=0.1, images=8, seconds=0.1)
+    newer.step(step=3, epoch=0, loss=2.0, lr=0.1, images=8, seconds=0.1)
+    assert [(line["step"], line["attempt"]) for line in read_metrics(run)] == [
+        (1, "1.0"),
+        (2, "1.0"),
+        (3, "1.1"),
+    ]
+
+
+def manifest(progress):
+    return Manifest(
+        progress=progress, attempt="1.0", written_s=0.0, weights_digest="", files={}, conditions={}
+    )
+
+
+def test_a_checkpoint_without_its_manifest_does_not_count(tmp_path):
+    run = RunDir(tmp_path)
+    for step in (9, 10):
+        (run.checkpoints / str(step)).mkdir(parents=True)
+    complete = manifest(Progress(step=9, samples_digest="ab"))
+    (run.checkpoints / "9" / MANIFEST).write_bytes(complete.to_json())
+    assert newest_manifest(run) == complete
+    assert read_manifest(run.checkpoints / "10") is None
+
+
+def test_a_manifest_keeps_that_nothing_was_validated_yet(tmp_path):
+    (tmp_path / MANIFEST).write_bytes(manifest(Progress()).to_json())
+    assert read_manifest(tmp_path).progress.early_stopping.best_loss == math.inf
+
+
+def test_progress_counts_steps_and_chains_the_samples():
+    first, second = np.array([3, 1], dtype=np.uint64), np.array([2], dtype=np.uint64)
+    one_way = Progress().after_step(first).after_step(second)
+    other_way = Progress().after_step(second).after_step(first)
+    assert (one_way.step, one_way.step_in_epoch, one_way.epoch) == (2, 2, 0)
+    assert one_way.samples_digest != other_way.samples_digest
+    assert one_way.after_epoch(0.5, 0.0).step_in_epoch == 0
+
+
+def test_training_is_over_after_patience_epochs_without_improvement():
+    progress = Progress()
+    for loss in (1.0, 0.8, 0.9, math.nan):
+        assert not progress.is_over(epochs=9, patience=2)
+        progress = progress.after_epoch(loss, 0.0)
+    assert progress.is_over(epochs=9, patience=2)
+    assert progress.early_stopping.best_epoch == 1
+    assert not progress.is_over(epochs=9, patience=3)
+    assert progress.is_over(epochs=4, patience=3)
+
+
+def test_a_smaller_gain_than_asked_for_is_no_improvement():
+    state = EarlyStopping(best_loss=1.0).after_epoch(3, 30, 0.95, min_improvement=0.1)
+    assert (state.best_loss, state.epochs_without_improvement) == (1.0, 1)
+
+
+def test_predictions_come_back_as_written(tmp_path):
+    rows = [
+        Prediction(key="0a", patient='P"1,', split="test", label="glioma", probabilities=(0.25, 0.75)),
+        Prediction(key="0b", patient="", split="validation", label="", probabilities=(1.0, 0.0)),
+    ]
+    write_predictions(tmp_path / "p.csv", ("glioma", "né,o"), rows)
+    assert read_predictions(tmp_path / "p.csv") == (("glioma", "né,o"), rows)
+
+
+def test_predictions_of_an_unfinished_run_point_to_status(tmp_path):
+    with pytest.raises(UserError, match="mri-hpc status"):
+        read_predictions(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b"key,patient,split,label,predicted,p:a\n0a,P1,te\n"])
+def test_damaged_predictions_are_one_clear_line(tmp_path, damage):
+    (tmp_path / "p.csv").write_bytes(damage)
+    with pytest.raises(UserError, match=r"p\.csv is damaged"):
+        read_predictions(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("document", [b"{}", b"[]", b'{"progress": {"early_stopping": {}}}'])
+def test_a_manifest_that_is_something_else_does_not_count(tmp_path, document):
+    (tmp_path / MANIFEST).write_bytes(document)
+    assert read_manifest(tmp_path) is None
+
+
+def test_a_ledger_line_that_is_no_event_is_passed_over(tmp_path):
+    run = RunDir(tmp_path)
+    run.events.write_text('[1, 2]\n"words"\n3\n')
+    assert read_events(run) == []

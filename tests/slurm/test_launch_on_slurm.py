@@ -1,0 +1,254 @@
+"""On a real Slurm, the batch script outlives its ranks and decides by the cause. Ranks are stand-ins."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mri_hpc.cluster import rank
+from mri_hpc.cluster.jobs import job_of
+from mri_hpc.cluster.launching import Plan, submit_once
+from mri_hpc.cluster.sizes import Sizes, sizes_of
+from mri_hpc.cluster.slurm import controller_answers, partition_has_gpus
+from mri_hpc.cluster.watching import Watcher
+from mri_hpc.launch import main
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Kind, read_events
+from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+
+# Runs that work until they are interrupted, and end soon after they were resumed.
+LONG = {"steps": 100_000, "step_s": 0.05, "then": 20}
+
+
+class Runs:
+    """Runs on one sandbox, all launched at once so that their waits overlap."""
+
+    def __init__(self, folder, slurm):
+        self.folder, self.slurm = folder, slurm
+
+    def launch(self, name, *, job=None, **plan):
+        """Launch a run of two ranks on one node."""
+        run = RunDir(self.folder / name)
+        run.path.mkdir()
+        (run.path / "standin.json").write_text(json.dumps({**LONG, **plan}))
+        training = TrainingSettings(snapshot="ab12", schedule_epochs=30)
+        settings = JobSettings(cluster="slurm", tasks_per_node=2, gpus_per_node=0, **(job or {}))
+        save_settings(run, training, settings)
+        sizes = Sizes(is_slurm=True, nodes=settings.nodes, ranks_per_node=2, gpus_per_node=0)
+        submit_once(Plan(run=run, training=training, job=settings, is_new=False), sizes)
+        return run
+
+    def wait_for_steps(self, run, steps=5):
+        self.slurm.wait_until(
+            lambda: len(read_metrics(run)) >= steps, what=f"step {steps} of {run.path.name}", timeout_s=180
+        )
+
+    def job_id(self, run):
+        return job_of(run, run.newest_attempt().submission).job_id
+
+    def wait_for_end(self, run):
+        """The job's last state, once the batch script has gone for good."""
+        return self.slurm.wait_end(self.job_id(run), timeout_s=90)
+
+    def wait_for_decisions(self, run, number):
+        self.slurm.wait_until(
+            lambda: len(decisions(run)) >= number, what=f"decision {number}: {read_events(run)}"
+        )
+
+
+def decisions(run):
+    return [
+        (e.attempt, e.values["decision"], e.values["cause"])
+        for e in read_events(run)
+        if e.kind == Kind.DECIDED
+    ]
+
+
+def steps_done(run):
+    return [line["step"] for line in read_metrics(run)]
+
+
+def speak_to(slurm, monkeypatch):
+    """Point launch at a sandbox, and let its ranks be stand-ins."""
+    for name in ("SLURM_CONF", "MRI_SANDBOX_DIR"):
+        monkeypatch.setenv(name, slurm.env[name])
+    standin = str(Path(__file__).parents[1] / "cluster")
+    monkeypatch.setenv("PYTHONPATH", standin)
+    monkeypatch.setattr(rank, "RANK_MODULE", "standin_rank")
+
+
+@pytest.fixture(scope="module")
+def runs(slurm, tmp_path_factory):
+    """A path with spaces and quotes."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        speak_to(slurm, monkeypatch)
+        yield Runs(tmp_path_factory.mktemp("it's a run"), slurm)
+
+
+@pytest.fixture(scope="module")
+def warning_slurm(sandboxes):
+    """A Slurm that warns before it preempts. It comes up before any run loads the machine."""
+    return sandboxes.start("--nodes", 2, "--grace-time", 30, "--send-user-signal", "--slurmd-timeout", 10)
+
+
+@pytest.fixture(scope="module")
+def started(runs, warning_slurm):
+    """Runs that are under way, by how each is going to be interrupted. Only n4 is ever preempted."""
+    elsewhere = {"slurm": ("exclude=n4",)}
+    launched = {
+        "preempted": runs.launch("preempted", job={"slurm": ("nodelist=n4",)}),
+        "time limit": runs.launch("time limit", job={**elsewhere, "time_limit_min": 1, "signal_ahead_s": 50}),
+        "requeued": runs.launch("requeued", job=elsewhere),
+        "cancelled": runs.launch("cancelled", job=elsewhere),
+        "scancelled": runs.launch("scancelled", job=elsewhere),
+        "crashing": runs.launch("crashing", job=elsewhere, fail=[{"rank": 1, "step": 0, "how": 1}]),
+        "mistaken": runs.launch("mistaken", job=elsewhere, fail=[{"rank": 1, "step": 3, "how": 2}]),
+        "told": runs.launch("told", job=elsewhere),
+        "quick": runs.launch("quick", job=elsewhere, steps=5),
+    }
+    for name in ("preempted", "requeued", "cancelled", "scancelled", "told"):
+        runs.wait_for_steps(launched[name])
+    return launched
+
+
+@pytest.fixture(scope="module")
+def graceful(warning_slurm, tmp_path_factory):
+    """Two runs on a Slurm that warns before it preempts: one is preempted, the node of the other dies."""
+    slurm = warning_slurm
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        speak_to(slurm, monkeypatch)
+        runs = Runs(tmp_path_factory.mktemp("graceful"), slurm)
+        preempted = runs.launch("preempted", job={"slurm": ("nodelist=n1",)})
+        unlucky = runs.launch("unlucky", job={"slurm": ("exclude=n1",)}, save_every=2)
+        for run in (preempted, unlucky):
+            runs.wait_for_steps(run)
+        slurm.sandbox("kill-node", "n2")
+        slurm.sbatch("-p", "high", "-w", "n1", "--exclusive", "-o", "/dev/null", "--wrap", "true")
+        slurm.sandbox("start-node", "n2")
+    return runs, preempted, unlucky
+
+
+@pytest.fixture(scope="module")
+def interrupted(runs, started, graceful):
+    """The same, each interrupted in its way. The other sandbox's slow events go on meanwhile."""
+    preempting = ("-p", "high", "-w", "n4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
+    runs.slurm.sbatch(*preempting)
+    runs.slurm.run(["scontrol", "requeue", runs.job_id(started["requeued"])])
+    runs.slurm.run(["scancel", runs.job_id(started["scancelled"])])
+    runs.slurm.run(["scancel", "--signal=USR2", runs.job_id(started["told"])])
+    return started
+
+
+def test_a_preempted_run_is_requeued_and_resumes_at_the_very_next_step(runs, interrupted):
+    run = interrupted["preempted"]
+    assert runs.wait_for_end(run) == "COMPLETED"
+    assert decisions(run) == [("1.0", "again", "preempted"), ("1.1", "finished", "finished")]
+    assert steps_done(run) == list(range(1, len(steps_done(run)) + 1))
+
+
+def test_a_run_told_by_scontrol_requeue_comes_back(runs, interrupted):
+    run = interrupted["requeued"]
+    assert runs.wait_for_end(run) == "COMPLETED"
+    assert decisions(run) == [("1.0", "again", "requeued"), ("1.1", "finished", "finished")]
+    assert steps_done(run) == list(range(1, len(steps_done(run)) + 1))
+
+
+def test_a_signal_from_somebody_makes_it_save_and_come_back(runs, interrupted):
+    run = interrupted["told"]
+    assert runs.wait_for_end(run) == "COMPLETED"
+    assert decisions(run) == [("1.0", "again", "stopped"), ("1.1", "finished", "finished")]
+
+
+def test_a_run_ended_by_scancel_saves_and_never_comes_back(runs, interrupted):
+    run = interrupted["scancelled"]
+    assert runs.wait_for_end(run) == "CANCELLED"
+    runs.wait_for_decisions(run, 1)
+    assert decisions(run) == [("1.0", "stay_away", "cancelled")]
+    assert Watcher(run).look().summary.state == "cancelled"
+    assert Watcher(run).look().summary.saved_step >= 5
+
+
+def test_launch_cancels_and_launching_again_resumes(runs, interrupted, capsys):
+    run = interrupted["cancelled"]
+    assert main(["--run", str(run.path), "--cancel"]) == 0
+    saved = Watcher(run).look().summary.saved_step
+    assert f"Slurm job {runs.job_id(run)} cancelled; saved at step {saved}" in capsys.readouterr().out
+    assert decisions(run) == [("1.0", "stay_away", "cancelled")]
+    assert main(["--run", str(run.path)]) == 0
+    assert f"resumes at step {saved}: Slurm job {runs.job_id(run)}" in capsys.readouterr().out
+    assert main(["--run", str(run.path)]) == 0
+    assert f"already in the hands of Slurm job {runs.job_id(run)}" in capsys.readouterr().out
+    assert run.newest_attempt() == Attempt(submission=2, restart=0)
+    main(["--run", str(run.path), "--cancel"])
+
+
+def test_an_error_that_the_user_can_mend_is_known_though_the_peers_were_killed(runs, interrupted):
+    run = interrupted["mistaken"]
+    assert runs.wait_for_end(run) == "FAILED"
+    assert decisions(run) == [("1.0", "give_up", "user_error")]
+
+
+def test_a_job_that_is_requeued_once_more_after_the_run_is_done_starts_nothing(runs, interrupted):
+    run = interrupted["quick"]
+    assert runs.wait_for_end(run) == "COMPLETED"
+    runs.slurm.run(["scontrol", "requeue", runs.job_id(run)])
+    runs.slurm.wait_state(runs.job_id(run), "PENDING")
+    assert runs.wait_for_end(run) == "COMPLETED"
+    assert run.all_attempts() == [Attempt(submission=1, restart=0)]
+
+
+def test_a_run_that_crashes_without_progress_ends_at_the_third_attempt_with_the_last_words(runs, interrupted):
+    run = interrupted["crashing"]
+    runs.wait_for_decisions(run, 3)
+    assert decisions(run) == [
+        ("1.0", "again", "crash"),
+        ("1.1", "again", "crash"),
+        ("1.2", "give_up", "crash"),
+    ]
+    last = Watcher(run).look().summary
+    assert last.state == "gave_up"
+    assert last.last_words[-1] == "dying: 1"
+
+
+def test_a_run_that_needs_longer_than_its_limit_requeues_itself_also_where_the_limit_is_short(
+    runs, interrupted
+):
+    run = interrupted["time limit"]
+    runs.wait_for_decisions(run, 1)
+    assert decisions(run)[0] == ("1.0", "again", "time_limit")
+    [agreed] = [event for event in read_events(run) if event.kind == Kind.STOP_AGREED][:1]
+    assert agreed.values["signal"] == "SIGUSR2"
+    assert runs.wait_for_end(run) == "COMPLETED"
+
+
+def test_a_refused_job_is_one_line_with_the_words_of_slurm(runs, capsys):
+    run = runs.launch("refused", steps=1)
+    runs.wait_for_end(run)
+    (run.path / "DONE").unlink()
+    assert main(["--run", str(run.path), "--partition", "nowhere"]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert "Slurm refused the job: " in complaint
+    assert "invalid partition specified: nowhere" in complaint
+
+
+def test_the_cluster_is_asked_whether_it_answers_and_has_gpus(runs):
+    assert controller_answers()
+    assert partition_has_gpus(None)
+    assert sizes_of(JobSettings(nodes=2), batch_size=64) == Sizes(
+        is_slurm=True, nodes=2, ranks_per_node=1, gpus_per_node=1
+    )
+
+
+def test_a_run_that_exits_within_its_grace_time_is_requeued_by_the_batch_script(graceful):
+    """Slurm before 24.05 would take the job as finished; the signal is USR2, as near the time limit."""
+    runs, run, _ = graceful
+    assert runs.wait_for_end(run) == "COMPLETED"
+    assert decisions(run) == [("1.0", "again", "preempted"), ("1.1", "finished", "finished")]
+
+
+def test_a_run_whose_node_dies_comes_back_and_says_why(graceful):
+    runs, _, run = graceful
+    assert runs.wait_for_end(run) == "COMPLETED"
+    assert decisions(run) == [("1.0", "again", "node_failure"), ("1.1", "finished", "finished")]

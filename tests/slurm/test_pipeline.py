@@ -1,0 +1,86 @@
+"""The four jobs of hpc/slurm/pipeline.sh on a real Slurm: each starts when the one before has succeeded."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+SIDE = 32
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder as a user has it after installing, and images whose folders name the splits."""
+    folder = tmp_path / "a project"
+    shutil.copytree(ROOT / "hpc", folder / "hpc")
+    (folder / ".venv").symlink_to(sys.prefix)
+    rng = np.random.default_rng(0)
+    for split in ("train", "validation", "test"):
+        for label in ("bright", "dark"):
+            for patient in range(3):
+                below = folder / "data" / "raw" / split / label / f"{split}-{label}-{patient}"
+                below.mkdir(parents=True)
+                pixels = rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+                Image.fromarray(pixels).save(below / "1.png")
+    return folder
+
+
+@pytest.fixture
+def pipeline(slurm, project):
+    """Runs the pipeline with few, small epochs; the numbers of its jobs, by stage, and what it printed."""
+    path = f"{project / '.venv' / 'bin'}{os.pathsep}{slurm.env['PATH']}"
+    home = {**slurm.env, "HOME": str(project), "XDG_CONFIG_HOME": str(project / "config"), "PATH": path}
+
+    def run(*, expect=0, **variables):
+        words = ("--size", SIDE, "--", "--epochs", 1, "--batch-size", 4, "--gpus-per-node", 0)
+        ran = slurm.run(
+            ["bash", "hpc/slurm/pipeline.sh", *words], cwd=project, timeout=300, check=False,
+            env={**home, "MRI_TASKS": "2", **variables},
+        )  # fmt: skip
+        assert ran.returncode == expect, ran.stdout + ran.stderr
+        return dict(re.findall(r"^(\w+) +job (\d+)", ran.stdout, re.MULTILINE)), ran.stdout + ran.stderr
+
+    return run
+
+
+def leak(project):
+    """Put a picture that one patient is trained on into the test split, under another patient."""
+    [picture] = (project / "data/raw/train/dark/train-dark-0").iterdir()
+    below = project / "data/raw/test/dark/test-dark-9"
+    below.mkdir()
+    shutil.copy(picture, below / "other.png")
+
+
+def test_the_pipeline_ends_in_a_submitted_run_and_with_a_leak_in_none(slurm, project, pipeline):
+    jobs, _ = pipeline()
+    assert list(jobs) == ["preprocess", "compact", "audit", "launch"]
+    assert slurm.wait_end(jobs["launch"], timeout_s=240) == "COMPLETED", outputs(project)
+    [run] = (project / "runs").iterdir()
+    said = (project / f"launch-{jobs['launch']}.out").read_text()
+    trained = re.search(rf"runs/{run.name} starts: Slurm job (\d+), 1 rank", said).group(1)
+    slurm.run(["scancel", trained])
+
+    leak(project)
+    jobs, said = pipeline()
+    assert slurm.wait_end(jobs["audit"], timeout_s=240) == "FAILED", outputs(project)
+    report = (project / f"audit-{jobs['audit']}.out").read_text()
+    assert "the audit did not pass: nothing is launched. Mend what it names" in report
+    assert f"audit-{jobs['audit']}.out: where it finds a leak, this says which" in said
+    assert slurm.wait_end(jobs["launch"], timeout_s=60) == "CANCELLED"
+    assert list((project / "runs").iterdir()) == [run]
+
+    # From this shell, where compute nodes may not submit.
+    _, said = pipeline(expect=2, MRI_LAUNCH="here")
+    assert "an earlier stage or the audit failed: nothing is launched" in said
+    assert list((project / "runs").iterdir()) == [run]
+
+
+def outputs(project):
+    """What all stages printed."""
+    return "\n".join(f"{out.name}: {out.read_text()}" for out in sorted(project.glob("*.out")))

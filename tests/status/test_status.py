@@ -1,0 +1,228 @@
+"""status tells how a run stands, also where its ledger alone would not know."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.cluster import jobs
+from mri_hpc.cluster.jobs import Job, Phase, process_began, publish_job
+from mri_hpc.cluster.slurm import JobState
+from mri_hpc.cluster.watching import BAR_WIDTH, Watcher, duration
+from mri_hpc.rundir.layout import Attempt
+from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.settings import load_job, load_training, save_settings
+from mri_hpc.rundir.settled_batch import SettledBatch, publish_settled
+from mri_hpc.rundir.summary import State
+from mri_hpc.status import main
+
+
+@pytest.fixture
+def status(capsys):
+    def run(*words):
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def as_job(monkeypatch):
+    """Pretends what Slurm says about a job."""
+
+    def say(state, reason=""):
+        answer = JobState(state=state, reason=reason) if state else None
+        monkeypatch.setattr(jobs.slurm, "job_state", lambda _job_id: answer)
+
+    return say
+
+
+def test_a_finished_run_is_shown_with_its_restart_its_loss_and_the_digests_of_the_model(make_run, status):
+    run = make_run()
+    code, out = status(run.path)
+    assert code == 0
+    for part in ("finished", "1 (preempted × 1)", "2 steps done again", "3e" * 20):
+        assert part in out.replace("\n", "")
+
+
+def test_the_settled_batch_size_and_the_run_that_is_continued_are_shown(make_run, status):
+    run = make_run(finished=False)
+    training = replace(load_training(run), batch_size="auto", continue_from=str(run.path.parent / "first"))
+    save_settings(run, training, load_job(run))
+    code, out = status(run.path)
+    assert code == 0
+    assert "auto: not settled yet" in out
+    found = SettledBatch(batch_size=256, lr=2e-3, head_lr=None, images_a_rank=128, ranks=2, device="cpu")
+    publish_settled(run, found)
+    code, out = status(run.path)
+    assert "256 images a step, learning rate up to 0.002" in out
+    assert f"continues{run.path.parent / 'first'}" in "".join(out.split())
+    values = json.loads(status(run.path, "--json")[1])
+    assert (values["batch_size"], values["highest_lr"]) == (256, 0.002)
+    assert values["continued_from"].endswith("first")
+
+
+def test_last_words_are_shown_as_they_are_brackets_and_all(make_run, status):
+    run = make_run(finished=False)
+    words = ["[rank0]: boom", "[/not/a/tag]"]
+    attempt = Attempt(submission=1, restart=0)
+    record(run, attempt, Kind.DECIDED, decision="give_up", cause="crash", reason="!", last_words=words)
+    code, out = status(run.path)
+    assert code == 0
+    assert all(line in out for line in words)
+
+
+def test_json_has_the_keys_that_scripts_rest_on(make_run, status):
+    run = make_run()
+    values = json.loads(status(run.path, "--json")[1])
+    wanted = (
+        "state",
+        "epoch",
+        "step",
+        "restarts",
+        "causes",
+        "steps_lost",
+        "weights_digest",
+        "samples_digest",
+    )
+    assert [values[key] for key in wanted] == [
+        "finished", 6, 120, 1, {"preempted": 1}, 2, "3e" * 32, "5a" * 32
+    ]  # fmt: skip
+
+
+def test_a_folder_that_is_no_run_ends_with_2(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "is not a run directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("slurm_says", "state"),
+    [
+        ("PENDING", State.REQUEUED),
+        ("RUNNING", State.RUNNING),
+        ("COMPLETING", State.RUNNING),
+        ("CANCELLED", State.CANCELLED),
+        ("NODE_FAIL", State.STOPPED),
+        (None, State.STOPPED),
+    ],
+)
+def test_the_job_puts_right_what_the_ledger_cannot_know(make_run, as_job, slurm_says, state):
+    """The ledger's last word is: preempted, comes again."""
+    run = make_run(finished=False)
+    publish_job(run, 1, Job(cluster="slurm", job_id="4711"))
+    as_job(slurm_says)
+    assert Watcher(run).look().summary.state == state
+
+
+def test_speed_and_time_left_are_shown_only_while_it_runs_and_a_wait_with_its_reason(
+    make_run, as_job, status
+):
+    run = make_run(finished=False)
+    publish_job(run, 1, Job(cluster="slurm", job_id="4711"))
+    as_job("RUNNING")
+    shown = status(run.path)[1]
+    assert "images/s" in shown
+    assert " left" in shown
+    as_job("PENDING", reason="Resources")
+    shown = status(run.path)[1]
+    assert "requeued  Slurm: Resources" in shown
+    assert "images/s" not in shown
+    assert " left" not in shown
+
+
+def test_the_bar_is_empty_where_nothing_is_known_and_all_fits_80_columns(planned_run, make_run, status):
+    shown = status(planned_run().path)[1]
+    assert f"\n{'░' * BAR_WIDTH} epoch 0 of 30" in shown
+    run = make_run("resnet18-0f0f0f0f", finished=False)
+    cancelled = {"decision": "stay_away", "cause": "cancelled"}
+    reason = "cancelled by the user; launch again to resume"
+    record(run, Attempt(submission=1, restart=0), Kind.DECIDED, **cancelled, reason=reason)
+    assert status(run.path)[1].splitlines()[0].rstrip().endswith(reason)
+
+
+def test_a_job_that_has_yet_to_start_is_pending(planned_run, as_job):
+    run = planned_run()
+    attempt = run.claim_submission()
+    publish_job(run, 1, Job(cluster="slurm", job_id="1"))
+    record(run, attempt, Kind.SUBMITTED, cluster="slurm", job_id="1", ranks=2)
+    as_job("PENDING")
+    assert Watcher(run).look().summary.state == State.PENDING
+
+
+def test_a_started_job_that_waits_again_was_requeued_also_if_its_node_died_without_a_word(
+    planned_run, as_job
+):
+    run = planned_run()
+    attempt = run.claim_submission()
+    publish_job(run, 1, Job(cluster="slurm", job_id="1"))
+    record(run, attempt, Kind.STARTED, ranks=2)
+    as_job("PENDING")
+    assert Watcher(run).look().summary.state == State.REQUEUED
+
+
+def test_what_slurm_said_before_the_last_event_does_not_outweigh_it(planned_run, as_job):
+    """A watcher asks Slurm rarely, and reads the ledger at every look."""
+    run = planned_run()
+    attempt = run.claim_submission()
+    publish_job(run, 1, Job(cluster="slurm", job_id="1"))
+    record(run, attempt, Kind.SUBMITTED, cluster="slurm", job_id="1", ranks=2)
+    as_job("PENDING")
+    watcher = Watcher(run)
+    assert watcher.look().summary.state == State.PENDING
+    record(run, attempt, Kind.STARTED, ranks=2)
+    assert watcher.look().summary.state == State.RUNNING
+
+
+def test_what_slurm_said_of_an_earlier_job_is_not_believed_of_the_next(planned_run, as_job):
+    run = planned_run()
+    run.claim_submission()
+    publish_job(run, 1, Job(cluster="slurm", job_id="1"))
+    as_job("FAILED")
+    watcher = Watcher(run)
+    assert watcher.look().summary.state == State.STOPPED
+    run.claim_submission()
+    publish_job(run, 2, Job(cluster="slurm", job_id="2"))
+    as_job("PENDING")
+    assert watcher.look().summary.state == State.PENDING
+
+
+def test_where_slurm_does_not_answer_the_run_s_own_files_tell(make_run, monkeypatch):
+    run = make_run(finished=False)
+    publish_job(run, 1, Job(cluster="slurm", job_id="4711"))
+
+    def no_answer(_job_id):
+        raise UserError("Slurm does not say")
+
+    monkeypatch.setattr(jobs.slurm, "job_state", no_answer)
+    assert Watcher(run).look().summary.state == State.REQUEUED
+
+
+def test_a_run_whose_supervisor_was_killed_is_stopped_and_says_who_is_gone(make_run):
+    run = make_run(finished=False)
+    gone = Job(cluster="local", host=os.uname().nodename, pid=2**22 + 1, began="never")
+    publish_job(run, 1, gone)
+    summary = Watcher(run).look().summary
+    assert summary.state == State.STOPPED
+    assert summary.reason == f"{gone.name} is gone, and nothing says why: launch again to resume"
+    assert process_began(gone.pid) is None
+    assert jobs.phase_of(jobs.local_job(os.getpid())) is Phase.RUNNING
+
+
+def test_watching_ends_with_ctrl_c_and_shows_the_last_state(make_run):
+    run = make_run()
+    command = [sys.executable, "-u", "-m", "mri_hpc.status", str(run.path), "--watch"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("finished epoch=6/30")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[0] == ""
+    assert process.returncode == 0
+
+
+def test_durations_are_for_people():
+    assert [duration(s) for s in (None, 12.3, 200, 7500)] == ["unknown", "12 s", "3 min", "2 h 05 min"]

@@ -1,0 +1,32 @@
+"""Stores that are made once a file of tests, and copied for each test."""
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory):
+    """Folder of the pictures and the store of which every test has a copy, empty at first."""
+    return tmp_path_factory.mktemp("pattern")
+
+
+@pytest.fixture
+def copy_of_store(tmp_path, pattern, make_pictures, preprocess):
+    """Makes a store of so many pictures with these options, beside the pictures in raw."""
+
+    def make(count, *options):
+        if not list(pattern.iterdir()):
+            make_pictures(tmp_path / "raw", count)
+            assert preprocess(tmp_path / "raw", tmp_path / "store", *options)[0] == 0
+            shutil.copytree(tmp_path, pattern, dirs_exist_ok=True)
+        shutil.copytree(pattern, tmp_path, dirs_exist_ok=True)
+        return tmp_path / "store"
+
+    return make
+
+
+@pytest.fixture
+def raw(tmp_path, store):
+    """The pictures that the store was made of."""
+    return tmp_path / "raw"

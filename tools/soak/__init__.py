@@ -1,0 +1,1 @@
+"""Ways to treat a store badly, systematically and for hours."""
