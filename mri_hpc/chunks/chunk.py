@@ -4,7 +4,7 @@ import errno
 import math
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ FORMAT = 1
 METADATA_BYTES = 2**16
 METADATA_BYTES_AN_IMAGE = 128
 COLUMN_RUN = 1024
+
+
+class MissingChunk(UserError):
+    """A chunk that was expected is not there."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,24 +52,30 @@ def publish_chunk(
     path: Path, images: np.ndarray, columns: Mapping[str, np.ndarray], attributes: Mapping[str, str]
 ) -> bool:
     """Write, check and seal one chunk; False where it was there, and sound. images: uint8, (n, H, W)."""
-    return publish_chunk_of_parts(path, [images], images.shape, columns, attributes)
+    return publish_chunk_of_parts(path, lambda: [images], images.shape, columns, attributes)
 
 
 def publish_chunk_of_parts(
     path: Path,
-    parts: Iterable[np.ndarray],
+    parts: Callable[[], Iterable[np.ndarray]],
     shape: tuple[int, ...],
     columns: Mapping[str, np.ndarray],
     attributes: Mapping[str, str],
 ) -> bool:
     """As publish_chunk, with one part of the images in memory. parts: uint8, (any, H, W); shape: of all."""
-    is_ours = publish_new(
-        path, lambda temp: _write_chunk(temp, parts, shape, columns, attributes), check=check_chunk
-    )
-    if not is_ours:
-        read_sealed_head(path)
-        check_chunk(path)
-    return is_ours
+
+    def write(temp: Path) -> None:
+        _write_chunk(temp, parts(), shape, columns, attributes)
+
+    while not publish_new(path, write, check=check_chunk):
+        try:
+            read_sealed_head(path)
+            check_chunk(path)
+        except (MissingChunk, FileNotFoundError):
+            # Nobody had committed the copy that was there, and so it was removed (see removal.py).
+            continue
+        return False
+    return True
 
 
 def read_head(path: Path) -> ChunkHead:
@@ -74,7 +84,7 @@ def read_head(path: Path) -> ChunkHead:
         with h5py.File(path, "r", locking=False) as file:
             return _read_head(file, path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: a commit names it; restore it from a backup") from None
+        raise MissingChunk(f"{path} is missing: a commit names it; restore it from a backup") from None
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
         # HDF5 says it in several lines.
         reason = " ".join(str(error).split())[:200]

@@ -281,11 +281,11 @@ def _publish_chunk(
     name = chunk_id(columns, first.recipe_digest)
     attributes = {"recipe_digest": first.recipe_digest, "chunk_id": name, **_versions(heads.values())}
     shape = (len(columns["key"]), *first.image_shape)
-    parts = (
-        part
-        for source, head in heads.items()
-        for part in _images(store.chunk(source), head, np.flatnonzero(staying[source]))
-    )
+
+    def parts() -> Iterator[np.ndarray]:
+        for source, head in heads.items():
+            yield from _images(store.chunk(source), head, np.flatnonzero(staying[source]))
+
     return name, publish_chunk_of_parts(store.chunk(name), parts, shape, columns, attributes)
 
 

@@ -232,6 +232,6 @@ def _notes_on_few(metrics: Metrics, units: str) -> Iterator[str]:
     ]
     if few:
         yield (
-            f"fewer than {FEW_PATIENTS} {units} of some classes ({', '.join(few)}): the intervals are too narrow, "
-            "and hold the truth less often than they say"
+            f"fewer than {FEW_PATIENTS} {units} of some classes ({', '.join(few)}): the intervals are too "
+            "narrow, and hold the truth less often than they say"
         )

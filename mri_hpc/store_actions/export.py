@@ -51,9 +51,14 @@ def export_store(options: Export) -> None:
         "classes": json.dumps(snapshot.classes, ensure_ascii=False),
     }
     with Reader(store.path, snapshot) as reader:
-        parts = progress(_parts(reader, len(snapshot)), what="exporting", total=-(-len(snapshot) // AT_ONCE))
-        shape = (len(snapshot), *snapshot.image_shape)
-        publish_chunk_of_parts(target, parts, shape, columns_of(snapshot), attributes)
+        total = -(-len(snapshot) // AT_ONCE)
+        publish_chunk_of_parts(
+            target,
+            lambda: progress(_parts(reader, len(snapshot)), what="exporting", total=total),
+            (len(snapshot), *snapshot.image_shape),
+            columns_of(snapshot),
+            attributes,
+        )
     values = {
         "file": str(target),
         "images": len(snapshot),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.chunks import chunk as chunk_file
 from mri_hpc.chunks.chunk import check_chunk, content_id, damaged_rows, publish_chunk, read_head
 from mri_hpc.chunks.columns import chunk_id
 
@@ -120,6 +121,23 @@ def test_an_existing_chunk_stays_as_it_is(make_chunk, make_columns):
     before = path.read_bytes()
     assert not publish_chunk(path, images, columns, {**ATTRIBUTES, "version_h5py": "9"})
     assert path.read_bytes() == before
+
+
+def test_a_copy_that_is_removed_before_it_was_looked_at_is_published_again(make_chunk, monkeypatch):
+    path, images, columns = make_chunk(3)
+    publish_new = chunk_file.publish_new
+    answers = []
+
+    def publish_and_lose(*arguments, **options):
+        answers.append(publish_new(*arguments, **options))
+        if answers == [False]:
+            path.unlink()
+        return answers[-1]
+
+    monkeypatch.setattr(chunk_file, "publish_new", publish_and_lose)
+    assert publish_chunk(path, images, columns, ATTRIBUTES)
+    assert answers == [False, True]
+    assert len(read_head(path)) == 3
 
 
 def test_a_chunk_whose_pixels_do_not_give_their_crc_is_never_sealed(make_columns, tmp_path):
