@@ -1,8 +1,10 @@
 """``mri-hpc predict``: probabilities for images and patients, from a finished run alone."""
 
+import contextlib
 import csv
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +17,7 @@ import tyro
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import USER_CAN_MEND, Flag, print_json, progress, run_command
 from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.labels import SPLIT_WORDS
 from mri_hpc.intake.recipe import Recipe, load_recipe
 from mri_hpc.intake.samples import Sample, decode_source
@@ -110,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def predict(options: Options) -> int | None:
     """Judge every image that can be read; status 2 only where there was none."""
+    # As Ctrl-C: at once, since there is nothing to save.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = open_run(options.run)
     if not options.paths:
         raise UserError("no image given: name files or folders after the run")
@@ -198,9 +203,10 @@ def write_tables(out: Path, answer: Answer) -> None:
         [name, num, answer.predicted(chances), *_digits(chances)] for name, num, chances in answer.patients()
     ]
     rejected = [[_shown(bad.path), bad.reason] for bad in answer.rejected]
-    _write_table(out / "predictions.csv", ["path", "patient", "predicted", *columns], images)
-    _write_table(out / "patients.csv", ["patient", "images", "predicted", *columns], patients)
-    _write_table(out / "rejected.csv", ["path", "reason"], rejected)
+    with _uninterrupted():
+        _write_table(out / "predictions.csv", ["path", "patient", "predicted", *columns], images)
+        _write_table(out / "patients.csv", ["patient", "images", "predicted", *columns], patients)
+        _write_table(out / "rejected.csv", ["path", "reason"], rejected)
 
 
 def as_json(run: RunDir, answer: Answer) -> dict[str, Any]:
@@ -326,6 +332,20 @@ def _name(image: Image, sample: Sample) -> str:
 
 def _shown(path: Path) -> str:
     return _text(str(path))
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a signal to stop wait for what is done here, so that its files are all of one prediction."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    flag = StopFlag().listen()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if flag.request:
+        raise KeyboardInterrupt
 
 
 def _text(name: str) -> str:

@@ -11,15 +11,24 @@ from typing import Literal
 from mri_hpc.base.command import AGAIN, Flag, print_json, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.chunks.adding import Intake, Known, Tally, add_sources
+from mri_hpc.chunks.adding import Intake, Tally, add_sources
+from mri_hpc.chunks.known import Known
 from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.snapshots import Snapshot, current, publish_snapshot
+from mri_hpc.chunks.snapshots import current, look, publish_snapshot
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.labels import CsvLabels, FolderLabels, read_csv
 from mri_hpc.intake.probe import probe
 from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
 from mri_hpc.intake.recipe import Recipe, load_recipe, settle_recipe
-from mri_hpc.intake.sources import PASSED_OVER, Source, check_root, listing, root_name, source_key
+from mri_hpc.intake.sources import (
+    PASSED_OVER,
+    Source,
+    check_root,
+    list_sources,
+    listing,
+    root_name,
+    source_key,
+)
 from mri_hpc.intake.units import Share, unit_images
 
 REPORT_INTERVAL_S = 30.0
@@ -55,7 +64,7 @@ class Options:
     replace: Flag = False
     """Take sources whose bytes differ from those stored, in place of rejecting them as changed."""
     chunk_images: int | None = None
-    """Images of a chunk, and of the work that a kill can cost; by default 64 MiB of pixels."""
+    """Images of a chunk, and of the work that a kill can cost; by default, and at most, 64 MiB of pixels."""
     json: Flag = False
     """Print the counts as JSON."""
 
@@ -92,8 +101,8 @@ def preprocess(options: Options) -> int:
         store,
         intake,
         sources,
-        Known(store, _snapshot(store), (source.key for source in sources)),
-        unit_size=options.chunk_images or unit_images(intake.recipe.size**2),
+        _known(store, sources),
+        unit_size=_unit_size(options, intake.recipe),
         is_stopping=lambda: stop.request is not None,
         progress=progress,
     )
@@ -105,6 +114,11 @@ def preprocess(options: Options) -> int:
     _print_tally(tally, time.monotonic() - started_s, is_json=options.json)
     if stop.request:
         return AGAIN
+    if tally.gone and next(list_sources(options.source), None) is None:
+        raise UserError(
+            f"{options.source} lost all its files while they were read, {tally.gone} of them unread: is it "
+            "still mounted? What was read is stored; run it again when they are back"
+        )
     if share.count == 1 and tally.done == tally.rejected and tally.rejected:
         raise UserError(
             f"none of the {tally.rejected} files in {options.source} could be stored; the reasons are above"
@@ -165,6 +179,12 @@ def _intake(options: Options, store: StoreDir, labels: FolderLabels | CsvLabels)
     )
 
 
+def _unit_size(options: Options, recipe: Recipe) -> int:
+    """Images of a unit: all of them are in memory at once."""
+    most = unit_images(recipe.size**2)
+    return min(options.chunk_images or most, most)
+
+
 def _share(options: Options) -> Share:
     if options.task is not None and options.tasks is not None:
         return Share(index=options.task, count=options.tasks)
@@ -184,7 +204,7 @@ def _labelled_paths(options: Options, store: StoreDir) -> tuple[FolderLabels | C
     shared = store.listings / f"{job}.{source_key(str(options.source.absolute()), ''):016x}" if job else None
     paths = listing(options.source, shared)
     if file:
-        paths = [path for path in paths if not _is_same(options.source / path, file)]
+        paths = [path for path in paths if not _is_same(options.source, path, file)]
     if not paths:
         raise UserError(
             f"{options.source} holds no files: --source (or MRI_SOURCE) takes the folder with the images"
@@ -194,8 +214,10 @@ def _labelled_paths(options: Options, store: StoreDir) -> tuple[FolderLabels | C
     return labels, paths
 
 
-def _is_same(path: Path, labels_file: Path) -> bool:
-    return path.name == labels_file.name and path.exists() and path.samefile(labels_file)
+def _is_same(source: Path, path: str, labels_file: Path) -> bool:
+    if path.rpartition("/")[2] != labels_file.name:
+        return False
+    return (source / path).exists() and (source / path).samefile(labels_file)
 
 
 def _sources_of(share: Share, name: str, paths: Iterable[str]) -> list[Source]:
@@ -203,11 +225,11 @@ def _sources_of(share: Share, name: str, paths: Iterable[str]) -> list[Source]:
     return [source for source in sources if share.holds(source.key)]
 
 
-def _snapshot(store: StoreDir) -> Snapshot:
-    snapshot, num_folded = current(store)
-    if len(snapshot.commits) - num_folded >= UNFOLDED_COMMITS:
-        publish_snapshot(store, snapshot)
-    return snapshot
+def _known(store: StoreDir, sources: Sequence[Source]) -> Known:
+    """What the store knows about some sources; its commits are folded first where they have become many."""
+    if look(store, lambda standing: len(standing.new)) >= UNFOLDED_COMMITS:
+        publish_snapshot(store, current(store)[0])
+    return Known(store, (source.key for source in sources))
 
 
 class _Progress:

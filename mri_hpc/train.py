@@ -1,5 +1,6 @@
 """``mri-hpc train``: one rank of a run. launch starts it; torchrun can start it by hand."""
 
+import gc
 import logging
 import os
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from mri_hpc.base.command import DONE, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.cluster.rank import place_of
+from mri_hpc.cluster.rank import kill_time_of, place_of
 from mri_hpc.rundir.layout import Attempt, RunDir, open_run
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.settings import load_job
@@ -48,6 +49,7 @@ def threads_of(run: RunDir, environment: Mapping[str, str], place: Place) -> int
 def _train(options: TrainOptions) -> int:
     # First of all: what follows takes seconds, and a signal in them must not be lost.
     flag = StopFlag().listen()
+    flag.hear()
     run = open_run(options.run)
     if run.is_finished:
         print(f"{run.path} is finished")
@@ -62,12 +64,17 @@ def _train(options: TrainOptions) -> int:
     )
     threads = threads_of(run, os.environ, place)
     times.end_of("python")
+    # Importing makes half a million objects that stay: looking for garbage among them takes a fifth of it.
+    gc.disable()
     # Only here, since torch takes seconds to import: --help and a finished run need none.
     from mri_hpc.training.rank import run_rank
 
+    gc.freeze()
+    gc.enable()
     times.end_of("torch")
     attempt = _attempt(options, run, place)
-    return run_rank(run, attempt, place, flag, threads=threads, times=times)
+    kill_time = kill_time_of(os.environ)
+    return run_rank(run, attempt, place, flag, threads=threads, times=times, kill_time=kill_time)
 
 
 def _attempt(options: TrainOptions, run: RunDir, place: Place) -> Attempt:

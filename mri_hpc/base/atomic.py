@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mri_hpc.base.errors import UserError
+
 TEMP_PREFIX = ".tmp-"
 """Names that begin so are never read by anyone; a kill can leave them behind."""
 
@@ -86,7 +88,13 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
         _fill_folder(temp, fill)
         with contextlib.suppress(FileNotFoundError):
             path.rename(old)
-        temp.rename(path)
+        try:
+            temp.rename(path)
+        except OSError:
+            # Somebody has taken ours away: what was there stays.
+            with contextlib.suppress(OSError):
+                old.rename(path)
+            raise
     sync_folder(path.parent)
 
 
@@ -105,18 +113,18 @@ def move(path: Path, target: Path) -> bool:
     return True
 
 
-def is_abandoned(temp: Path) -> bool:
-    """Whether the process that made a temporary file has certainly ended; never so of another machine's."""
-    found = re.fullmatch(rf"{re.escape(f'{TEMP_PREFIX}{_here()}-')}(\d+)-[0-9a-f]{{8}}-.+", temp.name)
-    if found is None:
-        return False
+def is_abandoned(temp: Path) -> bool | None:
+    """Whether the process that made a temporary file has ended; None where that cannot be told from here.
+
+    No clock is asked: one that jumps takes no file away from a process that is still writing it.
+    """
+    maker = re.fullmatch(rf"{re.escape(f'{TEMP_PREFIX}{_here()}-')}(\d+)\.(\d+)-[0-9a-f]{{8}}-.+", temp.name)
+    if maker is None:
+        return None
     try:
-        os.kill(int(found[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        pass
-    return False
+        return _start_ticks(int(maker[1])) != int(maker[2])
+    except OSError:
+        return not _is_process(int(maker[1]))
 
 
 def append_line(path: Path, line: str) -> None:
@@ -156,11 +164,28 @@ def _here() -> str:
     return f"{os.uname().nodename}.{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
+def _start_ticks(process: int) -> int:
+    """When a process began, in ticks since the machine did: tells it from a later one of the same number."""
+    return int(Path(f"/proc/{process}/stat").read_text("latin-1").rpartition(")")[2].split()[19])
+
+
+def _is_process(number: int) -> bool:
+    """Whether there is such a process, also where other users' are hidden in /proc."""
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextlib.contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """A name beside `path` that no reader looks at; gone afterwards, whatever happened short of a kill."""
     # mkstemp would give mode 0600; a plain open honours the umask and the folder's group.
-    temp = path.with_name(f"{TEMP_PREFIX}{_here()}-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
+    maker = f"{_here()}-{os.getpid()}.{_start_ticks(os.getpid())}"
+    temp = path.with_name(f"{TEMP_PREFIX}{maker}-{os.urandom(4).hex()}-{path.name}")
     try:
         yield temp
     except OSError as error:
@@ -218,4 +243,9 @@ def _rename_new(temp: Path, path: Path) -> bool:
     code = ctypes.get_errno()
     if code == errno.EEXIST:
         return False
+    if code in (errno.EINVAL, *NO_HARD_LINKS):
+        raise UserError(
+            f"{path} cannot be published: this file system has neither hard links nor renames that replace "
+            "nothing (exfat-fuse, sshfs and rclone have not); choose a folder on another one"
+        )
     raise OSError(code, os.strerror(code), str(path))

@@ -1,6 +1,8 @@
 """A signal sets a flag; what to do about it is decided at a step boundary, never in the handler."""
 
+import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from types import FrameType
@@ -24,6 +26,8 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.request: StopRequest | None = None
+        self.is_up = threading.Event()
+        """For threads that wait for a request; set once signals are heard at once."""
 
     def listen(self) -> "StopFlag":
         """Take over the stop signals of this process; returns itself."""
@@ -33,6 +37,27 @@ class StopFlag:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         return self
 
+    def hear(self) -> None:
+        """From here on, remember signals at once: a handler waits for the end of a call into torch."""
+        ears, mouth = os.pipe()
+        os.set_blocking(mouth, False)
+        signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+        threading.Thread(target=self._hear, args=(ears,), name="stop-flag", daemon=True).start()
+
+    def take(self, request: StopRequest) -> None:
+        """Stop for a reason other than a signal of one's own."""
+        self.request = self.request or request
+        self.is_up.set()
+
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         if self.request is None:
             self.request = StopRequest(signal_name=signal.Signals(number).name, received_s=time.time())
+
+    def _hear(self, ears: int) -> None:
+        while True:
+            if self.request:
+                # Not by the handler, which may have interrupted whoever holds the event's lock.
+                self.is_up.set()
+            [number] = os.read(ears, 1)
+            if number in STOP_SIGNALS:
+                self._remember(number, None)

@@ -43,7 +43,9 @@ class Buffers:
         # Whoever asks for larger arrays will not ask for the smaller ones again.
         self._rooms = [room for room in self._rooms if len(room.memory) >= size or room.user() is not None]
         # Not malloc: its large arrays begin 16 bytes into a page, to where copying takes up to twice as long.
-        memory = mmap.mmap(-1, max(1, -(-size // ROUND_BYTES)) * ROUND_BYTES)
+        length = max(1, -(-size // ROUND_BYTES)) * ROUND_BYTES
+        # Private: most systems give no huge pages to what processes could share.
+        memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         # Some kernels are built without huge pages.
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)

@@ -4,7 +4,7 @@ import errno
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mri_hpc.base.atomic import publish_new
+from mri_hpc.base.atomic import publish_new, replace
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.columns import COLUMNS, STRINGS, chunk_id
 
@@ -20,6 +20,8 @@ FORMAT = 1
 # Metadata of the chunk index, with room to spare: set aside ahead of the pixels, which so stay in one run.
 METADATA_BYTES = 2**16
 METADATA_BYTES_AN_IMAGE = 128
+# So the pixels of every chunk begin where a page does, and can be mapped side by side (see mapped_images.py).
+METADATA_ROUND_BYTES = 4096
 COLUMN_RUN = 1024
 
 
@@ -78,26 +80,97 @@ def publish_chunk_of_parts(
     return True
 
 
+def replace_pixels(path: Path, head: ChunkHead, made: Mapping[int, bytes], size: int) -> None:
+    """Publish a chunk again with the images of some rows made anew, in a file of `size` bytes, at once.
+
+    Nothing is written into the file that is there: who has it open reads on in it. head: its columns, sound.
+    """
+    image_bytes = head.image_shape[0] * head.image_shape[1]
+
+    def write(temp: Path) -> None:
+        with path.open("rb") as old, temp.open("xb") as new:
+            new.write(old.read(head.offset))
+            for row in range(len(head)):
+                data = old.read(image_bytes)
+                new.write(made.get(row, data))
+            new.write(old.read(size - new.tell()))
+        written = read_head(temp)
+        if content_id(written) != path.stem or made.keys() & set(damaged_rows(temp, written)):
+            raise UserError(f"{path}: what was just written reads back otherwise: is the disk failing?")
+
+    replace(path, write)
+
+
+def replace_chunk(
+    path: Path,
+    images: Sequence[bytes],
+    shape: tuple[int, ...],
+    columns: Mapping[str, np.ndarray],
+    attributes: Mapping[str, str],
+    *,
+    offset: int | None,
+    size: int,
+) -> None:
+    """Publish a chunk in place of the damaged one that may be there, at once, in a file of `size` bytes.
+
+    offset: where the first image begins, as readers know it; None: nobody does.
+    """
+    usual_offset, usual_size = layout_of(shape, columns, attributes)
+    # The metadata of HDF5, which lie before the images, are given as many bytes as they had.
+    more = size - usual_size if offset is None else offset - usual_offset
+
+    def write(temp: Path) -> None:
+        parts = (np.frombuffer(image, np.uint8) for image in images)
+        _write_chunk(temp, parts, shape, columns, attributes, more_metadata=more)
+        missing = size - temp.stat().st_size
+        if missing > 0:
+            # Its strings had more room than they take. HDF5 looks at nothing behind the end that it knows of.
+            with temp.open("ab") as file:
+                file.write(bytes(missing))
+        check_chunk(temp)
+        if missing < 0 or read_head(temp).offset != usual_offset + more:
+            raise UserError(
+                f"{path} would be laid out otherwise than it was: install the versions of h5py and HDF5 that "
+                "h5dump -A shows of other chunks"
+            )
+
+    replace(path, write)
+
+
+def layout_of(
+    shape: tuple[int, ...], columns: Mapping[str, np.ndarray], attributes: Mapping[str, str]
+) -> tuple[int, int]:
+    """Where the pixels of a chunk begin as it is written today, and the bytes of its file."""
+    frame = os.memfd_create("chunk")
+    try:
+        return _write_frame(frame, shape, columns, attributes), os.fstat(frame).st_size
+    finally:
+        os.close(frame)
+
+
+def advice(path: Path) -> str:
+    """What to do about a damaged chunk."""
+    return f"mend it: mri-hpc store verify {path.parents[1]} --repair --source DIR"
+
+
 def read_head(path: Path) -> ChunkHead:
     """All columns of a chunk; UserError where the file is missing or damaged."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return _read_head(file, path)
     except FileNotFoundError:
-        raise MissingChunk(f"{path} is missing: a commit names it; restore it from a backup") from None
+        raise MissingChunk(f"{path} is missing: a commit names it; {advice(path)}") from None
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
         # HDF5 says it in several lines.
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} cannot be read as a chunk ({reason}): restore it from a backup") from None
+        raise UserError(f"{path} cannot be read as a chunk ({reason}): {advice(path)}") from None
 
 
 def read_sealed_head(path: Path) -> ChunkHead:
     """All columns of a published chunk; UserError where they are not those that gave it its name."""
     head = read_head(path)
     if content_id(head) != path.stem:
-        raise UserError(
-            f"{path}: its columns are not those that it was sealed with: restore it from a backup"
-        )
+        raise UserError(f"{path}: its columns are not those that it was sealed with: {advice(path)}")
     return head
 
 
@@ -135,6 +208,8 @@ def _write_chunk(
     shape: tuple[int, ...],
     columns: Mapping[str, np.ndarray],
     attributes: Mapping[str, str],
+    *,
+    more_metadata: int = 0,
 ) -> None:
     """Write the bytes of a chunk's file: what HDF5 puts before the pixels, the pixels, and what follows."""
     # A file that lives in memory, with a hole in place of the pixels: where a disk fills up under it, the
@@ -142,7 +217,7 @@ def _write_chunk(
     frame = os.memfd_create("chunk")
     try:
         try:
-            begin = _write_frame(frame, shape, columns, attributes)
+            begin = _write_frame(frame, shape, columns, attributes, more_metadata=more_metadata)
         except RuntimeError as error:
             # What HDF5 says where a limit on the size of files (ulimit -f) forbids even this one.
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path)) from error
@@ -162,15 +237,20 @@ def _write_frame(
     shape: tuple[int, ...],
     columns: Mapping[str, np.ndarray],
     attributes: Mapping[str, str],
+    *,
+    more_metadata: int = 0,
 ) -> int:
-    """Write everything of a chunk but its pixels; returns the offset at which they belong."""
+    """Write everything of a chunk but its pixels; returns the offset at which they belong.
+
+    more_metadata: bytes by which that offset is to be larger than usual.
+    """
     # The driver sec2 refuses a path that is a link to no named file.
     with h5py.File(
         f"/proc/self/fd/{descriptor}",
         "w",
         driver="stdio",
         libver="earliest",
-        meta_block_size=METADATA_BYTES + METADATA_BYTES_AN_IMAGE * shape[0],
+        meta_block_size=_metadata_bytes(shape[0]) + more_metadata,
     ) as file:
         file.attrs["format"] = FORMAT
         for name, value in sorted(attributes.items()):
@@ -183,6 +263,11 @@ def _write_frame(
             _write_column(file, name, values, h5py.string_dtype("utf-8", max(1, values.dtype.itemsize)))
         file.flush()
         return _one_run(images)
+
+
+def _metadata_bytes(num_images: int) -> int:
+    size = METADATA_BYTES + METADATA_BYTES_AN_IMAGE * num_images
+    return -(-size // METADATA_ROUND_BYTES) * METADATA_ROUND_BYTES
 
 
 def _make_images(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset:

@@ -7,26 +7,20 @@ order in which commits arrived, nor when they were folded, nor how chunks are cu
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks import relabels
+from mri_hpc.chunks import rows as table_rows
 from mri_hpc.chunks.chunk import ChunkHead
-from mri_hpc.chunks.columns import COLUMNS, STRINGS, column_bytes
-from mri_hpc.chunks.commits import Commit, Rejection
-from mri_hpc.chunks.table import CHUNKS, CODES, COMPACTED, CONTENT, REJECTED, WITHHELD, Snapshot
+from mri_hpc.chunks.columns import STRINGS, column_bytes
+from mri_hpc.chunks.commits import Commit
+from mri_hpc.chunks.rejections import fold_rejected
+from mri_hpc.chunks.rows import Rows, blocks, bytes_table
+from mri_hpc.chunks.table import CHUNKS, COMPACTED, CONTENT, WITHHELD, Snapshot, lazy_snapshot
 from mri_hpc.intake.labels import MOST_CLASSES
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Rows:
-    """Rows on their way to a snapshot: columns, with texts as codes into sorted tables of names."""
-
-    columns: dict[str, np.ndarray]
-    tables: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def digest_of(commit_ids: Iterable[str]) -> str:
@@ -34,10 +28,17 @@ def digest_of(commit_ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(commit_ids)).encode()).hexdigest()[:32]
 
 
-def fold(base: Snapshot | None, new: Sequence[Commit], head_of: Callable[[str], ChunkHead]) -> Snapshot:
+def fold(
+    base: Snapshot | None,
+    new: Sequence[Commit],
+    head_of: Callable[[str], ChunkHead],
+    *,
+    only: np.ndarray | None = None,
+) -> Snapshot:
     """The snapshot of the commits of `base` and of `new`.
 
     head_of: gives everything but the pixels of a chunk; asked for chunks that are new and hold content now.
+    only: keys, ascending; then it tells of them alone, and has no digest of content.
     """
     compacted = _compacted(base, new)
     retracted_keys, retracted_patients = _retracted(base, new)
@@ -47,38 +48,36 @@ def fold(base: Snapshot | None, new: Sequence[Commit], head_of: Callable[[str], 
     kept = _kept_of(base, sizes)
     heads = {name: head_of(name) for name in sorted(sizes.keys() - kept)}
     chunks = _chunks(base, kept, heads, sizes)
-    rows = _concatenate([*_rows_of_base(base, kept, chunks), *_rows_of_heads(heads, chunks)])
-    rows = _winners(rows)
+    rows = table_rows.merged(_rows_of_base(base, kept, chunks, only), _rows_of_heads(heads, chunks, only))
     rows, ingested = _corrected(rows, corrected)
     rows, withheld = _without_retracted(rows, chunks, retracted_keys, retracted_patients)
-    rows, ingested = _without_unused_names(rows), relabels.only(ingested, rows.columns["key"])
+    rows, ingested = table_rows.with_types(rows), relabels.only(ingested, rows.key)
 
-    rejected, reasons = _fold_rejected(base, new)
+    rejected, reasons = fold_rejected(base, new, only)
     known = [] if base is None else base.commits.tolist()
     commits = sorted({*known, *(commit.id.encode() for commit in new)})
-    # Which of them is which field is known by name alone.
-    columns: dict[str, Any] = dict(rows.columns)
-    return Snapshot(
-        digest=digest_of(name.decode() for name in commits),
-        content_digest=_content_digest(rows),
-        image_shape=_only_shape({head.image_shape for head in heads.values()}, base if kept else None),
-        classes=_classes(rows),
-        patient_names=rows.tables["patient"],
-        study_names=rows.tables["study"],
-        commits=np.array(commits, "S32"),
-        chunks=chunks,
-        compacted=compacted,
-        relabels=corrected.rows,
-        relabel_names=corrected.names,
-        ingested=ingested.rows,
-        ingested_names=ingested.names,
-        retracted_keys=retracted_keys,
-        retracted_patients=retracted_patients,
-        withheld=withheld,
-        rejected=rejected,
-        reasons=reasons,
-        **columns,
-    )
+    small: dict[str, Any] = {
+        "digest": digest_of(name.decode() for name in commits),
+        "content_digest": "" if only is not None else _content_digest(rows),
+        "image_shape": _only_shape({head.image_shape for head in heads.values()}, base if kept else None),
+        "classes": _classes(rows),
+        "patient_names": rows.tables["patient"],
+        "study_names": rows.tables["study"],
+        "commits": np.array(commits, "S32"),
+        "chunks": chunks,
+        "compacted": compacted,
+        "relabels": corrected.rows,
+        "relabel_names": corrected.names,
+        "ingested": ingested.rows,
+        "ingested_names": ingested.names,
+        "retracted_keys": retracted_keys,
+        "retracted_patients": retracted_patients,
+        "withheld": withheld,
+        "rejected": rejected,
+        "reasons": reasons,
+        "key": rows.key,
+    }
+    return lazy_snapshot(small, rows.column)
 
 
 def live_chunks(base: Snapshot | None, new: Iterable[Commit]) -> set[str]:
@@ -109,7 +108,7 @@ def _retracted(base: Snapshot | None, new: Iterable[Commit]) -> tuple[np.ndarray
     if base is not None:
         keys.append(np.asarray(base.retracted_keys))
         names += base.retracted_patients.tolist()
-    return np.unique(np.concatenate([np.empty(0, "<u8"), *keys])), _bytes_table(names)
+    return np.unique(np.concatenate([np.empty(0, "<u8"), *keys])), bytes_table(names)
 
 
 def _facts(base: Snapshot | None, rows: str, names: str, dtype: np.dtype) -> relabels.Facts:
@@ -152,167 +151,68 @@ def _chunks(
     return np.array(sorted(rows), CHUNKS)
 
 
-def _rows_of_base(base: Snapshot | None, kept: set[str], chunks: np.ndarray) -> list[_Rows]:
+def _rows_of_base(base: Snapshot | None, kept: set[str], chunks: np.ndarray, only: np.ndarray | None) -> Rows:
     """Rows of the chunks that stay, with what was said of them when they were ingested."""
     if base is None:
-        return []
-    columns = {column.name: getattr(base, column.name) for column in COLUMNS}
-    columns |= {name: getattr(base, name) for name in STRINGS}
-    columns["row"] = base.row
-    places = np.searchsorted(chunks["name"], base.chunks["name"]).astype("<i4")
-    columns["chunk"] = places[base.chunk] if len(base) else base.chunk
-    tables = {
-        "label": _bytes_table(name.encode() for name in base.classes),
-        "patient": base.patient_names,
-        "study": base.study_names,
-    }
-    rows = _Rows(columns=columns, tables=tables)
-    rows = _with_facts(rows, _facts(base, "ingested", "ingested_names", relabels.INGESTED))
+        return table_rows.none()
+    rows = table_rows.of_base(base, np.searchsorted(chunks["name"], base.chunks["name"]).astype("<i4"))
+    rows = table_rows.with_facts(rows, _facts(base, "ingested", "ingested_names", relabels.INGESTED))
+    which = None if only is None else positions(rows.key, only)[1]
     if len(kept) < len(base.chunks):
         stays = np.isin(base.chunks["name"], np.array(sorted(kept), "S32"))
-        rows = _chosen(rows, stays[base.chunk])
-    return [rows]
+        which = np.flatnonzero(stays[base.chunk]) if which is None else which[stays[base.chunk[which]]]
+    return rows if which is None else rows.chosen(which)
 
 
-def _rows_of_heads(heads: dict[str, ChunkHead], chunks: np.ndarray) -> list[_Rows]:
-    return [
-        _rows_of_head(head, int(np.searchsorted(chunks["name"], name.encode())))
-        for name, head in heads.items()
-    ]
+def _rows_of_heads(heads: dict[str, ChunkHead], chunks: np.ndarray, only: np.ndarray | None) -> Rows:
+    places = {name: int(np.searchsorted(chunks["name"], name.encode())) for name in heads}
+    rows = table_rows.of_heads([(head, places[name]) for name, head in heads.items()])
+    if only is not None:
+        rows = rows.chosen(np.isin(rows.key, only))
+    return table_rows.winners(rows)
 
 
-def _rows_of_head(head: ChunkHead, place: int) -> _Rows:
-    columns = {column.name: head.columns[column.name] for column in COLUMNS}
-    columns["chunk"] = np.full(len(head), place, "<i4")
-    columns["row"] = np.arange(len(head), dtype="<i4")
-    tables = {}
-    for name in STRINGS:
-        tables[name], columns[name] = np.unique(head.columns[name], return_inverse=True)
-        if len(tables[name]) and tables[name][0] == b"":
-            tables[name], columns[name] = tables[name][1:], columns[name] - 1
-    return _Rows(columns=columns, tables=tables)
+def positions(key: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the wanted keys are among others, and where: bool, (w,), and int64. Both ascending, unique."""
+    if not len(key):
+        return np.zeros(len(wanted), bool), np.empty(0, np.int64)
+    at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+    is_there = key[at] == wanted
+    return is_there, at[is_there]
 
 
-def _concatenate(parts: list[_Rows]) -> _Rows:
-    parts = [*parts, _no_rows()]
-    tables = {name: _bytes_table(n for part in parts for n in part.tables[name].tolist()) for name in STRINGS}
-    columns = {}
-    for name in parts[0].columns:
-        pieces = [part.columns[name] for part in parts]
-        if name in STRINGS:
-            pieces = [
-                _recode(piece, part.tables[name], tables[name])
-                for piece, part in zip(pieces, parts, strict=True)
-            ]
-        columns[name] = np.concatenate(pieces)
-    return _Rows(columns=columns, tables=tables)
-
-
-def _no_rows() -> _Rows:
-    columns = {c.name: np.empty((0, c.width) if c.width > 1 else 0, c.dtype) for c in COLUMNS}
-    columns |= {name: np.empty(0, "<i4") for name in (*STRINGS, "chunk", "row")}
-    return _Rows(columns=columns, tables={name: np.empty(0, "S1") for name in STRINGS})
-
-
-def _winners(rows: _Rows) -> _Rows:
-    """One row a key, ascending."""
-    order = np.argsort(rows.columns["key"], kind="stable")
-    key = rows.columns["key"][order]
-    is_again = np.zeros(len(key), bool)
-    is_again[1:] = key[1:] == key[:-1]
-    if is_again.any():
-        is_doubled = is_again.copy()
-        is_doubled[:-1] |= is_again[1:]
-        order[is_doubled] = _best_first(rows, order[is_doubled])
-    return _chosen(rows, order[~is_again])
-
-
-def _best_first(rows: _Rows, which: np.ndarray) -> np.ndarray:
-    """Rows by key, and those of one key by what decides between them."""
-    c = {name: values[which] for name, values in rows.columns.items()}
-    content = [c[name] for name in (*CONTENT[1:-1], *STRINGS)] + list(c["box"].T)
-    # The last is looked at first.
-    return which[np.lexsort((c["row"], c["chunk"], *reversed(content), -c["generation"], c["key"]))]
-
-
-def _corrected(rows: _Rows, corrected: relabels.Facts) -> tuple[_Rows, relabels.Facts]:
+def _corrected(rows: Rows, corrected: relabels.Facts) -> tuple[Rows, relabels.Facts]:
     """Rows with corrections laid over them, and what these rows said before."""
-    key = rows.columns["key"]
-    if not len(corrected.rows) or not len(key):
+    is_there, at = positions(rows.key, corrected.rows["key"])
+    if not len(at):
         return rows, relabels.none(relabels.INGESTED)
-    at = np.minimum(np.searchsorted(key, corrected.rows["key"]), len(key) - 1)
-    is_there = key[at] == corrected.rows["key"]
-    at = at[is_there]
     before = np.zeros(len(at), relabels.INGESTED)
     for name in ("key", *relabels.NUMBERS):
-        before[name] = rows.columns[name][at]
+        before[name] = rows.column(name)[at]
     texts = {
-        name: np.append(rows.tables[name], np.bytes_(b""))[rows.columns[name][at]] for name in relabels.TEXTS
+        name: np.append(rows.tables[name], np.bytes_(b""))[rows.column(name)[at]] for name in relabels.TEXTS
     }
     now = relabels.Facts(rows=corrected.rows[is_there], names=corrected.names)
-    return _with_facts(rows, now), relabels.coded(before, texts)
-
-
-def _with_facts(rows: _Rows, facts: relabels.Facts) -> _Rows:
-    """Rows, ascending by key, that say what `facts` say, all of whose keys are among them."""
-    if not len(facts.rows):
-        return rows
-    at = np.searchsorted(rows.columns["key"], facts.rows["key"])
-    columns, tables = dict(rows.columns), dict(rows.tables)
-    for name in relabels.NUMBERS:
-        columns[name] = np.array(columns[name])
-        columns[name][at] = facts.rows[name]
-    for name in relabels.TEXTS:
-        texts = facts.texts(name)
-        tables[name] = _bytes_table([*rows.tables[name].tolist(), *(set(texts.tolist()) - {b""})])
-        columns[name] = np.array(_recode(columns[name], rows.tables[name], tables[name]))
-        columns[name][at] = np.where(texts == b"", -1, np.searchsorted(tables[name], texts))
-    return _Rows(columns=columns, tables=tables)
+    return table_rows.with_facts(rows, now), relabels.coded(before, texts)
 
 
 def _without_retracted(
-    rows: _Rows, chunks: np.ndarray, keys: np.ndarray, patients: np.ndarray
-) -> tuple[_Rows, np.ndarray]:
+    rows: Rows, chunks: np.ndarray, keys: np.ndarray, patients: np.ndarray
+) -> tuple[Rows, np.ndarray]:
     """Rows of nobody who is withdrawn, and the rows that only their patient's name keeps out."""
-    nobody = np.empty(0, WITHHELD)
-    if not len(keys) and not len(patients):
-        return rows, nobody
-    is_gone = np.isin(rows.columns["key"], keys)
-    names = np.append(rows.tables["patient"], np.bytes_(b""))
-    is_withheld = np.isin(names, patients)[rows.columns["patient"]] & ~is_gone
-    withheld = np.zeros(int(is_withheld.sum()), WITHHELD)
-    withheld["key"] = rows.columns["key"][is_withheld]
-    withheld["chunk"] = chunks["name"][rows.columns["chunk"][is_withheld]]
-    return _chosen(rows, ~(is_gone | is_withheld)), withheld
+    gone = positions(rows.key, keys)[1]
+    is_meant = np.append(np.isin(rows.tables["patient"], patients), False)
+    of_patients = np.empty(0, np.int64)
+    if is_meant.any():
+        of_patients = np.setdiff1d(np.flatnonzero(is_meant[rows.column("patient")]), gone)
+    withheld = np.zeros(len(of_patients), WITHHELD)
+    withheld["key"] = rows.key[of_patients]
+    if len(of_patients):
+        withheld["chunk"] = chunks["name"][rows.column("chunk")[of_patients]]
+    return rows.without(np.concatenate([gone, of_patients])), withheld
 
 
-def _chosen(rows: _Rows, which: np.ndarray) -> _Rows:
-    return _Rows(columns={name: values[which] for name, values in rows.columns.items()}, tables=rows.tables)
-
-
-def _without_unused_names(rows: _Rows) -> _Rows:
-    columns, tables = dict(rows.columns), {}
-    for name in STRINGS:
-        used = np.unique(columns[name])
-        tables[name] = _bytes_table(rows.tables[name][used[used >= 0]].tolist())
-        columns[name] = _recode(columns[name], rows.tables[name], tables[name]).astype(CODES[name])
-    columns["plane_inferred"] = columns["plane_inferred"].astype(bool)
-    return _Rows(columns=columns, tables=tables)
-
-
-def _recode(codes: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Codes into the table `before` as codes into `after`; -1 stays. Both tables are sorted."""
-    if not len(before):
-        return np.asarray(codes, dtype="<i4")
-    places = np.append(np.searchsorted(after, before), -1).astype("<i4")
-    return places[codes]
-
-
-def _bytes_table(names: Iterable[bytes]) -> np.ndarray:
-    return np.array(sorted(set(names)), dtype=np.bytes_)
-
-
-def _classes(rows: _Rows) -> tuple[str, ...]:
+def _classes(rows: Rows) -> tuple[str, ...]:
     classes = tuple(name.decode() for name in rows.tables["label"].tolist())
     if len(classes) > MOST_CLASSES:
         raise UserError(f"{len(classes)} classes are more than {MOST_CLASSES}: are the labels one a file?")
@@ -329,37 +229,14 @@ def _only_shape(shapes: set[tuple[int, int]], base: Snapshot | None) -> tuple[in
     return shapes.pop() if shapes else (0, 0)
 
 
-def _content_digest(rows: _Rows) -> str:
+def _content_digest(rows: Rows) -> str:
     """Digest of what is stored, by key. The tables are sorted and without waste, so codes stand for names."""
     digest = hashlib.sha256()
-    for values in (
-        *(rows.columns[name] for name in (*CONTENT, *STRINGS)),
-        *(rows.tables[name] for name in STRINGS),
-    ):
-        digest.update(hashlib.sha256(column_bytes(values)).digest())
+    for name in (*CONTENT, *STRINGS):
+        of_column = hashlib.sha256()
+        for part in blocks(rows.column(name)):
+            of_column.update(column_bytes(part))
+        digest.update(of_column.digest())
+    for name in STRINGS:
+        digest.update(hashlib.sha256(column_bytes(rows.tables[name])).digest())
     return digest.hexdigest()[:32]
-
-
-def _fold_rejected(base: Snapshot | None, new: Sequence[Commit]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The last try of each source: greatest time, then size, hash and reason, so that order cannot matter."""
-    tries: dict[int, tuple[int, int, int, str]] = {}
-    for rejection in (*_rejections(base), *(one for commit in new for one in commit.rejected)):
-        key = int(rejection.key, 16)
-        found = (rejection.mtime_ns, rejection.size, int(rejection.source_hash or "0", 16), rejection.reason)
-        tries[key] = max(tries.get(key, found), found)
-    reasons = tuple(sorted({reason for *_numbers, reason in tries.values()}))
-    rows = [(key, *tries[key][:3], reasons.index(tries[key][3])) for key in sorted(tries)]
-    return np.array(rows, REJECTED), reasons
-
-
-def _rejections(base: Snapshot | None) -> Iterable[Rejection]:
-    if base is None:
-        return
-    for key, mtime_ns, size, source_hash, reason in base.rejected.tolist():
-        yield Rejection(
-            key=f"{key:016x}",
-            reason=base.reasons[reason],
-            size=size,
-            mtime_ns=mtime_ns,
-            source_hash=f"{source_hash:016x}",
-        )

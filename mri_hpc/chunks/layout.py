@@ -72,13 +72,29 @@ class StoreDir:
 
     def make(self) -> None:
         """Make the folders; harmless when they are there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._make_private()
         for folder in (self.chunks, self.commits, self.snapshots):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.private.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(exist_ok=True)
         for folder in (self.seen, self.names, self.listings):
             folder.mkdir(mode=0o700, exist_ok=True)
         if not self.recipe.exists():
             self._make_names_last()
+
+    def _make_private(self) -> None:
+        """UserError where the file system lets others into it, whatever mode is asked for."""
+        try:
+            self.private.mkdir(mode=0o700)
+        except FileExistsError:
+            return
+        mode = self.private.stat().st_mode & 0o777
+        if mode & 0o077:
+            self.private.rmdir()
+            raise UserError(
+                f"{self.private} names patients and is for its owner alone, but this file system keeps no "
+                f"permissions (mode {mode:o} in place of 700): choose a --store on another one, or mount it "
+                "with umask=077"
+            )
 
     def _make_names_last(self) -> None:
         """A file is no more durable than the folders that it lies in."""
@@ -112,8 +128,8 @@ class StoreDir:
         Of tasks on other machines nobody here can tell whether they still run: a day is given to them.
         """
         for folder in (self.path, self.chunks, self.commits, self.snapshots, self.seen, self.names):
-            _remove(folder, lambda path: _is_temporary(path) and (is_abandoned(path) or _is_old(path)))
-        _remove(self.listings, lambda path: is_abandoned(path) or _is_old(path))
+            _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
+        _remove(self.listings, _is_litter)
 
 
 def compaction_id(number: int) -> str:
@@ -160,6 +176,12 @@ def _remove(folder: Path, is_litter: Callable[[Path], bool]) -> None:
 
 def _is_temporary(path: Path) -> bool:
     return path.name.startswith(TEMP_PREFIX)
+
+
+def _is_litter(path: Path) -> bool:
+    """Whether nobody needs a file any more: its maker has ended or, where nobody can tell, it is old."""
+    has_ended = is_abandoned(path)
+    return _is_old(path) if has_ended is None else has_ended
 
 
 def _is_old(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Reading images at the rate of a memory copy: by their offset in the file, past the HDF5 library.
 
-Chunks are mapped into memory where that is safe and pays (see `_can_map`), else read by offset. What is not
+Chunks are mapped side by side where that is safe and pays (see `_can_map`), else read by offset. What is not
 in memory yet is asked for a batch at once: a disk gives many images together in the time of a few.
 """
 
@@ -11,7 +11,6 @@ import resource
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,11 @@ import numpy as np
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.buffers import Buffers
 from mri_hpc.chunks.layout import StoreDir
+from mri_hpc.chunks.mapped_images import MappedImages, fit
 from mri_hpc.chunks.snapshots import Snapshot
 
 # Most systems allow a process 1,024 open files.
 MOST_OPEN = 512
-# A mapped file takes two descriptors: ours, and the one that Python's mmap keeps.
-MOST_MAPPED = MOST_OPEN // 2
 # IOV_MAX on Linux.
 MOST_BUFFERS = 1024
 PROBED = 4
@@ -33,27 +31,24 @@ PROBED = 4
 LOCAL_FILE_SYSTEMS = {0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0x01021994: "tmpfs"}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _OpenChunk:
-    """One open file."""
-
-    descriptor: int
-    mapped: mmap.mmap | None = None
-    images: np.ndarray | None = None
-    """uint8, (n, H, W), in the mapped file."""
-
-
 class Reader:
     """Reads rows of one snapshot. Opens files when they are first needed; for one thread at a time."""
 
-    def __init__(self, store: Path, snapshot: Snapshot) -> None:
+    def __init__(self, store: Path, snapshot: Snapshot, *, is_read_once: bool = False) -> None:
+        """is_read_once: mapping would not pay, and what is mapped counts as memory of the process."""
         self._store = StoreDir(store)
         self._snapshot = snapshot
         self._image_bytes = snapshot.image_shape[0] * snapshot.image_shape[1]
+        # Columns mapped from the snapshot's file are a class of their own, and slower to take values from.
+        self._chunk, self._row = np.asarray(snapshot.chunk), np.asarray(snapshot.row)
         self._first = np.array(snapshot.chunks["offset"], np.int64)
-        self._is_mapping = _can_map(self._store, snapshot)
-        self._open: OrderedDict[int, _OpenChunk] = OrderedDict()
+        self._images = np.array(snapshot.chunks["images"], np.int64)
+        self._ends = (self._first + self._images * self._image_bytes).tolist()
+        self._is_mapping = not is_read_once and _can_map(self._store, snapshot)
+        self._mapped: MappedImages | None = None
+        self._open: OrderedDict[int, int] = OrderedDict()
         self._buffers = Buffers()
+        self._byte = [bytearray(1)]
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images of these rows of the snapshot, in this order: uint8, (B, H, W). rows: int64, (B,).
@@ -75,6 +70,7 @@ class Reader:
 
     def close(self) -> None:
         """Close all files; the reader opens them again when it is used again."""
+        self._mapped = None
         while self._open:
             self._close_oldest()
 
@@ -90,23 +86,17 @@ class Reader:
         if all(self._is_in_memory(chunk, offset) for chunk, offset in self._places(probed)):
             return
         for chunk, offset in self._places(rows):
-            descriptor = self._file(chunk).descriptor
-            os.posix_fadvise(descriptor, offset, self._image_bytes, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._file(chunk), offset, self._image_bytes, os.POSIX_FADV_WILLNEED)
 
     def _copy_mapped(self, rows: np.ndarray, images: np.ndarray) -> None:
-        chunks = self._snapshot.chunk[rows].tolist()
-        # Looked at for every batch: reading a mapped file beyond an end that has moved would end the process.
-        stored = {chunk: self._mapped_images(chunk) for chunk in set(chunks)}
-        for place, (chunk, row) in enumerate(zip(chunks, self._snapshot.row[rows].tolist(), strict=True)):
-            images[place] = stored[chunk][row]
-
-    def _mapped_images(self, chunk: int) -> np.ndarray:
-        """The images of a mapped chunk that is as long as it was sealed: uint8, (n, H, W)."""
-        file = self._file(chunk)
-        assert file.mapped is not None and file.images is not None
-        if file.mapped.size() < len(file.mapped):
-            raise self._cut_short(chunk)
-        return file.images
+        chunks = self._chunk.take(rows)
+        for chunk in set(chunks.tolist()):
+            descriptor = self._open.get(chunk) or self._file(chunk)
+            # For every batch: reading a mapped file beyond an end that has moved would end the process.
+            if os.lseek(descriptor, 0, os.SEEK_END) < self._ends[chunk]:
+                raise self._cut_short(chunk)
+        if self._mapped:
+            self._mapped.copy(chunks, self._row.take(rows), images)
 
     def _read_by_offset(self, rows: np.ndarray, images: np.ndarray) -> None:
         pixels, size = images.reshape(-1).data, self._image_bytes
@@ -115,14 +105,14 @@ class Reader:
 
     def _places(self, rows: np.ndarray) -> Iterator[tuple[int, int]]:
         """Chunk of each row, and offset in its file. Plain integers: numpy's cost as much as a read."""
-        chunks = self._snapshot.chunk[rows]
-        offsets = self._first[chunks] + self._snapshot.row[rows].astype(np.int64) * self._image_bytes
+        chunks = self._chunk.take(rows)
+        offsets = self._first.take(chunks) + self._row.take(rows).astype(np.int64) * self._image_bytes
         return zip(chunks.tolist(), offsets.tolist(), strict=True)
 
     def _runs(self, rows: np.ndarray) -> Iterator[tuple[int, int, list[int]]]:
         """(chunk, offset in its file, places in the batch) of images that follow one another in a file."""
-        chunks = self._snapshot.chunk[rows]
-        offsets = self._first[chunks] + self._snapshot.row[rows].astype(np.int64) * self._image_bytes
+        chunks = self._chunk.take(rows)
+        offsets = self._first.take(chunks) + self._row.take(rows).astype(np.int64) * self._image_bytes
         order = np.lexsort((offsets, chunks))
         chunks, offsets = chunks[order], offsets[order]
         is_start = np.ones(len(rows), bool)
@@ -153,7 +143,7 @@ class Reader:
 
     def _pread(self, chunk: int, buffers: list[memoryview], offset: int) -> int:
         try:
-            return os.preadv(self._file(chunk).descriptor, buffers, offset)
+            return os.preadv(self._file(chunk), buffers, offset)
         except OSError as error:
             # A read does not say of which file.
             error.filename = str(self._path(chunk))
@@ -162,7 +152,7 @@ class Reader:
     def _is_in_memory(self, chunk: int, offset: int) -> bool:
         """Whether a read there would not wait for the disk; False also where the system cannot tell."""
         try:
-            return os.preadv(self._file(chunk).descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+            return os.preadv(self._file(chunk), self._byte, offset, os.RWF_NOWAIT) == 1
         except OSError:
             return False
 
@@ -181,8 +171,8 @@ class Reader:
     def _cut_short(self, chunk: int) -> UserError:
         return UserError(f"{self._path(chunk)} is cut short; run: mri-hpc store verify {self._store.path}")
 
-    def _file(self, chunk: int) -> _OpenChunk:
-        """An open chunk; the one used longest ago is closed where too many are open."""
+    def _file(self, chunk: int) -> int:
+        """Descriptor of an open chunk; the one used longest ago is closed where too many are open."""
         if chunk in self._open:
             self._open.move_to_end(chunk)
             return self._open[chunk]
@@ -190,36 +180,31 @@ class Reader:
             self._close_oldest()
         path = self._path(chunk)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._open[chunk] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise UserError(f"{path} is missing; run: mri-hpc store verify {self._store.path}") from None
-        self._open[chunk] = (
-            self._map(chunk, descriptor) if self._is_mapping else _OpenChunk(descriptor=descriptor)
-        )
+        if self._is_mapping:
+            self._map(chunk)
         return self._open[chunk]
 
-    def _map(self, chunk: int, descriptor: int) -> _OpenChunk:
-        """The file mapped up to the end of its last image."""
-        first, count = int(self._first[chunk]), int(self._snapshot.chunks["images"][chunk])
-        end = first + count * self._image_bytes
-        if os.fstat(descriptor).st_size < end:
-            os.close(descriptor)
+    def _map(self, chunk: int) -> None:
+        if os.fstat(self._open[chunk]).st_size < self._ends[chunk]:
             raise self._cut_short(chunk)
-        mapped = mmap.mmap(descriptor, end, access=mmap.ACCESS_READ)
-        # Else the system reads on for megabytes around each image.
-        mapped.madvise(mmap.MADV_RANDOM)
-        images = np.frombuffer(mapped, np.uint8, offset=first).reshape(count, *self._snapshot.image_shape)
-        return _OpenChunk(descriptor=descriptor, mapped=mapped, images=images)
+        if self._mapped is None:
+            self._mapped = MappedImages(
+                offsets=self._first, counts=self._images, image_shape=self._snapshot.image_shape
+            )
+        self._mapped.map(chunk, self._open[chunk])
 
     def _close_oldest(self) -> None:
-        # What is mapped goes with the last view of it.
-        os.close(self._open.popitem(last=False)[1].descriptor)
+        os.close(self._open.popitem(last=False)[1])
 
 
 def _can_map(store: StoreDir, snapshot: Snapshot) -> bool:
     """Whether mapping all chunks is safe, and pays, which it does when they are read again from memory."""
     return (
-        len(snapshot.chunks) <= MOST_MAPPED
+        len(snapshot.chunks) <= MOST_OPEN
+        and fit(np.asarray(snapshot.chunks["offset"]), snapshot.image_shape)
         and int(snapshot.chunks["bytes"].sum()) <= _memory_bytes() // 2
         and not _has_bounded_addresses()
         and _file_system(store.chunks) in LOCAL_FILE_SYSTEMS

@@ -65,6 +65,8 @@ def coded(rows: np.ndarray, texts: dict[str, np.ndarray]) -> Facts:
 
 def only(facts: Facts, keys: np.ndarray) -> Facts:
     """The rows of these keys."""
+    if not len(facts.rows):
+        return facts
     is_meant = np.isin(facts.rows["key"], keys)
     if is_meant.all():
         return facts

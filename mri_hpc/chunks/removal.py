@@ -12,7 +12,7 @@ import numpy as np
 from mri_hpc.base.atomic import move, sync_folder
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.chunk import read_head
-from mri_hpc.chunks.commits import read_commit, read_commits
+from mri_hpc.chunks.commits import COMPACT, RETRACT, Commit, read_commit, read_commits
 from mri_hpc.chunks.folding import live_chunks
 from mri_hpc.chunks.layout import GONE_PREFIX, LITTER_AGE_S, StoreDir, compaction_id
 from mri_hpc.chunks.table import Snapshot
@@ -36,10 +36,36 @@ def remove_superseded(store: StoreDir, snapshot: Snapshot, *, keep_s: float) -> 
     return removed
 
 
-def remove(store: StoreDir, name: str, snapshot: Snapshot) -> bool:
-    """Remove a chunk, unless it holds content; says whether it is gone. snapshot: a recent one."""
+def remove(store: StoreDir, name: str, snapshot: Snapshot | None = None) -> bool:
+    """Remove a chunk, unless it holds content; says whether it is gone. snapshot: a recent one saves time."""
     aside = store.chunks / f"{GONE_PREFIX}{name}.h5"
     return move(store.chunk(name), aside) and _settle(store, aside, snapshot)
+
+
+def remove_if_withdrawn(store: StoreDir, name: str) -> None:
+    """Remove a chunk that was just published again if it is superseded by now and holds withdrawn images.
+
+    Whoever withdraws images after this has looked finds the file, and removes it.
+    """
+    if not is_superseded(store, name):
+        return
+    keys = [int(key, 16) for commit in _commits(store, RETRACT) for key in commit.retracted_keys]
+    if _holds(store.chunk(name), np.array(keys, "<u8")) and remove(store, name):
+        sync_folder(store.chunks)
+
+
+def is_superseded(store: StoreDir, name: str) -> bool:
+    """Whether the last compaction that mentions a chunk has put others in its place."""
+    mentions = [
+        (commit.number, commit.chunk == name)
+        for commit in _commits(store, COMPACT)
+        if name == commit.chunk or name in commit.superseded
+    ]
+    return bool(mentions) and not max(mentions)[1]
+
+
+def _commits(store: StoreDir, kind: str) -> list[Commit]:
+    return read_commits(store, (name for name in store.commit_ids() if name.startswith(kind)))
 
 
 def settle_removals(store: StoreDir) -> None:

@@ -2,25 +2,23 @@
 
 import contextlib
 import functools
-import io
-import mmap
-import zlib
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from mri_hpc.base.atomic import TEMP_PREFIX, publish_folder
+from mri_hpc.base.atomic import TEMP_PREFIX, publish_folder, replace
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.chunks.chunk import ChunkHead, read_sealed_head
-from mri_hpc.chunks.commits import RETRACT, read_commits
+from mri_hpc.chunks.column_file import ColumnFile, save_column
+from mri_hpc.chunks.commits import RETRACT, Commit, read_commits
 from mri_hpc.chunks.folding import digest_of, fold
 from mri_hpc.chunks.layout import StoreDir, newest_compaction, open_store
 from mri_hpc.chunks.relocation import refuse_withdrawn, relocated
-from mri_hpc.chunks.table import CHANGED, RETRACTED, Snapshot, array_names
+from mri_hpc.chunks.table import CHANGED, RETRACTED, Snapshot, array_names, lazy_snapshot
 
 __all__ = [
     "CHANGED", "RETRACTED", "Snapshot", "array_names", "current", "digest_of", "fold", "load_snapshot",
@@ -31,6 +29,8 @@ FORMAT = 2
 # Each costs reading the names of its commits.
 SNAPSHOTS_TRIED = 8
 INFO = "snapshot.json"
+
+T = TypeVar("T")
 
 
 def resolve(store: Path, digest: str = "newest") -> Snapshot:
@@ -69,10 +69,25 @@ def current(store: StoreDir) -> tuple[Snapshot, int]:
 
     It is folded in memory from a published one; chunks of commits that are folded are not opened.
     """
+    return look(store, functools.partial(_folded, store))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Standing:
+    """All commits there are: those that are folded, and the others."""
+
+    base: Snapshot | None
+    """A published snapshot."""
+    new: Sequence[Commit]
+    """Commits that it does not fold."""
+
+
+def look(store: StoreDir, find: Callable[[Standing], T]) -> T:
+    """What `find` finds in the commits there are now, and in their chunks."""
     ids = store.commit_ids()
     while True:
         try:
-            return _folded(store, ids)
+            return find(_standing(store, ids))
         except UserError:
             # A chunk that has just been superseded may be gone: then a commit says so.
             before, ids = ids, store.commit_ids()
@@ -80,14 +95,20 @@ def current(store: StoreDir) -> tuple[Snapshot, int]:
                 raise
 
 
-def _folded(store: StoreDir, ids: list[str]) -> tuple[Snapshot, int]:
+def _standing(store: StoreDir, ids: list[str]) -> Standing:
     digest = digest_of(ids)
     if (store.snapshots / digest / INFO).is_file():
-        return load_snapshot(store.snapshots / digest), len(ids)
+        return Standing(base=load_snapshot(store.snapshots / digest), new=())
     base = _newest_within(store, set(ids))
     folded = set() if base is None else {name.decode() for name in base.commits.tolist()}
-    new = read_commits(store, (name for name in ids if name not in folded))
-    return fold(base, new, functools.partial(head_of, store)), len(folded)
+    return Standing(base=base, new=read_commits(store, (name for name in ids if name not in folded)))
+
+
+def _folded(store: StoreDir, standing: Standing) -> tuple[Snapshot, int]:
+    num_folded = 0 if standing.base is None else len(standing.base.commits)
+    if standing.base is not None and not standing.new:
+        return standing.base, num_folded
+    return fold(standing.base, standing.new, functools.partial(head_of, store)), num_folded
 
 
 def head_of(store: StoreDir, chunk: str) -> ChunkHead:
@@ -107,21 +128,45 @@ def _readable_now(store: StoreDir, snapshot: Snapshot) -> Snapshot:
 
 
 def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
-    """Write snapshots/DIGEST; harmless when it is there."""
+    """Write snapshots/DIGEST; harmless when it is there.
+
+    No snapshot is ever removed, those of compactions neither: a run names its snapshot by digest and may lie
+    anywhere, so nothing here can tell that nobody reads one; who-used reads them all. Each takes some 71
+    bytes an image, a seven-hundredth of 224 × 224 pixels. `store info` says how many and how large they are.
+    """
     folder = store.snapshots / snapshot.digest
     if not folder.exists():
         publish_folder(folder, functools.partial(_save, snapshot=snapshot))
 
 
+def mend_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
+    """Write the files of a published snapshot again, each in place of the one that is there.
+
+    A kill leaves some as they were: what can be read of the folder, its name above all, is never away.
+    """
+    _save(store.snapshots / snapshot.digest, snapshot=snapshot, publish=replace)
+
+
 def load_snapshot(folder: Path) -> Snapshot:
-    """A published snapshot, its columns memory-mapped; UserError where it is damaged."""
+    """A published snapshot; UserError where it is damaged, which a column shows when it is first used."""
     with _damage_named(folder):
         info = _read_info(folder)
         crcs = info.pop("crcs")
-        arrays: dict[str, Any] = {name: _load_array(folder, name, crcs) for name in array_names()}
-        # JSON has no tuples.
-        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in info.items()}
-        return Snapshot(**plain, **arrays)
+    # JSON has no tuples.
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in info.items()}
+    with _damage_named(folder):
+        files = {name: ColumnFile(folder / f"{name}.npy", crcs[name]) for name in array_names()}
+
+    def mapped(name: str) -> np.ndarray:
+        with _damage_named(folder):
+            return files[name].array()
+
+    def copied(name: str) -> np.ndarray:
+        with _damage_named(folder):
+            return files[name].copy()
+
+    # Small, and what everything rests on: damage shows at once.
+    return lazy_snapshot({**plain, "commits": mapped("commits")}, copied, keep=mapped)
 
 
 @contextlib.contextmanager
@@ -144,32 +189,38 @@ def _read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _save(folder: Path, *, snapshot: Snapshot) -> None:
-    crcs = {}
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    """A file in a folder that is published as a whole."""
+    write(path)
+
+
+def _save(
+    folder: Path, *, snapshot: Snapshot, publish: Callable[[Path, Callable[[Path], None]], None] = _write
+) -> None:
+    crcs: dict[str, int] = {}
+
+    def save(name: str, path: Path) -> None:
+        crcs[name] = save_column(path, snapshot.column(name))
+
     for name in array_names():
-        # Not np.save to the file: on a full disk that raises an error without its number.
-        buffer = io.BytesIO()
-        np.save(buffer, getattr(snapshot, name))
-        crcs[name] = zlib.crc32(buffer.getbuffer())
-        (folder / f"{name}.npy").write_bytes(buffer.getbuffer())
+        publish(folder / f"{name}.npy", functools.partial(save, name))
     plain = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in array_names()}
-    (folder / INFO).write_bytes(seal({"format": FORMAT, **plain, "crcs": crcs}))
+    info = seal({"format": FORMAT, **plain, "crcs": crcs})
+    publish(folder / INFO, lambda path: _write_bytes(path, info))
 
 
-def _load_array(folder: Path, name: str, crcs: dict[str, int]) -> np.ndarray:
-    path = folder / f"{name}.npy"
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-        if zlib.crc32(whole) != crcs[name]:
-            raise ValueError(f"{path.name} differs from its checksum")
-        np.lib.format.read_magic(file)
-        shape, _order, _dtype = np.lib.format.read_array_header_1_0(file)
-    # An empty array cannot be mapped.
-    return np.asarray(np.load(path, mmap_mode="r" if 0 not in shape else None))
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 def published(store: StoreDir) -> list[str]:
     """Digests of the snapshots that are published."""
     return sorted(f.name for f in store.snapshots.iterdir() if not f.name.startswith(TEMP_PREFIX))
+
+
+def publication_times(store: StoreDir) -> list[tuple[float, str]]:
+    """Unix time and digest of each published snapshot, the oldest first."""
+    return [(-age / 1e9, folder.name) for age, folder in reversed(_ages(store))]
 
 
 def _folder_named(store: StoreDir, digest: str) -> Path | None:
@@ -183,13 +234,15 @@ def _folder_named(store: StoreDir, digest: str) -> Path | None:
 def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
     """A published snapshot that folds many of these commits and no others: the best of the newest ones.
 
-    Which one it is only decides how much is left to fold.
+    Which one it is only decides how much is left to fold: one that is damaged is left to verify.
     """
     best: Path | None = None
     most, fits = 0, 0
-    for folder in _newest_first(store):
-        with _damage_named(folder):
-            folded = _load_array(folder, "commits", _read_info(folder)["crcs"]).tolist()
+    for _age, folder in _ages(store):
+        try:
+            folded = load_snapshot(folder).commits.tolist()
+        except UserError:
+            continue
         if not all(name.decode() in ids for name in folded):
             continue
         if len(folded) > most:
@@ -200,9 +253,10 @@ def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
     return None if best is None else load_snapshot(best)
 
 
-def _newest_first(store: StoreDir) -> list[Path]:
+def _ages(store: StoreDir) -> list[tuple[int, Path]]:
+    """Published snapshots, the newest first, with the negative of the time of each in nanoseconds."""
     found = []
     for name in published(store):
         with contextlib.suppress(FileNotFoundError):
             found.append((-(store.snapshots / name / INFO).stat().st_mtime_ns, name))
-    return [store.snapshots / name for _age, name in sorted(found)]
+    return [(age, store.snapshots / name) for age, name in sorted(found)]

@@ -1,7 +1,9 @@
 """The table that a snapshot is: a row an image, and what else folding the same commits gives."""
 
 import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -100,17 +102,23 @@ class Snapshot:
     def __len__(self) -> int:
         return len(self.key)
 
+    def column(self, name: str) -> np.ndarray:
+        """One of the arrays; unlike an attribute, it is not kept where it has to be made or mapped first."""
+        return np.asarray(getattr(self, name))
+
     @functools.cached_property
     def is_rejected(self) -> np.ndarray:
         """bool, a value a row of `rejected`: whether the rejection stands, since nothing was stored later."""
+        return self.stands(self.rejected)
+
+    def stands(self, rejected: np.ndarray) -> np.ndarray:
+        """Whether some rows of `rejected` stand: bool."""
         changed = self.reasons.index(CHANGED) if CHANGED in self.reasons else -1
-        if not len(self):
-            return np.ones(len(self.rejected), bool)
-        at = np.minimum(np.searchsorted(self.key, self.rejected["key"]), len(self) - 1)
-        is_stored = self.key[at] == self.rejected["key"]
-        is_changed = (self.rejected["reason"] == changed) & (
-            self.source_hash[at] != self.rejected["source_hash"]
-        )
+        if not len(self) or not len(rejected):
+            return np.ones(len(rejected), bool)
+        at = np.minimum(np.searchsorted(self.key, rejected["key"]), len(self) - 1)
+        is_stored = self.key[at] == rejected["key"]
+        is_changed = (rejected["reason"] == changed) & (self.source_hash[at] != rejected["source_hash"])
         return ~is_stored | is_changed
 
     @property
@@ -121,9 +129,42 @@ class Snapshot:
     @property
     def num_twins(self) -> int:
         """Images whose source has the same bytes as another one's."""
-        return len(self) - len(np.unique(self.source_hash))
+        # Not np.unique, which takes a hundred times as long where nearly all values differ.
+        hashes = np.sort(self.column("source_hash"))
+        return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
 
 
+class _LazySnapshot(Snapshot):
+    """A snapshot whose arrays are made, or looked at, when they are first asked for."""
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        # Asked for only where there is no such attribute yet.
+        if name not in array_names():
+            raise AttributeError(name)
+        vars(self)[name] = found = vars(self)["_keep"](name)
+        return found
+
+    def column(self, name: str) -> np.ndarray:
+        found = vars(self).get(name)
+        return np.asarray(vars(self)["_make"](name) if found is None else found)
+
+
+def lazy_snapshot(
+    values: Mapping[str, Any],
+    make: Callable[[str], np.ndarray],
+    *,
+    keep: Callable[[str], np.ndarray] | None = None,
+) -> Snapshot:
+    """A snapshot of some values; `make` gives each array that is not among them, to be used once.
+
+    keep: gives an array that is used again, where that differs.
+    """
+    snapshot = object.__new__(_LazySnapshot)
+    vars(snapshot).update(values, _make=make, _keep=keep or make)
+    return snapshot
+
+
+@functools.cache
 def array_names() -> list[str]:
     """Fields of a snapshot that are arrays."""
     return [f.name for f in fields(Snapshot) if f.type is np.ndarray]

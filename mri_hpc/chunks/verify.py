@@ -1,7 +1,7 @@
 """Verifying a store: whether everything that its commits promise is there, to the last pixel."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.chunk import ChunkHead, damaged_rows, read_sealed_head
+from mri_hpc.chunks.chunk import ChunkHead, advice, damaged_rows, read_sealed_head
 from mri_hpc.chunks.commits import Commit, read_commit
 from mri_hpc.chunks.folding import live_chunks
 from mri_hpc.chunks.layout import GONE_PREFIX, StoreDir
@@ -28,12 +28,30 @@ class Findings:
     """Damage: a line each, with the file and what to do."""
     remarks: list[str] = field(default_factory=list)
     """Harmless, but worth knowing."""
+    commits: list[Commit] = field(default_factory=list)
+    """That can be read."""
+    unreadable_commits: list[str] = field(default_factory=list)
+    """Their names."""
+    damaged_chunks: dict[str, Commit] = field(default_factory=dict)
+    """That hold content, and a commit that names each, by id."""
+    damaged_snapshots: list[str] = field(default_factory=list)
+    """Their digests."""
+    sound: dict[str, ChunkHead] = field(default_factory=dict)
+    """Columns of the chunks that were read whole, and are sound, by id."""
     damaged: list[int] = field(default_factory=list)
     """Keys of the images that are lost with the damage, as far as they are known."""
-    chunks: int = 0
-    """Chunks that were read whole, and are sound."""
-    images: int = 0
     bytes: int = 0
+    """Of the files that were read."""
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that were read whole, and are sound."""
+        return len(self.sound)
+
+    @property
+    def images(self) -> int:
+        """Images in them."""
+        return sum(map(len, self.sound.values()))
 
 
 def verify(
@@ -41,38 +59,41 @@ def verify(
     *,
     share: float = 1.0,
     day: int = 0,
+    trusted: Mapping[str, ChunkHead] | None = None,
     progress: Callable[[list[str]], Iterable[str]] = lambda commit_ids: commit_ids,
 ) -> Findings:
     """Check every commit, chunk, pixel and snapshot. UserError where there is no store to check.
 
     With a `share` below 1 only that share of the chunks is read, others each `day`: all of them in 1 / share
-    days. Of the rest the files' sizes are compared.
+    days. Of the rest the files' sizes are compared. trusted: chunks that were found sound a moment ago.
     """
     findings = Findings()
     recipe_digest = load_recipe(store.recipe).digest()
     ids = store.commit_ids()
-    commits = _readable_commits(store, ids, findings)
-    live = live_chunks(None, commits.values())
+    findings.commits = _readable_commits(store, ids, findings)
+    live = live_chunks(None, findings.commits)
     read_whole = turn_of_day(live, share, day)
-    heads: dict[str, ChunkHead] = {}
-    for name in progress(ids):
-        commit = commits.get(name)
-        if not commit or commit.chunk not in live or commit.chunk in heads:
-            continue
+    named = {commit.chunk: commit for commit in reversed(findings.commits) if commit.chunk in live}
+    for name in progress(sorted(named)):
+        head = (trusted or {}).get(name)
         try:
-            if commit.chunk in read_whole:
-                heads[commit.chunk] = _check_chunk(store, commit, recipe_digest, findings)
-            else:
-                _check_size(store, commit)
+            size = _check_size(store, named[name])
+            if head is None and name in read_whole:
+                head = _check_chunk(store.chunk(name), recipe_digest, findings)
+                findings.bytes += size
         except UserError as error:
             findings.problems.append(str(error))
-    if not findings.problems:
-        for name in published(store):
-            try:
-                _check_snapshot(store.snapshots / name, list(commits.values()), heads)
-            except UserError as error:
-                findings.problems.append(str(error))
-    _look_for_foreign_files(store, {commit.chunk for commit in commits.values()}, ids, findings)
+            findings.damaged_chunks[name] = named[name]
+            continue
+        if head is not None:
+            findings.sound[name] = head
+    for name in published(store):
+        try:
+            _check_snapshot(store.snapshots / name, set(ids), findings)
+        except UserError as error:
+            findings.problems.append(str(error))
+            findings.damaged_snapshots.append(name)
+    _look_for_foreign_files(store, {commit.chunk for commit in findings.commits}, ids, findings)
     return findings
 
 
@@ -96,24 +117,24 @@ def sources_of(store: StoreDir, keys: Iterable[int]) -> dict[int, str]:
     return found
 
 
-def _readable_commits(store: StoreDir, ids: Iterable[str], findings: Findings) -> dict[str, Commit]:
-    commits = {}
+def _readable_commits(store: StoreDir, ids: Iterable[str], findings: Findings) -> list[Commit]:
+    commits = []
     for name in ids:
         try:
-            commits[name] = read_commit(store, name)
+            commits.append(read_commit(store, name))
         except UserError as error:
             findings.problems.append(str(error))
+            findings.unreadable_commits.append(name)
     return commits
 
 
-def _check_chunk(store: StoreDir, commit: Commit, recipe_digest: str, findings: Findings) -> ChunkHead:
+def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHead:
     """Columns of a sound chunk; UserError says what is wrong with it."""
-    path = store.chunk(commit.chunk)
     head = read_sealed_head(path)
-    size = _check_size(store, commit)
     if head.recipe_digest != recipe_digest:
         raise UserError(
-            f"{path} was made with another recipe than {store.recipe}: restore the one that was changed"
+            f"{path} was made with another recipe than {path.parents[1] / 'recipe.json'}: restore the one "
+            "that was changed"
         )
     damaged = damaged_rows(path, head)
     if damaged:
@@ -122,11 +143,8 @@ def _check_chunk(store: StoreDir, commit: Commit, recipe_digest: str, findings: 
         more = f" and {len(damaged) - SAMPLES_NAMED} more" if len(damaged) > SAMPLES_NAMED else ""
         raise UserError(
             f"{path}: pixels of {len(damaged)} of {len(head)} images differ from their CRC: "
-            f"{keys}{more}; restore it from a backup"
+            f"{keys}{more}; {advice(path)}"
         )
-    findings.chunks += 1
-    findings.images += len(head)
-    findings.bytes += size
     return head
 
 
@@ -136,30 +154,31 @@ def _check_size(store: StoreDir, commit: Commit) -> int:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: a commit names it; restore it from a backup") from None
+        raise UserError(f"{path} is missing: a commit names it; {advice(path)}") from None
     if size != commit.chunk_bytes:
-        raise UserError(
-            f"{path} has {size} bytes, its commit says {commit.chunk_bytes}: restore it from a backup"
-        )
+        raise UserError(f"{path} has {size} bytes, its commit says {commit.chunk_bytes}: {advice(path)}")
     return size
 
 
-def _check_snapshot(folder: Path, commits: list[Commit], heads: dict[str, ChunkHead]) -> None:
+def _check_snapshot(folder: Path, ids: set[str], findings: Findings) -> None:
     """UserError where a published snapshot is not what folding its commits anew gives.
 
     One of chunks that have been superseded since, and may be gone, is only checked for its own checksums.
     """
     saved = load_snapshot(folder)
+    for name in array_names():
+        # Compares its checksum.
+        saved.column(name)
     named = {name.decode() for name in saved.commits.tolist()}
-    missing = named - {commit.id for commit in commits}
-    if missing or digest_of(named) != folder.name:
+    if named - ids or digest_of(named) != folder.name:
         raise UserError(
-            f"{folder} folds commits that are not in the store ({len(missing)}): restore them from a backup, "
-            "or remove it"
+            f"{folder} folds commits that are not in the store ({len(named - ids)}): restore them from a "
+            "backup, or remove it"
         )
-    if any(name.decode() not in heads for name in saved.chunks["name"].tolist()):
+    commits = [commit for commit in findings.commits if commit.id in named]
+    if len(commits) < len(named) or not live_chunks(None, commits) <= findings.sound.keys():
         return
-    folded = fold(None, [commit for commit in commits if commit.id in named], heads.__getitem__)
+    folded = fold(None, commits, findings.sound.__getitem__)
     wrong = [name for name in array_names() if not _equal(getattr(saved, name), getattr(folded, name))]
     if wrong or saved.content_digest != folded.content_digest or saved.classes != folded.classes:
         what = ", ".join(wrong) or "its names"

@@ -30,6 +30,7 @@ def before_ranks(run: RunDir, submission: int) -> int:
         state = slurm.past_state(slurm.own_job_id(), attempt.restart - 1)
         earlier = Attempt(submission=submission, restart=attempt.restart - 1)
         explain_vanished(run, earlier, state=state, otherwise=Cause.REQUEUED)
+    record(run, attempt, Kind.STARTING)
     return 0
 
 

@@ -92,13 +92,14 @@ def phase_and_wait(job: Job) -> tuple[Phase, str]:
     state = slurm.job_state(job.job_id)
     if state is None or not state.is_live:
         return Phase.GONE, ""
-    return (Phase.PENDING, state.reason) if state.is_waiting else (Phase.RUNNING, "")
+    # Of a suspended job Slurm gives no reason beside the state.
+    return (Phase.PENDING, state.reason or state.state) if state.is_waiting else (Phase.RUNNING, "")
 
 
-def is_cancelled_by_slurm(job: Job) -> bool:
-    """Whether Slurm says that the job was cancelled: scancel may reach it while it waits."""
+def end_in_slurm(job: Job) -> str:
+    """As what Slurm holds a job that has ended; empty where it does not say. UserError as by `phase_of`."""
     state = slurm.job_state(job.job_id) if job.cluster == "slurm" else None
-    return state is not None and state.state == "CANCELLED"
+    return state.state if state else ""
 
 
 def cancel(job: Job) -> None:

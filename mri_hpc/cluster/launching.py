@@ -176,7 +176,8 @@ def _submit(plan: Plan, sizes: Sizes, claimed: Attempt) -> Launched:
 
 def _explain_newest_start(run: RunDir) -> None:
     """Have the ledger say why the ranks that started last have gone, where nobody could."""
-    started = [Attempt.parse(event.attempt) for event in read_events(run) if event.kind == Kind.STARTED]
+    signs = {Kind.STARTING, Kind.STARTED}
+    started = [Attempt.parse(event.attempt) for event in read_events(run) if event.kind in signs]
     if not started:
         return
     job = job_of(run, max(started).submission)

@@ -15,9 +15,10 @@ from mri_hpc.cluster import slurm
 from mri_hpc.cluster.batch import STATUS_OF_ACTION
 from mri_hpc.cluster.jobs import Job, local_job
 from mri_hpc.cluster.outcome import may_start, settle
-from mri_hpc.cluster.rank import rank_command
+from mri_hpc.cluster.rank import SAVE_GRACE, rank_command
 from mri_hpc.cluster.requeue import Action
 from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Kind, record
 
 SUPERVISOR_LOG = "supervisor.log"
 # As long as Slurm waits by default between SIGTERM and SIGKILL.
@@ -80,6 +81,7 @@ class Ranks:
         self.status = DONE
         self.failed_rank: int | None = None
         self.failed_s: float | None = None
+        self._are_killed = False
 
     def reap(self) -> bool:
         """Take note of the ranks that have ended; True if any did since the last call."""
@@ -94,6 +96,11 @@ class Ranks:
         for process in self._processes.values():
             process.send_signal(number)
 
+    def kill(self) -> None:
+        """End the ranks that are left."""
+        self._are_killed = True
+        self.tell(signal.SIGKILL)
+
     @property
     def are_gone(self) -> bool:
         """Whether all have ended."""
@@ -105,6 +112,9 @@ class Ranks:
         return self.status not in (DONE, AGAIN)
 
     def _note(self, rank: int, status: int) -> None:
+        # Some rank has left because it was told to: one that did not in time, as amid imports, is no crash.
+        if self._are_killed and self.status == AGAIN:
+            return
         # The first that failed speaks for all: the others only lost a peer.
         if not self.has_crashed and status != DONE:
             self.status = status
@@ -130,6 +140,7 @@ class Supervisor:
         while may_start(self._run, self._submission):
             attempt = Attempt(submission=self._submission, restart=restart)
             self._run.claim_attempt(attempt)
+            record(self._run, attempt, Kind.STARTING)
             ranks = self._start(attempt)
             print(f"attempt {attempt}: {self._num_ranks} ranks started")
             self._watch(ranks)
@@ -165,6 +176,7 @@ class Supervisor:
             "LOCAL_WORLD_SIZE": str(self._num_ranks),
             "TORCHELASTIC_RESTART_COUNT": str(attempt.restart),
             "OMP_NUM_THREADS": str(self._threads),
+            SAVE_GRACE: str(SAVE_GRACE_S),
         }
         return environment if self._gpus else {**environment, "CUDA_VISIBLE_DEVICES": ""}
 
@@ -186,7 +198,7 @@ class Supervisor:
                     ranks.tell(signal.SIGTERM)
                 kill_at = time.monotonic() + (CRASH_GRACE_S if ranks.has_crashed else SAVE_GRACE_S)
             elif kill_at is not None and time.monotonic() >= kill_at:
-                ranks.tell(signal.SIGKILL)
+                ranks.kill()
 
 
 def _wait_for_signal(until: float | None) -> int | None:

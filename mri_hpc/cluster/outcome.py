@@ -55,7 +55,7 @@ def settle(
     """
     if rank is None:
         status, rank = speaking_status(status, read_exits(run, attempt))
-    record(run, attempt, Kind.RANKS_GONE, status=status)
+    gone = record(run, attempt, Kind.RANKS_GONE, status=status)
     events = read_events(run)
     stop = _agreed_stop(events, attempt, before_s=failed_s)
     newest = run.newest_attempt()
@@ -66,7 +66,7 @@ def settle(
         is_superseded=newest is not None and newest > attempt,
         is_cancelled=is_cancelled_here or is_cancelled(run, attempt.submission),
         stop_signal=str(stop.values.get("signal", "")) if stop else "",
-        stopped_s=stop.time if stop else 0.0,
+        stopped_s=stop.time if stop else gone.time,
         signal_ahead_s=signal_ahead_s,
         job=job,
     )

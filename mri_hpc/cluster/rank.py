@@ -8,18 +8,20 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import BUG, DONE
-from mri_hpc.base.stop_flag import STOP_SIGNALS
+from mri_hpc.base.stop_flag import STOP_SIGNALS, StopRequest
 from mri_hpc.cluster import slurm
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.place import Place
 
 PR_SET_PDEATHSIG = 1
+SAVE_GRACE = "MRI_SAVE_GRACE_S"
+"""Variable in which the supervisor tells its ranks for how long it lets them save."""
 RANK_MODULE = "mri_hpc.train"
 """What a rank runs, as ``python -m``: called with --run and --submission."""
 
@@ -59,6 +61,21 @@ def place_of(environment: Mapping[str, str]) -> Place:
         host="localhost" if is_one_host else os.uname().nodename,
         restart=int(environment.get("TORCHELASTIC_RESTART_COUNT", "0")),
     )
+
+
+def kill_time_of(environment: Mapping[str, str]) -> Callable[[StopRequest], float | None]:
+    """Tells when this rank may be killed after a stop signal, by Unix time; None where nobody knows."""
+    grace = environment.get(SAVE_GRACE)
+    job_id = slurm.own_job_id(environment) if slurm.place(environment) else ""
+
+    def kill_time(request: StopRequest) -> float | None:
+        if job_id:
+            return slurm.kill_time(job_id, request.received_s)
+        # The supervisor kills after this signal only.
+        is_fatal = grace and request.signal_name == signal.SIGTERM.name
+        return request.received_s + float(grace) if grace and is_fatal else None
+
+    return kill_time
 
 
 def die_with_parent(parent: int) -> None:
@@ -141,4 +158,8 @@ def _exit_file(run: RunDir, attempt: Attempt, rank: int) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # All is said and saved. Taking torch's modules apart costs seconds, of the few before a kill.
+    os._exit(exit_status)

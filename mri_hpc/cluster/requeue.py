@@ -1,7 +1,7 @@
 """From what became of the ranks to whether they start again; batch script and supervisor both ask here."""
 
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,6 +54,8 @@ CAUSE_OF_STATE = {
     "REQUEUED": Cause.REQUEUED,
     "PENDING": Cause.REQUEUED,
 }
+# Causes without a fault of the run, unless they come again and again before a step is done.
+ENDED_EARLY = {Cause.TIME_LIMIT, Cause.STOPPED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class Ending:
     stop_signal: str = ""
     """The signal on which the ranks agreed to stop; empty if they did not."""
     stopped_s: float = 0.0
-    """Unix time of that agreement."""
+    """Unix time of that agreement, or at which the ranks were gone without one."""
     signal_ahead_s: int = 0
     """How long before the time limit the ranks are told."""
     job: JobState | None = None
@@ -85,7 +87,7 @@ class History:
     """What earlier attempts of the same submission came to."""
 
     attempts_without_progress: int = 0
-    """Attempts that crashed, or ran out of time, at the step at which the run still is."""
+    """Attempts that crashed at the step at which the run still is, or were stopped there without a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,7 @@ def decide(cause: Cause, status: int, history: History) -> Decision:
             return decision(
                 Action.GIVE_UP, "the ranks ended with an error that you can mend; the last words say which"
             )
-        case Cause.PREEMPTED | Cause.NODE_FAILURE | Cause.REQUEUED | Cause.STOPPED | Cause.VANISHED:
+        case Cause.PREEMPTED | Cause.NODE_FAILURE | Cause.REQUEUED | Cause.VANISHED:
             return decision(
                 Action.AGAIN, f"{cause.value.replace('_', ' ')}: resumes from the last checkpoint"
             )
@@ -142,20 +144,39 @@ def decide(cause: Cause, status: int, history: History) -> Decision:
                 f"{tries} attempts reached the time limit without a new checkpoint: raise --time-limit-min"
             )
             return decision(Action.GIVE_UP, reason)
+        case Cause.STOPPED if tries < MAX_ATTEMPTS_WITHOUT_PROGRESS:
+            return decision(Action.AGAIN, "stopped by a signal: resumes from the last checkpoint")
+        case Cause.STOPPED:
+            reason = (
+                f"{tries} attempts were stopped by a signal before a step was done: see the job's output "
+                f"in submitit/ for who sent it"
+            )
+            return decision(Action.GIVE_UP, reason)
         case Cause.CRASH if tries < MAX_ATTEMPTS_WITHOUT_PROGRESS:
-            return decision(Action.AGAIN, f"crashed with status {status}, attempt {tries} at this checkpoint")
-    reason = f"crashed with status {status}: {tries} attempts without a new checkpoint"
+            return decision(Action.AGAIN, f"{_end_of(status)}, attempt {tries} at this checkpoint")
+    reason = f"{_end_of(status)}: {tries} attempts without a new checkpoint"
     return decision(Action.GIVE_UP, reason)
 
 
-def history_of(events: Iterable[Event], submission: int, step: int) -> History:
+def _end_of(status: int) -> str:
+    """How a rank ended, for people."""
+    if status == 128 + signal.SIGKILL:
+        return f"killed with status {status}, often for want of memory (--mem-gb asks for more)"
+    return f"crashed with status {status}"
+
+
+def history_of(events: Sequence[Event], submission: int, step: int) -> History:
     """What the ledger holds about attempts of this submission that ended at `step`, where the run is."""
-    costly = {Cause.CRASH.value, Cause.TIME_LIMIT.value}
+    began = {e.attempt: e.values.get("resumed_step") for e in events if e.kind == Kind.STARTED}
     count = sum(
         event.kind == Kind.DECIDED
         and Attempt.parse(event.attempt).submission == submission
-        and event.values.get("cause") in costly
         and event.values.get("step") == step
+        and (
+            event.values.get("cause") == Cause.CRASH
+            # Those that end so after some steps have saved them.
+            or (event.values.get("cause") in ENDED_EARLY and began.get(event.attempt, step) == step)
+        )
         for event in events
     )
     return History(attempts_without_progress=count)
@@ -190,7 +211,9 @@ def _cause_by_slurm(ending: Ending, job: JobState) -> Cause | None:
 
 
 def _is_ahead_of_limit(ending: Ending, job: JobState) -> bool:
-    if ending.stop_signal != signal.SIGUSR2.name or job.end_s is None:
+    # Ranks that had yet to meet leave without an agreement.
+    is_told = ending.stop_signal == signal.SIGUSR2.name or (not ending.stop_signal and ending.status == AGAIN)
+    if not is_told or job.end_s is None:
         return False
     return job.end_s - ending.stopped_s <= ending.signal_ahead_s + SIGNAL_SLACK_S
 

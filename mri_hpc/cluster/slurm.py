@@ -14,6 +14,8 @@ from mri_hpc.rundir.place import Place
 
 COMMAND_TIMEOUT_S = 60
 PING_TIMEOUT_S = 10
+# The ranks stop meanwhile, and would not wait longer.
+KILL_TIME_TIMEOUT_S = 5
 REQUEUE_PATIENCE_S = 300
 REQUEUE_INTERVAL_S = 5
 # What else scontrol requeue may answer is a controller that is away, and comes back.
@@ -186,6 +188,18 @@ def job_state(job_id: str) -> JobState | None:
     return state
 
 
+def kill_time(job_id: str, received_s: float, environment: Mapping[str, str] = os.environ) -> float | None:
+    """Unix time from which Slurm may kill the processes of a job that was told to stop; None if unknown.
+
+    received_s: when the signal arrived.
+    """
+    shown = _ask(["scontrol", "--oneliner", "show", "job", job_id], timeout_s=KILL_TIME_TIMEOUT_S)
+    config = _ask(["scontrol", "show", "config"], timeout_s=KILL_TIME_TIMEOUT_S)
+    if not shown or not config or shown.returncode or config.returncode:
+        return _unix_time(environment.get("SLURM_JOB_END_TIME", ""))
+    return parse_kill_time(shown.stdout, config.stdout, received_s)
+
+
 def past_state(job_id: str, restart: int) -> str:
     """As what the accounting holds an earlier run of a requeued job, from 0; empty where it does not say."""
     lines = _account(job_id, duplicates=True).splitlines()
@@ -212,6 +226,17 @@ def parse_job(text: str, now: float) -> JobState | None:
         end_s=end_s if end_s and end_s > now else None,
         reason=values.get("Reason", "None").replace("None", ""),
     )
+
+
+def parse_kill_time(shown: str, config: str, received_s: float) -> float | None:
+    """From ``scontrol --oneliner show job`` and ``scontrol show config``; None where they do not tell."""
+    job, kill_wait = parse_job(shown, received_s), re.search(r"^KillWait\s*=\s*(\d+)", config, re.MULTILINE)
+    if job is None or kill_wait is None:
+        return None
+    # GraceTime is in the EndTime of a preempted job that still runs. That of one being cleared away may be
+    # its next run's: SIGTERM has come, and the kill follows.
+    end_s = job.end_s if job.state == "RUNNING" and job.end_s else received_s
+    return end_s + int(kill_wait[1])
 
 
 def parse_accounting(text: str, shown: JobState | None) -> JobState | None:

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,27 @@ from rich.text import Text
 
 from mri_hpc.base.command import DONE, USER_CAN_MEND, print_json, shown
 from mri_hpc.base.errors import UserError
-from mri_hpc.cluster.jobs import Job, Phase, is_cancelled_by_slurm, job_of, phase_and_wait
+from mri_hpc.cluster.jobs import Job, Phase, end_in_slurm, job_of, phase_and_wait
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.ledger import Event, read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.settings import load_training
 from mri_hpc.rundir.settled_batch import settled
-from mri_hpc.rundir.summary import State, Summary, steps_an_epoch, summarise
+from mri_hpc.rundir.summary import Restart, State, Summary, clock_values, steps_an_epoch, summarise
+from mri_hpc.rundir.wall_clock import account
 
 REFRESH_S = 1.0
 # Slurm's controller serves a whole site: a watcher asks it rarely.
 ASK_SLURM_S = 10.0
 BAR_WIDTH = 20
+# Of those that are shown one by one.
+MOST_RESTARTS = 5
 ENDED = {State.FINISHED, State.CANCELLED, State.FAILED, State.GAVE_UP, State.STOPPED}
 COLOURS = {
-    State.PENDING: "yellow", State.RUNNING: "green", State.REQUEUED: "yellow",
-    State.STOPPED: "red",    State.FINISHED: "bold green", State.CANCELLED: "magenta",
-    State.FAILED: "bold red", State.GAVE_UP: "bold red",
+    State.PENDING: "yellow", State.STARTING: "yellow", State.RUNNING: "green",
+    State.REQUEUED: "yellow", State.STOPPED: "red", State.FINISHED: "bold green",
+    State.CANCELLED: "magenta", State.FAILED: "bold red", State.GAVE_UP: "bold red",
 }  # fmt: skip
 
 
@@ -87,6 +90,10 @@ class Watcher:
         if job:
             is_outdated = bool(events) and events[-1].time > self._asked_s
             summary = _with_phase(summary, None if is_outdated else self._phase, job, self._wait)
+        if events and summary.state == State.STOPPED:
+            # Nobody saw it end: its clock stops with the last that was heard of it.
+            clock = account(events, metrics, _last_sign_s(self._run, events))
+            summary = dataclasses.replace(summary, **clock_values(clock))
         an_epoch = steps_an_epoch(metrics)
         return View(
             summary=_with_final_digests(self._run, summary),
@@ -194,14 +201,18 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things for people: ``1 step``, ``3 steps``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _rows(summary: Summary) -> list[tuple[str, str]]:
     """Lines of the table; those without a value are left out."""
-    causes = ", ".join(f"{cause.replace('_', ' ')} × {count}" for cause, count in summary.causes.items())
     is_running = summary.state == State.RUNNING
     best = ""
     if summary.best_validation_loss is not None:
         best = f", best {summary.best_validation_loss:.4f} in epoch {(summary.best_epoch or 0) + 1}"
-    lost = f"{summary.steps_lost} steps done again" + (
+    lost = f"{counted(summary.steps_lost, 'step')} done again" + (
         f" ({duration(summary.seconds_lost)})" if summary.seconds_lost else ""
     )
     rows = [
@@ -214,8 +225,11 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
         ),
         ("speed", f"{summary.images_per_s:g} images/s" if is_running and summary.images_per_s else ""),
         ("saved", f"step {summary.saved_step}" if summary.saved_step else "nothing yet"),
-        ("restarts", f"{summary.restarts}" + (f" ({causes})" if causes else "")),
+        ("restarts", _restarts(summary)),
+        ("last stop", summary.last_stop),
         ("lost", lost if summary.steps_lost else "nothing"),
+        ("wall clock", _wall_clock(summary)),
+        ("useful", _useful(summary)),
         ("attempt", _attempt(summary)),
         ("last event", f"{duration(summary.since_s)} ago" if summary.since_s is not None else ""),
         ("weights", summary.weights_digest),
@@ -231,12 +245,48 @@ def _batch(summary: Summary) -> str:
     return f"{summary.batch_size} images a step, learning rate up to {summary.highest_lr:.3g}"
 
 
+def _restarts(summary: Summary) -> str:
+    """How many, of what cause, and what each of the last ones has cost."""
+    causes = ", ".join(f"{cause.replace('_', ' ')} × {count}" for cause, count in summary.causes.items())
+    lines = [f"{summary.restarts}" + (f" ({causes})" if causes else "")]
+    hidden = len(summary.history) - MOST_RESTARTS
+    if hidden > 0:
+        lines.append(f"{hidden} earlier: see --json")
+    return "\n".join([*lines, *map(_restart, summary.history[-MOST_RESTARTS:])])
+
+
+def _restart(restart: Restart) -> str:
+    when = time.strftime("%d %b %H:%M", time.localtime(restart.time))
+    lost = f"{counted(restart.steps_lost, 'step')} lost" if restart.steps_lost else "no step lost"
+    took = f" ({duration(restart.seconds_lost)})" if restart.seconds_lost >= 1 else ""
+    down = f", down {duration(restart.seconds_down)}" if restart.decision == "again" else ""
+    return f"{when}  {restart.attempt} {restart.cause.replace('_', ' ')}: {lost}{took}{down}"
+
+
+def _wall_clock(summary: Summary) -> str:
+    """Its parts, the largest first, as shares."""
+    total = sum(summary.ledger.values())
+    if total <= 0:
+        return ""
+    parts = sorted(summary.ledger.items(), key=lambda part: -part[1])
+    shares = [(name.replace("_", " "), f"{100 * seconds / total:.1f}%") for name, seconds in parts]
+    told = ", ".join(f"{name} {share}" for name, share in shares if share not in ("0.0%", "-0.0%"))
+    return f"{duration(total)}: {told}"
+
+
+def _useful(summary: Summary) -> str:
+    if summary.ettr is None or summary.ettr_without_queueing is None:
+        return ""
+    apart = f"{100 * summary.ettr_without_queueing:.1f} % without queueing"
+    return f"{100 * summary.ettr:.1f} % of the time that it ran or waited to run, {apart}"
+
+
 def _attempt(summary: Summary) -> str:
     parts = [summary.attempt]
     if summary.job_id:
         parts.append(f"Slurm job {summary.job_id}")
     if summary.ranks:
-        parts.append(f"{summary.ranks} rank(s)")
+        parts.append(counted(summary.ranks, "rank"))
     if summary.host:
         parts.append(f"rank 0 on {summary.host}")
     return ", ".join(part for part in parts if part)
@@ -249,7 +299,9 @@ def _with_phase(summary: Summary, phase: Phase | None, job: Job, wait: str) -> S
         return summary
     if phase is Phase.GONE:
         return _with_end(summary, job)
-    state, reason = State.RUNNING, f"Slurm: {wait}" if wait else ""
+    reason = f"Slurm: {wait}" if wait else ""
+    # A job that runs, of whose ranks no word has come so far, is starting them.
+    state = State.RUNNING if summary.state == State.RUNNING else State.STARTING
     if phase is Phase.PENDING:
         state = State.PENDING if summary.state == State.PENDING else State.REQUEUED
     return dataclasses.replace(summary, state=state.value, reason=reason, last_words=())
@@ -257,12 +309,25 @@ def _with_phase(summary: Summary, phase: Phase | None, job: Job, wait: str) -> S
 
 def _with_end(summary: Summary, job: Job) -> Summary:
     """A run whose job is gone without a word in the ledger."""
+    end = ""
     with contextlib.suppress(UserError):
-        if is_cancelled_by_slurm(job):
-            reason = f"{job.name} was cancelled"
-            return dataclasses.replace(summary, state=State.CANCELLED.value, reason=reason)
-    reason = f"{job.name} is gone, and nothing says why: launch again to resume"
+        end = end_in_slurm(job)
+    if end == "CANCELLED":
+        # scancel may reach it while it waits.
+        reason = f"{job.name} was cancelled"
+        return dataclasses.replace(summary, state=State.CANCELLED.value, reason=reason)
+    said = {
+        "": "is gone, and nothing says why",
+        "PREEMPTED": "was preempted, and Slurm did not requeue it",
+    }.get(end, f"ended as {end} before it could say why")
+    reason = f"{job.name} {said}: launch again to resume"
     return dataclasses.replace(summary, state=State.STOPPED.value, reason=reason)
+
+
+def _last_sign_s(run: RunDir, events: Sequence[Event]) -> float:
+    """When the run was last heard of: Unix time of its newest event, or of its newest step."""
+    stepped_s = run.metrics.stat().st_mtime if run.metrics.exists() else 0.0
+    return max(events[-1].time, stepped_s)
 
 
 def _with_final_digests(run: RunDir, summary: Summary) -> Summary:

@@ -4,6 +4,7 @@ A leak is an image, or a patient, on both sides of a split; training would learn
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from mri_hpc.chunks.snapshots import Snapshot
 from mri_hpc.cohort.splits import FEW_PATIENTS
 
 EXAMPLES = 3
-BATCH = 256
+PART_BYTES = 16 * 2**20
+"""Pixels in memory at a time."""
 HASH_SIDE = 16
 
 
@@ -95,7 +97,7 @@ def _same_pixels(snapshot: Snapshot, reader: Reader) -> list[np.ndarray]:
     """Rows of the same pixels, but for those that show nothing; a CRC alone can agree by chance."""
     found = []
     for rows in _groups(np.asarray(snapshot.crc).astype(np.uint64)):
-        images = _read(reader, rows)
+        images = _read(snapshot, reader, rows)
         by_pixels: dict[bytes, list[int]] = {}
         for row, image in zip(rows.tolist(), images, strict=True):
             if image.min() != image.max():
@@ -104,9 +106,15 @@ def _same_pixels(snapshot: Snapshot, reader: Reader) -> list[np.ndarray]:
     return found
 
 
-def _read(reader: Reader, rows: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), BATCH):
-        yield from reader.read(rows[start : start + BATCH])
+def _read(snapshot: Snapshot, reader: Reader, rows: np.ndarray) -> Iterator[np.ndarray]:
+    at_once = _at_once(snapshot)
+    for start in range(0, len(rows), at_once):
+        yield from reader.read(rows[start : start + at_once])
+
+
+def _at_once(snapshot: Snapshot) -> int:
+    """Images that are in memory at a time."""
+    return max(1, PART_BYTES // math.prod(snapshot.image_shape))
 
 
 def _shared(snapshot: Snapshot, groups: list[np.ndarray], what: str) -> Finding:
@@ -185,8 +193,9 @@ def _without(snapshot: Snapshot, what: str, so: str) -> Finding:
 def _looks(snapshot: Snapshot, reader: Reader, progress: Callable[[range], Iterable[int]]) -> np.ndarray:
     """What each image looks like, as a number: uint64, (n,); one of its own where it shows nothing."""
     looks = np.empty(len(snapshot), np.uint64)
-    for start in progress(range(0, len(snapshot), BATCH)):
-        rows = np.arange(start, min(start + BATCH, len(snapshot)))
+    at_once = _at_once(snapshot)
+    for start in progress(range(0, len(snapshot), at_once)):
+        rows = np.arange(start, min(start + at_once, len(snapshot)))
         for row, image in zip(rows.tolist(), reader.read(rows), strict=True):
             bits = is_brighter_than_left(image)
             looks[row] = _number(bits) if bits.any() else snapshot.key[row]

@@ -1,6 +1,7 @@
 """Which images train, validate and test: a pure function of the patient, or of what the data prescribe."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from mri_hpc.chunks.snapshots import Snapshot
 
 TRAIN, VALIDATION, TEST = (SPLITS.index(name) for name in ("train", "validation", "test"))
 UNUSED = -1
+BLOCK = 2**20
 
 VALIDATION_SHARE = 0.15
 TEST_SHARE = 0.15
@@ -114,38 +116,48 @@ def _by_name(snapshot: Snapshot) -> np.ndarray:
 
 def _by_hash(snapshot: Snapshot, code: np.ndarray) -> np.ndarray:
     """`code` with the training images spread over the three splits."""
-    place = _places(snapshot)
-    spread = np.full(len(snapshot), TRAIN, np.int8)
-    spread[place < TEST_SHARE + VALIDATION_SHARE] = VALIDATION
-    spread[place < TEST_SHARE] = TEST
-    return np.where(code == TRAIN, spread, code)
-
-
-def _places(snapshot: Snapshot) -> np.ndarray:
-    """A number in [0, 1) an image, the same for all images of a patient: float64, (n,)."""
-    patient = np.asarray(snapshot.patient)
     of_patient = np.array([_place(name) for name in snapshot.patient_names.tolist()], dtype=np.float64)
-    places = np.empty(len(snapshot))
-    known = patient >= 0
-    places[known] = of_patient[patient[known]]
-    # A key is a hash already.
-    places[~known] = (np.asarray(snapshot.key)[~known] >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return places
+    # A code of -1 means the last, which is put right below.
+    of_patient = np.append(_spread(of_patient), np.int8(TRAIN))
+    result = np.array(code)
+    for rows in _blocks(len(snapshot)):
+        patient = np.asarray(snapshot.patient[rows])
+        spread = of_patient[patient]
+        # A key is a hash already.
+        keys = np.asarray(snapshot.key[rows])[patient < 0]
+        spread[patient < 0] = _spread((keys >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+        result[rows] = np.where(result[rows] == TRAIN, spread, result[rows])
+    return result
+
+
+def _spread(places: np.ndarray) -> np.ndarray:
+    """Splits of numbers in [0, 1): int8, (n,)."""
+    codes = np.full(len(places), TRAIN, np.int8)
+    codes[places < TEST_SHARE + VALIDATION_SHARE] = VALIDATION
+    codes[places < TEST_SHARE] = TEST
+    return codes
 
 
 def _place(name: bytes) -> float:
     return int.from_bytes(hashlib.sha256(b"patient:" + name).digest()[:6], "big") / 2**48
 
 
+def _blocks(rows: int) -> Iterator[slice]:
+    """Rows in parts: columns of ten million rows would be converted as a whole otherwise."""
+    for start in range(0, rows, BLOCK):
+        yield slice(start, min(start + BLOCK, rows))
+
+
 def _refuse_patients_in_two(snapshot: Snapshot, code: np.ndarray, how: str) -> None:
-    patient = np.asarray(snapshot.patient)
-    used = (patient >= 0) & (code >= 0)
-    pairs = np.unique(np.stack([patient[used], code[used]]), axis=1)
-    names, times = np.unique(pairs[0], return_counts=True)
-    torn = names[times > 1]
+    is_in = np.zeros((len(SPLITS), len(snapshot.patient_names)), bool)
+    for rows in _blocks(len(snapshot)):
+        patient, codes = np.asarray(snapshot.patient[rows]), code[rows]
+        used = (patient >= 0) & (codes >= 0)
+        is_in[codes[used], patient[used]] = True
+    torn = np.flatnonzero(is_in.sum(axis=0) > 1)
     if torn.size:
         first = torn[0]
-        where = " and ".join(SPLITS[c] for c in pairs[1][pairs[0] == first])
+        where = " and ".join(SPLITS[c] for c in np.flatnonzero(is_in[:, first]))
         raise UserError(
             f"by {how}, {torn.size} patients are in more than one split, such as "
             f"{snapshot.patient_names[first].decode()} in {where}: correct the labels and add them again"

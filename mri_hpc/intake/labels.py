@@ -1,6 +1,7 @@
 """What is known about a source beside its pixels: from folder names, or from a CSV."""
 
 import csv
+import functools
 import io
 import math
 import posixpath
@@ -66,16 +67,7 @@ class FolderLabels:
 
     def of(self, path: str) -> Label:
         """What the folders say about a source; BadSource where there is no class folder."""
-        folders = PurePosixPath(path).parts[:-1]
-        split = -1
-        if len(folders) >= 2 and folders[0].lower() in SPLIT_WORDS:
-            split = SPLIT_WORDS[folders[0].lower()]
-            folders = folders[1:]
-        if not folders:
-            raise BadSource(NO_CLASS_FOLDER)
-        if not "/".join(folders).isprintable():
-            raise BadSource("folder name with characters that cannot be printed")
-        return Label(label=folders[0], patient=folders[1] if len(folders) > 1 else "", split=split)
+        return _of_folders(path.rpartition("/")[0])
 
     def check(self, paths: Iterable[str]) -> None:
         """UserError where a patient is in two splits."""
@@ -107,6 +99,21 @@ class FolderLabels:
             return self.of(path)
         except BadSource:
             return Label()
+
+
+@functools.lru_cache
+def _of_folders(path: str) -> Label:
+    """What folders say; path: of the folder that holds a file."""
+    folders = PurePosixPath(path).parts
+    split = -1
+    if len(folders) >= 2 and folders[0].lower() in SPLIT_WORDS:
+        split = SPLIT_WORDS[folders[0].lower()]
+        folders = folders[1:]
+    if not folders:
+        raise BadSource(NO_CLASS_FOLDER)
+    if not "/".join(folders).isprintable():
+        raise BadSource("folder name with characters that cannot be printed")
+    return Label(label=folders[0], patient=folders[1] if len(folders) > 1 else "", split=split)
 
 
 class CsvLabels:

@@ -24,17 +24,19 @@ from typing import Any
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.recipe import Recipe
 
-MAX_PIXELS = 50_000_000
+# Of four bytes, with the file that they come from, they fit into less than half a gigabyte.
+MAX_PIXELS = 40_000_000
 MIN_SIDE = 8
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 BIT_DEPTHS = (8, 10, 12, 16)
-BAND_ROWS = 256
-EXIF_ORIENTATION = 0x0112
+BAND_PIXELS = 2**20
+EXIF, EXIF_ORIENTATION = b"Exif\0\0", 0x0112
+MAX_EXIF_BYTES = 65536
 JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG = b"\x89PNG\r\n\x1a\n"
 TRUNCATED, DAMAGED_PICTURE = "truncated picture (copy it again)", "damaged picture (copy it again)"
@@ -68,8 +70,7 @@ def decode_picture(data: bytes, recipe: Recipe) -> tuple[np.ndarray, Placed]:
     """
     grey = None
     if data.startswith(JPEG):
-        _check_jpeg(data)
-        grey = _decode_jpeg(data, recipe)
+        grey = _decode_jpeg(data, recipe, _check_jpeg(data))
     elif data.startswith(PNG):
         _check_png(data)
     if grey is None:
@@ -79,14 +80,15 @@ def decode_picture(data: bytes, recipe: Recipe) -> tuple[np.ndarray, Placed]:
     return fit_to_square(grey, recipe)
 
 
-def _check_jpeg(data: bytes) -> None:
-    """BadSource where a JPEG has no end: decoders take the zeros of a file still arriving for pixels."""
+def _check_jpeg(data: bytes) -> int:
+    """Where the pixels begin; BadSource where a JPEG has no end, since decoders make it up with zeros."""
     place = 2
     while data[place : place + 2] != JPEG_SCAN and place < len(data):
         place += 2 + int.from_bytes(data[place + 2 : place + 4])
-    # Within a scan these two bytes are nothing but the end.
-    if data.find(JPEG_END, place if place < len(data) else 0) < 0:
+    # Within a scan these two bytes are nothing but the end, and most often they come last.
+    if data.rfind(JPEG_END, place if place < len(data) else 0) < 0:
         raise BadSource(TRUNCATED)
+    return place
 
 
 def _check_png(data: bytes) -> None:
@@ -127,8 +129,11 @@ def fitted_shape(height: int, width: int, recipe: Recipe) -> tuple[int, int]:
     return max(1, round(height * recipe.size / longest)), max(1, round(width * recipe.size / longest))
 
 
-def _decode_jpeg(data: bytes, recipe: Recipe) -> np.ndarray | None:
-    """Luma, shrunk while decoding to no less than is needed; None where Pillow has to see to it."""
+def _decode_jpeg(data: bytes, recipe: Recipe, scan: int) -> np.ndarray | None:
+    """Luma, shrunk while decoding to no less than is needed; None where Pillow has to see to it.
+
+    scan: where the pixels begin.
+    """
     try:
         height, width, space, _subsampling = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -142,25 +147,30 @@ def _decode_jpeg(data: bytes, recipe: Recipe) -> np.ndarray | None:
         grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=fitted[0], min_width=fitted[1])
     except ValueError:
         return None
-    return _turn(grey[:, :, 0], data)
+    return _turn(grey[:, :, 0], data, data[: min(scan, MAX_EXIF_BYTES)])
 
 
-def _turn(grey: np.ndarray, data: bytes) -> np.ndarray:
-    if b"Exif\0\0" not in data[:65536]:
+def _turn(grey: np.ndarray, data: bytes, header: bytes) -> np.ndarray:
+    if EXIF not in header:
         return grey
     try:
         with _quietly(), Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
             orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
     except DAMAGED:
         return grey
+    return turned(grey, orientation)
+
+
+def turned(grey: np.ndarray, orientation: int) -> np.ndarray:
+    """An image upright. orientation: as EXIF numbers them, 1 to 8; others mean upright."""
     turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}
-    turned = np.rot90(grey, turns.get(orientation, 0))
+    upright = np.rot90(grey, turns.get(orientation, 0))
     mirrored = {2: 1, 4: 1, 5: 0, 7: 0}
     if orientation in (2, 4):
-        turned = turned[:, ::-1]
+        upright = upright[:, ::-1]
     elif orientation in mirrored:
-        turned = turned[::-1, :]
-    return np.ascontiguousarray(turned)
+        upright = upright[::-1, :]
+    return np.ascontiguousarray(upright)
 
 
 def _decode_by_pillow(data: bytes) -> np.ndarray:
@@ -170,7 +180,8 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
             if picture.format in ("PNG", "TIFF") and getattr(picture, "n_frames", 1) > 1:
                 raise BadSource(SEVERAL_FRAMES)
             picture.load()
-            return _grey(ImageOps.exif_transpose(picture))
+            # Pillow's own way makes a copy of all colours first.
+            return turned(_grey(picture), picture.getexif().get(EXIF_ORIENTATION, 1))
     except DAMAGED as error:
         raise BadSource(_damage(error)) from None
 
@@ -213,43 +224,55 @@ def _damage(error: Exception) -> str:
 
 def _grey(picture: Image.Image) -> np.ndarray:
     """uint8, (h, w), from any of Pillow's modes."""
-    mode = picture.mode
-    if mode.startswith("I;16"):
-        return _from_integers(np.asarray(picture))
-    if mode in ("I", "F"):
-        return _from_range(np.asarray(picture))
-    if "transparency" in picture.info or mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        layered = picture.convert("RGBA")
+    if picture.mode.startswith("I;16"):
+        return _from_integers(picture)
+    if picture.mode in ("I", "F"):
+        return _from_range(picture)
+    return _by_bands(picture, _grey_of_band)
+
+
+def _grey_of_band(band: Image.Image) -> np.ndarray:
+    mode = band.mode
+    if "transparency" in band.info or mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        layered = band.convert("RGBA")
         black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
         return np.asarray(Image.alpha_composite(black, layered).convert("L"))
     if mode in ("CMYK", "YCbCr", "LAB", "HSV", "P", "RGBX"):
-        picture = picture.convert("RGB")
-    return np.asarray(picture.convert("L"))
+        band = band.convert("RGB")
+    return np.asarray(band.convert("L"))
 
 
-def _from_integers(values: np.ndarray) -> np.ndarray:
-    largest = max(int(values.max()), 1)
+def _from_integers(picture: Image.Image) -> np.ndarray:
+    largest = max(1, *(int(np.asarray(band).max()) for _top, band in _bands(picture)))
     white = next(2**bits - 1 for bits in BIT_DEPTHS if largest < 2**bits)
-    return _by_bands(values, lambda band: (band.astype(np.int64) * 255 + white // 2) // white)
+    return _by_bands(picture, lambda band: (np.asarray(band).astype(np.int64) * 255 + white // 2) // white)
 
 
-def _from_range(values: np.ndarray) -> np.ndarray:
-    low, high = float(values.min()), float(values.max())
-    # A NaN makes both of them NaN.
+def _from_range(picture: Image.Image) -> np.ndarray:
+    ends = [(np.asarray(band).min(), np.asarray(band).max()) for _top, band in _bands(picture)]
+    # Not Python's min: of NaN and numbers it gives either.
+    low, high = float(np.min(ends)), float(np.max(ends))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise BadSource("pixels that are not finite numbers")
-    if values.dtype.kind == "i" and low >= 0 and high < 2**16:
-        return _from_integers(values)
+    if picture.mode == "I" and low >= 0 and high < 2**16:
+        return _from_integers(picture)
     scale = 255.0 / (high - low) if high > low else 0.0
-    return _by_bands(values, lambda band: np.rint((band.astype(np.float64) - low) * scale))
+    return _by_bands(picture, lambda band: np.rint((np.asarray(band).astype(np.float64) - low) * scale))
 
 
-def _by_bands(values: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _by_bands(picture: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     """uint8, (h, w), converted some rows at a time: what lies between takes eight times that room."""
-    grey = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), BAND_ROWS):
-        grey[top : top + BAND_ROWS] = convert(values[top : top + BAND_ROWS])
+    grey = np.empty((picture.height, picture.width), np.uint8)
+    for top, band in _bands(picture):
+        grey[top : top + band.height] = convert(band)
     return grey
+
+
+def _bands(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """A picture some rows at a time, each part with its first row."""
+    rows = max(1, BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, rows):
+        yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
 
 
 def png_bytes(grey: np.ndarray) -> bytes:

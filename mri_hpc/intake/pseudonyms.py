@@ -1,6 +1,7 @@
 """Pseudonyms: a patient has the same one in every store of a site; without its key nobody can tell whose."""
 
 import base64
+import functools
 import hmac
 import os
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ class Pseudonyms:
     def __init__(self, key: bytes | None) -> None:
         """key: the site's; None gives ids as they are."""
         self._key = key
+        # Images of one patient follow one another.
+        self._name = functools.lru_cache(self._new_name)
 
     def patient(self, patient_id: str) -> str:
         """Name of a patient; empty for none."""
@@ -32,7 +35,7 @@ class Pseudonyms:
         """Tells one site key from another without telling the key; empty where ids are as given."""
         return self._name("K", "which key is this")[1:] if self._key else ""
 
-    def _name(self, kind: str, given: str) -> str:
+    def _new_name(self, kind: str, given: str) -> str:
         if not given or self._key is None:
             return given
         digest = hmac.digest(self._key, f"{kind}:{given}".encode(), "sha256")

@@ -13,7 +13,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.pictures import Placed, decode_picture
 from mri_hpc.intake.recipe import Recipe
 
-MAX_BYTES = 512 * 2**20
+MAX_BYTES = 96 * 2**20
 HEAD_BYTES = 1024
 NIFTI_HEADER_BYTES = 348
 # To zlib: a gzip header comes first.
@@ -95,7 +95,12 @@ def read_content(path: Path) -> Content:
         raise BadSource("file cannot be read") from None
     finally:
         os.close(descriptor)
-    if (len(data), after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+    # The time of the last change, too: some copiers give a file that they overwrite its old mtime back.
+    if (len(data), after.st_mtime_ns, after.st_ctime_ns) != (
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    ):
         raise BadSource("file is being written")
     return Content(data=data, size=status.st_size, mtime_ns=status.st_mtime_ns)
 

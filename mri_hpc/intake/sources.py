@@ -16,7 +16,7 @@ _Above = tuple[tuple[int, int], ...] | None
 """Device and inode of each folder on the way down to a folder; None: a file."""
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
+@dataclass(frozen=True, kw_only=True, order=True, slots=True)
 class Source:
     """One file below the source root."""
 

@@ -66,7 +66,7 @@ class Batches:
         self._reader, self._labels, self._device = reader, labels, device
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self._orders = {
-            name: Order(rows=rows, keys=np.asarray(keys)[rows], batch_size=batch_size)
+            name: Order(rows=rows, keys=np.asarray(keys), batch_size=batch_size)
             for name, rows in vars(split).items()
         }
         self._orders["train"].check_shares(world_size, accumulate)

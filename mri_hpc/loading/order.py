@@ -1,7 +1,7 @@
 """The order of samples: a pure function of seed, epoch and the keys of the training samples."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,10 @@ GOLDEN = 0x9E3779B97F4A7C15
 MASK = 2**64 - 1
 MIN_SHARE = 2
 """Images that a rank needs in a step: batch normalisation has no variance over one."""
+WINDOW = 2**22
+"""Samples that are sorted at a time, about: more would take more memory, fewer more passes over the keys."""
+BLOCK = 2**16
+"""Keys that are scrambled at a time: so many stay in the processor's cache."""
 
 
 def mix64(keys: np.ndarray, *numbers: int) -> np.ndarray:
@@ -66,9 +70,11 @@ class Order:
     rows: np.ndarray
     """Rows of the snapshot, by key: int64, (n,)."""
     keys: np.ndarray
-    """Their keys: uint64, (n,)."""
+    """Keys of all rows of the snapshot, which may be mapped from its file: uint64."""
     batch_size: int
     """Most images a step, over all ranks."""
+    shuffle: tuple[int, int] | None = None
+    """Seed and epoch of a training epoch; None: by key."""
 
     @property
     def steps(self) -> int:
@@ -76,17 +82,62 @@ class Order:
         return -(-len(self.rows) // self.batch_size)
 
     def shuffled(self, seed: int, epoch: int) -> "Order":
-        """The same samples in the order of a training epoch."""
-        order = permutation(self.keys, seed, epoch)
-        return Order(rows=self.rows[order], keys=self.keys[order], batch_size=self.batch_size)
+        """The same samples in the order of a training epoch, that of `permutation`."""
+        return replace(self, shuffle=(seed, epoch))
 
     def plans(self, *, rank: int, world_size: int, first_step: int = 0) -> Iterator["Plan"]:
         """What a rank reads in each step, from `first_step` on."""
+        first = share(len(self.rows), max(1, self.steps), first_step).start
+        runs, waiting = self._rows_from(first), np.empty(0, np.int64)
         for step in range(first_step, self.steps):
             whole = share(len(self.rows), self.steps, step)
-            rows, keys = self.rows[whole], self.keys[whole]
+            size = whole.stop - whole.start
+            while len(waiting) < size:
+                waiting = np.concatenate([waiting, next(runs)])
+            rows, waiting = waiting[:size], waiting[size:]
+            keys = self.keys[rows]
             own = share(len(rows), world_size, rank)
             yield Plan(rows=rows[own], keys=keys[own], step_keys=keys)
+
+    def _rows_from(self, first: int) -> Iterator[np.ndarray]:
+        """Rows in their order, without the `first` ones, in runs: int64, (any,)."""
+        if self.shuffle is None:
+            yield self.rows[first:]
+            return
+        counts = self._counts_of_windows()
+        for window, end in enumerate(np.cumsum(counts).tolist()):
+            begin = end - int(counts[window])
+            if first < end:
+                yield self._window(window, len(counts))[max(0, first - begin) :]
+
+    def _counts_of_windows(self) -> np.ndarray:
+        """Samples in each of the windows, equal ranges of scrambled keys, that are sorted one at a time."""
+        windows = 1
+        while len(self.rows) > windows * WINDOW:
+            windows *= 2
+        if windows == 1:
+            return np.array([len(self.rows)])
+        found = np.zeros(windows, np.int64)
+        for _rows, mixed in self._mixed():
+            found += np.bincount(_window_of(mixed, windows), minlength=windows)
+        return found
+
+    def _window(self, window: int, windows: int) -> np.ndarray:
+        """Rows of one window in their order: int64, (any,)."""
+        rows, keys = [], []
+        for part, mixed in self._mixed():
+            is_in = _window_of(mixed, windows) == window
+            rows.append(part[is_in])
+            keys.append(mixed[is_in])
+        order = np.argsort(np.concatenate(keys))
+        return np.concatenate(rows)[order]
+
+    def _mixed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows and their scrambled keys, a block at a time."""
+        assert self.shuffle is not None
+        for start in range(0, len(self.rows), BLOCK):
+            rows = self.rows[start : start + BLOCK]
+            yield rows, mix64(self.keys[rows], *self.shuffle)
 
     def check_shares(self, world_size: int, accumulate: int = 1) -> None:
         """Raise UserError where some rank would have too few images in some step to normalise by.
@@ -115,3 +166,10 @@ class Plan:
     """Their keys: uint64, (b,)."""
     step_keys: np.ndarray
     """Keys of the step over all ranks: uint64, (B,)."""
+
+
+def _window_of(mixed: np.ndarray, windows: int) -> np.ndarray:
+    """Which of the windows each scrambled key lies in: int64, (n,). windows: a power of two."""
+    if windows == 1:
+        return np.zeros(len(mixed), np.int64)
+    return (mixed >> np.uint64(65 - windows.bit_length())).astype(np.int64)

@@ -53,6 +53,9 @@ def make_page(run: RunDir) -> str:
     classes = evaluation.classes if evaluation else tuple(provenance.get("classes", ()))
     restarts = resumed_steps(attempts)
     chance = 1 / len(classes) if classes else 0.0
+    summary = summarise(
+        events, metrics, None, events[-1].time if events else 0.0, is_finished=run.is_finished
+    )
     return _environment().get_template(TEMPLATE).render(
         name=run.path.resolve().name,
         is_finished=run.is_finished and evaluation is not None,
@@ -64,13 +67,23 @@ def make_page(run: RunDir) -> str:
         settings=_settings(run),
         loss=Markup(loss_curves(metrics, restarts)),
         accuracy=Markup(accuracy_curve(metrics, restarts, chance)),
-        summary=summarise(events, metrics, None, events[-1].time if events else 0.0),
+        summary=summary,
+        wall_clock=_wall_clock(summary.ledger),
         attempts=attempts,
         decisions=DECISIONS,
         never_tested=NEVER_TESTED,
         num_resamples=NUM_RESAMPLES,
         **(_results(run, evaluation, provenance) if evaluation else {}),
     )  # fmt: skip
+
+
+def _wall_clock(ledger: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    """Parts of the wall clock as (name, seconds, share), the largest first, without those of no second."""
+    total = sum(ledger.values())
+    parts = sorted(ledger.items(), key=lambda part: -part[1])
+    return [
+        (name.replace("_", " "), seconds, seconds / total) for name, seconds in parts if abs(seconds) >= 0.5
+    ]
 
 
 def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,12 @@ class Kind(StrEnum):
     """What can happen to a run. Beside each: who writes it, and the values it carries."""
 
     SUBMITTED = "submitted"  # launch: cluster, job_id, nodes, ranks
+    STARTING = "starting"  # batch script or local supervisor: the ranks are started now
     STARTED = "started"  # rank 0: ranks, host, job_id, resumed_step, epoch, device
-    LOST = "lost"  # rank 0, on resuming: steps (done by an earlier attempt, not in any checkpoint), seconds
+    LOST = "lost"  # rank 0, on resuming: steps (that earlier attempts did in vain), seconds, last_step_s
     CHANGED = "changed"  # rank 0: condition, before, now (bit-equality cannot be expected)
-    FIRST_STEP = "first_step"  # rank 0: seconds since the process began, by part
-    STOP_AGREED = "stop_agreed"  # rank 0: signal, rank, phase, step, agreed_after_s (since the signal)
+    FIRST_STEP = "first_step"  # rank 0: seconds since the process began, by part; seconds of the step
+    STOP_AGREED = "stop_agreed"  # rank 0: signal, rank, phase, step, agreed_after_s, unfinished_s, way, why
     SAVED = "saved"  # rank 0: step, seconds, bytes, reason (interval, epoch, stop)
     DAMAGED = "damaged"  # rank 0: checkpoint, reason
     EPOCH = "epoch"  # rank 0: epoch, validation_loss, training_s, validation_s

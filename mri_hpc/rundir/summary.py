@@ -11,10 +11,11 @@ from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Event, Kind
 from mri_hpc.rundir.manifests import Manifest
 from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.rundir.wall_clock import Cost, WallClock, account
 
 STEPS_FOR_SPEED = 20
 # Events after which a run stands otherwise than before.
-TURNS = {Kind.SUBMITTED, Kind.STARTED, Kind.CANCELLED, Kind.DECIDED}
+TURNS = {Kind.SUBMITTED, Kind.STARTING, Kind.STARTED, Kind.CANCELLED, Kind.DECIDED}
 # By what was decided last: how the run stands when nothing has happened since.
 STATE_OF_DECISION = {
     "finished": "finished",
@@ -27,7 +28,8 @@ STATE_OF_DECISION = {
 class State(StrEnum):
     """How a run stands."""
 
-    PENDING = "pending"  # submitted; no rank has started
+    PENDING = "pending"  # submitted; no ranks were started
+    STARTING = "starting"  # the ranks were started, and come to their first step
     RUNNING = "running"
     REQUEUED = "requeued"  # waits to be run again
     STOPPED = "stopped"  # nothing runs, and nobody has decided so
@@ -49,6 +51,10 @@ class Restart:
     reason: str
     steps_lost: int = 0
     """Steps that the next attempt had to do again."""
+    seconds_lost: float = 0.0
+    """How long they had taken, and what it never finished, until its death was noticed."""
+    seconds_down: float = 0.0
+    """From the end of its work to the first step of the next attempt: stopping, queueing, starting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,12 @@ class Summary:
     """Steps that had to be done again, over all attempts."""
     seconds_lost: float = 0.0
     """How long those had taken."""
+    ledger: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the wall clock by part, as WallClock names them."""
+    ettr: float | None = None
+    """Effective training time ratio: useful seconds / seconds in which the run ran or waited to run."""
+    ettr_without_queueing: float | None = None
+    """The same while its ranks ran."""
     weights_digest: str = ""
     """Of the newest checkpoint; of the model once the run is finished."""
     samples_digest: str = ""
@@ -100,6 +112,8 @@ class Summary:
     host: str = ""
     reason: str = ""
     """Why nothing runs."""
+    last_stop: str = ""
+    """How the ranks stopped when they were last told to, and why in that way."""
     last_words: tuple[str, ...] = ()
     """End of the log of the rank that failed."""
     since_s: float | None = None
@@ -137,6 +151,7 @@ def summarise(
     step = max(steps[-1]["step"] if steps else 0, manifest.progress.step if manifest else 0)
     speed = _seconds_a_step(steps)
     ending = {} if is_finished else _ending(events)
+    clock = account(events, metrics, now)
     return Summary(
         state=state.value,
         epoch=_epochs_done(validations, manifest),
@@ -159,11 +174,25 @@ def summarise(
         ranks=_newest_value(events, "ranks", Kind.STARTED, Kind.SUBMITTED) or None,
         host=_newest_value(started, "host", Kind.STARTED),
         reason=str(ending.get("reason", "")),
+        last_stop=_last_stop(events),
         last_words=tuple(ending.get("last_words", ())),
         since_s=round(now - events[-1].time, 1) if events else None,
-        history=tuple(_restarts(decided, lost)),
+        history=tuple(_restarts(decided, clock.costs)),
+        **clock_values(clock),
         **(_recipe(settings) if settings else {}),
     )
+
+
+def clock_values(clock: WallClock) -> dict[str, Any]:
+    """What a summary says about the wall clock."""
+    return {
+        "ledger": clock.parts, "ettr": clock.ettr, "ettr_without_queueing": clock.ettr_without_queueing
+    }  # fmt: skip
+
+
+def _last_stop(events: Sequence[Event]) -> str:
+    stops = [event.values for event in events if event.kind == Kind.STOP_AGREED and "why" in event.values]
+    return "{signal} in {phase}, step {step}: {why}".format_map(stops[-1]) if stops else ""
 
 
 def _recipe(settings: TrainingSettings) -> dict[str, Any]:
@@ -183,11 +212,13 @@ def _decided(events: Sequence[Event]) -> list[Event]:
 def _state(events: Sequence[Event]) -> State:
     """What the ledger alone says. Whether a job really lives has to be asked elsewhere."""
     state = State.PENDING
-    for event in events:
+    for event in _of_newest(events):
         match event.kind:
             case Kind.SUBMITTED:
                 # The supervisor may be faster than the launch that notes it.
-                state = state if state is State.RUNNING else State.PENDING
+                state = state if state in (State.STARTING, State.RUNNING) else State.PENDING
+            case Kind.STARTING:
+                state = State.STARTING
             case Kind.STARTED:
                 state = State.RUNNING
             case Kind.CANCELLED:
@@ -201,15 +232,24 @@ def _state(events: Sequence[Event]) -> State:
 
 def _ending(events: Sequence[Event]) -> Mapping[str, Any]:
     """What was decided, if nothing has happened since."""
-    turns = [event for event in events if event.kind in TURNS]
+    turns = [event for event in _of_newest(events) if event.kind in TURNS]
     return turns[-1].values if turns and turns[-1].kind == Kind.DECIDED else {}
 
 
-def _restarts(decided: Sequence[Event], lost: Sequence[Event]) -> list[Restart]:
-    """Attempts that ended without finishing, with what the attempt after each found lost."""
-    attempts = [event.attempt for event in decided]
-    lost_by_attempt = {event.attempt: int(event.values.get("steps", 0)) for event in lost}
-    following = [*attempts[1:], None][: len(attempts)]
+def _of_newest(events: Sequence[Event]) -> list[Event]:
+    """Events but for what attempts that were cut off still said after a newer one had begun."""
+    newest, own = Attempt(submission=0, restart=0), []
+    for event in events:
+        attempt = Attempt.parse(event.attempt)
+        if attempt >= newest:
+            newest = attempt
+            own.append(event)
+    return own
+
+
+def _restarts(decided: Sequence[Event], costs: Sequence[Cost]) -> list[Restart]:
+    """Attempts that ended without finishing, and what that has cost."""
+    by_attempt = {cost.attempt: cost for cost in costs}
     return [
         Restart(
             attempt=event.attempt,
@@ -217,21 +257,13 @@ def _restarts(decided: Sequence[Event], lost: Sequence[Event]) -> list[Restart]:
             cause=str(event.values.get("cause", "")),
             decision=str(event.values.get("decision", "")),
             reason=str(event.values.get("reason", "")),
-            steps_lost=_lost_after(event.attempt, after, lost_by_attempt),
+            steps_lost=by_attempt[event.attempt].steps_lost or 0,
+            seconds_lost=by_attempt[event.attempt].seconds_lost,
+            seconds_down=by_attempt[event.attempt].seconds_down,
         )
-        for event, after in zip(decided, following, strict=True)
+        for event in decided
         if event.values.get("cause") != "finished"
     ]
-
-
-def _lost_after(attempt: str, following: str | None, lost: Mapping[str, int]) -> int:
-    """Steps that attempts after `attempt`, up to the next one that was decided about, found lost."""
-    first, last = Attempt.parse(attempt), Attempt.parse(following) if following else None
-    return sum(
-        steps
-        for name, steps in lost.items()
-        if Attempt.parse(name) > first and (last is None or Attempt.parse(name) <= last)
-    )
 
 
 def _newest_value(events: Sequence[Event], name: str, *kinds: Kind) -> Any:

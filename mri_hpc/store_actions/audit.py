@@ -28,7 +28,7 @@ class Audit:
 def audit_store(options: Audit) -> None:
     """Print leaks and doubts of the newest snapshot; UserError where there are leaks."""
     snapshot = resolve(options.store)
-    with Reader(options.store, snapshot) as reader:
+    with Reader(options.store, snapshot, is_read_once=True) as reader:
         found = audit(snapshot, reader, near=options.near, progress=_shown)
     leaks = [one for one in found if one.is_leak]
     if options.json:

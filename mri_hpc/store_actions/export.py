@@ -1,6 +1,7 @@
 """``mri-hpc store export``: one HDF5 file of everything, for any other tool."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.chunks.table import Snapshot
 from mri_hpc.intake.recipe import load_recipe
 
-AT_ONCE = 256
-"""Images in memory at a time."""
+PART_BYTES = 16 * 2**20
+"""Pixels in memory at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,12 @@ def export_store(options: Export) -> None:
         "content_digest": snapshot.content_digest,
         "classes": json.dumps(snapshot.classes, ensure_ascii=False),
     }
-    with Reader(store.path, snapshot) as reader:
-        total = -(-len(snapshot) // AT_ONCE)
+    at_once = max(1, PART_BYTES // math.prod(snapshot.image_shape))
+    with Reader(store.path, snapshot, is_read_once=True) as reader:
+        total = -(-len(snapshot) // at_once)
         publish_chunk_of_parts(
             target,
-            lambda: progress(_parts(reader, len(snapshot)), what="exporting", total=total),
+            lambda: progress(_parts(reader, len(snapshot), at_once), what="exporting", total=total),
             (len(snapshot), *snapshot.image_shape),
             columns_of(snapshot),
             attributes,
@@ -86,6 +88,6 @@ def columns_of(snapshot: Snapshot) -> dict[str, np.ndarray]:
     }
 
 
-def _parts(reader: Reader, images: int) -> Iterator[np.ndarray]:
-    for start in range(0, images, AT_ONCE):
-        yield reader.read(np.arange(start, min(start + AT_ONCE, images)))
+def _parts(reader: Reader, images: int, at_once: int) -> Iterator[np.ndarray]:
+    for start in range(0, images, at_once):
+        yield reader.read(np.arange(start, min(start + at_once, images)))

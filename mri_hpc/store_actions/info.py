@@ -1,22 +1,26 @@
 """``mri-hpc store info``: what is in a store."""
 
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
 
 from mri_hpc.base.command import Flag, print_json, shown_bytes
+from mri_hpc.chunks.growth import growth
 from mri_hpc.chunks.layout import StoreDir, open_store
-from mri_hpc.chunks.snapshots import Snapshot, current
+from mri_hpc.chunks.rows import blocks
+from mri_hpc.chunks.snapshots import Snapshot, current, published
 from mri_hpc.intake.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """What is in the store: images, patients, classes, files, rejected sources and why, digests."""
+    """What is in the store: images, patients, classes, files, rejected sources, digests, and how it grew."""
 
     store: tyro.conf.Positional[Path]
     """Folder of the store."""
@@ -37,29 +41,43 @@ def info(options: Info) -> None:
 
 def summary(store: StoreDir, snapshot: Snapshot) -> dict[str, Any]:
     """What `store info --json` prints."""
-    labels = Counter(snapshot.label.tolist())
-    reasons = Counter(snapshot.rejected["reason"][snapshot.is_rejected].tolist())
+    # A code of -1 comes first.
+    without_label, *labels = _counts(snapshot.label + 1, len(snapshot.classes) + 1)
+    reasons = _counts(snapshot.rejected["reason"][snapshot.is_rejected], len(snapshot.reasons))
     recipe = load_recipe(store.recipe)
+    by, periods = growth(store, snapshot)
+    snapshots = published(store)
     return {
         "store": str(store.path),
         "images": len(snapshot),
         "patients": len(snapshot.patient_names),
         "images_without_patient": int(np.count_nonzero(snapshot.patient < 0)),
-        "classes": {name: labels[code] for code, name in enumerate(snapshot.classes)},
-        "images_without_label": labels[-1],
+        "classes": dict(zip(snapshot.classes, labels, strict=True)),
+        "images_without_label": without_label,
         "chunks": len(snapshot.chunks),
         "bytes": int(snapshot.chunks["bytes"].sum()),
         "shadowed": snapshot.num_shadowed,
         "twins": snapshot.num_twins,
-        "rejected": sum(reasons.values()),
-        "reasons": {name: reasons[code] for code, name in enumerate(snapshot.reasons) if reasons[code]},
+        "rejected": sum(reasons),
+        "reasons": {name: count for name, count in zip(snapshot.reasons, reasons, strict=True) if count},
         "size": recipe.size,
         "fit": recipe.fit,
         "ids": recipe.ids,
         "commits": len(snapshot.commits),
         "snapshot": snapshot.digest,
         "content_digest": snapshot.content_digest,
+        "snapshots": len(snapshots),
+        "snapshot_bytes": sum(_folder_bytes(store.snapshots / name) for name in snapshots),
+        "growth": {"by": by, "periods": [asdict(period) for period in periods]},
     }
+
+
+def _counts(codes: np.ndarray, kinds: int) -> list[int]:
+    """How often each code is there, of those from 0 on."""
+    found = np.zeros(kinds, np.int64)
+    for part in blocks(codes):
+        found += np.bincount(part, minlength=kinds)
+    return [int(count) for count in found]
 
 
 def _print_table(values: dict[str, Any]) -> None:
@@ -83,13 +101,36 @@ def _print_table(values: dict[str, Any]) -> None:
         ("shadowed", _unless_zero(values["shadowed"], "stored copies that nobody reads")),
         ("rejected", f"{values['rejected']:,}"),
         *((f"  {count:,}", reason) for reason, count in values["reasons"].items()),
+        ("snapshots", f"{values['snapshots']:,} published, {shown_bytes(values['snapshot_bytes'])}"),
         ("snapshot", values["snapshot"]),
         ("content", values["content_digest"]),
     ]
     for name, value in rows:
         if value:
             table.add_row(name, value)
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    if values["growth"]["periods"]:
+        console.print()
+        console.print(_growth_table(values["growth"]))
+
+
+def _growth_table(values: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(values["by"])
+    for title in ("images added", "size", "patients then"):
+        table.add_column(title, justify="right")
+    for period in values["periods"]:
+        patients = "" if period["patients"] is None else f"{period['patients']:,}"
+        added = f"{period['images']:,}"
+        table.add_row(period["since"], added, shown_bytes(period["bytes"]), patients)
+    return table
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("[!.]*"))
 
 
 def _unless_zero(count: int, what: str) -> str:

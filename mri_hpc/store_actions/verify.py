@@ -1,73 +1,179 @@
-"""``mri-hpc store verify``: whether all of a store is sound."""
+"""``mri-hpc store verify``: whether all of a store is sound, and making it so."""
 
+import functools
 import math
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from mri_hpc.base.command import Flag, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.verify import sources_of, verify
+from mri_hpc.chunks.commits import Commit
+from mri_hpc.chunks.layout import StoreDir, open_store
+from mri_hpc.chunks.repair import Mended, repair
+from mri_hpc.chunks.salvage import Sources
+from mri_hpc.chunks.verify import Findings, sources_of, verify
+from mri_hpc.intake.labels import FolderLabels, read_csv
+from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
+from mri_hpc.intake.recipe import Recipe, load_recipe
+from mri_hpc.intake.sources import check_root
 
 DAY_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Read everything: commits, sizes, every CRC, the snapshot. Status 2 if anything is damaged."""
+    """Read everything: commits, sizes, every CRC, the snapshots. Status 2 if anything is damaged.
+
+    With --repair, damaged or missing chunks are made again: from other chunks, else from the sources.
+    """
 
     store: tyro.conf.Positional[Path]
     """Folder of the store."""
     sample: str = "100%"
     """Share of the chunks to read, such as 1%, others each day; of the rest only sizes are looked at."""
+    repair: Flag = False
+    """Make what is damaged again; status 0 if all is well then."""
+    source: Path | None = None
+    """With --repair: the folder of images that preprocess was given."""
+    labels: Path | None = None
+    """With --repair: the CSV of labels; only of use for chunks that no snapshot tells of."""
     json: Flag = False
     """Print as JSON."""
 
+    def __post_init__(self) -> None:
+        if self.repair != (self.source is not None):
+            raise UserError("--repair and --source go together: give both or neither")
+        if self.labels and not self.repair:
+            raise UserError("--labels is of use with --repair only")
+
 
 def check_store(options: Verify) -> None:
-    """Verify a store and print what was found; UserError where anything is damaged."""
+    """Verify a store, mend it if asked to, and print what was found; UserError where anything is damaged."""
     share = _share(options.sample)
     store = open_store(options.store)
+    check = functools.partial(verify, store, share=share, day=int(time.time() // DAY_S))
     start = time.monotonic()
-    findings = verify(store, share=share, day=int(time.time() // DAY_S), progress=_shown)
-    sources = sources_of(store, findings.damaged) if findings.damaged else {}
-    damaged = [{"key": f"{key:016x}", "source": sources.get(key, "")} for key in findings.damaged]
-    seconds = time.monotonic() - start
+    findings = check(progress=_shown)
+    verified = time.monotonic()
+    num_bytes, mended = findings.bytes, None
+    if options.repair and findings.problems:
+        sources = _sources(options, load_recipe(store.recipe))
+        mended, findings = repair(
+            store, findings, sources, check=lambda trusted: check(trusted=trusted), progress=_shown_repair
+        )
     values = {
         "store": str(options.store),
         "chunks": findings.chunks,
         "images": findings.images,
-        "bytes": findings.bytes,
-        "seconds": round(seconds, 3),
+        "bytes": num_bytes,
+        "seconds": round(verified - start, 3),
         "sampled": share,
         "problems": findings.problems,
-        "damaged": damaged,
+        "damaged": _damaged(store, findings),
         "remarks": findings.remarks,
     }
+    if options.repair:
+        values["repair"] = _told(mended or Mended(), time.monotonic() - verified)
     if options.json:
         print_json(values)
     else:
-        for line in (*findings.remarks, *findings.problems):
-            print(line)
-        for one in damaged:
-            print(f"  damaged: {one['key']}  {one['source'] or '(source not known)'}")
-        rate = shown_bytes(int(findings.bytes / max(seconds, 1e-3)))
-        print(
-            f"{findings.images} images in {findings.chunks} chunks are sound ({shown_bytes(findings.bytes)}, "
-            f"{rate}/s)" + (f"; read by turns, {share:.4g} of the chunks a day" if share < 1 else "")
-        )
+        _print(values)
     if findings.problems:
-        raise UserError(
-            f"{options.store} is damaged, {len(findings.problems)} found; the first: {findings.problems[0]}"
+        raise _damage(options.store, findings, mended)
+
+
+def _sources(options: Verify, recipe: Recipe) -> Sources:
+    """What preprocess was given, as far as it is at hand."""
+    assert options.source is not None
+    check_root(options.source)
+    in_source = options.source / "labels.csv"
+    file = options.labels or (in_source if in_source.is_file() else None)
+
+    def pseudonyms() -> Pseudonyms:
+        path = key_path(os.environ)
+        # It is made where it is missing, and would be another one.
+        if recipe.ids == "pseudonym" and not path.is_file():
+            raise UserError(f"{path}, the site's key, is not there: set MRI_KEY_FILE")
+        return Pseudonyms(site_key(path) if recipe.ids == "pseudonym" else None)
+
+    return Sources(
+        root=options.source,
+        recipe=recipe,
+        labels=read_csv(file, options.source) if file else FolderLabels(),
+        pseudonyms=pseudonyms,
+    )
+
+
+def _damaged(store: StoreDir, findings: Findings) -> list[dict[str, str]]:
+    sources = sources_of(store, findings.damaged) if findings.damaged else {}
+    return [{"key": f"{key:016x}", "source": sources.get(key, "")} for key in findings.damaged]
+
+
+def _told(mended: Mended, seconds: float) -> dict[str, Any]:
+    num_made = mended.from_sources + mended.from_chunks
+    return {
+        "chunks": mended.chunks,
+        "snapshots": mended.snapshots,
+        "from_sources": mended.from_sources,
+        "from_chunks": mended.from_chunks,
+        "lost": [{"key": f"{one.key:016x}", "source": one.source, "why": one.why} for one in mended.lost],
+        "remarks": mended.remarks,
+        "seconds": round(seconds, 3),
+        "images_per_s": round(num_made / max(seconds, 1e-3), 1),
+    }
+
+
+def _print(values: Mapping[str, Any]) -> None:
+    repaired = values.get("repair", {"remarks": [], "lost": []})
+    for line in (*values["remarks"], *values["problems"], *repaired["remarks"]):
+        print(line)
+    reasons = {one["key"]: one["why"] for one in repaired["lost"]}
+    for one in values["damaged"]:
+        if one["key"] not in reasons:
+            print(f"  damaged: {one['key']}  {one['source'] or '(source not known)'}")
+    for one in repaired["lost"]:
+        print(f"  not made again: {one['key']}  {one['source'] or '(source not known)'}: {one['why']}")
+    if "repair" in values:
+        print(
+            f"{len(repaired['chunks'])} chunks and {len(repaired['snapshots'])} snapshots were mended, "
+            f"{repaired['from_sources']} images from their sources, {repaired['from_chunks']} from other "
+            f"chunks ({repaired['seconds']:.1f} s, {repaired['images_per_s']:.0f} images/s)"
         )
+    rate = shown_bytes(int(values["bytes"] / max(values["seconds"], 1e-3)))
+    share = values["sampled"]
+    print(
+        f"{values['images']} images in {values['chunks']} chunks are sound ({shown_bytes(values['bytes'])}, "
+        f"{rate}/s)" + (f"; read by turns, {share:.4g} of the chunks a day" if share < 1 else "")
+    )
 
 
-def _shown(commit_ids: list[str]) -> Iterable[str]:
-    return progress(commit_ids, what="verifying", total=len(commit_ids))
+def _damage(store: Path, findings: Findings, mended: Mended | None) -> UserError:
+    """One line about what is damaged, and still is after a repair."""
+    problems = findings.problems
+    if mended is None:
+        return UserError(f"{store} is damaged, {len(problems)} found; the first: {problems[0]}")
+    held = f"{store} is not whole yet, {len(problems)} left"
+    if mended.lost:
+        one = mended.lost[0]
+        return UserError(
+            f"{held}: {len(mended.lost)} images cannot be made again, the first: {one.source or 'source'} "
+            f"({one.key:016x}): {one.why}; bring it back below --source, or restore its chunk from a backup"
+        )
+    return UserError(f"{held}; the first: {(*mended.remarks, *problems)[0]}")
+
+
+def _shown(chunks: list[str]) -> Iterable[str]:
+    return progress(chunks, what="verifying", total=len(chunks))
+
+
+def _shown_repair(commits: Sequence[Commit]) -> Iterable[Commit]:
+    return progress(commits, what="mending", total=len(commits))
 
 
 def _share(text: str) -> float:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mri_hpc.base.stop_flag import StopFlag, StopRequest
+from mri_hpc.training.deadline import Deadline, Outlook, Way
 from mri_hpc.training.ranks import Ranks
 
 T = TypeVar("T")
 
 SUPERSEDED = "superseded"
 """In place of a signal's name: a newer attempt owns the run."""
+SAVING_PHASES = ("training", "validation")
+"""In the others there is nothing to save."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +30,29 @@ class Agreement:
     """What the ranks were doing."""
     agreed_after_s: float
     """Seconds since it arrived."""
+    way: str
+    """How they stop: one of deadline.Way."""
+    why: str
+    """Why in this way, for people."""
 
 
 class AgreedStop:
     """Asks between two items of work whether some rank was told to stop."""
 
-    def __init__(self, flag: StopFlag, ranks: Ranks, at_boundary: Callable[[], None] = lambda: None) -> None:
-        """at_boundary: called at every boundary, as a sign of life."""
-        self._flag, self._ranks, self._at_boundary = flag, ranks, at_boundary
+    def __init__(
+        self,
+        flag: StopFlag,
+        ranks: Ranks,
+        at_boundary: Callable[[], None] = lambda: None,
+        deadline: Deadline | None = None,
+    ) -> None:
+        """at_boundary: called at every boundary, as a sign of life. deadline: on rank 0, which saves."""
+        self._flag, self._ranks, self._at_boundary, self._deadline = flag, ranks, at_boundary, deadline
         self.agreed: Agreement | None = None
 
     def request(self, reason: str) -> None:
         """Stop at the next boundary for a reason of our own."""
-        if self._flag.request is None:
-            self._flag.request = StopRequest(signal_name=reason, received_s=time.time())
+        self._flag.take(StopRequest(signal_name=reason, received_s=time.time()))
 
     def watch(self, items: Generator[T, None, None], *, phase: str) -> Iterator[T]:
         """The items, until the ranks agree to stop. Every rank must have as many items."""
@@ -55,18 +67,42 @@ class AgreedStop:
 
     def is_agreed(self, phase: str) -> bool:
         """Whether all ranks stop here; all of them must ask."""
-        self._at_boundary()
-        if self.agreed is None:
-            first = self._ranks.largest(0 if self._flag.request is None else 1 + self._ranks.rank)
-            if first:
-                self.agreed = self._agreement(rank=first - 1, phase=phase)
+        if self.agreed is None and (asked := self._asked()):
+            self._agree(*asked, phase=phase, outlook=self._outlook())
         return self.agreed is not None
 
-    def _agreement(self, rank: int, phase: str) -> Agreement:
-        request = self._ranks.from_rank(self._flag.request, rank)
-        return Agreement(
+    def gives_up_step(self, rest_of_step_s: Callable[[], float]) -> bool:
+        """Whether all ranks stop between two parts of a step, too long to be finished; all must ask.
+
+        rest_of_step_s: asked only where some rank was told to stop.
+        """
+        if not (asked := self._asked()):
+            return False
+        outlook = self._outlook(rest_of_step_s())
+        if outlook.way() is not Way.FINISH:
+            self._agree(*asked, phase="training", outlook=outlook)
+        return self.agreed is not None
+
+    def _asked(self) -> tuple[StopRequest, int] | None:
+        """What some rank was told, and which; the same for all ranks."""
+        self._at_boundary()
+        rank = self._ranks.largest(0 if self._flag.request is None else 1 + self._ranks.rank) - 1
+        if rank < 0:
+            return None
+        request: StopRequest = self._ranks.from_rank(self._flag.request, rank)
+        self._flag.take(request)
+        return request, rank
+
+    def _outlook(self, rest_of_step_s: float = 0.0) -> Outlook:
+        """As rank 0 has it, which alone looks up the deadline, and saves."""
+        return self._ranks.from_rank(self._deadline.outlook(rest_of_step_s) if self._deadline else Outlook())
+
+    def _agree(self, request: StopRequest, rank: int, *, phase: str, outlook: Outlook) -> None:
+        self.agreed = Agreement(
             signal=request.signal_name,
             rank=rank,
             phase=phase,
             agreed_after_s=round(time.time() - request.received_s, 3),
+            way=outlook.way().value,
+            why=outlook.why() if phase in SAVING_PHASES else "nothing to save",
         )

@@ -19,6 +19,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.rundir.settled_batch import SettledBatch, publish_settled, read_settled, with_batch
+from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.conditions import device_model
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build
@@ -45,6 +46,7 @@ def settle(
     settings: TrainingSettings,
     ranks: Ranks,
     *,
+    stop: AgreedStop,
     num_training_images: int,
     num_classes: int,
     image_shape: tuple[int, int],
@@ -52,6 +54,7 @@ def settle(
 ) -> TrainingSettings:
     """The settings with a number in place of auto, the same for all attempts of the run.
 
+    stop: asked before each size; where the ranks agree to stop, the settings stay as they are.
     has_begun: whether steps were done; then UserError where what they were done with is gone.
     """
     if settings.batch_size != "auto":
@@ -62,7 +65,11 @@ def settle(
     if found is None:
         fits = _fits_on(ranks, settings, num_classes, image_shape)
         most = most_images_a_rank(num_training_images, ranks.world_size)
-        images = largest_that_fits(lambda images: _all_say(fits(images), ranks), most=most)
+        images = largest_that_fits(
+            lambda images: stop.is_agreed("batch size") or _all_say(fits(images), ranks), most=most
+        )
+        if stop.agreed:
+            return settings
         if ranks.is_first:
             publish_settled(run, settled_batch(settings, images, ranks))
         # As it lies there: an attempt at the same time may have been first.
@@ -141,7 +148,9 @@ def _fits_on_gpu(learner: Learner, batch: Batch, most_bytes: float) -> bool:
         for _ in range(2):
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(batch.images.device)
-            learner.train_step(batch, Progress()).value()
+            loss = learner.train_step(batch, Progress())
+            assert loss
+            loss.value()
     except torch.OutOfMemoryError:
         return False
     return torch.cuda.max_memory_reserved(batch.images.device) <= most_bytes

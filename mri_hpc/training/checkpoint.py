@@ -39,6 +39,9 @@ def save(
 
     Raises OSError where it cannot be written, as on a full disk: those before stay as they are.
 
+    A newer attempt, as it begins, removes the folder that this one is filling, and this one looks for a newer
+    attempt once that folder is there: one of the two sees the other, however long a rank stood still.
+
     One of the same step and progress that is there and intact stays. One of other progress is replaced: that
     of the last step of an epoch, before the epoch was validated.
     """
@@ -50,7 +53,12 @@ def save(
     if there and there.progress == progress and not damage(folder):
         manifest = there
     else:
-        manifest = _publish(folder, str(attempt), learner, progress, conditions)
+        try:
+            manifest = _publish(run, attempt, learner, progress, conditions)
+        except OSError:
+            if is_superseded(run, attempt):
+                return None
+            raise
     num_bytes = sum(file.stat().st_size for file in folder.iterdir())
     return Saved(manifest=manifest, seconds=round(time.monotonic() - began, 3), num_bytes=num_bytes)
 
@@ -106,14 +114,17 @@ def is_superseded(run: RunDir, attempt: Attempt) -> bool:
     return newest is not None and newest > attempt
 
 
-def prune(run: RunDir, *, progress: Progress, keep: int) -> None:
-    """Keep the newest checkpoints and that of the best epoch.
+def prune(run: RunDir, attempt: Attempt, *, progress: Progress, keep: int) -> None:
+    """Keep the newest checkpoints and that of the best epoch; all of them where a newer attempt owns the run.
 
     Those beyond the present step go: the run resumed before them because they are damaged.
     """
     folders = checkpoint_folders(run)
     past = [folder for folder in folders if int(folder.name) <= progress.step]
     kept = {*past[:keep], run.checkpoints / str(progress.early_stopping.best_step)}
+    # After listing them: those of a newer attempt can be among them only if it shows by now.
+    if is_superseded(run, attempt):
+        return
     for folder in folders:
         if folder not in kept:
             remove_folder(folder)
@@ -127,22 +138,25 @@ def sweep(run: RunDir) -> None:
 
 
 def _publish(
-    folder: Path, attempt: str, learner: Learner, progress: Progress, conditions: Mapping[str, Any]
+    run: RunDir, attempt: Attempt, learner: Learner, progress: Progress, conditions: Mapping[str, Any]
 ) -> Manifest:
-    weights = learner.weights()
+    """Raises OSError also where a newer attempt owns the run."""
+    folder, weights = run.checkpoints / str(progress.step), learner.weights()
 
     def fill(temp: Path) -> None:
         write_weights(temp / WEIGHTS, weights)
         write_state(temp / OPTIMIZER, learner.optimizer_state())
         manifest = Manifest(
             progress=progress,
-            attempt=attempt,
+            attempt=str(attempt),
             written_s=round(time.time(), 3),
             weights_digest=weights_digest(weights),
             files={name: _file_digest(temp / name) for name in (WEIGHTS, OPTIMIZER)},
             conditions=conditions,
         )
         (temp / MANIFEST).write_bytes(manifest.to_json())
+        if is_superseded(run, attempt):
+            raise OSError(f"{folder}: a newer attempt owns the run")
 
     folder.parent.mkdir(exist_ok=True)
     replace_folder(folder, fill)

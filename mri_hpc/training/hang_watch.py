@@ -7,6 +7,8 @@ import threading
 
 HUNG = 70
 """Exit status of a rank that hung."""
+LINGER_S = 5.0
+"""Seconds that it stays when its stacks are written, at most: the end of one rank ends the others."""
 
 
 class HangWatch:
@@ -41,4 +43,5 @@ class HangWatch:
                 )
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
                 sys.stderr.flush()
+                self._closed.wait(min(LINGER_S, self._tick_s * self._most_ticks / 4))
                 os._exit(HUNG)

@@ -6,9 +6,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -21,6 +20,9 @@ from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.evaluation import Answers
 from mri_hpc.training.learner import Learner, StepLoss
 from mri_hpc.training.start_times import StartTimes
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOG_INTERVAL_S = 10.0
 
@@ -62,6 +64,10 @@ class StepsUnderWay:
         self._waiting.append(StepDone(progress=progress, loss=loss, num_images=num_images, seconds=seconds))
         return self._finished(self._lag)
 
+    def leave_out(self, seconds: float) -> None:
+        """What came since the last step was something else: it is not part of the next one's time."""
+        self._last_s += seconds
+
     def rest(self) -> list[StepDone]:
         """All that are left; raises UserError as add does."""
         return self._finished(0)
@@ -102,14 +108,15 @@ class Journal:
         self._conditions, self._stop = conditions, stop
         self._record_loss(resumed)
         self._metrics = MetricsLog(run, attempt, resumed_step=resumed.step, resumed_epoch=resumed.epoch)
-        self._board = SummaryWriter(str(run.tensorboard), purge_step=resumed.step + 1)
-        self._saved_s = time.monotonic()
+        self._resumed_step = resumed.step
+        self._saved_s = self._kept_s = time.monotonic()
         self._logged_s = 0.0
         self._start: StartTimes | None = times
 
     def event(self, kind: Kind, **values: Any) -> None:
         """Add a line to the ledger and to the log."""
         record(self._run, self._attempt, kind, **values)
+        self._kept_s = time.monotonic()
         log.info("%s %s", kind.value, " ".join(f"{name}={value}" for name, value in values.items()))
 
     def steps(self, steps: Iterable[StepDone]) -> None:
@@ -117,7 +124,7 @@ class Journal:
         for step in steps:
             if self._start:
                 self._start.end_of("first_step")
-                self.event(Kind.FIRST_STEP, **self._start.parts)
+                self.event(Kind.FIRST_STEP, **self._start.parts, seconds=round(step.seconds, 3))
                 self._start = None
             loss, lr = step.loss.value(), step.loss.lr
             number, epoch = step.progress.step, step.progress.epoch
@@ -133,6 +140,7 @@ class Journal:
                 self._logged_s = time.monotonic()
                 rate = step.num_images / max(step.seconds, 1e-9)
                 log.info("epoch=%d step=%d loss=%.4f lr=%.3g images/s=%.0f", epoch, number, loss, lr, rate)
+            self._kept_s = time.monotonic()
 
     def epoch(self, before: Progress, answers: Answers, *, training_s: float, validation_s: float) -> None:
         """Write down a validation. before: progress when the epoch was trained but not yet counted."""
@@ -154,30 +162,44 @@ class Journal:
         is_due = time.monotonic() - self._saved_s >= self._settings.checkpoint_interval_s
         if is_due and steps.are_sound():
             self.steps(steps.rest())
-            self.save(progress, reason="interval")
+            steps.leave_out(self.save(progress, reason="interval"))
 
-    def save(self, progress: Progress, *, reason: str) -> None:
-        """Save, and keep few; where a newer attempt owns the run, ask to stop instead."""
+    def save(self, progress: Progress, *, reason: str) -> float:
+        """Save, and keep few; where a newer attempt owns the run, ask to stop instead; returns seconds."""
+        began = time.monotonic()
         saved = checkpoint.save(self._run, self._attempt, self._learner, progress, self._conditions)
         self._saved_s = time.monotonic()
         if saved is None:
             log.warning("superseded: attempt %s owns the run, nothing was saved", self._run.newest_attempt())
             self._stop.request(SUPERSEDED)
-            return
+            return time.monotonic() - began
+        checkpoint.prune(self._run, self._attempt, progress=progress, keep=self._settings.checkpoint_keep)
+        seconds = time.monotonic() - began
         self.event(
-            Kind.SAVED, step=progress.step, seconds=saved.seconds, bytes=saved.num_bytes, reason=reason
+            Kind.SAVED, step=progress.step, seconds=round(seconds, 3), bytes=saved.num_bytes, reason=reason
         )
-        checkpoint.prune(self._run, progress=progress, keep=self._settings.checkpoint_keep)
+        return seconds
 
     def stop_agreed(self, progress: Progress) -> None:
-        """Write down that the ranks agreed to stop."""
+        """Write down that the ranks agreed to stop, and how long they had been at what is not kept."""
         assert self._stop.agreed
-        self.event(Kind.STOP_AGREED, step=progress.step, **asdict(self._stop.agreed))
+        unfinished_s = round(time.monotonic() - self._kept_s, 3)
+        self.event(
+            Kind.STOP_AGREED, step=progress.step, **asdict(self._stop.agreed), unfinished_s=unfinished_s
+        )
+
+    @cached_property
+    def _board(self) -> "SummaryWriter":
+        # Only once a step is done: importing it would hold up the first one, on which all ranks wait.
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self._run.tensorboard), purge_step=self._resumed_step + 1)
 
     def close(self) -> None:
         """Close the files."""
         self._metrics.close()
-        self._board.close()
+        if "_board" in vars(self):
+            self._board.close()
 
     def _record_loss(self, resumed: Progress) -> None:
         """Say which steps an earlier attempt did in vain."""
@@ -185,4 +207,7 @@ class Journal:
         in_vain = [line for line in steps if line["step"] > resumed.step]
         if in_vain:
             seconds = round(sum(line["seconds"] for line in in_vain), 3)
-            self.event(Kind.LOST, steps=steps[-1]["step"] - resumed.step, seconds=seconds)
+            last_step_s = round(self._run.metrics.stat().st_mtime, 3)
+            self.event(
+                Kind.LOST, steps=steps[-1]["step"] - resumed.step, seconds=seconds, last_step_s=last_step_s
+            )

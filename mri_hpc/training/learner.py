@@ -1,8 +1,10 @@
 """The learner: network, optimizer and arithmetic. One step, and what the network says about a batch."""
 
 import contextlib
+import functools
 import inspect
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +30,8 @@ from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rate
 from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.weights import load_weights
 
+GivesUp = Callable[[Callable[[], float]], bool]
+"""Whether all ranks leave a step between two parts. It is given what tells the seconds left of the step."""
 STEP_STREAM = 2
 """Sets the seeds of steps apart from that of the weights."""
 HAS_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
@@ -110,15 +114,19 @@ class Learner:
         self._scaler = torch.amp.GradScaler(ranks.device.type, enabled=self._dtype is torch.float16)
         self._parallel: DistributedDataParallel | None = None
 
-    def train_step(self, batch: Batch, progress: Progress) -> StepLoss:
-        """One optimizer step over a batch of all ranks. progress: before the step."""
+    def train_step(
+        self, batch: Batch, progress: Progress, *, gives_up: GivesUp = lambda _rest: False
+    ) -> StepLoss | None:
+        """One optimizer step over a batch of all ranks. progress: before the step.
+
+        gives_up: asked between parts, on every rank; where it says so, all is as before the step: None.
+        """
         steps_per_epoch = self._steps_per_epoch
         lr = set_rates(self.optimizer, self._settings, step=progress.step, steps_per_epoch=steps_per_epoch)
         self.model.train()
-        losses = [
-            self._add_gradient(part, progress, number=number)
-            for number, part in enumerate(parts_of(batch, self._settings.accumulate))
-        ]
+        losses = self._gradient(batch, progress, gives_up)
+        if losses is None:
+            return None
         norm = self._clip_gradient()
         self._scaler.step(self.optimizer)
         self._scaler.update()
@@ -186,6 +194,27 @@ class Learner:
     def _published(self) -> GreyClassifier:
         """The model that is validated, chosen as the best, and published."""
         return self._average.model if self._average else self.model
+
+    def _gradient(self, batch: Batch, progress: Progress, gives_up: GivesUp) -> list[torch.Tensor] | None:
+        """Collect the gradient of a step, part by part; the losses, or None where it was given up."""
+        parts, began = parts_of(batch, self._settings.accumulate), time.monotonic()
+        # All that a forward pass changes, before the optimizer has moved.
+        statistics = [buffer.clone() for buffer in self.model.buffers()] if len(parts) > 1 else []
+
+        def rest_s(done: int) -> float:
+            if self._ranks.device.type == "cuda":
+                torch.cuda.synchronize()
+            return (time.monotonic() - began) / done * (len(parts) - done)
+
+        losses: list[torch.Tensor] = []
+        for number, part in enumerate(parts):
+            if number and gives_up(functools.partial(rest_s, number)):
+                self.optimizer.zero_grad(set_to_none=True)
+                for buffer, before in zip(self.model.buffers(), statistics, strict=True):
+                    buffer.copy_(before)
+                return None
+            losses.append(self._add_gradient(part, progress, number=number))
+        return losses
 
     def _add_gradient(self, part: Batch, progress: Progress, *, number: int) -> torch.Tensor:
         """Add a part's share to the gradient; returns its share of the loss. The last one ends the step."""

@@ -6,6 +6,7 @@ from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.agreed_stop import AgreedStop
+from mri_hpc.training.deadline import Way
 from mri_hpc.training.evaluation import answer
 from mri_hpc.training.journal import Journal, StepsUnderWay
 from mri_hpc.training.learner import Learner
@@ -22,7 +23,7 @@ def train(
     stop: AgreedStop,
     journal: Journal | None,
 ) -> Progress:
-    """Train until the run is over or the ranks agree to stop; returns how far it got, which is saved.
+    """Train until the run is over or the ranks agree to stop; returns how far it got.
 
     journal: on rank 0, which writes. Raises UserError on all ranks where a loss is no number.
     """
@@ -31,7 +32,9 @@ def train(
         began = time.monotonic()
         steps.start()
         for batch in stop.watch(batches.training(progress), phase="training"):
-            loss = learner.train_step(batch, progress)
+            loss = learner.train_step(batch, progress, gives_up=stop.gives_up_step)
+            if loss is None:
+                break
             progress = progress.after_step(batch.step_keys)
             done = steps.add(progress, loss, num_images=len(batch.step_keys))
             if journal:
@@ -47,7 +50,8 @@ def train(
         if stop.agreed:
             if journal:
                 journal.stop_agreed(progress)
-                journal.save(progress, reason="stop")
+                if stop.agreed.way != Way.RELY:
+                    journal.save(progress, reason="stop")
             return progress
         validation_loss = ranks.from_rank(answers.mean_loss if answers else None)
         before, progress = progress, progress.after_epoch(validation_loss, settings.min_improvement)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from mri_hpc.training import checkpoint, prediction
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.batch_size import settle
 from mri_hpc.training.conditions import changes, conditions
+from mri_hpc.training.deadline import Deadline, KillTime
 from mri_hpc.training.evaluation import Answers, answer
 from mri_hpc.training.hang_watch import HangWatch
 from mri_hpc.training.journal import Journal
@@ -47,7 +48,14 @@ class Cohort:
 
 
 def run_rank(
-    run: RunDir, attempt: Attempt, place: Place, flag: StopFlag, *, threads: int, times: StartTimes
+    run: RunDir,
+    attempt: Attempt,
+    place: Place,
+    flag: StopFlag,
+    *,
+    threads: int,
+    times: StartTimes,
+    kill_time: KillTime = lambda _request: None,
 ) -> int:
     """Do this rank's part of an attempt; returns DONE or AGAIN. Raises UserError."""
     settings = load_training(run)
@@ -55,19 +63,20 @@ def run_rank(
     if checkpoint.is_superseded(run, attempt):
         log.warning("superseded: attempt %s owns the run", run.newest_attempt())
         return AGAIN
-    ranks = join(place, run, attempt, flag, timeout_s=settings.hang_timeout_s)
+    watch = HangWatch(settings.hang_timeout_s)
+    ranks = join(place, run, attempt, flag, timeout_s=settings.hang_timeout_s, at_look=watch.beat)
     if ranks is None:
         return AGAIN
     times.end_of("join")
-    watch = HangWatch(settings.hang_timeout_s)
-    stop = AgreedStop(flag, ranks, at_boundary=watch.beat)
+    deadline = Deadline(flag, run, kill_time) if ranks.is_first else None
+    stop = AgreedStop(flag, ranks, at_boundary=watch.beat, deadline=deadline)
     rank = _Rank(run, attempt, settings, ranks, stop, threads=threads, times=times)
     try:
         status = rank.work()
     except torch.OutOfMemoryError as error:
         raise UserError(rank.way_out_of(error)) from None
-    watch.close()
     ranks.leave()
+    watch.close()
     return status
 
 
@@ -92,8 +101,12 @@ class _Rank:
     def work(self) -> int:
         """The attempt, from the newest checkpoint on."""
         manifest = self._newest_intact()
+        if self._stop.is_agreed("starting"):
+            return self._stopped_before_training(manifest)
         cohort = self._open_cohort(manifest)
         self._settings = self._settled(cohort, has_begun=manifest is not None)
+        if self._stop.is_agreed("starting"):
+            return self._stopped_before_training(manifest)
         progress = manifest.progress if manifest else Progress(snapshot=cohort.snapshot.digest)
         with Reader(Path(self._settings.store), cohort.snapshot) as reader:
             batches = self._batches(cohort, reader)
@@ -102,6 +115,7 @@ class _Rank:
             if manifest:
                 checkpoint.load(self._run, learner, progress.step)
             self._times.end_of("model")
+            log.info("ready after %s processor=%.3f", self._times, time.process_time())
             journal = self._open_journal(learner, progress, manifest) if self._ranks.is_first else None
             progress = train(
                 self._settings, progress, learner, batches,
@@ -112,6 +126,14 @@ class _Rank:
         if journal:
             journal.close()
         return AGAIN if self._stop.agreed else DONE
+
+    def _stopped_before_training(self, manifest: Manifest | None) -> int:
+        """Write down that the ranks agreed to stop; all is as the attempt before has left it."""
+        assert self._stop.agreed
+        if self._ranks.is_first:
+            step = manifest.progress.step if manifest else 0
+            record(self._run, self._attempt, Kind.STOP_AGREED, step=step, **asdict(self._stop.agreed))
+        return AGAIN
 
     def way_out_of(self, error: torch.OutOfMemoryError) -> str:
         """What to do where a step does not fit into the memory of the GPU."""
@@ -153,8 +175,9 @@ class _Rank:
         """The settings with a number for the batch size, the same for all ranks and attempts."""
         return settle(
             self._run, self._settings, self._ranks,
-            num_training_images=len(cohort.split.train), num_classes=len(cohort.snapshot.classes),
-            image_shape=cohort.snapshot.image_shape, has_begun=has_begun,
+            stop=self._stop, num_training_images=len(cohort.split.train),
+            num_classes=len(cohort.snapshot.classes), image_shape=cohort.snapshot.image_shape,
+            has_begun=has_begun,
         )  # fmt: skip
 
     def _batches(self, cohort: Cohort, reader: Reader) -> Batches:

@@ -30,6 +30,9 @@ SIOCGIFADDR = 0x8915
 STOP_PATIENCE_S = 10.0
 """Seconds that a rank still waits for the others after a stop signal, to stop together with them."""
 POLL_S = 0.05
+NEVER = timedelta(days=365)
+"""Timeout of what the ranks do together. The hang watch ends a rank that waits too long: a clock would also
+count the time for which a job was suspended."""
 
 log = logging.getLogger(__name__)
 
@@ -103,29 +106,37 @@ class Ranks:
             dist.destroy_process_group()
 
 
-def join(place: Place, run: RunDir, attempt: Attempt, flag: StopFlag, *, timeout_s: float) -> Ranks | None:
+def join(
+    place: Place,
+    run: RunDir,
+    attempt: Attempt,
+    flag: StopFlag,
+    *,
+    timeout_s: float,
+    at_look: Callable[[], None] = lambda: None,
+) -> Ranks | None:
     """Meet the other ranks of the attempt; None where this one is told to stop and they do not come.
 
-    Raises UserError where they do not come in time.
+    at_look: called as often as they are looked for, as a sign of life. Raises UserError where they do not
+    come in time.
     """
     device = pick_device(place)
     if place.world_size == 1:
         return Ranks(place=place, device=device, backend="none", num_hosts=1)
-    hosts = _meet(place, run, attempt, _Patience(flag, timeout_s))
+    hosts = _meet(place, run, attempt, _Patience(flag, timeout_s, at_look))
     if not hosts:
         return None
     _pick_interfaces(hosts.names, place.rank)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    timeout = timedelta(seconds=2 * timeout_s)
     dist.init_process_group(
         backend,
         store=PrefixStore("world", hosts.store),
         rank=place.rank,
         world_size=place.world_size,
-        timeout=timeout,
+        timeout=NEVER,
         device_id=device if backend == "nccl" else None,
     )
-    control = dist.new_group(backend="gloo", timeout=timeout)
+    control = dist.new_group(backend="gloo", timeout=NEVER)
     num_hosts = len(set(hosts.names))
     return Ranks(place=place, device=device, backend=backend, num_hosts=num_hosts, control=control)
 
@@ -167,9 +178,10 @@ class _Hosts:
 class _Patience:
     """How long a rank waits for the others: less once it is told to stop, with nothing to save."""
 
-    def __init__(self, flag: StopFlag, timeout_s: float) -> None:
-        self._flag, self._timeout_s = flag, timeout_s
-        self._deadline_s = time.monotonic() + timeout_s
+    def __init__(self, flag: StopFlag, timeout_s: float, at_look: Callable[[], None]) -> None:
+        self._flag, self._timeout_s, self._at_look = flag, timeout_s, at_look
+        # Counted, and not by a clock: a suspended job does not look.
+        self._looks_left = round(timeout_s / POLL_S)
 
     def outlasts(self, look: Callable[[], bool], *, what: str) -> bool:
         """Wait until it is there; False where a stop ends the wait. Raises UserError after the timeout."""
@@ -179,7 +191,9 @@ class _Patience:
             if request and (is_there is None or time.time() - request.received_s > STOP_PATIENCE_S):
                 log.warning("told to stop by %s while waiting for %s", request.signal_name, what)
                 return False
-            if time.monotonic() > self._deadline_s:
+            self._at_look()
+            self._looks_left -= 1
+            if self._looks_left < 0:
                 raise UserError(f"waited {self._timeout_s:.0f} s for {what}: see the logs of the other ranks")
             time.sleep(POLL_S)
         return True

@@ -28,3 +28,6 @@ class StartTimes:
         age = process_age_s()
         self.parts[part] = round(age - self._so_far, 3)
         self._so_far = age
+
+    def __str__(self) -> str:
+        return " ".join(f"{part}={seconds}" for part, seconds in self.parts.items())

@@ -1,11 +1,13 @@
 """A signal sets a flag and nothing else."""
 
+import hashlib
 import os
 import signal
+import threading
 
 import pytest
 
-from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
+from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag, StopRequest
 
 
 @pytest.fixture
@@ -14,6 +16,7 @@ def flag():
     yield StopFlag().listen()
     for number, handler in before.items():
         signal.signal(number, handler)
+    signal.set_wakeup_fd(-1)
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
@@ -27,3 +30,28 @@ def test_the_first_signal_is_the_one_that_counts(flag):
     os.kill(os.getpid(), signal.SIGUSR2)
     os.kill(os.getpid(), signal.SIGTERM)
     assert flag.request.signal_name == "SIGUSR2"
+
+
+def test_a_signal_is_heard_while_the_main_thread_is_in_a_long_call(flag):
+    flag.hear()
+    is_calling, heard = True, []
+
+    def tell():
+        os.kill(os.getpid(), signal.SIGTERM)
+        heard.append(flag.is_up.wait(20) and is_calling)
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    # As a step of torch: no handler runs before it is over.
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)
+    is_calling = False
+    teller.join()
+    assert heard == [True]
+    assert flag.request.signal_name == "SIGTERM"
+
+
+def test_a_reason_of_ones_own_is_taken_unless_a_signal_came_first(flag):
+    os.kill(os.getpid(), signal.SIGUSR2)
+    flag.take(StopRequest(signal_name="superseded", received_s=0.0))
+    assert flag.request.signal_name == "SIGUSR2"
+    assert flag.is_up.is_set()

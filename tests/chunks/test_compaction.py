@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mri_hpc.base import atomic
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks import adding, compaction, removal
+from mri_hpc.chunks import compaction, removal, unit
 from mri_hpc.chunks.chunk import read_head
 from mri_hpc.chunks.commits import publish_compaction, publish_retraction
 from mri_hpc.chunks.compaction import compact, look_ahead, plan
@@ -271,12 +271,12 @@ def test_images_of_a_withdrawn_patient_leave_the_disk(filled):
     assert verify(store).problems == []
 
 
-@pytest.mark.parametrize("module", [adding, compaction])
+@pytest.mark.parametrize("module", [unit, compaction])
 def test_a_chunk_whose_file_was_removed_as_litter_at_the_same_moment_is_published_again(
     tmp_path, make_pictures, preprocess, monkeypatch, module
 ):
     """Its commit is there when it is looked for: whoever removes it has looked before."""
-    name = "publish_commit" if module is adding else "publish_compaction"
+    name = "publish_commit" if module is unit else "publish_compaction"
     real = getattr(module, name)
 
     def removed_first(store, *arguments, **options):
@@ -286,7 +286,7 @@ def test_a_chunk_whose_file_was_removed_as_litter_at_the_same_moment_is_publishe
 
     make_pictures(tmp_path / "raw", 30)
     with monkeypatch.context() as patched:
-        if module is adding:
+        if module is unit:
             patched.setattr(module, name, removed_first)
         preprocess(tmp_path / "raw", tmp_path / "store", *SMALL)
     if module is compaction:

@@ -151,6 +151,32 @@ def test_folding_in_any_order_and_in_any_steps_gives_the_same(history, random):
     assert difference(at_once, step_by_step) == []
 
 
+def told_of(snapshot, keys):
+    """What a snapshot says about some keys, with names in place of codes."""
+    rows = np.flatnonzero(np.isin(snapshot.key, keys))
+    names = {
+        "label": (*snapshot.classes, ""),
+        "patient": (*snapshot.patient_names.tolist(), b""),
+        "study": (*snapshot.study_names.tolist(), b""),
+    }
+    said = {name: [table[code] for code in getattr(snapshot, name)[rows]] for name, table in names.items()}
+    numbers = ("key", "source_hash", "generation", "fold", "split", "chunk", "row")
+    return said | {name: getattr(snapshot, name)[rows].tolist() for name in numbers}
+
+
+@settings(max_examples=60, deadline=None)
+@given(HISTORY, st.sets(st.integers(1, 13)), st.randoms(use_true_random=False))
+def test_folding_for_some_keys_alone_says_of_them_what_folding_all_says(history, keys, random):
+    world = build(history)
+    before = fold(None, random.sample(world.commits, random.randint(0, len(world.commits))), world.heads.get)
+    folded = set(before.commits.tolist())
+    new = [commit for commit in world.commits if commit.id.encode() not in folded]
+    wanted = np.array(sorted(keys), "<u8")
+    some = fold(before, new, world.heads.__getitem__, only=wanted)
+    assert told_of(some, wanted) == told_of(world.now(), wanted)
+    assert set(some.key.tolist()) <= keys
+
+
 @settings(max_examples=60, deadline=None)
 @given(HISTORY)
 def test_compacting_never_changes_what_is_stored(history):

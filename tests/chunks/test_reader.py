@@ -1,3 +1,4 @@
+import math
 import mmap
 
 import h5py
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.chunks import mapped_images
 from mri_hpc.chunks import reader as reader_module
 from mri_hpc.chunks.reader import Reader
 from mri_hpc.chunks.snapshots import resolve
@@ -136,6 +138,36 @@ def test_a_chunk_that_is_cut_short_while_it_is_open_is_named(filled, snapshot, w
             reader.read(rows)
 
 
+@pytest.mark.parametrize("side", [8, 9, 15, 16, 64, 90, 224, 256])
+def test_files_of_any_offsets_that_fit_are_rows_of_one_array(tmp_path, side):
+    """Also of sides whose images can lie at a large page's edge, and of those that cannot."""
+    counts = np.array([3, 1, 20, 7])
+    size, random = side * side, np.random.default_rng(side)
+    offsets = np.array([4096, 4096 * 3, 0, 4096 * 600])
+    offsets -= offsets % math.lcm(mmap.PAGESIZE, math.gcd(size, mapped_images.LARGE_PAGE))
+    offsets[1] += math.gcd(size, mmap.PAGESIZE)
+    assert mapped_images.fit(offsets, (side, side))
+    mapped = mapped_images.MappedImages(offsets=offsets, counts=counts, image_shape=(side, side))
+    images = [random.integers(0, 256, (count, side, side), np.uint8) for count in counts]
+    for number, (offset, pixels) in enumerate(zip(offsets.tolist(), images, strict=True)):
+        path = tmp_path / str(number)
+        path.write_bytes(bytes(offset) + pixels.tobytes())
+        with path.open("rb") as file:
+            mapped.map(number, file.fileno())
+    files = np.repeat(np.arange(4), counts)
+    rows = np.concatenate([np.arange(count) for count in counts])
+    order = random.permutation(len(rows))
+    out = np.empty((len(rows), side, side), np.uint8)
+    mapped.copy(files[order], rows[order], out)
+    assert np.array_equal(out, np.concatenate(images)[order])
+
+
+def test_files_whose_images_cannot_lie_side_by_side_are_read_by_offset(filled, snapshot):
+    assert mapped_images.fit(snapshot.chunks["offset"], (224, 224))
+    assert not mapped_images.fit(snapshot.chunks["offset"] + 128, (224, 224))
+    assert mapped_images.fit(snapshot.chunks["offset"] + 128, (225, 225))
+
+
 def test_a_closed_reader_reads_again(filled, snapshot, way):
     reader = Reader(filled, snapshot)
     for _turn in range(2):
@@ -153,7 +185,7 @@ def test_files_are_mapped_only_where_it_is_safe_and_pays(filled, snapshot, monke
     assert is_mapping()
     for name, value in (
         ("_file_system", lambda path: 0x6969),  # NFS
-        ("MOST_MAPPED", len(snapshot.chunks) - 1),
+        ("MOST_OPEN", len(snapshot.chunks) - 1),
         ("_memory_bytes", lambda: 2 * int(snapshot.chunks["bytes"].sum()) - 2),
         ("_has_bounded_addresses", lambda: True),
     ):

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes, replace_bytes
-from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.cluster.rank import place_of
+from mri_hpc.base.stop_flag import StopFlag, StopRequest
+from mri_hpc.cluster.rank import kill_time_of, place_of
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.manifests import MANIFEST, Manifest, newest_manifest
@@ -51,6 +51,12 @@ def die_if_told(ways, attempt, rank, step):
                 signal.signal(signal.Signals[way["how"]], signal.SIG_DFL) if way["how"] != "SIGKILL" else None
                 os.kill(os.getpid(), signal.Signals[way["how"]])
             sys.exit(way["how"])
+
+
+def left_s(request):
+    """From the signal to the kill, as far as anybody knows."""
+    kill_s = kill_time_of(os.environ)(request)
+    return kill_s and kill_s - request.received_s
 
 
 def read_plan(path):
@@ -108,6 +114,7 @@ def main():
                     rank=0,
                     phase="training",
                     step=step,
+                    left_s=left_s(flag.request or StopRequest(signal_name="SIGTERM", received_s=time.time())),
                 )
                 save(run, attempt, step)
             return 75

@@ -43,6 +43,10 @@ def cause(**known):
         ({"job": RUNNING, "stop_signal": "SIGUSR2", "stopped_s": 9_900.0}, Cause.TIME_LIMIT),
         ({"job": RUNNING, "stop_signal": "SIGUSR2", "stopped_s": 5_000.0}, Cause.STOPPED),
         ({"job": RUNNING, "stop_signal": "SIGTERM", "stopped_s": 9_900.0}, Cause.STOPPED),
+        # Told before they had met: there is no agreement.
+        ({"job": RUNNING, "stop_signal": "", "stopped_s": 9_900.0}, Cause.TIME_LIMIT),
+        ({"job": RUNNING, "stop_signal": "", "stopped_s": 5_000.0}, Cause.STOPPED),
+        ({"job": RUNNING, "stop_signal": "", "stopped_s": 9_900.0, "status": 1}, Cause.CRASH),
         # Being cleared away, and no accounting that says why.
         ({"job": JobState(state="COMPLETING", restarts=1)}, Cause.REQUEUED),
         ({"job": JobState(state="COMPLETING", restarts=3), "restart": 2}, Cause.REQUEUED),
@@ -78,7 +82,8 @@ def test_the_cause_is_told_by_the_run_then_by_slurm_then_by_the_exit_status(endi
         (Cause.PREEMPTED, 99, Action.AGAIN),
         (Cause.NODE_FAILURE, 99, Action.AGAIN),
         (Cause.REQUEUED, 99, Action.AGAIN),
-        (Cause.STOPPED, 99, Action.AGAIN),
+        (Cause.STOPPED, 1, Action.AGAIN),
+        (Cause.STOPPED, 2, Action.GIVE_UP),
         (Cause.VANISHED, 99, Action.AGAIN),
         (Cause.TIME_LIMIT, 1, Action.AGAIN),
         (Cause.TIME_LIMIT, 2, Action.GIVE_UP),
@@ -91,6 +96,11 @@ def test_the_decision_follows_from_the_cause(cause, tries, action):
     decision = decide(cause, 1, History(attempts_without_progress=tries))
     assert decision.action is action
     assert decision.reason
+
+
+def test_a_rank_that_was_killed_may_have_lacked_memory():
+    assert "--mem-gb asks for more" in decide(Cause.CRASH, 137, History(attempts_without_progress=2)).reason
+    assert decide(Cause.CRASH, 1, History()).reason == "crashed with status 1, attempt 1 at this checkpoint"
 
 
 def test_every_cause_has_a_decision():
@@ -111,6 +121,18 @@ def test_only_failures_at_the_present_checkpoint_of_this_submission_count():
     ]
     assert history_of(events, submission=2, step=40).attempts_without_progress == 2
     assert history_of(events, submission=2, step=50).attempts_without_progress == 0
+
+
+@pytest.mark.parametrize("cause", ["time_limit", "stopped"])
+def test_of_attempts_that_were_told_to_stop_only_those_without_a_step_count(cause):
+    events = [
+        Event(time=0.0, attempt="1.0", kind=Kind.STARTED.value, values={"resumed_step": 30}),
+        decided("1.0", cause, 40),
+        Event(time=0.0, attempt="1.1", kind=Kind.STARTED.value, values={"resumed_step": 40}),
+        decided("1.1", cause, 40),
+        decided("1.2", cause, 40),
+    ]
+    assert history_of(events, submission=1, step=40).attempts_without_progress == 2
 
 
 def test_the_first_rank_that_failed_speaks_for_all_and_not_those_that_were_ended_for_its_sake():

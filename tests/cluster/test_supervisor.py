@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.cluster.jobs import Phase, cancel, local_job, phase_of, process_began
-from mri_hpc.cluster.local import num_gpus, start_supervisor
+from mri_hpc.cluster.local import SAVE_GRACE_S, Ranks, num_gpus, start_supervisor
 from mri_hpc.cluster.outcome import may_start
 from mri_hpc.cluster.rank import RANK_MODULE, die_with_parent, rank_command
 from mri_hpc.rundir.layout import Attempt
@@ -139,6 +139,8 @@ def test_a_signal_to_the_supervisor_cancels_the_ranks_save_and_nothing_comes_bac
     wait_until_gone(job, wait_for)
     assert decisions(run) == [("1.0", "stay_away", "cancelled")]
     assert newest_manifest(run).progress.step >= 5
+    [agreed] = [event for event in read_events(run) if event.kind == Kind.STOP_AGREED]
+    assert agreed.values["left_s"] == pytest.approx(SAVE_GRACE_S)
 
 
 def test_a_cancelled_job_of_this_machine_ends(planned_run, supervise, wait_for):
@@ -149,6 +151,16 @@ def test_a_cancelled_job_of_this_machine_ends(planned_run, supervise, wait_for):
     cancel(job)
     wait_until_gone(job, wait_for)
     assert decisions(run) == [("1.0", "stay_away", "cancelled")]
+
+
+@pytest.mark.parametrize(("first", "speaks"), [(75, 75), (0, 137), (1, 1)])
+def test_a_rank_that_is_slow_to_leave_is_a_crash_only_where_nobody_was_told_to_stop(first, speaks, wait_for):
+    ranks = Ranks({0: ["sh", "-c", f"exit {first}"], 1: ["sleep", "600"]}, {0: os.environ, 1: os.environ})
+    wait_for(ranks.reap)
+    ranks.kill()
+    wait_for(ranks.reap)
+    assert ranks.are_gone
+    assert ranks.status == speaks
 
 
 def test_a_killed_supervisor_leaves_no_rank_behind(planned_run, supervise, wait_for):

@@ -73,10 +73,15 @@ def test_a_link_to_nothing_is_rejected_with_what_to_do(tmp_path):
         read_content(tmp_path / "link.jpg")
 
 
-@pytest.mark.parametrize("other", [b"all of it, at another time", b"the other half"])
-def test_a_file_that_is_written_while_it_is_read_is_rejected(tmp_path, monkeypatch, other):
+@pytest.mark.parametrize(
+    ("other", "mtime_ns"),
+    [(b"all of it, at another time", 1), (b"the other half", 1), (b"the other half", 2)],
+    ids=["longer", "later", "with its time set back"],
+)
+def test_a_file_that_is_written_while_it_is_read_is_rejected(tmp_path, monkeypatch, other, mtime_ns):
     path = tmp_path / "1.jpg"
     path.write_bytes(b"the first half")
+    os.utime(path, ns=(2, 2))
     real, calls = os.fstat, []
 
     def fstat(descriptor):
@@ -85,7 +90,7 @@ def test_a_file_that_is_written_while_it_is_read_is_rejected(tmp_path, monkeypat
         if len(calls) == 1:
             # By another writer, between the first look and the reading.
             path.write_bytes(other)
-            os.utime(path, ns=(1, 1))
+            os.utime(path, ns=(mtime_ns, mtime_ns))
         return status
 
     monkeypatch.setattr(os, "fstat", fstat)

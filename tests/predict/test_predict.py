@@ -1,6 +1,7 @@
 """``mri-hpc predict``: the same answers as the run gave, without its store, whatever else lies there."""
 
 import csv
+import itertools
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mri_hpc import predict as predict_module
 from mri_hpc import preprocess
 from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.intake.sources import source_key
@@ -136,6 +138,49 @@ def test_only_where_nothing_could_be_judged_the_status_is_2(trained, tmp_path, c
     assert "words.png: text, not a picture" in err
     assert "none of the files given could be judged" in err
     assert predict(run.path, capsys=capsys)[0] == 2
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Sends this very process a stop signal after so many calls of a function of predict."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def arm(name, calls, number):
+        call, count = getattr(predict_module, name), itertools.count(1)
+
+        def signalling(*arguments):
+            done = call(*arguments)
+            if next(count) == calls:
+                os.kill(os.getpid(), number)
+            return done
+
+        monkeypatch.setattr(predict_module, name, signalling)
+
+    yield arm
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_ends_it_at_the_very_image_and_nothing_is_written(
+    number, trained, tmp_path, capsys, stop_after
+):
+    run, raw = trained
+    stop_after("_decode", 3, number)
+    status, out, err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
+    assert (status, out, err) == (130, "", "mri-hpc predict: interrupted\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_tables_are_written_leaves_all_of_them(number, trained, tmp_path, capsys, stop_after):
+    run, raw = trained
+    stop_after("_write_table", 1, number)
+    status, _out, err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
+    assert (status, err) == (130, "mri-hpc predict: interrupted\n")
+    assert {file.name: len(read_table(file)) for file in (tmp_path / "out").iterdir()} == {
+        "predictions.csv": 60, "patients.csv": 30, "rejected.csv": 0,
+    }  # fmt: skip
 
 
 def test_json_names_every_class(trained, tmp_path, capsys):

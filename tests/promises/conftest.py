@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 from mri_hpc.preprocess import main as preprocess
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+from tools.soak.scenes import SCENES, Stage, small_limits
 
 SIDE = 32
 
@@ -49,6 +51,22 @@ class World:
 
     def signal(self, rank, number) -> None:
         os.kill(self.pids[rank], number)
+
+    def is_suspended(self, rank) -> bool:
+        """Whether a rank stands still, as after SIGSTOP."""
+        return self._states(rank) == {"T"}
+
+    def is_waiting(self, rank) -> bool:
+        """Whether no thread of a rank has anything to do, for a tenth of a second."""
+        for _look in range(5):
+            if self._states(rank) != {"S"}:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _states(self, rank) -> set[str]:
+        threads = Path(f"/proc/{self.pids[rank]}/task").glob("*/stat")
+        return {thread.read_text().rpartition(")")[2].split()[0] for thread in threads}
 
     def log(self, rank=0) -> str:
         return self.logs[rank].read_text()
@@ -115,3 +133,24 @@ def new_run(tmp_path, picture_store):
         return run
 
     return make
+
+
+@pytest.fixture
+def limits():
+    """A small store comes to what otherwise only large ones come to."""
+    with small_limits():
+        yield
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory):
+    """Stages by the name of the scene and the number of tasks, each made once."""
+    scenes, made = {scene.name: scene for scene in SCENES}, {}
+
+    def get(name, tasks=1):
+        if (name, tasks) not in made:
+            with small_limits():
+                made[name, tasks] = Stage(scenes[name], tasks, tmp_path_factory.mktemp(f"{name}-{tasks}"))
+        return made[name, tasks]
+
+    return get

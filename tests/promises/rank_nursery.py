@@ -5,6 +5,7 @@ Reads one JSON object a line: {"argv", "environment", "log", "break"} starts a r
 """
 
 import dataclasses
+import importlib
 import itertools
 import json
 import os
@@ -14,12 +15,12 @@ import traceback
 
 import torch
 
+import mri_hpc.train as train_module
 import mri_hpc.training.learner as learner_module
 import mri_hpc.training.rank as rank_module
 from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.progress import Progress
-from mri_hpc.train import main
 from mri_hpc.training import checkpoint
 from mri_hpc.training.learner import Learner
 
@@ -85,6 +86,55 @@ def signal_in(phase, name, after):
     setattr(Batches, read.__name__, signalling)
 
 
+def signal_at(module, name):
+    """Signal this very process whenever something is called, before it is done."""
+    *owners, attribute = name.split(".")
+    owner = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    call = getattr(owner, attribute)
+
+    def signalling(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return call(*arguments, **options)
+
+    setattr(owner, attribute, signalling)
+
+
+def signal_in_part(step, part):
+    """Signal this very process before a part of the step after so many."""
+    add_gradient = Learner._add_gradient
+
+    def signalling(self, batch, progress, *, number):
+        if (progress.step, number) == (step, part):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return add_gradient(self, batch, progress, number=number)
+
+    Learner._add_gradient = signalling
+
+
+def kill_after(seconds):
+    """Know that the kill comes so many seconds after the signal."""
+    train_module.kill_time_of = lambda environment: lambda request: request.received_s + seconds
+
+
+def wait_no_longer():
+    """Have no patience with ranks that do not come, once told to stop."""
+    importlib.import_module("mri_hpc.training.ranks").STOP_PATIENCE_S = 0.5
+
+
+def suspend(step):
+    """Be suspended before this step, once."""
+    train_step = Learner.train_step
+
+    def suspended(self, batch, progress, **options):
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return train_step(self, batch, progress, **options)
+
+    Learner.train_step = suspended
+
+
 def break_loss(step):
     """Make the loss of one rank infinite at this step."""
     share = Learner.share_of_loss
@@ -102,14 +152,27 @@ def die_while_saving():
     checkpoint.Manifest = lambda **values: os.kill(os.getpid(), signal.SIGKILL)
 
 
+def freeze_at(module, name, number):
+    """Stand still before something is done for this time, as a machine does that is cut off or suspended."""
+    owner = importlib.import_module(module)
+    call, count = getattr(owner, name), itertools.count(1)
+
+    def freezing(*arguments, **options):
+        if next(count) == number:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return call(*arguments, **options)
+
+    setattr(owner, name, freezing)
+
+
 def hang(step):
     """Never come back from this step."""
     train_step = Learner.train_step
 
-    def hanging(self, batch, progress):
+    def hanging(self, batch, progress, **options):
         if progress.step == step:
             signal.pause()
-        return train_step(self, batch, progress)
+        return train_step(self, batch, progress, **options)
 
     Learner.train_step = hanging
 
@@ -122,9 +185,16 @@ BREAKS = {
     "seed_once": seed_once,
     "rebuild_buckets": rebuild_buckets,
     "signal_in": signal_in,
+    "signal_at": signal_at,
+    "signal_in_part": signal_in_part,
+    "kill_after": kill_after,
+    "wait_no_longer": wait_no_longer,
+    "suspend": suspend,
     "break_loss": break_loss,
     "die_while_saving": die_while_saving,
+    "freeze_at": freeze_at,
     "hang": hang,
+    "umask": os.umask,
 }
 
 
@@ -144,7 +214,7 @@ def start(request):
         BREAKS[name](*arguments)
     status = 1
     try:
-        status = main(request["argv"])
+        status = train_module.main(request["argv"])
     finally:
         # A child must not go on as the nursery, whatever happened.
         if sys.exc_info()[0]:

@@ -1,9 +1,11 @@
 """Promises 1, 7 and 8 at the ranks: they stop together in every phase, and whatever dies is made up for."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from mri_hpc.chunks.reader import Reader
 from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.rundir.layout import Attempt
-from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.manifests import checkpoint_folders, newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.predictions import read_predictions
@@ -20,6 +22,8 @@ from mri_hpc.training.model import load_for_prediction
 from mri_hpc.training.prediction import probabilities
 
 SMALL = {"model": "mobilenet_v3_small"}
+# Of three images on each rank. The network has statistics, which a part changes before the optimizer moves.
+IN_PARTS = {**SMALL, "accumulate": 3}
 
 
 def digests(run):
@@ -33,17 +37,26 @@ def events(run, kind):
 
 @pytest.fixture(scope="module")
 def whole(request):
-    """Digests of the uninterrupted run of two ranks, made once."""
+    """Digests of the uninterrupted runs of two ranks, by settings, each made once."""
     return {}
 
 
 @pytest.fixture
 def uninterrupted(whole, new_run, start_ranks):
-    if not whole:
-        run = new_run("whole", **SMALL)
+    return digests_of_whole(SMALL, whole, new_run, start_ranks)
+
+
+@pytest.fixture
+def uninterrupted_in_parts(whole, new_run, start_ranks):
+    return digests_of_whole(IN_PARTS, whole, new_run, start_ranks)
+
+
+def digests_of_whole(settings, whole, new_run, start_ranks):
+    if str(settings) not in whole:
+        run = new_run("whole", **settings)
         assert start_ranks(run, ranks=2).statuses() == [0, 0]
-        whole["digests"] = digests(run)
-    return whole["digests"]
+        whole[str(settings)] = digests(run)
+    return whole[str(settings)]
 
 
 def test_a_signal_to_one_rank_before_the_first_step_stops_all_ranks(new_run, start_ranks, uninterrupted):
@@ -58,7 +71,7 @@ def test_a_signal_to_one_rank_before_the_first_step_stops_all_ranks(new_run, sta
 
 def test_a_rank_that_is_told_to_stop_does_not_wait_for_ranks_that_never_come(new_run, start_ranks):
     run = new_run(**SMALL)
-    world = start_ranks(run, ranks=3, only=[0, 2])
+    world = start_ranks(run, ranks=3, only=[0, 2], break_all=[["wait_no_longer"]])
     for rank in (0, 1):
         world.signal(rank, signal.SIGTERM)
     assert world.statuses() == [75, 75]
@@ -82,6 +95,64 @@ def test_a_signal_while_predicting_stops_all_ranks_and_nothing_is_trained_again(
     trained = read_metrics(run)
     assert start_ranks(run, ranks=2, restart=1).statuses() == [0, 0]
     assert read_metrics(run) == trained
+    assert digests(run) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "phase", "step", "settings"),
+    [
+        ("rank", "resolve", "starting", 0, {"snapshot": "newest"}),
+        ("batch_size", "most_images_a_rank", "batch size", 0, {"batch_size": "auto"}),
+        ("rank", "build", "training", 0, {}),
+        ("learner", "DistributedDataParallel", "training", 1, {}),
+        ("checkpoint", "_publish", "training", 1, {"checkpoint_interval_s": 0.0}),
+        ("loop", "Learner.copy_statistics_from_first", "validation", 4, {}),
+        ("rank", "_Rank._load_best", "prediction", 8, {}),
+    ],
+)
+def test_a_signal_to_rank_0_is_agreed_upon_within_a_step_whatever_the_ranks_are_doing(
+    module, name, phase, step, settings, new_run, start_ranks
+):
+    run = new_run(**{**SMALL, **settings})
+    world = start_ranks(run, ranks=2, breaks={0: [["signal_at", f"mri_hpc.training.{module}", name]]})
+    assert world.statuses() == [75, 75], world.log()
+    assert [(stop["phase"], stop["step"]) for stop in events(run, "stop_agreed")] == [(phase, step)]
+
+
+@pytest.mark.parametrize(
+    ("way", "left_s", "save_s", "saved", "lost"),
+    [("finish", 60, 8.0, 3, 0), ("give_up", 10, 8.0, 2, 0), ("rely", 30, 31.0, 1, 1)],
+)
+def test_a_stop_in_the_middle_of_a_step_goes_as_the_deadline_allows_and_the_run_stays_the_same(
+    way, left_s, save_s, saved, lost, new_run, start_ranks, uninterrupted_in_parts
+):
+    run = new_run(**IN_PARTS)
+    stop = {1: [["signal_in", "training", "SIGTERM", 0]]}
+    assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
+    record(run, Attempt(submission=1, restart=0), Kind.SAVED, step=1, seconds=save_s, bytes=1, reason="stop")
+    stop = {1: [["signal_in_part", 2, 1]], 0: [["kill_after", left_s]]}
+    assert start_ranks(run, ranks=2, restart=1, breaks=stop).statuses() == [75, 75]
+    agreed = events(run, "stop_agreed")[-1]
+    assert (agreed["way"], agreed["phase"]) == (way, "training")
+    assert f"s left, a save takes {save_s} s" in agreed["why"]
+    assert checkpoint_folders(run)[0].name == str(saved)
+    assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
+    assert [event["steps"] for event in events(run, "lost")] == ([lost] if lost else [])
+    assert digests(run) == uninterrupted_in_parts
+
+
+def test_a_suspended_job_is_no_hang_and_goes_on(new_run, start_ranks, uninterrupted, wait_for):
+    run = new_run(**SMALL, hang_timeout_s=4.0)
+    world = start_ranks(run, ranks=2, breaks={1: [["suspend", 2]]})
+    wait_for(
+        lambda: world.is_suspended(1) and world.is_waiting(0), timeout_s=60, what="rank 0 waiting for rank 1"
+    )
+    world.signal(0, signal.SIGSTOP)
+    # Longer than a rank may hang, by any clock.
+    time.sleep(8.5)
+    for rank in (0, 1):
+        world.signal(rank, signal.SIGCONT)
+    assert world.statuses() == [0, 0], world.log()
     assert digests(run) == uninterrupted
 
 
@@ -165,6 +236,28 @@ def test_a_finished_run_ends_at_once_without_torch(new_run):
     assert (ran.returncode, ran.stdout) == (0, f"{run.path} is finished\n"), ran.stderr
 
 
+def test_a_rank_that_is_told_to_stop_while_it_imports_torch_has_heard(new_run, tmp_path):
+    run = new_run(**SMALL)
+    # Imported by every Python before anything else.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Told:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'torch':\n"
+        "            sys.meta_path.remove(self)\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.meta_path.insert(0, Told())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "mri_hpc.train", "--run", str(run.path)]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ran.returncode == 75, ran.stderr
+    assert [(stop["signal"], stop["phase"]) for stop in events(run, "stop_agreed")] == [
+        ("SIGTERM", "starting")
+    ]
+    assert not run.checkpoints.exists()
+
+
 def test_a_rank_as_a_program_of_its_own_trains_alone_and_its_model_says_the_same_again(
     new_run, picture_store
 ):
@@ -175,7 +268,7 @@ def test_a_rank_as_a_program_of_its_own_trains_alone_and_its_model_says_the_same
     assert run.is_finished
     assert str(run.newest_attempt()) == "1.0"
     first_step = events(run, "first_step")[0]
-    assert list(first_step) == ["python", "torch", "join", "data", "model", "first_step"]
+    assert list(first_step) == ["python", "torch", "join", "data", "model", "first_step", "seconds"]
 
     classes, rows = read_predictions(run.predictions)
     snapshot = resolve(picture_store)

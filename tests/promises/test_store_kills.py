@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 
 import numpy as np
@@ -23,38 +22,13 @@ from mri_hpc.chunks.snapshots import current, resolve
 from mri_hpc.chunks.verify import verify
 from mri_hpc.store import main
 from tools.soak.disks import Disk, can_mount, without_hard_links
-from tools.soak.file_operations import FileOperations
 from tools.soak.promises import check_end, check_kill, check_sound, check_withdrawn
-from tools.soak.scenes import SCENES, Place, Stage, draw_sources, small_limits, start, take, wait
+from tools.soak.scenes import SCENES, Place, draw_sources, start, take, wait
 
-SCENE = {scene.name: scene for scene in SCENES}
+SCENE = [scene.name for scene in SCENES]
 KILLS = {1: 5, 4: 2}
+pytestmark = pytest.mark.usefixtures("limits")
 needs_disk = pytest.mark.skipif(not can_mount(), reason="only root may mount a disk of its own")
-
-
-@pytest.fixture(autouse=True)
-def limits():
-    with small_limits():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("kills")
-
-
-@pytest.fixture(scope="module")
-def stage(folder):
-    """Stages by name and number of tasks, each made once."""
-    made = {}
-
-    def get(name, tasks=1):
-        if (name, tasks) not in made:
-            with small_limits():
-                made[name, tasks] = Stage(SCENE[name], tasks, folder / f"{name}-{tasks}")
-        return made[name, tasks]
-
-    return get
 
 
 @pytest.mark.parametrize("tasks", KILLS)
@@ -64,75 +38,6 @@ def test_a_kill_at_any_file_operation_loses_doubles_and_corrupts_nothing(stage, 
     for number in range(KILLS[tasks]):
         at = 1 + (moments - 1) * (2 * number + 1) // (2 * KILLS[tasks])
         check_kill(stage(name, tasks), at, victim=number % tasks, way=number % 4)
-
-
-@pytest.mark.parametrize("name", SCENE)
-def test_data_are_durable_before_their_name_and_a_name_before_what_follows_from_it(stage, name):
-    operations = stage(name).operations().done
-    assert sum(one.what in ("link", "rename") for one in operations) >= 1
-    check_order(operations)
-
-
-def check_order(operations):
-    """AssertionError where a crash of the machine could leave a name without data, or a later one alone."""
-    unsynced, names, removed = set(), set(), set()
-    for one in operations:
-        if one.failed:
-            continue
-        folder, name = os.path.split(one.target or one.path)
-        is_temporary = name.startswith((TEMP_PREFIX, GONE_PREFIX))
-        if one.what in ("open", "write"):
-            unsynced.add(one.path)
-            if one.what == "open":
-                unsynced.add(folder)
-        elif one.what == "mkdir":
-            unsynced.add(one.path)
-            if not is_temporary:
-                names.add(folder)
-        elif one.what == "fsync":
-            unsynced.discard(one.path)
-            names.discard(one.path)
-            removed.discard(one.path)
-        elif one.what in ("unlink", "rmdir") and not is_temporary:
-            assert not names, f"{one} while names in {names} may be lost"
-            removed.add(folder)
-        elif one.what in ("link", "rename", "replace"):
-            assert one.path not in unsynced, f"{one} before its data are durable"
-            assert not [path for path in unsynced if path.startswith(f"{one.path}/")], one
-            assert not names, f"{one} while names in {names} may be lost"
-            (removed if is_temporary else names).add(folder)
-    assert not names
-    assert not removed
-
-
-@pytest.mark.parametrize("name", SCENE)
-def test_no_change_of_files_goes_by_unwatched(stage, name):
-    """What Python itself reports to its audit hooks, counted beside what was wrapped."""
-    made = stage(name)
-    place = made.place()
-    same = ("rename", "link", "mkdir", "rmdir", "truncate", "chmod", "utime")
-    names = {"os.remove": "unlink", **{f"os.{name}": name for name in same}}
-    heard = []
-
-    def listen(event, arguments):
-        if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-            if (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR) or set(arguments[1] or "") & set("wxa+"):
-                heard.append(("open", os.fsdecode(arguments[0])))
-        elif event in names:
-            heard.append((names[event], os.fsdecode(arguments[0])))
-
-    def watch():
-        operations = FileOperations(place.root).install()
-        sys.addaudithook(listen)
-
-        def compare():
-            ours = [(kind, path) for kind, path in heard if path.startswith(str(place.root))]
-            watched = [("rename" if one.what == "replace" else one.what, one.path) for one in operations.done]
-            assert sorted(ours) == sorted(one for one in watched if one[0] not in ("write", "fsync"))
-
-        return compare
-
-    assert wait(place, start(place, made.scene.tasks(place, 1)[0], watch)) == 0
 
 
 def commands(place):
@@ -240,13 +145,17 @@ def make_temporary_name(place, process):
     """As base/atomic names what a process is writing."""
     from mri_hpc.base import atomic
 
-    return place.store / "chunks" / f"{TEMP_PREFIX}{atomic._here()}-{process}-0a1b2c3d-{'0' * 32}.h5"
+    return (
+        place.store
+        / "chunks"
+        / f"{TEMP_PREFIX}{atomic._here()}-{process}.{atomic._start_ticks(os.getpid())}-0a1b2c3d-{'0' * 32}.h5"
+    )
 
 
-def test_everything_at_once_with_random_kills_ends_as_it_should(folder):
+def test_everything_at_once_with_random_kills_ends_as_it_should(tmp_path):
     """Compaction, preprocessing, relabelling, retraction and readers of an older snapshot."""
     chance = random.Random(4)
-    root = folder / "everything"
+    root = tmp_path
     place, clean = Place(root / "place", root / "sources"), Place(root / "clean", root / "sources")
     draw_sources(place.sources)
     place.root.mkdir()

@@ -184,7 +184,11 @@ def test_wrong_answers_come_first_and_are_marked_in_words(make_run, report):
 def test_restarts_causes_and_lost_steps_are_there(make_run, report):
     words = Page(report(make_run())).words
     assert "2 starts; 2 steps had to be done again." in words
-    assert re.search(r"1\.0 20\d\d-\d\d-\d\d \d\d:\d\d UTC \S+ min \S+ s 0 55 2 preempted", words)
+    assert re.search(
+        r"1\.0 20\d\d-\d\d-\d\d \d\d:\d\d UTC \S+ min \S+ s 0 55 2 0 min 00 s 0 min 00 s preempted", words
+    )
+    assert "% of the time in which the run ran or waited to run went into training" in words
+    assert re.search(r"training \d+ min \d\d s \(", words)
 
 
 def test_the_runs_that_a_run_goes_on_from_are_named_with_their_models(make_run, report):

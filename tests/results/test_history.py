@@ -24,13 +24,13 @@ EVENTS = [
 
 def test_lost_steps_stand_beside_the_attempt_that_did_them():
     attempts = attempts_of(EVENTS)
-    assert [(a.attempt, a.steps_lost) for a in attempts] == [
+    assert [(a.attempt, a.cost.steps_lost) for a in attempts] == [
         ("1.0", 9),
         ("1.1", None),
         ("1.2", None),
         ("2.0", None),
     ]
-    assert sum(a.steps_lost or 0 for a in attempts) == summarise(EVENTS, [], None, 100.0).steps_lost
+    assert sum(a.cost.steps_lost or 0 for a in attempts) == summarise(EVENTS, [], None, 100.0).steps_lost
 
 
 def test_an_attempt_says_when_it_ran_from_which_step_to_which_and_why_it_ended():
@@ -38,6 +38,25 @@ def test_an_attempt_says_when_it_ran_from_which_step_to_which_and_why_it_ended()
     assert (first.began_s, first.ended_s, first.resumed_step, first.reached_step) == (10.0, 30.0, 0, 40)
     assert (first.cause, first.decision, first.reason) == ("node_failure", "again", "node is gone")
     assert (first.job_id, first.ranks, first.host) == ("7", 4, "a")
+
+
+def test_the_cost_of_an_end_is_what_was_lost_and_the_time_until_the_next_first_step():
+    events = [
+        *EVENTS[:3],
+        event("1.0", Kind.RANKS_GONE, 30, status=137),
+        event("1.0", Kind.DECIDED, 31, decision="again", cause="crash"),
+        event("1.1", Kind.STARTING, 33),
+        event("1.1", Kind.STARTED, 40, resumed_step=40),
+        event("1.1", Kind.LOST, 40, steps=2, seconds=4.0, last_step_s=24.0),
+        event("1.1", Kind.FIRST_STEP, 45, torch=10.0, seconds=2.0),
+    ]
+    first = attempts_of(events)[0].cost
+    assert (first.steps_lost, first.seconds_lost, first.seconds_down) == (2, 4 + 6, 1 + 2 + 10)
+
+
+def test_an_attempt_that_vanished_ended_when_it_was_last_heard_of():
+    events = [*EVENTS[:3], event("1.0", Kind.DECIDED, 900, decision="again", cause="vanished")]
+    assert attempts_of(events)[0].ended_s == 20.0
 
 
 def test_an_attempt_that_still_runs_has_no_end():

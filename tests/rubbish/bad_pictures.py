@@ -183,7 +183,7 @@ CASES = (
     Rejected(
         name="a decompression bomb",
         make=beside("scan.png", bomb()),
-        says=("rejected 1: picture larger than 50 million pixels",),
+        says=("rejected 1: picture larger than 40 million pixels",),
     ),
     Rejected(
         name="16-bit pixels that were wrapped into 8",

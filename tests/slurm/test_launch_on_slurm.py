@@ -1,4 +1,7 @@
-"""On a real Slurm, the batch script outlives its ranks and decides by the cause. Ranks are stand-ins."""
+"""On a real Slurm, the batch script outlives its ranks and decides by the cause. Ranks are stand-ins.
+
+Real ones are interrupted in test_event_matrix.
+"""
 
 import json
 from pathlib import Path
@@ -65,6 +68,11 @@ def decisions(run):
     ]
 
 
+def left_s(run):
+    """What was left until the kill when the ranks were first told to stop."""
+    return next(event for event in read_events(run) if event.kind == Kind.STOP_AGREED).values["left_s"]
+
+
 def steps_done(run):
     return [line["step"] for line in read_metrics(run)]
 
@@ -94,20 +102,18 @@ def warning_slurm(sandboxes):
 
 @pytest.fixture(scope="module")
 def started(runs, warning_slurm):
-    """Runs that are under way, by how each is going to be interrupted. Only n4 is ever preempted."""
-    elsewhere = {"slurm": ("exclude=n4",)}
+    """Runs that are under way, by how each is going to be interrupted."""
     launched = {
-        "preempted": runs.launch("preempted", job={"slurm": ("nodelist=n4",)}),
-        "time limit": runs.launch("time limit", job={**elsewhere, "time_limit_min": 1, "signal_ahead_s": 50}),
-        "requeued": runs.launch("requeued", job=elsewhere),
-        "cancelled": runs.launch("cancelled", job=elsewhere),
-        "scancelled": runs.launch("scancelled", job=elsewhere),
-        "crashing": runs.launch("crashing", job=elsewhere, fail=[{"rank": 1, "step": 0, "how": 1}]),
-        "mistaken": runs.launch("mistaken", job=elsewhere, fail=[{"rank": 1, "step": 3, "how": 2}]),
-        "told": runs.launch("told", job=elsewhere),
-        "quick": runs.launch("quick", job=elsewhere, steps=5),
+        "time limit": runs.launch("time limit", job={"time_limit_min": 1, "signal_ahead_s": 50}),
+        "requeued": runs.launch("requeued"),
+        "cancelled": runs.launch("cancelled"),
+        "scancelled": runs.launch("scancelled"),
+        "crashing": runs.launch("crashing", fail=[{"rank": 1, "step": 0, "how": 1}]),
+        "mistaken": runs.launch("mistaken", fail=[{"rank": 1, "step": 3, "how": 2}]),
+        "told": runs.launch("told"),
+        "quick": runs.launch("quick", steps=5),
     }
-    for name in ("preempted", "requeued", "cancelled", "scancelled", "told"):
+    for name in ("requeued", "cancelled", "scancelled", "told"):
         runs.wait_for_steps(launched[name])
     return launched
 
@@ -132,25 +138,18 @@ def graceful(warning_slurm, tmp_path_factory):
 @pytest.fixture(scope="module")
 def interrupted(runs, started, graceful):
     """The same, each interrupted in its way. The other sandbox's slow events go on meanwhile."""
-    preempting = ("-p", "high", "-w", "n4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
-    runs.slurm.sbatch(*preempting)
     runs.slurm.run(["scontrol", "requeue", runs.job_id(started["requeued"])])
     runs.slurm.run(["scancel", runs.job_id(started["scancelled"])])
     runs.slurm.run(["scancel", "--signal=USR2", runs.job_id(started["told"])])
     return started
 
 
-def test_a_preempted_run_is_requeued_and_resumes_at_the_very_next_step(runs, interrupted):
-    run = interrupted["preempted"]
-    assert runs.wait_for_end(run) == "COMPLETED"
-    assert decisions(run) == [("1.0", "again", "preempted"), ("1.1", "finished", "finished")]
-    assert steps_done(run) == list(range(1, len(steps_done(run)) + 1))
-
-
 def test_a_run_told_by_scontrol_requeue_comes_back(runs, interrupted):
     run = interrupted["requeued"]
     assert runs.wait_for_end(run) == "COMPLETED"
     assert decisions(run) == [("1.0", "again", "requeued"), ("1.1", "finished", "finished")]
+    # KillWait of this Slurm: the end of the job that it shows by then is that of the next run.
+    assert left_s(run) == pytest.approx(10)
     assert steps_done(run) == list(range(1, len(steps_done(run)) + 1))
 
 
@@ -217,6 +216,8 @@ def test_a_run_that_needs_longer_than_its_limit_requeues_itself_also_where_the_l
     run = interrupted["time limit"]
     runs.wait_for_decisions(run, 1)
     assert decisions(run)[0] == ("1.0", "again", "time_limit")
+    # What is left of the minute, and KillWait.
+    assert 10 < left_s(run) <= 60 + 10
     [agreed] = [event for event in read_events(run) if event.kind == Kind.STOP_AGREED][:1]
     assert agreed.values["signal"] == "SIGUSR2"
     assert runs.wait_for_end(run) == "COMPLETED"
@@ -245,6 +246,8 @@ def test_a_run_that_exits_within_its_grace_time_is_requeued_by_the_batch_script(
     """Slurm before 24.05 would take the job as finished; the signal is USR2, as near the time limit."""
     runs, run, _ = graceful
     assert runs.wait_for_end(run) == "COMPLETED"
+    # GraceTime and KillWait; the times that Slurm tells are whole seconds.
+    assert 57 < left_s(run) <= 61
     assert decisions(run) == [("1.0", "again", "preempted"), ("1.1", "finished", "finished")]
 
 

@@ -19,6 +19,7 @@ from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.settings import load_job, load_training, save_settings
 from mri_hpc.rundir.settled_batch import SettledBatch, publish_settled
 from mri_hpc.rundir.summary import State
+from mri_hpc.rundir.wall_clock import WallClock
 from mri_hpc.status import main
 
 
@@ -47,8 +48,11 @@ def test_a_finished_run_is_shown_with_its_restart_its_loss_and_the_digests_of_th
     run = make_run()
     code, out = status(run.path)
     assert code == 0
-    for part in ("finished", "1 (preempted × 1)", "2 steps done again", "3e" * 20):
-        assert part in out.replace("\n", "")
+    shown = (
+        "finished", "1 (preempted × 1)", "1.0 preempted: 2 steps lost, down 0 s",
+        "2 steps done again", "% of the time that it ran or waited to run", "3e" * 20,
+    )  # fmt: skip
+    assert [part for part in shown if part not in out.replace("\n", "")] == []
 
 
 def test_the_settled_batch_size_and_the_run_that_is_continued_are_shown(make_run, status):
@@ -66,6 +70,15 @@ def test_the_settled_batch_size_and_the_run_that_is_continued_are_shown(make_run
     values = json.loads(status(run.path, "--json")[1])
     assert (values["batch_size"], values["highest_lr"]) == (256, 0.002)
     assert values["continued_from"].endswith("first")
+
+
+def test_how_the_ranks_last_stopped_is_shown_and_why(make_run, status):
+    run = make_run(finished=False)
+    why = "relies on the last checkpoint: 3.0 s left, a save takes 8.0 s"
+    values = {"signal": "SIGTERM", "rank": 0, "phase": "training", "step": 57, "way": "rely", "why": why}
+    record(run, Attempt(submission=1, restart=0), Kind.STOP_AGREED, **values)
+    assert f"last stop SIGTERM in training, step 57: {why}" in " ".join(status(run.path)[1].split())
+    assert why in json.loads(status(run.path, "--json")[1])["last_stop"]
 
 
 def test_last_words_are_shown_as_they_are_brackets_and_all(make_run, status):
@@ -91,6 +104,9 @@ def test_json_has_the_keys_that_scripts_rest_on(make_run, status):
         "weights_digest",
         "samples_digest",
     )
+    assert values["ledger"].keys() == WallClock().parts.keys()
+    assert 0 < values["ettr"] <= values["ettr_without_queueing"]
+    assert values["history"][0]["seconds_lost"] == 0.4
     assert [values[key] for key in wanted] == [
         "finished", 6, 120, 1, {"preempted": 1}, 2, "3e" * 32, "5a" * 32
     ]  # fmt: skip
@@ -105,8 +121,8 @@ def test_a_folder_that_is_no_run_ends_with_2(tmp_path, capsys):
     ("slurm_says", "state"),
     [
         ("PENDING", State.REQUEUED),
-        ("RUNNING", State.RUNNING),
-        ("COMPLETING", State.RUNNING),
+        ("RUNNING", State.STARTING),
+        ("COMPLETING", State.STARTING),
         ("CANCELLED", State.CANCELLED),
         ("NODE_FAIL", State.STOPPED),
         (None, State.STOPPED),
@@ -126,6 +142,8 @@ def test_speed_and_time_left_are_shown_only_while_it_runs_and_a_wait_with_its_re
     run = make_run(finished=False)
     publish_job(run, 1, Job(cluster="slurm", job_id="4711"))
     as_job("RUNNING")
+    assert "images/s" not in status(run.path)[1]
+    record(run, Attempt(submission=1, restart=1), Kind.STARTED, ranks=4)
     shown = status(run.path)[1]
     assert "images/s" in shown
     assert " left" in shown
@@ -164,6 +182,34 @@ def test_a_started_job_that_waits_again_was_requeued_also_if_its_node_died_witho
     record(run, attempt, Kind.STARTED, ranks=2)
     as_job("PENDING")
     assert Watcher(run).look().summary.state == State.REQUEUED
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("PREEMPTED", "was preempted, and Slurm did not requeue it"),
+        ("FAILED", "ended as FAILED before it could say why"),
+        ("", "is gone, and nothing says why"),
+    ],
+)
+def test_a_job_that_ended_without_a_word_is_stopped_and_says_as_what(planned_run, as_job, state, said):
+    run = planned_run()
+    attempt = run.claim_submission()
+    publish_job(run, 1, Job(cluster="slurm", job_id="7"))
+    record(run, attempt, Kind.STARTED, ranks=2)
+    as_job(state)
+    summary = Watcher(run).look().summary
+    assert summary.state == State.STOPPED
+    assert summary.reason == f"Slurm job 7 {said}: launch again to resume"
+
+
+def test_a_suspended_job_is_shown_as_such(planned_run, as_job):
+    run = planned_run()
+    attempt = run.claim_submission()
+    publish_job(run, 1, Job(cluster="slurm", job_id="7"))
+    record(run, attempt, Kind.STARTED, ranks=2)
+    as_job("SUSPENDED")
+    assert Watcher(run).look().summary.reason == "Slurm: SUSPENDED"
 
 
 def test_what_slurm_said_before_the_last_event_does_not_outweigh_it(planned_run, as_job):
@@ -211,6 +257,8 @@ def test_a_run_whose_supervisor_was_killed_is_stopped_and_says_who_is_gone(make_
     assert summary.state == State.STOPPED
     assert summary.reason == f"{gone.name} is gone, and nothing says why: launch again to resume"
     assert process_began(gone.pid) is None
+    # Its clock stopped with the last that was heard of it, whenever one looks.
+    assert sum(summary.ledger.values()) < 5
     assert jobs.phase_of(jobs.local_job(os.getpid())) is Phase.RUNNING
 
 
@@ -222,6 +270,27 @@ def test_watching_ends_with_ctrl_c_and_shows_the_last_state(make_run):
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20)[0] == ""
     assert process.returncode == 0
+
+
+def test_of_many_restarts_the_last_ones_are_shown(make_run, status):
+    run = make_run(finished=False)
+    for restart in range(1, 8):
+        attempt = Attempt(submission=1, restart=restart)
+        record(run, attempt, Kind.STARTING)
+        record(run, attempt, Kind.DECIDED, decision="again", cause="crash", reason="!")
+    shown = status(run.path)[1]
+    assert "3 earlier: see --json" in shown
+    assert "1.2 crash" not in shown
+    assert "1.7 crash: no step lost" in shown
+
+
+def test_one_is_not_called_many(make_run, status):
+    run = make_run(finished=False)
+    attempt = Attempt(submission=1, restart=1)
+    record(run, attempt, Kind.STARTED, ranks=1)
+    record(run, attempt, Kind.LOST, steps=1, seconds=0.2)
+    shown = status(run.path)[1]
+    assert all(part in shown for part in ("1 step done again", "1 step lost", "1 rank"))
 
 
 def test_durations_are_for_people():

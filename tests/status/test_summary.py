@@ -75,6 +75,7 @@ def test_the_last_decision_says_how_the_run_stands(decision, cause, state):
 def test_a_run_is_pending_then_runs():
     ledger = Ledger().add("1.0", Kind.SUBMITTED, ranks=2)
     assert summarise(ledger.events, [], None, now=9.0).state == State.PENDING
+    assert summarise(ledger.add("1.0", Kind.STARTING).events, [], None, now=9.0).state == State.STARTING
     assert summarise(ledger.add("1.0", Kind.STARTED).events, [], None, now=9.0).state == State.RUNNING
     assert summarise([], [], None, now=9.0).state == State.PENDING
 
@@ -82,6 +83,13 @@ def test_a_run_is_pending_then_runs():
 def test_a_supervisor_that_is_faster_than_the_launch_that_notes_it_still_runs():
     ledger = Ledger().add("1.0", Kind.STARTED).add("1.0", Kind.SUBMITTED)
     assert summarise(ledger.events, [], None, now=9.0).state == State.RUNNING
+
+
+def test_what_an_attempt_that_was_cut_off_still_says_is_not_how_the_run_stands():
+    ledger = Ledger().add("1.0", Kind.STARTED).add("2.0", Kind.SUBMITTED).add("2.0", Kind.STARTED)
+    decided(ledger, "1.0", "stay_away", "superseded")
+    summary = summarise(ledger.events, [], None, now=9.0)
+    assert (summary.state, summary.reason) == (State.RUNNING, "")
 
 
 def test_restarts_causes_and_losses_are_counted():

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.stop_flag import StopFlag, StopRequest
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.rundir.settled_batch import read_settled
 from mri_hpc.training import batch_size
+from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.batch_size import (
     IMAGES_ON_CPU,
     largest_that_fits,
@@ -43,9 +45,10 @@ def ranks(world_size=1, kind=Ranks):
     return kind(place=place, device=torch.device("cpu"), backend="gloo", num_hosts=1)
 
 
-def found(run, *, settings=AUTO, world_size=1, images=2_000, has_begun=False, kind=Ranks):
+def found(run, *, settings=AUTO, world_size=1, images=2_000, has_begun=False, kind=Ranks, stop=None):
     return settle(
         run, settings, ranks(world_size, kind),
+        stop=stop or AgreedStop(StopFlag(), ranks()),
         num_training_images=images, num_classes=3, image_shape=(32, 32), has_begun=has_begun,
     )  # fmt: skip
 
@@ -121,6 +124,22 @@ def test_a_typed_number_stays_and_leaves_no_file(tmp_path):
 def test_what_the_steps_were_done_with_is_not_measured_anew(tmp_path):
     with pytest.raises(UserError, match=r"batch_size\.json is gone, and the run has begun with it: restore"):
         found(RunDir(tmp_path), has_begun=True)
+
+
+def test_a_stop_ends_the_search_at_the_next_size_and_nothing_is_settled(tmp_path, monkeypatch):
+    run, flag, tried = RunDir(tmp_path), StopFlag(), []
+
+    def fits(images):
+        tried.append(images)
+        if images == 8:
+            flag.take(StopRequest(signal_name="SIGTERM", received_s=0.0))
+        return True
+
+    monkeypatch.setattr(batch_size, "_fits_on", lambda *_arguments: fits)
+    stop = AgreedStop(flag, ranks())
+    assert found(run, images=10**6, stop=stop) is AUTO
+    assert (tried, stop.agreed.phase) == ([2, 4, 8], "batch size")
+    assert read_settled(run) is None
 
 
 def test_a_damaged_file_is_named(tmp_path):

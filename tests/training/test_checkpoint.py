@@ -96,7 +96,7 @@ def test_pruning_keeps_the_newest_and_the_best_and_nothing_beyond_the_present(ru
     for step in (1, 2, 3, 4, 5, 9):
         save(run, step)
     progress = Progress(step=5, early_stopping=EarlyStopping(best_loss=0.1, best_epoch=0, best_step=1))
-    checkpoint.prune(run, progress=progress, keep=2)
+    checkpoint.prune(run, FIRST, progress=progress, keep=2)
     assert names(run) == ["5", "4", "1"]
 
 

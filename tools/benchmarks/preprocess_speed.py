@@ -2,19 +2,24 @@
 
     python tools/benchmarks/preprocess_speed.py FOLDER_OF_IMAGES
 
-The images are written anew as 512 × 512 colour JPEGs of quality 90, and become 224 × 224 grey. Sides take
-turns, round by round, on one thread each; each ratio is the median over rounds of processor time. The exact
-way decodes every pixel before it averages over areas.
+The images are written anew as 512 × 512 colour JPEGs of quality 90, and become 224 × 224 grey. The machine
+may be shared: sides take turns image by image, on one thread, and what counts is the median over images of
+the ratio of processor times, with its quartiles. Decoding is measured as preprocess calls it, all checks of
+the picture included; reading the file, hashing it and storing the pixels belong to the two tasks below.
 
-2026-11-23, two shared cores of an AMD EPYC under load from other work, 300 slices of Cheng's figshare
-set, n = 3: 1,212 images a second and core, 3.2 × Pillow, 0.88 of the bare calls; 0.63 grey levels from
-the exact pixels on average, 1.07 in the worst image, 35 at most (a few pixels at sharp edges). Two tasks
-at once gave 1.3 × one while other work held both cores: to be measured again on an idle machine.
+Two tasks at once are two whole preprocesses, a share each, beside one that takes all images, in turns. The
+start of Python is left out: the seconds are those that the command reports, of the slower task. By processor
+time: what two would give on cores of their own, if nothing but the extra work of being two slowed them down.
+
+The exact way decodes every pixel before it averages over areas. It is compared on the images as they are.
 """
 
 import argparse
 import io
 import json
+import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,6 +33,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from mri_hpc.intake.pictures import JPEG
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import decode
 
@@ -37,7 +43,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def main() -> None:
-    """Measure and print one line a figure, and JSON."""
+    """Measure and print one line a figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("images", type=Path, help="a folder of images")
     parser.add_argument("--most", type=int, default=300, help="images to take")
@@ -45,12 +51,17 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     paths = sorted(path for path in options.images.rglob("*") if path.suffix.lower() in SUFFIXES)
-    every = max(1, len(paths) // options.most)
-    sources = [as_jpeg(path) for path in paths[::every][: options.most]]
-    values = {"images": len(sources), **rates(sources, options.rounds), **distance(sources)}
-    values |= tasks(sources, options.rounds)
+    paths = paths[:: max(1, len(paths) // options.most)][: options.most]
+    sources = [as_jpeg(path) for path in paths]
+    values = {
+        "images": len(sources),
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
+        "seconds": seconds(sources, options.rounds),
+        "distance": distance([path.read_bytes() for path in paths]),
+        "tasks": tasks(sources, options.rounds),
+    }
     print(text(values))
-    print(json.dumps(values))
 
 
 def as_jpeg(path: Path) -> bytes:
@@ -84,32 +95,39 @@ def exact(data: bytes) -> np.ndarray:
     return cv2.resize(grey[:, :, 0], RECIPE.image_shape, interpolation=cv2.INTER_AREA)
 
 
-def rates(sources: list[bytes], rounds: int) -> dict[str, list[float]]:
-    """Images a second of processor time, a value a round, of each side."""
+def seconds(sources: list[bytes], rounds: int) -> dict[str, list[float]]:
+    """Seconds of processor time of each side, a value an image and round."""
     sides: dict[str, Callable[[bytes], np.ndarray]] = {"ours": ours, "pillow": pillow, "bare": bare}
     found: dict[str, list[float]] = {name: [] for name in sides}
-    for _round in range(rounds):
-        for name, side in sides.items():
-            start = time.process_time()
-            for data in sources:
-                side(data)
-            found[name].append(len(sources) / (time.process_time() - start))
+    for turn in range(rounds):
+        for number, data in enumerate(sources):
+            names = list(sides)
+            first = (turn + number) % len(names)
+            for name in names[first:] + names[:first]:
+                start = time.process_time()
+                sides[name](data)
+                found[name].append(time.process_time() - start)
     return found
 
 
 def distance(sources: list[bytes]) -> dict[str, float]:
-    """Grey levels between our pixels and the exact ones: over all, of the worst image, and the largest."""
-    apart = [np.abs(ours(data).astype(int) - exact(data)) for data in sources]
+    """Grey levels between our pixels of the JPEGs among the sources and the exact ones."""
+    jpegs = [data for data in sources if data.startswith(JPEG)]
+    if not jpegs:
+        return {}
+    apart = [np.abs(ours(data).astype(int) - exact(data)) for data in jpegs]
     return {
-        "distance_mean": float(np.mean(apart)),
-        "distance_worst_image": max(float(one.mean()) for one in apart),
-        "distance_largest": int(np.max(apart)),
+        "images": len(apart),
+        "mean": float(np.mean(apart)),
+        "percentile_99": float(np.percentile(apart, 99)),
+        "largest": int(np.max(apart)),
+        "worst_image_mean": max(float(one.mean()) for one in apart),
     }
 
 
 def tasks(sources: list[bytes], rounds: int) -> dict[str, list[float]]:
-    """Images a second of wall time of whole preprocesses, by one task and by two at once, a value a round."""
-    found: dict[str, list[float]] = {"one_task": [], "two_tasks": []}
+    """How many times faster two tasks at once were than one, a value a round."""
+    found: dict[str, list[float]] = {"by_wall_time": [], "by_processor_time": []}
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw" / "class"
         raw.mkdir(parents=True)
@@ -117,44 +135,67 @@ def tasks(sources: list[bytes], rounds: int) -> dict[str, list[float]]:
         for number, data in enumerate(sources * copies):
             # Other bytes for each, or all would be twins.
             (raw / f"{number:06d}.jpg").write_bytes(data + number.to_bytes(4, "big"))
-        for turn in range(min(rounds, 3)):
-            for name, count in (("one_task", 1), ("two_tasks", 2)):
-                seconds = _seconds(raw.parent, Path(folder) / f"store-{turn}-{count}", count)
-                found[name].append(len(sources) * copies / seconds)
+        start_cpu_s = _cpu_s([[sys.executable, "-c", "import mri_hpc.preprocess"]])[1]
+        for turn in range(rounds):
+            store = Path(folder) / f"store-{turn}"
+            one_s, one_cpu_s = _preprocess(raw.parent, store / "one", 1)
+            two_s, two_cpu_s = _preprocess(raw.parent, store / "two", 2)
+            found["by_wall_time"].append(one_s / two_s)
+            one_cpu_s, two_cpu_s = one_cpu_s - start_cpu_s, two_cpu_s - 2 * start_cpu_s
+            found["by_processor_time"].append(2 * one_cpu_s / two_cpu_s)
+            shutil.rmtree(store)
     return found
 
 
 def text(values: dict) -> str:
     """The figures for people."""
-    to_pillow = statistics.median(a / b for a, b in zip(values["ours"], values["pillow"], strict=True))
-    to_bare = statistics.median(a / b for a, b in zip(values["ours"], values["bare"], strict=True))
-    two = statistics.median(
-        two / one for one, two in zip(values["one_task"], values["two_tasks"], strict=True)
-    )
-    return (
-        f"{values['images']} JPEGs of {SIDE} × {SIDE} to {RECIPE.size} × {RECIPE.size}: "
-        f"{statistics.median(values['ours']):,.0f} images a second and core, {to_pillow:.2f} × Pillow, "
-        f"{to_bare:.2f} of the bare decode and resize\n"
-        f"two tasks at once: {two:.2f} × one, start of Python included\n"
-        f"from the exact decode: {values['distance_mean']:.2f} grey levels on average, "
-        f"{values['distance_worst_image']:.2f} in the worst image, {values['distance_largest']} at most"
-    )
-
-
-def _seconds(source: Path, store: Path, count: int) -> float:
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "mri_hpc.preprocess", "--source", str(source), "--store", str(store)]
-    command += ["--ids", "as-given", "--tasks", str(count)]
-    running = [
-        subprocess.Popen(
-            [*command, "--task", str(task)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        for task in range(count)
+    took, far, both = values["seconds"], values["distance"], values["tasks"]
+    lines = [
+        f"{values['date']}, load {values['load']:.1f}; {values['images']} JPEGs of {SIDE} × {SIDE} to "
+        f"{RECIPE.size} × {RECIPE.size}: {1 / statistics.median(took['ours']):,.0f} images a second and "
+        f"core, {_ratios(took['pillow'], took['ours'])} × Pillow, "
+        f"{_ratios(took['bare'], took['ours'])} of the bare decode and resize",
+        f"two tasks at once: {_spread(both['by_wall_time'])} × one, start of Python left out; "
+        f"by processor time {_spread(both['by_processor_time'])}",
     ]
-    failed = [process for process in running if process.wait()]
-    if failed:
-        sys.exit(f"preprocess failed: {' '.join(command)}")
-    return time.perf_counter() - start
+    if far:
+        lines.append(
+            f"from the exact decode, {far['images']} JPEGs as they are: {far['mean']:.2f} grey levels on "
+            f"average ({far['worst_image_mean']:.2f} in the worst image), "
+            f"{far['percentile_99']:.0f} for 99 % of pixels, {far['largest']} at most"
+        )
+    return "\n".join(lines)
+
+
+def _ratios(a: list[float], b: list[float]) -> str:
+    return _spread([x / y for x, y in zip(a, b, strict=True)])
+
+
+def _spread(values: list[float]) -> str:
+    """Median and quartiles."""
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _preprocess(source: Path, store: Path, count: int) -> tuple[float, float]:
+    """Seconds that the slower of some tasks reports, and processor seconds of all, with their start."""
+    command = [sys.executable, "-m", "mri_hpc.preprocess", "--source", str(source), "--store", str(store)]
+    command += ["--ids", "as-given", "--json", "--tasks", str(count)]
+    printed, cpu_s = _cpu_s([[*command, "--task", str(task)] for task in range(count)])
+    return max(json.loads(one)["seconds"] for one in printed), cpu_s
+
+
+def _cpu_s(commands: list[list[str]]) -> tuple[list[bytes], float]:
+    """What commands that run at once print, and their processor seconds together."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for command in commands
+    ]
+    printed = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        sys.exit(f"failed: {' '.join(commands[0])}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return printed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

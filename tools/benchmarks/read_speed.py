@@ -1,25 +1,26 @@
 """Reading speed of a store beside np.take from memory, plain h5py and whatever peers are installed.
 
     python tools/benchmarks/read_speed.py FOLDER            makes a store of 2.6 GB in FOLDER, and removes it
+    python tools/benchmarks/read_speed.py FOLDER --peers    with FFCV, MosaicML Streaming, LitData, WebDataset
 
 A uniform permutation over all images of all chunks, in batches of 256, by one reading thread on every side,
 each batch ending as a torch uint8 tensor. The store is made through the real formats and read as training
-reads it, the CRC of one image a batch included. Sides take turns, epoch by epoch, and each ratio is the
-median over epochs: absolute figures move with whatever else the machine does, the ratio of processor time
-least. All but h5py put their batches into the same kind of recycled memory.
+reads it, the CRC of one image a batch included. All but h5py put their batches into recycled memory.
+
+The machine may be shared: sides take turns in short rounds, all with the rows of that round, and what counts
+is the median over rounds of the ratio within a round, with its quartiles: by wall time, and by processor
+time, which other work moves less. Slow sides sit out most rounds. One epoch ahead is not counted.
 
 Three states: warm as written (the system holds what the maker of the store wrote, in large pages), cold
 (nothing of it in memory), and warm as read (the system holds what random reads brought in, in small pages,
 which cost more to find).
 
-2026-11-23, two shared cores of an AMD EPYC (virtual), ext4, 52,800 images in 44 chunks, n = 7, under
-heavy load from other work (ranges are wide; to be measured again on an idle machine). By processor time,
-to np.take: 1.04 (0.71–2.53) warm as written, 0.81 (0.60–1.11) warm as read, plain h5py 0.11–0.17. Cold:
-2.9–3.8 × plain h5py. First batch: 38 ms warm and 49 ms cold at a load of 5, 131 ms at a load of 9.
+Peers come from PyPI, into an environment of their own that has what the store needs, too (h5py, simplejpeg,
+opencv-python-headless, tomli_w); none of them is a dependency. FFCV is built from source, with the headers of
+OpenCV and libturbojpeg, which PyPI lacks.
 """
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -27,7 +28,8 @@ import statistics
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +49,28 @@ from mri_hpc.intake.recipe import Recipe
 from mri_hpc.loading.batches import read_ahead
 
 Fetch = Callable[[np.ndarray], torch.Tensor]
+Play = Callable[[list[np.ndarray]], int]
+"""Reads the images of some batches of rows, and returns how many they were."""
 BATCH = 256
+ROUND_BATCHES = 20
+SLOW_EVERY = 10
+"""A slow side plays in one of so many rounds."""
 COLD_BATCHES = 40
+COLD_ROUNDS = 5
+FIRST_BATCHES = 9
+TAKE, STORE, H5PY = "np.take from memory", "this store", "plain h5py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One way of reading."""
+
+    play: Play
+    is_slow: bool = False
 
 
 def main() -> None:
-    """Measure and print a Markdown table and one line of JSON."""
+    """Measure and print a Markdown table."""
     options = _options()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="read-speed-", dir=options.folder))
@@ -60,10 +78,11 @@ def main() -> None:
         store = make_store(folder / "store", options.chunks, options.images, options.size)
         snapshot = resolve(store.path)
         values = measure(store, snapshot, epochs=options.epochs)
+        print(table(values))
+        if options.peers:
+            print_peers(folder, store, snapshot, epochs=options.epochs)
     finally:
         shutil.rmtree(folder)
-    print(table(values))
-    print(json.dumps(values))
 
 
 def make_store(path: Path, chunks: int, images: int, size: int) -> StoreDir:
@@ -86,44 +105,86 @@ def make_store(path: Path, chunks: int, images: int, size: int) -> StoreDir:
 
 def measure(store: StoreDir, snapshot: Snapshot, *, epochs: int) -> dict[str, Any]:
     """What every side does in every state."""
-    rows = np.random.default_rng(1).permutation(len(snapshot))
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    batches = _batches(len(snapshot))
     images = _all_images(store, snapshot)
-    as_written = _warm(store, snapshot, images, batches, epochs)
-    cold = {
-        name: _cold(store, make, batches[:COLD_BATCHES]) for name, make in _sides_on_disk(store, snapshot)
-    }
-    first_cold = _seconds_of_first_batch(store, snapshot, batches[0], is_cold=True)
-    _rate(by_store(store, snapshot), batches)
-    first_warm = min(_seconds_of_first_batch(store, snapshot, batches[0], is_cold=False) for _ in range(3))
-    return {
+    values = {
         "images": len(snapshot),
         "chunks": len(snapshot.chunks),
         "image_shape": snapshot.image_shape,
         "epochs": epochs,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-        "warm as written": as_written,
-        "warm as read": _warm(store, snapshot, images, batches, epochs),
-        "cold": cold,
-        "first_batch_ms": {"cold": first_cold * 1e3, "warm": first_warm * 1e3},
+        "load": [os.getloadavg()[0]],
+        "warm as written": _warm(_sides(images, store, snapshot), batches, epochs),
+        "cold": _cold(store, snapshot, batches[:COLD_BATCHES]),
+        "first_batch_ms": {
+            state: [_first_batch_ms(store, snapshot, rows, state) for rows in batches[:FIRST_BATCHES]]
+            for state in ("cold", "warm")
+        },
+    }
+    _ahead(by_store(store, snapshot))(batches)
+    values["warm as read"] = _warm(_sides(images, store, snapshot), batches, epochs)
+    values["load"].append(os.getloadavg()[0])
+    return values
+
+
+def print_peers(folder: Path, store: StoreDir, snapshot: Snapshot, *, epochs: int) -> None:
+    """A line for each peer that is installed, which plays the same rounds as np.take and this store."""
+    from read_peers import missing, peers
+
+    print(f"not installed: {', '.join(missing()) or 'none'}")
+    images, batches = _all_images(store, snapshot), _batches(len(snapshot))
+    for name, play in peers(folder, images, BATCH):
+        sides = _sides(images, store, snapshot)
+        is_slow = name != "ffcv"
+        sides[name] = Side(play=play, is_slow=is_slow)
+        del sides[H5PY]
+        # FFCV makes its batches' memory anew for every pass: in short rounds that would weigh too much.
+        rounds = _warm(sides, batches, epochs, ROUND_BATCHES if is_slow else len(batches))
+        by_wall, by_cpu = (_ratios(rounds[STORE], rounds[name], by) for by in ("wall_s", "cpu_s"))
+        print(f"this store is {by_wall} × {name}, by processor time {by_cpu}", flush=True)
+        shutil.rmtree(folder / name)
+
+
+def _batches(images: int) -> list[np.ndarray]:
+    """Full batches of a uniform permutation."""
+    rows = np.random.default_rng(1).permutation(images)
+    return [rows[start : start + BATCH] for start in range(0, images - BATCH + 1, BATCH)]
+
+
+def _sides(images: np.ndarray, store: StoreDir, snapshot: Snapshot) -> dict[str, Side]:
+    return {
+        TAKE: Side(play=_ahead(in_memory(images))),
+        STORE: Side(play=_ahead(by_store(store, snapshot))),
+        H5PY: Side(play=_ahead(by_h5py(store, snapshot)), is_slow=True),
     }
 
 
+def _ahead(fetch: Fetch) -> Play:
+    """Through the thread that reads ahead."""
+    return lambda batches: sum(len(batch) for batch in read_ahead(iter(batches), fetch))
+
+
 def _warm(
-    store: StoreDir, snapshot: Snapshot, images: np.ndarray, batches: list[np.ndarray], epochs: int
-) -> dict[str, dict[str, list[float]]]:
-    """Images a second, and processor seconds, of each side and epoch; an epoch before them is not counted."""
-    sides = {"np.take from memory": in_memory(images)}
-    sides |= {name: make() for name, make in _sides_on_disk(store, snapshot)}
-    results: dict[str, dict[str, list[float]]] = {name: {"rate": [], "cpu_s": []} for name in sides}
-    for epoch in range(epochs + 1):
-        for name, fetch in sides.items():
-            start = time.process_time()
-            rate = _rate(fetch, batches)
-            if epoch:
-                results[name]["rate"].append(rate)
-                results[name]["cpu_s"].append(time.process_time() - start)
-    return results
+    sides: dict[str, Side], batches: list[np.ndarray], epochs: int, a_round: int = ROUND_BATCHES
+) -> dict[str, list[dict[str, float]]]:
+    """What each side did in each of its rounds. a_round: batches of a round."""
+    parts = [batches[i : i + a_round] for i in range(0, len(batches), a_round)]
+    for side in sides.values():
+        side.play(parts[0] if side.is_slow else batches)
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    for number, part in enumerate(parts * epochs):
+        playing = [name for name, side in sides.items() if not side.is_slow or number % SLOW_EVERY == 0]
+        # Nobody always comes first.
+        for name in playing if number % 2 else playing[::-1]:
+            rounds[name].append({"round": number, **_timed(sides[name].play, part)})
+    return rounds
+
+
+def _timed(play: Play, batches: list[np.ndarray]) -> dict[str, float]:
+    """Seconds of wall and of processor time for an image."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    images = play(batches)
+    return {"wall_s": (time.perf_counter() - wall) / images, "cpu_s": (time.process_time() - cpu) / images}
 
 
 def in_memory(images: np.ndarray) -> Fetch:
@@ -156,37 +217,42 @@ def by_h5py(store: StoreDir, snapshot: Snapshot) -> Fetch:
 def table(values: dict[str, Any]) -> str:
     """The figures as Markdown."""
     shape = values["image_shape"]
+    load = " and ".join(f"{one:.1f}" for one in values["load"])
     lines = [
         f"{values['images']:,} images of {shape[0]} × {shape[1]} in {values['chunks']} chunks, batches of "
-        f"{BATCH}, one reading thread, {values['epochs']} epochs; {values['machine']}, "
-        f"{time.strftime('%Y-%m-%d')}",
+        f"{BATCH}, one reading thread, {values['epochs']} epochs in rounds of {ROUND_BATCHES} batches; "
+        f"{values['machine']}, {time.strftime('%Y-%m-%d')}, load {load} before and after",
         "",
-        "| state | side | images/s, median | ratio to np.take | by processor time |",
-        "|---|---|---|---|---|",
+        "| state | side | images/s, median | ratio to np.take, quartiles | by processor time | rounds |",
+        "|---|---|---|---|---|---|",
     ]
-    for state in ("warm as written", "warm as read"):
-        results = values[state]
-        take = results["np.take from memory"]
-        for name, side in results.items():
-            ratio, by_cpu = _ratios(side["rate"], take["rate"]), _ratios(take["cpu_s"], side["cpu_s"])
-            lines.append(
-                f"| {state} | {name} | {statistics.median(side['rate']):,.0f} | {ratio} | {by_cpu} |"
-            )
-    lines += [f"| cold | {name} | {rate:,.0f} | | |" for name, rate in values["cold"].items()]
-    ours, h5py_rate = values["cold"].values()
-    first = values["first_batch_ms"]
+    states = {name: values[name] for name in ("warm as written", "warm as read")}
+    for state, sides in states.items():
+        for name, rounds in sides.items():
+            rate = 1 / statistics.median(one["wall_s"] for one in rounds)
+            ratios = [_ratios(rounds, sides[TAKE], by) for by in ("wall_s", "cpu_s")]
+            lines.append(f"| {state} | {name} | {rate:,.0f} | {ratios[0]} | {ratios[1]} | {len(rounds)} |")
+    for name, rounds in values["cold"].items():
+        rate = 1 / statistics.median(one["wall_s"] for one in rounds)
+        lines.append(f"| cold | {name} | {rate:,.0f} | | | {len(rounds)} |")
+    first = {state: statistics.median(ms) for state, ms in values["first_batch_ms"].items()}
+    least = {state: min(ms) for state, ms in values["first_batch_ms"].items()}
+    cold = _ratios(values["cold"][STORE], values["cold"][H5PY], "wall_s")
     lines += [
         "",
-        f"Cold, this store is {ours / h5py_rate:.1f} × plain h5py. First batch, opening included: "
-        f"{first['warm']:.0f} ms warm, {first['cold']:.0f} ms cold.",
+        f"Cold, this store is {cold} × plain h5py. First batch, opening included, median and least: "
+        f"{first['warm']:.0f} and {least['warm']:.0f} ms warm, "
+        f"{first['cold']:.0f} and {least['cold']:.0f} ms cold.",
     ]
     return "\n".join(lines)
 
 
-def _ratios(a: list[float], b: list[float]) -> str:
-    """Median of the ratios pair by pair, and their range."""
-    ratios = [x / y for x, y in zip(a, b, strict=True)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+def _ratios(side: list[dict[str, float]], other: list[dict[str, float]], by: str) -> str:
+    """How much faster a side is in the rounds that both played: median and quartiles."""
+    others = {one["round"]: one[by] for one in other}
+    ratios = [others[one["round"]] / one[by] for one in side if one["round"] in others]
+    low, middle, high = np.percentile(ratios, (25, 50, 75))
+    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
 
 
 def _options() -> argparse.Namespace:
@@ -195,7 +261,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--chunks", type=int, default=44)
     parser.add_argument("--images", type=int, default=1200, help="images a chunk")
     parser.add_argument("--size", type=int, default=224, help="side of an image")
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--peers", action="store_true", help="with the peers that are installed")
     return parser.parse_args()
 
 
@@ -204,11 +271,6 @@ def _columns(keys: np.ndarray, pixels: np.ndarray) -> dict[str, np.ndarray]:
     crcs = np.array([zlib.crc32(image.data) for image in pixels], "<u4")
     names = {name: np.full(len(keys), b"a") for name in STRINGS}
     return columns | {"key": keys, "source_hash": keys, "crc": crcs} | names
-
-
-def _sides_on_disk(store: StoreDir, snapshot: Snapshot) -> Iterable[tuple[str, Callable[[], Fetch]]]:
-    yield "this store", lambda: by_store(store, snapshot)
-    yield "plain h5py", lambda: by_h5py(store, snapshot)
 
 
 def _all_images(store: StoreDir, snapshot: Snapshot) -> np.ndarray:
@@ -220,28 +282,28 @@ def _all_images(store: StoreDir, snapshot: Snapshot) -> np.ndarray:
     return images
 
 
-def _rate(fetch: Fetch, batches: list[np.ndarray]) -> float:
-    """Images a second through the thread that reads ahead."""
-    start = time.perf_counter()
-    images = sum(len(batch) for batch in read_ahead(iter(batches), fetch))
-    return images / (time.perf_counter() - start)
+def _cold(
+    store: StoreDir, snapshot: Snapshot, batches: list[np.ndarray]
+) -> dict[str, list[dict[str, float]]]:
+    """What both sides that read from disk do with nothing of the chunks in memory, in turns."""
+    makes = {STORE: by_store, H5PY: by_h5py}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in makes}
+    for number in range(COLD_ROUNDS):
+        for name, make in makes.items():
+            _forget(store)
+            rounds[name].append({"round": number, **_timed(_ahead(make(store, snapshot)), batches)})
+    return rounds
 
 
-def _cold(store: StoreDir, make: Callable[[], Fetch], batches: list[np.ndarray]) -> float:
-    """Median of three runs, with nothing of the chunks in memory."""
-    rates = []
-    for _run in range(3):
+def _first_batch_ms(store: StoreDir, snapshot: Snapshot, rows: np.ndarray, state: str) -> float:
+    """From opening to the first batch; warm: the system holds it already, from a reader before."""
+    if state == "cold":
         _forget(store)
-        rates.append(_rate(make(), batches))
-    return statistics.median(rates)
-
-
-def _seconds_of_first_batch(store: StoreDir, snapshot: Snapshot, rows: np.ndarray, *, is_cold: bool) -> float:
-    if is_cold:
-        _forget(store)
+    else:
+        by_store(store, snapshot)(rows)
     start = time.perf_counter()
     by_store(store, snapshot)(rows)
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) * 1e3
 
 
 def _forget(store: StoreDir) -> None:

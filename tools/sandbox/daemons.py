@@ -57,6 +57,8 @@ def start_database(layout: Layout) -> None:
         "--no-defaults",
         "--user=root",
         f"--datadir={layout.database_dir}",
+        # Temporary tables are named by process ids, which repeat from sandbox to sandbox.
+        f"--tmpdir={layout.run_dir}",
         "--skip-grant-tables",
         "--innodb-buffer-pool-size=64M",
         "--innodb-log-file-size=16M",

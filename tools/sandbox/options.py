@@ -23,7 +23,9 @@ class Options:
     cpus_per_node: int = 16
     """CPUs that each node claims to have, whatever the machine has."""
     memory_per_node_mb: int = 256_000
-    """Memory that each node claims to have; nothing enforces it."""
+    """Memory that each node claims to have."""
+    enforce_memory: bool = False
+    """Kill job steps that take more memory than they asked for; else nothing enforces it."""
     gpus_per_node: int = 2
     """Pretended GPUs: jobs get CUDA_VISIBLE_DEVICES, and no device behind it."""
     grace_time_s: int = 0
@@ -90,6 +92,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     mode = defaults.preempt_mode
     text = f"what becomes of a job in low when one in high needs its place ({mode})"
     parser.add_argument("--preempt-mode", choices=PREEMPT_MODES, default=mode, help=text)
+    text = "kill job steps that take more memory than they asked for"
+    parser.add_argument("--enforce-memory", action="store_true", help=text)
     text = "send the signal of --signal, not SIGTERM, when preemption begins"
     parser.add_argument("--send-user-signal", action="store_true", help=text)
 

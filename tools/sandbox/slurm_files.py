@@ -40,6 +40,9 @@ def slurm_conf(layout: Layout, state: State) -> str:
     gang = options.preempt_mode == "suspend"
     # The older name; newer Slurms know it still.
     user_signal = ["SlurmctldParameters=preempt_send_user_signal"] if options.send_user_signal else []
+    # By looking every second: where there are no cgroups, the kernel does not.
+    memory_watch = ["JobAcctGatherFrequency=task=1", "JobAcctGatherParams=OverMemoryKill"]
+    memory_watch = memory_watch if options.enforce_memory else []
     lines = [
         f"ClusterName={CLUSTER}",
         f"SlurmctldHost={CONTROLLER}({state.address(CONTROLLER)})",
@@ -60,6 +63,7 @@ def slurm_conf(layout: Layout, state: State) -> str:
         "ProctrackType=proctrack/linuxproc",
         "TaskPlugin=task/none",
         "JobAcctGatherType=jobacct_gather/linux",
+        *memory_watch,
         # Without it a node that claims more CPUs than the host has goes to the state "inval".
         "SlurmdParameters=config_overrides",
         "ReturnToService=2",

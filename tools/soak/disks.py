@@ -1,10 +1,12 @@
 """File systems of another kind, seen by this process and its children alone. Needs root."""
 
+import contextlib
 import ctypes
 import errno
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
@@ -18,8 +20,7 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        _call("unshare", CLONE_NEWNS)
-        _mount("none", "/", "", MS_REC | MS_PRIVATE, "")
+        unseen_by_others()
         _mount("tmpfs", str(folder), "tmpfs", 0, "mode=755")
 
     def leave_room(self, pages: int) -> None:
@@ -31,6 +32,67 @@ class Disk:
     def make_read_only(self) -> None:
         """Refuse every change, whoever asks."""
         _mount("tmpfs", str(self.folder), "tmpfs", MS_REMOUNT | MS_RDONLY, "")
+
+
+class QuotaDisk:
+    """A real btrfs on which all that lies in `folder` together has a quota, from now on in this process."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir()
+        image, mounted = root / "image", root / "mounted"
+        mounted.mkdir()
+        self.folder = mounted / "folder"
+        unseen_by_others()
+        image.touch()
+        os.truncate(image, 128 * 2**20)
+        _run("mkfs.btrfs", "--quiet", image)
+        _run("mount", "-o", "loop", image, mounted)
+        _run("btrfs", "quota", "enable", mounted)
+        _run("btrfs", "subvolume", "create", self.folder)
+        self._group = f"0/{_run('btrfs', 'inspect-internal', 'rootid', self.folder).strip()}"
+
+    def set_quota(self, size: int | None) -> None:
+        """Let the folder hold so many bytes, with what btrfs itself needs for it; None: no end."""
+        # By the number of its group: asked from within the folder, a full quota refuses this as well.
+        _run("btrfs", "qgroup", "limit", "none" if size is None else size, self._group, self.folder.parent)
+
+    def used(self) -> int:
+        """Bytes that count now."""
+        _run("btrfs", "filesystem", "sync", self.folder)
+        shown = _run("btrfs", "qgroup", "show", "--raw", "-f", self.folder)
+        return int(shown.split()[-2])
+
+
+@contextlib.contextmanager
+def exfat_disk(root: Path, options: str) -> Iterator[Path]:
+    """A folder on a real exFAT by FUSE, as a memory stick has it: with neither links nor permissions.
+
+    options: of its mount, such as umask=077.
+    """
+    root.mkdir()
+    image, mounted = root / "image", root / "mounted"
+    mounted.mkdir()
+    unseen_by_others()
+    image.touch()
+    os.truncate(image, 32 * 2**20)
+    _run("mkfs.exfat", image)
+    loop = _run("losetup", "--find", "--show", image).strip()
+    try:
+        _run("mount.exfat-fuse", "-o", options, loop, mounted)
+    finally:
+        # While it is mounted this only says that the device goes with the mount.
+        _run("losetup", "--detach", loop)
+    try:
+        yield mounted
+    finally:
+        # The server of the file system would outlive this process.
+        _run("umount", mounted)
+
+
+def unseen_by_others() -> None:
+    """What is mounted from now on is seen by this process and its children alone."""
+    _call("unshare", CLONE_NEWNS)
+    _mount("none", "/", "", MS_REC | MS_PRIVATE, "")
 
 
 def without_hard_links() -> None:
@@ -51,6 +113,13 @@ def can_mount() -> bool:
         ).returncode
         == 0
     )
+
+
+def _run(*words: object) -> str:
+    """What a program prints; it must succeed."""
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
 
 
 def _mount(source: str, target: str, kind: str, flags: int, options: str) -> None:

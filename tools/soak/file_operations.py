@@ -19,7 +19,6 @@ ONE_NAME = ("mkdir", "rmdir", "unlink", "remove", "chmod", "truncate", "utime")
 TWO_NAMES = ("link", "rename", "replace", "symlink")
 ON_DESCRIPTOR = ("fsync", "fdatasync", "ftruncate", "fchmod")
 WRITES = ("write", "pwrite", "writev", "sendfile", "copy_file_range")
-RENAME_NEW = "rename to a new name"
 
 
 @dataclass(frozen=True, kw_only=True)

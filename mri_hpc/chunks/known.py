@@ -1,0 +1,154 @@
+"""What the store knows about the sources of one task: what it holds, what it rejected, what was read."""
+
+import contextlib
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mri_hpc.chunks.chunk import ChunkHead
+from mri_hpc.chunks.folding import fold, positions
+from mri_hpc.chunks.layout import StoreDir
+from mri_hpc.chunks.private_tables import SEEN, read_seen
+from mri_hpc.chunks.snapshots import Standing, head_of, look
+from mri_hpc.chunks.table import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What the store holds of a source."""
+
+    source_hash: int
+    generation: int
+    facts: tuple[str, str, int, int]
+    """Class, name of the patient, fold and split; empty or -1 where unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownSources:
+    """What the store knows about some sources, by key."""
+
+    stored: dict[int, Stored]
+    seen: set[tuple[int, int, int, int]]
+    """Key, size, time and hash of files that were read before."""
+    rejected: dict[int, tuple[int, int, str]]
+    """Size and time of files that were rejected, and why."""
+
+    def is_unchanged(self, key: int, size: int, mtime_ns: int) -> bool:
+        """Whether a stored source's file is, by size and time, the one that was stored."""
+        stored = self.stored.get(key)
+        return stored is not None and (key, size, mtime_ns, stored.source_hash) in self.seen
+
+    def rejection(self, key: int, size: int, mtime_ns: int) -> str:
+        """Why this very file was rejected before; empty where it was not."""
+        found = self.rejected.get(key)
+        return found[2] if found and found[:2] == (size, mtime_ns) else ""
+
+
+class Known:
+    """What the store knew when a task began, in columns: of a million sources, some tens of megabytes.
+
+    Commits that no snapshot has folded yet are folded for the keys of the task alone.
+    """
+
+    def __init__(self, store: StoreDir, keys: Iterable[int]) -> None:
+        wanted = np.sort(np.fromiter(keys, "<u8"))
+        self._base: Snapshot | None = None
+        self._new_hashes: list[np.ndarray] = []
+        self._snapshot = look(store, functools.partial(self._look, store, wanted))
+        self._seen = _seen(store, wanted)
+        self._retracted = set(self._snapshot.retracted_keys.tolist())
+        self._retracted_patients = {name.decode() for name in self._snapshot.retracted_patients.tolist()}
+
+    def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
+        """A snapshot that tells of the wanted keys."""
+        self._base, self._new_hashes = standing.base, []
+
+        def noted(name: str) -> ChunkHead:
+            head = head_of(store, name)
+            self._new_hashes.append(head.columns["source_hash"])
+            return head
+
+        if standing.base is not None and not standing.new:
+            return standing.base
+        return fold(standing.base, standing.new, noted, only=wanted)
+
+    def of(self, keys: Sequence[int]) -> KnownSources:
+        """What is known about some sources."""
+        wanted = np.sort(np.array(keys, "<u8"))
+        seen = self._seen[_rows_of(self._seen["key"], wanted)]
+        return KnownSources(
+            stored=_stored(self._snapshot, wanted),
+            seen=set(seen.tolist()),
+            rejected=_rejected(self._snapshot, wanted),
+        )
+
+    def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
+        """Whether a source was taken out for good. patient: name in the store."""
+        return patient in self._retracted_patients or not self._retracted.isdisjoint(keys)
+
+    def has_bytes(self, source_hash: int) -> bool:
+        """Whether the store held these bytes before, under whatever key."""
+        at = np.searchsorted(self._hashes, np.uint64(source_hash))
+        return bool(at < len(self._hashes) and self._hashes[at] == source_hash)
+
+    @functools.cached_property
+    def _hashes(self) -> np.ndarray:
+        """Of all sources, ascending: uint64."""
+        base = [] if self._base is None else [self._base.column("source_hash")]
+        return np.sort(np.concatenate([np.empty(0, "<u8"), *base, *self._new_hashes]))
+
+
+def _stored(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, Stored]:
+    is_there, rows = positions(snapshot.key, wanted)
+    if not len(rows):
+        return {}
+    names = ("source_hash", "generation", "label", "patient", "fold", "split")
+    columns = (getattr(snapshot, name)[rows].tolist() for name in names)
+    return {
+        key: Stored(
+            source_hash=source_hash,
+            generation=generation,
+            facts=(
+                snapshot.classes[label] if label >= 0 else "",
+                snapshot.patient_names[patient].decode() if patient >= 0 else "",
+                fold_number,
+                split,
+            ),
+        )
+        for key, source_hash, generation, label, patient, fold_number, split in zip(
+            wanted[is_there].tolist(), *columns, strict=True
+        )
+    }
+
+
+def _rejected(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, tuple[int, int, str]]:
+    rows = snapshot.rejected[_rows_of(snapshot.rejected["key"], wanted)]
+    return {
+        key: (size, mtime_ns, snapshot.reasons[reason])
+        for key, mtime_ns, size, _source_hash, reason in rows[snapshot.stands(rows)].tolist()
+    }
+
+
+def _seen(store: StoreDir, wanted: np.ndarray) -> np.ndarray:
+    """What was read before of some sources: rows of SEEN, ascending by key. wanted: keys, ascending.
+
+    An entry that is missing or damaged fits no file, and only costs reading one again.
+    """
+    found = [np.empty(0, SEEN)]
+    for file in store.seen.glob("[!.]*.bin"):
+        # Folded into another one at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            table = read_seen(file.read_bytes())
+            found.append(table[positions(wanted, table["key"])[0]])
+    seen = np.concatenate(found)
+    return seen[np.argsort(seen["key"], kind="stable")]
+
+
+def _rows_of(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Rows with one of the wanted keys: int64. keys: ascending; wanted: ascending, unique."""
+    starts, ends = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+    counts = ends - starts
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(starts, counts) + within

@@ -1,0 +1,333 @@
+"""Into what the wall clock of a run went, second by second: a pure fold over its ledger and its metrics."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+from mri_hpc.rundir.layout import Attempt
+from mri_hpc.rundir.ledger import Event, Kind
+
+# What launch, and whoever starts the ranks, write; all other events are words of the ranks.
+NOT_OF_RANKS = {Kind.SUBMITTED, Kind.CANCELLED, Kind.STARTING, Kind.RANKS_GONE, Kind.DECIDED}
+# Events that tell of a piece of work, or of its end: by then the ranks were ready.
+WORK = (Kind.FIRST_STEP, Kind.SAVED, Kind.EPOCH, Kind.TRAINED, Kind.STOP_AGREED, Kind.PREDICTED)
+# What FIRST_STEP holds beside the seconds since the process began, by part.
+STEP_ITSELF = "seconds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What the end of one attempt has cost."""
+
+    attempt: str
+    steps_lost: int | None = None
+    """Steps it did that a later attempt had to do again; None while none has gone on from it."""
+    seconds_lost: float = 0.0
+    """How long those steps had taken, and what it never finished, until its death was noticed."""
+    seconds_down: float = 0.0
+    """From the end of its work to the first step of the next attempt: stopping, queueing, starting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WallClock:
+    """Seconds from the first submission to the end, or to now; every second is in one part."""
+
+    queueing: float = 0.0
+    """Submitted, or to be run again, and no ranks started."""
+    starting: float = 0.0
+    """From the start of the ranks to the beginning of their first step: imports, meeting, data, model."""
+    training: float = 0.0
+    """Steps that count. Of one done again, the second time."""
+    validation: float = 0.0
+    """Of epochs that count."""
+    predicting: float = 0.0
+    """With the finished model."""
+    saving: float = 0.0
+    """Checkpoints, as far as the ranks waited for them."""
+    lost: float = 0.0
+    """What had to be done again or was never finished, and the time until a death was noticed."""
+    stopping: float = 0.0
+    """From the agreement to stop, or the end of the work, to the decision what comes next; saving apart."""
+    away: float = 0.0
+    """Nobody had asked for it to run: cancelled, given up or vanished, until it was launched again."""
+    under_way: float = 0.0
+    """Of the attempt that runs now: what it has not written down yet."""
+    unaccounted: float = 0.0
+    """What is in none of the above; below zero where they overlap."""
+    costs: tuple[Cost, ...] = ()
+    """Of each attempt whose ranks were started, oldest first."""
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Seconds by part."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "costs"}
+
+    @property
+    def total(self) -> float:
+        """The wall clock."""
+        return sum(self.parts.values())
+
+    @property
+    def ettr(self) -> float | None:
+        """Effective training time ratio: useful seconds / seconds in which the run ran or waited to run.
+
+        Useful is what an uninterrupted run does as well and what was not done in vain: training, validation
+        and predicting. After Kokolis et al., arXiv 2410.21680: productive runtime / available wall clock,
+        which counts queueing, and leaves out the time in which nobody had asked for the run. None before
+        there is any.
+        """
+        return self._useful_share_of(self.total - self.away)
+
+    @property
+    def ettr_without_queueing(self) -> float | None:
+        """The same while ranks ran, which is what this software, and not the cluster, is to answer for."""
+        return self._useful_share_of(self.total - self.away - self.queueing)
+
+    def _useful_share_of(self, seconds: float) -> float | None:
+        useful = self.training + self.validation + self.predicting
+        return round(useful / seconds, 4) if seconds > 0 else None
+
+
+def account(events: Sequence[Event], metrics: Sequence[Mapping[str, Any]], now: float) -> WallClock:
+    """The wall clock from the first event to the end of the run, or to `now` (Unix time) before its end."""
+    spells = _spells(events, metrics, now)
+    if not spells:
+        return WallClock()
+    last = spells[-1]
+    idle = [_idle_between(before, spell) for before, spell in zip([None, *spells], spells, strict=False)]
+    end_s = now if last.is_coming_back else last.ended_s
+    parts = {
+        "queueing": sum(queueing for _, queueing in idle) + end_s - last.ended_s,
+        "starting": sum(spell.starting for spell in spells),
+        "training": sum(spell.training for spell in spells),
+        "validation": sum(spell.validation(in_vain=False) for spell in spells),
+        "predicting": sum(spell.seconds_of(Kind.PREDICTED) for spell in spells),
+        "saving": sum(spell.seconds_of(Kind.SAVED) for spell in spells),
+        "lost": sum(spell.lost for spell in spells),
+        "stopping": sum(spell.stopping for spell in spells),
+        "away": sum(away for away, _ in idle),
+        "under_way": last.under_way,
+    }
+    rounded = {name: round(seconds, 3) for name, seconds in parts.items()}
+    total = end_s - min(spell.asked_s for spell in spells)
+    return WallClock(
+        **rounded, unaccounted=round(total - sum(rounded.values()), 3), costs=tuple(_costs(spells, idle))
+    )
+
+
+class _Spell:
+    """One attempt: from when it was asked for until it was decided what comes next. Seconds by part."""
+
+    def __init__(self, attempt: str, events: Sequence[Event], *, training: float) -> None:
+        self.attempt, self.training = attempt, training
+        self._events = events
+        self.began_s = _began_s(events)
+        # The supervisor may be faster than the launch that notes it.
+        self.asked_s = min(events[0].time, self.began_s or events[0].time)
+        self.has_started = bool(self.of(Kind.STARTED))
+        self._last_sign_s = max(
+            (e.time for e in events if e.kind not in NOT_OF_RANKS), default=self.began_s or self.asked_s
+        )
+        # What later attempts find lost of it.
+        self.steps_in_vain, self._seconds_in_vain = 0, 0.0
+        self._epochs_in_vain: set[int] = set()
+        # The next attempt, if there is one, begins then; else it is now.
+        self.limit_s, self.is_newest = 0.0, True
+
+    def charge(self, found: "_Spell") -> None:
+        """Take to account what the next attempt found lost as it began."""
+        for event in found.of(Kind.LOST):
+            self.steps_in_vain += int(event.values.get("steps", 0))
+            self._seconds_in_vain += _seconds(event)
+            self._last_sign_s = max(self._last_sign_s, _seconds(event, "last_step_s"))
+
+    def charge_unsaved(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        """Take to account its steps that no checkpoint holds, where nobody has gone on since it died."""
+        saved = max((int(event.values.get("step", 0)) for event in self.of(Kind.SAVED)), default=0)
+        seconds = sum(line.get("seconds", 0.0) for line in steps if line["step"] > saved)
+        self.training -= seconds
+        self._seconds_in_vain += seconds
+        self._last_sign_s += seconds
+
+    def forget_epochs(self, resumed: int) -> None:
+        """Take to account that a later attempt goes on in this epoch, and validates again from it on."""
+        epochs = {int(event.values["epoch"]) for event in self.of(Kind.EPOCH)}
+        self._epochs_in_vain |= {epoch for epoch in epochs if epoch >= resumed}
+
+    def of(self, *kinds: Kind) -> list[Event]:
+        """Its events of these kinds."""
+        return [event for event in self._events if event.kind in kinds]
+
+    def seconds_of(self, kind: Kind) -> float:
+        """What its events of a kind took."""
+        return sum(_seconds(event) for event in self.of(kind))
+
+    def validation(self, *, in_vain: bool) -> float:
+        """Validations that had, or had not, to be done again."""
+        epochs = [e for e in self.of(Kind.EPOCH) if (e.values["epoch"] in self._epochs_in_vain) == in_vain]
+        return sum(_seconds(event, "validation_s") for event in epochs)
+
+    @property
+    def starting(self) -> float:
+        """Until its first piece of work."""
+        return max(0.0, self._ready_s - self.began_s) if self.began_s is not None else 0.0
+
+    @property
+    def lost(self) -> float:
+        """Done in vain, or never finished."""
+        return self._seconds_in_vain + self.validation(in_vain=True) + self._unfinished
+
+    @property
+    def stopping(self) -> float:
+        """From the end of its work on, but for saving."""
+        left = self.of(Kind.STOP_AGREED, Kind.PREDICTED)
+        if not left:
+            return self.ended_s - self._gone_s
+        saving = sum(_seconds(event) for event in self.of(Kind.SAVED) if event.time >= left[-1].time)
+        return max(0.0, self.ended_s - left[-1].time - saving)
+
+    @property
+    def under_way(self) -> float:
+        """What it has not written down, while it runs."""
+        if self._is_over or self.began_s is None:
+            return 0.0
+        told = self.starting + self.training + self.validation(in_vain=False) + self.seconds_of(Kind.SAVED)
+        return max(0.0, self.ended_s - self.began_s - told)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it ended, and neither because it was told to nor because it was done."""
+        return self._is_over and not self.of(Kind.STOP_AGREED, Kind.PREDICTED)
+
+    @property
+    def is_coming_back(self) -> bool:
+        """Whether it is to be run again, and nothing has happened since."""
+        ends = self.of(Kind.DECIDED, Kind.CANCELLED)
+        return bool(ends) and ends[-1].values.get("decision") == "again"
+
+    @property
+    def ended_s(self) -> float:
+        """When it was decided what comes next; when it was gone, where only the next attempt said so."""
+        decided = self.of(Kind.DECIDED) if self.of(Kind.RANKS_GONE) else []
+        return self._capped(max([self._gone_s, *(event.time for event in decided)]))
+
+    @property
+    def _gone_s(self) -> float:
+        """When its ranks had gone; where nobody saw that, when they were last heard of."""
+        if not self._is_over:
+            return self.limit_s
+        gone = self.of(Kind.RANKS_GONE) or (self.of(Kind.CANCELLED) if self.began_s is None else [])
+        return self._capped(gone[-1].time if gone else self._last_sign_s)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether its ranks have gone, or are leaving, or never came."""
+        ends = self.of(Kind.RANKS_GONE, Kind.DECIDED, Kind.STOP_AGREED, Kind.PREDICTED)
+        return not self.is_newest or bool(ends) or (self.began_s is None and bool(self.of(Kind.CANCELLED)))
+
+    @property
+    def _ready_s(self) -> float:
+        """When its first piece of work began; when it was gone, where it came to none."""
+        began = [event.time - _work_s(event) for event in self.of(*WORK)]
+        return self._capped(min(began, default=self._gone_s))
+
+    @property
+    def _unfinished(self) -> float:
+        """A step, validation or prediction that was not finished; after a death, until that was noticed."""
+        work = self.of(*WORK)
+        stop = self.of(Kind.STOP_AGREED)
+        if stop:
+            # Told to stop before the first piece of work: that was starting.
+            return 0.0 if work[0] is stop[0] else _seconds(stop[0], "unfinished_s")
+        return max(0.0, self._gone_s - self._last_sign_s) if work and self.is_dead else 0.0
+
+    def _capped(self, time_s: float) -> float:
+        return min(time_s, self.limit_s)
+
+
+def _spells(events: Sequence[Event], metrics: Sequence[Mapping[str, Any]], now: float) -> list[_Spell]:
+    """One an attempt, oldest first, each told what later ones found lost."""
+    steps = [line for line in metrics if "loss" in line]
+    training: defaultdict[str, float] = defaultdict(float)
+    for line in steps:
+        training[str(line.get("attempt"))] += line.get("seconds", 0.0)
+    by_attempt = _by_attempt(events)
+    spells = [_Spell(name, own, training=training[name]) for name, own in by_attempt.items()]
+    started = [spell for spell in spells if spell.has_started]
+    for before, spell in pairwise(started):
+        before.charge(spell)
+    for number, spell in enumerate(started):
+        resumed = spell.of(Kind.STARTED)[0].values.get("epoch", 0)
+        for before in started[:number]:
+            before.forget_epochs(resumed)
+    for spell, after in pairwise(spells):
+        spell.limit_s, spell.is_newest = after.began_s or after.asked_s, False
+    if spells:
+        spells[-1].limit_s = now
+    if started and started[-1].is_dead:
+        newest = started[-1].attempt
+        started[-1].charge_unsaved(line for line in steps if line.get("attempt") == newest)
+    return spells
+
+
+def _by_attempt(events: Sequence[Event]) -> dict[str, list[Event]]:
+    """Events by attempt, oldest first, without what an attempt says after a newer one has begun."""
+    names = sorted({event.attempt for event in events}, key=Attempt.parse)
+    kept: dict[str, list[Event]] = {}
+    limit_s = math.inf
+    for name in reversed(names):
+        kept[name] = [event for event in events if event.attempt == name and event.time <= limit_s]
+        limit_s = min(limit_s, _began_s(kept[name]) or limit_s)
+    return {name: kept[name] for name in names if kept[name]}
+
+
+def _idle_between(before: _Spell | None, spell: _Spell) -> tuple[float, float]:
+    """Seconds before an attempt: nobody had asked for the run; it was queueing."""
+    began_s = spell.began_s if spell.began_s is not None else spell.ended_s
+    if before is None:
+        return 0.0, began_s - spell.asked_s
+    is_same_job = Attempt.parse(before.attempt).submission == Attempt.parse(spell.attempt).submission
+    asked_s = before.ended_s if is_same_job else min(max(spell.asked_s, before.ended_s), began_s)
+    return asked_s - before.ended_s, began_s - asked_s
+
+
+def _costs(spells: Sequence[_Spell], idle: Sequence[tuple[float, float]]) -> Iterable[Cost]:
+    started = [spell for spell in spells if spell.has_started]
+    for number, spell in enumerate(spells):
+        if spell.began_s is None:
+            continue
+        after = spells[number + 1] if number + 1 < len(spells) else None
+        down = spell.stopping + (idle[number + 1][1] + after.starting if after else 0.0)
+        is_resumed = spell.has_started and spell is not started[-1]
+        yield Cost(
+            attempt=spell.attempt,
+            steps_lost=spell.steps_in_vain if is_resumed else None,
+            seconds_lost=round(spell.lost, 3),
+            seconds_down=round(down, 3),
+        )
+
+
+def _began_s(events: Sequence[Event]) -> float | None:
+    """When the ranks of an attempt were started; None where they were not."""
+    for event in events:
+        if event.kind == Kind.STARTING:
+            return event.time
+    for event in events:
+        if event.kind == Kind.FIRST_STEP:
+            # Started by hand: rank 0 tells its age, by part.
+            return event.time - sum(float(s) for part, s in event.values.items() if part != STEP_ITSELF)
+    return next((e.time for e in events if e.kind not in (Kind.SUBMITTED, Kind.CANCELLED)), None)
+
+
+def _work_s(event: Event) -> float:
+    """How long the work took that an event tells of when it is done."""
+    if event.kind == Kind.EPOCH:
+        return _seconds(event, "training_s") + _seconds(event, "validation_s")
+    return _seconds(event)
+
+
+def _seconds(event: Event, name: str = "seconds") -> float:
+    return float(event.values.get(name) or 0.0)

@@ -1,0 +1,92 @@
+"""How a stop goes: what is left until the kill is held against what a step and a save cost."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mri_hpc.base.stop_flag import StopFlag, StopRequest
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import Kind, read_events
+
+KillTime = Callable[[StopRequest], float | None]
+"""Unix time from which a process that was told to stop may be killed; None where nobody knows."""
+MARGIN = 1.5
+"""A save may take so many times what the last one took."""
+PATIENCE_S = 1.0
+"""After a signal, seconds in which whoever knows the deadline is waited for."""
+
+log = logging.getLogger(__name__)
+
+
+class Way(StrEnum):
+    """How the ranks stop."""
+
+    FINISH = "finish"  # the step under way, then save
+    GIVE_UP = "give_up"  # the step under way, and save the state before it
+    RELY = "rely"  # on the last checkpoint: no save would end in time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What is known when the way to stop is chosen."""
+
+    left_s: float | None = None
+    """Until the kill; None where nobody knows."""
+    save_s: float | None = None
+    """What the last save took; None before the first one."""
+    rest_of_step_s: float = 0.0
+    """What the step under way still takes; 0 between steps."""
+
+    def way(self) -> Way:
+        """How to stop: without knowledge, the step is finished and the state saved."""
+        if self.left_s is None:
+            return Way.FINISH
+        if self.save_s is not None and self.save_s > self.left_s:
+            return Way.RELY
+        is_enough = self.rest_of_step_s + MARGIN * (self.save_s or 0.0) <= self.left_s
+        return Way.FINISH if is_enough or not self.rest_of_step_s else Way.GIVE_UP
+
+    def why(self) -> str:
+        """The choice for people: one line."""
+        if self.left_s is None:
+            return "saves: nothing says how much time is left"
+        left = f"{max(0.0, self.left_s):.1f} s left"
+        save = "no save was timed so far" if self.save_s is None else f"a save takes {self.save_s:.1f} s"
+        rest = f", the rest of the step {self.rest_of_step_s:.1f} s" if self.rest_of_step_s else ""
+        doing = {
+            Way.FINISH: "saves",
+            Way.GIVE_UP: "gives up the step under way and saves the state before it",
+            Way.RELY: "relies on the last checkpoint",
+        }[self.way()]
+        return f"{doing}: {left}, {save}{rest}"
+
+
+class Deadline:
+    """When the ranks will be killed, and what a save costs: looked up in a thread once they are to stop."""
+
+    def __init__(self, flag: StopFlag, run: RunDir, kill_time: KillTime) -> None:
+        self._flag, self._run, self._kill_time = flag, run, kill_time
+        self._kill_s: float | None = None
+        self._save_s: float | None = None
+        self._is_known = threading.Event()
+        threading.Thread(target=self._look, name="deadline", daemon=True).start()
+
+    def outlook(self, rest_of_step_s: float = 0.0) -> Outlook:
+        """What is known by now, or a second after the signal."""
+        request = self._flag.request
+        assert request, "nobody has asked to stop"
+        self._is_known.wait(max(0.0, request.received_s + PATIENCE_S - time.time()))
+        left_s = None if self._kill_s is None else round(self._kill_s - time.time(), 3)
+        return Outlook(left_s=left_s, save_s=self._save_s, rest_of_step_s=round(rest_of_step_s, 3))
+
+    def _look(self) -> None:
+        self._flag.is_up.wait()
+        assert self._flag.request
+        saves = [event for event in read_events(self._run) if event.kind == Kind.SAVED]
+        self._save_s = float(saves[-1].values["seconds"]) if saves else None
+        self._kill_s = self._kill_time(self._flag.request)
+        self._is_known.set()
+        log.info("to be killed at %s, by Unix time; the last save took %s s", self._kill_s, self._save_s)

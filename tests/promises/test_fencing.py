@@ -1,0 +1,56 @@
+"""An attempt that was cut off writes nothing over what a newer one wrote, whenever it comes back."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
+from mri_hpc.rundir.metrics_log import read_metrics
+
+SMALL = {"model": "mobilenet_v3_small", "checkpoint_interval_s": 0.0}
+CHECKPOINT = "mri_hpc.training.checkpoint"
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Remembers what the uninterrupted run came to."""
+    return {}
+
+
+def results(run):
+    provenance = json.loads(run.provenance.read_text())
+    steps = [line["step"] for line in read_metrics(run) if "loss" in line]
+    return provenance["weights_digest"], provenance["samples_digest"], run.predictions.read_text(), steps
+
+
+def checkpoints(run):
+    """Step → the attempt that wrote it."""
+    return {folder.name: read_manifest(folder).attempt for folder in checkpoint_folders(run)}
+
+
+def is_frozen(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.parametrize("where", ["_publish", "write_state", "prune"])
+def test_ranks_that_froze_while_they_saved_find_that_a_newer_attempt_has_the_run(
+    where, whole, new_run, start_ranks, wait_for
+):
+    if not whole:
+        run = new_run("whole", **SMALL)
+        assert start_ranks(run, ranks=1).statuses() == [0]
+        whole["results"] = results(run)
+    run = new_run(**SMALL)
+    old = start_ranks(run, ranks=1, breaks={0: [["freeze_at", CHECKPOINT, where, 3]]})
+    wait_for(lambda: is_frozen(old.pids[0]), what="the third save")
+    stop = {0: [["signal_in", "training", "SIGTERM", 1]]}
+    assert start_ranks(run, ranks=1, restart=1, breaks=stop).statuses() == [75]
+    written = checkpoints(run), read_metrics(run)
+    old.signal(0, signal.SIGCONT)
+    assert old.statuses() == [75]
+    assert (checkpoints(run), read_metrics(run)) == written
+    assert "1.1" in written[0].values()
+    assert start_ranks(run, ranks=1, restart=2).statuses() == [0]
+    assert results(run) == whole["results"]

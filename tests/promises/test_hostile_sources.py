@@ -1,0 +1,126 @@
+"""Promises 1, 2 and 13 with sources that vanish, or are written, while they are read, and with very many."""
+
+import contextlib
+import hashlib
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mri_hpc import preprocess as preprocessing
+from mri_hpc.chunks import adding
+from mri_hpc.chunks.layout import open_store
+from mri_hpc.chunks.reader import Reader
+from mri_hpc.chunks.snapshots import resolve
+from mri_hpc.chunks.verify import verify
+from mri_hpc.intake.samples import decode
+from tools.soak.disks import Disk, can_mount
+from tools.soak.scenes import Place, take
+
+SMALL = ("--size", "16", "--chunk-images", "4")
+
+
+@pytest.mark.skipif(not can_mount(), reason="only root may mount a disk of its own")
+def test_a_source_that_is_unmounted_amid_the_work_is_one_line_and_what_was_read_stays(
+    tmp_path, make_pictures, preprocess
+):
+    raw, place = tmp_path / "raw", Place(tmp_path, tmp_path)
+
+    def unmount_amid_work():
+        Disk(raw)
+        make_pictures(raw, 30)
+        read, reads = adding.read_content, []
+
+        def read_and_unmount(path):
+            reads.append(path)
+            if len(reads) == 10:
+                subprocess.run(["umount", "--lazy", raw], check=True)
+            return read(path)
+
+        adding.read_content = read_and_unmount
+        err = io.StringIO()
+        with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+            status = preprocessing.main(["--source", str(raw), "--store", str(place.store), *SMALL])
+        assert (status, len(reads)) == (2, 30)
+        *notes, complaint = err.getvalue().splitlines()
+        assert notes == ["21 listed files have disappeared"]
+        assert f"{raw} lost all its files while they were read, 21 of them unread: is it still" in complaint
+
+    take(place, [unmount_amid_work])
+    assert list(raw.iterdir()) == []
+    assert len(resolve(place.store)) == 9
+    assert verify(open_store(place.store)).problems == []
+    make_pictures(raw, 30)
+    assert preprocess(raw, place.store)[1].startswith("stored 21, already there 9, rejected 0")
+    assert preprocess(raw, tmp_path / "clean", *SMALL)[0] == 0
+    assert resolve(place.store).content_digest == resolve(tmp_path / "clean").content_digest
+
+
+def test_one_file_that_vanishes_amid_the_work_is_told_and_the_others_are_stored(
+    tmp_path, make_pictures, preprocess, monkeypatch
+):
+    paths = make_pictures(tmp_path / "raw", 12)
+    read = adding.read_content
+
+    def read_and_remove(path):
+        paths[5].unlink(missing_ok=True)
+        return read(path)
+
+    monkeypatch.setattr(adding, "read_content", read_and_remove)
+    status, out, err = preprocess(tmp_path / "raw", tmp_path / "store", *SMALL)
+    assert (status, err) == (0, "1 listed files have disappeared\n")
+    assert out.startswith("stored 11, already there 0, rejected 0")
+
+
+def test_what_is_stored_is_hashed_from_the_very_bytes_that_were_decoded(
+    tmp_path, make_pictures, preprocess, monkeypatch
+):
+    """A file that changes after it was read, and before it is decoded."""
+    (path,) = make_pictures(tmp_path / "raw", 1)
+    before = path.read_bytes()
+
+    read = adding.read_content
+
+    def read_before_a_change(name):
+        content = read(name)
+        Image.new("L", (32, 32), 200).save(path)
+        return content
+
+    monkeypatch.setattr(adding, "read_content", read_before_a_change)
+    store = tmp_path / "store"
+    assert preprocess(tmp_path / "raw", store, *SMALL)[0] == 0
+    snapshot = resolve(store)
+    assert snapshot.source_hash.tolist() == [int.from_bytes(hashlib.sha256(before).digest()[:8], "big")]
+    path.with_suffix(".before").write_bytes(before)
+    with Reader(store, snapshot) as reader:
+        [pixels] = reader.read(np.arange(1))
+    recipe = preprocessing.load_recipe(open_store(store).recipe)
+    assert np.array_equal(pixels, decode(before, recipe)[0].pixels)
+    path.with_suffix(".before").unlink()
+    assert "rejected 1: changed" in preprocess(tmp_path / "raw", store)[2]
+
+
+FILES = 10_000
+
+
+def test_ten_thousand_files_in_one_folder_are_listed_in_one_pass_and_all_stored(tmp_path, preprocess):
+    folder = tmp_path / "raw" / "glioma"
+    folder.mkdir(parents=True)
+    Image.new("L", (16, 16)).save(folder / "0.bmp")
+    for number in range(1, FILES):
+        os.link(folder / "0.bmp", folder / f"{number}.bmp")
+    listed = []
+    sys.addaudithook(
+        lambda event, arguments: (
+            listed.append(str(arguments[0])) if event in ("os.scandir", "os.listdir") else None
+        )
+    )
+    status, out, _err = preprocess(tmp_path / "raw", tmp_path / "store", "--size", 16)
+    below = [path for path in listed if path.startswith(str(tmp_path / "raw"))]
+    assert (status, below) == (0, [str(tmp_path / "raw"), str(folder)])
+    assert out.startswith(f"stored {FILES}, already there 0, rejected 0")
+    assert len(resolve(tmp_path / "store")) == FILES

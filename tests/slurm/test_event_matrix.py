@@ -1,0 +1,36 @@
+"""Real training, interrupted on a real Slurm: rows of tools/soak/event_matrix, which plays all of them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.soak.event_play import HEADS, Uninterrupted, play_all
+from tools.soak.real_run import make_store
+from tools.soak.slurm_events import ROWS
+
+# What stand-ins for the ranks cannot show: that four real ones on two nodes hear Slurm in time and go on with
+# the same bits, that gloo outlives being suspended, and that a rank which does nothing any more is ended.
+PLAYED = ("preempted", "suspended", "a rank hangs")
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def outcomes(slurm_possible, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("events")
+    whole = Uninterrupted(store=make_store(folder), folder=folder)
+    rows = [row for row in ROWS if row.name in PLAYED]
+    return {outcome.row.name: outcome for outcome in play_all(rows, whole, workers=len(rows))}
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_an_interrupted_run_loses_no_more_than_promised_and_ends_as_the_uninterrupted_one(name, outcomes):
+    assert outcomes[name].problems == ()
+    assert outcomes[name].is_equal
+
+
+def test_the_table_of_the_readme_holds_every_event():
+    _, _, below = README.read_text(encoding="utf-8").partition(f"| {' | '.join(HEADS)} |\n")
+    rows = re.match(r"(\|.*\n)+", below)
+    assert rows, "tools/soak/event_matrix --write-table writes it"
+    assert [row.split(" | ")[0].strip("| ") for row in rows[0].splitlines()[1:]] == [row.name for row in ROWS]

@@ -1,0 +1,192 @@
+"""Seconds from the start of a rank's process to its first step, when a run goes on, by part and by rank.
+
+    python tools/benchmarks/start_up.py [FOLDER]           makes a store and a run in FOLDER, and removes them
+
+Trains a resnet18 on 2 ranks of this machine, 96 × 96 pixels and 64 images a step, takes the job away after
+some steps, and launches it again: that start is what is measured, three times. Parts, in their order: python
+(until torch is asked for), torch (it and ours imported), join (the ranks meet), data (checkpoint found and
+checked, snapshot opened), model (network built, checkpoint loaded), first_step (DDP made, one step computed,
+its loss known). Beside it: from asking launch to the first step; and at stops, from the signal to the
+agreement (beside a step's time) and from that to the durable checkpoint.
+
+2026-11-25, two shared cores of an AMD EPYC (virtual), under a load of 21 from other work (to be measured
+again on an idle machine): 2.9 s of processor time before the first step on either rank; by the clock 43.8 s
+in all (n = 1). Of 12 stops at loads of 6 to 34 none took longer than the step beside it: agreed after 1.9 s
+(0.3–4.1), steps of 4.0 s (2.7–6.5), durable 1.4 s later (0.3–3.4).
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import Event, Kind, read_events
+from mri_hpc.rundir.metrics_log import read_metrics
+
+PATIENTS = 40
+SLICES = 8
+STEPS = 3
+"""After which a job is taken away."""
+PATIENCE_S = 300.0
+SIZES = ("--model", "resnet18", "--batch-size", "64", "--nodes", "2", "--cluster", "local")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """One start of the ranks."""
+
+    parts: list[dict[str, float]]
+    """By rank, seconds of each part."""
+    processor_s: list[float]
+    """By rank, processor time before the first step: other work on the machine moves it least."""
+    from_launch_s: float
+    """From asking launch to the first step."""
+
+
+def main() -> int:
+    """Measure and print a Markdown table and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, help="where to work (the system's temporary folder)")
+    parser.add_argument("--starts", type=int, default=3, help="resumed starts to measure (3)")
+    parser.add_argument("--size", type=int, default=96, help="side of the images in pixels (96)")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="start-up-", dir=options.folder))
+    try:
+        values = measure(folder, starts=options.starts, size=options.size)
+    finally:
+        shutil.rmtree(folder)
+    print(table(values))
+    print(json.dumps(values))
+    return 0
+
+
+def measure(folder: Path, *, starts: int, size: int) -> dict[str, Any]:
+    """All figures: parts by rank, whole starts, stops."""
+    draw(folder / "raw", size)
+    store, run = folder / "store", RunDir(folder / "run")
+    command("preprocess", "--source", folder / "raw", "--store", store, "--size", size, "--ids", "as-given")
+    start_and_stop(run, "--store", store, "--epochs", 1000, *SIZES)
+    load = os.getloadavg()[0]
+    resumed = [start_and_stop(run) for _ in range(starts)]
+    return {
+        "date": time.strftime("%Y-%m-%d"), "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "parts": [start.parts for start in resumed], "processor_s": [start.processor_s for start in resumed],
+        "from_launch_s": [start.from_launch_s for start in resumed], "stops": stops(run),
+    }  # fmt: skip
+
+
+def start_and_stop(run: RunDir, *options: object) -> Start:
+    """Launch the run, let it take some steps, and take its job away."""
+    began = time.time()
+    command("launch", "--run", run.path, *options)
+    first = wait_for(lambda: newest(run, Kind.FIRST_STEP, after=began), run)
+    wait_for(lambda: sum(line["attempt"] == first.attempt for line in read_metrics(run)) >= STEPS, run)
+    command("launch", "--run", run.path, "--cancel")
+    parts = [parts_until_ready(run, first.attempt, rank) for rank in (0, 1)]
+    processor_s = [rank.pop("processor") for rank in parts]
+    parts[0]["first_step"] = first.values["first_step"]
+    return Start(parts=parts, processor_s=processor_s, from_launch_s=round(first.time - began, 2))
+
+
+def draw(raw: Path, size: int) -> None:
+    """Noise, half of which has a bright square: folders of classes and patients."""
+    random = np.random.default_rng(0)
+    for number in range(PATIENTS * SLICES):
+        patient, has_square = number // SLICES, number // SLICES % 2
+        pixels = random.integers(0, 90, (size, size))
+        pixels[: size // 2, : size // 2] += 80 * has_square
+        path = raw / f"class{has_square}" / f"p{patient:03d}" / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def command(name: str, *options: object) -> None:
+    """Run one of our commands to its end; what it said, where it fails."""
+    words = [sys.executable, "-m", f"mri_hpc.{name}", *map(str, options)]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        sys.exit(f"{' '.join(words)}: status {ran.returncode}\n{ran.stdout}{ran.stderr}")
+
+
+def newest(run: RunDir, kind: Kind, *, after: float) -> Event | None:
+    """The newest event of a kind that is younger than `after`, Unix time."""
+    found = [event for event in read_events(run) if event.kind == kind and event.time > after]
+    return found[-1] if found else None
+
+
+def wait_for(look: Callable[[], Any], run: RunDir) -> Any:
+    """What look finds, as soon as it finds something."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not (found := look()):
+        if time.monotonic() > give_up_s:
+            command("launch", "--run", run.path, "--cancel")
+            sys.exit(f"waited {PATIENCE_S:.0f} s: see the logs of the ranks; {read_events(run)[-3:]}")
+        time.sleep(0.05)
+    return found
+
+
+def parts_until_ready(run: RunDir, attempt: str, rank: int) -> dict[str, float]:
+    """The parts of a start as a rank's log has them, up to the first step, which rank 0 times for all."""
+    text = (run.attempts / attempt / f"rank{rank}.log").read_text()
+    line = re.findall(r"ready after (.*)", text)[-1]
+    return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)", line)}
+
+
+def stops(run: RunDir) -> list[dict[str, float]]:
+    """Of each stop: seconds of the step before it, until agreed, and from there to the durable checkpoint."""
+    events, metrics = read_events(run), read_metrics(run)
+    agreed = [event for event in events if event.kind == Kind.STOP_AGREED]
+    saved = [event for event in events if event.kind == Kind.SAVED and event.values["reason"] == "stop"]
+    seconds = {line["step"]: line["seconds"] for line in metrics if "loss" in line}
+    return [
+        {
+            "step_s": round(seconds.get(stop.values["step"], float("nan")), 3),
+            "agreed_after_s": stop.values["agreed_after_s"],
+            "durable_after_s": round(save.time - stop.time, 3),
+        }
+        for stop, save in zip(agreed, saved, strict=True)
+    ]
+
+
+def table(values: dict[str, Any]) -> str:
+    """Markdown: medians of the parts by rank, and of the whole."""
+    starts, stops_done = values["parts"], values["stops"]
+    rows = ["| part, s | rank 0 | rank 1 |", "|---|---|---|"]
+    for name in starts[0][0]:
+        ranks = [_median(start[rank][name] for start in starts if name in start[rank]) for rank in (0, 1)]
+        rows.append(f"| {name} | {ranks[0]} | {ranks[1]} |")
+    whole = _median(sum(start[0].values()) for start in starts)
+    rows.append(f"| **whole start** | **{whole}** | |")
+    processor = [_median(start[rank] for start in values["processor_s"]) for rank in (0, 1)]
+    rows.append(f"| processor time before the first step | {processor[0]} | {processor[1]} |")
+    rows.append(f"\nfrom asking launch to the first step: {_median(values['from_launch_s'])} s")
+    for name in ("step_s", "agreed_after_s", "durable_after_s"):
+        rows.append(f"{name} over {len(stops_done)} stops: {_median(stop[name] for stop in stops_done)}")
+    return "\n".join(rows)
+
+
+def _median(values: Any) -> str:
+    found = sorted(values)
+    if not found:
+        return ""
+    return f"{statistics.median(found):.2f} ({found[0]:.2f}–{found[-1]:.2f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
