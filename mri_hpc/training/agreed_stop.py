@@ -49,6 +49,7 @@ class AgreedStop:
         """at_boundary: called at every boundary, as a sign of life. deadline: on rank 0, which saves."""
         self._flag, self._ranks, self._at_boundary, self._deadline = flag, ranks, at_boundary, deadline
         self.agreed: Agreement | None = None
+        self._first: tuple[StopRequest, int] | None = None
 
     def request(self, reason: str) -> None:
         """Stop at the next boundary for a reason of our own."""
@@ -84,14 +85,16 @@ class AgreedStop:
         return self.agreed is not None
 
     def _asked(self) -> tuple[StopRequest, int] | None:
-        """What some rank was told, and which; the same for all ranks."""
+        """What some rank was told, and which; the same for all ranks, and from then on."""
         self._at_boundary()
-        rank = self._ranks.largest(0 if self._flag.request is None else 1 + self._ranks.rank) - 1
-        if rank < 0:
-            return None
-        request: StopRequest = self._ranks.from_rank(self._flag.request, rank)
-        self._flag.take(request)
-        return request, rank
+        if self._first is None:
+            rank = self._ranks.largest(0 if self._flag.request is None else 1 + self._ranks.rank) - 1
+            if rank < 0:
+                return None
+            request: StopRequest = self._ranks.from_rank(self._flag.request, rank)
+            self._flag.take(request)
+            self._first = request, rank
+        return self._first
 
     def _outlook(self, rest_of_step_s: float = 0.0) -> Outlook:
         """As rank 0 has it, which alone looks up the deadline, and saves."""
