@@ -1,5 +1,6 @@
 """``mri-hpc train``: one rank of a run. launch starts it; torchrun can start it by hand."""
 
+import errno
 import gc
 import logging
 import os
@@ -74,7 +75,13 @@ def _train(options: TrainOptions) -> int:
     times.end_of("torch")
     attempt = _attempt(options, run, place)
     kill_time = kill_time_of(os.environ)
-    return run_rank(run, attempt, place, flag, threads=threads, times=times, kill_time=kill_time)
+    try:
+        return run_rank(run, attempt, place, flag, threads=threads, times=times, kill_time=kill_time)
+    except OSError as error:
+        if error.errno not in (errno.EIO, errno.ESTALE):
+            raise
+        # A file server or a disk that fails for a while: no end of the run, as what a user can mend would be.
+        raise RuntimeError("the files of this run cannot be read or written now") from error
 
 
 def _attempt(options: TrainOptions, run: RunDir, place: Place) -> Attempt:

@@ -112,6 +112,7 @@ def is_users_to_mend(error: OSError) -> bool:
     return error.errno in {
         errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR,
         errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EIO, errno.ESTALE, errno.ELOOP, errno.EFBIG,
+        errno.EMFILE,
     }  # fmt: skip
 
 
@@ -121,6 +122,8 @@ def _described(error: OSError) -> str:
         return f"{what}; make room there, then run it again"
     if error.errno == errno.EFBIG:
         return f"{what}; raise the limit on the size of files (ulimit -f), then run it again"
+    if error.errno == errno.EMFILE:
+        return f"{what}; raise the limit on open files (ulimit -n), then run it again"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"{what}; see who may read and write there (ls -l), then run it again"
     return what

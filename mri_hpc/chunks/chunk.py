@@ -20,6 +20,8 @@ FORMAT = 1
 # Metadata of the chunk index, with room to spare: set aside ahead of the pixels, which so stay in one run.
 METADATA_BYTES = 2**16
 METADATA_BYTES_AN_IMAGE = 128
+# The system or the user is at fault, not what is on the disk.
+NO_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
 # So the pixels of every chunk begin where a page does, and can be mapped side by side (see mapped_images.py).
 METADATA_ROUND_BYTES = 4096
 COLUMN_RUN = 1024
@@ -84,16 +86,20 @@ def replace_pixels(path: Path, head: ChunkHead, made: Mapping[int, bytes], size:
     """Publish a chunk again with the images of some rows made anew, in a file of `size` bytes, at once.
 
     Nothing is written into the file that is there: who has it open reads on in it. head: its columns, sound.
+    What can neither be read nor was made becomes zeros.
     """
     image_bytes = head.image_shape[0] * head.image_shape[1]
 
     def write(temp: Path) -> None:
         with path.open("rb") as old, temp.open("xb") as new:
-            new.write(old.read(head.offset))
+
+            def copy(count: int) -> None:
+                new.write(read_at(old.fileno(), count, new.tell()).ljust(count, b"\0"))
+
+            copy(head.offset)
             for row in range(len(head)):
-                data = old.read(image_bytes)
-                new.write(made.get(row, data))
-            new.write(old.read(size - new.tell()))
+                new.write(made[row]) if row in made else copy(image_bytes)
+            copy(size - new.tell())
         written = read_head(temp)
         if content_id(written) != path.stem or made.keys() & set(damaged_rows(temp, written)):
             raise UserError(f"{path}: what was just written reads back otherwise: is the disk failing?")
@@ -149,8 +155,23 @@ def layout_of(
 
 
 def advice(path: Path) -> str:
-    """What to do about a damaged chunk."""
+    """What to do about a damaged chunk or snapshot."""
     return f"mend it: mri-hpc store verify {path.parents[1]} --repair --source DIR"
+
+
+def is_damage(error: OSError) -> bool:
+    """Whether a file that cannot be read is damaged, or lost."""
+    return error.errno not in NO_DAMAGE
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """These bytes of a file; fewer where it ends, or the disk cannot read on."""
+    try:
+        return os.pread(descriptor, size, offset)
+    except OSError as error:
+        if not is_damage(error):
+            raise
+        return b""
 
 
 def read_head(path: Path) -> ChunkHead:
@@ -186,13 +207,13 @@ def check_chunk(path: Path) -> None:
 
 
 def damaged_rows(path: Path, head: ChunkHead) -> list[int]:
-    """Rows of a chunk whose pixels do not give their CRC; read by offset, as training reads them."""
+    """Rows whose pixels cannot be read, or do not give their CRC; read by offset, as training reads them."""
     image_bytes = head.image_shape[0] * head.image_shape[1]
     damaged = []
     with path.open("rb") as file:
-        file.seek(head.offset)
         for row, crc in enumerate(head.columns["crc"].tolist()):
-            if zlib.crc32(file.read(image_bytes)) != crc:
+            data = read_at(file.fileno(), image_bytes, head.offset + row * image_bytes)
+            if len(data) < image_bytes or zlib.crc32(data) != crc:
                 damaged.append(row)
     return damaged
 

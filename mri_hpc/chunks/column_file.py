@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from mri_hpc.chunks.file_mapping import mapped_whole
+
 BLOCK_BYTES = 2**22
 
 
 def save_column(path: Path, values: np.ndarray) -> int:
     """Write what np.save writes; returns the CRC of the file."""
+    values = np.ascontiguousarray(values)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(values))
     crc = zlib.crc32(header.getbuffer())
@@ -22,7 +25,7 @@ def save_column(path: Path, values: np.ndarray) -> int:
     with path.open("xb") as file:
         file.write(header.getbuffer())
         for start in range(0, len(values), rows):
-            data = np.ascontiguousarray(values[start : start + rows]).tobytes()
+            data = values[start : start + rows].tobytes()
             crc = zlib.crc32(data, crc)
             file.write(data)
     return crc
@@ -38,7 +41,7 @@ class ColumnFile:
     def __init__(self, path: Path, crc: int) -> None:
         self._name, self._crc = path.name, crc
         with path.open("rb") as file:
-            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._mapped = mapped_whole(file.fileno())
             np.lib.format.read_magic(file)
             self._shape, _order, self._dtype = np.lib.format.read_array_header_1_0(file)
             self._offset = file.tell()

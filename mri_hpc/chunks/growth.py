@@ -85,10 +85,10 @@ def _day(seconds: float) -> Day:
 
 
 def _num_patients(store: StoreDir, digest: str | None) -> int | None:
-    """Patients in a published snapshot; None where there is none, or a damaged one."""
+    """Patients in a published snapshot; None where there is none, or one that cannot be read."""
     if digest is None:
         return None
     try:
         return len(load_snapshot(store.snapshots / digest).column("patient_names"))
-    except UserError:
+    except (UserError, PermissionError):
         return None

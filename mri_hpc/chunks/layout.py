@@ -86,10 +86,17 @@ class StoreDir:
         try:
             self.private.mkdir(mode=0o700)
         except FileExistsError:
+            # Until there is a recipe, another task may have just made it, and take it away again.
+            if self.recipe.exists():
+                return
+        try:
+            mode = self.private.stat().st_mode & 0o777
+        except FileNotFoundError:
+            self._make_private()
             return
-        mode = self.private.stat().st_mode & 0o777
         if mode & 0o077:
-            self.private.rmdir()
+            with contextlib.suppress(OSError):
+                self.private.rmdir()
             raise UserError(
                 f"{self.private} names patients and is for its owner alone, but this file system keeps no "
                 f"permissions (mode {mode:o} in place of 700): choose a --store on another one, or mount it "
@@ -130,6 +137,10 @@ class StoreDir:
         for folder in (self.path, self.chunks, self.commits, self.snapshots, self.seen, self.names):
             _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
         _remove(self.listings, _is_litter)
+        for folder in self.snapshots.iterdir():
+            # Of mending. One of another user need not be open to this one.
+            with contextlib.suppress(OSError):
+                _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
 
 
 def compaction_id(number: int) -> str:

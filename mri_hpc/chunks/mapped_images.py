@@ -3,25 +3,20 @@
 numpy copies rows of an array at the speed of memory; a loop in Python over mapped files costs a fifth on top.
 """
 
-import ctypes
 import math
 import mmap
-import os
 
 import numpy as np
+
+from mri_hpc.chunks import file_mapping
 
 # Where addresses and offsets in the files agree to this, the system maps in one piece what it holds in large
 # pages, and finding a page costs next to nothing.
 LARGE_PAGE = 2 * 2**20
 # Addresses that a file may take beyond its size: there are 128 TiB of them.
 MOST_APART = 2 * 2**30
-# mmap(2); Python's mmap can neither place a mapping nor, before 3.13, leave its memory unreserved.
-_MAP_FIXED, _MAP_NORESERVE, _FAILED = 0x10, 0x4000, ctypes.c_void_p(-1).value
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (
-    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
-)  # fmt: skip
+# mmap(2); Python has no name for it before 3.13.
+_MAP_NORESERVE = 0x4000
 
 
 class MappedImages:
@@ -49,12 +44,8 @@ class MappedImages:
         into_page = self._offsets[file] % mmap.PAGESIZE
         start = int(self._first[file]) * self._image_bytes - into_page
         size = into_page + self._counts[file] * self._image_bytes
-        place = self._images.ctypes.data + start
-        flags = mmap.MAP_SHARED | _MAP_FIXED
         offset = self._offsets[file] - into_page
-        if _libc.mmap(place, size, mmap.PROT_READ, flags, descriptor, offset) == _FAILED:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        file_mapping.place(self._images.ctypes.data + start, size, descriptor, offset)
         # Else the system reads on for megabytes around each image.
         self._range.madvise(mmap.MADV_RANDOM, self._skipped + start, size)
 

@@ -95,7 +95,8 @@ class Reader:
             # For every batch: reading a mapped file beyond an end that has moved would end the process.
             if os.lseek(descriptor, 0, os.SEEK_END) < self._ends[chunk]:
                 raise self._cut_short(chunk)
-        if self._mapped:
+        if len(rows):
+            assert self._mapped
             self._mapped.copy(chunks, self._row.take(rows), images)
 
     def _read_by_offset(self, rows: np.ndarray, images: np.ndarray) -> None:
@@ -151,8 +152,9 @@ class Reader:
 
     def _is_in_memory(self, chunk: int, offset: int) -> bool:
         """Whether a read there would not wait for the disk; False also where the system cannot tell."""
+        descriptor = self._file(chunk)
         try:
-            return os.preadv(self._file(chunk), self._byte, offset, os.RWF_NOWAIT) == 1
+            return os.preadv(descriptor, self._byte, offset, os.RWF_NOWAIT) == 1
         except OSError:
             return False
 
@@ -180,21 +182,27 @@ class Reader:
             self._close_oldest()
         path = self._path(chunk)
         try:
-            self._open[chunk] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise UserError(f"{path} is missing; run: mri-hpc store verify {self._store.path}") from None
-        if self._is_mapping:
-            self._map(chunk)
-        return self._open[chunk]
+        # Open counts as mapped: one that could not be mapped is not.
+        try:
+            if self._is_mapping:
+                self._map(chunk, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._open[chunk] = descriptor
+        return descriptor
 
-    def _map(self, chunk: int) -> None:
-        if os.fstat(self._open[chunk]).st_size < self._ends[chunk]:
+    def _map(self, chunk: int, descriptor: int) -> None:
+        if os.fstat(descriptor).st_size < self._ends[chunk]:
             raise self._cut_short(chunk)
         if self._mapped is None:
             self._mapped = MappedImages(
                 offsets=self._first, counts=self._images, image_shape=self._snapshot.image_shape
             )
-        self._mapped.map(chunk, self._open[chunk])
+        self._mapped.map(chunk, descriptor)
 
     def _close_oldest(self) -> None:
         os.close(self._open.popitem(last=False)[1])

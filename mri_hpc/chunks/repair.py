@@ -122,7 +122,7 @@ class _Round:
 
     def _mend_chunk(self, commit: Commit) -> bool:
         if is_superseded(self._store, commit.chunk):
-            return True
+            return False
         try:
             head = read_sealed_head(self._store.chunk(commit.chunk))
         except UserError:
@@ -137,12 +137,13 @@ class _Round:
         damaged = damaged_rows(path, head)
         is_withdrawn = self._salvage.is_withdrawn(head.columns)
         self._has_withdrawn |= bool(is_withdrawn[damaged].any())
-        taken, made = self._gathered(head.columns, [row for row in damaged if not is_withdrawn[row]])
+        wanted = [row for row in damaged if not is_withdrawn[row]]
+        taken, made = self._gathered(head.columns, wanted)
         if not taken and not made and path.stat().st_size == commit.chunk_bytes:
             return False
         replace_pixels(path, head, taken | made, commit.chunk_bytes)
         remove_if_withdrawn(self._store, commit.chunk)
-        self._note(commit, taken, made)
+        self._note(commit, taken, made, is_whole=len(taken) + len(made) == len(wanted))
         return True
 
     def _make_again(self, commit: Commit) -> bool:
@@ -174,7 +175,7 @@ class _Round:
             remove_if_withdrawn(self._store, commit.chunk)
         elif not self._stand_in(commit, chosen(columns, rows), images):
             return False
-        self._note(commit, taken, made)
+        self._note(commit, taken, made, is_whole=True)
         return True
 
     def _left_in_file(self, path: Path, columns: Columns) -> dict[int, bytes]:
@@ -192,8 +193,11 @@ class _Round:
         self._mended.lost += lost
         return taken, made
 
-    def _note(self, commit: Commit, taken: Mapping[int, bytes], made: Mapping[int, bytes]) -> None:
-        self._mended.chunks.append(commit.chunk)
+    def _note(
+        self, commit: Commit, taken: Mapping[int, bytes], made: Mapping[int, bytes], *, is_whole: bool
+    ) -> None:
+        if is_whole:
+            self._mended.chunks.append(commit.chunk)
         self._mended.from_chunks += len(taken)
         self._mended.from_sources += len(made)
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.chunks import relabels
-from mri_hpc.chunks.chunk import ChunkHead, content_id, read_head, read_sealed_head
+from mri_hpc.chunks.chunk import ChunkHead, content_id, read_at, read_head, read_sealed_head
 from mri_hpc.chunks.columns import COLUMNS, STRINGS, chunk_id
 from mri_hpc.chunks.commits import ADD, RETRACT, Commit, read_commits
 from mri_hpc.chunks.layout import StoreDir
 from mri_hpc.chunks.private_tables import read_names
 from mri_hpc.chunks.snapshots import Snapshot, load_snapshot, published
 from mri_hpc.chunks.unit import Unit, columns_of
-from mri_hpc.chunks.verify import Findings, sources_of
+from mri_hpc.chunks.verify import Findings, sources_of, tables_of_names
 from mri_hpc.intake.labels import CsvLabels, FolderLabels
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
@@ -109,9 +109,8 @@ class Salvage:
         image_bytes = math.prod(self._sources.recipe.image_shape)
         found = {}
         with contextlib.suppress(OSError), path.open("rb") as file:
-            file.seek(offset)
             for row, crc in enumerate(columns["crc"].tolist()):
-                data = file.read(image_bytes)
+                data = read_at(file.fileno(), image_bytes, offset + row * image_bytes)
                 if len(data) == image_bytes and zlib.crc32(data) == crc:
                     found[row] = data
         return found
@@ -160,11 +159,28 @@ class Salvage:
 
     def _paths_of(self, keys: Sequence[int]) -> dict[int, str]:
         """Paths of sources by key: as the private folder says, else as they are found below the root."""
-        paths = sources_of(self._store, keys)
+        wanted = [hash(f"{key:016x}") for key in keys]
+        files = [file for file, named in self._tables if np.isin(wanted, named).any()]
+        try:
+            paths = sources_of(self._store, keys, files)
+        except FileNotFoundError:
+            # Folded into another meanwhile.
+            paths = sources_of(self._store, keys)
         for key in set(keys) - paths.keys():
             if key in self._listing:
                 paths[key] = self._listing[key]
         return paths
+
+    @cached_property
+    def _tables(self) -> list[tuple[Path, np.ndarray]]:
+        """Tables of names that this user may read, and hashes of the keys in each: int64."""
+        try:
+            return [
+                (file, np.array([hash(row["key"]) for row in read_names(file.read_bytes())], np.int64))
+                for file in tables_of_names(self._store)
+            ]
+        except PermissionError:
+            return []
 
     @cached_property
     def _listing(self) -> dict[int, str]:
@@ -229,7 +245,7 @@ class Salvage:
             heads = [read_sealed_head(path) for path in self._superseded(commit)]
         except (UserError, FileNotFoundError):
             return None
-        if not heads:
+        if not heads or any(head.recipe_digest != self._recipe_digest for head in heads):
             return None
         columns = {name: np.concatenate([head.columns[name] for head in heads]) for name in heads[0].columns}
         return chosen(columns, ~self.is_withdrawn(columns))
@@ -301,7 +317,6 @@ def _images_of(
         if pair not in wanted:
             continue
         with contextlib.suppress(OSError), path.open("rb") as file:
-            file.seek(head.offset + row * image_bytes)
-            data = file.read(image_bytes)
+            data = read_at(file.fileno(), image_bytes, head.offset + row * image_bytes)
             if len(data) == image_bytes and zlib.crc32(data) == pair[1]:
                 yield pair, data

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from mri_hpc.base.atomic import TEMP_PREFIX, publish_folder, replace
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.chunks.chunk import ChunkHead, read_sealed_head
+from mri_hpc.chunks.chunk import ChunkHead, advice, is_damage, read_sealed_head
 from mri_hpc.chunks.column_file import ColumnFile, save_column
 from mri_hpc.chunks.commits import RETRACT, Commit, read_commits
 from mri_hpc.chunks.folding import digest_of, fold
@@ -142,9 +143,14 @@ def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
 def mend_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
     """Write the files of a published snapshot again, each in place of the one that is there.
 
-    A kill leaves some as they were: what can be read of the folder, its name above all, is never away.
+    A kill leaves some as they were: what can be read of the folder, its name above all, is never away. Its
+    time stays when it was published.
     """
-    _save(store.snapshots / snapshot.digest, snapshot=snapshot, publish=replace)
+    folder = store.snapshots / snapshot.digest
+    before = (folder / INFO).stat() if (folder / INFO).exists() else None
+    _save(folder, snapshot=snapshot, publish=replace)
+    if before:
+        os.utime(folder / INFO, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def load_snapshot(folder: Path) -> Snapshot:
@@ -175,9 +181,9 @@ def _damage_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder} is damaged ({error}): remove it, it is folded again from commits/"
-        ) from None
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
+        raise UserError(f"{folder} is damaged ({error}): {advice(folder)}") from None
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
@@ -234,14 +240,15 @@ def _folder_named(store: StoreDir, digest: str) -> Path | None:
 def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
     """A published snapshot that folds many of these commits and no others: the best of the newest ones.
 
-    Which one it is only decides how much is left to fold: one that is damaged is left to verify.
+    Which one it is only decides how much is left to fold. Of each only commits.npy is compared with its
+    checksum: damage of other columns is a UserError when they are folded on.
     """
     best: Path | None = None
     most, fits = 0, 0
     for _age, folder in _ages(store):
         try:
             folded = load_snapshot(folder).commits.tolist()
-        except UserError:
+        except (UserError, PermissionError):
             continue
         if not all(name.decode() in ids for name in folded):
             continue

@@ -9,7 +9,7 @@ import numpy as np
 
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.chunk import ChunkHead, advice, damaged_rows, read_sealed_head
+from mri_hpc.chunks.chunk import ChunkHead, advice, damaged_rows, is_damage, read_sealed_head
 from mri_hpc.chunks.commits import Commit, read_commit
 from mri_hpc.chunks.folding import live_chunks
 from mri_hpc.chunks.layout import GONE_PREFIX, StoreDir
@@ -81,19 +81,27 @@ def verify(
             if head is None and name in read_whole:
                 head = _check_chunk(store.chunk(name), recipe_digest, findings)
                 findings.bytes += size
-        except UserError as error:
-            findings.problems.append(str(error))
+        except (UserError, OSError) as error:
+            findings.problems.append(_complaint(store.chunk(name), error))
             findings.damaged_chunks[name] = named[name]
             continue
         if head is not None:
             findings.sound[name] = head
-    for name in published(store):
+    # In this order: commits are published before snapshots of them, and are files themselves.
+    snapshots, files = published(store), sorted((*store.chunks.iterdir(), *store.commits.iterdir()))
+    late = set(store.commit_ids()) - set(ids)
+    for name in snapshots:
         try:
-            _check_snapshot(store.snapshots / name, set(ids), findings)
-        except UserError as error:
-            findings.problems.append(str(error))
+            _check_snapshot(store.snapshots / name, set(ids), late, findings)
+        except PermissionError as error:
+            # Another user's: whoever may not read it cannot mend it either.
+            findings.problems.append(f"{error.filename} may not be read by you: ask its owner (ls -l)")
+        except (UserError, OSError) as error:
+            findings.problems.append(_complaint(store.snapshots / name, error))
             findings.damaged_snapshots.append(name)
-    _look_for_foreign_files(store, {commit.chunk for commit in findings.commits}, ids, findings)
+    commits = [*findings.commits, *_readable_commits(store, sorted(late), findings)]
+    known = {store.chunk(commit.chunk) for commit in commits} | {store.commit(name) for name in (*ids, *late)}
+    _look_for_foreign_files((path for path in files if path not in known), findings)
     return findings
 
 
@@ -104,17 +112,34 @@ def turn_of_day(chunks: Iterable[str], share: float, day: int) -> set[str]:
     return {names[(day * count + place) % len(names)] for place in range(count)}
 
 
-def sources_of(store: StoreDir, keys: Iterable[int]) -> dict[int, str]:
-    """Paths of the sources of some images, by key, as far as the private folder names them to this user."""
+def sources_of(store: StoreDir, keys: Iterable[int], files: Iterable[Path] | None = None) -> dict[int, str]:
+    """Paths of the sources of some images, by key, as far as the private folder names them to this user.
+
+    files: those of its tables that are looked at; None: all.
+    """
     wanted = {f"{key:016x}" for key in keys}
     found: dict[int, str] = {}
     try:
-        for file in sorted(store.names.glob("[!.]*.csv")):
+        for file in tables_of_names(store) if files is None else files:
             rows = read_names(file.read_bytes())
             found |= {int(row["key"], 16): row["path"] for row in rows if row["key"] in wanted}
     except PermissionError:
         return {}
     return found
+
+
+def tables_of_names(store: StoreDir) -> list[Path]:
+    """The private tables of which source is which."""
+    return sorted(store.names.glob("[!.]*.csv"))
+
+
+def _complaint(path: Path, error: UserError | OSError) -> str:
+    """What is wrong with a damaged file, for people; raises what is no damage."""
+    if isinstance(error, UserError):
+        return str(error)
+    if not is_damage(error):
+        raise error
+    return f"{path} cannot be read ({error.strerror}): {advice(path)}"
 
 
 def _readable_commits(store: StoreDir, ids: Iterable[str], findings: Findings) -> list[Commit]:
@@ -160,20 +185,21 @@ def _check_size(store: StoreDir, commit: Commit) -> int:
     return size
 
 
-def _check_snapshot(folder: Path, ids: set[str], findings: Findings) -> None:
+def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findings) -> None:
     """UserError where a published snapshot is not what folding its commits anew gives.
 
-    One of chunks that have been superseded since, and may be gone, is only checked for its own checksums.
+    One of chunks that have been superseded since, and may be gone, is only checked for its own checksums, and
+    one of commits that were published since the verification began, too. late: these.
     """
     saved = load_snapshot(folder)
     for name in array_names():
         # Compares its checksum.
         saved.column(name)
     named = {name.decode() for name in saved.commits.tolist()}
-    if named - ids or digest_of(named) != folder.name:
+    if named - ids - late or digest_of(named) != folder.name:
         raise UserError(
-            f"{folder} folds commits that are not in the store ({len(named - ids)}): restore them from a "
-            "backup, or remove it"
+            f"{folder} folds commits that are not in the store ({len(named - ids - late)}): restore them "
+            "from a backup, or remove it"
         )
     commits = [commit for commit in findings.commits if commit.id in named]
     if len(commits) < len(named) or not live_chunks(None, commits) <= findings.sound.keys():
@@ -182,20 +208,15 @@ def _check_snapshot(folder: Path, ids: set[str], findings: Findings) -> None:
     wrong = [name for name in array_names() if not _equal(getattr(saved, name), getattr(folded, name))]
     if wrong or saved.content_digest != folded.content_digest or saved.classes != folded.classes:
         what = ", ".join(wrong) or "its names"
-        raise UserError(f"{folder} differs from its commits in {what}: remove it, it is folded again")
+        raise UserError(f"{folder} differs from its commits in {what}: {advice(folder)}")
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:
     return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
-def _look_for_foreign_files(
-    store: StoreDir, chunks: set[str], commits: list[str], findings: Findings
-) -> None:
-    known = {store.chunk(name) for name in chunks} | {store.commit(name) for name in commits}
-    for path in sorted((*store.chunks.iterdir(), *store.commits.iterdir())):
-        if path in known:
-            continue
+def _look_for_foreign_files(unknown: Iterable[Path], findings: Findings) -> None:
+    for path in unknown:
         if path.name.startswith((TEMP_PREFIX, GONE_PREFIX)):
             findings.remarks.append(
                 f"{path} is being written, or was left by a killed task; it goes after a day"
@@ -204,7 +225,7 @@ def _look_for_foreign_files(
             findings.remarks.append(
                 f"{path} is sealed but not committed: its task runs, or is to be run again"
             )
-        else:
+        elif path.exists():
             findings.problems.append(f"{path} is no part of the store: move it away")
 
 

@@ -196,7 +196,9 @@ def kill_time(job_id: str, received_s: float, environment: Mapping[str, str] = o
     shown = _ask(["scontrol", "--oneliner", "show", "job", job_id], timeout_s=KILL_TIME_TIMEOUT_S)
     config = _ask(["scontrol", "show", "config"], timeout_s=KILL_TIME_TIMEOUT_S)
     if not shown or not config or shown.returncode or config.returncode:
-        return _unix_time(environment.get("SLURM_JOB_END_TIME", ""))
+        end_s = _unix_time(environment.get("SLURM_JOB_END_TIME", ""))
+        # One that has passed is not the kill: the limit was raised, or KillWait has begun.
+        return end_s if end_s and end_s > received_s else None
     return parse_kill_time(shown.stdout, config.stdout, received_s)
 
 

@@ -48,7 +48,7 @@ class Event:
 def record(run: RunDir, attempt: Attempt, kind: Kind, **values: Any) -> Event:
     """Append one event, durably; returns it."""
     event = Event(time=time.time(), attempt=str(attempt), kind=kind.value, values=values)
-    line = {"time": round(event.time, 3), "attempt": event.attempt, "event": event.kind, **values}
+    line = {"time": round(event.time, 6), "attempt": event.attempt, "event": event.kind, **values}
     append_line(run.events, json.dumps(line))
     return event
 

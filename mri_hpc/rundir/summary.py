@@ -249,7 +249,9 @@ def _of_newest(events: Sequence[Event]) -> list[Event]:
 
 def _restarts(decided: Sequence[Event], costs: Sequence[Cost]) -> list[Restart]:
     """Attempts that ended without finishing, and what that has cost."""
-    by_attempt = {cost.attempt: cost for cost in costs}
+    # Where a clock was set back, an attempt may have no time of its own.
+    by_attempt = {event.attempt: Cost(attempt=event.attempt) for event in decided}
+    by_attempt |= {cost.attempt: cost for cost in costs}
     return [
         Restart(
             attempt=event.attempt,

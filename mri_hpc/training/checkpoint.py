@@ -27,8 +27,6 @@ class Saved:
     """A checkpoint as it lies on disk."""
 
     manifest: Manifest
-    seconds: float
-    """What saving cost the ranks."""
     num_bytes: int
 
 
@@ -47,7 +45,6 @@ def save(
     """
     if is_superseded(run, attempt):
         return None
-    began = time.monotonic()
     folder = run.checkpoints / str(progress.step)
     there = read_manifest(folder)
     if there and there.progress == progress and not damage(folder):
@@ -60,7 +57,7 @@ def save(
                 return None
             raise
     num_bytes = sum(file.stat().st_size for file in folder.iterdir())
-    return Saved(manifest=manifest, seconds=round(time.monotonic() - began, 3), num_bytes=num_bytes)
+    return Saved(manifest=manifest, num_bytes=num_bytes)
 
 
 def load(run: RunDir, learner: Learner, step: int) -> Manifest:

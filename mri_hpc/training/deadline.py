@@ -1,6 +1,7 @@
 """How a stop goes: what is left until the kill is held against what a step and a save cost."""
 
 import logging
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from mri_hpc.rundir.ledger import Kind, read_events
 KillTime = Callable[[StopRequest], float | None]
 """Unix time from which a process that was told to stop may be killed; None where nobody knows."""
 MARGIN = 1.5
-"""A save may take so many times what the last one took."""
+"""A save may take so many times what the last ones took."""
+SAVES_TIMED = 5
+"""The last so many saves tell what a save takes."""
 PATIENCE_S = 1.0
 """After a signal, seconds in which whoever knows the deadline is waited for."""
 
@@ -36,7 +39,7 @@ class Outlook:
     left_s: float | None = None
     """Until the kill; None where nobody knows."""
     save_s: float | None = None
-    """What the last save took; None before the first one."""
+    """What a save takes; None before the first one."""
     rest_of_step_s: float = 0.0
     """What the step under way still takes; 0 between steps."""
 
@@ -86,7 +89,9 @@ class Deadline:
         self._flag.is_up.wait()
         assert self._flag.request
         saves = [event for event in read_events(self._run) if event.kind == Kind.SAVED]
-        self._save_s = float(saves[-1].values["seconds"]) if saves else None
+        # Of several, since one that a busy disk has slowed down must not keep the ranks from saving.
+        last = [float(event.values["seconds"]) for event in saves[-SAVES_TIMED:]]
+        self._save_s = statistics.median_low(last) if last else None
         self._kill_s = self._kill_time(self._flag.request)
         self._is_known.set()
-        log.info("to be killed at %s, by Unix time; the last save took %s s", self._kill_s, self._save_s)
+        log.info("to be killed at %s, by Unix time; a save takes %s s", self._kill_s, self._save_s)

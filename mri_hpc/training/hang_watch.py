@@ -43,5 +43,6 @@ class HangWatch:
                 )
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
                 sys.stderr.flush()
-                self._closed.wait(min(LINGER_S, self._tick_s * self._most_ticks / 4))
+                if self._closed.wait(min(LINGER_S, self._tick_s * self._most_ticks / 4)):
+                    return
                 os._exit(HUNG)

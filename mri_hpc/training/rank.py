@@ -101,11 +101,11 @@ class _Rank:
     def work(self) -> int:
         """The attempt, from the newest checkpoint on."""
         manifest = self._newest_intact()
-        if self._stop.is_agreed("starting"):
+        if self._may_not_begin():
             return self._stopped_before_training(manifest)
         cohort = self._open_cohort(manifest)
         self._settings = self._settled(cohort, has_begun=manifest is not None)
-        if self._stop.is_agreed("starting"):
+        if self._may_not_begin():
             return self._stopped_before_training(manifest)
         progress = manifest.progress if manifest else Progress(snapshot=cohort.snapshot.digest)
         with Reader(Path(self._settings.store), cohort.snapshot) as reader:
@@ -115,6 +115,8 @@ class _Rank:
             if manifest:
                 checkpoint.load(self._run, learner, progress.step)
             self._times.end_of("model")
+            if self._may_not_begin():
+                return self._stopped_before_training(manifest)
             log.info("ready after %s processor=%.3f", self._times, time.process_time())
             journal = self._open_journal(learner, progress, manifest) if self._ranks.is_first else None
             progress = train(
@@ -127,10 +129,16 @@ class _Rank:
             journal.close()
         return AGAIN if self._stop.agreed else DONE
 
+    def _may_not_begin(self) -> bool:
+        """Whether the ranks were told to stop, or stood still until a newer attempt has taken over."""
+        if self._ranks.is_first and checkpoint.is_superseded(self._run, self._attempt):
+            self._stop.request(SUPERSEDED)
+        return self._stop.is_agreed("starting")
+
     def _stopped_before_training(self, manifest: Manifest | None) -> int:
         """Write down that the ranks agreed to stop; all is as the attempt before has left it."""
         assert self._stop.agreed
-        if self._ranks.is_first:
+        if self._ranks.is_first and self._stop.agreed.signal != SUPERSEDED:
             step = manifest.progress.step if manifest else 0
             record(self._run, self._attempt, Kind.STOP_AGREED, step=step, **asdict(self._stop.agreed))
         return AGAIN
@@ -151,6 +159,8 @@ class _Rank:
         return self._ranks.from_rank(self._look_for_checkpoint() if self._ranks.is_first else None)
 
     def _look_for_checkpoint(self) -> Manifest | None:
+        if checkpoint.is_superseded(self._run, self._attempt):
+            return None
         checkpoint.sweep(self._run)
         for folder, manifest in checkpoint.complete(self._run):
             reason = checkpoint.damage(folder)

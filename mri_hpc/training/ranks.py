@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.place import Place
+from mri_hpc.training.hang_watch import HUNG
 
 RENDEZVOUS = "rendezvous.json"
 SIOCGIFADDR = 0x8915
@@ -184,7 +186,7 @@ class _Patience:
         self._looks_left = round(timeout_s / POLL_S)
 
     def outlasts(self, look: Callable[[], bool], *, what: str) -> bool:
-        """Wait until it is there; False where a stop ends the wait. Raises UserError after the timeout."""
+        """Wait until it is there; False where a stop ends the wait. Ends the process after the timeout."""
         # By looking again and again: a signal's handler cannot run within one long call of the store.
         while not (is_there := self._look(look)):
             request = self._flag.request
@@ -194,7 +196,12 @@ class _Patience:
             self._at_look()
             self._looks_left -= 1
             if self._looks_left < 0:
-                raise UserError(f"waited {self._timeout_s:.0f} s for {what}: see the logs of the other ranks")
+                # A peer hangs, or its node has stalled: another attempt may meet.
+                print(
+                    f"hung: waited {self._timeout_s:.0f} s for {what}: see the logs of the other ranks",
+                    file=sys.stderr,
+                )
+                raise SystemExit(HUNG)
             time.sleep(POLL_S)
         return True
 

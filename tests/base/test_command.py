@@ -39,6 +39,14 @@ def test_no_space_is_the_users_to_mend(capsys, tmp_path):
     )
 
 
+def test_too_many_open_files_are_the_users_to_mend(capsys):
+    assert run(raising(OSError(24, "Too many open files", "/store/file"))) == 2
+    assert capsys.readouterr().err == (
+        "mri-hpc try: Too many open files: /store/file; raise the limit on open files (ulimit -n), "
+        "then run it again\n"
+    )
+
+
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run(raising(ZeroDivisionError()))

@@ -1,5 +1,8 @@
+import errno
 import math
 import mmap
+import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -166,6 +169,20 @@ def test_files_whose_images_cannot_lie_side_by_side_are_read_by_offset(filled, s
     assert mapped_images.fit(snapshot.chunks["offset"], (224, 224))
     assert not mapped_images.fit(snapshot.chunks["offset"] + 128, (224, 224))
     assert mapped_images.fit(snapshot.chunks["offset"] + 128, (225, 225))
+
+
+def test_a_chunk_that_cannot_be_mapped_is_never_taken_for_one_that_is(filled, snapshot, monkeypatch):
+    def refuse(*_arguments):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(reader_module, "_can_map", lambda store, snapshot: True)
+    monkeypatch.setattr(mapped_images.MappedImages, "map", refuse)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    reader = Reader(filled, snapshot)
+    for _ in range(2):
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            reader.read(np.arange(4))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_closed_reader_reads_again(filled, snapshot, way):

@@ -1,4 +1,7 @@
+import errno
 import mmap
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.chunks import chunk as chunk_file
-from mri_hpc.chunks import folding, snapshots
+from mri_hpc.chunks import column_file, folding, snapshots
 from mri_hpc.chunks.chunk import ChunkHead, read_sealed_head
 from mri_hpc.chunks.columns import chunk_id
 from mri_hpc.chunks.commits import Commit, Rejection, commit_id, publish_commit, read_commit
@@ -211,6 +214,34 @@ def test_resolving_publishes_columns_that_are_mapped_not_read(filled):
     }
 
 
+def test_a_column_that_lies_in_memory_otherwise_is_saved_as_it_is(tmp_path):
+    values = np.arange(12, dtype="<f4").reshape(3, 4).T
+    crc = column_file.save_column(tmp_path / "box.npy", values)
+    assert np.array_equal(np.load(tmp_path / "box.npy"), values)
+    assert np.array_equal(column_file.ColumnFile(tmp_path / "box.npy", crc).array(), values)
+
+
+def test_mapped_snapshots_keep_no_descriptor(filled):
+    folder = filled / "snapshots" / resolve(filled).digest
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    loaded = [load_snapshot(folder) for _time in range(50)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert {len(snapshot.key) for snapshot in loaded} == {60}
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.ENOMEM])
+def test_a_sound_snapshot_that_cannot_be_opened_is_not_called_damaged(filled, monkeypatch, number):
+    folder = filled / "snapshots" / resolve(filled).digest
+
+    def refuse(_descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(column_file, "mapped_whole", refuse)
+    with pytest.raises(OSError) as refused:
+        load_snapshot(folder)
+    assert refused.value.errno == number
+
+
 def test_an_old_snapshot_is_found_by_its_digest(filled, tmp_path, make_pictures, preprocess):
     old = resolve(filled)
     make_pictures(tmp_path / "raw", 5, first=60)
@@ -268,7 +299,7 @@ def test_a_damaged_snapshot_is_named(filled):
         flipped[-1 if file.suffix == ".npy" else whole.index(b"glioma")] ^= 4
         for data in (b"", whole[:50], bytes(flipped)):
             file.write_bytes(data)
-            with pytest.raises(UserError, match="remove it, it is folded again"):
+            with pytest.raises(UserError, match=r"mend it: mri-hpc store verify .* --repair --source DIR"):
                 same(load_snapshot(folder), snapshot)
         file.write_bytes(whole)
     assert same(load_snapshot(folder), snapshot)
@@ -283,7 +314,7 @@ def test_a_damaged_snapshot_is_never_folded_on(filled, tmp_path, make_pictures, 
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         status, _out, err = preprocess(tmp_path / "raw", filled)
         assert (status, err.count("\n")) == (2, 1)
-        assert f"{name} differs from its checksum): remove it" in err
+        assert f"{name} differs from its checksum): mend it: mri-hpc store verify {filled} --repair" in err
         file.write_bytes(whole)
 
 

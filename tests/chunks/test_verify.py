@@ -1,9 +1,13 @@
+import errno
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from mri_hpc.chunks import verify as verifying
+from mri_hpc.chunks.chunk import damaged_rows
 from mri_hpc.chunks.layout import open_store
 from mri_hpc.chunks.snapshots import current, publish_snapshot, resolve
 from mri_hpc.chunks.verify import verify
@@ -79,6 +83,31 @@ def test_foreign_files_are_problems_and_litter_is_not(filled):
     findings = verify(open_store(filled))
     assert findings.problems == [f"{filled}/chunks/notes.txt is no part of the store: move it away"]
     assert "killed task" in findings.remarks[0]
+
+
+def test_what_is_published_while_it_runs_is_no_problem(filled, tmp_path, make_pictures, preprocess):
+    make_pictures(tmp_path / "raw", 3, first=60)
+
+    def publish_meanwhile(names):
+        assert preprocess(tmp_path / "raw", filled)[0] == 0
+        assert len(resolve(filled)) == 63
+        return names
+
+    findings = verify(open_store(filled), progress=publish_meanwhile)
+    assert (findings.problems, findings.remarks, findings.images) == ([], [], 60)
+
+
+def test_a_chunk_that_the_disk_does_not_give_is_named_and_the_others_are_read(filled, chunk, monkeypatch):
+    def read(path, head):
+        if path == chunk:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return damaged_rows(path, head)
+
+    monkeypatch.setattr(verifying, "damaged_rows", read)
+    findings = verify(open_store(filled))
+    (problem,) = findings.problems
+    assert problem.startswith(f"{chunk} cannot be read (Input/output error): mend it:")
+    assert (findings.chunks, list(findings.damaged_chunks)) == (7, [chunk.stem])
 
 
 def test_a_sealed_chunk_without_its_commit_is_no_damage(filled, chunk):

@@ -48,6 +48,7 @@ def test_where_slurm_does_not_answer_its_newer_versions_have_told_the_limit_befo
     monkeypatch.setattr(slurm, "_ask", lambda _words, **_limits: None)
     assert kill_time("1", TOLD_S, {}) is None
     assert kill_time("1", TOLD_S, {"SLURM_JOB_END_TIME": "1795575267"}) == 1795575267
+    assert kill_time("1", TOLD_S, {"SLURM_JOB_END_TIME": str(int(TOLD_S) - 1)}) is None
 
 
 def test_a_rank_asks_slurm_about_its_own_job(monkeypatch):

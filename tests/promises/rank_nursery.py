@@ -215,6 +215,8 @@ def start(request):
     status = 1
     try:
         status = train_module.main(request["argv"])
+    except SystemExit as leaving:
+        status = leaving.code
     finally:
         # A child must not go on as the nursery, whatever happened.
         if sys.exc_info()[0]:

@@ -11,6 +11,7 @@ from mri_hpc.rundir.metrics_log import read_metrics
 
 SMALL = {"model": "mobilenet_v3_small", "checkpoint_interval_s": 0.0}
 CHECKPOINT = "mri_hpc.training.checkpoint"
+RANK = "mri_hpc.training.rank"
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +35,25 @@ def is_frozen(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-@pytest.mark.parametrize("where", ["_publish", "write_state", "prune"])
-def test_ranks_that_froze_while_they_saved_find_that_a_newer_attempt_has_the_run(
-    where, whole, new_run, start_ranks, wait_for
+@pytest.mark.parametrize(
+    ("module", "where", "number"),
+    [
+        (CHECKPOINT, "_publish", 3),
+        (CHECKPOINT, "write_state", 3),
+        (CHECKPOINT, "prune", 3),
+        (RANK, "build", 1),
+    ],
+)
+def test_ranks_that_froze_amid_a_save_or_the_start_find_that_a_newer_attempt_has_the_run(
+    module, where, number, whole, new_run, start_ranks, wait_for
 ):
     if not whole:
         run = new_run("whole", **SMALL)
         assert start_ranks(run, ranks=1).statuses() == [0]
         whole["results"] = results(run)
     run = new_run(**SMALL)
-    old = start_ranks(run, ranks=1, breaks={0: [["freeze_at", CHECKPOINT, where, 3]]})
-    wait_for(lambda: is_frozen(old.pids[0]), what="the third save")
+    old = start_ranks(run, ranks=1, breaks={0: [["freeze_at", module, where, number]]})
+    wait_for(lambda: is_frozen(old.pids[0]), what=f"{where}, time {number}")
     stop = {0: [["signal_in", "training", "SIGTERM", 1]]}
     assert start_ranks(run, ranks=1, restart=1, breaks=stop).statuses() == [75]
     written = checkpoints(run), read_metrics(run)

@@ -37,7 +37,9 @@ def test_a_kill_at_any_file_operation_loses_doubles_and_corrupts_nothing(stage, 
     moments = stage(name, tasks).operations().moments
     for number in range(KILLS[tasks]):
         at = 1 + (moments - 1) * (2 * number + 1) // (2 * KILLS[tasks])
-        check_kill(stage(name, tasks), at, victim=number % tasks, way=number % 4)
+        was_killed = check_kill(stage(name, tasks), at, victim=number % tasks, way=number % 4)
+        # Of several, the victim may find that another has done its work.
+        assert was_killed or tasks > 1, at
 
 
 def commands(place):

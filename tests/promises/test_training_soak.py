@@ -21,7 +21,14 @@ def test_a_run_interrupted_at_random_ends_as_the_uninterrupted_one_and_accounts_
     print(f"the same again: MRI_TEST_SEED={seed} for {[way.name for way in ways]}")
     store = make_store(tmp_path)
     whole, broken = (
-        LocalRun(run=RunDir(tmp_path / name), store=store, ranks=2, epochs=2, checkpoint_interval_s=0.5)
+        LocalRun(
+            run=RunDir(tmp_path / name),
+            store=store,
+            ranks=2,
+            epochs=3,
+            checkpoint_interval_s=0.5,
+            hang_timeout_s=120,
+        )
         for name in ("whole", "broken")
     )
     whole.launch()

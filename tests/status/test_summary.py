@@ -115,6 +115,14 @@ def test_a_loss_is_charged_to_the_attempt_that_caused_it():
     ]
 
 
+def test_a_clock_that_was_set_back_between_two_attempts_leaves_a_summary():
+    events = preempted_then_lost_a_node().events
+    turned = [replace(event, time=event.time + 1000.0 * (event.attempt == "1.0")) for event in events]
+    for now in (2.0, 2000.0):
+        history = summarise(turned, [], None, now).history
+        assert [restart.attempt for restart in history] == ["1.0", "1.1"]
+
+
 def test_a_second_word_about_an_attempt_replaces_the_first():
     ledger = decided(Ledger().add("1.0", Kind.STARTED), "1.0", "again", "preempted")
     decided(ledger, "1.0", "give_up", "preempted")

@@ -1,20 +1,23 @@
 """What is damaged is made again, and nothing else: `store verify --repair`."""
 
 import contextlib
+import errno
 import io
 import json
 import multiprocessing
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
 
+from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.chunks import chunk as chunk_files
 from mri_hpc.chunks import repair as repairing
 from mri_hpc.chunks.chunk import read_head
 from mri_hpc.chunks.commits import publish_retraction
-from mri_hpc.chunks.layout import GONE_PREFIX, open_store
+from mri_hpc.chunks.layout import GONE_PREFIX, LITTER_AGE_S, open_store
 from mri_hpc.chunks.reader import Reader
 from mri_hpc.chunks.snapshots import current, resolve
 from mri_hpc.chunks.verify import verify
@@ -22,6 +25,7 @@ from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.store import main
 from tests.store.harms import (
     HARMS,
+    IMAGE_BYTES,
     assert_nothing_is_left,
     chunk_with,
     chunks,
@@ -75,6 +79,38 @@ def test_flipped_pixels_are_made_again_from_their_sources(store, mend):
     repaired = said["repair"]
     assert repaired["chunks"] == [path.stem]
     assert (repaired["from_sources"], repaired["from_chunks"], repaired["lost"]) == (2, 0, [])
+
+
+@pytest.mark.parametrize("has_source", [True, False])
+def test_images_in_unreadable_sectors_are_made_again_and_the_others_kept(
+    store, raw, mend, monkeypatch, has_source
+):
+    path = chunks(store)[1]
+    good, sources = path.read_bytes(), sources_of_chunk(store, path)
+    head, file, read = read_head(path), path.stat().st_ino, os.pread
+    bad = head.offset + 3 * IMAGE_BYTES
+
+    def read_sectors(descriptor, size, offset):
+        if os.fstat(descriptor).st_ino == file and offset <= bad < offset + size:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", read_sectors)
+    findings = verify(open_store(store))
+    assert findings.damaged == head.columns["key"][3:4].tolist()
+    flip = bytearray(good)
+    flip[head.offset + 5 * IMAGE_BYTES] ^= 1
+    path.write_bytes(flip)
+    if not has_source:
+        (raw / sources[3]).unlink()
+    status, said, _err = mend()
+    assert said["repair"]["from_sources"] == 1 + has_source
+    if has_source:
+        assert (status, path.read_bytes()) == (0, good)
+    else:
+        zeros = bytes(IMAGE_BYTES)
+        assert (status, said["repair"]["chunks"]) == (2, [])
+        assert path.read_bytes() == good[:bad] + zeros + good[bad + IMAGE_BYTES :]
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -161,6 +197,7 @@ def test_images_whose_sources_are_gone_changed_or_not_read_are_named_and_the_oth
     }
     assert f"3 images cannot be made again, the first: {sources[0]}" in err
     assert "bring it back below --source" in err
+    assert said["repair"]["chunks"] == []
     if damage is flip_pixels:
         assert "pixels of 3 of 8 images differ" in said["problems"][0]
     else:
@@ -342,6 +379,14 @@ def lose_files(folder):
         file.unlink()
 
 
+def make_litter(folder):
+    """What another machine was writing when it was killed, two days ago."""
+    path = folder / f"{TEMP_PREFIX}elsewhere-key.npy"
+    path.touch()
+    os.utime(path, (time.time() - 2 * LITTER_AGE_S,) * 2)
+    return path
+
+
 @pytest.mark.parametrize("harm", [cut_short, forget_commits, lose_files])
 def test_a_damaged_snapshot_is_folded_again_also_when_it_is_not_the_newest(
     store, raw, mend, make_pictures, preprocess, harm
@@ -353,11 +398,17 @@ def test_a_damaged_snapshot_is_folded_again_also_when_it_is_not_the_newest(
     preprocess(raw, store)
     resolve(store)
     harm(folder)
+    left = make_litter(folder)
+    if (folder / "snapshot.json").exists():
+        os.utime(folder / "snapshot.json", (1e9, 1e9))
     flip_pixels(chunks(store)[0], 1)
     status, said, _err = mend()
     assert (status, said["problems"]) == (0, [])
     assert said["repair"]["snapshots"] == [old]
+    assert not left.exists()
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == good
+    # By it the growth of the store is told.
+    assert harm is lose_files or (folder / "snapshot.json").stat().st_mtime == 1e9
 
 
 def test_a_snapshot_that_cannot_be_folded_again_is_said(store, raw, mend):
@@ -403,7 +454,7 @@ def test_two_repairs_at_once_do_no_harm(store, raw, monkeypatch):
     for process in both:
         process.start()
     for process in both:
-        process.join(60)
+        process.join()
     assert [process.exitcode for process in both] == [0, 0]
     assert {path: path.read_bytes() for path in chunks(store)} == files
     assert pixels(store, resolve(store, before.digest)) == expected

@@ -56,8 +56,8 @@ def test_the_choice_is_told_in_one_line():
 
 @pytest.fixture
 def run(tmp_path):
-    """One that has saved twice, the second time in 4 s."""
-    for seconds in (1.0, 4.0):
+    """One that has saved three times, of which a busy disk has slowed down the last."""
+    for seconds in (1.0, 4.0, 90.0):
         record(RunDir(tmp_path), FIRST, Kind.SAVED, step=1, seconds=seconds, bytes=1, reason="interval")
     return RunDir(tmp_path)
 

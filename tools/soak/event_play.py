@@ -1,6 +1,7 @@
 """Plays events on real runs, and says what came of each beside what should have."""
 
 import queue
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,7 @@ def play(row: Row, slurm: Slurm, whole: Uninterrupted) -> Outcome:
         epochs=row.epochs, options=row.options, disk=disk,
     )  # fmt: skip
     problems: list[str] = []
+    is_equal = None
     try:
         row.begin(run)
         row.interrupt(run)
@@ -150,13 +152,12 @@ def play(row: Row, slurm: Slurm, whole: Uninterrupted) -> Outcome:
         assert run.run.is_finished == row.is_finished, (
             f"it ended, and {run.status()['state']} is how it stands"
         )
-    except AssertionError as error:
+        if row.is_finished:
+            is_equal = run.digests() == whole.digests(row.epochs, slurm)
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
         problems.append(str(error))
     states = _accounted(run, row)
     decisions = tuple(run.decisions())
-    is_equal = None
-    if row.is_finished and run.run.is_finished:
-        is_equal = run.digests() == whole.digests(row.epochs, slurm)
     steps, seconds = run.steps_lost()
     return Outcome(
         row=row, states=states, decisions=decisions, steps_lost=steps, seconds_lost=seconds,

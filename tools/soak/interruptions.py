@@ -124,10 +124,11 @@ def _interrupt_in_turn(
     run: LocalRun, ways: Sequence[Way], chance: random.Random, say: Callable[[str], None]
 ) -> list[Interruption]:
     done: list[Interruption] = []
+    is_early = False
     for number, way in enumerate(ways):
         before = done[-1] if done else None
-        # Two crashes without a checkpoint between them come close to the end of the run.
-        may_be_early = before is not None and not (before.way.is_crash and way.is_crash)
+        # Crashes and stops without a checkpoint between them come close to the end of the run.
+        may_be_early = before is not None and not is_early and not (before.way.is_crash and way.is_crash)
         is_early = may_be_early and chance.randrange(WHILE_STARTING) == 0
         _wait_for_moment(run, chance, before.attempt if before else None, is_early=is_early)
         assert not run.run.is_finished, f"finished after {number} interruptions: more epochs are needed"
@@ -143,7 +144,11 @@ def _wait_for_moment(run: LocalRun, chance: random.Random, before: Attempt | Non
     run.wait_for(lambda: before is None or run.attempt > before, f"attempt after {before}")
     if is_early:
         run.wait_for(lambda: len(run.rank_pids()) == run.ranks, "start of the ranks")
-        time.sleep(chance.uniform(0, STARTING_S))
+        until = time.monotonic() + chance.uniform(0, STARTING_S)
+        run.wait_for(
+            lambda: time.monotonic() > until or run.events(run.attempt, Kind.FIRST_STEP),
+            "moment of the start",
+        )
         return
     run.wait_for(lambda: run.run.is_finished or run.events(run.attempt, Kind.SAVED), "new checkpoint")
     enough = run.num_steps() + chance.randint(0, MOST_STEPS)
