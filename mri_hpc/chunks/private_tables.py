@@ -98,6 +98,30 @@ def _size(path: Path) -> int:
         return 0
 
 
+def tables_of_names(store: StoreDir) -> list[Path]:
+    """The tables of which source is which."""
+    return sorted(store.names.glob("[!.]*.csv"))
+
+
+def sources_of(store: StoreDir, keys: Iterable[int], files: Iterable[Path] | None = None) -> dict[int, str]:
+    """Paths of the sources of some images, by key, as far as the private folder names them to this user.
+
+    files: the tables that are looked at; None: all.
+    """
+    wanted = {f"{key:016x}" for key in keys}
+    found: dict[int, str] = {}
+    try:
+        for file in tables_of_names(store) if files is None else files:
+            rows = read_names(file.read_bytes())
+            found |= {int(row["key"], 16): row["path"] for row in rows if row["key"] in wanted}
+    except FileNotFoundError:
+        # Folded into another one at this moment, which says the same.
+        return sources_of(store, [int(key, 16) for key in wanted])
+    except PermissionError:
+        return {}
+    return found
+
+
 def _replace(
     folder: Path, files: Sequence[Path], suffix: str, joined: Callable[[Sequence[bytes]], bytes]
 ) -> None:

@@ -14,7 +14,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.commits import publish_retraction
 from mri_hpc.chunks.compaction import Compacted, compact
 from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.private_tables import read_names, tidy
+from mri_hpc.chunks.private_tables import read_names, tables_of_names, tidy
 from mri_hpc.chunks.relocation import rows_of_patients
 from mri_hpc.chunks.snapshots import Snapshot, current
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
@@ -83,7 +83,7 @@ def _keys_in_names(store: StoreDir, snapshot: Snapshot, patient: str) -> set[int
     """Keys of sources given as this patient's, but for those that were corrected to be another's."""
     listed = (
         int(row["key"], 16)
-        for path in store.names.glob("[!.]*.csv")
+        for path in tables_of_names(store)
         for row in read_names(path.read_bytes())
         if row["patient_name"] == patient
     )

@@ -19,10 +19,10 @@ from mri_hpc.chunks.chunk import ChunkHead, content_id, read_at, read_head, read
 from mri_hpc.chunks.columns import COLUMNS, STRINGS, chunk_id
 from mri_hpc.chunks.commits import ADD, RETRACT, Commit, read_commits
 from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.private_tables import read_names
+from mri_hpc.chunks.private_tables import read_names, sources_of, tables_of_names
 from mri_hpc.chunks.snapshots import Snapshot, load_snapshot, published
 from mri_hpc.chunks.unit import Unit, columns_of
-from mri_hpc.chunks.verify import Findings, sources_of, tables_of_names
+from mri_hpc.chunks.verify import Findings
 from mri_hpc.intake.labels import CsvLabels, FolderLabels
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
@@ -161,11 +161,7 @@ class Salvage:
         """Paths of sources by key: as the private folder says, else as they are found below the root."""
         wanted = [hash(f"{key:016x}") for key in keys]
         files = [file for file, named in self._tables if np.isin(wanted, named).any()]
-        try:
-            paths = sources_of(self._store, keys, files)
-        except FileNotFoundError:
-            # Folded into another meanwhile.
-            paths = sources_of(self._store, keys)
+        paths = sources_of(self._store, keys, files)
         for key in set(keys) - paths.keys():
             if key in self._listing:
                 paths[key] = self._listing[key]

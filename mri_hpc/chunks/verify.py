@@ -13,7 +13,6 @@ from mri_hpc.chunks.chunk import ChunkHead, advice, damaged_rows, is_damage, rea
 from mri_hpc.chunks.commits import Commit, read_commit
 from mri_hpc.chunks.folding import live_chunks
 from mri_hpc.chunks.layout import GONE_PREFIX, StoreDir
-from mri_hpc.chunks.private_tables import read_names
 from mri_hpc.chunks.snapshots import array_names, digest_of, fold, load_snapshot, published
 from mri_hpc.intake.recipe import load_recipe
 
@@ -110,27 +109,6 @@ def turn_of_day(chunks: Iterable[str], share: float, day: int) -> set[str]:
     names = sorted(chunks)
     count = math.ceil(len(names) * share)
     return {names[(day * count + place) % len(names)] for place in range(count)}
-
-
-def sources_of(store: StoreDir, keys: Iterable[int], files: Iterable[Path] | None = None) -> dict[int, str]:
-    """Paths of the sources of some images, by key, as far as the private folder names them to this user.
-
-    files: those of its tables that are looked at; None: all.
-    """
-    wanted = {f"{key:016x}" for key in keys}
-    found: dict[int, str] = {}
-    try:
-        for file in tables_of_names(store) if files is None else files:
-            rows = read_names(file.read_bytes())
-            found |= {int(row["key"], 16): row["path"] for row in rows if row["key"] in wanted}
-    except PermissionError:
-        return {}
-    return found
-
-
-def tables_of_names(store: StoreDir) -> list[Path]:
-    """The private tables of which source is which."""
-    return sorted(store.names.glob("[!.]*.csv"))
 
 
 def _complaint(path: Path, error: UserError | OSError) -> str:

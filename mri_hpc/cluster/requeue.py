@@ -148,7 +148,7 @@ def decide(cause: Cause, status: int, history: History) -> Decision:
             return decision(Action.AGAIN, "stopped by a signal: resumes from the last checkpoint")
         case Cause.STOPPED:
             reason = (
-                f"{tries} attempts were stopped by a signal before a step was done: see the job's output "
+                f"{tries} attempts were stopped by a signal without a new checkpoint: see the job's output "
                 f"in submitit/ for who sent it"
             )
             return decision(Action.GIVE_UP, reason)

@@ -15,9 +15,10 @@ from mri_hpc.base.command import Flag, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.commits import Commit
 from mri_hpc.chunks.layout import StoreDir, open_store
+from mri_hpc.chunks.private_tables import sources_of
 from mri_hpc.chunks.repair import Mended, repair
 from mri_hpc.chunks.salvage import Sources
-from mri_hpc.chunks.verify import Findings, sources_of, verify
+from mri_hpc.chunks.verify import Findings, verify
 from mri_hpc.intake.labels import FolderLabels, read_csv
 from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
 from mri_hpc.intake.recipe import Recipe, load_recipe

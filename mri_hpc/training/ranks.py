@@ -115,12 +115,12 @@ def join(
     flag: StopFlag,
     *,
     timeout_s: float,
-    at_look: Callable[[], None] = lambda: None,
+    at_look: Callable[[], None],
 ) -> Ranks | None:
     """Meet the other ranks of the attempt; None where this one is told to stop and they do not come.
 
-    at_look: called as often as they are looked for, as a sign of life. Raises UserError where they do not
-    come in time.
+    at_look: called as often as they are looked for, as a sign of life. Where they do not come in time, the
+    process ends as one that hangs.
     """
     device = pick_device(place)
     if place.world_size == 1:

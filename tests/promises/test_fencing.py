@@ -1,6 +1,5 @@
 """An attempt that was cut off writes nothing over what a newer one wrote, whenever it comes back."""
 
-import json
 import signal
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
+from tools.soak.results import results_of
 
 SMALL = {"model": "mobilenet_v3_small", "checkpoint_interval_s": 0.0}
 CHECKPOINT = "mri_hpc.training.checkpoint"
@@ -18,12 +18,6 @@ RANK = "mri_hpc.training.rank"
 def whole():
     """Remembers what the uninterrupted run came to."""
     return {}
-
-
-def results(run):
-    provenance = json.loads(run.provenance.read_text())
-    steps = [line["step"] for line in read_metrics(run) if "loss" in line]
-    return provenance["weights_digest"], provenance["samples_digest"], run.predictions.read_text(), steps
 
 
 def checkpoints(run):
@@ -50,7 +44,7 @@ def test_ranks_that_froze_amid_a_save_or_the_start_find_that_a_newer_attempt_has
     if not whole:
         run = new_run("whole", **SMALL)
         assert start_ranks(run, ranks=1).statuses() == [0]
-        whole["results"] = results(run)
+        whole["results"] = results_of(run)
     run = new_run(**SMALL)
     old = start_ranks(run, ranks=1, breaks={0: [["freeze_at", module, where, number]]})
     wait_for(lambda: is_frozen(old.pids[0]), what=f"{where}, time {number}")
@@ -62,4 +56,4 @@ def test_ranks_that_froze_amid_a_save_or_the_start_find_that_a_newer_attempt_has
     assert (checkpoints(run), read_metrics(run)) == written
     assert "1.1" in written[0].values()
     assert start_ranks(run, ranks=1, restart=2).statuses() == [0]
-    assert results(run) == whole["results"]
+    assert results_of(run) == whole["results"]

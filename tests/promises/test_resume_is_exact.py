@@ -16,23 +16,15 @@ import pytest
 
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
-from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.settled_batch import read_settled
-
-
-def digests(run):
-    """What must be equal: weights after the last step, the model, all samples in order, every metric."""
-    provenance = json.loads(run.provenance.read_text())
-    metrics = [{k: v for k, v in m.items() if k not in ("attempt", "seconds")} for m in read_metrics(run)]
-    digests = {name: provenance[name] for name in ("weights_digest", "model_digest", "samples_digest")}
-    return {**digests, "metrics": metrics, "predictions": run.predictions.read_text()}
+from tools.soak.results import results_of
 
 
 def finish(start_ranks, run, ranks, **options):
     world = start_ranks(run, ranks=ranks, **options)
     assert world.statuses() == [0] * ranks, world.log()
     assert run.is_finished
-    return digests(run)
+    return results_of(run)
 
 
 @dataclass(frozen=True)

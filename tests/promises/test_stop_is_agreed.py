@@ -1,6 +1,5 @@
 """Promises 1, 7 and 8 at the ranks: they stop together in every phase, and whatever dies is made up for."""
 
-import json
 import os
 import signal
 import subprocess
@@ -21,15 +20,11 @@ from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.training.deadline import SAVES_TIMED
 from mri_hpc.training.model import load_for_prediction
 from mri_hpc.training.prediction import probabilities
+from tools.soak.results import results_of
 
 SMALL = {"model": "mobilenet_v3_small"}
 # Of three images on each rank. The network has statistics, which a part changes before the optimizer moves.
 IN_PARTS = {**SMALL, "accumulate": 3}
-
-
-def digests(run):
-    provenance = json.loads(run.provenance.read_text())
-    return provenance["weights_digest"], provenance["samples_digest"], run.predictions.read_text()
 
 
 def events(run, kind):
@@ -56,7 +51,7 @@ def digests_of_whole(settings, whole, new_run, start_ranks):
     if str(settings) not in whole:
         run = new_run("whole", **settings)
         assert start_ranks(run, ranks=2).statuses() == [0, 0]
-        whole[str(settings)] = digests(run)
+        whole[str(settings)] = results_of(run)
     return whole[str(settings)]
 
 
@@ -67,7 +62,7 @@ def test_a_signal_to_one_rank_before_the_first_step_stops_all_ranks(new_run, sta
     assert world.statuses() == [75, 75], world.log()
     assert events(run, "stop_agreed")[0]["step"] == 0
     assert start_ranks(run, ranks=2, restart=1).statuses() == [0, 0]
-    assert digests(run) == uninterrupted
+    assert results_of(run) == uninterrupted
 
 
 def test_a_rank_that_is_told_to_stop_does_not_wait_for_ranks_that_never_come(new_run, start_ranks):
@@ -96,7 +91,7 @@ def test_a_signal_while_predicting_stops_all_ranks_and_nothing_is_trained_again(
     trained = read_metrics(run)
     assert start_ranks(run, ranks=2, restart=1).statuses() == [0, 0]
     assert read_metrics(run) == trained
-    assert digests(run) == uninterrupted
+    assert results_of(run) == uninterrupted
 
 
 @pytest.mark.parametrize(
@@ -142,7 +137,7 @@ def test_a_stop_in_the_middle_of_a_step_goes_as_the_deadline_allows_and_the_run_
     assert checkpoint_folders(run)[0].name == str(saved)
     assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
     assert [event["steps"] for event in events(run, "lost")] == ([lost] if lost else [])
-    assert digests(run) == uninterrupted_in_parts
+    assert results_of(run) == uninterrupted_in_parts
 
 
 def test_a_suspended_job_is_no_hang_and_goes_on(new_run, start_ranks, uninterrupted, wait_for):
@@ -157,7 +152,7 @@ def test_a_suspended_job_is_no_hang_and_goes_on(new_run, start_ranks, uninterrup
     for rank in (0, 1):
         world.signal(rank, signal.SIGCONT)
     assert world.statuses() == [0, 0], world.log()
-    assert digests(run) == uninterrupted
+    assert results_of(run) == uninterrupted
 
 
 @pytest.mark.parametrize(("phase", "batch", "step", "lost"), [("training", 1, 2, 2), ("validation", 0, 4, 0)])
@@ -172,7 +167,7 @@ def test_a_rank_killed_while_it_saves_costs_only_what_was_not_saved(
     assert statuses == [-signal.SIGKILL, 1]
     assert [folder.name for folder in checkpoint_folders(run)] == [str(step)]
     assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
-    assert digests(run) == uninterrupted
+    assert results_of(run) == uninterrupted
     assert [event["steps"] for event in events(run, "lost")] == ([lost] if lost else [])
     assert not list(run.checkpoints.glob(".tmp-*"))
     steps = [line["step"] for line in read_metrics(run) if "loss" in line]
@@ -189,7 +184,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_recorded(new_run, start_ranks, 
     content = newest.read_bytes()
     newest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
-    assert digests(run) == uninterrupted
+    assert results_of(run) == uninterrupted
     assert events(run, "damaged") == [
         {"checkpoint": "6", "reason": "model.safetensors: its bytes are not those that were written"}
     ]
@@ -226,7 +221,7 @@ def test_changed_conditions_are_named_and_the_samples_stay_the_same(new_run, sta
     assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
     assert start_ranks(run, ranks=3, restart=1).statuses() == [0, 0, 0]
     assert {"condition": "ranks", "before": 2, "now": 3} in events(run, "changed")
-    assert digests(run)[1] == uninterrupted[1]
+    assert results_of(run)["samples_digest"] == uninterrupted["samples_digest"]
 
 
 def test_a_finished_run_ends_at_once_without_torch(new_run):

@@ -14,6 +14,7 @@ from mri_hpc.rundir.metrics_log import read_metrics
 from tools.soak.cluster import Sandboxes, Slurm
 from tools.soak.disks import Disk
 from tools.soak.real_run import CHECKPOINT_INTERVAL_S, RealRun
+from tools.soak.results import results_of
 from tools.soak.slurm_events import ROWS, SANDBOX, Row
 
 ACCOUNTING_LAG_S = 30.0
@@ -47,21 +48,21 @@ class Uninterrupted:
     folder: Path
     disks: Mapping[str, Disk] = field(default_factory=dict)
     """Of the rows whose run has one of its own, by name."""
-    _digests: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    _results: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def digests(self, epochs: int, slurm: Slurm) -> Mapping[str, Any]:
-        """The digests of the run of so many epochs."""
+    def results(self, epochs: int, slurm: Slurm) -> Mapping[str, Any]:
+        """What came of the run of so many epochs."""
         with self._lock:
-            if epochs not in self._digests:
+            if epochs not in self._results:
                 run = RealRun(
                     run=RunDir(self.folder / f"uninterrupted {epochs}"), slurm=slurm, store=self.store,
                     epochs=epochs,
                 )  # fmt: skip
                 run.launch()
                 assert run.wait_for_end_of_job() == "COMPLETED", run.logs()
-                self._digests[epochs] = run.digests()
-            return self._digests[epochs]
+                self._results[epochs] = results_of(run.run)
+            return self._results[epochs]
 
 
 def play_all(
@@ -153,7 +154,7 @@ def play(row: Row, slurm: Slurm, whole: Uninterrupted) -> Outcome:
             f"it ended, and {run.status()['state']} is how it stands"
         )
         if row.is_finished:
-            is_equal = run.digests() == whole.digests(row.epochs, slurm)
+            is_equal = results_of(run.run) == whole.results(row.epochs, slurm)
     except (AssertionError, OSError, subprocess.SubprocessError) as error:
         problems.append(str(error))
     states = _accounted(run, row)

@@ -1,6 +1,5 @@
 """A real run on this machine, without Slurm: launched by its command, watched in its folder."""
 
-import json
 import os
 import subprocess
 import sys
@@ -115,13 +114,3 @@ class LocalRun:
     def clock(self) -> WallClock:
         """Into what its time went."""
         return account(read_events(self.run), read_metrics(self.run), time.time())
-
-    def results(self) -> dict[str, Any]:
-        """What must be equal to the uninterrupted run: weights, samples, every metric, every prediction."""
-        provenance = json.loads(self.run.provenance.read_text())
-        digests = {name: provenance[name] for name in ("weights_digest", "samples_digest", "model_digest")}
-        lines = [
-            {name: value for name, value in line.items() if name not in ("attempt", "seconds")}
-            for line in read_metrics(self.run)
-        ]
-        return {**digests, "metrics": lines, "predictions": self.run.predictions.read_text()}

@@ -193,15 +193,6 @@ class RealRun:
         assert rank in ranks, f"rank {rank} does not live; {ranks} do"
         return ranks[rank]
 
-    def digests(self) -> dict[str, Any]:
-        """What must be equal to the uninterrupted run: weights, samples, every metric, every prediction."""
-        provenance = json.loads(self.run.provenance.read_text())
-        digests = {name: provenance[name] for name in ("weights_digest", "samples_digest", "model_digest")}
-        lines = [
-            {k: v for k, v in m.items() if k not in ("attempt", "seconds")} for m in read_metrics(self.run)
-        ]
-        return {**digests, "metrics": lines, "predictions": self.run.predictions.read_text()}
-
     def steps_lost(self) -> tuple[int, float]:
         """Steps done again, and how many seconds they had taken."""
         lost = self.events(Kind.LOST)

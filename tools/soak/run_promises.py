@@ -7,6 +7,7 @@ from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.wall_clock import WallClock
 from tools.soak.interruptions import Interruption
 from tools.soak.local_run import LocalRun
+from tools.soak.results import results_of
 
 MOST_UNACCOUNTED = 0.02
 
@@ -23,7 +24,7 @@ def problems(whole: LocalRun, broken: LocalRun, done: Sequence[Interruption]) ->
 
 def differences(whole: LocalRun, broken: LocalRun) -> Iterable[str]:
     """What the interrupted run has otherwise than the uninterrupted one."""
-    wanted, found = whole.results(), broken.results()
+    wanted, found = results_of(whole.run), results_of(broken.run)
     yield from (f"{name} differ" for name in wanted if wanted[name] != found[name])
     steps = [line["step"] for line in read_metrics(broken.run) if "loss" in line]
     if steps != list(range(1, len(steps) + 1)):

@@ -1,0 +1,20 @@
+"""What two runs that are the same have in common, to the bit."""
+
+import json
+from typing import Any
+
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.metrics_log import read_metrics
+
+DIGESTS = ("weights_digest", "samples_digest", "model_digest")
+
+
+def results_of(run: RunDir) -> dict[str, Any]:
+    """Weights after the last step, all samples in order, the model, every metric, every prediction."""
+    provenance = json.loads(run.provenance.read_text())
+    metrics = [
+        {name: value for name, value in line.items() if name not in ("attempt", "seconds")}
+        for line in read_metrics(run)
+    ]
+    digests = {name: provenance[name] for name in DIGESTS}
+    return {**digests, "metrics": metrics, "predictions": run.predictions.read_text()}
