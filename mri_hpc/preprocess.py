@@ -14,7 +14,8 @@ from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.chunks.adding import Intake, Tally, add_sources
 from mri_hpc.chunks.known import Known
 from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.snapshots import current, look, publish_snapshot
+from mri_hpc.chunks.removal import settle_removals
+from mri_hpc.chunks.snapshots import Standing, current, look, publish_snapshot
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.labels import CsvLabels, FolderLabels, read_csv
 from mri_hpc.intake.probe import probe
@@ -34,6 +35,8 @@ from mri_hpc.intake.units import Share, unit_images
 REPORT_INTERVAL_S = 30.0
 # A store that is only ever added to gets its commits folded now and then, so that starting stays cheap.
 UNFOLDED_COMMITS = 64
+# Folding writes some 71 bytes an image: shared out among the commits, 2 MB each, however large the store is.
+FOLDED_IMAGES_A_COMMIT = 2**15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +98,7 @@ def preprocess(options: Options) -> int:
     labels, paths = _labelled_paths(options, store)
     intake = _intake(options, store, labels)
     store.sweep()
+    settle_removals(store)
     sources = _sources_of(share, intake.root_name, paths)
     progress = _Progress(len(sources))
     tally = add_sources(
@@ -227,9 +231,15 @@ def _sources_of(share: Share, name: str, paths: Iterable[str]) -> list[Source]:
 
 def _known(store: StoreDir, sources: Sequence[Source]) -> Known:
     """What the store knows about some sources; its commits are folded first where they have become many."""
-    if look(store, lambda standing: len(standing.new)) >= UNFOLDED_COMMITS:
+    if look(store, _is_fold_due):
         publish_snapshot(store, current(store)[0])
     return Known(store, (source.key for source in sources))
+
+
+def _is_fold_due(standing: Standing) -> bool:
+    """Whether commits have become many: for the size of a snapshot too, all of which is written anew."""
+    images = 0 if standing.base is None else len(standing.base)
+    return len(standing.new) >= max(UNFOLDED_COMMITS, images // FOLDED_IMAGES_A_COMMIT)
 
 
 class _Progress:

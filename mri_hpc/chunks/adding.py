@@ -9,6 +9,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.chunks.commits import Rejection
 from mri_hpc.chunks.known import Known, KnownSources
 from mri_hpc.chunks.layout import StoreDir
+from mri_hpc.chunks.retraction import remove_withdrawn
 from mri_hpc.chunks.table import CHANGED, RETRACTED
 from mri_hpc.chunks.unit import Unit, seal
 from mri_hpc.intake.labels import NO_CLASS_FOLDER, NO_LABEL_IN_CSV, CsvLabels, FolderLabels, Label
@@ -94,10 +95,40 @@ def add_sources(
                 return tally
             _take(source, intake, known, about, unit)
             progress(tally, done)
-        seal(store, intake.recipe, intake.pseudonyms, unit)
+        _seal(store, intake, known, unit)
         _count(unit, tally)
         progress(tally, 0)
     return tally
+
+
+def _seal(store: StoreDir, intake: Intake, known: Known, unit: Unit) -> None:
+    """Publish a unit without the images of patients who were withdrawn while it was gathered."""
+    if known.hear_of_retractions():
+        _reject_withdrawn(unit, known, intake.pseudonyms)
+    seal(store, intake.recipe, intake.pseudonyms, unit)
+    if known.hear_of_retractions():
+        # Whoever withdrew them may have looked for their images before these were there.
+        remove_withdrawn(store)
+
+
+def _reject_withdrawn(unit: Unit, known: Known, pseudonyms: Pseudonyms) -> None:
+    def is_withdrawn(key: int, patient: str) -> bool:
+        return known.is_retracted([key], pseudonyms.patient(patient))
+
+    files = {key: (size, mtime_ns, source_hash) for key, size, mtime_ns, source_hash in unit.seen}
+    unit.samples = [row for row in unit.samples if not is_withdrawn(row[0], row[3].patient)]
+    named = [(int(key, 16), path, patient) for key, path, patient, *_ in unit.names]
+    gone = [(key, path) for key, path, patient in named if is_withdrawn(key, patient)]
+    for key, path in gone:
+        size, mtime_ns, source_hash = files[key]
+        hex_hash = f"{source_hash:016x}"
+        rejection = Rejection(
+            key=f"{key:016x}", reason=RETRACTED, size=size, mtime_ns=mtime_ns, source_hash=hex_hash
+        )
+        unit.reject(rejection, path)
+    keys = {key for key, _path in gone}
+    unit.names = [row for row in unit.names if int(row[0], 16) not in keys]
+    unit.seen = [row for row in unit.seen if row[0] not in keys]
 
 
 def _unsettled(sources: Sequence[Source], intake: Intake, known: Known, tally: Tally) -> list[Source]:
@@ -181,8 +212,7 @@ def _take(source: Source, intake: Intake, known: Known, about: KnownSources, uni
         if about.rejection(source.key, rejection.size, rejection.mtime_ns) == rejection.reason:
             unit.rejected_again.append(rejection.reason)
         else:
-            unit.rejected.append(rejection)
-            unit.rejected_paths.append((rejection.key, source.path, rejection.reason))
+            unit.reject(rejection, source.path)
         return
     unit.twins += known.has_bytes(source_hash)
     generation = stored.generation + 1 if stored else 0

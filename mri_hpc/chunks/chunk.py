@@ -176,15 +176,33 @@ def read_at(descriptor: int, size: int, offset: int) -> bytes:
 
 def read_head(path: Path) -> ChunkHead:
     """All columns of a chunk; UserError where the file is missing or damaged."""
+    before = _changed_ns(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
             return _read_head(file, path)
     except FileNotFoundError:
-        raise MissingChunk(f"{path} is missing: a commit names it; {advice(path)}") from None
+        raise _missing(path) from None
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        # HDF5 looks at the path more than once, and the file may be set aside, and put back, in between.
+        if _changed_ns(path) != before:
+            return read_head(path)
         # HDF5 says it in several lines.
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} cannot be read as a chunk ({reason}): {advice(path)}") from None
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file, or its name, was last changed; 0 where nobody can tell."""
+    try:
+        return path.stat().st_ctime_ns
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except OSError:
+        return 0
+
+
+def _missing(path: Path) -> MissingChunk:
+    return MissingChunk(f"{path} is missing: a commit names it; {advice(path)}")
 
 
 def read_sealed_head(path: Path) -> ChunkHead:

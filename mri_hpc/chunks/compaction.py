@@ -6,6 +6,8 @@ Superseded files are removed some days later. Chunks between a quarter of the ta
 there are four, as do those between a sixteenth and a quarter, and so on: a byte is rewritten once a tier.
 """
 
+import functools
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,14 @@ from mri_hpc.chunks.commits import publish_compaction, publish_retraction
 from mri_hpc.chunks.layout import StoreDir, compaction_id, newest_compaction
 from mri_hpc.chunks.private_tables import tidy
 from mri_hpc.chunks.relocation import pixels_of, pixels_of_head
-from mri_hpc.chunks.removal import remove, remove_superseded, settle_removals
+from mri_hpc.chunks.removal import (
+    keep_there,
+    open_chunk,
+    publish_and_commit,
+    remove,
+    remove_superseded,
+    settle_removals,
+)
 from mri_hpc.chunks.snapshots import Snapshot, current, head_of, publish_snapshot
 
 TARGET_BYTES = 256 * 2**20
@@ -92,9 +101,18 @@ def compact(
     done.chunks_after = len(view.snapshot.chunks)
     if done.bytes_written or done.images_dropped:
         publish_snapshot(store, view.snapshot)
-    tidy(store, view.snapshot)
+    _tidy_until_settled(store, view.snapshot)
     done.removed = remove_superseded(store, view.snapshot, keep_s=keep_s)
     return done
+
+
+def _tidy_until_settled(store: StoreDir, snapshot: Snapshot) -> None:
+    """Where somebody is withdrawn at the same moment, what was read before may have been written back."""
+    while True:
+        tidy(store, snapshot)
+        before, (snapshot, _num_folded) = snapshot, current(store)
+        if np.array_equal(before.retracted_keys, snapshot.retracted_keys):
+            return
 
 
 def look_ahead(store: StoreDir, *, target_bytes: int = TARGET_BYTES) -> Compacted:
@@ -245,29 +263,29 @@ def _rewrite(store: StoreDir, view: _View, group: Group, number: int, done: Comp
     heads = {name: head_of(store, name) for name in group.names}
     staying = {name: view.staying.get(name, np.ones(len(head), bool)) for name, head in heads.items()}
     num_images = sum(int(which.sum()) for which in staying.values())
-    name, is_new = _publish_chunk(store, heads, staying) if num_images else ("", False)
+    name, publish = _chunk_of(store, heads, staying) if num_images else ("", bool)
     why = "" if not group.must else "images of withdrawn patients, or copies, were left out"
-    is_ours = publish_compaction(
-        store, number, chunk=name, images=num_images, superseded=set(group.names) - {name}, why=why
-    )
+    commit = functools.partial(
+        publish_compaction,
+        store, number, chunk=name, images=num_images, superseded=set(group.names) - {name}, why=why,
+    )  # fmt: skip
+    is_new, is_ours = publish_and_commit(store, name, publish, commit)
     if not is_ours:
         if is_new:
             remove(store, name, view.snapshot)
         return False
-    if name and not store.chunk(name).exists():
-        # Removed, as a superseded one of the same content, between the two publications.
-        _publish_chunk(store, heads, staying)
+    keep_there(store, name, publish)
     done.bytes_written += store.chunk(name).stat().st_size if name else 0
     done.images_dropped += sum(map(len, heads.values())) - num_images
     return True
 
 
-def _publish_chunk(
+def _chunk_of(
     store: StoreDir, heads: dict[str, ChunkHead], staying: dict[str, np.ndarray]
-) -> tuple[str, bool]:
-    """Write one chunk of the images that stay, in the order of the chunks that they come from.
+) -> tuple[str, Callable[[], bool]]:
+    """One chunk of the images that stay, in the order of the chunks that they come from.
 
-    Returns its id, and whether it was not there already.
+    Returns its id, and what publishes it and says whether it was not there already.
     """
     first = next(iter(heads.values()))
     columns = {
@@ -284,9 +302,9 @@ def _publish_chunk(
 
     def parts() -> Iterator[np.ndarray]:
         for source, head in heads.items():
-            yield from _images(store.chunk(source), head, np.flatnonzero(staying[source]))
+            yield from _images(store, source, head, np.flatnonzero(staying[source]))
 
-    return name, publish_chunk_of_parts(store.chunk(name), parts, shape, columns, attributes)
+    return name, lambda: publish_chunk_of_parts(store.chunk(name), parts, shape, columns, attributes)
 
 
 def _versions(heads: Iterable[ChunkHead]) -> dict[str, str]:
@@ -298,11 +316,12 @@ def _versions(heads: Iterable[ChunkHead]) -> dict[str, str]:
     return {library: ", ".join(sorted(versions)) for library, versions in found.items()}
 
 
-def _images(path: Path, head: ChunkHead, rows: np.ndarray) -> Iterator[np.ndarray]:
+def _images(store: StoreDir, name: str, head: ChunkHead, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Images of these rows, some MB at a time: uint8, (any, H, W). UserError where one is damaged."""
     image_bytes = head.image_shape[0] * head.image_shape[1]
     most = max(1, PART_BYTES // image_bytes)
-    with path.open("rb") as file:
+    path = store.chunk(name)
+    with os.fdopen(open_chunk(store, name), "rb") as file:
         for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
             for part in (run[i : i + most] for i in range(0, len(run), most)):
                 file.seek(head.offset + int(part[0]) * image_bytes)

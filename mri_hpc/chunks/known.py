@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mri_hpc.chunks.chunk import ChunkHead
+from mri_hpc.chunks.commits import RETRACT, read_commits
 from mri_hpc.chunks.folding import fold, positions
 from mri_hpc.chunks.layout import StoreDir
 from mri_hpc.chunks.private_tables import SEEN, read_seen
@@ -60,6 +61,7 @@ class Known:
         self._seen = _seen(store, wanted)
         self._retracted = set(self._snapshot.retracted_keys.tolist())
         self._retracted_patients = {name.decode() for name in self._snapshot.retracted_patients.tolist()}
+        self._store, self._heard_of = store, {name.decode() for name in self._snapshot.commits.tolist()}
 
     def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
         """A snapshot that tells of the wanted keys."""
@@ -87,6 +89,15 @@ class Known:
     def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
         """Whether a source was taken out for good. patient: name in the store."""
         return patient in self._retracted_patients or not self._retracted.isdisjoint(keys)
+
+    def hear_of_retractions(self) -> bool:
+        """Take note of who was withdrawn since this was last asked; says whether anybody was."""
+        names = {name for name in self._store.commit_ids() if name.startswith(RETRACT)} - self._heard_of
+        self._heard_of |= names
+        for commit in read_commits(self._store, names):
+            self._retracted.update(int(key, 16) for key in commit.retracted_keys)
+            self._retracted_patients.update(commit.retracted_patients)
+        return bool(names)
 
     def has_bytes(self, source_hash: int) -> bool:
         """Whether the store held these bytes before, under whatever key."""

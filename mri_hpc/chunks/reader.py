@@ -19,6 +19,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.buffers import Buffers
 from mri_hpc.chunks.layout import StoreDir
 from mri_hpc.chunks.mapped_images import MappedImages, fit
+from mri_hpc.chunks.removal import open_chunk
 from mri_hpc.chunks.snapshots import Snapshot
 
 # Most systems allow a process 1,024 open files.
@@ -182,7 +183,7 @@ class Reader:
             self._close_oldest()
         path = self._path(chunk)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_chunk(self._store, path.stem)
         except FileNotFoundError:
             raise UserError(f"{path} is missing; run: mri-hpc store verify {self._store.path}") from None
         # Open counts as mapped: one that could not be mapped is not.

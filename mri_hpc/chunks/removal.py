@@ -2,10 +2,15 @@
 
 A file is set aside before the commits are looked at for the last time: whoever commits a chunk looks for its
 file afterwards, and publishes it again where it is not there. So no commit is ever left without its file.
+What is set aside has a name of its own: nobody removes what somebody else has set aside since.
 """
 
+import contextlib
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +21,8 @@ from mri_hpc.chunks.commits import COMPACT, RETRACT, Commit, read_commit, read_c
 from mri_hpc.chunks.folding import live_chunks
 from mri_hpc.chunks.layout import GONE_PREFIX, LITTER_AGE_S, StoreDir, compaction_id
 from mri_hpc.chunks.table import Snapshot
+
+T = TypeVar("T")
 
 
 def remove_superseded(store: StoreDir, snapshot: Snapshot, *, keep_s: float) -> list[Path]:
@@ -38,8 +45,54 @@ def remove_superseded(store: StoreDir, snapshot: Snapshot, *, keep_s: float) -> 
 
 def remove(store: StoreDir, name: str, snapshot: Snapshot | None = None) -> bool:
     """Remove a chunk, unless it holds content; says whether it is gone. snapshot: a recent one saves time."""
-    aside = store.chunks / f"{GONE_PREFIX}{name}.h5"
+    aside = store.chunks / f"{GONE_PREFIX}{os.urandom(4).hex()}-{name}.h5"
     return move(store.chunk(name), aside) and _settle(store, aside, snapshot)
+
+
+def open_chunk(store: StoreDir, name: str) -> int:
+    """Descriptor of a chunk's file; FileNotFoundError where it is neither there nor set aside."""
+    try:
+        return os.open(store.chunk(name), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        bring_back(store, name)
+        return os.open(store.chunk(name), os.O_RDONLY | os.O_CLOEXEC)
+
+
+def bring_back(store: StoreDir, name: str) -> None:
+    """Settle what becomes of a missing chunk: whoever set it aside may have been killed, or be at it now."""
+    # Where this user may not write, or nobody, the chunk stays missing until somebody may.
+    with contextlib.suppress(OSError):
+        settle_removals(store, name)
+
+
+def is_there(store: StoreDir, name: str) -> bool:
+    """Whether a chunk's file is there, as its server says: only opening makes a network file system ask."""
+    try:
+        os.close(os.open(store.chunk(name), os.O_RDONLY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def publish_and_commit(
+    store: StoreDir, name: str, publish: Callable[[], bool], commit: Callable[[], T]
+) -> tuple[bool, T]:
+    """Publish a chunk, then its commit; whether the chunk is new, and what `commit` says. name: or empty."""
+    while True:
+        is_new = bool(name) and publish()
+        try:
+            return is_new, commit()
+        except FileNotFoundError:
+            # A copy without a commit was there, and was removed as litter between the two.
+            if not name or is_there(store, name):
+                raise
+
+
+def keep_there(store: StoreDir, name: str, publish: Callable[[], object]) -> None:
+    """After its commit: publish a chunk again where its file was removed by who saw no commit yet."""
+    while name and not is_there(store, name) and not is_superseded(store, name):
+        publish()
+        remove_if_withdrawn(store, name)
 
 
 def remove_if_withdrawn(store: StoreDir, name: str) -> None:
@@ -68,14 +121,14 @@ def _commits(store: StoreDir, kind: str) -> list[Commit]:
     return read_commits(store, (name for name in store.commit_ids() if name.startswith(kind)))
 
 
-def settle_removals(store: StoreDir) -> None:
-    """End what was killed between setting a file aside and removing it."""
-    for aside in store.chunks.glob(f"{GONE_PREFIX}*.h5"):
+def settle_removals(store: StoreDir, name: str = "") -> None:
+    """End what was killed between setting a file aside and removing it. name: of one chunk; empty: all."""
+    for aside in store.chunks.glob(f"{GONE_PREFIX}*{name}.h5"):
         _settle(store, aside, None)
 
 
 def _settle(store: StoreDir, aside: Path, snapshot: Snapshot | None) -> bool:
-    name = aside.stem.removeprefix(GONE_PREFIX)
+    name = aside.stem.rpartition("-")[2]
     if name in _live_now(store, snapshot):
         move(aside, store.chunk(name))
         return False
@@ -95,7 +148,11 @@ def _is_due(store: StoreDir, snapshot: Snapshot, path: Path, number: int, keep_s
     if _holds(path, snapshot.retracted_keys):
         return True
     if not number:
-        return _age_s(path.stat().st_mtime) >= LITTER_AGE_S
+        try:
+            return _age_s(path.stat().st_mtime) >= LITTER_AGE_S
+        except FileNotFoundError:
+            # Somebody else was first.
+            return False
     return _age_s(read_commit(store, compaction_id(number)).created) >= keep_s
 
 

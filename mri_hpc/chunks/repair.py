@@ -29,7 +29,13 @@ from mri_hpc.chunks.commits import COMPACT, RELABEL, RETRACT, Commit, publish_co
 from mri_hpc.chunks.compaction import compact
 from mri_hpc.chunks.folding import digest_of, fold
 from mri_hpc.chunks.layout import StoreDir, newest_compaction
-from mri_hpc.chunks.removal import is_superseded, remove_if_withdrawn, settle_removals
+from mri_hpc.chunks.removal import (
+    is_superseded,
+    keep_there,
+    publish_and_commit,
+    remove_if_withdrawn,
+    settle_removals,
+)
 from mri_hpc.chunks.salvage import Columns, Lost, Salvage, Sources, chosen
 from mri_hpc.chunks.snapshots import head_of, load_snapshot, mend_snapshot
 from mri_hpc.chunks.verify import Findings
@@ -206,29 +212,27 @@ class _Round:
         number = newest_compaction(self._store.commit_ids()) + 1
         name = chunk_id(columns, self._recipe.digest()) if images else ""
         publish = partial(self._publish, commit, name, columns, images)
-        publish()
-        is_ours = publish_compaction(
-            self._store, number, chunk=name, images=len(images), superseded={commit.chunk} - {name}, why=WHY
-        )
+        superseding = partial(
+            publish_compaction,
+            self._store, number, chunk=name, images=len(images), superseded={commit.chunk} - {name}, why=WHY,
+        )  # fmt: skip
+        _is_new, is_ours = publish_and_commit(self._store, name, publish, superseding)
         if not is_ours:
             self._mended.remarks.append(
                 f"{self._store.path} is compacted or repaired by somebody else at this moment: run it again"
             )
             return False
-        if name and not self._store.chunk(name).exists():
-            # Removed, as a superseded one of the same content, between the two publications.
-            publish()
+        keep_there(self._store, name, publish)
         return True
 
-    def _publish(self, commit: Commit, name: str, columns: Columns, images: Sequence[bytes]) -> None:
-        if images:
-            publish_chunk_of_parts(
-                self._store.chunk(name),
-                lambda: (np.frombuffer(image, np.uint8) for image in images),
-                self._shape(columns),
-                columns,
-                self._attributes(commit, name),
-            )
+    def _publish(self, commit: Commit, name: str, columns: Columns, images: Sequence[bytes]) -> bool:
+        return publish_chunk_of_parts(
+            self._store.chunk(name),
+            lambda: (np.frombuffer(image, np.uint8) for image in images),
+            self._shape(columns),
+            columns,
+            self._attributes(commit, name),
+        )
 
     def _shape(self, columns: Columns) -> tuple[int, int, int]:
         return len(columns["key"]), *self._recipe.image_shape

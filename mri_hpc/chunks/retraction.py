@@ -14,7 +14,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.commits import publish_retraction
 from mri_hpc.chunks.compaction import Compacted, compact
 from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.private_tables import read_names, tables_of_names, tidy
+from mri_hpc.chunks.private_tables import read_names, tables_of_names
 from mri_hpc.chunks.relocation import rows_of_patients
 from mri_hpc.chunks.snapshots import Snapshot, current
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
@@ -72,8 +72,12 @@ def look_for(store: StoreDir, patient: str) -> Withdrawal:
 def retract(store: StoreDir, withdrawal: Withdrawal, why: str) -> Compacted:
     """Take a patient out of the newest snapshot, the chunks and the private tables."""
     publish_retraction(store, withdrawal.keys, [withdrawal.patient], why)
+    return remove_withdrawn(store)
+
+
+def remove_withdrawn(store: StoreDir) -> Compacted:
+    """Take what retractions withdraw out of the chunks and the private tables."""
     done = compact(store, only_withdrawn=True)
-    _tidy_until_settled(store)
     # What another task was writing when it was killed may hold images of the patient.
     store.sweep()
     return done
@@ -95,13 +99,3 @@ def _of_others(snapshot: Snapshot, patient: str) -> set[int]:
     corrected = np.isin(snapshot.key, snapshot.ingested["key"])
     others = ~rows_of_patients(snapshot, np.array([patient.encode()]))
     return set(snapshot.key[corrected & others].tolist())
-
-
-def _tidy_until_settled(store: StoreDir) -> None:
-    """Another retraction at the same moment may write lines back that this one takes out."""
-    snapshot, _num_folded = current(store)
-    while True:
-        tidy(store, snapshot)
-        before, (snapshot, _num_folded) = snapshot, current(store)
-        if np.array_equal(before.retracted_keys, snapshot.retracted_keys):
-            return

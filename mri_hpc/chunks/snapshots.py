@@ -13,12 +13,13 @@ import numpy as np
 from mri_hpc.base.atomic import TEMP_PREFIX, publish_folder, replace
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.chunks.chunk import ChunkHead, advice, is_damage, read_sealed_head
+from mri_hpc.chunks.chunk import ChunkHead, MissingChunk, advice, is_damage, read_sealed_head
 from mri_hpc.chunks.column_file import ColumnFile, save_column
 from mri_hpc.chunks.commits import RETRACT, Commit, read_commits
 from mri_hpc.chunks.folding import digest_of, fold
 from mri_hpc.chunks.layout import StoreDir, newest_compaction, open_store
 from mri_hpc.chunks.relocation import refuse_withdrawn, relocated
+from mri_hpc.chunks.removal import bring_back
 from mri_hpc.chunks.table import CHANGED, RETRACTED, Snapshot, array_names, lazy_snapshot
 
 __all__ = [
@@ -114,7 +115,11 @@ def _folded(store: StoreDir, standing: Standing) -> tuple[Snapshot, int]:
 
 def head_of(store: StoreDir, chunk: str) -> ChunkHead:
     """Everything of a chunk but its pixels; UserError where it is missing or not as it was sealed."""
-    return read_sealed_head(store.chunk(chunk))
+    try:
+        return read_sealed_head(store.chunk(chunk))
+    except MissingChunk:
+        bring_back(store, chunk)
+        return read_sealed_head(store.chunk(chunk))
 
 
 def _readable_now(store: StoreDir, snapshot: Snapshot) -> Snapshot:

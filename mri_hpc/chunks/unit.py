@@ -4,6 +4,7 @@ import functools
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from mri_hpc.chunks.columns import COLUMNS, STRINGS, chunk_id
 from mri_hpc.chunks.commits import Rejection, commit_id, publish_commit
 from mri_hpc.chunks.layout import StoreDir
 from mri_hpc.chunks.private_tables import SEEN, names_csv
+from mri_hpc.chunks.removal import keep_there, publish_and_commit
 from mri_hpc.intake.labels import Label
 from mri_hpc.intake.pictures import library_versions
 from mri_hpc.intake.pseudonyms import Pseudonyms
@@ -39,26 +41,36 @@ class Unit:
     gone: int = 0
     twins: int = 0
 
+    def reject(self, rejection: Rejection, path: str) -> None:
+        """Note a source that did not become a sample."""
+        self.rejected.append(rejection)
+        self.rejected_paths.append((rejection.key, path, rejection.reason))
+
 
 def seal(store: StoreDir, recipe: Recipe, pseudonyms: Pseudonyms, unit: Unit) -> None:
     """Publish a unit: the private mapping, then the chunk, then the commit that makes it visible."""
     columns = columns_of(unit, pseudonyms) if unit.samples else {}
     name = chunk_id(columns, recipe.digest()) if columns else ""
-    commit = commit_id(name, unit.rejected)
-    _publish_seen(store, commit, unit)
+    commit_name = commit_id(name, unit.rejected)
+    _publish_seen(store, commit_name, unit)
     if not unit.samples and not unit.rejected:
         return
-    publish_new_bytes(store.names / f"{commit}.csv", names_csv(_names(unit)), is_private=True)
-    if unit.samples:
-        images = [sample.pixels[np.newaxis] for *_rest, sample in unit.samples]
-        shape = (len(images), *images[0].shape[1:])
-        attributes = {"recipe_digest": recipe.digest(), "chunk_id": name}
-        attributes |= {f"version_{library}": version for library, version in _versions().items()}
-        chunk_file.publish_chunk_of_parts(store.chunk(name), lambda: images, shape, columns, attributes)
-    publish_commit(store, chunk=name, images=len(unit.samples), rejected=unit.rejected, versions=_versions())
-    if unit.samples and not store.chunk(name).exists():
-        # A copy of it that had been left without a commit was removed at the same moment (see removal.py).
-        chunk_file.publish_chunk_of_parts(store.chunk(name), lambda: images, shape, columns, attributes)
+    publish_new_bytes(store.names / f"{commit_name}.csv", names_csv(_names(unit)), is_private=True)
+    publish = functools.partial(_publish_chunk, store.chunk(name), unit, columns, recipe)
+    commit = functools.partial(
+        publish_commit,
+        store, chunk=name, images=len(unit.samples), rejected=unit.rejected, versions=_versions(),
+    )  # fmt: skip
+    publish_and_commit(store, name, publish, commit)
+    keep_there(store, name, publish)
+
+
+def _publish_chunk(path: Path, unit: Unit, columns: Mapping[str, np.ndarray], recipe: Recipe) -> bool:
+    images = [sample.pixels[np.newaxis] for *_rest, sample in unit.samples]
+    shape = (len(images), *images[0].shape[1:])
+    attributes = {"recipe_digest": recipe.digest(), "chunk_id": path.stem}
+    attributes |= {f"version_{library}": version for library, version in _versions().items()}
+    return chunk_file.publish_chunk_of_parts(path, lambda: images, shape, columns, attributes)
 
 
 def columns_of(unit: Unit, pseudonyms: Pseudonyms) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from mri_hpc.chunks.chunk import ChunkHead, advice, damaged_rows, is_damage, rea
 from mri_hpc.chunks.commits import Commit, read_commit
 from mri_hpc.chunks.folding import live_chunks
 from mri_hpc.chunks.layout import GONE_PREFIX, StoreDir
+from mri_hpc.chunks.removal import bring_back, is_superseded, is_there
 from mri_hpc.chunks.snapshots import array_names, digest_of, fold, load_snapshot, published
 from mri_hpc.intake.recipe import load_recipe
 
@@ -81,8 +82,10 @@ def verify(
                 head = _check_chunk(store.chunk(name), recipe_digest, findings)
                 findings.bytes += size
         except (UserError, OSError) as error:
-            findings.problems.append(_complaint(store.chunk(name), error))
-            findings.damaged_chunks[name] = named[name]
+            # Compacted since the commits were listed, it may be gone.
+            if not is_superseded(store, name):
+                findings.problems.append(_complaint(store.chunk(name), error))
+                findings.damaged_chunks[name] = named[name]
             continue
         if head is not None:
             findings.sound[name] = head
@@ -154,6 +157,8 @@ def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHea
 def _check_size(store: StoreDir, commit: Commit) -> int:
     """Bytes of a chunk's file; UserError where they are not those that its commit says."""
     path = store.chunk(commit.chunk)
+    if not is_there(store, commit.chunk):
+        bring_back(store, commit.chunk)
     try:
         size = path.stat().st_size
     except FileNotFoundError:

@@ -11,7 +11,14 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks import chunk as chunk_file
-from mri_hpc.chunks.chunk import check_chunk, content_id, damaged_rows, publish_chunk, read_head
+from mri_hpc.chunks.chunk import (
+    MissingChunk,
+    check_chunk,
+    content_id,
+    damaged_rows,
+    publish_chunk,
+    read_head,
+)
 from mri_hpc.chunks.columns import chunk_id
 
 ATTRIBUTES = {"recipe_digest": "r" * 32, "version_h5py": "1.2"}
@@ -137,6 +144,27 @@ def test_a_copy_that_is_removed_before_it_was_looked_at_is_published_again(make_
     monkeypatch.setattr(chunk_file, "publish_new", publish_and_lose)
     assert publish_chunk(path, images, columns, ATTRIBUTES)
     assert answers == [False, True]
+    assert len(read_head(path)) == 3
+
+
+def test_a_chunk_that_is_set_aside_while_hdf5_opens_it_is_missing_or_read_again(make_chunk, monkeypatch):
+    path, _images, _columns = make_chunk(3)
+    aside, open_file = path.with_name("aside.h5"), h5py.File
+    comes_back = [True, False]
+
+    def open_late(*arguments, **options):
+        if not comes_back:
+            return open_file(*arguments, **options)
+        path.rename(aside)
+        if comes_back.pop(0):
+            aside.rename(path)
+        raise OSError("Unable to synchronously open file (can't retrieve stat info for file)")
+
+    monkeypatch.setattr(h5py, "File", open_late)
+    with pytest.raises(MissingChunk, match="is missing"):
+        read_head(path)
+    aside.rename(path)
+    comes_back[:] = [True]
     assert len(read_head(path)) == 3
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from mri_hpc.base import atomic
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks import compaction, removal, unit
+from mri_hpc.chunks import compaction, removal
 from mri_hpc.chunks.chunk import read_head
 from mri_hpc.chunks.commits import publish_compaction, publish_retraction
 from mri_hpc.chunks.compaction import compact, look_ahead, plan
 from mri_hpc.chunks.layout import LITTER_AGE_S, open_store
 from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import current, resolve
+from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.chunks.table import CHUNKS
 from mri_hpc.chunks.verify import verify
 
@@ -134,37 +134,6 @@ def test_whoever_comes_second_takes_no_chunk_away_from_the_first(filled, monkeyp
     assert len(resolve(filled)) == 60
 
 
-def test_a_chunk_that_is_committed_while_it_is_being_removed_stays(filled, monkeypatch):
-    store = open_store(filled)
-    snapshot, _folded = current(store)
-    commit = store.commit(snapshot.commits[0].decode())
-    text = commit.read_bytes()
-    commit.unlink()
-    late, _folded = current(store)
-    (name,) = set(snapshot.chunks["name"].tolist()) - set(late.chunks["name"].tolist())
-    move = removal.move
-
-    def moved(path, target):
-        commit.write_bytes(text)
-        return move(path, target)
-
-    monkeypatch.setattr(removal, "move", moved)
-    assert not removal.remove(store, name.decode(), late)
-    assert verify(store).problems == []
-
-
-def test_a_removal_that_was_killed_half_way_is_ended(filled, monkeypatch):
-    store = open_store(filled)
-    needed = sorted(store.chunks.iterdir())[0]
-    needed.rename(needed.with_name(f".gone-{needed.name}"))
-    (store.chunks / f".gone-{'0' * 32}.h5").write_bytes(b"old")
-    with pytest.raises(UserError, match="is missing"):
-        current(store)
-    compact(store)
-    assert verify(store).problems == []
-    assert not list(store.chunks.glob(".gone*"))
-
-
 def test_a_chunk_that_a_killed_task_never_committed_goes_after_a_day(filled, monkeypatch):
     store = open_store(filled)
     stray = sorted(store.chunks.iterdir())[0]
@@ -269,28 +238,3 @@ def test_images_of_a_withdrawn_patient_leave_the_disk(filled):
     assert len(after.withheld) == 0
     assert np.array_equal(after.retracted_keys, gone)
     assert verify(store).problems == []
-
-
-@pytest.mark.parametrize("module", [unit, compaction])
-def test_a_chunk_whose_file_was_removed_as_litter_at_the_same_moment_is_published_again(
-    tmp_path, make_pictures, preprocess, monkeypatch, module
-):
-    """Its commit is there when it is looked for: whoever removes it has looked before."""
-    name = "publish_commit" if module is unit else "publish_compaction"
-    real = getattr(module, name)
-
-    def removed_first(store, *arguments, **options):
-        done = real(store, *arguments, **options)
-        store.chunk(options["chunk"]).unlink()
-        return done
-
-    make_pictures(tmp_path / "raw", 30)
-    with monkeypatch.context() as patched:
-        if module is unit:
-            patched.setattr(module, name, removed_first)
-        preprocess(tmp_path / "raw", tmp_path / "store", *SMALL)
-    if module is compaction:
-        monkeypatch.setattr(module, name, removed_first)
-    compact(open_store(tmp_path / "store"), keep_s=0)
-    assert len(resolve(tmp_path / "store")) == 30
-    assert verify(open_store(tmp_path / "store")).problems == []

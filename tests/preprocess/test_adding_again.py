@@ -189,3 +189,19 @@ def test_many_commits_are_folded_at_a_start(raw, store, preprocess, monkeypatch)
     monkeypatch.setattr("mri_hpc.preprocess.UNFOLDED_COMMITS", 40)
     preprocess(raw, store)
     assert len(list((store / "snapshots").iterdir())) == 1
+
+
+def test_folding_costs_a_commit_no_more_in_a_large_store_than_in_a_small_one(
+    raw, store, preprocess, monkeypatch
+):
+    """A snapshot is as large as the store: the larger it is, the more commits share the cost of the next."""
+    preprocess(raw, store, *SMALL)
+    resolve(store)
+    monkeypatch.setattr("mri_hpc.preprocess.UNFOLDED_COMMITS", 2)
+    monkeypatch.setattr("mri_hpc.preprocess.FOLDED_IMAGES_A_COMMIT", 10)
+    snapshots = []
+    for number in range(8):
+        Image.new("L", (32, 32), 100 + number).save(raw / "glioma" / f"new{number}.png")
+        preprocess(raw, store)
+        snapshots.append(len(list((store / "snapshots").iterdir())))
+    assert snapshots == [1, 1, 1, 1, 2, 2, 2, 2]

@@ -114,8 +114,8 @@ def test_an_older_snapshot_without_the_patient_is_read_on(store, raw, preprocess
     assert pixels_of(store, resolve(store, before.digest), np.arange(40)) == expected
 
 
-@pytest.mark.parametrize("moment", ["compact", "_tidy_until_settled"])
-def test_a_retraction_that_was_killed_is_ended_by_doing_it_again(store, monkeypatch, moment):
+@pytest.mark.parametrize(("module", "moment"), [(retraction, "compact"), (compaction, "tidy")])
+def test_a_retraction_that_was_killed_is_ended_by_doing_it_again(store, monkeypatch, module, moment):
     class Killed(BaseException):
         pass
 
@@ -123,7 +123,7 @@ def test_a_retraction_that_was_killed_is_ended_by_doing_it_again(store, monkeypa
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(retraction, moment, die)
+        patched.setattr(module, moment, die)
         main(["retract", str(store), "--patient", "patient3", "--yes"])
     assert len(resolve(store)) == 34
     assert main(["retract", str(store), "--patient", "patient3", "--yes"]) == 0
