@@ -18,7 +18,7 @@ from mri_hpc.chunks.chunk import ChunkHead
 from mri_hpc.chunks.columns import STRINGS, column_bytes
 from mri_hpc.chunks.commits import Commit
 from mri_hpc.chunks.rejections import fold_rejected
-from mri_hpc.chunks.rows import Rows, blocks, bytes_table
+from mri_hpc.chunks.rows import Rows, bytes_table
 from mri_hpc.chunks.table import CHUNKS, COMPACTED, CONTENT, WITHHELD, Snapshot, lazy_snapshot
 from mri_hpc.intake.labels import MOST_CLASSES
 
@@ -234,7 +234,7 @@ def _content_digest(rows: Rows) -> str:
     digest = hashlib.sha256()
     for name in (*CONTENT, *STRINGS):
         of_column = hashlib.sha256()
-        for part in blocks(rows.column(name)):
+        for part in rows.blocks(name):
             of_column.update(column_bytes(part))
         digest.update(of_column.digest())
     for name in STRINGS:

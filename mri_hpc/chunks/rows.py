@@ -16,6 +16,8 @@ from mri_hpc.chunks.table import CODES, CONTENT, Snapshot
 
 BLOCK = 2**20
 """Rows at a time, where a whole column would be converted."""
+INSERTED_BLOCK = 2**16
+"""Rows that are copied where some come in between."""
 NAMES = (*(column.name for column in COLUMNS), *STRINGS, "chunk", "row")
 
 
@@ -29,6 +31,8 @@ class Rows:
     """Makes a column, by name."""
     tables: dict[str, np.ndarray]
     """Names of each column of texts: bytes, sorted."""
+    make_blocks: Callable[[str], Iterator[np.ndarray]] | None = None
+    """Makes a column in parts, where that takes less memory than the whole."""
 
     def __len__(self) -> int:
         return len(self.key)
@@ -36,6 +40,12 @@ class Rows:
     def column(self, name: str) -> np.ndarray:
         """One column, which is not kept."""
         return self.key if name == "key" else self.make(name)
+
+    def blocks(self, name: str) -> Iterator[np.ndarray]:
+        """One column in parts."""
+        if name == "key" or self.make_blocks is None:
+            return blocks(self.column(name))
+        return self.make_blocks(name)
 
     def chosen(self, which: np.ndarray) -> "Rows":
         """Some of the rows. which: positions or bool, (n,)."""
@@ -136,21 +146,37 @@ def merged(base: Rows, new: Rows) -> Rows:
     base, new = base.without(lost), new.chosen(stays)
     tables = {name: _joined_tables(base.tables[name], new.tables[name]) for name in STRINGS}
 
-    def make(name: str) -> np.ndarray:
+    def make_blocks(name: str) -> Iterator[np.ndarray]:
         return _inserted(recoded(base, name, tables), places, recoded(new, name, tables))
 
-    return Rows(key=_inserted(base.key, places, new.key), make=make, tables=tables)
+    key = np.concatenate(list(_inserted(base.key, places, new.key)))
+    return Rows(
+        key=key,
+        make=lambda name: np.concatenate(list(make_blocks(name))),
+        tables=tables,
+        make_blocks=make_blocks,
+    )
 
 
 def _which_win(base: Rows, new: Rows) -> np.ndarray:
     """Whether the row of `new` wins, for each of the keys, which both have: bool, (n,)."""
+    if not len(new):
+        # The usual case: no column of the base need be looked at.
+        return np.empty(0, bool)
     both = concatenated([base, new])
     first = _best_first(both, np.arange(len(both)))[::2]
     return first >= len(base)
 
 
-def _inserted(values: np.ndarray, places: np.ndarray, new: np.ndarray) -> np.ndarray:
-    return np.insert(values, places, new, axis=0) if len(places) else values
+def _inserted(values: np.ndarray, places: np.ndarray, new: np.ndarray) -> Iterator[np.ndarray]:
+    """What np.insert gives, in parts; those into which nothing comes are not copied. places: ascending."""
+    done = 0
+    for start in range(0, max(1, len(values)), INSERTED_BLOCK):
+        end = start + INSERTED_BLOCK
+        upto = len(places) if end >= len(values) else int(np.searchsorted(places, end))
+        part = values[start:end]
+        yield np.insert(part, places[done:upto] - start, new[done:upto], axis=0) if upto > done else part
+        done = upto
 
 
 def _joined_tables(base: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -195,17 +221,22 @@ def with_types(rows: Rows) -> Rows:
     def make(name: str) -> np.ndarray:
         if name in STRINGS:
             return recoded(rows, name, tables).astype(CODES[name], copy=False)
-        column = rows.column(name)
+        return typed(name, rows.column(name))
+
+    def make_blocks(name: str) -> Iterator[np.ndarray]:
+        return blocks(make(name)) if name in STRINGS else (typed(name, part) for part in rows.blocks(name))
+
+    def typed(name: str, column: np.ndarray) -> np.ndarray:
         return column.astype(bool, copy=False) if name == "plane_inferred" else column
 
-    return Rows(key=rows.key, make=make, tables=tables)
+    return Rows(key=rows.key, make=make, tables=tables, make_blocks=make_blocks)
 
 
 def _used_names(rows: Rows, name: str) -> np.ndarray:
     """Whether each name of a table is used: bool."""
     # A code of -1 means the last: empty.
     is_used = np.zeros(len(rows.tables[name]) + 1, bool)
-    for codes in blocks(rows.column(name)):
+    for codes in rows.blocks(name):
         is_used[codes] = True
     return is_used[:-1]
 

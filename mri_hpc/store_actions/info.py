@@ -1,5 +1,6 @@
 """``mri-hpc store info``: what is in a store."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,22 +43,25 @@ def info(options: Info) -> None:
 def summary(store: StoreDir, snapshot: Snapshot) -> dict[str, Any]:
     """What `store info --json` prints."""
     # A code of -1 comes first.
-    without_label, *labels = _counts(snapshot.label + 1, len(snapshot.classes) + 1)
+    without_label, *labels = _counts(snapshot.column("label") + 1, len(snapshot.classes) + 1)
     reasons = _counts(snapshot.rejected["reason"][snapshot.is_rejected], len(snapshot.reasons))
     recipe = load_recipe(store.recipe)
-    by, periods = growth(store, snapshot)
+    with ThreadPoolExecutor(1) as beside:
+        # Sorting ten million hashes leaves the interpreter to the reading of commits.
+        twins = beside.submit(lambda: snapshot.num_twins)
+        by, periods = growth(store, snapshot)
     snapshots = published(store)
     return {
         "store": str(store.path),
         "images": len(snapshot),
         "patients": len(snapshot.patient_names),
-        "images_without_patient": int(np.count_nonzero(snapshot.patient < 0)),
+        "images_without_patient": int(np.count_nonzero(snapshot.column("patient") < 0)),
         "classes": dict(zip(snapshot.classes, labels, strict=True)),
         "images_without_label": without_label,
         "chunks": len(snapshot.chunks),
         "bytes": int(snapshot.chunks["bytes"].sum()),
         "shadowed": snapshot.num_shadowed,
-        "twins": snapshot.num_twins,
+        "twins": twins.result(),
         "rejected": sum(reasons),
         "reasons": {name: count for name, count in zip(snapshot.reasons, reasons, strict=True) if count},
         "size": recipe.size,
