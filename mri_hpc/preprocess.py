@@ -168,8 +168,7 @@ def _refuse_other_folder(store: StoreDir) -> None:
 
 def _intake(options: Options, store: StoreDir, labels: FolderLabels | CsvLabels) -> Intake:
     """What decides about sources; the recipe is what the user asks for, and else as in the store."""
-    base = load_recipe(store.recipe) if store.recipe.exists() else Recipe()
-    ids = options.ids or base.ids
+    base, ids = _recipe_before(store), _ids(options, store)
     pseudonyms = Pseudonyms(site_key(key_path(os.environ)) if ids == "pseudonym" else None)
     size = base.size if options.size is None else options.size
     wanted = Recipe(size=size, fit=options.fit or base.fit, ids=ids, site=pseudonyms.fingerprint())
@@ -181,6 +180,15 @@ def _intake(options: Options, store: StoreDir, labels: FolderLabels | CsvLabels)
         recipe=settle_recipe(store.recipe, probe(wanted)),
         is_replacing=options.replace,
     )
+
+
+def _recipe_before(store: StoreDir) -> Recipe:
+    """The recipe of the store, and the usual one for a new store."""
+    return load_recipe(store.recipe) if store.recipe.exists() else Recipe()
+
+
+def _ids(options: Options, store: StoreDir) -> Literal["pseudonym", "as-given"]:
+    return options.ids or _recipe_before(store).ids
 
 
 def _unit_size(options: Options, recipe: Recipe) -> int:
@@ -215,6 +223,8 @@ def _labelled_paths(options: Options, store: StoreDir) -> tuple[FolderLabels | C
         )
     if isinstance(labels, FolderLabels):
         labels.check(paths)
+        if _ids(options, store) == "pseudonym":
+            labels.refuse_patients(paths)
     return labels, paths
 
 

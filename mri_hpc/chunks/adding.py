@@ -136,11 +136,11 @@ def _unsettled(sources: Sequence[Source], intake: Intake, known: Known, tally: T
     new: list[Source] = []
     for part in cut(sources, LOOKED_UP):
         about = known.of([source.key for source in part])
-        new += [source for source in part if not _is_settled(source, intake, about, tally)]
+        new += [source for source in part if not _is_settled(source, intake, known, about, tally)]
     return sorted(new, key=lambda source: source.key)
 
 
-def _is_settled(source: Source, intake: Intake, about: KnownSources, tally: Tally) -> bool:
+def _is_settled(source: Source, intake: Intake, known: Known, about: KnownSources, tally: Tally) -> bool:
     """Whether nothing needs to be read to know what becomes of a source; then it is counted."""
     try:
         # By pathlib it takes several times as long as the system itself.
@@ -159,6 +159,9 @@ def _is_settled(source: Source, intake: Intake, about: KnownSources, tally: Tall
     if reason == CHANGED and intake.is_replacing:
         return False
     if not reason or (reason.startswith(MAY_GO_AWAY) and reason != problem):
+        return False
+    # It may have been called a withdrawn patient's by mistake, which was corrected since.
+    if reason == RETRACTED and not known.is_retracted([source.key], intake.pseudonyms.patient(label.patient)):
         return False
     tally.reject(reason)
     return True

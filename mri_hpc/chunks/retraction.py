@@ -14,7 +14,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.commits import publish_retraction
 from mri_hpc.chunks.compaction import Compacted, compact
 from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.private_tables import read_names, tables_of_names
+from mri_hpc.chunks.private_tables import find_in_names
 from mri_hpc.chunks.relocation import rows_of_patients
 from mri_hpc.chunks.snapshots import Snapshot, current
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
@@ -85,13 +85,11 @@ def remove_withdrawn(store: StoreDir) -> Compacted:
 
 def _keys_in_names(store: StoreDir, snapshot: Snapshot, patient: str) -> set[int]:
     """Keys of sources given as this patient's, but for those that were corrected to be another's."""
-    listed = (
-        int(row["key"], 16)
-        for path in tables_of_names(store)
-        for row in read_names(path.read_bytes())
-        if row["patient_name"] == patient
-    )
-    return set(listed) - _of_others(snapshot, patient)
+
+    def listed(rows: list[dict[str, str]]) -> set[int]:
+        return {int(row["key"], 16) for row in rows if row["patient_name"] == patient}
+
+    return set().union(*find_in_names(store, listed).values()) - _of_others(snapshot, patient)
 
 
 def _of_others(snapshot: Snapshot, patient: str) -> set[int]:

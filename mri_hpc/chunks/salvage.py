@@ -19,7 +19,7 @@ from mri_hpc.chunks.chunk import ChunkHead, content_id, read_at, read_head, read
 from mri_hpc.chunks.columns import COLUMNS, STRINGS, chunk_id
 from mri_hpc.chunks.commits import ADD, RETRACT, Commit, read_commits
 from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.private_tables import read_names, sources_of, tables_of_names
+from mri_hpc.chunks.private_tables import find_in_names, read_names, sources_of
 from mri_hpc.chunks.snapshots import Snapshot, load_snapshot, published
 from mri_hpc.chunks.unit import Unit, columns_of
 from mri_hpc.chunks.verify import Findings
@@ -160,7 +160,7 @@ class Salvage:
     def _paths_of(self, keys: Sequence[int]) -> dict[int, str]:
         """Paths of sources by key: as the private folder says, else as they are found below the root."""
         wanted = [hash(f"{key:016x}") for key in keys]
-        files = [file for file, named in self._tables if np.isin(wanted, named).any()]
+        files = [file for file, named in self._tables.items() if np.isin(wanted, named).any()]
         paths = sources_of(self._store, keys, files)
         for key in set(keys) - paths.keys():
             if key in self._listing:
@@ -168,15 +168,14 @@ class Salvage:
         return paths
 
     @cached_property
-    def _tables(self) -> list[tuple[Path, np.ndarray]]:
+    def _tables(self) -> dict[Path, np.ndarray]:
         """Tables of names that this user may read, and hashes of the keys in each: int64."""
         try:
-            return [
-                (file, np.array([hash(row["key"]) for row in read_names(file.read_bytes())], np.int64))
-                for file in tables_of_names(self._store)
-            ]
+            return find_in_names(
+                self._store, lambda rows: np.array([hash(row["key"]) for row in rows], np.int64)
+            )
         except PermissionError:
-            return []
+            return {}
 
     @cached_property
     def _listing(self) -> dict[int, str]:

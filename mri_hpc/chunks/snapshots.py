@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mri_hpc.base.atomic import TEMP_PREFIX, publish_folder, replace
+from mri_hpc.base.atomic import publish_folder, replace
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.chunks.chunk import ChunkHead, MissingChunk, advice, is_damage, read_sealed_head
@@ -226,7 +226,7 @@ def _write_bytes(path: Path, data: bytes) -> None:
 
 def published(store: StoreDir) -> list[str]:
     """Digests of the snapshots that are published."""
-    return sorted(f.name for f in store.snapshots.iterdir() if not f.name.startswith(TEMP_PREFIX))
+    return sorted(f.name for f in store.snapshots.iterdir() if not f.name.startswith("."))
 
 
 def publication_times(store: StoreDir) -> list[tuple[float, str]]:

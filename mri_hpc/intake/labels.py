@@ -34,6 +34,13 @@ MOST_LETTERS = 255
 MOST_CLASSES = 2**15 - 1
 # So many folders whose names differ in a number alone are no grades or stages.
 LIKE_PATIENTS = 6
+# Unless they are counted through from 0 or 1 on, and say of nobody that this is a person.
+MOST_COUNTED = 20
+PERSON = re.compile(
+    "p|pt|pat|patients?|paciente|paziente|s|sub|subj|subjects?|sujet|proband|participant|volunteer|person|"
+    "case|id|pid|mrn",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,28 +84,55 @@ class FolderLabels:
             ((self._of(path), "below " + "/".join(path.split("/")[:2])) for path in in_splits), "the folders"
         )
 
+    def refuse_patients(self, paths: Iterable[str]) -> None:
+        """UserError where classes look like patients, whose ids would be read by all as names of classes."""
+        names = self._classes(paths)
+        if _are_like_patients(names) and not _are_counted(names):
+            raise UserError(
+                f"{len(names)} classes named like patients: nothing is stored; --source takes the folder "
+                "above the class folders, SOURCE/CLASS/PATIENT/file; if they are classes, name them in a CSV "
+                "(--labels), or take --ids as-given for released data"
+            )
+
     def hint(self, paths: Iterable[str]) -> str:
         """A word on classes that look like a source one folder too deep or too high; empty where none do."""
-        folders = {path.rpartition("/")[0] for path in paths} - {""}
-        names = sorted({self._of(f"{folder}/image").label for folder in folders} - {""})
+        names = self._classes(paths)
         if len(names) == 1:
             return (
                 f"all labels are {names[0]!r}: --source takes the folder that holds one folder a class, "
                 "and a classifier needs two"
             )
-        patterns = {re.sub(r"\d+", "0", name) for name in names}
-        if len(names) >= LIKE_PATIENTS and len(patterns) == 1:
+        if _are_like_patients(names):
             return (
                 f"{len(names)} classes named like patients ({names[0]}, {names[1]}, ...): --source takes the "
                 "folder above the class folders, SOURCE/CLASS/PATIENT/file"
             )
         return ""
 
+    def _classes(self, paths: Iterable[str]) -> list[str]:
+        folders = {path.rpartition("/")[0] for path in paths} - {""}
+        return sorted({self._of(f"{folder}/image").label for folder in folders} - {""})
+
     def _of(self, path: str) -> Label:
         try:
             return self.of(path)
         except BadSource:
             return Label()
+
+
+def _are_like_patients(names: Sequence[str]) -> bool:
+    """Whether so many classes have names that differ in numbers alone."""
+    return len(names) >= LIKE_PATIENTS and len({re.sub(r"\d+", "0", name) for name in names}) == 1
+
+
+def _are_counted(names: Sequence[str]) -> bool:
+    """Whether names that differ in numbers alone count few things that are not called persons."""
+    word = re.match(r"[^\W\d_]*", names[0])
+    if len(names) > MOST_COUNTED or (word and PERSON.fullmatch(word[0])):
+        return False
+    numbers = zip(*(map(int, re.findall(r"\d+", name)) for name in names), strict=True)
+    differing = [sorted(place) for place in numbers if len({*place}) > 1]
+    return differing in ([[*range(len(names))]], [[*range(1, len(names) + 1)]])
 
 
 @functools.lru_cache

@@ -15,6 +15,7 @@ The rules, together named by recipe.DECODER:
 import contextlib
 import io
 import math
+import os
 import struct
 import warnings
 import zlib
@@ -35,6 +36,7 @@ MIN_SIDE = 8
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 BIT_DEPTHS = (8, 10, 12, 16)
 BAND_PIXELS = 2**20
+STDERR = 2
 EXIF, EXIF_ORIENTATION = b"Exif\0\0", 0x0112
 MAX_EXIF_BYTES = 65536
 JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
@@ -179,7 +181,8 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
             check_size(*picture.size)
             if picture.format in ("PNG", "TIFF") and getattr(picture, "n_frames", 1) > 1:
                 raise BadSource(SEVERAL_FRAMES)
-            picture.load()
+            with _libtiff_silenced() if picture.format == "TIFF" else contextlib.nullcontext():
+                picture.load()
             # Pillow's own way makes a copy of all colours first.
             return turned(_grey(picture), picture.getexif().get(EXIF_ORIENTATION, 1))
     except DAMAGED as error:
@@ -191,6 +194,21 @@ def _quietly() -> Iterator[None]:
     """Pillow warns of odd metadata: of no use to anyone who adds a million files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _libtiff_silenced() -> Iterator[None]:
+    """While it works, stderr leads nowhere: libtiff writes there what it makes of each damaged row."""
+    with contextlib.ExitStack() as undo:
+        # Whatever the state of the descriptors is, it says nothing about the picture.
+        with contextlib.suppress(OSError):
+            kept = os.dup(STDERR)
+            undo.callback(os.close, kept)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            undo.callback(os.close, nowhere)
+            os.dup2(nowhere, STDERR)
+            undo.callback(os.dup2, kept, STDERR)
         yield
 
 

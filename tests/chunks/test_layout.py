@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.layout import StoreDir
+from mri_hpc.chunks.layout import StoreDir, compaction_id
 
 
 def test_a_private_folder_open_to_others_is_refused_also_by_whoever_finds_it_made_by_another_task(tmp_path):
@@ -17,3 +19,24 @@ def test_a_private_folder_open_to_others_is_refused_also_by_whoever_finds_it_mad
     store.recipe.touch()
     store.private.chmod(0o755)
     store.make()
+
+
+@pytest.mark.parametrize("left_out", [{1}, {2}, {3}, {1, 2}, {2, 3}, {1, 2, 3}])
+def test_compactions_that_a_listing_has_left_out_are_found(tmp_path, monkeypatch, left_out):
+    """A listing is no picture of one moment."""
+    store = StoreDir(tmp_path)
+    store.commits.mkdir()
+    ids = ["add-1", *(compaction_id(number) for number in (1, 2, 3))]
+    for name in ids:
+        store.commit(name).touch()
+    hidden = {store.commit(compaction_id(number)) for number in left_out}
+    listed = [path for path in store.commits.iterdir() if path not in hidden]
+    monkeypatch.setattr(Path, "iterdir", lambda _folder: iter(listed))
+    assert store.commit_ids() == ids
+
+
+def test_a_compaction_that_is_not_there_is_not_made_up(tmp_path):
+    store = StoreDir(tmp_path)
+    store.commits.mkdir()
+    store.commit(compaction_id(3)).touch()
+    assert store.commit_ids() == [compaction_id(3)]

@@ -1,6 +1,7 @@
 import errno
 import mmap
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from mri_hpc.chunks import column_file, folding, snapshots
 from mri_hpc.chunks.chunk import ChunkHead, read_sealed_head
 from mri_hpc.chunks.columns import chunk_id
 from mri_hpc.chunks.commits import Commit, Rejection, commit_id, publish_commit, read_commit
+from mri_hpc.chunks.compaction import compact
 from mri_hpc.chunks.layout import open_store
 from mri_hpc.chunks.snapshots import CHANGED, array_names, current, load_snapshot, resolve
+from mri_hpc.store import main
 
 HEADS = {}
 
@@ -278,6 +281,41 @@ def test_a_snapshot_on_top_of_another_is_the_one_folded_anew(filled, tmp_path, m
     commits = [read_commit(store, name) for name in store.commit_ids()]
     anew = fold(None, [(commit, chunk_file.read_head(store.chunk(commit.chunk))) for commit in commits])
     assert same(on_top, anew)
+
+
+def test_chunks_that_a_compaction_removes_between_listing_and_folding_are_looked_for_again(
+    filled, monkeypatch
+):
+    store, content = open_store(filled), resolve(filled).content_digest
+    shutil.rmtree(store.snapshots)
+    store.snapshots.mkdir()
+
+    def compact_first(place, chunk):
+        monkeypatch.setattr(snapshots, "head_of", head_of)
+        # They are superseded, and then removed.
+        compact(place, keep_s=0)
+        compact(place, keep_s=0)
+        assert not place.chunk(chunk).exists()
+        return head_of(place, chunk)
+
+    head_of = snapshots.head_of
+    monkeypatch.setattr(snapshots, "head_of", compact_first)
+    assert current(store)[0].content_digest == content
+
+
+def test_a_chunk_that_is_missing_while_nothing_was_compacted_is_said(filled):
+    store = open_store(filled)
+    next(store.chunks.iterdir()).unlink()
+    with pytest.raises(UserError, match="mend it: mri-hpc store verify"):
+        current(store)
+
+
+def test_what_systems_leave_among_the_snapshots_is_passed_over(filled, capsys):
+    digest = resolve(filled).digest
+    (filled / "snapshots" / ".DS_Store").write_bytes(b"Bud1")
+    assert snapshots.published(open_store(filled)) == [digest]
+    for words in (["info"], ["verify"], ["compact"], ["verify"]):
+        assert main([*words, str(filled)]) == 0, capsys.readouterr().err
 
 
 def test_no_store_and_an_empty_store_are_said_apart(tmp_path, preprocess):

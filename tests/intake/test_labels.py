@@ -50,6 +50,48 @@ def test_a_patient_in_two_split_folders_is_found_at_any_depth_and_not_named():
     assert "DOE" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"MRN{number}" for number in range(1000, 1006)],
+        [f"{number:08d}" for number in (17, 3020, 77001, 4, 9, 120)],
+        [f"patient{number}" for number in range(7)],
+        [f"sub-{number:02d}" for number in range(1, 10)],
+        [f"P{number}" for number in range(1, 8)],
+        [f"{number}" for number in range(1, 30)],
+        [f"2024-0{month}-{month * 4:02d}" for month in range(1, 8)],
+        [f"Case {number} of 2020" for number in range(1, 8)],
+        [f"scan_{number}_{number + 1}" for number in range(1, 8)],
+    ],
+)
+def test_classes_named_like_patients_are_refused_and_none_is_named(names):
+    for below in ("{}/1.png", "train/{}/1.png", "{}/study/1.png"):
+        with pytest.raises(UserError, match=f"{len(names)} classes named like patients") as refused:
+            FolderLabels().refuse_patients(below.format(name) for name in names)
+        assert not [name for name in names if len(name) > 2 and name in str(refused.value)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["glioma", "meningioma", "notumor", "no_tumor", "pituitary", "metastasis", "grade1"],
+        *([f"grade{number}" for number in range(first, 5)] for first in (0, 1)),
+        *([f"class{number}" for number in range(first, 11)] for first in (0, 1)),
+        [f"class_{number:02d}" for number in range(20)],
+        [f"WHO2021 grade {number}" for number in range(1, 7)],
+        [f"{number}" for number in range(4)],
+        [f"{number}" for number in range(1, 11)],
+        [f"subtype{number}" for number in range(1, 7)],
+        [f"Pattern {number}" for number in range(1, 7)],
+        ["MRN1000", "MRN1001"],
+        [],
+    ],
+)
+def test_usual_names_of_classes_are_not_taken_for_patients(names):
+    for below in ("{}/1.png", "train/{}/1.png", "{}/patient/1.png"):
+        FolderLabels().refuse_patients(below.format(name) for name in names)
+
+
 def test_a_csv_gives_everything_that_it_knows(csv):
     labels = csv(
         "path,label,patient,study,fold,split,plane,plane_inferred,box_cx,box_cy,box_w,box_h\n"

@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 import tracemalloc
 
 import cv2
@@ -192,6 +194,41 @@ def test_damaged_bytes_never_escape_as_anything_but_a_bad_source(kind):
             assert decode(bytes(data), RECIPE)[0].pixels.shape == (32, 32)
         except BadSource as error:
             assert str(error)
+
+
+DECODE = """
+import os, sys
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.pictures import decode_picture
+from mri_hpc.intake.recipe import Recipe
+
+if "closed" in sys.argv:
+    os.close(2)
+before = len(os.listdir("/proc/self/fd"))
+try:
+    decode_picture(sys.stdin.buffer.read(), Recipe())
+except BadSource as error:
+    print(error, file=sys.stderr if "closed" not in sys.argv else sys.stdout, flush=True)
+assert len(os.listdir("/proc/self/fd")) == before
+if "closed" not in sys.argv:
+    os.write(2, b"the system's own\\n")
+    assert os.get_inheritable(2)
+"""
+
+
+def decoded_elsewhere(data, *words):
+    """What a process of its own says while it decodes a picture."""
+    command = [sys.executable, "-c", DECODE, *words]
+    ran = subprocess.run(command, input=data, capture_output=True, check=True)
+    return ran.stdout.decode(), ran.stderr.decode()
+
+
+def test_of_a_damaged_tiff_nothing_is_said_but_the_reason():
+    data = bytearray(encoded(Image.fromarray(smooth(64, 64)), "TIFF", compression="tiff_adobe_deflate"))
+    data[40:60] = bytes(20)
+    reason = "damaged picture (copy it again)\n"
+    assert decoded_elsewhere(bytes(data)) == ("", f"{reason}the system's own\n")
+    assert decoded_elsewhere(bytes(data), "closed") == (reason, "")
 
 
 def test_a_picture_is_whole_only_with_its_end():

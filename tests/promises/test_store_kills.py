@@ -143,6 +143,20 @@ def test_pixels_in_files_that_killed_tasks_left_go_when_their_patient_withdraws(
     assert not name.exists()
 
 
+def test_a_private_table_that_still_names_who_was_withdrawn_is_found_whatever_else_it_names(stage):
+    made = stage("retract")
+    place = made.place()
+    take(place, [place.retract(0)])
+    check_withdrawn(made, place)
+    tables = sorted((place.store / "private" / "names").iterdir())
+    table = next(table for table in tables if "broken" in table.read_text())
+    whole = table.read_text()
+    for left in ("patient0/0.png,", "0.png,patient0"):
+        table.write_text(f"{whole}{0:016x},class0/{left},,,,\n")
+        with pytest.raises(AssertionError, match=table.name):
+            check_withdrawn(made, place)
+
+
 def make_temporary_name(place, process):
     """As base/atomic names what a process is writing."""
     from mri_hpc.base import atomic

@@ -4,7 +4,7 @@ import shutil
 
 from tests.rubbish.bad_pictures import picture
 from tests.rubbish.case import Case, holds
-from tests.rubbish.desk import CLASSES, GOOD, Desk, draw
+from tests.rubbish.desk import CLASSES, GOOD, Desk, Outcome, draw
 
 
 def names(desk: Desk) -> list[str]:
@@ -45,6 +45,13 @@ def in_new(images: int):
         assert (len(current(StoreDir(new))[0]) if new.exists() else 0) == images
 
     return check
+
+
+def nobody_named(desk: Desk, outcome: Outcome) -> None:
+    """A check: nothing is stored, and no patient is named."""
+    in_new(0)(desk, outcome)
+    assert "P0" not in outcome.err + outcome.out
+    assert not list((desk.root / "new").rglob("*.*"))
 
 
 def stored_from(name: str, make, *says: str) -> Case:
@@ -233,6 +240,15 @@ CASES = (
     Case(
         name="a source that is one folder too deep",
         make=one_folder,
+        says=(
+            "20 classes named like patients: nothing is stored; --source takes the folder above the class",
+            "SOURCE/CLASS/PATIENT/file; if they are classes, name them in a CSV (--labels), or take --ids",
+        ),
+        after=nobody_named,
+    ),
+    Case(
+        name="a source that is one folder too deep, of released data",
+        make=lambda desk: [*one_folder(desk), "--ids", "as-given"],
         status=0,
         says=("20 classes named like patients (P00, P01, ...)", "SOURCE/CLASS/PATIENT/file"),
         after=in_new(GOOD // 2),

@@ -82,6 +82,36 @@ def test_a_withdrawn_image_stays_out_under_another_patient_too(store, raw, tmp_p
     assert len(resolve(store)) == 34
 
 
+def test_a_new_image_called_a_withdrawn_patients_by_mistake_is_stored_once_that_is_corrected(
+    store, raw, tmp_path, preprocess, make_pictures
+):
+    _retract(store, "patient3")
+    (path,) = make_pictures(raw, 1, first=45)
+    table, name = tmp_path / "labels.csv", path.relative_to(raw)
+    table.write_text(f"path,label,patient\n{name},glioma,patient3\n")
+    for _again in range(2):
+        out, err = preprocess(raw, store, "--labels", table)[1:]
+        assert out.startswith("stored 0, already there 34, rejected 7 ")
+        assert "rejected 1: retracted: its patient was withdrawn from this store" in err
+    table.write_text(f"path,label,patient\n{name},glioma,patient4\n")
+    out, err = preprocess(raw, store, "--labels", table)[1:]
+    assert out.startswith("stored 1, already there 34, rejected 6 ")
+    assert "retracted" not in err
+    after = current(open_store(store))[0]
+    assert (len(after), int(after.is_rejected.sum())) == (35, 6)
+
+
+def test_a_file_of_a_withdrawn_patient_is_rejected_again_without_being_read(
+    store, preprocess, raw, monkeypatch
+):
+    _retract(store, "patient3")
+    assert preprocess(raw, store)[1].startswith("stored 0, already there 34, rejected 6 ")
+    monkeypatch.setattr("mri_hpc.chunks.adding.read_content", None)
+    out, err = preprocess(raw, store)[1:]
+    assert out.startswith("stored 0, already there 34, rejected 6 ")
+    assert "rejected 6: retracted" in err
+
+
 def test_images_that_come_in_at_the_same_time_are_withheld_and_then_removed(store, name):
     """As if a task that started before the retraction had stored them after it."""
     place = open_store(store)
