@@ -136,8 +136,8 @@ class Snapshot:
             own = hashes[is_own]
             # Not np.unique, which takes a hundred times as long where nearly all values differ.
             own.sort()
-            count += np.count_nonzero(own[1:] == own[:-1])
-        return int(count)
+            count += int(np.count_nonzero(own[1:] == own[:-1]))
+        return count
 
 
 class _LazySnapshot(Snapshot):
