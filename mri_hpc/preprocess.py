@@ -99,7 +99,7 @@ def preprocess(options: Options) -> int:
     intake = _intake(options, store, labels)
     store.sweep()
     settle_removals(store)
-    sources = _sources_of(share, intake.root_name, paths)
+    sources = _sources_of(share, intake, paths)
     progress = _Progress(len(sources))
     tally = add_sources(
         store,
@@ -234,8 +234,9 @@ def _is_same(source: Path, path: str, labels_file: Path) -> bool:
     return (source / path).exists() and (source / path).samefile(labels_file)
 
 
-def _sources_of(share: Share, name: str, paths: Iterable[str]) -> list[Source]:
-    sources = (Source(key=source_key(name, path), path=path) for path in paths)
+def _sources_of(share: Share, intake: Intake, paths: Iterable[str]) -> list[Source]:
+    key_of, name = intake.pseudonyms.source_key, intake.root_name
+    sources = (Source(key=key_of(name, path), path=path) for path in paths)
     return [source for source in sources if share.holds(source.key)]
 
 

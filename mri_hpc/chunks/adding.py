@@ -16,7 +16,7 @@ from mri_hpc.intake.labels import NO_CLASS_FOLDER, NO_LABEL_IN_CSV, CsvLabels, F
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import CANNOT_OPEN, NOT_READ_YET, Content, decode, read_content
-from mri_hpc.intake.sources import Source, source_key
+from mri_hpc.intake.sources import Source
 from mri_hpc.intake.units import cut
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
@@ -204,7 +204,8 @@ def _take(source: Source, intake: Intake, known: Known, about: KnownSources, uni
         if known.is_retracted([source.key], patient):
             raise BadSource(RETRACTED)
         samples = decode(content.data, intake.recipe)
-        keys = [source_key(intake.root_name, source.path, sample.frame) for sample in samples]
+        key_of = intake.pseudonyms.source_key
+        keys = [key_of(intake.root_name, source.path, sample.frame) for sample in samples]
         if known.is_retracted(keys, patient):
             raise BadSource(RETRACTED)
     except FileNotFoundError:

@@ -12,7 +12,6 @@ from mri_hpc.chunks.layout import StoreDir
 from mri_hpc.chunks.snapshots import Snapshot
 from mri_hpc.intake.labels import Label
 from mri_hpc.intake.pseudonyms import Pseudonyms
-from mri_hpc.intake.sources import source_key
 from mri_hpc.intake.units import cut
 
 # A commit is read as a whole.
@@ -40,10 +39,10 @@ def corrections(
         zip(snapshot.relabels["key"].tolist(), snapshot.relabels["revision"].tolist(), strict=True)
     )
     withdrawn = {name.decode() for name in snapshot.retracted_patients.tolist()}
-    place_of = _places(snapshot, [source_key(root_name, path) for path in rows])
+    place_of = _places(snapshot, [pseudonyms.source_key(root_name, path) for path in rows])
     relabels, changes, unknown = [], Counter[str](), []
     for path, label in rows.items():
-        key = source_key(root_name, path)
+        key = pseudonyms.source_key(root_name, path)
         if key not in place_of:
             unknown.append(path)
             continue

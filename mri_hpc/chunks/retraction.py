@@ -17,7 +17,7 @@ from mri_hpc.chunks.layout import StoreDir
 from mri_hpc.chunks.private_tables import find_in_names
 from mri_hpc.chunks.relocation import rows_of_patients
 from mri_hpc.chunks.snapshots import Snapshot, current
-from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
+from mri_hpc.intake.pseudonyms import pseudonyms_of
 from mri_hpc.intake.recipe import Recipe
 
 PSEUDONYM = re.compile(r"P[A-Z2-7]{16}")
@@ -41,18 +41,10 @@ def name_in_store(given: str, recipe: Recipe, key_file: Path) -> str:
     """The name that a patient has in the store; `given`: that name, or the id as the hospital gives it."""
     if recipe.ids == "as-given" or PSEUDONYM.fullmatch(given):
         return given
-    if not key_file.is_file():
-        raise UserError(
-            f"{key_file}, the site's key, is not there: give the pseudonym in place of the patient's id, or "
-            "set MRI_KEY_FILE"
-        )
-    pseudonyms = Pseudonyms(site_key(key_file))
-    if pseudonyms.fingerprint() != recipe.site:
-        raise UserError(
-            f"{key_file} is another site's key than the one that this store was made with: set MRI_KEY_FILE, "
-            "or give the pseudonym"
-        )
-    return pseudonyms.patient(given)
+    try:
+        return pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_file).patient(given)
+    except UserError as error:
+        raise UserError(f"{error}, or give the pseudonym in place of the patient's id") from None
 
 
 def look_for(store: StoreDir, patient: str) -> Withdrawal:

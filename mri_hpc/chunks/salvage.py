@@ -27,7 +27,7 @@ from mri_hpc.intake.labels import CsvLabels, FolderLabels
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import decode, read_content
-from mri_hpc.intake.sources import list_sources, root_name, source_key
+from mri_hpc.intake.sources import list_sources, root_name
 
 Columns = Mapping[str, np.ndarray]
 
@@ -181,7 +181,8 @@ class Salvage:
     def _listing(self) -> dict[int, str]:
         root = self._sources.root
         name = root_name(root)
-        return {source_key(name, path): path for path in list_sources(root)}
+        key_of = self._sources.pseudonyms().source_key
+        return {key_of(name, path): path for path in list_sources(root)}
 
     @cached_property
     def _snapshots(self) -> list[Snapshot]:
@@ -267,10 +268,10 @@ class Salvage:
         return columns_of(unit, self._sources.pseudonyms()) if unit.samples else None
 
     def _read_into(self, unit: Unit, path: str) -> None:
-        root = self._sources.root
+        root, key_of = self._sources.root, self._sources.pseudonyms().source_key
         content, label = read_content(root / path), self._sources.labels.of(path)
         for sample in decode(content.data, self._sources.recipe):
-            key = source_key(root_name(root), path, sample.frame)
+            key = key_of(root_name(root), path, sample.frame)
             unit.samples.append((key, content.digest(), 0, label, sample))
 
 

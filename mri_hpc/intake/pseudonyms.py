@@ -1,4 +1,8 @@
-"""Pseudonyms: a patient has the same one in every store of a site; without its key nobody can tell whose."""
+"""Pseudonyms: a patient has the same one in every store of a site; without its key nobody can tell whose.
+
+Sources are named by keys of the same kind: from one that anybody could make, who guesses a path could tell
+the patient in it.
+"""
 
 import base64
 import functools
@@ -9,6 +13,7 @@ from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.errors import UserError
+from mri_hpc.intake.sources import source_key, source_name
 
 KEY_BYTES = 32
 LETTERS = 16
@@ -31,6 +36,13 @@ class Pseudonyms:
         """Name of a study; empty for none."""
         return self._name("S", study_id)
 
+    def source_key(self, root_name: str, path: str, frame: str = "") -> int:
+        """Key of a source, or of one frame in it: 8 bytes."""
+        if self._key is None:
+            return source_key(root_name, path, frame)
+        name = b"source:" + source_name(root_name, path, frame)
+        return int.from_bytes(hmac.digest(self._key, name, "sha256")[:8], "big")
+
     def fingerprint(self) -> str:
         """Tells one site key from another without telling the key; empty where ids are as given."""
         return self._name("K", "which key is this")[1:] if self._key else ""
@@ -40,6 +52,21 @@ class Pseudonyms:
             return given
         digest = hmac.digest(self._key, f"{kind}:{given}".encode(), "sha256")
         return kind + base64.b32encode(digest).decode()[:LETTERS]
+
+
+def pseudonyms_of(*, ids: str, site: str, key_file: Path) -> Pseudonyms:
+    """Those of a store, as its recipe says; UserError where the key they were made with is not at hand."""
+    if ids == "as-given":
+        return Pseudonyms(None)
+    # It is made where it is missing, and would be another one.
+    if not key_file.is_file():
+        raise UserError(f"{key_file}, the site's key, is not there: set MRI_KEY_FILE")
+    pseudonyms = Pseudonyms(site_key(key_file))
+    if pseudonyms.fingerprint() != site:
+        raise UserError(
+            f"{key_file} is another site's key than the one that this store was made with: set MRI_KEY_FILE"
+        )
+    return pseudonyms
 
 
 def key_path(environment: Mapping[str, str]) -> Path:

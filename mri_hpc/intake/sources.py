@@ -3,8 +3,8 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.errors import UserError
@@ -16,20 +16,25 @@ _Above = tuple[tuple[int, int], ...] | None
 """Device and inode of each folder on the way down to a folder; None: a file."""
 
 
-@dataclass(frozen=True, kw_only=True, order=True, slots=True)
-class Source:
-    """One file below the source root."""
+class Source(NamedTuple):
+    """One file below the source root. A tuple: there may be millions."""
 
     key: int
-    """Source key; see source_key."""
+    """Source key; see source_key and Pseudonyms.source_key."""
     path: str
     """Path below the root, with forward slashes."""
 
 
 def source_key(root_name: str, path: str, frame: str = "") -> int:
-    """Key of a source, or of one frame in it: the first 8 bytes of the sha256 of ``ROOT/path[#frame]``."""
+    """Key of a source, or of one frame in it: the first 8 bytes of the sha256 of its name."""
+    return int.from_bytes(hashlib.sha256(source_name(root_name, path, frame)).digest()[:8], "big")
+
+
+def source_name(root_name: str, path: str, frame: str = "") -> bytes:
+    """What keys are made from: ``ROOT/path[#frame]``."""
     name = f"{root_name}/{path}#{frame}" if frame else f"{root_name}/{path}"
-    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big")
+    # As os.fsencode, which takes longer than the digest.
+    return name.encode("utf-8", "surrogateescape")
 
 
 def root_name(root: Path) -> str:

@@ -13,8 +13,8 @@ from mri_hpc.chunks.layout import open_store
 from mri_hpc.chunks.relabelling import Corrections, corrections, publish
 from mri_hpc.chunks.snapshots import current
 from mri_hpc.intake.labels import read_csv
-from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
-from mri_hpc.intake.recipe import Recipe, load_recipe
+from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
+from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.intake.sources import root_name
 
 PATHS_SHOWN = 20
@@ -46,11 +46,12 @@ def relabel_images(options: Relabel) -> None:
     store = open_store(options.store)
     rows = read_csv(options.labels, options.source).rows
     snapshot, _num_folded = current(store)
+    recipe = load_recipe(store.recipe)
     found = corrections(
         snapshot,
         rows,
         root_name=root_name(options.source),
-        pseudonyms=_pseudonyms(load_recipe(store.recipe)),
+        pseudonyms=pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
     )
     if rows and len(found.unknown) == len(rows):
         raise UserError(
@@ -66,19 +67,6 @@ def relabel_images(options: Relabel) -> None:
         })  # fmt: skip
     else:
         _print(found, is_dry=options.dry_run)
-
-
-def _pseudonyms(recipe: Recipe) -> Pseudonyms:
-    """Those of the store; UserError where the site's key is another one."""
-    if recipe.ids == "as-given":
-        return Pseudonyms(None)
-    file = key_path(os.environ)
-    pseudonyms = Pseudonyms(site_key(file)) if file.is_file() else None
-    if pseudonyms is None or pseudonyms.fingerprint() != recipe.site:
-        raise UserError(
-            f"{file} is not the key that this store's pseudonyms were made with: set MRI_KEY_FILE"
-        )
-    return pseudonyms
 
 
 def _print(found: Corrections, *, is_dry: bool) -> None:

@@ -20,7 +20,7 @@ from mri_hpc.chunks.repair import Mended, repair
 from mri_hpc.chunks.salvage import Sources
 from mri_hpc.chunks.verify import Findings, verify
 from mri_hpc.intake.labels import FolderLabels, read_csv
-from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
+from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import Recipe, load_recipe
 from mri_hpc.intake.sources import check_root
 
@@ -95,19 +95,11 @@ def _sources(options: Verify, recipe: Recipe) -> Sources:
     check_root(options.source)
     in_source = options.source / "labels.csv"
     file = options.labels or (in_source if in_source.is_file() else None)
-
-    def pseudonyms() -> Pseudonyms:
-        path = key_path(os.environ)
-        # It is made where it is missing, and would be another one.
-        if recipe.ids == "pseudonym" and not path.is_file():
-            raise UserError(f"{path}, the site's key, is not there: set MRI_KEY_FILE")
-        return Pseudonyms(site_key(path) if recipe.ids == "pseudonym" else None)
-
     return Sources(
         root=options.source,
         recipe=recipe,
         labels=read_csv(file, options.source) if file else FolderLabels(),
-        pseudonyms=pseudonyms,
+        pseudonyms=lambda: pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
     )
 
 

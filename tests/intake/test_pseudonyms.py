@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
+from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, pseudonyms_of, site_key
+from mri_hpc.intake.sources import source_key
 
 
 def test_a_patient_has_one_name_a_key_and_another_with_another_key():
@@ -23,6 +24,28 @@ def test_a_patient_and_a_study_of_one_id_cannot_be_told_to_have_it():
 
 def test_ids_can_stay_as_given():
     assert Pseudonyms(None).patient("P062") == "P062"
+    assert Pseudonyms(None).source_key("raw", "a.dcm", "3") == source_key("raw", "a.dcm", "3")
+
+
+def test_a_source_has_one_key_a_site_and_no_name_of_a_patient_tells_it():
+    a, again, b = Pseudonyms(b"a" * 32), Pseudonyms(b"a" * 32), Pseudonyms(b"b" * 32)
+    key = a.source_key("raw", "glioma/17/x.png")
+    assert key == again.source_key("raw", "glioma/17/x.png") < 2**64
+    others = [b.source_key("raw", "glioma/17/x.png"), source_key("raw", "glioma/17/x.png")]
+    assert key not in [*others, a.source_key("raw", "glioma/17/x.png", "3"), a.source_key("r", "x.png")]
+    assert a.source_key("raw", "x#3") == a.source_key("raw", "x", "3")
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_of_a_store_made_with_another_key_nothing_is_named(tmp_path, is_there):
+    file = tmp_path / "site.key"
+    if is_there:
+        site_key(file)
+    what = "is another site's key than the one that this store was made with" if is_there else "is not there"
+    with pytest.raises(UserError, match=rf"{what}.*: set MRI_KEY_FILE"):
+        pseudonyms_of(ids="pseudonym", site=Pseudonyms(b"a" * 32).fingerprint(), key_file=file)
+    assert file.exists() == is_there
+    assert pseudonyms_of(ids="as-given", site="", key_file=file).patient("P1") == "P1"
 
 
 def test_the_key_lies_where_the_environment_says(tmp_path):

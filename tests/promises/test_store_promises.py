@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,6 +13,7 @@ from mri_hpc.chunks import adding, snapshots
 from mri_hpc.chunks.layout import open_store
 from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.chunks.verify import verify
+from mri_hpc.intake.sources import list_sources, source_key
 from mri_hpc.store_actions.info import summary
 
 SMALL = ("--size", 16, "--chunk-images", 8)
@@ -124,6 +126,21 @@ def test_what_identifies_a_person_is_in_the_private_folder_alone(tmp_path, prepr
     assert not secret.search((out + err).encode())
     (names,) = (store / "private" / "names").iterdir()
     assert "DOE^JANE-19701231" in names.read_text()
+
+
+def test_no_key_of_a_source_can_be_made_by_guessing_its_path(tmp_path, raw, preprocess):
+    """Promise 12: who guesses paths, in which patients are named, tells no patient by the shared files."""
+    (raw / "glioma" / "damaged.jpg").write_bytes(b"\xff\xd8\xffdamaged")
+    preprocess(raw, tmp_path / "store", *SMALL)
+    preprocess(raw, tmp_path / "released", *SMALL, "--ids", "as-given")
+    guesses = np.array([source_key("raw", path) for path in list_sources(raw)], "<u8")
+    snapshot, released = resolve(tmp_path / "store"), resolve(tmp_path / "released")
+    assert set(released.key.tolist()) | set(released.rejected["key"].tolist()) == set(guesses.tolist())
+    for part in ("chunks", "commits", "snapshots"):
+        for path in (tmp_path / "store" / part).rglob("*.*"):
+            data = path.read_bytes()
+            assert not [key for key in guesses if key.tobytes() in data or b"%016x" % key in data], path
+    assert len(snapshot) == len(released)
 
 
 def test_the_private_folder_is_its_owners_alone(tmp_path, raw, preprocess):
