@@ -6,6 +6,7 @@ the patient in it.
 
 import base64
 import functools
+import hashlib
 import hmac
 import os
 from collections.abc import Mapping
@@ -40,8 +41,10 @@ class Pseudonyms:
         """Key of a source, or of one frame in it: 8 bytes."""
         if self._key is None:
             return source_key(root_name, path, frame)
-        name = b"source:" + source_name(root_name, path, frame)
-        return int.from_bytes(hmac.digest(self._key, name, "sha256")[:8], "big")
+        # Keyed as it is: a third of the time of an HMAC, and there may be millions.
+        name = source_name(root_name, path, frame)
+        digest = hashlib.blake2b(name, key=self._key[:64], person=b"source", digest_size=8).digest()
+        return int.from_bytes(digest, "big")
 
     def fingerprint(self) -> str:
         """Tells one site key from another without telling the key; empty where ids are as given."""
