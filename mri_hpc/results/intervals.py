@@ -1,4 +1,4 @@
-"""Intervals at 95 %: patients drawn with replacement, and Wilson's where drawing cannot tell."""
+"""Intervals at 95 %: patients drawn with replacement, Wilson's where drawing cannot tell, and their means."""
 
 import math
 from collections.abc import Iterator
@@ -35,6 +35,22 @@ def percentiles(resampled: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of a figure's resampled values."""
     low, high = np.percentile(resampled, (2.5, 97.5))
     return float(low), float(high)
+
+
+def mover(of_parts: np.ndarray) -> tuple[float, float]:
+    """Limits of the mean of independent figures, by their own. of_parts: (k, 3), value, low and high of each.
+
+    MOVER (Zou and Donner, Statistics in Medicine 2008): the distances to the limits add up as variances do.
+    """
+    value, low, high = of_parts.T
+    down, up = (float(np.sqrt(np.sum((value - limit) ** 2))) / len(value) for limit in (low, high))
+    return max(0.0, float(value.mean()) - down), min(1.0, float(value.mean()) + up)
+
+
+def means(of_parts: np.ndarray) -> tuple[float, float]:
+    """Limits of the mean of figures that depend on each other: wider than need be. of_parts: as for mover."""
+    _value, low, high = of_parts.T
+    return float(low.mean()), float(high.mean())
 
 
 def wilson(proportion: float, num: int) -> tuple[float, float]:

@@ -4,13 +4,13 @@ Measured on one Xeon core, 2026-11, 10,000 images of 3 classes, 1,000 resamples,
 are of 1,000 patients, 0.8 s where of 10,000.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from mri_hpc.results.intervals import percentiles, resample_counts, wilson
+from mri_hpc.results.intervals import means, mover, percentiles, resample_counts, wilson
 from mri_hpc.results.patients import Outcomes
 
 MOST_UNDEFINED = 0.05
@@ -34,7 +34,7 @@ class Figure:
     low: float | None
     high: float | None
     interval: Literal["bootstrap", "wilson", ""]
-    """bootstrap: patients drawn with replacement. wilson: each patient taken once."""
+    """bootstrap: patients drawn with replacement. wilson: each patient taken once, or a mean of such."""
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,9 +105,7 @@ def measure(outcomes: Outcomes) -> Metrics:
     return Metrics(
         num=len(outcomes),
         num_clusters=outcomes.num_clusters,
-        balanced_accuracy=_mean_figure(
-            of_classes["sensitivity"], resampled["sensitivity"], patients["sensitivity"]
-        ),
+        balanced_accuracy=_mean_figure(of_classes["sensitivity"], resampled["sensitivity"], mover),
         accuracy=_figure(
             observed["accuracy"][0],
             resampled["accuracy"],
@@ -115,7 +113,7 @@ def measure(outcomes: Outcomes) -> Metrics:
             "",
             prefer_wilson=is_independent,
         ),
-        auroc=_mean_figure(of_classes["auroc"], resampled["auroc"], patients["auroc"]),
+        auroc=_mean_figure(of_classes["auroc"], resampled["auroc"], means),
         classes={
             label: ClassMetrics(support=support[j], **{name: of_classes[name][j] for name in CLASS_FIGURES})
             for j, label in enumerate(outcomes.classes)
@@ -204,22 +202,23 @@ def _figure(
     return _bracketing(float(value), *percentiles(resampled[~np.isnan(resampled)]), "bootstrap")
 
 
-def _mean_figure(parts: list[Figure], resampled: np.ndarray, num_patients: list[int]) -> Figure:
+def _mean_figure(
+    parts: list[Figure], resampled: np.ndarray, limits_of: Callable[[np.ndarray], tuple[float, float]]
+) -> Figure:
     """The mean over classes. resampled: (k, R) of the parts.
 
-    Where drawing patients cannot tell, its limits are the means of the classes' Wilson limits, which is wider
-    than need be.
+    limits_of: limits of the mean by (value, low, high) of each class, where drawing patients cannot tell of
+    every class: one that is judged perfectly varies in no draw, and would make the interval too narrow.
     """
     missing = [part for part in parts if part.value is None]
     if missing:
         return missing[0]
-    values = [part.value for part in parts if part.value is not None]
-    value, draws = float(np.mean(values)), resampled.mean(axis=0)
-    if _tells(draws):
+    of_parts = np.array([(part.value, part.low, part.high) for part in parts])
+    value = float(of_parts[:, 0].mean())
+    if all(part.interval == "bootstrap" for part in parts):
+        draws = resampled.mean(axis=0)
         return _bracketing(value, *percentiles(draws[~np.isnan(draws)]), "bootstrap")
-    limits = [wilson(part, num) for part, num in zip(values, num_patients, strict=True)]
-    low, high = np.mean(limits, axis=0)
-    return _bracketing(value, float(low), float(high), "wilson")
+    return _bracketing(value, *limits_of(of_parts), "wilson")
 
 
 def _tells(resampled: np.ndarray) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mri_hpc.results.intervals import resample_counts, wilson
+from mri_hpc.results.intervals import mover, resample_counts, wilson
 from mri_hpc.results.metrics import Figure, measure, roc_curve
 from mri_hpc.results.patients import Outcomes
 
@@ -124,6 +124,24 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     held = np.mean([figure.low <= truth <= figure.high for figure in found])
     # Of 60 intervals at 95 %, 50 to 60 hold it but once in 10,000.
     assert held >= 50 / 60
+
+
+def test_classes_that_are_judged_perfectly_do_not_narrow_the_interval_of_the_mean():
+    """Few patients, of whom nineteen of twenty are right: drawing them would hold the truth half the time."""
+    draw, labels = np.random.default_rng(7), np.repeat([0, 1, 2], 8)
+    found = []
+    for _study in range(100):
+        is_right = draw.random(len(labels)) < 0.95
+        found.append(measure(outcomes(labels, answers(*np.where(is_right, labels, (labels + 1) % 3)))))
+    held = [figure.low <= 0.95 <= figure.high for figure in (one.balanced_accuracy for one in found)]
+    # Of 100 intervals at 95 %, 86 to 100 hold it but once in 10,000.
+    assert np.mean(held) >= 0.86
+
+
+def test_the_mean_of_independent_figures_has_the_published_limits():
+    """Of two, MOVER gives the limits for their sum: Zou and Donner 2008, equation 3."""
+    low, high = mover(np.array([(0.9, 0.8, 0.95), (0.6, 0.3, 0.8)]))
+    assert (low, high) == pytest.approx((0.75 - 0.5 * np.hypot(0.1, 0.3), 0.75 + 0.5 * np.hypot(0.05, 0.2)))
 
 
 def test_a_perfect_result_on_few_patients_has_a_wide_interval():
