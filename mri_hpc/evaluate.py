@@ -77,8 +77,8 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
     )
     console.print(
         f"[dim]95 % intervals: {NUM_RESAMPLES} resamples of whole patients; Wilson's for proportions of "
-        "patients, and where resamples cannot tell, and MOVER for their means. A patient's probabilities are the mean over the slices. "
-        "Research use only.[/]"
+        "patients, and where resamples cannot tell, and MOVER for their means. A patient's probabilities are "
+        "the mean over the slices. Research use only.[/]"
     )
 
 
