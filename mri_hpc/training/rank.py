@@ -17,7 +17,7 @@ from mri_hpc.cohort.splits import Split, rows_of, split_of
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
-from mri_hpc.rundir.manifests import Manifest
+from mri_hpc.rundir.manifests import Manifest, Unreadable
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings, load_training
@@ -155,16 +155,24 @@ class _Rank:
         )
 
     def _newest_intact(self) -> Manifest | None:
-        """The newest checkpoint whose files are as they were written; the same for all ranks."""
-        return self._ranks.from_rank(self._look_for_checkpoint() if self._ranks.is_first else None)
+        """The newest checkpoint whose files are as they were written; the same for all ranks.
 
-    def _look_for_checkpoint(self) -> Manifest | None:
+        Raises UserError on all of them where another version wrote it.
+        """
+        found = self._ranks.from_rank(self._look_for_checkpoint() if self._ranks.is_first else None)
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    def _look_for_checkpoint(self) -> Manifest | UserError | None:
         if checkpoint.is_superseded(self._run, self._attempt):
             return None
         checkpoint.sweep(self._run)
-        for folder, manifest in checkpoint.complete(self._run):
+        for folder, manifest in checkpoint.published(self._run):
+            if isinstance(manifest, Unreadable) and manifest.is_of_another_version:
+                return UserError(f"{folder}: {manifest.reason}: use that version, or start a new run")
             reason = checkpoint.damage(folder)
-            if not reason:
+            if isinstance(manifest, Manifest) and not reason:
                 return manifest
             log.warning("checkpoint %s is damaged (%s): passed over", folder, reason)
             record(self._run, self._attempt, Kind.DAMAGED, checkpoint=folder.name, reason=reason)

@@ -9,12 +9,13 @@ import time
 import numpy as np
 import pytest
 
+from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.chunks.reader import Reader
 from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, read_events, record
-from mri_hpc.rundir.manifests import checkpoint_folders, newest_manifest
+from mri_hpc.rundir.manifests import MANIFEST, checkpoint_folders, newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.training.deadline import SAVES_TIMED
@@ -177,9 +178,7 @@ def test_a_rank_killed_while_it_saves_costs_only_what_was_not_saved(
 
 def test_a_damaged_checkpoint_is_passed_over_and_recorded(new_run, start_ranks, uninterrupted):
     run = new_run(**SMALL)
-    for restart, after in enumerate((1, 3)):
-        stop = {0: [["signal_in", "training", "SIGTERM", after]]}
-        assert start_ranks(run, ranks=2, restart=restart, breaks=stop).statuses() == [75, 75]
+    stop_twice(run, start_ranks)
     newest = checkpoint_folders(run)[0] / "model.safetensors"
     content = newest.read_bytes()
     newest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -188,6 +187,58 @@ def test_a_damaged_checkpoint_is_passed_over_and_recorded(new_run, start_ranks, 
     assert events(run, "damaged") == [
         {"checkpoint": "6", "reason": "model.safetensors: its bytes are not those that were written"}
     ]
+
+
+def damaged(document):
+    return document[:-9]
+
+
+def of_another_version(document):
+    return seal({**unseal(document), "host": "node1"})
+
+
+def stop_twice(run, start_ranks):
+    """Leave checkpoints of steps 2 and 6."""
+    for restart, after in enumerate((1, 3)):
+        stop = {0: [["signal_in", "training", "SIGTERM", after]]}
+        assert start_ranks(run, ranks=2, restart=restart, breaks=stop).statuses() == [75, 75]
+
+
+def rewrite(file, change):
+    file.write_bytes(change(file.read_bytes()))
+
+
+def test_a_checkpoint_whose_manifest_is_damaged_is_passed_over_recorded_and_kept(
+    new_run, start_ranks, uninterrupted
+):
+    run = new_run(**SMALL, checkpoint_interval_s=0.0)
+    stop_twice(run, start_ranks)
+    rewrite(run.checkpoints / "6" / MANIFEST, damaged)
+    stop = {0: [["signal_in", "training", "SIGTERM", 0]]}
+    world = start_ranks(run, ranks=2, restart=2, breaks=stop)
+    assert world.statuses() == [75, 75]
+    assert "checkpoints/6 is damaged (manifest.json: its bytes are not" in world.log(0)
+    assert events(run, "damaged") == [
+        {"checkpoint": "6", "reason": "manifest.json: its bytes are not those that were written"}
+    ]
+    assert events(run, "started")[-1]["resumed_step"] == 5
+    assert checkpoint_folders(run)[0].name == "6"
+    assert start_ranks(run, ranks=2, restart=3).statuses() == [0, 0]
+    assert results_of(run) == uninterrupted
+
+
+def test_a_checkpoint_of_another_version_stops_all_ranks_and_stays(new_run, start_ranks, uninterrupted):
+    run = new_run(**SMALL)
+    stop_twice(run, start_ranks)
+    document = (run.checkpoints / "6" / MANIFEST).read_bytes()
+    rewrite(run.checkpoints / "6" / MANIFEST, of_another_version)
+    world = start_ranks(run, ranks=2, restart=2)
+    assert world.statuses() == [2, 2]
+    wanted = "checkpoints/6: written by another version of mri_hpc"
+    assert all(wanted in world.log(rank) and "start a new run" in world.log(rank) for rank in (0, 1))
+    (run.checkpoints / "6" / MANIFEST).write_bytes(document)
+    assert start_ranks(run, ranks=2, restart=3).statuses() == [0, 0]
+    assert results_of(run) == uninterrupted
 
 
 def test_a_loss_that_is_no_number_stops_all_ranks_and_is_never_saved(new_run, start_ranks):
