@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.layout import Attempt, RunDir
-from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.metrics_log import MetricsLog, read_metrics
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
@@ -167,6 +167,8 @@ class Journal:
     def save(self, progress: Progress, *, reason: str) -> float:
         """Save, and keep few; where a newer attempt owns the run, ask to stop instead; returns seconds."""
         began = time.monotonic()
+        # Lines before a checkpoint are never made again.
+        self._metrics.sync()
         saved = checkpoint.save(self._run, self._attempt, self._learner, progress, self._conditions)
         self._saved_s = time.monotonic()
         if saved is None:
@@ -202,12 +204,16 @@ class Journal:
             self._board.close()
 
     def _record_loss(self, resumed: Progress) -> None:
-        """Say which steps an earlier attempt did in vain."""
+        """Say which steps an earlier attempt did in vain, unless one that died while it began has said so."""
         steps = [line for line in read_metrics(self._run) if "loss" in line]
         in_vain = [line for line in steps if line["step"] > resumed.step]
-        if in_vain:
-            seconds = round(sum(line["seconds"] for line in in_vain), 3)
-            last_step_s = round(self._run.metrics.stat().st_mtime, 3)
-            self.event(
-                Kind.LOST, steps=steps[-1]["step"] - resumed.step, seconds=seconds, last_step_s=last_step_s
-            )
+        if not in_vain:
+            return
+        last_step_s = round(self._run.metrics.stat().st_mtime, 3)
+        # Of the same file: an attempt replaces it as soon as it has said what was lost.
+        said = [e.values for e in read_events(self._run) if e.kind == Kind.LOST]
+        said = [values for values in said if values.get("last_step_s") == last_step_s]
+        num_steps = in_vain[-1]["step"] - resumed.step - sum(values["steps"] for values in said)
+        seconds = sum(line["seconds"] for line in in_vain) - sum(values["seconds"] for values in said)
+        if num_steps > 0:
+            self.event(Kind.LOST, steps=num_steps, seconds=round(seconds, 3), last_step_s=last_step_s)

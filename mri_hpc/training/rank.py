@@ -140,7 +140,8 @@ class _Rank:
         assert self._stop.agreed
         if self._ranks.is_first and self._stop.agreed.signal != SUPERSEDED:
             step = manifest.progress.step if manifest else 0
-            record(self._run, self._attempt, Kind.STOP_AGREED, step=step, **asdict(self._stop.agreed))
+            agreed = asdict(self._stop.agreed)
+            record(self._run, self._attempt, Kind.STOP_AGREED, step=step, **agreed, unfinished_s=0.0)
         return AGAIN
 
     def way_out_of(self, error: torch.OutOfMemoryError) -> str:

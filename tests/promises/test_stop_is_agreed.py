@@ -1,6 +1,8 @@
 """Promises 1, 7 and 8 at the ranks: they stop together in every phase, and whatever dies is made up for."""
 
+import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -331,3 +333,27 @@ def test_a_rank_as_a_program_of_its_own_trains_alone_and_its_model_says_the_same
     code = split_of(snapshot)
     assert {row.split for row in rows} == {"validation", "test"}
     assert len(rows) == (code > 0).sum()
+
+
+def test_the_ledger_carries_what_is_written_beside_its_kinds(new_run, start_ranks):
+    run = new_run(**SMALL, epochs=1)
+    for restart, phase in enumerate(["starting", "training"]):
+        module, name = {"starting": ("rank", "build"), "training": ("loop", "StepsUnderWay.add")}[phase]
+        stop = {0: [["signal_at", f"mri_hpc.training.{module}", name]]}
+        assert start_ranks(run, ranks=1, restart=restart, breaks=stop).statuses() == [75]
+    assert start_ranks(run, ranks=1, restart=2).statuses() == [0]
+    said = dict(re.findall(r'    [A-Z_]+ = "(\w+)"  # (.*)', inspect.getsource(Kind)))
+    told = [event for event in read_events(run) if event.kind != Kind.FIRST_STEP]
+    assert {event.kind for event in told} >= {
+        "started",
+        "stop_agreed",
+        "saved",
+        "epoch",
+        "trained",
+        "predicted",
+    }
+    for event in told:
+        names = set(re.findall(r"\w+", said[event.kind]))
+        assert event.values.keys() <= names, event
+    stops = [event.values.keys() for event in told if event.kind == Kind.STOP_AGREED]
+    assert stops[0] == stops[1]

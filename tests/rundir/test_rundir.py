@@ -68,10 +68,10 @@ def test_a_ledger_line_cut_short_is_passed_over(tmp_path):
 
 def test_metrics_are_never_doubled_by_a_resume_or_by_an_attempt_that_was_cut_off(tmp_path):
     run = RunDir(tmp_path)
-    older = MetricsLog(run, FIRST, resumed_step=0)
+    older = MetricsLog(run, FIRST, resumed_step=0, resumed_epoch=0)
     for step in (1, 2, 3):
         older.step(step=step, epoch=0, loss=1.0, lr=0.1, images=8, seconds=0.1)
-    newer = MetricsLog(run, Attempt(submission=1, restart=1), resumed_step=2)
+    newer = MetricsLog(run, Attempt(submission=1, restart=1), resumed_step=2, resumed_epoch=0)
     older.step(step=4, epoch=0, loss=9.0, lr=0.1, images=8, seconds=0.1)
     newer.step(step=3, epoch=0, loss=2.0, lr=0.1, images=8, seconds=0.1)
     assert [(line["step"], line["attempt"]) for line in read_metrics(run)] == [
