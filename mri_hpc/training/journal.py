@@ -146,8 +146,6 @@ class Journal:
         """Write down a validation. before: progress when the epoch was trained but not yet counted."""
         loss, accuracy = answers.mean_loss, answers.balanced_accuracy
         self._metrics.validation(step=before.step, epoch=before.epoch, loss=loss, balanced_accuracy=accuracy)
-        self._board.add_scalar("validation/loss", loss, before.step)
-        self._board.add_scalar("validation/balanced_accuracy", accuracy, before.step)
         self.event(
             Kind.EPOCH,
             epoch=before.epoch,
@@ -157,30 +155,42 @@ class Journal:
             validation_s=round(validation_s, 3),
         )
 
+    def draw_validation(self, before: Progress, answers: Answers) -> None:
+        """Add a validation to the curves, once its epoch is saved.
+
+        Before, it may be done again: an attempt that goes on after the last step of an epoch takes nothing of
+        that step out of the curves.
+        """
+        self._board.add_scalar("validation/loss", answers.mean_loss, before.step)
+        self._board.add_scalar("validation/balanced_accuracy", answers.balanced_accuracy, before.step)
+        self._board.flush()
+
     def save_if_due(self, progress: Progress, steps: StepsUnderWay) -> None:
         """Save when the interval has passed, and never a state that a broken loss has led to."""
         is_due = time.monotonic() - self._saved_s >= self._settings.checkpoint_interval_s
         if is_due and steps.are_sound():
             self.steps(steps.rest())
-            steps.leave_out(self.save(progress, reason="interval"))
+            began = time.monotonic()
+            self.save(progress, reason="interval")
+            steps.leave_out(time.monotonic() - began)
 
-    def save(self, progress: Progress, *, reason: str) -> float:
-        """Save, and keep few; where a newer attempt owns the run, ask to stop instead; returns seconds."""
+    def save(self, progress: Progress, *, reason: str) -> bool:
+        """Save, and keep few; False where a newer attempt owns the run, which is then asked to stop."""
         began = time.monotonic()
-        # Lines before a checkpoint are never made again.
+        # What comes before a checkpoint is never made again.
         self._metrics.sync()
+        if "_board" in vars(self):
+            self._board.flush()
         saved = checkpoint.save(self._run, self._attempt, self._learner, progress, self._conditions)
         self._saved_s = time.monotonic()
         if saved is None:
             log.warning("superseded: attempt %s owns the run, nothing was saved", self._run.newest_attempt())
             self._stop.request(SUPERSEDED)
-            return time.monotonic() - began
+            return False
         checkpoint.prune(self._run, self._attempt, progress=progress, keep=self._settings.checkpoint_keep)
-        seconds = time.monotonic() - began
-        self.event(
-            Kind.SAVED, step=progress.step, seconds=round(seconds, 3), bytes=saved.num_bytes, reason=reason
-        )
-        return seconds
+        seconds = round(time.monotonic() - began, 3)
+        self.event(Kind.SAVED, step=progress.step, seconds=seconds, bytes=saved.num_bytes, reason=reason)
+        return True
 
     def stop_agreed(self, progress: Progress) -> None:
         """Write down that the ranks agreed to stop, and how long they had been at what is not kept."""

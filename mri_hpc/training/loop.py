@@ -58,5 +58,6 @@ def train(
         if journal and answers:
             validation_s = time.monotonic() - trained
             journal.epoch(before, answers, training_s=trained - began, validation_s=validation_s)
-            journal.save(progress, reason="epoch")
+            if journal.save(progress, reason="epoch"):
+                journal.draw_validation(before, answers)
     return progress

@@ -158,6 +158,14 @@ def test_a_suspended_job_is_no_hang_and_goes_on(new_run, start_ranks, uninterrup
     assert results_of(run) == uninterrupted
 
 
+def read_curves(run):
+    """The steps of each of TensorBoard's curves, as it shows them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.tensorboard), {"scalars": 0}).Reload()
+    return {name: [one.step for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
 @pytest.mark.parametrize(("phase", "batch", "step", "lost"), [("training", 1, 2, 2), ("validation", 0, 4, 0)])
 def test_a_rank_killed_while_it_saves_costs_only_what_was_not_saved(
     phase, batch, step, lost, new_run, start_ranks, uninterrupted
@@ -176,6 +184,9 @@ def test_a_rank_killed_while_it_saves_costs_only_what_was_not_saved(
     steps = [line["step"] for line in read_metrics(run) if "loss" in line]
     validations = [line["epoch"] for line in read_metrics(run) if "validation_loss" in line]
     assert (steps, validations) == (list(range(1, 9)), [0, 1])
+    curves = read_curves(run)
+    assert curves["training/loss"] == list(range(1, 9))
+    assert curves["validation/loss"] == curves["validation/balanced_accuracy"] == [4, 8]
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_recorded(new_run, start_ranks, uninterrupted):
