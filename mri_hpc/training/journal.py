@@ -42,6 +42,13 @@ class StepDone:
     """Since the step before."""
 
 
+def diverged(what: str) -> UserError:
+    """That a run has come to where nothing can be learnt any more, and what to do."""
+    return UserError(
+        f"{what}: launch a new run with a lower --lr, or with --precision fp32; of this one they are a part"
+    )
+
+
 class StepsUnderWay:
     """Steps whose losses have not been read: on a GPU they are read a step later, so that nobody waits.
 
@@ -81,10 +88,7 @@ class StepsUnderWay:
         while len(self._waiting) > lag:
             step = self._waiting.popleft()
             if not math.isfinite(step.loss.value()):
-                raise UserError(
-                    f"the loss of step {step.progress.step} is {step.loss.value()}: lower --lr, or "
-                    f"use --precision fp32; nothing was saved since, the last checkpoint is sound"
-                )
+                raise diverged(f"the loss of step {step.progress.step} is {step.loss.value()}")
             finished.append(step)
         return finished
 
@@ -166,9 +170,12 @@ class Journal:
         self._board.flush()
 
     def save_if_due(self, progress: Progress, steps: StepsUnderWay) -> None:
-        """Save when the interval has passed, and never a state that a broken loss has led to."""
+        """Save when the interval has passed, and never a state that a broken loss or step has led to.
+
+        Where it is not saved, the other ranks learn why from the next loss, or at the end of the epoch.
+        """
         is_due = time.monotonic() - self._saved_s >= self._settings.checkpoint_interval_s
-        if is_due and steps.are_sound():
+        if is_due and steps.are_sound() and self._learner.is_finite():
             self.steps(steps.rest())
             began = time.monotonic()
             self.save(progress, reason="interval")

@@ -22,6 +22,7 @@ from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.training import checkpoint
+from mri_hpc.training.evaluation import Answers
 from mri_hpc.training.learner import Learner
 
 
@@ -147,6 +148,25 @@ def break_loss(step):
     Learner.share_of_loss = broken
 
 
+def break_weights(step):
+    """Lose one number of the weights with this step, whose loss says nothing of it."""
+    train_step = Learner.train_step
+
+    def broken(self, batch, progress, **options):
+        loss = train_step(self, batch, progress, **options)
+        if progress.step == step:
+            with torch.no_grad():
+                next(self.model.parameters()).view(-1)[-1] = float("nan")
+        return loss
+
+    Learner.train_step = broken
+
+
+def break_validation():
+    """Have no number for the loss of a validation."""
+    Answers.mean_loss = property(lambda self: float("nan"))
+
+
 def die_while_saving():
     """Be killed when a checkpoint is written but not yet published."""
     checkpoint.Manifest = lambda **values: os.kill(os.getpid(), signal.SIGKILL)
@@ -191,6 +211,8 @@ BREAKS = {
     "wait_no_longer": wait_no_longer,
     "suspend": suspend,
     "break_loss": break_loss,
+    "break_weights": break_weights,
+    "break_validation": break_validation,
     "die_while_saving": die_while_saving,
     "freeze_at": freeze_at,
     "hang": hang,

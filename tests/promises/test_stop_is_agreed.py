@@ -258,8 +258,44 @@ def test_a_loss_that_is_no_number_stops_all_ranks_and_is_never_saved(new_run, st
     run = new_run(**SMALL, checkpoint_interval_s=0.0)
     world = start_ranks(run, ranks=2, breaks={1: [["break_loss", 3]]})
     assert world.statuses() == [2, 2]
-    assert all("mri-hpc train: the loss of step 3 is inf: lower --lr" in world.log(r) for r in (0, 1))
+    said = "mri-hpc train: the loss of step 3 is inf: launch a new run with a lower --lr, or with --precision"
+    assert all(said in world.log(rank) for rank in (0, 1))
     assert newest_manifest(run).progress.step == 2
+
+
+NOT_FINITE = "weights, or the optimizer's state, are not finite after step"
+
+
+@pytest.mark.parametrize(
+    ("breaks", "what", "saved", "epoch"),
+    [
+        # The last step of an epoch; of one rank alone, where the others' states are sound.
+        ({0: [["break_weights", 3]], 1: [["break_weights", 3]]}, f"{NOT_FINITE} 4", 3, 0),
+        ({1: [["break_weights", 3]]}, f"{NOT_FINITE} 4", 4, 0),
+        # Before a stop.
+        (
+            {
+                0: [["break_weights", 5], ["signal_in", "training", "SIGTERM", 5]],
+                1: [["break_weights", 5]],
+            },
+            f"{NOT_FINITE} 6",
+            5,
+            1,
+        ),
+        # Amid an epoch.
+        ({0: [["break_weights", 4]], 1: [["break_weights", 4]]}, "the loss of step 6 is nan", 4, 1),
+        ({0: [["break_validation"]]}, "the validation loss of epoch 1 is nan", 4, 0),
+    ],
+)
+def test_numbers_that_are_not_finite_stop_all_ranks_and_are_never_saved(
+    breaks, what, saved, epoch, new_run, start_ranks
+):
+    run = new_run(**SMALL, checkpoint_interval_s=0.0)
+    world = start_ranks(run, ranks=2, breaks=breaks)
+    assert world.statuses() == [2, 2]
+    assert all(f"mri-hpc train: {what}: launch a new run with" in world.log(rank) for rank in (0, 1))
+    newest = newest_manifest(run).progress
+    assert (newest.step, newest.epoch) == (saved, epoch)
 
 
 def test_an_attempt_that_a_newer_one_has_superseded_writes_nothing(new_run, start_ranks):

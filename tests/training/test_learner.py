@@ -55,6 +55,27 @@ def test_balanced_class_weights_are_one_on_average_over_the_images():
     assert class_weights(labels, ("a", "b", "c"), "none").tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_one_number_that_is_not_finite_anywhere_in_a_checkpoint_shows(number):
+    trained = learner(ema_decay=0.9)
+    assert trained.is_finite()
+    trained.train_step(batch(torch.tensor([0, 1, 2]), 3), Progress())
+    state = trained.optimizer_state()
+    kept = [
+        *trained.model.state_dict().values(),
+        *trained._published.state_dict().values(),
+        *(value for values in state["optimizer"]["state"].values() for value in values.values()),
+    ]
+    assert trained.is_finite()
+    for tensor in kept:
+        before = tensor.reshape(-1)[-1].clone()
+        with torch.no_grad():
+            tensor.view(-1)[-1] = number
+            assert not trained.is_finite()
+            tensor.view(-1)[-1] = before
+    assert trained.is_finite()
+
+
 def test_a_class_without_training_images_is_refused_by_name():
     with pytest.raises(UserError, match="class 'c' has no image in the training split"):
         class_weights(np.array([0, 1]), ("a", "b", "c"), "balanced")
