@@ -282,12 +282,23 @@ class _Rank:
         """Take the weights of the best epoch; the last ones if no validation loss was ever a number."""
         best = progress.early_stopping.best_step
         step = best if best >= 0 else progress.step
-        folder = self._run.checkpoints / str(step)
         # Rank 0 has written it, so the others wait for its word before they look.
-        reason = self._ranks.from_rank(checkpoint.damage(folder) if self._ranks.is_first else None)
-        if reason:
-            raise UserError(
-                f"the best epoch's checkpoint {folder} cannot be read ({reason}): remove the checkpoints "
-                f"after it and launch again, to train from the one before"
-            )
+        refusal = self._ranks.from_rank(self._refusal_of_best(step) if self._ranks.is_first else None)
+        if refusal:
+            raise refusal
         checkpoint.load_weights(self._run, learner, step)
+
+    def _refusal_of_best(self, step: int) -> UserError | None:
+        """What to do where the best epoch's checkpoint cannot be read; None where it can."""
+        folder = self._run.checkpoints / str(step)
+        reason = checkpoint.damage(folder)
+        if not reason:
+            return None
+        # Most often none: the newest are kept, and the best is older.
+        older = (found for found, _ in checkpoint.published(self._run) if int(found.name) < step)
+        before = next((found for found in older if not checkpoint.damage(found)), None)
+        start = f"step {before.name}" if before else "the start"
+        return UserError(
+            f"the best epoch's checkpoint {folder} cannot be read ({reason}): restore it from a backup; or "
+            f"remove it and those after it and launch again, to train from {start} on"
+        )

@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -296,6 +297,28 @@ def test_numbers_that_are_not_finite_stop_all_ranks_and_are_never_saved(
     assert all(f"mri-hpc train: {what}: launch a new run with" in world.log(rank) for rank in (0, 1))
     newest = newest_manifest(run).progress
     assert (newest.step, newest.epoch) == (saved, epoch)
+
+
+@pytest.mark.parametrize(("interval_s", "start", "step"), [(300.0, "the start", 0), (0.0, "step 3", 3)])
+def test_where_the_best_epoch_cannot_be_read_the_advice_can_be_followed(
+    interval_s, start, step, new_run, start_ranks
+):
+    # The first epoch is the best, and no other one.
+    run = new_run(**SMALL, min_improvement=100.0, checkpoint_interval_s=interval_s, checkpoint_keep=9)
+    stop = {1: [["signal_in", "prediction", "SIGTERM", 0]]}
+    assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
+    (run.checkpoints / "4" / "model.safetensors").write_bytes(b"")
+    world = start_ranks(run, ranks=2, restart=1)
+    assert world.statuses() == [2, 2]
+    advice = f"remove it and those after it and launch again, to train from {start} on"
+    assert all("checkpoints/4 cannot be read" in world.log(rank) for rank in (0, 1))
+    assert all(advice in world.log(rank) for rank in (0, 1))
+    for folder in checkpoint_folders(run):
+        if int(folder.name) >= 4:
+            shutil.rmtree(folder)
+    assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
+    assert events(run, "started")[-1]["resumed_step"] == step
+    assert [line["step"] for line in read_metrics(run) if "loss" in line] == list(range(1, 9))
 
 
 def test_an_attempt_that_a_newer_one_has_superseded_writes_nothing(new_run, start_ranks):
