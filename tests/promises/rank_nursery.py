@@ -16,6 +16,7 @@ import traceback
 import torch
 
 import mri_hpc.train as train_module
+import mri_hpc.training.conditions as conditions_module
 import mri_hpc.training.learner as learner_module
 import mri_hpc.training.rank as rank_module
 from mri_hpc.base.stop_flag import STOP_SIGNALS
@@ -119,6 +120,12 @@ def kill_after(seconds):
     train_module.kill_time_of = lambda environment: lambda request: request.received_s + seconds
 
 
+def have_other_conditions(device, threads):
+    """Be on another device, with another number of threads."""
+    conditions_module.device_model = lambda _device: device
+    train_module.threads_of = lambda *_arguments: threads
+
+
 def wait_no_longer():
     """Have no patience with ranks that do not come, once told to stop."""
     importlib.import_module("mri_hpc.training.ranks").STOP_PATIENCE_S = 0.5
@@ -208,6 +215,7 @@ BREAKS = {
     "signal_at": signal_at,
     "signal_in_part": signal_in_part,
     "kill_after": kill_after,
+    "have_other_conditions": have_other_conditions,
     "wait_no_longer": wait_no_longer,
     "suspend": suspend,
     "break_loss": break_loss,

@@ -347,6 +347,17 @@ def test_changed_conditions_are_named_and_the_samples_stay_the_same(new_run, sta
     assert results_of(run)["samples_digest"] == uninterrupted["samples_digest"]
 
 
+def test_a_condition_that_changed_on_another_rank_than_the_first_is_named(new_run, start_ranks):
+    run = new_run(**SMALL, epochs=1)
+    stop = {0: [["signal_in", "training", "SIGTERM", 1]]}
+    assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
+    other = {1: [["have_other_conditions", "another GPU", 2]]}
+    assert start_ranks(run, ranks=2, restart=1, breaks=other).statuses() == [0, 0]
+    changed = {event["condition"]: (event["before"], event["now"]) for event in events(run, "changed")}
+    device = events(run, "started")[0]["device"]
+    assert changed == {"device": (device, f"{device}, another GPU"), "threads": (1, "1, 2")}
+
+
 def test_a_finished_run_ends_at_once_without_torch(new_run):
     run = new_run()
     run.mark_done()

@@ -10,7 +10,6 @@ from mri_hpc.loading.batches import Batch
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.training.conditions import changes
 from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.journal import StepsUnderWay
 from mri_hpc.training.learner import Learner, StepLoss, class_weights
@@ -132,10 +131,6 @@ def test_the_mean_loss_is_weighted_and_balanced_accuracy_leaves_out_absent_class
 def test_probabilities_add_up_to_one_also_for_extreme_logits():
     chances = softmax(np.array([[1000.0, 0.0], [-1000.0, -1000.0]], np.float32))
     assert chances.tolist() == [[1.0, 0.0], [0.5, 0.5]]
-
-
-def test_a_changed_condition_is_named_with_both_values():
-    assert changes({"ranks": 4, "torch": "2.8"}, {"ranks": 2, "torch": "2.8"}) == {"ranks": (4, 2)}
 
 
 def test_the_way_to_this_machine_itself_is_the_loopback():
