@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 
 import torch
@@ -126,6 +127,12 @@ def have_other_conditions(device, threads):
     train_module.threads_of = lambda *_arguments: threads
 
 
+def set_clock(seconds):
+    """Be on a host whose clock is so many seconds ahead."""
+    now = time.time
+    time.time = lambda: now() + seconds
+
+
 def wait_no_longer():
     """Have no patience with ranks that do not come, once told to stop."""
     importlib.import_module("mri_hpc.training.ranks").STOP_PATIENCE_S = 0.5
@@ -216,6 +223,7 @@ BREAKS = {
     "signal_in_part": signal_in_part,
     "kill_after": kill_after,
     "have_other_conditions": have_other_conditions,
+    "set_clock": set_clock,
     "wait_no_longer": wait_no_longer,
     "suspend": suspend,
     "break_loss": break_loss,

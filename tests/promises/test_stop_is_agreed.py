@@ -144,6 +144,20 @@ def test_a_stop_in_the_middle_of_a_step_goes_as_the_deadline_allows_and_the_run_
     assert results_of(run) == uninterrupted_in_parts
 
 
+@pytest.mark.parametrize("ahead_s", [-3600, 3600])
+@pytest.mark.parametrize(("left_s", "way"), [(60, "finish"), (-1, "give_up")])
+def test_the_clock_of_another_host_says_neither_when_the_kill_comes_nor_how_long_the_ranks_took(
+    ahead_s, left_s, way, new_run, start_ranks
+):
+    run = new_run(**IN_PARTS)
+    told = [["set_clock", ahead_s], ["signal_in_part", 2, 1]]
+    world = start_ranks(run, ranks=2, breaks={0: [["kill_after", left_s]], 1: told})
+    assert world.statuses() == [75, 75]
+    [agreed] = events(run, "stop_agreed")
+    assert (agreed["rank"], agreed["way"]) == (1, way)
+    assert 0 <= agreed["agreed_after_s"] < 60
+
+
 def test_a_suspended_job_is_no_hang_and_goes_on(new_run, start_ranks, uninterrupted, wait_for):
     run = new_run(**SMALL, hang_timeout_s=4.0)
     world = start_ranks(run, ranks=2, breaks={1: [["suspend", 2]]})
