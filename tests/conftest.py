@@ -48,7 +48,8 @@ def make_run(tmp_path):
     steps_an_epoch = 20
 
     def train(run, attempt, *, resumed_step, until):
-        log = MetricsLog(run, attempt, resumed_step=resumed_step)
+        resumed_epoch = resumed_step // steps_an_epoch
+        log = MetricsLog(run, attempt, resumed_step=resumed_step, resumed_epoch=resumed_epoch)
         noise = np.random.default_rng(attempt.restart)
         for step in range(resumed_step + 1, until + 1):
             epoch = (step - 1) // steps_an_epoch

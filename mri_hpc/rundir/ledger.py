@@ -23,11 +23,11 @@ class Kind(StrEnum):
     STOP_AGREED = "stop_agreed"  # rank 0: signal, rank, phase, step, agreed_after_s, unfinished_s, way, why
     SAVED = "saved"  # rank 0: step, seconds, bytes, reason (interval, epoch, stop)
     DAMAGED = "damaged"  # rank 0: checkpoint, reason
-    EPOCH = "epoch"  # rank 0: epoch, validation_loss, training_s, validation_s
+    EPOCH = "epoch"  # rank 0: epoch, validation_loss, balanced_accuracy, training_s, validation_s
     TRAINED = "trained"  # rank 0: epoch, step, reason (patience, epochs)
     PREDICTED = "predicted"  # rank 0: images, seconds
     RANKS_GONE = "ranks_gone"  # batch script or local supervisor: status
-    DECIDED = "decided"  # batch script or local supervisor: decision, cause, reason
+    DECIDED = "decided"  # they too: decision, cause, reason, step (saved), status; giving up: last_words
     CANCELLED = "cancelled"  # launch --cancel: by whom
 
 

@@ -15,16 +15,10 @@ class MetricsLog:
     The file is replaced, not cut: an older attempt that still runs holds the old file, which nobody reads.
     """
 
-    def __init__(
-        self, run: RunDir, attempt: Attempt, *, resumed_step: int, resumed_epoch: int | None = None
-    ) -> None:
+    def __init__(self, run: RunDir, attempt: Attempt, *, resumed_step: int, resumed_epoch: int) -> None:
         self._attempt = str(attempt)
         lines = [line for line in read_metrics(run) if line["step"] <= resumed_step]
-        kept = [
-            line
-            for line in lines
-            if resumed_epoch is None or "validation_loss" not in line or line["epoch"] < resumed_epoch
-        ]
+        kept = [line for line in lines if "validation_loss" not in line or line["epoch"] < resumed_epoch]
         replace_bytes(run.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = os.open(run.metrics, os.O_WRONLY | os.O_APPEND)
 
@@ -39,12 +33,17 @@ class MetricsLog:
         """One validation: mean loss over the validation split, and other figures by name."""
         self._append({"step": step, "epoch": epoch, "validation_loss": loss, **metrics})
 
+    def sync(self) -> None:
+        """Make all lines so far durable."""
+        os.fsync(self._file)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
 
     def _append(self, values: dict[str, Any]) -> None:
-        # One write a line, no fsync: a kill loses nothing; what a lost node loses, replay makes again.
+        # One write a line, so that a kill loses nothing. A lost node loses what came after the last sync, and
+        # replay makes again what comes after a checkpoint: who publishes one has to sync before.
         os.write(self._file, (json.dumps({**values, "attempt": self._attempt}) + "\n").encode())
 
 

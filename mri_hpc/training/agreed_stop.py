@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mri_hpc.base.stop_flag import StopFlag, StopRequest
@@ -91,10 +91,15 @@ class AgreedStop:
             rank = self._ranks.largest(0 if self._flag.request is None else 1 + self._ranks.rank) - 1
             if rank < 0:
                 return None
-            request: StopRequest = self._ranks.from_rank(self._flag.request, rank)
-            self._flag.take(request)
-            self._first = request, rank
+            self._first = self._as_told_here(rank), rank
+            self._flag.take(self._first[0])
         return self._first
+
+    def _as_told_here(self, rank: int) -> StopRequest:
+        """What a rank was told, by the clock of this host: that of another may be set otherwise."""
+        told = self._flag.request
+        request, age_s = self._ranks.from_rank((told, time.time() - told.received_s) if told else None, rank)
+        return replace(request, received_s=time.time() - age_s)
 
     def _outlook(self, rest_of_step_s: float = 0.0) -> Outlook:
         """As rank 0 has it, which alone looks up the deadline, and saves."""

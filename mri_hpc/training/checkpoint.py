@@ -12,7 +12,14 @@ import torch
 
 from mri_hpc.base.atomic import TEMP_PREFIX, remove_folder, replace_folder
 from mri_hpc.rundir.layout import Attempt, RunDir
-from mri_hpc.rundir.manifests import MANIFEST, Manifest, checkpoint_folders, read_manifest
+from mri_hpc.rundir.manifests import (
+    MANIFEST,
+    Manifest,
+    Unreadable,
+    checkpoint_folders,
+    open_manifest,
+    read_manifest,
+)
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import weights_digest
@@ -83,18 +90,20 @@ def weights_file(run: RunDir, step: int) -> Path:
     return run.checkpoints / str(step) / WEIGHTS
 
 
-def complete(run: RunDir) -> Iterator[tuple[Path, Manifest]]:
-    """Complete checkpoints, newest first; their files may still be damaged."""
+def published(run: RunDir) -> Iterator[tuple[Path, Manifest | Unreadable]]:
+    """Checkpoints that have a manifest, newest first; that, or their files, may be damaged."""
     for folder in checkpoint_folders(run):
-        if manifest := read_manifest(folder):
+        if manifest := open_manifest(folder):
             yield folder, manifest
 
 
 def damage(folder: Path) -> str:
     """What is wrong with a checkpoint; empty where its files are as they were written."""
-    manifest = read_manifest(folder)
+    manifest = open_manifest(folder)
     if manifest is None:
         return "it is not there, or has no manifest"
+    if isinstance(manifest, Unreadable):
+        return manifest.reason
     for name, digest in manifest.files.items():
         try:
             found = _file_digest(folder / name)
@@ -114,9 +123,10 @@ def is_superseded(run: RunDir, attempt: Attempt) -> bool:
 def prune(run: RunDir, attempt: Attempt, *, progress: Progress, keep: int) -> None:
     """Keep the newest checkpoints and that of the best epoch; all of them where a newer attempt owns the run.
 
-    Those beyond the present step go: the run resumed before them because they are damaged.
+    Those beyond the present step go: the run resumed before them because they are damaged. One whose manifest
+    cannot be read stays, since it may hold more than is known, and does not count.
     """
-    folders = checkpoint_folders(run)
+    folders = [f for f in checkpoint_folders(run) if not isinstance(open_manifest(f), Unreadable)]
     past = [folder for folder in folders if int(folder.name) <= progress.step]
     kept = {*past[:keep], run.checkpoints / str(progress.early_stopping.best_step)}
     # After listing them: those of a newer attempt can be among them only if it shows by now.

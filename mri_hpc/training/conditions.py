@@ -1,7 +1,9 @@
 """What equality to the bit rests on: recorded with each checkpoint, compared when a run goes on."""
 
+import importlib.metadata
 import os
-from collections.abc import Mapping
+import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,21 @@ import numpy as np
 import torch
 import torchvision
 
+import mri_hpc
 from mri_hpc.training.ranks import Ranks
 
+CHECKOUT = Path(mri_hpc.__file__).parents[1]
 ALGORITHM_VARIABLES = ("NCCL_ALGO", "NCCL_PROTO")
 
 
 def conditions(ranks: Ranks, *, threads: int, deterministic: bool) -> dict[str, Any]:
-    """The conditions of this attempt, as plain values for JSON."""
+    """The conditions of this attempt, as plain values for JSON; all ranks must ask."""
+    devices, all_threads = zip(*ranks.from_all((device_model(ranks.device), threads)), strict=True)
     return {
         "ranks": ranks.world_size,
         "hosts": ranks.num_hosts,
-        "threads": threads,
-        "device": device_model(ranks.device),
+        "threads": _all_that_occur(all_threads),
+        "device": _all_that_occur(devices),
         "collectives": _collectives(ranks),
         "deterministic": deterministic,
         **versions(),
@@ -28,13 +33,23 @@ def conditions(ranks: Ranks, *, threads: int, deterministic: bool) -> dict[str, 
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that compute."""
+    """Versions of this code and of the libraries that compute."""
+    nccl = torch.cuda.nccl.version() if torch.cuda.is_available() else ()
     return {
+        "mri_hpc": code_version(),
+        "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
         "cudnn": str(torch.backends.cudnn.version() or ""),
+        "nccl": ".".join(map(str, nccl)),
     }
+
+
+def code_version(checkout: Path = CHECKOUT) -> str:
+    """The version of mri_hpc, and the commit where it runs from a checkout."""
+    version, commit = importlib.metadata.version("mri_hpc"), _commit(checkout / ".git")
+    return f"{version} ({commit[:12]})" if commit else version
 
 
 def device_model(device: torch.device) -> str:
@@ -45,9 +60,30 @@ def device_model(device: torch.device) -> str:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Conditions that differ: name → (before, now)."""
-    names = sorted({*before, *now})
-    return {n: (before.get(n), now.get(n)) for n in names if before.get(n) != now.get(n)}
+    """Conditions that differ: name → (before, now). Of what was not recorded before, nothing can be said."""
+    names = sorted({*before} & {*now})
+    return {n: (before[n], now[n]) for n in names if before[n] != now[n]}
+
+
+def _all_that_occur(values: Sequence[Any]) -> Any:
+    """What all ranks have; all that occur where they differ, in one line."""
+    found = sorted(set(values))
+    return found[0] if len(found) == 1 else ", ".join(map(str, found))
+
+
+def _commit(git: Path) -> str:
+    """What is checked out, as git's own files say, since nodes may lack git; empty where they do not."""
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        name = head.removeprefix("ref: ")
+        if (git / name).is_file():
+            return (git / name).read_text().strip()
+        packed = [line.split() for line in (git / "packed-refs").read_text().splitlines()]
+    except OSError:
+        return ""
+    return next((words[0] for words in packed if words[1:] == [name]), "")
 
 
 def _collectives(ranks: Ranks) -> str:

@@ -19,7 +19,7 @@ MARGIN = 1.5
 SAVES_TIMED = 5
 """The last so many saves tell what a save takes."""
 PATIENCE_S = 1.0
-"""After a signal, seconds in which whoever knows the deadline is waited for."""
+"""Seconds in which whoever knows the deadline is waited for, once the ranks have to know it."""
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +75,16 @@ class Deadline:
         self._kill_s: float | None = None
         self._save_s: float | None = None
         self._is_known = threading.Event()
+        self._wanted_s: float | None = None
         threading.Thread(target=self._look, name="deadline", daemon=True).start()
 
     def outlook(self, rest_of_step_s: float = 0.0) -> Outlook:
-        """What is known by now, or a second after the signal."""
-        request = self._flag.request
-        assert request, "nobody has asked to stop"
-        self._is_known.wait(max(0.0, request.received_s + PATIENCE_S - time.time()))
+        """What is known by now, or a second after this was first asked."""
+        assert self._flag.request, "nobody has asked to stop"
+        now = time.monotonic()
+        # Not after the signal, which another rank may have got long before it could say so.
+        self._wanted_s = now if self._wanted_s is None else self._wanted_s
+        self._is_known.wait(max(0.0, self._wanted_s + PATIENCE_S - now))
         left_s = None if self._kill_s is None else round(self._kill_s - time.time(), 3)
         return Outlook(left_s=left_s, save_s=self._save_s, rest_of_step_s=round(rest_of_step_s, 3))
 

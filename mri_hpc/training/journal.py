@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.layout import Attempt, RunDir
-from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.metrics_log import MetricsLog, read_metrics
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
@@ -40,6 +40,13 @@ class StepDone:
     """Over all ranks."""
     seconds: float
     """Since the step before."""
+
+
+def diverged(what: str) -> UserError:
+    """That a run has come to where nothing can be learnt any more, and what to do."""
+    return UserError(
+        f"{what}: launch a new run with a lower --lr, or with --precision fp32; of this one they are a part"
+    )
 
 
 class StepsUnderWay:
@@ -81,10 +88,7 @@ class StepsUnderWay:
         while len(self._waiting) > lag:
             step = self._waiting.popleft()
             if not math.isfinite(step.loss.value()):
-                raise UserError(
-                    f"the loss of step {step.progress.step} is {step.loss.value()}: lower --lr, or "
-                    f"use --precision fp32; nothing was saved since, the last checkpoint is sound"
-                )
+                raise diverged(f"the loss of step {step.progress.step} is {step.loss.value()}")
             finished.append(step)
         return finished
 
@@ -146,8 +150,6 @@ class Journal:
         """Write down a validation. before: progress when the epoch was trained but not yet counted."""
         loss, accuracy = answers.mean_loss, answers.balanced_accuracy
         self._metrics.validation(step=before.step, epoch=before.epoch, loss=loss, balanced_accuracy=accuracy)
-        self._board.add_scalar("validation/loss", loss, before.step)
-        self._board.add_scalar("validation/balanced_accuracy", accuracy, before.step)
         self.event(
             Kind.EPOCH,
             epoch=before.epoch,
@@ -157,28 +159,45 @@ class Journal:
             validation_s=round(validation_s, 3),
         )
 
-    def save_if_due(self, progress: Progress, steps: StepsUnderWay) -> None:
-        """Save when the interval has passed, and never a state that a broken loss has led to."""
-        is_due = time.monotonic() - self._saved_s >= self._settings.checkpoint_interval_s
-        if is_due and steps.are_sound():
-            self.steps(steps.rest())
-            steps.leave_out(self.save(progress, reason="interval"))
+    def draw_validation(self, before: Progress, answers: Answers) -> None:
+        """Add a validation to the curves, once its epoch is saved.
 
-    def save(self, progress: Progress, *, reason: str) -> float:
-        """Save, and keep few; where a newer attempt owns the run, ask to stop instead; returns seconds."""
+        Before, it may be done again: an attempt that goes on after the last step of an epoch takes nothing of
+        that step out of the curves.
+        """
+        self._board.add_scalar("validation/loss", answers.mean_loss, before.step)
+        self._board.add_scalar("validation/balanced_accuracy", answers.balanced_accuracy, before.step)
+        self._board.flush()
+
+    def save_if_due(self, progress: Progress, steps: StepsUnderWay) -> None:
+        """Save when the interval has passed, and never a state that a broken loss or step has led to.
+
+        Where it is not saved, the other ranks learn why from the next loss, or at the end of the epoch.
+        """
+        is_due = time.monotonic() - self._saved_s >= self._settings.checkpoint_interval_s
+        if is_due and steps.are_sound() and self._learner.is_finite():
+            self.steps(steps.rest())
+            began = time.monotonic()
+            self.save(progress, reason="interval")
+            steps.leave_out(time.monotonic() - began)
+
+    def save(self, progress: Progress, *, reason: str) -> bool:
+        """Save, and keep few; False where a newer attempt owns the run, which is then asked to stop."""
         began = time.monotonic()
+        # What comes before a checkpoint is never made again.
+        self._metrics.sync()
+        if "_board" in vars(self):
+            self._board.flush()
         saved = checkpoint.save(self._run, self._attempt, self._learner, progress, self._conditions)
         self._saved_s = time.monotonic()
         if saved is None:
             log.warning("superseded: attempt %s owns the run, nothing was saved", self._run.newest_attempt())
             self._stop.request(SUPERSEDED)
-            return time.monotonic() - began
+            return False
         checkpoint.prune(self._run, self._attempt, progress=progress, keep=self._settings.checkpoint_keep)
-        seconds = time.monotonic() - began
-        self.event(
-            Kind.SAVED, step=progress.step, seconds=round(seconds, 3), bytes=saved.num_bytes, reason=reason
-        )
-        return seconds
+        seconds = round(time.monotonic() - began, 3)
+        self.event(Kind.SAVED, step=progress.step, seconds=seconds, bytes=saved.num_bytes, reason=reason)
+        return True
 
     def stop_agreed(self, progress: Progress) -> None:
         """Write down that the ranks agreed to stop, and how long they had been at what is not kept."""
@@ -202,12 +221,16 @@ class Journal:
             self._board.close()
 
     def _record_loss(self, resumed: Progress) -> None:
-        """Say which steps an earlier attempt did in vain."""
+        """Say which steps an earlier attempt did in vain, unless one that died while it began has said so."""
         steps = [line for line in read_metrics(self._run) if "loss" in line]
         in_vain = [line for line in steps if line["step"] > resumed.step]
-        if in_vain:
-            seconds = round(sum(line["seconds"] for line in in_vain), 3)
-            last_step_s = round(self._run.metrics.stat().st_mtime, 3)
-            self.event(
-                Kind.LOST, steps=steps[-1]["step"] - resumed.step, seconds=seconds, last_step_s=last_step_s
-            )
+        if not in_vain:
+            return
+        last_step_s = round(self._run.metrics.stat().st_mtime, 3)
+        # Of the same file: an attempt replaces it as soon as it has said what was lost.
+        said = [e.values for e in read_events(self._run) if e.kind == Kind.LOST]
+        said = [values for values in said if values.get("last_step_s") == last_step_s]
+        num_steps = in_vain[-1]["step"] - resumed.step - sum(values["steps"] for values in said)
+        seconds = sum(line["seconds"] for line in in_vain) - sum(values["seconds"] for values in said)
+        if num_steps > 0:
+            self.event(Kind.LOST, steps=num_steps, seconds=round(seconds, 3), last_step_s=last_step_s)

@@ -167,6 +167,20 @@ class Learner:
         """Numbers that are learnt."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
+    def is_finite(self) -> bool:
+        """Whether all numbers that a checkpoint would hold are finite; waits for the device once."""
+        tensors = [value for state in self.optimizer.state.values() for value in state.values()]
+        for model in dict.fromkeys([self.model, self._published]):
+            tensors += model.state_dict().values()
+        extremes = [
+            extreme.to(self._ranks.device, torch.float32)
+            for tensor in tensors
+            if torch.is_tensor(tensor) and tensor.numel()
+            # One reduction, in no memory of its own; where one number is none, neither is what it gives.
+            for extreme in tensor.aminmax()
+        ]
+        return bool(torch.stack(extremes).isfinite().all())
+
     def weights(self) -> dict[str, torch.Tensor]:
         """Weights and statistics to validate and publish, averaged or the last; on the processor."""
         return _on_processor(self._published.network)

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import math
 import time
 
 from mri_hpc.loading.batches import Batches
@@ -8,7 +9,7 @@ from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.deadline import Way
 from mri_hpc.training.evaluation import answer
-from mri_hpc.training.journal import Journal, StepsUnderWay
+from mri_hpc.training.journal import Journal, StepsUnderWay, diverged
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.ranks import Ranks
 
@@ -25,7 +26,8 @@ def train(
 ) -> Progress:
     """Train until the run is over or the ranks agree to stop; returns how far it got.
 
-    journal: on rank 0, which writes. Raises UserError on all ranks where a loss is no number.
+    journal: on rank 0, which writes. Raises UserError on all ranks where a loss is no number, or what would
+    be saved holds one that is not finite.
     """
     steps = StepsUnderWay(is_late=ranks.device.type == "cuda")
     while not progress.is_over(settings.epochs, settings.patience):
@@ -47,16 +49,22 @@ def train(
         if not stop.agreed:
             learner.copy_statistics_from_first()
             answers = answer(learner, batches, "validation", stop=stop, ranks=ranks)
+        is_saved = not stop.agreed or stop.agreed.way != Way.RELY
+        if is_saved and ranks.largest(int(not learner.is_finite())):
+            raise diverged(f"weights, or the optimizer's state, are not finite after step {progress.step}")
         if stop.agreed:
             if journal:
                 journal.stop_agreed(progress)
-                if stop.agreed.way != Way.RELY:
+                if is_saved:
                     journal.save(progress, reason="stop")
             return progress
         validation_loss = ranks.from_rank(answers.mean_loss if answers else None)
+        if not math.isfinite(validation_loss):
+            raise diverged(f"the validation loss of epoch {progress.epoch + 1} is {validation_loss}")
         before, progress = progress, progress.after_epoch(validation_loss, settings.min_improvement)
         if journal and answers:
             validation_s = time.monotonic() - trained
             journal.epoch(before, answers, training_s=trained - began, validation_s=validation_s)
-            journal.save(progress, reason="epoch")
+            if journal.save(progress, reason="epoch"):
+                journal.draw_validation(before, answers)
     return progress

@@ -61,7 +61,7 @@ class GreyClassifier(nn.Module):
         return self
 
     def freeze_all_but_head(self) -> None:
-        """Have only the last layer learn, from here on."""
+        """Have only the last layer learn, from here on; statistics of the rest stay as they are."""
         self.requires_grad_(False)
         for parameter in head_of(self.network):
             parameter.requires_grad_(True)
@@ -72,11 +72,6 @@ class GreyClassifier(nn.Module):
 def head_of(network: nn.Module) -> list[nn.Parameter]:
     """Parameters of the layer that gives the outputs."""
     return list(network.get_submodule(_head_name(network)).parameters())
-
-
-def freeze_all_but_head(model: GreyClassifier) -> None:
-    """Have only the last layer of a model learn; statistics of the rest stay as they are."""
-    model.freeze_all_but_head()
 
 
 def check_model_name(name: str) -> None:
@@ -116,7 +111,7 @@ def build(
     model = _at_start(settings, num_classes, image_shape, going_on)
     _check_size(model, settings.model, image_shape)
     if settings.freeze:
-        freeze_all_but_head(model)
+        model.freeze_all_but_head()
     return model
 
 

@@ -1,9 +1,7 @@
 """Where a finished model comes from, as plain values for JSON."""
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,11 +57,7 @@ def provenance(
         "device": conditions["device"],
         "ranks": conditions["ranks"],
         "conditions": dict(conditions),
-        "versions": {
-            "mri_hpc": importlib.metadata.version("mri_hpc"),
-            "python": platform.python_version(),
-            **versions(),
-        },
+        "versions": versions(),
     }
 
 

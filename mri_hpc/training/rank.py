@@ -17,7 +17,7 @@ from mri_hpc.cohort.splits import Split, rows_of, split_of
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
-from mri_hpc.rundir.manifests import Manifest
+from mri_hpc.rundir.manifests import Manifest, Unreadable
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings, load_training
@@ -140,7 +140,8 @@ class _Rank:
         assert self._stop.agreed
         if self._ranks.is_first and self._stop.agreed.signal != SUPERSEDED:
             step = manifest.progress.step if manifest else 0
-            record(self._run, self._attempt, Kind.STOP_AGREED, step=step, **asdict(self._stop.agreed))
+            agreed = asdict(self._stop.agreed)
+            record(self._run, self._attempt, Kind.STOP_AGREED, step=step, **agreed, unfinished_s=0.0)
         return AGAIN
 
     def way_out_of(self, error: torch.OutOfMemoryError) -> str:
@@ -155,16 +156,24 @@ class _Rank:
         )
 
     def _newest_intact(self) -> Manifest | None:
-        """The newest checkpoint whose files are as they were written; the same for all ranks."""
-        return self._ranks.from_rank(self._look_for_checkpoint() if self._ranks.is_first else None)
+        """The newest checkpoint whose files are as they were written; the same for all ranks.
 
-    def _look_for_checkpoint(self) -> Manifest | None:
+        Raises UserError on all of them where another version wrote it.
+        """
+        found = self._ranks.from_rank(self._look_for_checkpoint() if self._ranks.is_first else None)
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    def _look_for_checkpoint(self) -> Manifest | UserError | None:
         if checkpoint.is_superseded(self._run, self._attempt):
             return None
         checkpoint.sweep(self._run)
-        for folder, manifest in checkpoint.complete(self._run):
+        for folder, manifest in checkpoint.published(self._run):
+            if isinstance(manifest, Unreadable) and manifest.is_of_another_version:
+                return UserError(f"{folder}: {manifest.reason}: use that version, or start a new run")
             reason = checkpoint.damage(folder)
-            if not reason:
+            if isinstance(manifest, Manifest) and not reason:
                 return manifest
             log.warning("checkpoint %s is damaged (%s): passed over", folder, reason)
             record(self._run, self._attempt, Kind.DAMAGED, checkpoint=folder.name, reason=reason)
@@ -273,12 +282,23 @@ class _Rank:
         """Take the weights of the best epoch; the last ones if no validation loss was ever a number."""
         best = progress.early_stopping.best_step
         step = best if best >= 0 else progress.step
-        folder = self._run.checkpoints / str(step)
         # Rank 0 has written it, so the others wait for its word before they look.
-        reason = self._ranks.from_rank(checkpoint.damage(folder) if self._ranks.is_first else None)
-        if reason:
-            raise UserError(
-                f"the best epoch's checkpoint {folder} cannot be read ({reason}): remove the checkpoints "
-                f"after it and launch again, to train from the one before"
-            )
+        refusal = self._ranks.from_rank(self._refusal_of_best(step) if self._ranks.is_first else None)
+        if refusal:
+            raise refusal
         checkpoint.load_weights(self._run, learner, step)
+
+    def _refusal_of_best(self, step: int) -> UserError | None:
+        """What to do where the best epoch's checkpoint cannot be read; None where it can."""
+        folder = self._run.checkpoints / str(step)
+        reason = checkpoint.damage(folder)
+        if not reason:
+            return None
+        # Most often none: the newest are kept, and the best is older.
+        older = (found for found, _ in checkpoint.published(self._run) if int(found.name) < step)
+        before = next((found for found in older if not checkpoint.damage(found)), None)
+        start = f"step {before.name}" if before else "the start"
+        return UserError(
+            f"the best epoch's checkpoint {folder} cannot be read ({reason}): restore it from a backup; or "
+            f"remove it and those after it and launch again, to train from {start} on"
+        )

@@ -87,6 +87,14 @@ class Ranks:
         dist.broadcast_object_list(values, src=rank, group=self.control)
         return values[0]
 
+    def from_all(self, value: Any) -> list[Any]:
+        """What every rank gives, by rank, on every rank. Any values that pickle knows, of our own ranks."""
+        if self.is_alone:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
     def gathered(self, values: np.ndarray) -> list[np.ndarray] | None:
         """What every rank gives, by rank; None on other ranks than the first."""
         if self.is_alone:

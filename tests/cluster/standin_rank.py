@@ -94,7 +94,7 @@ def main():
         record(
             run, attempt, Kind.STARTED, ranks=place.world_size, host=place.host, resumed_step=step, epoch=0
         )
-        metrics = MetricsLog(run, attempt, resumed_step=step)
+        metrics = MetricsLog(run, attempt, resumed_step=step, resumed_epoch=step // STEPS_PER_EPOCH)
     agreement = run.attempt_folder(attempt) / "stop"
     while step < plan["steps"]:
         die_if_told(plan.get("fail", []), attempt, place.rank, step)

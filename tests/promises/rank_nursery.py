@@ -11,17 +11,20 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 
 import torch
 
 import mri_hpc.train as train_module
+import mri_hpc.training.conditions as conditions_module
 import mri_hpc.training.learner as learner_module
 import mri_hpc.training.rank as rank_module
 from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.training import checkpoint
+from mri_hpc.training.evaluation import Answers
 from mri_hpc.training.learner import Learner
 
 
@@ -118,6 +121,18 @@ def kill_after(seconds):
     train_module.kill_time_of = lambda environment: lambda request: request.received_s + seconds
 
 
+def have_other_conditions(device, threads):
+    """Be on another device, with another number of threads."""
+    conditions_module.device_model = lambda _device: device
+    train_module.threads_of = lambda *_arguments: threads
+
+
+def set_clock(seconds):
+    """Be on a host whose clock is so many seconds ahead."""
+    now = time.time
+    time.time = lambda: now() + seconds
+
+
 def wait_no_longer():
     """Have no patience with ranks that do not come, once told to stop."""
     importlib.import_module("mri_hpc.training.ranks").STOP_PATIENCE_S = 0.5
@@ -145,6 +160,25 @@ def break_loss(step):
 
     broken.calls = 0
     Learner.share_of_loss = broken
+
+
+def break_weights(step):
+    """Lose one number of the weights with this step, whose loss says nothing of it."""
+    train_step = Learner.train_step
+
+    def broken(self, batch, progress, **options):
+        loss = train_step(self, batch, progress, **options)
+        if progress.step == step:
+            with torch.no_grad():
+                next(self.model.parameters()).view(-1)[-1] = float("nan")
+        return loss
+
+    Learner.train_step = broken
+
+
+def break_validation():
+    """Have no number for the loss of a validation."""
+    Answers.mean_loss = property(lambda self: float("nan"))
 
 
 def die_while_saving():
@@ -188,9 +222,13 @@ BREAKS = {
     "signal_at": signal_at,
     "signal_in_part": signal_in_part,
     "kill_after": kill_after,
+    "have_other_conditions": have_other_conditions,
+    "set_clock": set_clock,
     "wait_no_longer": wait_no_longer,
     "suspend": suspend,
     "break_loss": break_loss,
+    "break_weights": break_weights,
+    "break_validation": break_validation,
     "die_while_saving": die_while_saving,
     "freeze_at": freeze_at,
     "hang": hang,

@@ -1,6 +1,9 @@
 """Promises 1, 7 and 8 at the ranks: they stop together in every phase, and whatever dies is made up for."""
 
+import inspect
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +12,13 @@ import time
 import numpy as np
 import pytest
 
+from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.chunks.reader import Reader
 from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, read_events, record
-from mri_hpc.rundir.manifests import checkpoint_folders, newest_manifest
+from mri_hpc.rundir.manifests import MANIFEST, checkpoint_folders, newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.training.deadline import SAVES_TIMED
@@ -140,6 +144,20 @@ def test_a_stop_in_the_middle_of_a_step_goes_as_the_deadline_allows_and_the_run_
     assert results_of(run) == uninterrupted_in_parts
 
 
+@pytest.mark.parametrize("ahead_s", [-3600, 3600])
+@pytest.mark.parametrize(("left_s", "way"), [(60, "finish"), (-1, "give_up")])
+def test_the_clock_of_another_host_says_neither_when_the_kill_comes_nor_how_long_the_ranks_took(
+    ahead_s, left_s, way, new_run, start_ranks
+):
+    run = new_run(**IN_PARTS)
+    told = [["set_clock", ahead_s], ["signal_in_part", 2, 1]]
+    world = start_ranks(run, ranks=2, breaks={0: [["kill_after", left_s]], 1: told})
+    assert world.statuses() == [75, 75]
+    [agreed] = events(run, "stop_agreed")
+    assert (agreed["rank"], agreed["way"]) == (1, way)
+    assert 0 <= agreed["agreed_after_s"] < 60
+
+
 def test_a_suspended_job_is_no_hang_and_goes_on(new_run, start_ranks, uninterrupted, wait_for):
     run = new_run(**SMALL, hang_timeout_s=4.0)
     world = start_ranks(run, ranks=2, breaks={1: [["suspend", 2]]})
@@ -153,6 +171,14 @@ def test_a_suspended_job_is_no_hang_and_goes_on(new_run, start_ranks, uninterrup
         world.signal(rank, signal.SIGCONT)
     assert world.statuses() == [0, 0], world.log()
     assert results_of(run) == uninterrupted
+
+
+def read_curves(run):
+    """The steps of each of TensorBoard's curves, as it shows them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.tensorboard), {"scalars": 0}).Reload()
+    return {name: [one.step for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
 @pytest.mark.parametrize(("phase", "batch", "step", "lost"), [("training", 1, 2, 2), ("validation", 0, 4, 0)])
@@ -173,13 +199,14 @@ def test_a_rank_killed_while_it_saves_costs_only_what_was_not_saved(
     steps = [line["step"] for line in read_metrics(run) if "loss" in line]
     validations = [line["epoch"] for line in read_metrics(run) if "validation_loss" in line]
     assert (steps, validations) == (list(range(1, 9)), [0, 1])
+    curves = read_curves(run)
+    assert curves["training/loss"] == list(range(1, 9))
+    assert curves["validation/loss"] == curves["validation/balanced_accuracy"] == [4, 8]
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_recorded(new_run, start_ranks, uninterrupted):
     run = new_run(**SMALL)
-    for restart, after in enumerate((1, 3)):
-        stop = {0: [["signal_in", "training", "SIGTERM", after]]}
-        assert start_ranks(run, ranks=2, restart=restart, breaks=stop).statuses() == [75, 75]
+    stop_twice(run, start_ranks)
     newest = checkpoint_folders(run)[0] / "model.safetensors"
     content = newest.read_bytes()
     newest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -190,12 +217,122 @@ def test_a_damaged_checkpoint_is_passed_over_and_recorded(new_run, start_ranks, 
     ]
 
 
+def damaged(document):
+    return document[:-9]
+
+
+def of_another_version(document):
+    return seal({**unseal(document), "host": "node1"})
+
+
+def stop_twice(run, start_ranks):
+    """Leave checkpoints of steps 2 and 6."""
+    for restart, after in enumerate((1, 3)):
+        stop = {0: [["signal_in", "training", "SIGTERM", after]]}
+        assert start_ranks(run, ranks=2, restart=restart, breaks=stop).statuses() == [75, 75]
+
+
+def rewrite(file, change):
+    file.write_bytes(change(file.read_bytes()))
+
+
+def test_a_checkpoint_whose_manifest_is_damaged_is_passed_over_recorded_and_kept(
+    new_run, start_ranks, uninterrupted
+):
+    run = new_run(**SMALL, checkpoint_interval_s=0.0)
+    stop_twice(run, start_ranks)
+    rewrite(run.checkpoints / "6" / MANIFEST, damaged)
+    stop = {0: [["signal_in", "training", "SIGTERM", 0]]}
+    world = start_ranks(run, ranks=2, restart=2, breaks=stop)
+    assert world.statuses() == [75, 75]
+    assert "checkpoints/6 is damaged (manifest.json: its bytes are not" in world.log(0)
+    assert events(run, "damaged") == [
+        {"checkpoint": "6", "reason": "manifest.json: its bytes are not those that were written"}
+    ]
+    assert events(run, "started")[-1]["resumed_step"] == 5
+    assert checkpoint_folders(run)[0].name == "6"
+    assert start_ranks(run, ranks=2, restart=3).statuses() == [0, 0]
+    assert results_of(run) == uninterrupted
+
+
+def test_a_checkpoint_of_another_version_stops_all_ranks_and_stays(new_run, start_ranks, uninterrupted):
+    run = new_run(**SMALL)
+    stop_twice(run, start_ranks)
+    document = (run.checkpoints / "6" / MANIFEST).read_bytes()
+    rewrite(run.checkpoints / "6" / MANIFEST, of_another_version)
+    world = start_ranks(run, ranks=2, restart=2)
+    assert world.statuses() == [2, 2]
+    wanted = "checkpoints/6: written by another version of mri_hpc"
+    assert all(wanted in world.log(rank) and "start a new run" in world.log(rank) for rank in (0, 1))
+    (run.checkpoints / "6" / MANIFEST).write_bytes(document)
+    assert start_ranks(run, ranks=2, restart=3).statuses() == [0, 0]
+    assert results_of(run) == uninterrupted
+
+
 def test_a_loss_that_is_no_number_stops_all_ranks_and_is_never_saved(new_run, start_ranks):
     run = new_run(**SMALL, checkpoint_interval_s=0.0)
     world = start_ranks(run, ranks=2, breaks={1: [["break_loss", 3]]})
     assert world.statuses() == [2, 2]
-    assert all("mri-hpc train: the loss of step 3 is inf: lower --lr" in world.log(r) for r in (0, 1))
+    said = "mri-hpc train: the loss of step 3 is inf: launch a new run with a lower --lr, or with --precision"
+    assert all(said in world.log(rank) for rank in (0, 1))
     assert newest_manifest(run).progress.step == 2
+
+
+NOT_FINITE = "weights, or the optimizer's state, are not finite after step"
+
+
+@pytest.mark.parametrize(
+    ("breaks", "what", "saved", "epoch"),
+    [
+        # The last step of an epoch; of one rank alone, where the others' states are sound.
+        ({0: [["break_weights", 3]], 1: [["break_weights", 3]]}, f"{NOT_FINITE} 4", 3, 0),
+        ({1: [["break_weights", 3]]}, f"{NOT_FINITE} 4", 4, 0),
+        # Before a stop.
+        (
+            {
+                0: [["break_weights", 5], ["signal_in", "training", "SIGTERM", 5]],
+                1: [["break_weights", 5]],
+            },
+            f"{NOT_FINITE} 6",
+            5,
+            1,
+        ),
+        # Amid an epoch.
+        ({0: [["break_weights", 4]], 1: [["break_weights", 4]]}, "the loss of step 6 is nan", 4, 1),
+        ({0: [["break_validation"]]}, "the validation loss of epoch 1 is nan", 4, 0),
+    ],
+)
+def test_numbers_that_are_not_finite_stop_all_ranks_and_are_never_saved(
+    breaks, what, saved, epoch, new_run, start_ranks
+):
+    run = new_run(**SMALL, checkpoint_interval_s=0.0)
+    world = start_ranks(run, ranks=2, breaks=breaks)
+    assert world.statuses() == [2, 2]
+    assert all(f"mri-hpc train: {what}: launch a new run with" in world.log(rank) for rank in (0, 1))
+    newest = newest_manifest(run).progress
+    assert (newest.step, newest.epoch) == (saved, epoch)
+
+
+@pytest.mark.parametrize(("interval_s", "start", "step"), [(300.0, "the start", 0), (0.0, "step 3", 3)])
+def test_where_the_best_epoch_cannot_be_read_the_advice_can_be_followed(
+    interval_s, start, step, new_run, start_ranks
+):
+    # The first epoch is the best, and no other one.
+    run = new_run(**SMALL, min_improvement=100.0, checkpoint_interval_s=interval_s, checkpoint_keep=9)
+    stop = {1: [["signal_in", "prediction", "SIGTERM", 0]]}
+    assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
+    (run.checkpoints / "4" / "model.safetensors").write_bytes(b"")
+    world = start_ranks(run, ranks=2, restart=1)
+    assert world.statuses() == [2, 2]
+    advice = f"remove it and those after it and launch again, to train from {start} on"
+    assert all("checkpoints/4 cannot be read" in world.log(rank) for rank in (0, 1))
+    assert all(advice in world.log(rank) for rank in (0, 1))
+    for folder in checkpoint_folders(run):
+        if int(folder.name) >= 4:
+            shutil.rmtree(folder)
+    assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
+    assert events(run, "started")[-1]["resumed_step"] == step
+    assert [line["step"] for line in read_metrics(run) if "loss" in line] == list(range(1, 9))
 
 
 def test_an_attempt_that_a_newer_one_has_superseded_writes_nothing(new_run, start_ranks):
@@ -222,6 +359,17 @@ def test_changed_conditions_are_named_and_the_samples_stay_the_same(new_run, sta
     assert start_ranks(run, ranks=3, restart=1).statuses() == [0, 0, 0]
     assert {"condition": "ranks", "before": 2, "now": 3} in events(run, "changed")
     assert results_of(run)["samples_digest"] == uninterrupted["samples_digest"]
+
+
+def test_a_condition_that_changed_on_another_rank_than_the_first_is_named(new_run, start_ranks):
+    run = new_run(**SMALL, epochs=1)
+    stop = {0: [["signal_in", "training", "SIGTERM", 1]]}
+    assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
+    other = {1: [["have_other_conditions", "another GPU", 2]]}
+    assert start_ranks(run, ranks=2, restart=1, breaks=other).statuses() == [0, 0]
+    changed = {event["condition"]: (event["before"], event["now"]) for event in events(run, "changed")}
+    device = events(run, "started")[0]["device"]
+    assert changed == {"device": (device, f"{device}, another GPU"), "threads": (1, "1, 2")}
 
 
 def test_a_finished_run_ends_at_once_without_torch(new_run):
@@ -280,3 +428,27 @@ def test_a_rank_as_a_program_of_its_own_trains_alone_and_its_model_says_the_same
     code = split_of(snapshot)
     assert {row.split for row in rows} == {"validation", "test"}
     assert len(rows) == (code > 0).sum()
+
+
+def test_the_ledger_carries_what_is_written_beside_its_kinds(new_run, start_ranks):
+    run = new_run(**SMALL, epochs=1)
+    for restart, phase in enumerate(["starting", "training"]):
+        module, name = {"starting": ("rank", "build"), "training": ("loop", "StepsUnderWay.add")}[phase]
+        stop = {0: [["signal_at", f"mri_hpc.training.{module}", name]]}
+        assert start_ranks(run, ranks=1, restart=restart, breaks=stop).statuses() == [75]
+    assert start_ranks(run, ranks=1, restart=2).statuses() == [0]
+    said = dict(re.findall(r'    [A-Z_]+ = "(\w+)"  # (.*)', inspect.getsource(Kind)))
+    told = [event for event in read_events(run) if event.kind != Kind.FIRST_STEP]
+    assert {event.kind for event in told} >= {
+        "started",
+        "stop_agreed",
+        "saved",
+        "epoch",
+        "trained",
+        "predicted",
+    }
+    for event in told:
+        names = set(re.findall(r"\w+", said[event.kind]))
+        assert event.values.keys() <= names, event
+    stops = [event.values.keys() for event in told if event.kind == Kind.STOP_AGREED]
+    assert stops[0] == stops[1]

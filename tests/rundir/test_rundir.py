@@ -1,5 +1,6 @@
 """What the run directory promises to launch, the ranks, status and report."""
 
+import json
 import math
 import multiprocessing
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.sealed_json import seal
 from mri_hpc.rundir.layout import Attempt, RunDir, open_run
 from mri_hpc.rundir.ledger import Kind, read_events, record
-from mri_hpc.rundir.manifests import MANIFEST, Manifest, newest_manifest, read_manifest
+from mri_hpc.rundir.manifests import MANIFEST, Manifest, newest_manifest, open_manifest, read_manifest
 from mri_hpc.rundir.metrics_log import MetricsLog, read_metrics
 from mri_hpc.rundir.predictions import Prediction, read_predictions, write_predictions
 from mri_hpc.rundir.progress import EarlyStopping, Progress
@@ -66,10 +68,10 @@ def test_a_ledger_line_cut_short_is_passed_over(tmp_path):
 
 def test_metrics_are_never_doubled_by_a_resume_or_by_an_attempt_that_was_cut_off(tmp_path):
     run = RunDir(tmp_path)
-    older = MetricsLog(run, FIRST, resumed_step=0)
+    older = MetricsLog(run, FIRST, resumed_step=0, resumed_epoch=0)
     for step in (1, 2, 3):
         older.step(step=step, epoch=0, loss=1.0, lr=0.1, images=8, seconds=0.1)
-    newer = MetricsLog(run, Attempt(submission=1, restart=1), resumed_step=2)
+    newer = MetricsLog(run, Attempt(submission=1, restart=1), resumed_step=2, resumed_epoch=0)
     older.step(step=4, epoch=0, loss=9.0, lr=0.1, images=8, seconds=0.1)
     newer.step(step=3, epoch=0, loss=2.0, lr=0.1, images=8, seconds=0.1)
     assert [(line["step"], line["attempt"]) for line in read_metrics(run)] == [
@@ -98,6 +100,44 @@ def test_a_checkpoint_without_its_manifest_does_not_count(tmp_path):
 def test_a_manifest_keeps_that_nothing_was_validated_yet(tmp_path):
     (tmp_path / MANIFEST).write_bytes(manifest(Progress()).to_json())
     assert read_manifest(tmp_path).progress.early_stopping.best_loss == math.inf
+
+
+def test_every_byte_of_a_manifest_is_watched_over(tmp_path):
+    document = manifest(Progress(step=10)).to_json()
+    for damaged in (document.replace(b"10", b"11"), document[:-9], b"[]", b"\xff"):
+        (tmp_path / MANIFEST).write_bytes(damaged)
+        found = open_manifest(tmp_path)
+        assert found.reason == "manifest.json: its bytes are not those that were written"
+        assert not found.is_of_another_version
+        assert read_manifest(tmp_path) is None
+
+
+def lacking(values, name):
+    return {key: value for key, value in values.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: {**values, "host": "node1"},
+        lambda values: lacking(values, "weights_digest"),
+        lambda values: {**values, "progress": {**values["progress"], "seconds": 1}},
+        lambda values: {**values, "progress": lacking(values["progress"], "step_in_epoch")},
+        lambda values: {**values, "progress": {**values["progress"], "early_stopping": {"best_loss": None}}},
+        lambda values: {},
+    ],
+)
+@pytest.mark.parametrize("write", [seal, lambda values: json.dumps(values).encode()])
+def test_a_manifest_of_other_fields_is_whole_and_of_another_version(change, write, tmp_path):
+    (tmp_path / MANIFEST).write_bytes(write(change(manifest(Progress()).to_values())))
+    found = open_manifest(tmp_path)
+    assert (found.reason, found.is_of_another_version) == ("written by another version of mri_hpc", True)
+
+
+def test_a_manifest_without_a_checksum_is_one_of_before(tmp_path):
+    before = manifest(Progress(step=3))
+    (tmp_path / MANIFEST).write_text(json.dumps(before.to_values()))
+    assert open_manifest(tmp_path) == before
 
 
 def test_progress_counts_steps_and_chains_the_samples():

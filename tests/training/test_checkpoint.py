@@ -6,7 +6,7 @@ import torch
 
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.rundir.layout import Attempt, RunDir
-from mri_hpc.rundir.manifests import checkpoint_folders, newest_manifest
+from mri_hpc.rundir.manifests import MANIFEST, checkpoint_folders, newest_manifest
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import EarlyStopping, Progress
 from mri_hpc.rundir.settings import TrainingSettings
@@ -98,6 +98,16 @@ def test_pruning_keeps_the_newest_and_the_best_and_nothing_beyond_the_present(ru
     progress = Progress(step=5, early_stopping=EarlyStopping(best_loss=0.1, best_epoch=0, best_step=1))
     checkpoint.prune(run, FIRST, progress=progress, keep=2)
     assert names(run) == ["5", "4", "1"]
+
+
+def test_pruning_leaves_what_cannot_be_read_and_counts_it_not(run):
+    for step in (1, 2, 3, 4, 9):
+        save(run, step)
+    for step, document in (("9", b"{}"), ("3", b"{")):
+        (run.checkpoints / step / MANIFEST).write_bytes(document)
+    (run.checkpoints / "8").mkdir()
+    checkpoint.prune(run, FIRST, progress=Progress(step=4), keep=2)
+    assert names(run) == ["9", "4", "3", "2"]
 
 
 def test_what_a_killed_attempt_left_behind_is_swept(run):

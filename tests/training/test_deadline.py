@@ -74,6 +74,13 @@ def test_the_deadline_is_asked_for_once_a_stop_is_asked_for_and_not_before(run, 
     assert known.outlook(7.0).save_s == 4.0
 
 
+def test_of_a_signal_that_another_rank_got_long_ago_the_deadline_is_waited_for_as_well(run):
+    flag = StopFlag()
+    known = Deadline(flag, run, lambda _request: time.sleep(0.1) or time.time() + 30)
+    flag.take(REQUEST)
+    assert 29 < known.outlook().left_s <= 30
+
+
 def test_who_knows_the_deadline_is_waited_for_a_second_and_no_longer(run, monkeypatch):
     monkeypatch.setattr(deadline, "PATIENCE_S", 0.2)
     flag, silence = StopFlag(), threading.Event()

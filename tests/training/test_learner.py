@@ -10,7 +10,6 @@ from mri_hpc.loading.batches import Batch
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.training.conditions import changes
 from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.journal import StepsUnderWay
 from mri_hpc.training.learner import Learner, StepLoss, class_weights
@@ -53,6 +52,27 @@ def test_balanced_class_weights_are_one_on_average_over_the_images():
     assert weights.tolist() == pytest.approx([100 / 180, 100 / 90, 100 / 30])
     assert weights[labels].mean() == pytest.approx(1)
     assert class_weights(labels, ("a", "b", "c"), "none").tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_one_number_that_is_not_finite_anywhere_in_a_checkpoint_shows(number):
+    trained = learner(ema_decay=0.9)
+    assert trained.is_finite()
+    trained.train_step(batch(torch.tensor([0, 1, 2]), 3), Progress())
+    state = trained.optimizer_state()
+    kept = [
+        *trained.model.state_dict().values(),
+        *trained._published.state_dict().values(),
+        *(value for values in state["optimizer"]["state"].values() for value in values.values()),
+    ]
+    assert trained.is_finite()
+    for tensor in kept:
+        before = tensor.reshape(-1)[-1].clone()
+        with torch.no_grad():
+            tensor.view(-1)[-1] = number
+            assert not trained.is_finite()
+            tensor.view(-1)[-1] = before
+    assert trained.is_finite()
 
 
 def test_a_class_without_training_images_is_refused_by_name():
@@ -111,10 +131,6 @@ def test_the_mean_loss_is_weighted_and_balanced_accuracy_leaves_out_absent_class
 def test_probabilities_add_up_to_one_also_for_extreme_logits():
     chances = softmax(np.array([[1000.0, 0.0], [-1000.0, -1000.0]], np.float32))
     assert chances.tolist() == [[1.0, 0.0], [0.5, 0.5]]
-
-
-def test_a_changed_condition_is_named_with_both_values():
-    assert changes({"ranks": 4, "torch": "2.8"}, {"ranks": 2, "torch": "2.8"}) == {"ranks": (4, 2)}
 
 
 def test_the_way_to_this_machine_itself_is_the_loopback():

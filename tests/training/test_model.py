@@ -19,7 +19,6 @@ from mri_hpc.training.model import (
     WITH_AUXILIARY_HEADS,
     build,
     check_weights,
-    freeze_all_but_head,
     head_of,
     load_for_prediction,
     weights_digest,
@@ -278,7 +277,7 @@ def test_of_a_frozen_model_a_step_changes_the_head_only(model, layer, tmp_path):
 
 def test_statistics_of_a_frozen_part_stay_whatever_mode_is_asked_for():
     model = build(settings(model="resnet18"), 3, (32, 32)).train()
-    freeze_all_but_head(model)
+    model.freeze_all_but_head()
     before = statistics(model)
     for mode in (True, False, True):
         model.train(mode)(torch.rand(2, 32, 32))

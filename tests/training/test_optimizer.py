@@ -11,7 +11,7 @@ from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.learner import Learner, parts_of
-from mri_hpc.training.model import build, freeze_all_but_head, head_of
+from mri_hpc.training.model import build, head_of
 from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates
 from mri_hpc.training.ranks import Ranks
 
@@ -63,7 +63,7 @@ def test_the_head_learns_at_its_own_rate_and_both_follow_the_schedule():
 def test_of_a_frozen_network_only_the_head_learns():
     settings = TrainingSettings(model="resnet18", weights="some.pth", freeze=True, lr=1e-3)
     model = build(TrainingSettings(model="resnet18"), 3, (32, 32))
-    freeze_all_but_head(model)
+    model.freeze_all_but_head()
     optimizer = optimizer_of(model, settings)
     assert {id(p) for p in learnt_parameters(optimizer)} == {id(p) for p in head_of(model.network)}
     assert [group["highest_lr"] for group in optimizer.param_groups] == [1e-3, 1e-3]
