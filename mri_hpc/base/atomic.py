@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.process import look_at
 
 TEMP_PREFIX = ".tmp-"
 """Names that begin so are never read by anyone; a kill can leave them behind."""
@@ -122,7 +123,7 @@ def is_abandoned(temp: Path) -> bool | None:
     if maker is None:
         return None
     try:
-        return _start_ticks(int(maker[1])) != int(maker[2])
+        return look_at(int(maker[1])).start_ticks != int(maker[2])
     except OSError:
         return not _is_process(int(maker[1]))
 
@@ -164,11 +165,6 @@ def _here() -> str:
     return f"{os.uname().nodename}.{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
-def _start_ticks(process: int) -> int:
-    """When a process began, in ticks since the machine did: tells it from a later one of the same number."""
-    return int(Path(f"/proc/{process}/stat").read_text("latin-1").rpartition(")")[2].split()[19])
-
-
 def _is_process(number: int) -> bool:
     """Whether there is such a process, also where other users' are hidden in /proc."""
     try:
@@ -184,7 +180,7 @@ def _is_process(number: int) -> bool:
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """A name beside `path` that no reader looks at; gone afterwards, whatever happened short of a kill."""
     # mkstemp would give mode 0600; a plain open honours the umask and the folder's group.
-    maker = f"{_here()}-{os.getpid()}.{_start_ticks(os.getpid())}"
+    maker = f"{_here()}-{os.getpid()}.{look_at(os.getpid()).start_ticks}"
     temp = path.with_name(f"{TEMP_PREFIX}{maker}-{os.urandom(4).hex()}-{path.name}")
     try:
         yield temp
