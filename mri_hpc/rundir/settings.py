@@ -135,7 +135,7 @@ class JobSettings:
     cluster: Literal["auto", "slurm", "local"] = operation("auto")
     """slurm, local (this machine), or auto: slurm if its controller answers."""
     nodes: int = operation(1)
-    """Nodes of the job; on this machine: groups of ranks."""
+    """Nodes of the job; on this machine: groups of ranks, or by default one rank a GPU where it has any."""
     tasks_per_node: int | None = operation(None)
     """Ranks a node; by default one a GPU, and one where there is none."""
     gpus_per_node: int | None = operation(None)
