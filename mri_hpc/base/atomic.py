@@ -100,7 +100,10 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Take a folder away at once: nobody ever sees a part of it; harmless when it is not there."""
+    """Take a folder, or a file, away at once: nobody ever sees a part of it; harmless when it is not there.
+
+    Of a link to a folder the link alone.
+    """
     with _temporary_beside(path) as temp, contextlib.suppress(FileNotFoundError):
         path.rename(temp)
 
@@ -190,7 +193,7 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
             error.filename, error.filename2 = str(path), None
         raise
     finally:
-        if temp.is_dir():
+        if temp.is_dir() and not temp.is_symlink():
             shutil.rmtree(temp)
         else:
             temp.unlink(missing_ok=True)
