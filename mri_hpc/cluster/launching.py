@@ -112,15 +112,30 @@ def end_job(run: RunDir) -> str:
     Raises UserError where the job is out of reach.
     """
     newest = run.newest_attempt()
-    job = job_of(run, newest.submission) if newest else None
+    job = _job_to_end(run, newest) if newest else None
     if newest is None or job is None or phase_of(job) is Phase.GONE:
         return "nothing of it runs"
     # Before the job hears of it: whoever decides on its end reads it here.
-    record(run, newest, Kind.CANCELLED, by=os.environ.get("USER", ""))
+    _record_cancelled(run, newest)
     cancel(job)
     return (
         f"{job.name} cancelled" if _is_gone_in_time(job) else f"{job.name} told to end; its ranks still save"
     )
+
+
+def _job_to_end(run: RunDir, newest: Attempt) -> Job | None:
+    """Who runs the newest submission; what its launch may submit without having said so will not start."""
+    job = job_of(run, newest.submission)
+    started = {Attempt.parse(e.attempt).submission for e in read_events(run) if e.kind == Kind.STARTED}
+    # Ranks that somebody has started by hand have no job.
+    if job or newest.submission in started:
+        return job
+    _record_cancelled(run, newest)
+    return _job_of_submission(run, newest.submission)
+
+
+def _record_cancelled(run: RunDir, attempt: Attempt) -> None:
+    record(run, attempt, Kind.CANCELLED, by=os.environ.get("USER", ""))
 
 
 def _has_run(run: RunDir, submission: int, job: Job) -> bool:
