@@ -80,6 +80,7 @@ def launch(options: Options, typed: Sequence[str]) -> int:
     if options.cancel:
         return _cancel(plan.run, as_json=options.json)
     sizes = sizes_of(plan.job, batch_size=plan.training.batch_size)
+    plan = dataclasses.replace(plan, notes=(*plan.notes, *sizes.notes))
     if options.dry_run:
         reason = standing(plan.run)
         notes = (

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from mri_hpc.base.command import DONE, Flag, print_json, run_command
+from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.layout import open_run
 
 EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"
@@ -25,6 +26,10 @@ class Options:
     json: Flag = False
     """Print one JSON document."""
 
+    def __post_init__(self) -> None:
+        if self.watch and self.json:
+            raise UserError("--watch shows the run again and again, not as one JSON document: leave one out")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
@@ -39,7 +44,7 @@ def show(options: Options) -> int:
 
     from mri_hpc.cluster.watching import Watcher, picture, watch
 
-    if options.watch and not options.json:
+    if options.watch:
         try:
             watch(run)
         except KeyboardInterrupt:

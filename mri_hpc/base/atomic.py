@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.process import look_at
 
 TEMP_PREFIX = ".tmp-"
 """Names that begin so are never read by anyone; a kill can leave them behind."""
@@ -99,7 +100,10 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Take a folder away at once: nobody ever sees a part of it; harmless when it is not there."""
+    """Take a folder, or a file, away at once: nobody ever sees a part of it; harmless when it is not there.
+
+    Of a link to a folder the link alone.
+    """
     with _temporary_beside(path) as temp, contextlib.suppress(FileNotFoundError):
         path.rename(temp)
 
@@ -122,7 +126,7 @@ def is_abandoned(temp: Path) -> bool | None:
     if maker is None:
         return None
     try:
-        return _start_ticks(int(maker[1])) != int(maker[2])
+        return look_at(int(maker[1])).start_ticks != int(maker[2])
     except OSError:
         return not _is_process(int(maker[1]))
 
@@ -164,11 +168,6 @@ def _here() -> str:
     return f"{os.uname().nodename}.{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
-def _start_ticks(process: int) -> int:
-    """When a process began, in ticks since the machine did: tells it from a later one of the same number."""
-    return int(Path(f"/proc/{process}/stat").read_text("latin-1").rpartition(")")[2].split()[19])
-
-
 def _is_process(number: int) -> bool:
     """Whether there is such a process, also where other users' are hidden in /proc."""
     try:
@@ -184,7 +183,7 @@ def _is_process(number: int) -> bool:
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """A name beside `path` that no reader looks at; gone afterwards, whatever happened short of a kill."""
     # mkstemp would give mode 0600; a plain open honours the umask and the folder's group.
-    maker = f"{_here()}-{os.getpid()}.{_start_ticks(os.getpid())}"
+    maker = f"{_here()}-{os.getpid()}.{look_at(os.getpid()).start_ticks}"
     temp = path.with_name(f"{TEMP_PREFIX}{maker}-{os.urandom(4).hex()}-{path.name}")
     try:
         yield temp
@@ -194,7 +193,7 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
             error.filename, error.filename2 = str(path), None
         raise
     finally:
-        if temp.is_dir():
+        if temp.is_dir() and not temp.is_symlink():
             shutil.rmtree(temp)
         else:
             temp.unlink(missing_ok=True)

@@ -2,9 +2,10 @@
 
 import errno
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -93,8 +94,17 @@ def shown_bytes(count: int) -> str:
 
 
 def print_json(values: Any) -> None:
-    """Print one JSON document for scripts."""
-    print(json.dumps(values, indent=2, ensure_ascii=False))
+    """Print one JSON document for scripts; what is no finite number is null."""
+    print(json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(values: Any) -> Any:
+    """The values with None for every NaN and infinity, for which JSON has no word."""
+    if isinstance(values, Mapping):
+        return {name: _finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def progress(items: Iterable[T], *, what: str, total: int | None = None) -> Iterable[T]:

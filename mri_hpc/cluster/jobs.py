@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.process import look_at
 from mri_hpc.cluster import slurm
 from mri_hpc.rundir.layout import Attempt, RunDir
 
@@ -29,7 +30,7 @@ class Job:
     """Who runs a submission; published as attempts/<submission>.0/job.json."""
 
     cluster: str
-    """slurm or local."""
+    """slurm or local; empty where submitting failed."""
     job_id: str = ""
     """Slurm's number."""
     host: str = ""
@@ -119,12 +120,11 @@ def cancel(job: Job) -> None:
 def process_began(pid: int) -> str | None:
     """Boot and clock tick at which a process began; None when it has ended, waited for or not."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        process = look_at(pid)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+    return None if process.state in "ZX" else f"{boot}:{process.start_ticks}"
 
 
 def _job_file(run: RunDir, submission: int) -> Path:

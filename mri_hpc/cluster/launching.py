@@ -1,5 +1,6 @@
 """A run is submitted once, to Slurm or to a supervisor on this machine, and ended when its user says so."""
 
+import contextlib
 import os
 import shlex
 import time
@@ -34,7 +35,7 @@ class Plan:
     is_new: bool
     """The run has no settings yet."""
     notes: tuple[str, ...] = ()
-    """Of a new run, for people: how its patients are split, and what that lacks."""
+    """For people: how the patients of a new run are split, and what that or this machine lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ def submit_once(plan: Plan, sizes: Sizes) -> Launched:
     Raises UserError where a job that was cancelled has not ended.
     """
     run = plan.run
+    is_folder_here = run.path.exists()
     while True:
         if run.is_finished:
             return Launched(state="finished")
@@ -70,7 +72,7 @@ def submit_once(plan: Plan, sizes: Sizes) -> Launched:
             run.attempt_folder(claimed).mkdir()
         except FileExistsError:
             continue
-        return _submit(plan, sizes, claimed)
+        return _submit(plan, sizes, claimed, is_folder_here=is_folder_here)
 
 
 def standing(run: RunDir) -> str:
@@ -110,15 +112,30 @@ def end_job(run: RunDir) -> str:
     Raises UserError where the job is out of reach.
     """
     newest = run.newest_attempt()
-    job = job_of(run, newest.submission) if newest else None
+    job = _job_to_end(run, newest) if newest else None
     if newest is None or job is None or phase_of(job) is Phase.GONE:
         return "nothing of it runs"
     # Before the job hears of it: whoever decides on its end reads it here.
-    record(run, newest, Kind.CANCELLED, by=os.environ.get("USER", ""))
+    _record_cancelled(run, newest)
     cancel(job)
     return (
         f"{job.name} cancelled" if _is_gone_in_time(job) else f"{job.name} told to end; its ranks still save"
     )
+
+
+def _job_to_end(run: RunDir, newest: Attempt) -> Job | None:
+    """Who runs the newest submission; what its launch may submit without having said so will not start."""
+    job = job_of(run, newest.submission)
+    started = {Attempt.parse(e.attempt).submission for e in read_events(run) if e.kind == Kind.STARTED}
+    # Ranks that somebody has started by hand have no job.
+    if job or newest.submission in started:
+        return job
+    _record_cancelled(run, newest)
+    return _job_of_submission(run, newest.submission)
+
+
+def _record_cancelled(run: RunDir, attempt: Attempt) -> None:
+    record(run, attempt, Kind.CANCELLED, by=os.environ.get("USER", ""))
 
 
 def _has_run(run: RunDir, submission: int, job: Job) -> bool:
@@ -146,8 +163,11 @@ def _job_of_submission(run: RunDir, submission: int) -> Job | None:
         time.sleep(POLL_S)
 
 
-def _submit(plan: Plan, sizes: Sizes, claimed: Attempt) -> Launched:
-    """Submit the claimed attempt and say who runs it."""
+def _submit(plan: Plan, sizes: Sizes, claimed: Attempt, *, is_folder_here: bool) -> Launched:
+    """Submit the claimed attempt and say who runs it; where it is refused, leave nothing that was not there.
+
+    is_folder_here: the run's folder was there before.
+    """
     run = plan.run
     is_made_here = plan.is_new and claimed.submission == 1 and not run.settings.is_file()
     try:
@@ -159,12 +179,14 @@ def _submit(plan: Plan, sizes: Sizes, claimed: Attempt) -> Launched:
         _explain_newest_start(run)
         job = _hand_over(plan, sizes, claimed)
     except (UserError, OSError) as error:
-        if is_made_here:
-            # Others, who wait for this submission, find no run and make their own.
-            remove_folder(run.path)
-        else:
-            # Others wait to hear who runs this submission: nobody.
-            publish_job(run, claimed.submission, Job(cluster="", failure=str(error)))
+        # What was refused is to be read, and not that a folder cannot be cleaned up as well.
+        with contextlib.suppress(UserError, OSError):
+            if is_made_here:
+                # Others, who wait for this submission, find no run and make their own.
+                _take_back(run, is_folder_here=is_folder_here)
+            else:
+                # Others wait to hear who runs this submission: nobody.
+                publish_job(run, claimed.submission, Job(cluster="", failure=str(error)))
         raise
     publish_job(run, claimed.submission, job)
     record(
@@ -172,6 +194,16 @@ def _submit(plan: Plan, sizes: Sizes, claimed: Attempt) -> Launched:
         cluster=job.cluster, job_id=job.job_id, nodes=sizes.nodes, ranks=sizes.ranks,
     )  # fmt: skip
     return Launched(state="submitted", submission=claimed.submission, job=job)
+
+
+def _take_back(run: RunDir, *, is_folder_here: bool) -> None:
+    """Remove what launching made of a new run: its folder, or what lies in one that was there before."""
+    if not is_folder_here:
+        remove_folder(run.path)
+        return
+    # The attempts last: others wait for them, and may then make the run.
+    for path in (run.submitit, run.settings, run.recipe, run.attempts):
+        remove_folder(path)
 
 
 def _explain_newest_start(run: RunDir) -> None:

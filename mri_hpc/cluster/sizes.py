@@ -19,6 +19,8 @@ class Sizes:
     gpus_per_node: int
     threads: int = 1
     """Of each rank on this machine; Slurm's jobs find theirs in the environment."""
+    notes: tuple[str, ...] = ()
+    """For people: what was asked for and cannot be here."""
 
     @property
     def ranks(self) -> int:
@@ -70,9 +72,12 @@ def _sizes_here(job: JobSettings) -> Sizes:
             "ask for fewer ranks, or for none of the GPUs with --gpus-per-node 0"
         )
     ranks = asked if job.tasks_per_node or not gpus else gpus
+    # The command of a cluster starts here what there is room for: no error, and not to be passed over.
+    note = f"--nodes {job.nodes} gives {ranks} rank(s) on this machine: one for each GPU that the job may use"
     return Sizes(
-        is_slurm=False, nodes=1, ranks_per_node=ranks, gpus_per_node=gpus, threads=_threads(job, ranks)
-    )
+        is_slurm=False, nodes=1, ranks_per_node=ranks, gpus_per_node=gpus, threads=_threads(job, ranks),
+        notes=(note,) if ranks < asked else (),
+    )  # fmt: skip
 
 
 def _threads(job: JobSettings, ranks: int) -> int:

@@ -92,6 +92,7 @@ def _executor(
         )
     python = job_python()
     more = _more_options(settings)
+    names_gpus = bool(GPU_OPTIONS & set(more))
     executor = Executor(folder=run.submitit, python=shlex.quote(python))
     wanted: dict[str, Any] = {
         "partition": settings.partition,
@@ -101,7 +102,7 @@ def _executor(
         "cpus_per_task": settings.cpus_per_task,
         "mem": f"{round(settings.mem_gb * 1024)}M" if settings.mem_gb else None,
         # A site whose Slurm knows GPUs by --gres alone is asked in these words alone.
-        "gpus_per_node": (gpus or None) if not GPU_OPTIONS & set(more) else None,
+        "gpus_per_node": None if names_gpus else gpus or None,
     }
     executor.update_parameters(
         job_name=_job_name(run),
@@ -109,7 +110,7 @@ def _executor(
         ntasks_per_node=ranks_per_node,
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
-        setup=_before_srun(run, submission, python),
+        setup=_before_srun(run, submission, python, has_gpus=gpus > 0 or names_gpus),
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
         srun_args=["--kill-on-bad-exit=1"],
         stderr_to_stdout=True,
@@ -120,14 +121,17 @@ def _executor(
     return executor
 
 
-def _before_srun(run: RunDir, submission: int, python: str) -> list[str]:
+def _before_srun(run: RunDir, submission: int, python: str, *, has_gpus: bool) -> list[str]:
     """Shell lines: outlive the signals that end the ranks, and start none that may not start."""
+    # A Slurm that does not fence its GPUs in shows them to every job of the node.
+    without_gpus = [] if has_gpus else ['export CUDA_VISIBLE_DEVICES=""']
     return [
         "# The ranks are told to stop as well: this shell stays, to decide once they have saved and gone.",
         "trap : TERM USR1 USR2 INT",
         "# srun no longer inherits --cpus-per-task from sbatch.",
         'if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi',
         'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
+        *without_gpus,
         "may_start=0",
         f"{_batch_command(python, 'before', run, submission)} || may_start=$?",
         f'if [ "$may_start" -eq {MAY_NOT_START} ]; then exit 0; fi',

@@ -135,7 +135,7 @@ class JobSettings:
     cluster: Literal["auto", "slurm", "local"] = operation("auto")
     """slurm, local (this machine), or auto: slurm if its controller answers."""
     nodes: int = operation(1)
-    """Nodes of the job; on this machine: groups of ranks."""
+    """Nodes of the job; on this machine: groups of ranks, or by default one rank a GPU where it has any."""
     tasks_per_node: int | None = operation(None)
     """Ranks a node; by default one a GPU, and one where there is none."""
     gpus_per_node: int | None = operation(None)
@@ -172,6 +172,12 @@ class JobSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{_flag(name)} must be at least {least}, got {value}")
+        limit_s = 60 * self.time_limit_min
+        if self.signal_ahead_s >= limit_s:
+            raise UserError(
+                f"--signal-ahead-s must be below the {limit_s} s of --time-limit-min {self.time_limit_min}, "
+                f"got {self.signal_ahead_s}: the ranks would be told to stop at once"
+            )
         for pair in self.slurm:
             if "=" not in pair:
                 raise UserError(f"--slurm takes KEY=VALUE, got {pair!r}")

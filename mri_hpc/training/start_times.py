@@ -2,17 +2,13 @@
 
 import os
 import time
-from pathlib import Path
 
-START_TIME_FIELD = 22
-"""Of /proc/PID/stat: when the process began, in ticks since the machine did (proc(5))."""
+from mri_hpc.base.process import look_at
 
 
 def process_age_s() -> float:
     """Seconds since this process began, imports included."""
-    # The second field is the program's name, in brackets, and may hold blanks.
-    after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    began = int(after_name[START_TIME_FIELD - 3]) / os.sysconf("SC_CLK_TCK")
+    began = look_at("self").start_ticks / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - began
 
 

@@ -167,6 +167,13 @@ def test_a_replaced_folder_is_the_old_or_the_new_one_and_leaves_nothing_behind(t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_a_link_to_a_folder_the_link_alone_is_removed(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    atomic.remove_folder(tmp_path / "link")
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
 def test_an_error_names_the_file_that_was_to_be_and_no_temporary_one(tmp_path):
     folder, missing = tmp_path / "folder", tmp_path / "missing" / "file"
     folder.mkdir()

@@ -68,6 +68,12 @@ def test_impossible_values_say_what_is_possible(values, message):
         TrainingSettings(**values)
 
 
+def test_ranks_are_not_told_to_stop_before_their_time_has_begun():
+    with pytest.raises(UserError, match=r"^--signal-ahead-s must be below the 60 s of --time-limit-min 1"):
+        JobSettings(time_limit_min=1)
+    assert JobSettings(time_limit_min=1, signal_ahead_s=59)
+
+
 def test_how_a_run_is_operated_is_no_part_of_its_identity():
     settings = TrainingSettings()
     assert replace(settings, epochs=99, store="elsewhere").identity_digest() == settings.identity_digest()

@@ -124,6 +124,15 @@ def test_a_site_that_asks_for_gpus_in_its_own_words_is_not_asked_twice(site, pla
     assert "#SBATCH --gpus-per-node=1\n" in plain
 
 
+def test_the_ranks_of_a_job_without_gpus_see_none(site, planned_run):
+    run, hidden = planned_run(), '\nexport CUDA_VISIBLE_DEVICES=""\n'
+    script = script_of(run)
+    assert script.index(hidden) < script.index("\nsrun ")
+    own = JobSettings(cluster="slurm", slurm=("gres=gpu:1",))
+    assert hidden not in batch_script(run, 1, own, ranks_per_node=1, gpus=0)
+    assert hidden not in batch_script(run, 1, JobSettings(cluster="slurm"), ranks_per_node=1, gpus=1)
+
+
 def test_an_automatic_batch_size_fits_any_number_of_ranks(monkeypatch):
     from mri_hpc.cluster.sizes import sizes_of
 

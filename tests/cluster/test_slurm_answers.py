@@ -178,6 +178,16 @@ def test_more_gpus_than_this_machine_has_are_refused(monkeypatch):
         sizes_of(JobSettings(cluster="local", gpus_per_node=2), batch_size=64)
 
 
+def test_a_machine_that_has_fewer_gpus_than_nodes_were_asked_for_says_what_it_gives(monkeypatch):
+    monkeypatch.setattr("mri_hpc.cluster.local.num_gpus", lambda: 4)
+    few = sizes_of(JobSettings(cluster="local", nodes=8), batch_size=64)
+    assert few.ranks == 4
+    assert few.notes == ("--nodes 8 gives 4 rank(s) on this machine: one for each GPU that the job may use",)
+    assert sizes_of(JobSettings(cluster="local", nodes=2), batch_size=64).notes == ()
+    without = sizes_of(JobSettings(cluster="local", nodes=8, gpus_per_node=0), batch_size=64)
+    assert (without.ranks, without.notes) == (8, ())
+
+
 def test_every_rank_on_slurm_gets_a_gpu_of_its_own_or_the_job_is_refused(monkeypatch):
     monkeypatch.setattr("mri_hpc.cluster.slurm.partition_has_gpus", lambda _partition: True)
     by_default = sizes_of(JobSettings(cluster="slurm", tasks_per_node=4), batch_size=64)

@@ -11,7 +11,7 @@ import pytest
 from mri_hpc.cluster.jobs import Phase, cancel, local_job, phase_of, process_began
 from mri_hpc.cluster.local import SAVE_GRACE_S, Ranks, num_gpus, start_supervisor
 from mri_hpc.cluster.outcome import may_start
-from mri_hpc.cluster.rank import RANK_MODULE, die_with_parent, rank_command
+from mri_hpc.cluster.rank import RANK_MODULE, rank_command
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.manifests import newest_manifest
@@ -176,7 +176,6 @@ def test_a_rank_whose_parent_died_before_it_could_ask_ends_itself():
     code = "from mri_hpc.cluster.rank import die_with_parent; die_with_parent(1); print('alive')"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert die_with_parent.__doc__
 
 
 def test_a_rank_that_cannot_write_down_how_it_ended_still_says_so_by_its_status(planned_run):
@@ -230,5 +229,8 @@ def test_gpus_are_those_that_the_shell_leaves_visible():
     assert num_gpus({"CUDA_VISIBLE_DEVICES": "0,3"}) == 2
 
 
-def test_ranks_run_the_training_command():
-    assert RANK_MODULE == "mri_hpc.train"
+def test_ranks_run_a_module_that_takes_the_run_and_the_submission(tmp_path):
+    words = ["--run", str(tmp_path / "gone"), "--submission", "1"]
+    ran = subprocess.run([sys.executable, "-m", RANK_MODULE, *words], capture_output=True, text=True)
+    # It got as far as looking for the run.
+    assert (ran.returncode, f"{tmp_path / 'gone'} does not exist" in ran.stderr) == (2, True), ran.stderr

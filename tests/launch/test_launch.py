@@ -54,6 +54,16 @@ def test_launching_says_what_it_did_and_how_to_watch_and_stop_it(first_launch, w
     assert (run.path / "recipe.json").read_bytes()
 
 
+def test_launching_says_where_this_machine_gives_less_than_was_asked_for(
+    launch, store, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    words = ("--store", store, "--run", tmp_path / "run", "--nodes", 2)
+    said = "--nodes 2 gives 1 rank(s) on this machine"
+    assert said in launch(*words, "--dry-run")[2]
+    assert f"\n  {said}" in launch(*words)[1]
+
+
 def test_a_live_run_is_named_instead_of_doubled(first_launch, launch):
     run, _ = first_launch()
     status, out, _ = launch("--run", run.path)
@@ -340,15 +350,45 @@ def test_a_store_of_one_class_is_refused(launch, make_pictures, preprocess, tmp_
     assert "single holds one class only (glioma): a classifier needs two" in errors
 
 
-def test_a_new_run_that_slurm_refuses_leaves_no_folder(launch, store, tmp_path, monkeypatch):
-    def refuse(*_words, **_sizes):
+@pytest.fixture
+def refusing_slurm(monkeypatch):
+    """A Slurm that refuses every job, once submitit has left its files."""
+
+    def refuse(run, *_words, **_sizes):
+        run.submitit.mkdir()
         raise UserError("Slurm refused the job: unrecognized option")
 
     monkeypatch.setattr("mri_hpc.cluster.slurm.partition_has_gpus", lambda _partition: False)
     monkeypatch.setattr("mri_hpc.cluster.submission.submit", refuse)
+
+
+def test_a_new_run_that_slurm_refuses_leaves_no_folder(launch, store, tmp_path, refusing_slurm):
     status, _, errors = launch("--store", store, "--run", tmp_path / "run", "--cluster", "slurm")
     assert (status, "unrecognized option" in errors) == (2, True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_new_run_that_slurm_refuses_leaves_the_folder_and_the_link_that_were_there(
+    launch, store, tmp_path, refusing_slurm
+):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "run").symlink_to("scratch")
+    for name in ("run", "scratch"):
+        status, _, errors = launch("--store", store, "--run", tmp_path / name, "--cluster", "slurm")
+        assert (status, errors) == (2, "mri-hpc launch: Slurm refused the job: unrecognized option\n")
+    assert (tmp_path / "run").is_symlink()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_what_slurm_says_is_told_also_where_nothing_can_be_removed(
+    launch, store, tmp_path, refusing_slurm, monkeypatch
+):
+    def fail(_path):
+        raise OSError("no more")
+
+    monkeypatch.setattr("mri_hpc.cluster.launching.remove_folder", fail)
+    status, _, errors = launch("--store", store, "--run", tmp_path / "run", "--cluster", "slurm")
+    assert (status, "unrecognized option" in errors) == (2, True)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(launch, store, tmp_path):

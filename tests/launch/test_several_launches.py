@@ -3,12 +3,16 @@
 import multiprocessing
 import os
 import signal
+import threading
 
+from mri_hpc.cluster.batch import MAY_NOT_START, before_ranks
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
-from mri_hpc.cluster.launching import CLAIM_TIMEOUT_S, Plan, submit_once
+from mri_hpc.cluster.launching import CLAIM_TIMEOUT_S, Plan, end_job, submit_once
+from mri_hpc.cluster.outcome import may_start
 from mri_hpc.cluster.sizes import Sizes
+from mri_hpc.cluster.slurm import JobState
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.ledger import Kind, read_events
+from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.settings import JobSettings
 
 LONG = {"steps": 5000, "step_s": 0.02}
@@ -56,6 +60,39 @@ def test_a_launch_that_was_cut_short_does_not_block_the_run_for_good(planned_run
     os.utime(run.attempt_folder(abandoned), (long_ago, long_ago))
     assert submit_one_of_many(run.path) == ("submitted", 2)
     os.kill(job_of(run, 2).pid, signal.SIGKILL)
+
+
+def test_cancelling_while_a_launch_submits_waits_for_its_job_and_ends_it(planned_run, monkeypatch):
+    run, told = planned_run(), []
+    claimed = run.claim_submission()
+    publishing = threading.Timer(1.0, publish_job, (run, 1, Job(cluster="slurm", job_id="7")))
+    states = iter([JobState(state="PENDING"), JobState(state="CANCELLED")])
+    monkeypatch.setattr("mri_hpc.cluster.slurm.job_state", lambda _job_id: next(states))
+    monkeypatch.setattr("mri_hpc.cluster.slurm.cancel", told.append)
+    publishing.start()
+    assert end_job(run) == "Slurm job 7 cancelled"
+    publishing.join()
+    assert told == ["7"]
+    assert not may_start(run, claimed.submission)
+
+
+def test_what_a_launch_that_was_cut_short_has_submitted_does_not_start_once_it_was_cancelled(planned_run):
+    run = planned_run()
+    abandoned = run.claim_submission()
+    long_ago = run.attempt_folder(abandoned).stat().st_mtime - CLAIM_TIMEOUT_S - 1
+    os.utime(run.attempt_folder(abandoned), (long_ago, long_ago))
+    assert may_start(run, abandoned.submission)
+    assert end_job(run) == "nothing of it runs"
+    assert before_ranks(run, abandoned.submission) == MAY_NOT_START
+    assert submit_one_of_many(run.path) == ("submitted", 2)
+    os.kill(job_of(run, 2).pid, signal.SIGKILL)
+
+
+def test_ranks_that_were_started_by_hand_are_nobody_s_to_cancel(planned_run):
+    run = planned_run()
+    record(run, run.claim_submission(), Kind.STARTED, ranks=2)
+    assert end_job(run) == "nothing of it runs"
+    assert may_start(run, 1)
 
 
 def test_a_refused_submission_says_so_and_does_not_keep_the_next_from_submitting(planned_run):

@@ -16,6 +16,27 @@ def reading_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
 
 
+class Images:
+    def read(self, rows):
+        return np.zeros((len(rows), 4, 4), np.uint8)
+
+
+def batches_on(device):
+    """One of two ranks' batches of 64 images, of which three are the validation split."""
+    rows = np.arange(64)
+    return Batches(
+        Images(),
+        keys=rows.astype(np.uint64),
+        labels=np.arange(64) % 3,
+        split=Split(train=rows, validation=rows[:3], test=rows[:3]),
+        batch_size=4,
+        seed=0,
+        rank=0,
+        world_size=2,
+        device=torch.device(device),
+    )
+
+
 def test_reading_runs_ahead_by_a_few_batches_only():
     fetched = []
     items = read_ahead(iter(range(100)), lambda plan: fetched.append(plan) or plan)
@@ -38,22 +59,7 @@ def test_trouble_in_the_reading_thread_is_raised_where_the_batch_is_asked_for():
 
 
 def test_leaving_an_epoch_early_ends_its_reading_thread():
-    class Images:
-        def read(self, rows):
-            return np.zeros((len(rows), 4, 4), np.uint8)
-
-    rows = np.arange(64)
-    batches = Batches(
-        Images(),
-        keys=rows.astype(np.uint64),
-        labels=np.arange(64) % 3,
-        split=Split(train=rows, validation=rows[:3], test=rows[:3]),
-        batch_size=4,
-        seed=0,
-        rank=0,
-        world_size=2,
-        device=torch.device("cpu"),
-    )
+    batches = batches_on("cpu")
     epoch = batches.training(Progress())
     batch = next(epoch)
     assert reading_threads()
@@ -63,3 +69,19 @@ def test_leaving_an_epoch_early_ends_its_reading_thread():
     assert batch.labels.tolist() == (batch.keys % 3).tolist()
     # Fewer images than ranks: still as many batches for every rank, of which some are empty.
     assert [len(batch.images) for batch in batches.of_split("validation")] == [2]
+
+
+@pytest.mark.parametrize(
+    ("device", "taken"), [("cpu", []), ("cuda:3", [(torch.device("cuda:3"), "read-ahead_0")])]
+)
+def test_the_reading_thread_stands_on_the_gpu_of_its_rank(monkeypatch, device, taken):
+    seen = []
+
+    def set_device(device):
+        seen.append((device, threading.current_thread().name))
+
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, _device, **_how: self)
+    assert len(list(batches_on(device).of_split("validation"))) == 1
+    assert seen == taken

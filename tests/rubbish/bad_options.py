@@ -131,6 +131,11 @@ CASES = (
     refused("weights that are not there", launch("--weights", "none.pth"), "none.pth"),
     refused("nodes below one", launch("--nodes", 0), "--nodes must be at least 1, got 0"),
     refused(
+        "a time limit that is over at once",
+        launch("--time-limit-min", 1),
+        "--signal-ahead-s must be below the 60 s of --time-limit-min 1, got 90",
+    ),
+    refused(
         "an option for sbatch that is none",
         launch("--slurm", "exclusive"),
         "--slurm takes KEY=VALUE, got 'exclusive'",

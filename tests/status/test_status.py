@@ -1,6 +1,7 @@
 """status tells how a run stands, also where its ledger alone would not know."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from mri_hpc.cluster.slurm import JobState
 from mri_hpc.cluster.watching import BAR_WIDTH, Watcher, duration
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.metrics_log import MetricsLog
 from mri_hpc.rundir.settings import load_job, load_training, save_settings
 from mri_hpc.rundir.settled_batch import SettledBatch, publish_settled
 from mri_hpc.rundir.summary import State
@@ -110,6 +112,25 @@ def test_json_has_the_keys_that_scripts_rest_on(make_run, status):
     assert [values[key] for key in wanted] == [
         "finished", 6, 120, 1, {"preempted": 1}, 2, "3e" * 32, "5a" * 32
     ]  # fmt: skip
+
+
+def test_a_validation_loss_that_is_no_number_is_null_in_json(make_run, status):
+    run = make_run(finished=False)
+    metrics = MetricsLog(run, Attempt(submission=1, restart=0), resumed_step=57)
+    metrics.validation(step=60, epoch=2, loss=math.nan, balanced_accuracy=0.5)
+    metrics.close()
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    values = json.loads(status(run.path, "--json")[1], parse_constant=refuse)
+    assert values["validation_loss"] is None
+    assert values["best_validation_loss"] > 0
+
+
+def test_watching_has_no_json(make_run, capsys):
+    assert main([str(make_run().path), "--watch", "--json"]) == 2
+    assert "--watch shows the run again and again, not as one JSON document" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_ends_with_2(tmp_path, capsys):

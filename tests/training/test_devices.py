@@ -1,0 +1,132 @@
+"""What is decided about GPUs, where there need be none: torch is told what it finds."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.place import Place
+from mri_hpc.training import learner, ranks
+from mri_hpc.training.learner import use_device
+from mri_hpc.training.ranks import pick_device
+
+
+def place(local_rank):
+    return Place(rank=8 + local_rank, local_rank=local_rank, world_size=16, host="n2", restart=0, job_id="")
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretends a number of GPUs; returns the list of those that are set as the process's own."""
+
+    def pretend(count, *, has_bf16=True):
+        taken = []
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_how: has_bf16)
+        return taken
+
+    return pretend
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Stands in for the process's environment; empty at first."""
+    pretended = SimpleNamespace(environ={})
+    for module in (learner, ranks):
+        monkeypatch.setattr(module, "os", pretended)
+    return pretended.environ
+
+
+@pytest.mark.parametrize(
+    ("count", "local_rank", "device"),
+    [
+        (0, 3, "cpu"),
+        (4, 0, "cuda:0"),
+        (4, 3, "cuda:3"),
+        # Each task is shown its own GPU alone.
+        (1, 0, "cuda:0"),
+        (1, 3, "cuda:0"),
+    ],
+)
+def test_a_rank_takes_the_gpu_of_its_number_on_the_node(gpus, count, local_rank, device):
+    taken = gpus(count)
+    assert pick_device(place(local_rank)) == torch.device(device)
+    assert taken == ([torch.device(device)] if count else [])
+
+
+def test_ranks_that_would_share_a_gpu_are_refused(gpus):
+    taken = gpus(2)
+    with pytest.raises(
+        UserError, match=r"^rank 10 is number 2 on n2, which shows it 2 GPUs: .*--tasks-per-node 2$"
+    ):
+        pick_device(place(2))
+    assert taken == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "count", "has_bf16", "dtype"),
+    [
+        ("auto", 1, True, torch.bfloat16),
+        ("auto", 1, False, torch.float32),
+        ("auto", 0, True, torch.float32),
+        ("fp32", 1, True, torch.float32),
+        ("fp16", 1, False, torch.float16),
+        ("bf16", 0, False, torch.bfloat16),
+    ],
+)
+def test_auto_is_bf16_on_gpus_that_have_it(gpus, precision, count, has_bf16, dtype):
+    gpus(count, has_bf16=has_bf16)
+    assert learner._dtype(precision, pick_device(place(0))) is dtype
+
+
+@pytest.mark.parametrize(
+    ("before", "is_deterministic", "after"),
+    [
+        ({}, True, {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}),
+        ({"CUBLAS_WORKSPACE_CONFIG": ":16:8"}, True, {"CUBLAS_WORKSPACE_CONFIG": ":16:8"}),
+        ({}, False, {}),
+    ],
+)
+def test_cublas_is_told_before_it_starts_to_be_deterministic_unless_the_site_has(
+    environment, monkeypatch, before, is_deterministic, after
+):
+    environment.update(before)
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda _threads: None)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    use_device(deterministic=is_deterministic, threads=1)
+    assert environment == after
+    assert asked == [True] * is_deterministic
+    assert torch.backends.cudnn.benchmark is not is_deterministic
+
+
+@pytest.mark.parametrize(
+    ("hosts", "rank", "before", "asked", "after"),
+    [
+        (["n1", "n1"], 1, {}, [], {"GLOO_SOCKET_IFNAME": "lo"}),
+        (["n1", "n1"], 0, {"GLOO_SOCKET_IFNAME": "ib0"}, [], {"GLOO_SOCKET_IFNAME": "ib0"}),
+        # Towards rank 0's host, and from there towards another.
+        (["n1", "n1", "n2"], 2, {}, ["n1"], {"GLOO_SOCKET_IFNAME": "eth1", "NCCL_SOCKET_IFNAME": "eth1"}),
+        (["n1", "n1", "n2"], 1, {}, ["n2"], {"GLOO_SOCKET_IFNAME": "eth1", "NCCL_SOCKET_IFNAME": "eth1"}),
+        (["n1", "n2"], 1, {"NCCL_SOCKET_IFNAME": "ib0"}, ["n1"],
+         {"NCCL_SOCKET_IFNAME": "ib0", "GLOO_SOCKET_IFNAME": "eth1"}),
+    ],
+)  # fmt: skip
+def test_ranks_talk_by_the_network_between_their_hosts_unless_the_site_names_another(
+    environment, monkeypatch, hosts, rank, before, asked, after
+):
+    environment.update(before)
+    towards = []
+    monkeypatch.setattr(ranks, "interface_towards", lambda host: towards.append(host) or "eth1")
+    ranks._pick_interfaces(hosts, rank)
+    assert (towards, environment) == (asked, after)
+
+
+def test_where_no_network_is_found_gloo_and_nccl_look_for_themselves(environment, monkeypatch):
+    monkeypatch.setattr(ranks, "interface_towards", lambda _host: None)
+    ranks._pick_interfaces(["n1", "n2"], 0)
+    assert environment == {}
