@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mri_hpc.base.command import AGAIN, DONE
+from mri_hpc.base.command import AGAIN, DONE, LOST_PEER
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.batch import STATUS_OF_ACTION
 from mri_hpc.cluster.jobs import Job, local_job
 from mri_hpc.cluster.outcome import may_start, settle
 from mri_hpc.cluster.rank import SAVE_GRACE, rank_command
-from mri_hpc.cluster.requeue import Action
+from mri_hpc.cluster.requeue import Action, says_more_than_a_peer
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 
@@ -113,13 +113,14 @@ class Ranks:
 
     def _note(self, rank: int, status: int) -> None:
         # Some rank has left because it was told to: one that did not in time, as amid imports, is no crash.
-        if self._are_killed and self.status == AGAIN:
+        if self._are_killed and self.status in (AGAIN, LOST_PEER):
             return
-        # The first that failed speaks for all: the others only lost a peer.
-        if not self.has_crashed and status != DONE:
+        # The first that failed speaks for all, unless it only lost a peer, which may be seen to end after it.
+        is_first = not self.has_crashed and status != DONE
+        if is_first or (self.status == LOST_PEER and says_more_than_a_peer(status)):
             self.status = status
             if self.has_crashed:
-                self.failed_rank, self.failed_s = rank, time.time()
+                self.failed_rank, self.failed_s = rank, self.failed_s or time.time()
 
 
 class Supervisor:
