@@ -116,7 +116,7 @@ def test_json_has_the_keys_that_scripts_rest_on(make_run, status):
 
 def test_a_validation_loss_that_is_no_number_is_null_in_json(make_run, status):
     run = make_run(finished=False)
-    metrics = MetricsLog(run, Attempt(submission=1, restart=0), resumed_step=57)
+    metrics = MetricsLog(run, Attempt(submission=1, restart=0), resumed_step=57, resumed_epoch=2)
     metrics.validation(step=60, epoch=2, loss=math.nan, balanced_accuracy=0.5)
     metrics.close()
 
