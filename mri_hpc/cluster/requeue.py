@@ -158,6 +158,15 @@ def decide(cause: Cause, status: int, history: History) -> Decision:
     return decision(Action.GIVE_UP, reason)
 
 
+def decide_without_ledger(cause: Cause, status: int) -> Decision:
+    """What is done about the cause where nobody can tell how often it has come."""
+    if cause in (Cause.CRASH, Cause.STOPPED):
+        end = _end_of(status) if cause is Cause.CRASH else "stopped by a signal"
+        reason = f"{end}, and without the ledger nobody can count its attempts: launch again to resume"
+        return Decision(action=Action.GIVE_UP, cause=cause, reason=reason)
+    return decide(cause, status, History())
+
+
 def _end_of(status: int) -> str:
     """How a rank ended, for people."""
     if status == 128 + signal.SIGKILL:
