@@ -10,7 +10,7 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 
-FORMAT = 3
+FORMAT = 2
 DECODER = "grey601-dct-area-1"
 """Names the rules in pictures.py; changes with any rule that changes pixels."""
 
