@@ -19,13 +19,15 @@ from PIL import Image
 from mri_hpc import predict as predict_module
 from mri_hpc import preprocess
 from mri_hpc.base.stop_flag import STOP_SIGNALS
-from mri_hpc.intake.sources import source_key
+from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.predict import Answer, Judged, main, print_tables
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 
 CLASSES = ("glioma", "pituitary")
+# A new one each time would now and then leave a split without any of these few patients.
+SITE_KEY = bytes.fromhex("5e" * 32)
 
 
 def draw(path, number, label):
@@ -47,8 +49,7 @@ def trained(tmp_path_factory):
     run, store = RunDir(root / "a 'run'"), root / "store"
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     with pytest.MonkeyPatch.context() as patch:
-        # A key of its own would now and then leave a split without any of these few patients.
-        (root / "key").write_text("5e" * 32)
+        (root / "key").write_text(SITE_KEY.hex())
         (root / "key").chmod(0o600)
         patch.setenv("MRI_KEY_FILE", str(root / "key"))
         options = ["--source", root / "raw", "--store", store, "--size", 32]
@@ -93,9 +94,9 @@ def test_an_image_gets_the_probabilities_that_the_run_gave_it(trained, tmp_path,
     assert status == 0
     assert "60 images, 30 patients, 0 rejected. Research use only." in out
     classes, rows = read_predictions(run.predictions)
-    found = {}
+    found, key_of = {}, Pseudonyms(SITE_KEY).source_key
     for row in read_table(tmp_path / "out" / "predictions.csv"):
-        key = source_key("raw", os.path.relpath(row["path"], raw))
+        key = key_of("raw", os.path.relpath(row["path"], raw))
         found[f"{key:016x}"] = [float(row[f"p:{name}"]) for name in classes]
     assert len(rows) > 5
     for row in rows:
