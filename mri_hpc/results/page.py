@@ -90,7 +90,8 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
     """What the page shows of a run with predictions."""
     _classes, rows = read_predictions(run.predictions)
     levels = _levels(evaluation)
-    table = tabulate(evaluation.classes, provenance.get("split_counts") or {}, rows)
+    stated = provenance.get("split_counts") or {}
+    table = tabulate(evaluation.classes, stated, rows)
     return {
         "evaluation": evaluation,
         "figures": [
@@ -99,7 +100,7 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
         ],
         "levels": [_level(*level) for level in levels],
         "cohort": table,
-        "cohort_totals": totals(table),
+        "cohort_totals": totals(table, stated, rows),
         "splits": SPLITS,
         "patients": _by_urgency(evaluation)[:MOST_PATIENTS],
         "num_wrong": sum(patient.is_wrong for patient in evaluation.patients),

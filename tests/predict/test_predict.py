@@ -248,7 +248,7 @@ def test_a_file_that_two_paths_name_counts_once(tmp_path, monkeypatch):
     (tmp_path / "P1" / "a").touch()
     (tmp_path / "P1" / "twin").symlink_to("a")
     monkeypatch.chdir(tmp_path / "P1")
-    given = [Path("."), tmp_path / "P1", tmp_path / "P1" / "a", Path("../P1/a")]
+    given = [Path(), tmp_path / "P1", tmp_path / "P1" / "a", Path("../P1/a")]
     images, _rejected = find_images(given, "folder", CLASSES)
     assert [(image.path, image.patient) for image in images] == [(Path("a"), "P1"), (Path("twin"), "P1")]
 

@@ -141,6 +141,14 @@ def test_an_interval_that_includes_chance_says_so(make_run, report):
     assert "The interval includes chance:" in Page(report(make_run(classes=classes, rows=rows))).words
 
 
+def test_an_interval_below_chance_points_to_the_labels(make_run, report):
+    classes = ("a", "b")
+    rows = [row(n, classes[(n // 2) % 2], classes, right=n < 4) for n in range(40)]
+    words = Page(report(make_run(classes=classes, rows=rows))).words
+    assert "The whole interval lies below chance: look for swapped labels." in words
+    assert "The interval includes chance" not in words
+
+
 def test_without_patients_the_page_says_slice_level_and_has_no_table_of_patients(make_run, report):
     classes = ("a", "b")
     rows = [row(n, classes[n % 2], classes, patient="") for n in range(40)]
