@@ -16,7 +16,6 @@ from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
 from mri_hpc.results.evaluation import Evaluation, evaluate_split, read_provenance
 from mri_hpc.results.figures import accuracy_curve, class_colour, loss_curves, roc_curves
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
-from mri_hpc.results.intervals import NUM_RESAMPLES
 from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
 from mri_hpc.rundir.layout import RunDir
@@ -72,7 +71,6 @@ def make_page(run: RunDir) -> str:
         attempts=attempts,
         decisions=DECISIONS,
         never_tested=NEVER_TESTED,
-        num_resamples=NUM_RESAMPLES,
         **(_results(run, evaluation, provenance) if evaluation else {}),
     )  # fmt: skip
 
