@@ -23,7 +23,7 @@ class PatientFolder:
 
     name: str
     above: Path
-    """Resolved folder above it: there, folders of one name are of one patient, whichever class they are in."""
+    """Resolved folder above it, in which folders of one name are of one patient, whatever their class."""
     given: str = field(compare=False)
     """Its path as the user gave it."""
 
@@ -48,7 +48,7 @@ def patient_folders(root: Path, parts: Sequence[str], classes: Container[str]) -
 
 
 def names_of(folders: Iterable[PatientFolder]) -> dict[PatientFolder, str]:
-    """What each patient is called: by the folder's name, or by its path where several folders have one name."""
+    """What each patient is called: by the folder's name, or where others share it by its path."""
     unique = dict.fromkeys(folders)
     places: dict[str, set[Path]] = defaultdict(set)
     for folder in unique:
