@@ -18,9 +18,9 @@ VALIDATION_SHARE = 0.15
 TEST_SHARE = 0.15
 FEW_PATIENTS = 10
 """Of a class, below which intervals say little. Simulated 2026-11-28: 3 classes of 4 to 9 patients, 6 slices
-each, 72 % or 94 % of patients right in truth. Of 100 intervals at 95 % so many held it: by patient (600 data sets
-each) 83 to 96 for balanced accuracy, 92 to 98 for accuracy, 90 to 100 for figures of a class; by slice (300
-each) 77 to 100. With 20 patients: 90 to 93 for balanced accuracy by patient."""
+each, 72 % or 94 % of patients right in truth. Of 100 intervals at 95 % so many held it: by patient (600 data
+sets each) 83 to 96 for balanced accuracy, 92 to 98 for accuracy, 90 to 100 for figures of a class; by slice
+(300 each) 77 to 100. With 20 patients: 90 to 93 for balanced accuracy by patient."""
 
 
 @dataclass(frozen=True, kw_only=True)
