@@ -68,14 +68,8 @@ def loss_curves(
         if validation:
             steps, losses = np.array(validation, dtype=float).T
             axes.plot(steps, losses, color=VALIDATION_COLOUR, linewidth=1.8, marker="o", markersize=3.2)
-            _ring(
-                axes,
-                [
-                    point
-                    for point, line in zip(validation, validated, strict=True)
-                    if line["epoch"] == model_epoch
-                ],
-            )
+            of_model = [line["epoch"] == model_epoch for line in validated]
+            _ring(axes, steps[of_model], losses[of_model])
         axes.set_ylim(bottom=0)
         _finish_curve(axes, resumed_steps, ylabel="loss")
         return _svg(drawing, "loss", "Training loss and validation loss over optimizer steps")
@@ -144,13 +138,12 @@ def _finish_curve(axes: Axes, resumed_steps: Sequence[int], *, ylabel: str) -> N
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def _ring(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+def _ring(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     """Ring points of a curve."""
-    for step, value in points:
-        axes.plot(
-            step, value, marker="o", markersize=8.5, markerfacecolor="none",
-            markeredgecolor=INK, markeredgewidth=1.2,
-        )  # fmt: skip
+    axes.plot(
+        x, y, linestyle="none", marker="o", markersize=8.5, markerfacecolor="none",
+        markeredgecolor=INK, markeredgewidth=1.2,
+    )  # fmt: skip
 
 
 def _smoothed(steps: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
