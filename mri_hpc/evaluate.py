@@ -10,7 +10,6 @@ import tyro
 
 from mri_hpc.base.command import Flag, print_json, run_command
 from mri_hpc.results.evaluation import Evaluation, evaluate_split, read_provenance
-from mri_hpc.results.intervals import NUM_RESAMPLES
 from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Figure, Metrics
 from mri_hpc.rundir.layout import RunDir, open_run
 
@@ -73,13 +72,10 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
     console.print(
         f"Chance: {_percent(baseline.chance)} balanced accuracy. "
         f"Always {escape(repr(baseline.majority_class))}: "
-        f"{_percent(baseline.majority_accuracy)} accuracy by {evaluation.unit}."
+        f"{_percent(baseline.majority_accuracy)} accuracy by {evaluation.unit} "
+        f"({100 * baseline.majority_low:.1f}–{_percent(baseline.majority_high)})."
     )
-    console.print(
-        f"[dim]95 % intervals: {NUM_RESAMPLES} resamples of whole patients; Wilson's for proportions of "
-        "patients, and where resamples cannot tell, and MOVER for their means. A patient's probabilities are "
-        "the mean over the slices. Research use only.[/]"
-    )
+    console.print(f"[dim]{evaluation.method} Research use only.[/]")
 
 
 def _figures_table(evaluation: Evaluation) -> Any:

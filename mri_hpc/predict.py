@@ -18,7 +18,7 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import USER_CAN_MEND, Flag, print_json, progress, run_command
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
-from mri_hpc.intake.labels import SPLIT_WORDS
+from mri_hpc.intake.patient_folders import PatientFolder, names_of, patient_folders
 from mri_hpc.intake.recipe import Recipe, load_recipe
 from mri_hpc.intake.samples import Sample, decode_source
 from mri_hpc.intake.sources import list_sources
@@ -50,7 +50,8 @@ class Options:
     out: Path | None = None
     """Folder for predictions.csv, patients.csv and rejected.csv; without it, tables are printed."""
     patient_from: PatientFrom = "folder"
-    """Who an image is of. folder: its first folder that names no class or split; file: each file is one."""
+    """Who an image is of. folder: its first folder below the path given that names no class, split or study
+    (T1, axial, ses-01, 2024-01-31); where there is none at all, the folder given. file: each file is one."""
     json: Flag = False
     """Print JSON."""
 
@@ -149,7 +150,7 @@ def find_images(
     paths: Sequence[Path], patient_from: PatientFrom, classes: Sequence[str]
 ) -> tuple[list[Image], list[Rejected]]:
     """The files that the paths name, each once, and the paths that name none."""
-    found: dict[Path, Image] = {}
+    found: dict[Path, tuple[Path, PatientFolder | None]] = {}
     rejected = []
     for path in paths:
         try:
@@ -161,11 +162,17 @@ def find_images(
             reason = "folder holds no file" if path.exists() else "does not exist"
             rejected.append(Rejected(path=path, reason=reason))
             continue
-        for part in parts:
-            file = path / part if part else path
-            patient = _patient(file, part, patient_from, classes)
-            found.setdefault(file, Image(path=file, patient=patient))
-    return list(found.values()), rejected
+        is_folder = parts != [""]
+        owners = patient_folders(path, parts, classes) if is_folder else [None]
+        # Links below a folder are files of their own: git-annex keeps equal images of two patients as one.
+        place = path.resolve() if is_folder else path.parent.resolve() / path.name
+        for part, owner in zip(parts, owners, strict=True):
+            found.setdefault(place / part, (path / part, owner))
+    names = names_of(owner for _file, owner in found.values() if owner)
+    return [
+        Image(path=file, patient=_patient(file, names[owner] if owner else "", patient_from))
+        for file, owner in found.values()
+    ], rejected
 
 
 def judge(images: Sequence[Image], recipe: Recipe, classes: tuple[str, ...], ask: Model) -> Answer:
@@ -317,13 +324,9 @@ def _in_batches(items: Iterable[tuple[Image, Sample]]) -> Iterator[list[tuple[Im
         yield batch
 
 
-def _patient(file: Path, part: str, patient_from: PatientFrom, classes: Sequence[str]) -> str:
-    """part: path of the file below the folder given; empty where the file was given by itself."""
-    if patient_from == "file":
-        return _shown(file)
-    names = part.split("/")[:-1]
-    folders = [name for name in names if name not in classes and name.lower() not in SPLIT_WORDS]
-    return _text(folders[0]) if patient_from == "folder" and folders else ""
+def _patient(file: Path, folder: str, patient_from: PatientFrom) -> str:
+    """folder: what the patient is called by the folders; empty where they name none."""
+    return {"folder": _text(folder), "file": _shown(file), "none": ""}[patient_from]
 
 
 def _name(image: Image, sample: Sample) -> str:

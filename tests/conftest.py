@@ -129,7 +129,13 @@ def make_run(tmp_path):
             "has_patients": True,
             "num_parameters": 11_178_051,
             "conditions": {"device": "cpu", "ranks": 4, "threads": 1},
-            "split_counts": {"train": {"classes": {name: {"images": 80, "patients": 9} for name in classes}}},
+            "split_counts": {
+                "train": {
+                    "images": 80 * len(classes),
+                    "patients": 9 * len(classes),
+                    "classes": {name: {"images": 80, "patients": 9} for name in classes},
+                }
+            },
         }
         run.provenance.write_text(json.dumps({**stated, **(provenance or {})}))
         run.mark_done()

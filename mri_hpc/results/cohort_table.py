@@ -38,15 +38,23 @@ def tabulate(
     }
 
 
-def totals(table: Mapping[str, Mapping[str, Cell]]) -> dict[str, Cell]:
-    """The sum of each split over the classes. A patient of several classes counts in each."""
+def totals(
+    table: Mapping[str, Mapping[str, Cell]], split_counts: Mapping[str, Any], rows: Sequence[Prediction]
+) -> dict[str, Cell]:
+    """All images and patients of each split; a patient of several classes counts once."""
     return {
         split: Cell(
             images=_sum([cells[split].images for cells in table.values()]),
-            patients=_sum([cells[split].patients for cells in table.values()]),
+            patients=_patients(split_counts.get(split) or {}, [row for row in rows if row.split == split]),
         )
         for split in SPLITS
     }
+
+
+def _patients(stated: Mapping[str, Any], rows: Sequence[Prediction]) -> int | None:
+    """What the run says of a split, else what its predictions show; None where none are named."""
+    counted = len({row.patient for row in rows if row.patient and row.label})
+    return stated.get("patients", counted) or None
 
 
 def _stated(of_split: Any, name: str) -> Cell | None:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.cohort.splits import FEW_PATIENTS
-from mri_hpc.results.intervals import NUM_RESAMPLES
+from mri_hpc.cohort.splits import few_units
+from mri_hpc.results.intervals import NUM_RESAMPLES, wilson
 from mri_hpc.results.metrics import Metrics, measure
 from mri_hpc.results.patients import (
     Outcomes,
@@ -51,6 +51,8 @@ class Baseline:
     """The most frequent class of the split: a favour to this baseline, which could not know it."""
     majority_accuracy: float
     """Accuracy of always naming it: by patient where there are patients, else by slice."""
+    majority_low: float
+    majority_high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,8 @@ class Evaluation:
     patient_level: Metrics | None
     counts: Counts
     baseline: Baseline
+    has_patients: bool
+    """Whether any image of the run's data names a patient, be it of another split."""
     notes: tuple[str, ...]
     """What has to be said beside every figure."""
 
@@ -78,6 +82,18 @@ class Evaluation:
     def unit(self) -> str:
         """What the headline counts: patient or slice."""
         return "slice" if self.patient_level is None else "patient"
+
+    @property
+    def method(self) -> str:
+        """How the intervals are made, and what a patient's answer is, in sentences."""
+        drawn, units = ("whole patients", "patients") if self.counts.patients else ("images", "images")
+        said = (
+            f"95 % intervals: {NUM_RESAMPLES} resamples of {drawn}, drawn with replacement; Wilson's for "
+            f"proportions of {units}, and wherever resamples cannot tell (all alike, or without a class); "
+            "MOVER for the means of such."
+        )
+        pooled = " A patient's probabilities are the mean over the slices."
+        return said + pooled if self.counts.patients else said
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
@@ -112,6 +128,7 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
     slice_level = measure(images)
     patient_level = measure(patient_outcomes(classes, patients)) if patients else None
     counts = _count(of_split, labelled, patients, provenance)
+    has_patients = bool(provenance.get("has_patients", patients))
     return Evaluation(
         split=split,
         classes=classes,
@@ -121,9 +138,10 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
         patient_level=patient_level,
         counts=counts,
         baseline=_baseline(patient_level or slice_level),
+        has_patients=has_patients,
         notes=(
             *_notes_on_choice(split),
-            *_notes_on_patients(counts),
+            *_notes_on_patients(counts, has_patients=has_patients),
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
     )
@@ -192,10 +210,14 @@ def _count(
 def _baseline(metrics: Metrics) -> Baseline:
     support = {name: values.support for name, values in metrics.classes.items()}
     majority = max(support, key=support.__getitem__)
+    accuracy = support[majority] / metrics.num
+    low, high = wilson(accuracy, metrics.num)
     return Baseline(
         chance=1 / len(support),
         majority_class=majority,
-        majority_accuracy=support[majority] / metrics.num,
+        majority_accuracy=accuracy,
+        majority_low=low,
+        majority_high=high,
     )
 
 
@@ -204,10 +226,11 @@ def _notes_on_choice(split: str) -> Iterator[str]:
         yield "the epoch of the model was chosen on these very images, so their figures are too good"
 
 
-def _notes_on_patients(counts: Counts) -> Iterator[str]:
+def _notes_on_patients(counts: Counts, *, has_patients: bool) -> Iterator[str]:
     if not counts.patients:
+        nameless = "No image of this split names a patient" if has_patients else "The data name no patients"
         yield (
-            f"{NO_PATIENTS}. The data name no patients, so slices of one person may stand on both sides of "
+            f"{NO_PATIENTS}. {nameless}, so slices of one person may stand on both sides of "
             "the split, and the intervals, which take every slice as independent, are too narrow"
         )
     elif counts.images_without_patient_in_run:
@@ -225,13 +248,6 @@ def _notes_on_patients(counts: Counts) -> Iterator[str]:
 
 
 def _notes_on_few(metrics: Metrics, units: str) -> Iterator[str]:
-    few = [
-        f"{name} {values.support}"
-        for name, values in metrics.classes.items()
-        if values.support < FEW_PATIENTS
-    ]
-    if few:
-        yield (
-            f"fewer than {FEW_PATIENTS} {units} of some classes ({', '.join(few)}): the intervals are too "
-            "narrow, and hold the truth less often than they say"
-        )
+    said = few_units({name: values.support for name, values in metrics.classes.items()}, units)
+    if said:
+        yield said

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 CLASS_COLOURS = ("#2563a8", "#c2571a", "#2f7d4f", "#8a4fa3", "#9a7b0a", "#b3405f", "#3b8491", "#6b6f76")
-"""Told apart with colour blindness, and by lightness in print; further classes start again, dashed."""
+"""Told apart with colour blindness, and by lightness in print."""
+CLASS_LINES = ("-", "--", ":", "-.")
+"""Where there are more classes than colours, these start again, with the next kind of line."""
 INK, MUTED, FAINT = "#1d2733", "#667384", "#dde2e8"
 TRAINING_COLOUR, VALIDATION_COLOUR = "#9db4cd", "#1f4e86"
 
@@ -46,10 +48,16 @@ MOST_POINTS = 400
 """Points of a curve; more cannot be told apart at this size and only make the page heavy."""
 
 
-def loss_curves(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[int]) -> str:
-    """Training loss, smoothed, and validation loss over steps; empty where nothing was logged."""
+def loss_curves(
+    metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[int], model_epoch: int | None
+) -> str:
+    """Training loss, smoothed, and validation loss over steps; empty where nothing was logged.
+
+    model_epoch: from 0; its validation is ringed.
+    """
     training = [(line["step"], line["loss"]) for line in metrics if "loss" in line]
-    validation = [(line["step"], line["validation_loss"]) for line in metrics if "validation_loss" in line]
+    validated = [line for line in metrics if "validation_loss" in line]
+    validation = [(line["step"], line["validation_loss"]) for line in validated]
     if not training and not validation:
         return ""
     with rc_context(STYLE):
@@ -60,21 +68,26 @@ def loss_curves(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[int])
         if validation:
             steps, losses = np.array(validation, dtype=float).T
             axes.plot(steps, losses, color=VALIDATION_COLOUR, linewidth=1.8, marker="o", markersize=3.2)
-            _mark_best(axes, steps, losses, best=np.argmin)
+            of_model = [line["epoch"] == model_epoch for line in validated]
+            _ring(axes, steps[of_model], losses[of_model])
         axes.set_ylim(bottom=0)
         _finish_curve(axes, resumed_steps, ylabel="loss")
         return _svg(drawing, "loss", "Training loss and validation loss over optimizer steps")
 
 
 def accuracy_curve(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[int], chance: float) -> str:
-    """Balanced accuracy on validation images over steps; empty where it was not logged."""
+    """Balanced accuracy on validation images over steps; empty where it was not logged.
+
+    chance: 0 where it is not known.
+    """
     points = [(line["step"], line["balanced_accuracy"]) for line in metrics if "balanced_accuracy" in line]
     if not points:
         return ""
     with rc_context(STYLE):
         drawing, axes = _canvas()
         steps, values = np.array(points, dtype=float).T
-        axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
+        if chance:
+            axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
         axes.plot(steps, values, color=VALIDATION_COLOUR, linewidth=1.8, marker="o", markersize=3.2)
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
@@ -91,9 +104,8 @@ def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: 
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
         for number, curve in enumerate(curves):
             if curve:
-                axes.plot(
-                    *_thinned(*curve), color=class_colour(number), linewidth=1.7, linestyle=class_line(number)
-                )
+                line = CLASS_LINES[class_round(number)]
+                axes.plot(*_thinned(*curve), color=class_colour(number), linewidth=1.7, linestyle=line)
         axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="1 − specificity", ylabel="sensitivity")
         axes.set_aspect("equal")
         for axis in (axes.xaxis, axes.yaxis):
@@ -106,9 +118,9 @@ def class_colour(number: int) -> str:
     return CLASS_COLOURS[number % len(CLASS_COLOURS)]
 
 
-def class_line(number: int) -> str:
-    """The kind of line of a class: of two with one colour, the second is dashed."""
-    return "-" if number < len(CLASS_COLOURS) else "--"
+def class_round(number: int) -> int:
+    """How often the colours had been used up before this class: 0 to 3, which its line and its area show."""
+    return number // len(CLASS_COLOURS) % len(CLASS_LINES)
 
 
 def _canvas(width: float = 4.6, height: float = 2.9) -> tuple[Drawing, Axes]:
@@ -126,14 +138,12 @@ def _finish_curve(axes: Axes, resumed_steps: Sequence[int], *, ylabel: str) -> N
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def _mark_best(axes: Axes, steps: np.ndarray, values: np.ndarray, *, best: Any) -> None:
-    """Ring the epoch whose weights are the model's."""
-    if np.isfinite(values).any():
-        chosen = int(best(np.where(np.isfinite(values), values, np.inf)))
-        axes.plot(
-            steps[chosen], values[chosen], marker="o", markersize=8.5, markerfacecolor="none",
-            markeredgecolor=INK, markeredgewidth=1.2,
-        )  # fmt: skip
+def _ring(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """Ring points of a curve."""
+    axes.plot(
+        x, y, linestyle="none", marker="o", markersize=8.5, markerfacecolor="none",
+        markeredgecolor=INK, markeredgewidth=1.2,
+    )  # fmt: skip
 
 
 def _smoothed(steps: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,13 @@
 """The report: one page that stands alone, made of what the run says about itself and nothing else.
 
-The same run gives the same bytes: no clock of this machine, no path, no order that may change.
+The same run gives the same bytes: no clock of this machine, no order that may change, and no path, only the
+last name of one: folders name users and studies, and a page is made to be shared.
 """
 
 import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,21 +15,23 @@ from markupsafe import Markup
 
 from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
 from mri_hpc.results.evaluation import Evaluation, evaluate_split, read_provenance
-from mri_hpc.results.figures import accuracy_curve, class_colour, loss_curves, roc_curves
+from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, loss_curves, roc_curves
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
-from mri_hpc.results.intervals import NUM_RESAMPLES
 from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.predictions import read_predictions
-from mri_hpc.rundir.settings import load_job, load_training
+from mri_hpc.rundir.progress import EarlyStopping
+from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training
 from mri_hpc.rundir.summary import summarise
 
 TEMPLATE = "report.html.j2"
 MOST_PATIENTS = 2000
 """Rows of the table of patients: more would make the page too heavy to open."""
+PATHS = ("store", "weights", "continue_from")
+"""Settings that are paths."""
 DECISIONS = {"again": "started again", "finished": "done", "stay_away": "stays stopped", "give_up": "gave up"}
 
 NEVER_TESTED = (
@@ -51,30 +54,57 @@ def make_page(run: RunDir) -> str:
     evaluation = evaluate_split(run, "test") if run.predictions.exists() else None
     provenance = read_provenance(run)
     classes = evaluation.classes if evaluation else tuple(provenance.get("classes", ()))
-    restarts = resumed_steps(attempts)
-    chance = 1 / len(classes) if classes else 0.0
+    training, restarts = load_training(run), resumed_steps(attempts)
+    validation_chance = _validation_chance(classes, provenance)
     summary = summarise(
         events, metrics, None, events[-1].time if events else 0.0, is_finished=run.is_finished
     )
     return _environment().get_template(TEMPLATE).render(
         name=run.path.resolve().name,
         is_finished=run.is_finished and evaluation is not None,
-        model=load_training(run).model,
+        model=training.model,
+        is_deterministic=training.deterministic,
         last_event_s=events[-1].time if events else None,
-        classes=[{"name": name, "colour": class_colour(number)} for number, name in enumerate(classes)],
-        chance=chance,
+        classes=[
+            {"name": name, "colour": class_colour(number), "round": class_round(number)}
+            for number, name in enumerate(classes)
+        ],
+        validation_chance=validation_chance,
         provenance=_provenance(provenance, attempts),
         settings=_settings(run),
-        loss=Markup(loss_curves(metrics, restarts)),
-        accuracy=Markup(accuracy_curve(metrics, restarts, chance)),
+        loss=Markup(loss_curves(metrics, restarts, _model_epoch(provenance, metrics, training))),
+        accuracy=Markup(accuracy_curve(metrics, restarts, validation_chance)),
         summary=summary,
         wall_clock=_wall_clock(summary.ledger),
         attempts=attempts,
         decisions=DECISIONS,
         never_tested=NEVER_TESTED,
-        num_resamples=NUM_RESAMPLES,
         **(_results(run, evaluation, provenance) if evaluation else {}),
     )  # fmt: skip
+
+
+def _model_epoch(
+    provenance: Mapping[str, Any], metrics: Sequence[dict[str, Any]], training: TrainingSettings
+) -> int:
+    """The epoch, from 0, whose weights are the model's, or would be if the run ended here; -1: none yet.
+
+    Not that of the lowest loss: a loss that is lower by less than min_improvement is no improvement.
+    """
+    if "best_epoch" in provenance:
+        return int(provenance["best_epoch"]) - 1
+    stopping = EarlyStopping()
+    for line in metrics:
+        if "validation_loss" in line:
+            loss = line["validation_loss"]
+            stopping = stopping.after_epoch(line["epoch"], line["step"], loss, training.min_improvement)
+    return stopping.best_epoch
+
+
+def _validation_chance(classes: Sequence[str], provenance: Mapping[str, Any]) -> float:
+    """Of the logged balanced accuracy, which is a mean over the classes that occur; 0 where not known."""
+    of_classes = (provenance.get("split_counts") or {}).get("validation", {}).get("classes", {})
+    occurring = [name for name in classes if of_classes.get(name, {}).get("images", 1)]
+    return 1 / len(occurring) if occurring else 0.0
 
 
 def _wall_clock(ledger: Mapping[str, float]) -> list[tuple[str, float, float]]:
@@ -90,7 +120,8 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
     """What the page shows of a run with predictions."""
     _classes, rows = read_predictions(run.predictions)
     levels = _levels(evaluation)
-    table = tabulate(evaluation.classes, provenance.get("split_counts") or {}, rows)
+    stated = provenance.get("split_counts") or {}
+    table = tabulate(evaluation.classes, stated, rows)
     return {
         "evaluation": evaluation,
         "figures": [
@@ -99,7 +130,7 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
         ],
         "levels": [_level(*level) for level in levels],
         "cohort": table,
-        "cohort_totals": totals(table),
+        "cohort_totals": totals(table, stated, rows),
         "splits": SPLITS,
         "patients": _by_urgency(evaluation)[:MOST_PATIENTS],
         "num_wrong": sum(patient.is_wrong for patient in evaluation.patients),
@@ -149,7 +180,8 @@ def _settings(run: RunDir) -> list[tuple[str, list[tuple[str, str, bool]]]]:
             is_identity = field.metadata["kind"] == "identity"
             group = groups["What was trained" if is_identity else "How it was operated"]
             value = getattr(settings, field.name)
-            group.append((field.name.replace("_", " "), _plain(value), value != field.default))
+            shown = _plain(_without_folders(field.name, value))
+            group.append((field.name.replace("_", " "), shown, value != field.default))
     return list(groups.items())
 
 
@@ -167,13 +199,17 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
         "device": "device",
         "ranks": "ranks",
     }
-    known = [(title, _plain(provenance[key])) for key, title in titles.items() if provenance.get(key)]
+    plain = {**provenance, "num_parameters": _grouped(provenance.get("num_parameters"))}
+    known = [(title, _plain(plain[key])) for key, title in titles.items() if plain.get(key)]
     versions = provenance.get("versions") or {}
     jobs = dict.fromkeys(attempt.job_id for attempt in attempts if attempt.job_id)
     shown = {*titles, "versions", "conditions", "classes", "split_counts", "has_patients", "continued_from"}
     others = {**provenance, **(provenance.get("conditions") or {})}
     ancestors = [
-        ("continued from", f"{run['run']}, model {run['model_digest']}, snapshot {run['snapshot']}")
+        (
+            "continued from",
+            f"{_last_name(run['run'])}, model {run['model_digest']}, snapshot {run['snapshot']}",
+        )
         for run in provenance.get("continued_from") or ()
     ]
     return [
@@ -195,8 +231,6 @@ def _plain(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and value >= 10_000:
-        return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     if isinstance(value, (list, tuple)):
         return (
             " × ".join(map(str, value))
@@ -204,6 +238,25 @@ def _plain(value: Any) -> str:
             else ", ".join(map(str, value))
         )
     return str(value)
+
+
+def _grouped(count: int | None) -> str:
+    """A count, in groups of three digits; only for what nobody types again, as they would a seed."""
+    return "" if count is None else f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _without_folders(name: str, value: Any) -> Any:
+    """A setting as it may be shared: of a path only the last name."""
+    if name in PATHS:
+        return _last_name(value)
+    if name == "slurm":
+        pairs = (pair.partition("=") for pair in value)
+        return tuple(f"{key}={_last_name(path)}" for key, _equals, path in pairs)
+    return value
+
+
+def _last_name(path: str) -> str:
+    return PurePath(path).name
 
 
 def _environment() -> Environment:

@@ -66,7 +66,8 @@ def test_a_split_is_told_by_its_patients_and_a_class_that_it_lacks_is_named():
         "add patients, or name the splits (CSV column split or fold)",
         "warning: no patient of 'pituitary' in test: its sensitivity cannot be told; "
         "add patients, or name the splits (CSV column split or fold)",
-        "warning: few test patients of some classes (glioma 1): their intervals will be wide",
+        "warning: fewer than 10 test patients of some classes (glioma 1): intervals are wide, and hold "
+        "the truth less often than they say",
     ]
     data.patient[:] = -1
     assert split_lines(data, code)[0] == "images: train 4, validation 2, test 2"

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from mri_hpc.evaluate import main
+from mri_hpc.results.intervals import wilson
 from mri_hpc.rundir.predictions import Prediction, read_predictions, write_predictions
 
 
@@ -115,9 +117,53 @@ def test_images_that_chose_the_epoch_are_said_to_flatter_it(make_run, capsys):
 def test_classes_of_few_patients_are_named_with_their_number(make_run, capsys):
     run = make_run(patients=29)
     assert notes(run, capsys=capsys) == [
-        "fewer than 10 patients of some classes (pituitary 9): the intervals are too narrow, and hold the "
-        "truth less often than they say"
+        "fewer than 10 patients of some classes (pituitary 9): intervals are wide, and hold the truth "
+        "less often than they say"
     ]
+
+
+def test_a_class_without_any_patient_is_not_called_one_of_few(make_run, capsys):
+    run = make_run(classes=("glioma", "meningioma", "pituitary", "absent"), rows=rows_of_three_classes())
+    assert notes(run, capsys=capsys) == []
+
+
+def rows_of_three_classes():
+    names = ("glioma", "meningioma", "pituitary")
+    shares = np.full((3, 4), 0.1) + 0.6 * np.eye(3, 4)
+    return [
+        Prediction(
+            key=f"{n:016x}",
+            patient=f"P{n}",
+            split="test",
+            label=names[n % 3],
+            probabilities=tuple(shares[n % 3]),
+        )
+        for n in range(30)
+    ]
+
+
+def test_the_share_of_the_most_frequent_class_has_its_interval(make_run, capsys):
+    run = make_run()
+    low, high = wilson(1 / 3, 30)
+    found = json.loads(evaluate(run, "--json", capsys=capsys)[1])["baseline"]
+    assert (found["majority_low"], found["majority_high"]) == pytest.approx((low, high))
+    printed = " ".join(evaluate(run, capsys=capsys)[1].split())
+    assert f"33.3 % accuracy by patient ({100 * low:.1f}–{100 * high:.1f} %)" in printed
+
+
+def test_intervals_are_said_to_be_of_what_was_drawn(make_run, capsys):
+    assert "resamples of whole patients" in evaluate(make_run("some"), capsys=capsys)[1]
+    said = evaluate(make_run("none", classes=("a", "b", "c"), rows=rows(patient="")), capsys=capsys)[1]
+    assert "resamples of images" in said
+    assert "patients," not in said
+    assert "mean over the slices" not in said
+
+
+def test_a_split_that_names_no_patient_is_told_from_data_that_name_none(make_run, capsys):
+    nameless = {"classes": ("a", "b", "c"), "rows": rows(patient="")}
+    for has_patients, said in ((True, "No image of this split names a patient"), (False, "The data name no")):
+        run = make_run(str(has_patients), provenance={"has_patients": has_patients}, **nameless)
+        assert f"not a patient estimate. {said}" in notes(run, capsys=capsys)[0]
 
 
 def test_training_images_without_a_patient_are_a_doubt_about_the_test(make_run, capsys):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,14 +21,13 @@ from mri_hpc import predict as predict_module
 from mri_hpc import preprocess
 from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.intake.pseudonyms import Pseudonyms
-from mri_hpc.predict import Answer, Judged, main, print_tables
+from mri_hpc.predict import Answer, Judged, find_images, main, print_tables
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 
 CLASSES = ("glioma", "pituitary")
-# A new one each time would now and then leave a split without any of these few patients.
-SITE_KEY = bytes.fromhex("5e" * 32)
+KEY = bytes([0x5E]) * 32
 
 
 def draw(path, number, label):
@@ -49,7 +49,8 @@ def trained(tmp_path_factory):
     run, store = RunDir(root / "a 'run'"), root / "store"
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     with pytest.MonkeyPatch.context() as patch:
-        (root / "key").write_text(SITE_KEY.hex())
+        # A key of its own would now and then leave a split without any of these few patients.
+        (root / "key").write_text(KEY.hex())
         (root / "key").chmod(0o600)
         patch.setenv("MRI_KEY_FILE", str(root / "key"))
         options = ["--source", root / "raw", "--store", store, "--size", 32]
@@ -94,9 +95,9 @@ def test_an_image_gets_the_probabilities_that_the_run_gave_it(trained, tmp_path,
     assert status == 0
     assert "60 images, 30 patients, 0 rejected. Research use only." in out
     classes, rows = read_predictions(run.predictions)
-    found, key_of = {}, Pseudonyms(SITE_KEY).source_key
+    found = {}
     for row in read_table(tmp_path / "out" / "predictions.csv"):
-        key = key_of("raw", os.path.relpath(row["path"], raw))
+        key = Pseudonyms(KEY).source_key("raw", os.path.relpath(row["path"], raw))
         found[f"{key:016x}"] = [float(row[f"p:{name}"]) for name in classes]
     assert len(rows) > 5
     for row in rows:
@@ -210,6 +211,46 @@ def test_who_an_image_is_of_can_be_told_by_folder_by_file_or_not_at_all(trained,
     }  # fmt: skip
     assert set(patients("none").values()) == {""}
     assert len(set(patients("file").values())) == 4
+
+
+PATIENTS_BY_PATHS = {
+    "a folder for each patient, with studies in it": (
+        ["new/P1", "new/P2"],
+        {"new/P1/T1/a": "P1", "new/P1/ses-02/a": "P1", "new/P2/T1/a": "P2"},
+    ),
+    "the folder above them": (["new"], {"new/P1/T1/a": "P1", "new/P2/2024-01-31/flair/a": "P2"}),
+    "images in the very folder given": (["new/P1"], {"new/P1/a": "P1", "new/P1/axial/b": "P1"}),
+    "patients beside a file": (["new"], {"new/P1/a": "P1", "new/overview": ""}),
+    "a folder of a class": (["raw/glioma"], {"raw/glioma/a": ""}),
+    "a class without patients": (["raw"], {"raw/glioma/a": "", "raw/glioma/T1/b": "", "raw/c": ""}),
+    "one name at two sites": (
+        ["siteA", "siteB"],
+        {"siteA/001/a": "siteA/001", "siteB/001/a": "siteB/001", "siteB/002/a": "002"},
+    ),
+    "one name in two places": (["A/P1", "B/P1"], {"A/P1/a": "A/P1", "B/P1/a": "B/P1"}),
+    "a patient, and the folder above": (["new/P1", "new"], {"new/P1/a": "P1", "new/P2/a": "P2"}),
+}
+
+
+@pytest.mark.parametrize("case", PATIENTS_BY_PATHS)
+def test_a_patient_is_the_first_folder_that_is_no_study_else_the_folder_given(case, tmp_path, monkeypatch):
+    given, wanted = PATIENTS_BY_PATHS[case]
+    for name in wanted:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    images, rejected = find_images([Path(name) for name in given], "folder", CLASSES)
+    assert ({str(image.path): image.patient for image in images}, rejected) == (wanted, [])
+
+
+def test_a_file_that_two_paths_name_counts_once(tmp_path, monkeypatch):
+    (tmp_path / "P1").mkdir()
+    (tmp_path / "P1" / "a").touch()
+    (tmp_path / "P1" / "twin").symlink_to("a")
+    monkeypatch.chdir(tmp_path / "P1")
+    given = [Path(), tmp_path / "P1", tmp_path / "P1" / "a", Path("../P1/a")]
+    images, _rejected = find_images(given, "folder", CLASSES)
+    assert [(image.path, image.patient) for image in images] == [(Path("a"), "P1"), (Path("twin"), "P1")]
 
 
 def test_tables_are_printed_without_a_folder_to_write_to(trained, capsys):

@@ -12,6 +12,7 @@ import pytest
 
 from mri_hpc.report import main
 from mri_hpc.rundir.predictions import Prediction
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 
 VOID = {"meta", "br", "input", "link", "img", "hr"}
 HOSTILE = ('<script>alert("x")</script>', "a'b\"&amp;c", "$\\frac{1}{2}$ 日本 {{ 7*7 }}")
@@ -131,7 +132,7 @@ def test_the_verdict_stands_beside_chance_and_the_majority_class(make_run, repor
     words = Page(report(make_run(classes=classes, rows=rows))).words
     assert "Balanced accuracy by patient, test split 80.0 % 95 % interval" in words
     assert "chance 50.0 %" in words
-    assert "Always answering a would be right for 75.0 % of patients" in words
+    assert "Always answering a would be right for 75.0 % (59.8 to 85.8 %) of patients" in words
     assert "Research use only." in words
 
 
@@ -139,6 +140,14 @@ def test_an_interval_that_includes_chance_says_so(make_run, report):
     classes = ("a", "b")
     rows = [row(n, classes[(n // 2) % 2], classes, right=n % 4 < 2) for n in range(40)]
     assert "The interval includes chance:" in Page(report(make_run(classes=classes, rows=rows))).words
+
+
+def test_an_interval_below_chance_points_to_the_labels(make_run, report):
+    classes = ("a", "b")
+    rows = [row(n, classes[(n // 2) % 2], classes, right=n < 4) for n in range(40)]
+    words = Page(report(make_run(classes=classes, rows=rows))).words
+    assert "The whole interval lies below chance: look for swapped labels." in words
+    assert "The interval includes chance" not in words
 
 
 def test_without_patients_the_page_says_slice_level_and_has_no_table_of_patients(make_run, report):
@@ -195,8 +204,8 @@ def test_the_runs_that_a_run_goes_on_from_are_named_with_their_models(make_run, 
     ancestors = [{"run": f"/runs/{n}", "model_digest": f"a{n}" * 8, "snapshot": f"5{n}" * 8} for n in (2, 1)]
     stated = {"continued_from": ancestors, "batch_size": 256, "lr": 0.002}
     words = Page(report(make_run(provenance=stated))).words
-    assert f"continued from /runs/2, model {'a2' * 8}, snapshot {'52' * 8}" in words
-    assert f"continued from /runs/1, model {'a1' * 8}, snapshot {'51' * 8}" in words
+    assert f"continued from 2, model {'a2' * 8}, snapshot {'52' * 8}" in words
+    assert f"continued from 1, model {'a1' * 8}, snapshot {'51' * 8}" in words
     assert "batch size 256" in words
 
 
@@ -270,3 +279,57 @@ def test_a_patient_is_said_to_be_in_one_split_only_where_every_image_names_one(m
     said = "A patient is in one split only."
     assert said in report(make_run("all"))
     assert said not in report(make_run("some", provenance={"images_without_patient": 7}))
+
+
+def test_a_split_that_names_no_patient_is_told_from_data_that_name_none(make_run, report):
+    classes = ("a", "b")
+    nameless = {"classes": classes, "rows": [row(n, classes[n % 2], classes, patient="") for n in range(40)]}
+    assert "The data name no patients" not in report(make_run("some", **nameless))
+    said = report(make_run("none", provenance={"has_patients": False}, **nameless))
+    assert said.count("The data name no patients") == 2
+    assert "whole patients" not in said
+
+
+def test_of_more_classes_than_colours_no_two_look_alike(make_run, report):
+    classes = tuple(f"class {n}" for n in range(11))
+    page = Page(report(make_run(classes=classes, patients=22)))
+    areas = [(part.get("class"), part["style"].split(";")[-1]) for part in page.all("i")]
+    assert len(set(areas)) == 11
+    # Two legends, and a bar a patient, each with all classes in one order.
+    assert areas == areas[:11] * (2 + 22)
+    assert "A class that is hatched here has a broken line." in page.words
+
+
+def test_only_a_deterministic_run_is_said_to_come_out_the_same_again(make_run, report):
+    run, said = make_run(), "the same run can be made again"
+    assert said not in report(run)
+    assert "the same samples come in the same order again" in report(run)
+    save_settings(run, TrainingSettings(deterministic=True), JobSettings())
+    assert said in report(run)
+
+
+def test_no_folder_of_the_site_is_on_the_page(make_run, report):
+    ancestors = [{"run": "/home/anna/first", "model_digest": "a1", "snapshot": "5a"}]
+    run = make_run(provenance={"continued_from": ancestors})
+    training = TrainingSettings(
+        store="/home/anna/HIV study/store/", weights="/home/anna/resnet.pth", seed=12345
+    )
+    save_settings(run, training, JobSettings(slurm=("chdir=/home/anna/jobs", "gres=gpu:1")))
+    text = report(run)
+    assert "anna" not in text
+    assert "HIV" not in text
+    for words in (
+        "store store",
+        "weights resnet.pth",
+        "chdir=jobs, gres=gpu:1",
+        "continued from first, model a1",
+    ):
+        assert words in Page(text).words
+
+
+def test_counts_are_grouped_and_what_may_be_typed_again_is_not(make_run, report):
+    run = make_run()
+    save_settings(run, TrainingSettings(seed=1234567), JobSettings())
+    words = Page(report(run)).words
+    assert "seed 1234567 " in words
+    assert re.search(r"parameters 11\s178\s051 ", words)

@@ -21,14 +21,23 @@ def test_training_counts_come_from_the_run_and_the_rest_from_its_predictions():
 
 
 def test_a_total_is_left_open_where_a_part_is_unknown():
-    table = tabulate(("a", "b"), {}, ROWS)
-    assert totals(table)["test"] == Cell(images=3, patients=2)
-    assert totals(table)["train"] == Cell()
+    found = totals(tabulate(("a", "b"), {}, ROWS), {}, ROWS)
+    assert found["test"] == Cell(images=3, patients=2)
+    assert found["train"] == Cell()
 
 
 def test_a_class_that_is_absent_from_a_split_leaves_the_totals_known():
-    stated = {"test": {"classes": {"a": {"images": 23, "patients": 8}, "b": {"images": 0, "patients": 0}}}}
-    assert totals(tabulate(("a", "b"), stated, []))["test"] == Cell(images=23, patients=8)
+    of_classes = {"a": {"images": 23, "patients": 8}, "b": {"images": 0, "patients": 0}}
+    stated = {"test": {"images": 23, "patients": 8, "classes": of_classes}}
+    assert totals(tabulate(("a", "b"), stated, []), stated, [])["test"] == Cell(images=23, patients=8)
+
+
+def test_a_patient_of_two_classes_counts_once_in_the_total():
+    rows = [*ROWS, row("test", "b", "P1")]
+    assert totals(tabulate(("a", "b"), {}, rows), {}, rows)["test"] == Cell(images=4, patients=2)
+    both = {"images": 4, "patients": 3}
+    stated = {"train": {"images": 8, "patients": 5, "classes": {"a": both, "b": both}}}
+    assert totals(tabulate(("a", "b"), stated, []), stated, [])["train"] == Cell(images=8, patients=5)
 
 
 def test_images_without_patients_have_an_unknown_number_of_them():

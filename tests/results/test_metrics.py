@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mri_hpc.results.intervals import mover, resample_counts, wilson
+from mri_hpc.results.intervals import mover, percentiles, resample_counts, wilson
 from mri_hpc.results.metrics import Figure, measure, roc_curve
 from mri_hpc.results.patients import Outcomes
 
@@ -92,6 +92,31 @@ def test_wilsons_interval_is_the_published_one():
     # Newcombe 1998, table I: 81 of 263, and 0 of 20.
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+def test_percentiles_are_those_of_the_middle_95_of_100():
+    assert percentiles(np.arange(1001)) == pytest.approx((25, 975))
+
+
+def test_resamples_that_lack_a_class_more_than_once_in_twenty_give_way_to_wilsons():
+    def interval(num_patients):
+        """Of the sensitivity for a class of 2 patients, one of them right in one of two slices."""
+        clusters = np.repeat(np.arange(num_patients), 2)
+        labels = np.where(clusters < 2, 0, 1)
+        return (
+            measure(outcomes(labels, answers(1, *labels[1:]), clusters))
+            .classes["glioma"]
+            .sensitivity.interval
+        )
+
+    # 2 of 3 patients are missing from 1 draw in 27, 2 of 4 from 1 in 16.
+    assert (interval(3), interval(4)) == ("bootstrap", "wilson")
+
+
+def test_a_perfect_area_rests_on_the_patients_of_the_smaller_side():
+    labels = np.repeat([0, 1], (3, 30))
+    found = measure(outcomes(labels, answers(*labels, num_classes=2), classes=CLASSES[:2]))
+    assert found.classes["glioma"].auroc.low == found.classes["meningioma"].auroc.low == wilson(1.0, 3)[0]
 
 
 def test_every_interval_holds_its_value():

@@ -1,0 +1,64 @@
+"""Who images are of, told by the folders in which they lie."""
+
+import re
+from collections import defaultdict
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mri_hpc.intake.labels import PLANE_WORDS, SPLIT_WORDS
+from mri_hpc.intake.sources import root_name
+
+# No "scan 12" and no 20240131: where these are ids, all patients of a folder would become one.
+STUDY = re.compile(
+    r"t[12]([-_ ]?(w|c|ce|gd|wi|flair|post))?|flair|dwi|adc|swi|anat|dicom|\d{4}[-_.]\d{2}[-_.]\d{2}"
+    r"|(ses|session|study|series|visit)[-_ ]?\d*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientFolder:
+    """A folder that stands for a patient."""
+
+    name: str
+    above: Path
+    """Resolved folder above it, in which folders of one name are of one patient, whatever their class."""
+    given: str = field(compare=False)
+    """Its path as the user gave it."""
+
+
+def patient_folders(root: Path, parts: Sequence[str], classes: Container[str]) -> list[PatientFolder | None]:
+    """Who each file below the folder `root` is of; None where nothing tells.
+
+    The first folder below the root that names no class, split or study. Where no file has one, and none lies
+    in a folder of a class or split, all are of one patient: the root itself, unless it is a class or split.
+    """
+    above = root.resolve()
+    below = [part.split("/")[:-1] for part in parts]
+    groups = [[name for name in names if _is_group(name, classes)] for names in below]
+    people = [[n for n in names if not _is_group(n, classes) and not _is_study(n)] for names in below]
+    if not any(groups) and not any(people) and not _is_group(root_name(root), classes):
+        itself = PatientFolder(name=root_name(root), above=above.parent, given=str(root))
+        return [itself] * len(parts)
+    return [
+        PatientFolder(name=names[0], above=above, given=str(root / names[0])) if names else None
+        for names in people
+    ]
+
+
+def names_of(folders: Iterable[PatientFolder]) -> dict[PatientFolder, str]:
+    """What each patient is called: by the folder's name, or where others share it by its path."""
+    unique = dict.fromkeys(folders)
+    places: dict[str, set[Path]] = defaultdict(set)
+    for folder in unique:
+        places[folder.name].add(folder.above)
+    return {folder: folder.name if len(places[folder.name]) == 1 else folder.given for folder in unique}
+
+
+def _is_group(name: str, classes: Container[str]) -> bool:
+    return name in classes or name.lower() in SPLIT_WORDS
+
+
+def _is_study(name: str) -> bool:
+    return name.lower() in PLANE_WORDS or bool(STUDY.fullmatch(name))
