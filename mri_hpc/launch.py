@@ -208,7 +208,7 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     if len(snapshot.classes) == 1:
         name = f"{shown(Path(training.store))} holds one class only ({snapshot.classes[0]})"
         raise UserError(f"{name}: a classifier needs two")
-    code = split_of(snapshot, training.val_fold, training.test_fold)
+    code = split_of(snapshot, training.val_fold, training.test_fold, training.from_train)
     check_model_name(training.model)
     lineage = check_lineage(training, snapshot, code) if training.continue_from else []
     if training.weights:

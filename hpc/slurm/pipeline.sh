@@ -34,16 +34,11 @@ fi
 case "$stage" in
     compact) exec "$MRI_PYTHON" -m mri_hpc.store compact "$store" ;;
     audit)
-        status=0
-        "$MRI_PYTHON" -m mri_hpc.store audit "$store" || status=$?
-        if [[ $status -eq 0 ]]; then exit 0; fi
-        # 2: it found something. Anything else is a fault of its own.
-        if [[ $status -eq 2 && "${MRI_AUDIT:-}" == report ]]; then
-            echo "pipeline: the audit did not pass; MRI_AUDIT=report: launching all the same"
-            exit 0
-        fi
+        options=()
+        if [[ "${MRI_AUDIT:-}" == report ]]; then options=(--report-only); fi
+        if "$MRI_PYTHON" -m mri_hpc.store audit "$store" ${options[@]+"${options[@]}"}; then exit 0; fi
         echo "pipeline: the audit did not pass: nothing is launched. Mend what it names, then run the pipeline again;" \
-            "MRI_AUDIT=report goes on regardless."
+            "MRI_AUDIT=report goes on where it finds leaks."
         exit 2
         ;;
     launch) exec "$MRI_PYTHON" -m mri_hpc.launch --store "$store" "$@" ;;

@@ -9,7 +9,7 @@ import numpy as np
 from mri_hpc.base.command import shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.snapshots import Snapshot, recall
-from mri_hpc.cohort.splits import TEST, TRAIN, VALIDATION, split_of
+from mri_hpc.cohort.splits import TEST, TRAIN, UNUSED, VALIDATION, split_of
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.manifests import newest_manifest
@@ -55,7 +55,7 @@ def check_lineage(training: TrainingSettings, snapshot: Snapshot, code: np.ndarr
     for ancestor in ancestors:
         _refuse_other_names(name, ancestor, Path(training.store))
         _refuse_leak(name, ancestor, snapshot, code)
-    growth = [*_model_step(parent), *_growth(old, snapshot)]
+    growth = [*_model_step(parent), *_growth(ancestors[0], snapshot, code)]
     lines = [f"continues {shown(parent.path)} ({', '.join(growth)})", *_no_longer_stored(ancestors, snapshot)]
     new = sorted(set(snapshot.classes) - set(old.classes))
     if new:
@@ -105,7 +105,8 @@ def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
             )
         child = load_training(run)
         snapshot = _find_snapshot(run, child, stores=(child.store, training.store))
-        yield Ancestor(run=run, snapshot=snapshot, code=split_of(snapshot, child.val_fold, child.test_fold))
+        code = split_of(snapshot, child.val_fold, child.test_fold, child.from_train)
+        yield Ancestor(run=run, snapshot=snapshot, code=code)
 
 
 def _find_snapshot(run: RunDir, settings: TrainingSettings, *, stores: Iterable[str]) -> Snapshot:
@@ -212,8 +213,12 @@ def _model_step(run: RunDir) -> list[str]:
     return [f"step {best}"] if best >= 0 else []
 
 
-def _growth(old: Snapshot, new: Snapshot) -> list[str]:
+def _growth(parent: Ancestor, new: Snapshot, code: np.ndarray) -> list[str]:
+    """How much more is in some split than was in one of the parent's. code: of the new run."""
+    old = parent.snapshot
     if old.digest == new.digest:
         return [f"snapshot {old.digest[:8]} as before"]
-    images, patients = len(new) - len(old), len(new.patient_names) - len(old.patient_names)
+    was_used, is_used = parent.code != UNUSED, code != UNUSED
+    images = int(is_used.sum()) - int(was_used.sum())
+    patients = len(_patients(new, is_used)) - len(_patients(old, was_used))
     return [f"snapshot {old.digest[:8]} → {new.digest[:8]}", f"{images:+} images", f"{patients:+} patients"]

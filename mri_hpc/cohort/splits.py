@@ -1,8 +1,9 @@
-"""Which images train, validate and test: a pure function of the patient, or of what the data prescribe."""
+"""Which images train, validate and test: a pure function of the patient, and of what the data prescribe."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,19 @@ from mri_hpc.chunks.snapshots import Snapshot
 TRAIN, VALIDATION, TEST = (SPLITS.index(name) for name in ("train", "validation", "test"))
 UNUSED = -1
 BLOCK = 2**20
+
+FromTrain = Literal["none", "validation", "test", "both"]
+FROM_TRAIN: dict[FromTrain, tuple[int, ...]] = {
+    "none": (),
+    "validation": (VALIDATION,),
+    "test": (TEST,),
+    "both": (VALIDATION, TEST),
+}
+
+NAME_THEM = "add images of more patients, or name the splits in the labels"
+TAKE_THEM = (
+    f"{NAME_THEM}, or have them taken from those named for training: --from-train validation|test|both"
+)
 
 VALIDATION_SHARE = 0.15
 TEST_SHARE = 0.15
@@ -41,38 +55,47 @@ def rows_of(code: np.ndarray) -> Split:
     return Split(train=train, validation=validation, test=test)
 
 
-def split_of(snapshot: Snapshot, val_fold: int | None = None, test_fold: int | None = None) -> np.ndarray:
+def split_of(
+    snapshot: Snapshot,
+    val_fold: int | None = None,
+    test_fold: int | None = None,
+    from_train: FromTrain = "none",
+) -> np.ndarray:
     """The split of every image: int8, (n,), TRAIN, VALIDATION, TEST or UNUSED.
 
-    By fold where folds are asked for. Else each patient by itself, so that none changes split as data of
-    others arrive: by the split that the data name for it, or by its hash where they name none. Where nothing
-    at all is named validation, as in data sets of a training and a test folder, a hash takes that split from
-    the patients named train. Images of unknown class, and those without a fold where one is asked for, are
-    unused.
+    Each patient's is decided by the patient's own rows and the arguments alone, so that no patient moves when
+    rows of others arrive, whatever these name:
 
-    Raises UserError where a patient would be in two splits, or a split would be empty.
+    - By fold where folds are asked for; images without one are unused.
+    - Else by the split that the data name for some image of the patient; where they name none, by a hash of
+      the patient. Images without a patient are taken each by itself, and hashed by their key.
+    - from_train: the splits for which the hash is asked of those named for training, too. It is an argument,
+      since that the data name nobody for validation, say, can change with any row that arrives.
+
+    Images of unknown class are unused. Raises UserError where a patient would be in two splits, or a split
+    would be empty.
     """
     if val_fold is not None and test_fold is not None:
         code, how = _by_fold(snapshot, val_fold, test_fold), f"folds {val_fold} and {test_fold}"
+        advice = NAME_THEM
     else:
-        is_named = bool((np.asarray(snapshot.split) >= 0).any())
-        how = "the splits that the data name" if is_named else "a hash of the patients"
-        code = _by_name_or_hash(snapshot)
+        is_any_named = bool((np.asarray(snapshot.split) >= 0).any())
+        how = "the splits that the data name" if is_any_named else "a hash of the patients"
+        code = _by_name_or_hash(snapshot, FROM_TRAIN[from_train])
+        advice = TAKE_THEM if is_any_named and from_train == "none" else NAME_THEM
     code[np.asarray(snapshot.label) < 0] = UNUSED
     _refuse_patients_in_two(snapshot, code, how)
-    _refuse_empty(snapshot, code, how)
+    _refuse_empty(code, how, advice)
     return code
 
 
 def split_lines(snapshot: Snapshot, code: np.ndarray) -> list[str]:
-    """For people: the patients (images, where some name none) of each split, and classes that lack any."""
+    """For people: patients (images, where some name none) of each split and of none, and classes it lacks."""
     patient, label = np.asarray(snapshot.patient), np.asarray(snapshot.label)
     is_named = bool((patient[code != UNUSED] >= 0).all())
     unit, what = (patient, "patient") if is_named else (np.arange(len(snapshot)), "image")
     counts = [f"{name} {len(np.unique(unit[code == c]))}" for c, name in enumerate(SPLITS)]
     lines = [f"{what}s: {', '.join(counts)}", *_unused(snapshot, code)]
-    if ((np.asarray(snapshot.split) == TRAIN) & (code == VALIDATION)).any():
-        lines.append("validation is taken by hash from what the data name train, as they name no validation")
     for c in (VALIDATION, TEST):
         for number, name in enumerate(snapshot.classes):
             if not ((code == c) & (label == number)).any():
@@ -86,12 +109,16 @@ def split_lines(snapshot: Snapshot, code: np.ndarray) -> list[str]:
 
 
 def _unused(snapshot: Snapshot, code: np.ndarray) -> list[str]:
-    """A line about images that are in no split, where there are any."""
-    num_unlabelled = int((np.asarray(snapshot.label) < 0).sum())
-    num_without_fold = int((code == UNUSED).sum()) - num_unlabelled
-    reasons = [(num_unlabelled, "of unknown class"), (num_without_fold, "without a fold")]
-    told = ", ".join(f"{count} {why}" for count, why in reasons if count)
-    return [f"{num_unlabelled + num_without_fold} images are in no split: {told}"] if told else []
+    """A line on the images that are in no split, and why; none where there are none."""
+    patient, is_unused = np.asarray(snapshot.patient), code == UNUSED
+    if not is_unused.any():
+        return []
+    # Patients of whom nothing is used.
+    patients = np.setdiff1d(patient[is_unused], np.append(patient[~is_unused], -1))
+    is_unknown = is_unused & (np.asarray(snapshot.label) < 0)
+    reasons = {"of unknown class": is_unknown, "without a fold": is_unused & ~is_unknown}
+    why = ", ".join(f"{rows.sum()} {reason}" for reason, rows in reasons.items() if rows.any())
+    return [f"{is_unused.sum()} images, {len(patients)} patients are in no split: {why}"]
 
 
 def _few_patients(snapshot: Snapshot, code: np.ndarray) -> list[str]:
@@ -128,35 +155,38 @@ def _by_fold(snapshot: Snapshot, val_fold: int, test_fold: int) -> np.ndarray:
     return code
 
 
-def _by_name_or_hash(snapshot: Snapshot) -> np.ndarray:
-    """Each patient, and each image that names none, by itself."""
-    code = np.array(snapshot.split, dtype=np.int8)
-    names_validation = bool((code == VALIDATION).any())
-    of_patient = _named_of_patients(snapshot, code)
-    places = np.array([_place(name) for name in snapshot.patient_names.tolist()], dtype=np.float64)
-    # A code of -1 means the last, which is put right below.
-    hash_of_patient = np.append(_spread(places), np.int8(TRAIN))
+def _by_name_or_hash(snapshot: Snapshot, from_train: tuple[int, ...]) -> np.ndarray:
+    """What the data name for each patient, else what a hash says. from_train: splits, as in `split_of`."""
+    named, hashed = _named_splits(snapshot), _hashed_splits(snapshot)
+    code = np.empty(len(snapshot), np.int8)
     for rows in _blocks(len(snapshot)):
-        patient = np.asarray(snapshot.patient[rows])
-        by_hash = hash_of_patient[patient]
+        patient, own = np.asarray(snapshot.patient[rows]), np.asarray(snapshot.split[rows])
+        is_nobody = patient < 0
+        by_hash = hashed[patient]
         # A key is a hash already.
-        keys = np.asarray(snapshot.key[rows])[patient < 0]
-        by_hash[patient < 0] = _spread((keys >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-        named = np.where(code[rows] == UNUSED, of_patient[patient], code[rows])
-        if not names_validation:
-            named[(named == TRAIN) & (by_hash == VALIDATION)] = VALIDATION
-        code[rows] = np.where(named == UNUSED, by_hash, named)
+        keys = np.asarray(snapshot.key[rows])[is_nobody]
+        by_hash[is_nobody] = _spread((keys >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+        # What an image names itself stands, so that patients in two splits are found.
+        by_name = np.where(own >= 0, own, named[patient])
+        is_hashed = (by_name < 0) | ((by_name == TRAIN) & np.isin(by_hash, from_train))
+        code[rows] = np.where(is_hashed, by_hash, by_name)
     return code
 
 
-def _named_of_patients(snapshot: Snapshot, code: np.ndarray) -> np.ndarray:
-    """The split that some image of each patient names, UNUSED where none does; one more, of nobody: int8."""
-    of_patient = np.full(len(snapshot.patient_names) + 1, UNUSED, np.int8)
+def _named_splits(snapshot: Snapshot) -> np.ndarray:
+    """The split that the data name for each patient: int8, (patients + 1,), the last one for nobody."""
+    splits = np.full(len(snapshot.patient_names) + 1, UNUSED, np.int8)
     for rows in _blocks(len(snapshot)):
-        patient = np.asarray(snapshot.patient[rows])
-        is_named = (code[rows] != UNUSED) & (patient >= 0)
-        of_patient[patient[is_named]] = code[rows][is_named]
-    return of_patient
+        patient, own = np.asarray(snapshot.patient[rows]), np.asarray(snapshot.split[rows])
+        says = (patient >= 0) & (own >= 0)
+        splits[patient[says]] = own[says]
+    return splits
+
+
+def _hashed_splits(snapshot: Snapshot) -> np.ndarray:
+    """The split that the hash gives each patient: int8, (patients + 1,), the last one for nobody."""
+    places = np.array([_place(name) for name in snapshot.patient_names.tolist()], dtype=np.float64)
+    return np.append(_spread(places), np.int8(UNUSED))
 
 
 def _spread(places: np.ndarray) -> np.ndarray:
@@ -193,12 +223,9 @@ def _refuse_patients_in_two(snapshot: Snapshot, code: np.ndarray, how: str) -> N
         )
 
 
-def _refuse_empty(snapshot: Snapshot, code: np.ndarray, how: str) -> None:
+def _refuse_empty(code: np.ndarray, how: str, advice: str) -> None:
     counts = [int((code == c).sum()) for c in (TRAIN, VALIDATION, TEST)]
     for name, count in zip(SPLITS, counts, strict=True):
         if not count:
             rest = ", ".join(f"{n} {c}" for n, c in zip(SPLITS, counts, strict=True))
-            raise UserError(
-                f"by {how}, the {name} split of {len(snapshot)} images is empty ({rest}): "
-                f"add images of more patients, or name the splits in the labels"
-            )
+            raise UserError(f"by {how}, the {name} split of {len(code)} images is empty ({rest}): {advice}")

@@ -60,6 +60,8 @@ class TrainingSettings:
     """Fold for validation, where the labels name folds."""
     test_fold: int | None = identity(None)
     """Fold for testing, where the labels name folds."""
+    from_train: Literal["none", "validation", "test", "both"] = identity("none")
+    """Splits that a hash takes from patients named for training, where the data name nobody for them."""
     snapshot: str = identity("newest")
     """Digest of the store's snapshot; newest: the newest when the run is made."""
     store: str = operation("data/store")
@@ -120,6 +122,8 @@ class TrainingSettings:
             raise UserError(f"--seed must be between 0 and 2**63 - 1, got {self.seed}")
         if (self.val_fold is None) != (self.test_fold is None):
             raise UserError("--val-fold and --test-fold go together: give both or neither")
+        if self.val_fold is not None and self.from_train != "none":
+            raise UserError("--val-fold says who validates: --from-train none goes with it")
         if self.val_fold is not None and self.val_fold == self.test_fold:
             raise UserError(f"--val-fold and --test-fold must differ, both are {self.val_fold}")
 

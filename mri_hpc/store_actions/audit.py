@@ -21,12 +21,14 @@ class Audit:
     """Folder of the store."""
     near: Flag = False
     """Also compare what images look like, not only their bytes; reads all of them."""
+    report_only: Flag = False
+    """Leaks are printed, and are no failure: status 0 once all was looked at."""
     json: Flag = False
     """Print as JSON."""
 
 
 def audit_store(options: Audit) -> None:
-    """Print leaks and doubts of the newest snapshot; UserError where there are leaks."""
+    """Print leaks and doubts of the newest snapshot; UserError on leaks, unless it only reports."""
     snapshot = resolve(options.store)
     with Reader(options.store, snapshot, is_read_once=True) as reader:
         found = audit(snapshot, reader, near=options.near, progress=_shown)
@@ -42,7 +44,7 @@ def audit_store(options: Audit) -> None:
             print(f"{'LEAK' if one.is_leak else 'remark'}: {one.text}")
         if not leaks:
             print(f"no leaks among {len(snapshot):,} images")
-    if leaks:
+    if leaks and not options.report_only:
         more = f" (and {len(leaks) - 1} more kinds)" if len(leaks) > 1 else ""
         raise UserError(
             f"{options.store} leaks: {leaks[0].text}{more}; correct it with mri-hpc store relabel, or in the "

@@ -103,7 +103,7 @@ def _images_by_split(snapshot: Snapshot, settings: TrainingSettings, patient: st
     rows = _rows(snapshot, patient)
     if not rows.any():
         return Counter()
-    code = split_of(snapshot, settings.val_fold, settings.test_fold)[rows]
+    code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)[rows]
     names = {number: name for number, name in enumerate(SPLITS)}
     return Counter(names.get(number, "unused") for number in code.tolist())
 

@@ -187,7 +187,8 @@ class _Rank:
             # It must mean the same to all.
             wanted = self._ranks.from_rank(resolve(store).digest if self._ranks.is_first else None)
         snapshot = resolve(store, wanted)
-        code = split_of(snapshot, self._settings.val_fold, self._settings.test_fold)
+        settings = self._settings
+        code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)
         return Cohort(snapshot=snapshot, split=rows_of(code))
 
     def _settled(self, cohort: Cohort, *, has_begun: bool) -> TrainingSettings:

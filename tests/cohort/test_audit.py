@@ -68,6 +68,10 @@ def test_the_same_file_of_two_patients_is_a_leak(tmp_path, picture, found, capsy
     assert printed.err.count("\n") == 1
     assert "leaks: 1 times the same file is there under several patients" in printed.err
     assert "LEAK: 1 times the same pixels" in printed.out
+    assert main(["audit", str(tmp_path / "store"), "--report-only"]) == 0
+    assert "LEAK: 1 times the same pixels" in capsys.readouterr().out
+    # Leaks may be accepted, an audit that could not look for them not.
+    assert main(["audit", str(tmp_path / "none"), "--report-only"]) == 2
 
 
 def test_the_same_pixels_in_another_file_are_a_leak_and_in_another_class_a_doubt(tmp_path, picture, found):
@@ -79,6 +83,17 @@ def test_the_same_pixels_in_another_file_are_a_leak_and_in_another_class_a_doubt
     assert "same file, other patient or split" not in findings
     assert findings["same pixels, other patient or split"].count == 1
     assert findings["same pixels, other class"].is_leak is False
+
+
+def test_the_same_picture_in_a_patients_folder_and_loose_is_a_leak(tmp_path, picture, found):
+    fill(tmp_path, picture)
+    picture(tmp_path / "raw" / "a" / "a0" / "twin.png", 7)
+    picture(tmp_path / "raw" / "a" / "loose.png", 7)
+    findings = found()
+    for kind in ("same file, other patient or split", "same pixels, other patient or split"):
+        assert (findings[kind].is_leak, findings[kind].count) == (True, 1)
+        assert "of nobody" in findings[kind].text
+    assert "repeated image" not in findings
 
 
 def test_images_that_show_nothing_and_repeats_of_one_patient_are_no_leak(tmp_path, picture, found):

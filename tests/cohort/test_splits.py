@@ -52,6 +52,64 @@ def test_a_patient_keeps_its_split_whatever_arrives(arriving):
     assert {name: split_after[name] for name in before} == split_before
 
 
+# Whom the data name splits and folds for: one word a patient, whose own rows say it or say nothing.
+WORDS = {"": (-1, -1), "train": (TRAIN, 0), "validation": (VALIDATION, 1), "test": (TEST, 2)}
+# With these, no split is ever empty.
+FIRST = {"hash": dict.fromkeys(people(60), ""), "names": dict(zip("XYZ", list(WORDS)[1:], strict=True))}
+FOLDS = {"val_fold": 1, "test_fold": 2}
+WAYS = [*({"from_train": which} for which in ("none", "validation", "test", "both")), FOLDS]
+
+
+def splits_of_patients(arrived, words, **way):
+    """The split of each patient. arrived: patients, and whether this image of theirs says their word."""
+    said = [WORDS[words[name] if says else ""] for name, says in arrived]
+    data = snapshot(
+        [name for name, _ in arrived], split=[split for split, _ in said], fold=[fold for _, fold in said]
+    )
+    found = {}
+    for (name, _), code in zip(arrived, split_of(data, **way).tolist(), strict=True):
+        # With folds, images that name none are unused.
+        if code != UNUSED:
+            assert found.setdefault(name, code) == code
+    return found
+
+
+@given(
+    words=st.fixed_dictionaries({f"new{number}": st.sampled_from(list(WORDS)) for number in range(20)}),
+    arriving=st.lists(st.tuples(st.integers(0, 19), st.booleans()), max_size=60),
+    first=st.sampled_from(list(FIRST)),
+    way=st.sampled_from(WAYS),
+    data=st.data(),
+)
+def test_no_patient_moves_when_others_come_that_name_splits_or_folds(words, arriving, first, way, data):
+    words = {**words, **FIRST["names"], **FIRST[first]}
+    base = [(name, True) for name in FIRST["names" if way is FOLDS else first]]
+    come = [*base, *((f"new{number}", says) for number, says in arriving)]
+    already = data.draw(st.integers(len(base), len(come)))
+    before = splits_of_patients(come[:already], words, **way)
+    # A patient moves by their own rows alone: here, none that speaks comes later.
+    spoke = {name for name, says in come[:already] if says and words[name]}
+    speaks_later = {name for name, says in come[already:] if says and words[name]} - spoke
+    after = splits_of_patients(come, words, **way)
+    kept = before.keys() - speaks_later
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+
+
+def test_patients_of_whom_the_data_name_no_split_keep_theirs_when_a_source_that_names_splits_comes():
+    names, new = people(200), [f"new{number}" for number in range(20)]
+    before = split_of(snapshot(names)).tolist()
+    split = [-1] * 200 + [TRAIN] * 14 + [VALIDATION] * 3 + [TEST] * 3
+    code = split_of(snapshot(names + new, split=split))
+    assert code.tolist() == before + split[200:]
+
+
+def test_images_that_name_no_split_follow_those_of_their_patient_that_do():
+    names = [*people(60), "A", "A", ""]
+    code = split_of(snapshot(names, split=[*[-1] * 60, TEST, -1, -1]))
+    assert code[60:62].tolist() == [TEST, TEST]
+    assert code[62] != UNUSED
+
+
 def test_the_split_of_a_patient_is_pinned_so_that_no_release_changes_it():
     assert split_of(snapshot(people(16))).tolist() == [0, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
 
@@ -66,11 +124,14 @@ def test_a_split_is_told_by_its_patients_and_a_class_that_it_lacks_is_named():
         "add patients, or name the splits (CSV column split or fold)",
         "warning: no patient of 'pituitary' in test: its sensitivity cannot be told; "
         "add patients, or name the splits (CSV column split or fold)",
-        "warning: fewer than 10 test patients of some classes (glioma 1): intervals are wide, and hold "
-        "the truth less often than they say",
+        "warning: fewer than 10 test patients of some classes (glioma 1): intervals are wide, and hold the "
+        "truth less often than they say",
     ]
+    data.label[:2], code[[0, 1, 6]] = -1, UNUSED
+    unused = "3 images, 1 patients are in no split: 2 of unknown class, 1 without a fold"
+    assert split_lines(data, code)[:2] == ["patients: train 1, validation 1, test 1", unused]
     data.patient[:] = -1
-    assert split_lines(data, code)[0] == "images: train 4, validation 2, test 2"
+    assert split_lines(data, code)[0] == "images: train 1, validation 2, test 2"
 
 
 def test_images_without_patients_are_split_by_their_keys():
@@ -91,58 +152,23 @@ def test_a_fold_that_the_data_do_not_name_is_refused_with_those_that_they_do():
         split_of(snapshot(people(3), fold=[0, 1, 2]), val_fold=1, test_fold=9)
 
 
-def test_named_splits_are_taken_as_they_are_and_the_others_come_by_their_hash():
-    code = split_of(snapshot(people(5), split=[0, 1, 2, -1, -1]))
-    # By hash P4 is in test.
-    assert code.tolist() == [TRAIN, VALIDATION, TEST, TRAIN, TEST]
+def test_named_splits_are_taken_as_they_are():
+    named = [number % 3 for number in range(100)]
+    assert split_of(snapshot(people(100), split=named)).tolist() == named
 
 
-def test_what_names_no_split_follows_the_patient_of_whom_another_image_does():
-    code = split_of(snapshot(["A", "A", "B", "C"], split=[-1, 2, 1, 0]))
-    assert code.tolist() == [TEST, TEST, VALIDATION, TRAIN]
-
-
-SPLIT_OF_NAMED = st.dictionaries(st.sampled_from(people(30)), st.sampled_from([TRAIN, VALIDATION, TEST]))
-
-
-@given(SPLIT_OF_NAMED, st.lists(st.sampled_from([TRAIN, VALIDATION, TEST]), min_size=1, max_size=30))
-def test_a_patient_keeps_its_split_whatever_splits_later_data_name(named, arriving):
-    """Promise 10: only where nothing was named validation can a first name of it end the one by hash."""
-    names = people(60)
-    before = snapshot(names, split=[named.get(name, UNUSED) for name in names])
-    later = [f"new{number}" for number in range(len(arriving))]
-    after = snapshot(names + later, split=[*before.split.tolist(), *arriving])
-    split_before = dict(zip(names, split_of(before).tolist(), strict=True))
-    split_after = dict(zip(names, split_of(after).tolist()[: len(names)], strict=True))
-    if VALIDATION in arriving and VALIDATION not in named.values():
-        filled = [name for name in named if (named[name], split_before[name]) == (TRAIN, VALIDATION)]
-        assert all(split_after[name] == TRAIN for name in filled)
-        split_before |= dict.fromkeys(filled, TRAIN)
-    assert split_after == split_before
-
-
-def test_a_test_split_is_never_taken_from_what_the_data_name_train():
-    named = [VALIDATION if number % 4 == 0 else TRAIN for number in range(100)]
-    with pytest.raises(UserError, match=r"the test split of 100 images is empty .*name the splits"):
-        split_of(snapshot(people(100), split=named))
-
-
-def test_where_the_data_name_no_validation_split_it_is_taken_from_the_training_patients():
+def test_a_split_that_the_data_name_for_nobody_is_taken_from_the_training_patients_where_that_is_asked_for():
     names = people(100)
     named = [TEST if number % 4 == 0 else TRAIN for number in range(100)]
-    data = snapshot(names, split=named)
-    data.classes = ("glioma",)
-    code = split_of(data)
+    with pytest.raises(
+        UserError, match=r"is empty .* from those named for training: --from-train validation"
+    ):
+        split_of(snapshot(names, split=named))
+    code = split_of(snapshot(names, split=named), from_train="validation")
     assert [c == TEST for c in code] == [n == TEST for n in named]
     assert 5 < (code == VALIDATION).sum() < 25
-    assert "validation is taken by hash from what the data name train" in split_lines(data, code)[1]
-
-
-def test_images_that_are_in_no_split_are_told_with_the_reason():
-    data = snapshot(people(6), fold=[0, 1, 2, 3, -1, 3], label=[0, 0, 0, 0, 0, -1])
-    data.classes = ("glioma",)
-    code = split_of(data, val_fold=1, test_fold=3)
-    assert split_lines(data, code)[1] == "2 images are in no split: 1 of unknown class, 1 without a fold"
+    both = split_of(snapshot(names, split=[TRAIN] * 100), from_train="both")
+    assert both.tolist() == split_of(snapshot(names)).tolist()
 
 
 def test_images_of_unknown_class_are_unused():

@@ -88,6 +88,20 @@ def test_after_new_images_one_option_starts_a_new_run_with_the_settings_of_the_f
     assert "already in the hands of" in launch("--run", path, "--continue-from", parent.path)[1]
 
 
+def test_images_that_are_in_no_split_are_not_counted_as_growth_and_are_named(
+    add, finished, continued, tmp_path, make_pictures, preprocess
+):
+    add(80)
+    parent = finished("a", val_fold=3, test_fold=4)
+    # Later ones that name no fold.
+    make_pictures(tmp_path / "later", 10, patients=5)
+    words = ("--size", 32, "--ids", "as-given")
+    assert preprocess(tmp_path / "later", tmp_path / "store", *words)[0] == 0
+    said = continued(parent)
+    assert ", +0 images, +0 patients)\n" in said
+    assert "10 images, 0 patients are in no split: 10 without a fold\n" in said
+
+
 def test_the_step_of_the_model_is_named_and_data_that_did_not_grow(add, finished, continued, monkeypatch):
     add(80)
     parent = finished("a")
