@@ -252,7 +252,12 @@ def launch_from_a_login_shell(run: RealRun) -> None:
     """A shell with a session of its own follows the run."""
     line = f"{shlex.join(run.launch_command('--wait'))}; true"
     run.shell = subprocess.Popen(
-        ["sh", "-c", line], env=run.environment, start_new_session=True, stdout=subprocess.DEVNULL
+        ["sh", "-c", line],
+        env=run.environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        # Ignored, and so inherited, where all of this was started by nohup.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 
