@@ -155,12 +155,14 @@ def _refuse_other_folder(store: StoreDir) -> None:
     """UserError where what is to become a store is a file, or a folder that holds something else."""
     if store.path.exists() and not store.path.is_dir():
         raise UserError(f"{store.path} is a file: choose a new folder for --store")
-    if store.recipe.exists() or store.commits.exists() or not store.path.exists():
+    if not store.path.exists():
+        return
+    # Another task may make the folders at this moment: asking for one after the other is no picture of it.
+    names = {entry.name for entry in store.path.iterdir() if not entry.name.startswith(".")}
+    if names & {store.recipe.name, store.commits.name}:
         return
     # What a task that was killed while it made the folders leaves, and what every disk has.
-    known = {store.chunks.name, store.private.name, *PASSED_OVER}
-    others = [entry.name for entry in store.path.iterdir() if entry.name not in known]
-    others = [name for name in others if not name.startswith(".")]
+    others = names - {store.chunks.name, store.private.name, store.snapshots.name, *PASSED_OVER}
     if others:
         held = f"{store.path} holds other things ({min(others)}, ...)"
         raise UserError(f"{held}: choose a new folder for --store")

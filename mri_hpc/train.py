@@ -5,11 +5,12 @@ import gc
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mri_hpc.base.command import DONE, run_command
+from mri_hpc.base.command import DONE, LOST_PEER, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.rank import kill_time_of, place_of
@@ -17,6 +18,9 @@ from mri_hpc.rundir.layout import Attempt, RunDir, open_run
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.settings import load_job
 from mri_hpc.training.start_times import StartTimes
+
+# How gloo, NCCL and torch's store say that the process at the other end has gone.
+GONE_PEER = ("closed by peer", "reset by peer", "Broken pipe", "was likely closed", "remote process exit")
 
 EXAMPLE = "torchrun --nproc-per-node 2 -m -- mri_hpc.train --run runs/resnet18-1a2b3c4d"
 
@@ -82,6 +86,11 @@ def _train(options: TrainOptions) -> int:
             raise
         # A file server or a disk that fails for a while: no end of the run, as what a user can mend would be.
         raise RuntimeError("the files of this run cannot be read or written now") from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in GONE_PEER):
+            raise
+        traceback.print_exc()
+        return LOST_PEER
 
 
 def _attempt(options: TrainOptions, run: RunDir, place: Place) -> Attempt:

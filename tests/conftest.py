@@ -225,7 +225,7 @@ def wait_for():
     """Waits until something is true, by asking often; fails when it does not come."""
     import time
 
-    def wait(is_true, *, timeout_s=20.0, what="it"):
+    def wait(is_true, *, timeout_s=120.0, what="it"):
         deadline = time.monotonic() + timeout_s
         while not (answer := is_true()):
             assert time.monotonic() < deadline, f"{what} did not happen in {timeout_s:g} s"

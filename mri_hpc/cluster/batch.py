@@ -9,7 +9,7 @@ from pathlib import Path
 from mri_hpc.base.errors import UserError
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.jobs import Job, publish_job
-from mri_hpc.cluster.outcome import explain_vanished, may_start, settle
+from mri_hpc.cluster.outcome import explain_vanished, may_start, say, settle
 from mri_hpc.cluster.requeue import Action, Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
@@ -43,16 +43,14 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
         # Also where the controller is away, the ledger has to know that the ranks have gone.
         state = slurm.job_state(job_id)
     decision = settle(run, attempt, status=status, job=state, signal_ahead_s=signal_ahead_s)
-    print(
-        f"mri_hpc: ranks ended with {status}; {decision.cause}: {decision.action} ({decision.reason})",
-        flush=True,
-    )
+    say(f"mri_hpc: ranks ended with {status}; {decision.cause}: {decision.action} ({decision.reason})")
     if decision.action is Action.AGAIN:
         complaint = slurm.requeue(job_id)
         if complaint:
-            print(f"mri_hpc: scontrol requeue {job_id} failed: {complaint}", file=sys.stderr, flush=True)
-            record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=decision.cause.value,
-                   reason=f"Slurm refused to requeue job {job_id}: {complaint}")  # fmt: skip
+            say(f"mri_hpc: scontrol requeue {job_id} failed: {complaint}")
+            with contextlib.suppress(OSError):
+                record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=decision.cause.value,
+                       reason=f"Slurm refused to requeue job {job_id}: {complaint}")  # fmt: skip
     return STATUS_OF_ACTION[decision.action]
 
 

@@ -2,21 +2,23 @@
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from mri_hpc.base.command import AGAIN, DONE
+from mri_hpc.base.command import AGAIN, DONE, LOST_PEER
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.batch import STATUS_OF_ACTION
 from mri_hpc.cluster.jobs import Job, local_job
-from mri_hpc.cluster.outcome import may_start, settle
+from mri_hpc.cluster.outcome import may_start, patiently, say, settle
 from mri_hpc.cluster.rank import SAVE_GRACE, rank_command
-from mri_hpc.cluster.requeue import Action
+from mri_hpc.cluster.requeue import Action, says_more_than_a_peer
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 
@@ -113,13 +115,14 @@ class Ranks:
 
     def _note(self, rank: int, status: int) -> None:
         # Some rank has left because it was told to: one that did not in time, as amid imports, is no crash.
-        if self._are_killed and self.status == AGAIN:
+        if self._are_killed and self.status in (AGAIN, LOST_PEER):
             return
-        # The first that failed speaks for all: the others only lost a peer.
-        if not self.has_crashed and status != DONE:
+        # The first that failed speaks for all, unless it only lost a peer, which may be seen to end after it.
+        is_first = not self.has_crashed and status != DONE
+        if is_first or (self.status == LOST_PEER and says_more_than_a_peer(status)):
             self.status = status
             if self.has_crashed:
-                self.failed_rank, self.failed_s = rank, time.time()
+                self.failed_rank, self.failed_s = rank, self.failed_s or time.time()
 
 
 class Supervisor:
@@ -136,13 +139,10 @@ class Supervisor:
         """Run attempt after attempt; returns what a batch script would exit with."""
         # Blocked, they wait for sigtimedwait: no handler runs between two lines of ours.
         signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-        restart = 0
-        while may_start(self._run, self._submission):
-            attempt = Attempt(submission=self._submission, restart=restart)
-            self._run.claim_attempt(attempt)
-            record(self._run, attempt, Kind.STARTING)
+        attempt = Attempt(submission=self._submission, restart=0)
+        while patiently(partial(self._may_begin, attempt)):
             ranks = self._start(attempt)
-            print(f"attempt {attempt}: {self._num_ranks} ranks started")
+            say(f"attempt {attempt}: {self._num_ranks} ranks started")
             self._watch(ranks)
             decision = settle(
                 self._run,
@@ -152,12 +152,20 @@ class Supervisor:
                 failed_s=ranks.failed_s,
                 is_cancelled_here=self._is_cancelled,
             )
-            print(f"attempt {attempt}: status {ranks.status}; {decision.cause}: {decision.action}")
-            print(f"attempt {attempt}: {decision.reason}")
+            say(f"attempt {attempt}: status {ranks.status}; {decision.cause}: {decision.action}")
+            say(f"attempt {attempt}: {decision.reason}")
             if decision.action is not Action.AGAIN:
                 return STATUS_OF_ACTION[decision.action]
-            restart += 1
+            attempt = dataclasses.replace(attempt, restart=attempt.restart + 1)
         return DONE
+
+    def _may_begin(self, attempt: Attempt) -> bool:
+        """Claim the attempt for its ranks; False where none may start (any more)."""
+        if not may_start(self._run, self._submission):
+            return False
+        self._run.claim_attempt(attempt)
+        record(self._run, attempt, Kind.STARTING)
+        return True
 
     def _start(self, attempt: Attempt) -> Ranks:
         command = rank_command(self._run.path, self._submission, self._module)
@@ -186,7 +194,7 @@ class Supervisor:
         while not ranks.are_gone:
             heard = _wait_for_signal(kill_at)
             if heard in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                print(f"{signal.Signals(heard).name}: cancelled; the ranks save")
+                say(f"{signal.Signals(heard).name}: cancelled; the ranks save")
                 self._is_cancelled = True
                 ranks.tell(signal.SIGTERM)
                 kill_at = kill_at or time.monotonic() + SAVE_GRACE_S

@@ -1,5 +1,12 @@
 """What is written down when the ranks of an attempt have gone: the same for batch script and supervisor."""
 
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from mri_hpc.base.command import DONE
 from mri_hpc.cluster.rank import read_exits
 from mri_hpc.cluster.requeue import (
     CAUSE_OF_STATE,
@@ -8,6 +15,7 @@ from mri_hpc.cluster.requeue import (
     Decision,
     Ending,
     decide,
+    decide_without_ledger,
     find_cause,
     history_of,
     speaking_status,
@@ -19,6 +27,13 @@ from mri_hpc.rundir.manifests import newest_manifest
 
 LAST_LINES = 12
 LOG_TAIL_BYTES = 8192
+# A file server that is away comes back, as Slurm's controller does.
+PATIENCE_S = 300.0
+# Slurm ends the batch script as well: KillWait, by default 30 s, after the ranks were told.
+PATIENCE_OF_A_JOB_THAT_ENDS_S = 8.0
+INTERVAL_S = 2.0
+
+T = TypeVar("T")
 
 
 def may_start(run: RunDir, submission: int) -> bool:
@@ -51,24 +66,67 @@ def settle(
     """Record that the ranks have gone and what is decided about it; the caller carries it out.
 
     rank, failed_s: whose log explains the status and when it died, where the caller saw it; else the ranks'
-    own notes tell.
+    own notes tell. Where the run's files cannot be read and written for long, what is decided follows from
+    what is known without them.
     """
+    known = Ending(
+        status=status, restart=attempt.restart, is_done=status == DONE, is_cancelled=is_cancelled_here,
+        stopped_s=time.time(), signal_ahead_s=signal_ahead_s, job=job,
+    )  # fmt: skip
+    is_ending = job is not None and find_cause(known) in CAUSE_OF_STATE.values()
+    try:
+        return patiently(
+            lambda: _settle(run, attempt, known, rank=rank, failed_s=failed_s),
+            patience_s=PATIENCE_OF_A_JOB_THAT_ENDS_S if is_ending else PATIENCE_S,
+        )
+    except OSError as error:
+        say(f"mri_hpc: the ledger {run.events} could not be read or written: {error}")
+        if rank is None:
+            with contextlib.suppress(OSError):
+                status, _ = speaking_status(status, read_exits(run, attempt))
+        known = dataclasses.replace(known, status=status, is_done=status == DONE)
+        return decide_without_ledger(find_cause(known), status)
+
+
+def patiently(ask: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
+    """What `ask` gives, also where the run's files cannot be reached for a while; OSError after longer."""
+    give_up_s = time.monotonic() + patience_s
+    while True:
+        try:
+            return ask()
+        except OSError as error:
+            if time.monotonic() >= give_up_s:
+                raise
+            say(f"mri_hpc: {error}; trying again")
+        time.sleep(INTERVAL_S)
+
+
+def say(text: str) -> None:
+    """Print a line, if it can be: the job's output may lie where nothing can be written."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
+def _settle(
+    run: RunDir, attempt: Attempt, known: Ending, *, rank: int | None, failed_s: float | None
+) -> Decision:
+    """Record and decide by all that lies in the run's folder. May be called again where it raised OSError."""
+    status = known.status
     if rank is None:
         status, rank = speaking_status(status, read_exits(run, attempt))
-    gone = record(run, attempt, Kind.RANKS_GONE, status=status)
-    events = read_events(run)
+    record(run, attempt, Kind.RANKS_GONE, status=status)
+    # An earlier call may have written its decision and failed after that.
+    events = [e for e in read_events(run) if e.kind != Kind.DECIDED or e.attempt != str(attempt)]
     stop = _agreed_stop(events, attempt, before_s=failed_s)
     newest = run.newest_attempt()
-    ending = Ending(
+    ending = dataclasses.replace(
+        known,
         status=status,
-        restart=attempt.restart,
         is_done=run.is_finished,
         is_superseded=newest is not None and newest > attempt,
-        is_cancelled=is_cancelled_here or is_cancelled(run, attempt.submission),
+        is_cancelled=known.is_cancelled or is_cancelled(run, attempt.submission),
         stop_signal=str(stop.values.get("signal", "")) if stop else "",
-        stopped_s=stop.time if stop else gone.time,
-        signal_ahead_s=signal_ahead_s,
-        job=job,
+        stopped_s=stop.time if stop else known.stopped_s,
     )
     step = _newest_step(run)
     decision = decide(find_cause(ending), status, history_of(events, attempt.submission, step))

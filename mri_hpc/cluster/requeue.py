@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mri_hpc.base.command import AGAIN, DONE, USER_CAN_MEND
+from mri_hpc.base.command import AGAIN, DONE, LOST_PEER, USER_CAN_MEND
 from mri_hpc.cluster.slurm import JobState
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Event, Kind
@@ -158,10 +158,21 @@ def decide(cause: Cause, status: int, history: History) -> Decision:
     return decision(Action.GIVE_UP, reason)
 
 
+def decide_without_ledger(cause: Cause, status: int) -> Decision:
+    """What is done about the cause where nobody can tell how often it has come."""
+    if cause in (Cause.CRASH, Cause.STOPPED):
+        end = _end_of(status) if cause is Cause.CRASH else "stopped by a signal"
+        reason = f"{end}, and without the ledger nobody can count its attempts: launch again to resume"
+        return Decision(action=Action.GIVE_UP, cause=cause, reason=reason)
+    return decide(cause, status, History())
+
+
 def _end_of(status: int) -> str:
     """How a rank ended, for people."""
     if status == 128 + signal.SIGKILL:
         return f"killed with status {status}, often for want of memory (--mem-gb asks for more)"
+    if status == LOST_PEER:
+        return "lost a rank that could not say why it ended"
     return f"crashed with status {status}"
 
 
@@ -188,13 +199,23 @@ def speaking_status(status: int, exits: Mapping[int, tuple[int, float]]) -> tupl
     status: of the whole step, in which ranks that were ended for the sake of another drown the first one.
     exits: rank → (status, Unix time), for the ranks that could say so.
     """
-    failed = [(when, rank, code) for rank, (code, when) in exits.items() if code not in (DONE, AGAIN)]
+    failed = [
+        (code == LOST_PEER, when, rank, code)
+        for rank, (code, when) in exits.items()
+        if code not in (DONE, AGAIN)
+    ]
     if failed:
-        _, rank, code = min(failed)
-        return code, rank
+        is_lost, _, rank, code = min(failed)
+        # A rank that was killed writes nothing down: of its end the step knows more than its peers.
+        return (status if is_lost and says_more_than_a_peer(status) else code), rank
     if any(code == AGAIN for code, _ in exits.values()):
         return AGAIN, None
     return status, None
+
+
+def says_more_than_a_peer(status: int) -> bool:
+    """Whether an exit status tells more of a crash than that of a rank which lost another."""
+    return status not in {DONE, AGAIN, LOST_PEER} | KILLED_BY_STOP_SIGNAL
 
 
 def _cause_by_slurm(ending: Ending, job: JobState) -> Cause | None:

@@ -227,6 +227,7 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
         ("saved", f"step {summary.saved_step}" if summary.saved_step else "nothing yet"),
         ("restarts", _restarts(summary)),
         ("last stop", summary.last_stop),
+        ("changed", "\n".join(summary.changed)),
         ("lost", lost if summary.steps_lost else "nothing"),
         ("wall clock", _wall_clock(summary)),
         ("useful", _useful(summary)),

@@ -44,18 +44,20 @@ def rows_of(code: np.ndarray) -> Split:
 def split_of(snapshot: Snapshot, val_fold: int | None = None, test_fold: int | None = None) -> np.ndarray:
     """The split of every image: int8, (n,), TRAIN, VALIDATION, TEST or UNUSED.
 
-    By fold where folds are asked for; else by the split that the data name; else, and for a split that the
-    data do not name, by a hash of the patient, so that no patient changes split as data arrive. Images of
-    unknown class, and those without the fold or split that others have, are unused.
+    By fold where folds are asked for. Else each patient by itself, so that none changes split as data of
+    others arrive: by the split that the data name for it, or by its hash where they name none. Where nothing
+    at all is named validation, as in data sets of a training and a test folder, a hash takes that split from
+    the patients named train. Images of unknown class, and those without a fold where one is asked for, are
+    unused.
 
     Raises UserError where a patient would be in two splits, or a split would be empty.
     """
     if val_fold is not None and test_fold is not None:
         code, how = _by_fold(snapshot, val_fold, test_fold), f"folds {val_fold} and {test_fold}"
-    elif (np.asarray(snapshot.split) >= 0).any():
-        code, how = _by_name(snapshot), "the splits that the data name"
     else:
-        code, how = _by_hash(snapshot, np.full(len(snapshot), TRAIN, np.int8)), "a hash of the patients"
+        is_named = bool((np.asarray(snapshot.split) >= 0).any())
+        how = "the splits that the data name" if is_named else "a hash of the patients"
+        code = _by_name_or_hash(snapshot)
     code[np.asarray(snapshot.label) < 0] = UNUSED
     _refuse_patients_in_two(snapshot, code, how)
     _refuse_empty(snapshot, code, how)
@@ -68,7 +70,9 @@ def split_lines(snapshot: Snapshot, code: np.ndarray) -> list[str]:
     is_named = bool((patient[code != UNUSED] >= 0).all())
     unit, what = (patient, "patient") if is_named else (np.arange(len(snapshot)), "image")
     counts = [f"{name} {len(np.unique(unit[code == c]))}" for c, name in enumerate(SPLITS)]
-    lines = [f"{what}s: {', '.join(counts)}"]
+    lines = [f"{what}s: {', '.join(counts)}", *_unused(snapshot, code)]
+    if ((np.asarray(snapshot.split) == TRAIN) & (code == VALIDATION)).any():
+        lines.append("validation is taken by hash from what the data name train, as they name no validation")
     for c in (VALIDATION, TEST):
         for number, name in enumerate(snapshot.classes):
             if not ((code == c) & (label == number)).any():
@@ -79,6 +83,15 @@ def split_lines(snapshot: Snapshot, code: np.ndarray) -> list[str]:
     if is_named:
         lines += _few_patients(snapshot, code)
     return lines
+
+
+def _unused(snapshot: Snapshot, code: np.ndarray) -> list[str]:
+    """A line about images that are in no split, where there are any."""
+    num_unlabelled = int((np.asarray(snapshot.label) < 0).sum())
+    num_without_fold = int((code == UNUSED).sum()) - num_unlabelled
+    reasons = [(num_unlabelled, "of unknown class"), (num_without_fold, "without a fold")]
+    told = ", ".join(f"{count} {why}" for count, why in reasons if count)
+    return [f"{num_unlabelled + num_without_fold} images are in no split: {told}"] if told else []
 
 
 def _few_patients(snapshot: Snapshot, code: np.ndarray) -> list[str]:
@@ -115,30 +128,35 @@ def _by_fold(snapshot: Snapshot, val_fold: int, test_fold: int) -> np.ndarray:
     return code
 
 
-def _by_name(snapshot: Snapshot) -> np.ndarray:
-    """What the data name; a split that they never name is taken from the training patients by hash."""
+def _by_name_or_hash(snapshot: Snapshot) -> np.ndarray:
+    """Each patient, and each image that names none, by itself."""
     code = np.array(snapshot.split, dtype=np.int8)
-    by_hash = _by_hash(snapshot, code)
-    for missing in (VALIDATION, TEST):
-        if not (code == missing).any():
-            code[(code == TRAIN) & (by_hash == missing)] = missing
+    names_validation = bool((code == VALIDATION).any())
+    of_patient = _named_of_patients(snapshot, code)
+    places = np.array([_place(name) for name in snapshot.patient_names.tolist()], dtype=np.float64)
+    # A code of -1 means the last, which is put right below.
+    hash_of_patient = np.append(_spread(places), np.int8(TRAIN))
+    for rows in _blocks(len(snapshot)):
+        patient = np.asarray(snapshot.patient[rows])
+        by_hash = hash_of_patient[patient]
+        # A key is a hash already.
+        keys = np.asarray(snapshot.key[rows])[patient < 0]
+        by_hash[patient < 0] = _spread((keys >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+        named = np.where(code[rows] == UNUSED, of_patient[patient], code[rows])
+        if not names_validation:
+            named[(named == TRAIN) & (by_hash == VALIDATION)] = VALIDATION
+        code[rows] = np.where(named == UNUSED, by_hash, named)
     return code
 
 
-def _by_hash(snapshot: Snapshot, code: np.ndarray) -> np.ndarray:
-    """`code` with the training images spread over the three splits."""
-    of_patient = np.array([_place(name) for name in snapshot.patient_names.tolist()], dtype=np.float64)
-    # A code of -1 means the last, which is put right below.
-    of_patient = np.append(_spread(of_patient), np.int8(TRAIN))
-    result = np.array(code)
+def _named_of_patients(snapshot: Snapshot, code: np.ndarray) -> np.ndarray:
+    """The split that some image of each patient names, UNUSED where none does; one more, of nobody: int8."""
+    of_patient = np.full(len(snapshot.patient_names) + 1, UNUSED, np.int8)
     for rows in _blocks(len(snapshot)):
         patient = np.asarray(snapshot.patient[rows])
-        spread = of_patient[patient]
-        # A key is a hash already.
-        keys = np.asarray(snapshot.key[rows])[patient < 0]
-        spread[patient < 0] = _spread((keys >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-        result[rows] = np.where(result[rows] == TRAIN, spread, result[rows])
-    return result
+        is_named = (code[rows] != UNUSED) & (patient >= 0)
+        of_patient[patient[is_named]] = code[rows][is_named]
+    return of_patient
 
 
 def _spread(places: np.ndarray) -> np.ndarray:

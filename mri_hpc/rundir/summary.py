@@ -114,6 +114,8 @@ class Summary:
     """Why nothing runs."""
     last_stop: str = ""
     """How the ranks stopped when they were last told to, and why in that way."""
+    changed: tuple[str, ...] = ()
+    """Conditions of bit-equality that changed as the run went on: a line each."""
     last_words: tuple[str, ...] = ()
     """End of the log of the rank that failed."""
     since_s: float | None = None
@@ -175,6 +177,7 @@ def summarise(
         host=_newest_value(started, "host", Kind.STARTED),
         reason=str(ending.get("reason", "")),
         last_stop=_last_stop(events),
+        changed=_changed(events),
         last_words=tuple(ending.get("last_words", ())),
         since_s=round(now - events[-1].time, 1) if events else None,
         history=tuple(_restarts(decided, clock.costs)),
@@ -193,6 +196,14 @@ def clock_values(clock: WallClock) -> dict[str, Any]:
 def _last_stop(events: Sequence[Event]) -> str:
     stops = [event.values for event in events if event.kind == Kind.STOP_AGREED and "why" in event.values]
     return "{signal} in {phase}, step {step}: {why}".format_map(stops[-1]) if stops else ""
+
+
+def _changed(events: Sequence[Event]) -> tuple[str, ...]:
+    changes = [event for event in events if event.kind == Kind.CHANGED]
+    return tuple(
+        "{condition}: {before} before {attempt}, {now} now".format(**event.values, attempt=event.attempt)
+        for event in changes
+    )
 
 
 def _recipe(settings: TrainingSettings) -> dict[str, Any]:

@@ -100,6 +100,9 @@ def test_the_decision_follows_from_the_cause(cause, tries, action):
 
 def test_a_rank_that_was_killed_may_have_lacked_memory():
     assert "--mem-gb asks for more" in decide(Cause.CRASH, 137, History(attempts_without_progress=2)).reason
+    assert decide(Cause.CRASH, 69, History()).reason.startswith(
+        "lost a rank that could not say why it ended, a"
+    )
     assert decide(Cause.CRASH, 1, History()).reason == "crashed with status 1, attempt 1 at this checkpoint"
 
 
@@ -137,6 +140,25 @@ def test_of_attempts_that_were_told_to_stop_only_those_without_a_step_count(caus
 
 def test_the_first_rank_that_failed_speaks_for_all_and_not_those_that_were_ended_for_its_sake():
     assert speaking_status(143, {0: (1, 12.0), 1: (2, 11.0), 2: (75, 10.0)}) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("step", "exits", "speaks"),
+    [
+        # Rank 1 was killed for want of memory, or ended as one that hung: it wrote nothing down.
+        (137, {0: (69, 12.0), 2: (69, 11.0)}, (137, 2)),
+        (70, {0: (69, 12.0)}, (70, 0)),
+        # One that could say so.
+        (137, {0: (69, 11.0), 1: (1, 12.0)}, (1, 1)),
+        # The step's own status is that of ranks which were ended for the sake of these.
+        (143, {0: (69, 12.0)}, (69, 0)),
+        (75, {0: (69, 12.0), 1: (75, 11.0)}, (69, 0)),
+        (69, {0: (69, 12.0), 1: (69, 13.0)}, (69, 0)),
+    ],
+)
+def test_a_rank_that_lost_another_speaks_only_where_nobody_says_more(step, exits, speaks):
+    assert speaking_status(step, exits) == speaks
+    assert cause(status=speaks[0]) is Cause.CRASH
 
 
 def test_ranks_that_said_again_are_believed_over_a_step_that_died_worse():

@@ -49,7 +49,7 @@ def decisions(run):
     ]
 
 
-def wait_until_gone(job, wait_for, timeout_s=30.0):
+def wait_until_gone(job, wait_for, timeout_s=120.0):
     wait_for(lambda: phase_of(job) is Phase.GONE, timeout_s=timeout_s, what="the end of the supervisor")
 
 
@@ -161,6 +161,28 @@ def test_a_rank_that_is_slow_to_leave_is_a_crash_only_where_nobody_was_told_to_s
     wait_for(ranks.reap)
     assert ranks.are_gone
     assert ranks.status == speaks
+
+
+def test_a_rank_that_lost_another_does_not_speak_for_the_one_that_it_lost(wait_for):
+    words = {0: ["sh", "-c", "exit 69"], 1: ["sh", "-c", "kill -KILL $$"], 2: ["sleep", "600"]}
+    ranks = Ranks(words, dict.fromkeys(words, os.environ))
+    pids = {rank: process.pid for rank, process in ranks._processes.items()}
+    for rank in (0, 1):
+        # As one that was waited for before the other.
+        os.waitid(os.P_PID, pids[rank], os.WEXITED | os.WNOWAIT)
+    ranks.reap()
+    assert (ranks.status, ranks.failed_rank) == (137, 1)
+    ranks.kill()
+    wait_for(ranks.reap)
+    assert ranks.failed_rank == 1
+
+
+def test_ranks_that_only_lost_one_another_say_so_also_when_the_last_is_killed(wait_for):
+    ranks = Ranks({0: ["sh", "-c", "exit 69"], 1: ["sleep", "600"]}, {0: os.environ, 1: os.environ})
+    wait_for(ranks.reap)
+    ranks.kill()
+    wait_for(ranks.reap)
+    assert (ranks.status, ranks.failed_rank) == (69, 0)
 
 
 def test_a_killed_supervisor_leaves_no_rank_behind(planned_run, supervise, wait_for):

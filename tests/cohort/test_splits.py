@@ -91,17 +91,58 @@ def test_a_fold_that_the_data_do_not_name_is_refused_with_those_that_they_do():
         split_of(snapshot(people(3), fold=[0, 1, 2]), val_fold=1, test_fold=9)
 
 
-def test_named_splits_are_taken_as_they_are():
-    code = split_of(snapshot(people(4), split=[0, 1, 2, -1]))
-    assert code.tolist() == [TRAIN, VALIDATION, TEST, UNUSED]
+def test_named_splits_are_taken_as_they_are_and_the_others_come_by_their_hash():
+    code = split_of(snapshot(people(5), split=[0, 1, 2, -1, -1]))
+    # By hash P4 is in test.
+    assert code.tolist() == [TRAIN, VALIDATION, TEST, TRAIN, TEST]
+
+
+def test_what_names_no_split_follows_the_patient_of_whom_another_image_does():
+    code = split_of(snapshot(["A", "A", "B", "C"], split=[-1, 2, 1, 0]))
+    assert code.tolist() == [TEST, TEST, VALIDATION, TRAIN]
+
+
+SPLIT_OF_NAMED = st.dictionaries(st.sampled_from(people(30)), st.sampled_from([TRAIN, VALIDATION, TEST]))
+
+
+@given(SPLIT_OF_NAMED, st.lists(st.sampled_from([TRAIN, VALIDATION, TEST]), min_size=1, max_size=30))
+def test_a_patient_keeps_its_split_whatever_splits_later_data_name(named, arriving):
+    """Promise 10: only where nothing was named validation can a first name of it end the one by hash."""
+    names = people(60)
+    before = snapshot(names, split=[named.get(name, UNUSED) for name in names])
+    later = [f"new{number}" for number in range(len(arriving))]
+    after = snapshot(names + later, split=[*before.split.tolist(), *arriving])
+    split_before = dict(zip(names, split_of(before).tolist(), strict=True))
+    split_after = dict(zip(names, split_of(after).tolist()[: len(names)], strict=True))
+    if VALIDATION in arriving and VALIDATION not in named.values():
+        filled = [name for name in named if (named[name], split_before[name]) == (TRAIN, VALIDATION)]
+        assert all(split_after[name] == TRAIN for name in filled)
+        split_before |= dict.fromkeys(filled, TRAIN)
+    assert split_after == split_before
+
+
+def test_a_test_split_is_never_taken_from_what_the_data_name_train():
+    named = [VALIDATION if number % 4 == 0 else TRAIN for number in range(100)]
+    with pytest.raises(UserError, match=r"the test split of 100 images is empty .*name the splits"):
+        split_of(snapshot(people(100), split=named))
 
 
 def test_where_the_data_name_no_validation_split_it_is_taken_from_the_training_patients():
     names = people(100)
     named = [TEST if number % 4 == 0 else TRAIN for number in range(100)]
-    code = split_of(snapshot(names, split=named))
+    data = snapshot(names, split=named)
+    data.classes = ("glioma",)
+    code = split_of(data)
     assert [c == TEST for c in code] == [n == TEST for n in named]
     assert 5 < (code == VALIDATION).sum() < 25
+    assert "validation is taken by hash from what the data name train" in split_lines(data, code)[1]
+
+
+def test_images_that_are_in_no_split_are_told_with_the_reason():
+    data = snapshot(people(6), fold=[0, 1, 2, 3, -1, 3], label=[0, 0, 0, 0, 0, -1])
+    data.classes = ("glioma",)
+    code = split_of(data, val_fold=1, test_fold=3)
+    assert split_lines(data, code)[1] == "2 images are in no split: 1 of unknown class, 1 without a fold"
 
 
 def test_images_of_unknown_class_are_unused():

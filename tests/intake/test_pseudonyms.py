@@ -1,3 +1,4 @@
+import hmac
 import subprocess
 import sys
 
@@ -34,6 +35,12 @@ def test_a_source_has_one_key_a_site_and_no_name_of_a_patient_tells_it():
     others = [b.source_key("raw", "glioma/17/x.png"), source_key("raw", "glioma/17/x.png")]
     assert key not in [*others, a.source_key("raw", "glioma/17/x.png", "3"), a.source_key("r", "x.png")]
     assert a.source_key("raw", "x#3") == a.source_key("raw", "x", "3")
+
+
+def test_a_key_of_a_source_is_the_beginning_of_an_hmac_of_root_and_path():
+    """Other keys for the same sources would store all of them again: change recipe.FORMAT with them."""
+    expected = hmac.digest(b"k" * 32, "source:raw/glioma/ö 1.jpg".encode(), "sha256")[:8]
+    assert Pseudonyms(b"k" * 32).source_key("raw", "glioma/ö 1.jpg") == int.from_bytes(expected, "big")
 
 
 @pytest.mark.parametrize("is_there", [False, True])

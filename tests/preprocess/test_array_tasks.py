@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mri_hpc.chunks import adding
+from mri_hpc.chunks.layout import StoreDir
 from mri_hpc.chunks.snapshots import resolve
 from tests.preprocess.store_counts import SMALL, counts, info
 
@@ -116,3 +118,17 @@ def test_the_array_script_runs_by_plain_bash_with_odd_paths(tmp_path, make_pictu
     )
     assert again.stdout.startswith("stored 0, already there 6")
     assert "6 labels, patients, folds or splits differ" in again.stderr
+
+
+def test_a_task_that_looks_while_another_makes_the_folders_goes_on(raw, store, preprocess, monkeypatch):
+    store.mkdir()
+    real, making = Path.iterdir, [StoreDir(store)]
+
+    def made_first(path):
+        if path == store and making:
+            making.pop().make()
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", made_first)
+    status, _out, err = preprocess(raw, store, *SMALL)
+    assert (status, making) == (0, []), err

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from mri_hpc.base.command import LOST_PEER
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.chunks.reader import Reader
 from mri_hpc.chunks.snapshots import resolve
@@ -190,7 +191,7 @@ def test_a_rank_killed_while_it_saves_costs_only_what_was_not_saved(
     assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
     # Killed after validating the first epoch, whose last step is the fourth.
     statuses = start_ranks(run, ranks=2, restart=1, breaks={0: [["die_while_saving"]]}).statuses()
-    assert statuses == [-signal.SIGKILL, 1]
+    assert statuses == [-signal.SIGKILL, LOST_PEER]
     assert [folder.name for folder in checkpoint_folders(run)] == [str(step)]
     assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
     assert results_of(run) == uninterrupted

@@ -160,15 +160,18 @@ def test_the_private_folder_is_its_owners_alone(tmp_path, raw, preprocess):
     assert {path.stat().st_mode & 0o777 for path in (store / "chunks").iterdir()} == {0o664}
 
 
-def test_pseudonyms_follow_the_patient_and_the_key_not_the_store(tmp_path, raw, preprocess, monkeypatch):
+def test_patients_and_images_are_named_by_the_key_and_not_the_store(tmp_path, raw, preprocess, monkeypatch):
     """Promise 12."""
-    names = []
+    patients, images = [], []
     for store, key in (("first", "site.key"), ("second", "site.key"), ("third", "other.key")):
         monkeypatch.setenv("MRI_KEY_FILE", str(tmp_path / key))
         preprocess(raw, tmp_path / store, *SMALL)
-        names.append(set(resolve(tmp_path / store).patient_names.tolist()))
-    assert names[0] == names[1]
-    assert not names[0] & names[2]
+        snapshot = resolve(tmp_path / store)
+        patients.append(set(snapshot.patient_names.tolist()))
+        images.append(set(snapshot.key.tolist()))
+    for names in (patients, images):
+        assert names[0] == names[1]
+        assert not names[0] & names[2]
     status, _out, err = preprocess(raw, tmp_path / "first")
     assert status == 2
     assert "made with another site key" in err

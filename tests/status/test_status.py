@@ -74,6 +74,16 @@ def test_the_settled_batch_size_and_the_run_that_is_continued_are_shown(make_run
     assert values["continued_from"].endswith("first")
 
 
+def test_conditions_of_bit_equality_that_changed_are_named(make_run, status):
+    run = make_run()
+    assert "changed" not in status(run.path)[1]
+    again = Attempt(submission=1, restart=1)
+    record(run, again, Kind.CHANGED, condition="device", before="a GPU", now="another GPU")
+    line = "device: a GPU before 1.1, another GPU now"
+    assert f"changed {line}" in " ".join(status(run.path)[1].split())
+    assert json.loads(status(run.path, "--json")[1])["changed"] == [line]
+
+
 def test_how_the_ranks_last_stopped_is_shown_and_why(make_run, status):
     run = make_run(finished=False)
     why = "relies on the last checkpoint: 3.0 s left, a save takes 8.0 s"
@@ -116,7 +126,7 @@ def test_json_has_the_keys_that_scripts_rest_on(make_run, status):
 
 def test_a_validation_loss_that_is_no_number_is_null_in_json(make_run, status):
     run = make_run(finished=False)
-    metrics = MetricsLog(run, Attempt(submission=1, restart=0), resumed_step=57)
+    metrics = MetricsLog(run, Attempt(submission=1, restart=0), resumed_step=57, resumed_epoch=2)
     metrics.validation(step=60, epoch=2, loss=math.nan, balanced_accuracy=0.5)
     metrics.close()
 

@@ -4,6 +4,7 @@ from mri_hpc.chunks.layout import open_store
 from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.chunks.verify import verify
 from mri_hpc.intake import samples
+from mri_hpc.intake.pseudonyms import site_key
 from mri_hpc.store import main
 
 SMALL = ("--size", 16, "--chunk-images", 8)
@@ -121,3 +122,27 @@ def test_an_image_that_was_corrected_to_be_anothers_survives_the_first_ones_retr
     assert relabel(["path,label,patient", f"{path},,patient4"])[0] == 0
     assert main(["retract", str(store), "--patient", "patient3", "--yes"]) == 0
     assert len(resolve(store)) == 20 - sum("patient3" in name for name in paths_of(raw)) + 1
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_images_named_by_a_sites_key_are_relabelled_with_that_key_alone(
+    tmp_path, raw, preprocess, capsys, monkeypatch, is_there
+):
+    store, other, table = tmp_path / "keyed", tmp_path / "other.key", tmp_path / "corrected.csv"
+    preprocess(raw, store, *SMALL)
+    before, path = resolve(store).digest, paths_of(raw)[0]
+    table.write_text(f"path,label\n{path},pituitary\n")
+    arguments = ["relabel", str(store), "--labels", str(table), "--source", str(raw)]
+    with monkeypatch.context() as patch:
+        patch.setenv("MRI_KEY_FILE", str(other))
+        if is_there:
+            site_key(other)
+        assert main(arguments) == 2
+    found = "is another site's key than the one" if is_there else "the site's key, is not there"
+    said = capsys.readouterr().err
+    assert found in said
+    assert said.endswith(": set MRI_KEY_FILE\n")
+    assert other.exists() == is_there
+    assert resolve(store).digest == before
+    assert main(arguments) == 0
+    assert resolve(store).classes == ("glioma", "meningioma", "pituitary")

@@ -81,6 +81,29 @@ def test_flipped_pixels_are_made_again_from_their_sources(store, mend):
     assert (repaired["from_sources"], repaired["from_chunks"], repaired["lost"]) == (2, 0, [])
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_where_no_private_table_names_a_source_it_is_found_by_the_sites_key(
+    store, mend, tmp_path, monkeypatch, is_there
+):
+    path, other = chunks(store)[1], tmp_path / "other.key"
+    good = path.read_bytes()
+    flip_pixels(path, 2)
+    for table in (store / "private" / "names").iterdir():
+        table.unlink()
+    with monkeypatch.context() as patch:
+        patch.setenv("MRI_KEY_FILE", str(other))
+        if is_there:
+            site_key(other)
+        status, said, err = mend()
+    found = "is another site's key than the one" if is_there else "the site's key, is not there"
+    assert (status, said["repair"]["chunks"]) == (2, [])
+    assert found in err
+    assert err.endswith(": set MRI_KEY_FILE\n")
+    assert other.exists() == is_there
+    assert mend()[0] == 0
+    assert path.read_bytes() == good
+
+
 @pytest.mark.parametrize("has_source", [True, False])
 def test_images_in_unreadable_sectors_are_made_again_and_the_others_kept(
     store, raw, mend, monkeypatch, has_source

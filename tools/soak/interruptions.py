@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mri_hpc.cluster.jobs import process_began
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind
-from mri_hpc.training.checkpoint import OPTIMIZER, WEIGHTS, complete
+from mri_hpc.training.checkpoint import OPTIMIZER, WEIGHTS, published
 from tools.soak.local_run import POLL_S, LocalRun
 
 # Of the interruptions, one in so many comes while the ranks start.
@@ -85,7 +85,7 @@ def damage(run: LocalRun, chance: random.Random) -> None:
     """The newest checkpoint is not what was written; the run finds that as it resumes."""
     # Rank 0 first: it writes no other one.
     os.kill(run.rank_pids()[0], signal.SIGKILL)
-    newest = next(complete(run.run), None)
+    newest = next(published(run.run), None)
     if newest:
         file = newest[0] / chance.choice([WEIGHTS, OPTIMIZER])
         content = bytearray(file.read_bytes())
