@@ -50,8 +50,7 @@ class Options:
     out: Path | None = None
     """Folder for predictions.csv, patients.csv and rejected.csv; without it, tables are printed."""
     patient_from: PatientFrom = "folder"
-    """Who an image is of. folder: its first folder below the path given that names no class, split or study
-    (T1, axial, ses-01, 2024-01-31); where there is none at all, the folder given. file: each file is one."""
+    """folder: patient is the first that is no class, split or study, else the one given; file: each file."""
     json: Flag = False
     """Print JSON."""
 
