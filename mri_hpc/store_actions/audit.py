@@ -15,7 +15,7 @@ from mri_hpc.cohort.audit import audit
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """Look for leaks: patients or images on both sides of a split. Status 2 if there are any, or it failed."""
+    """Look for leaks: patients or images on both sides of a split. Status 2 if there are any."""
 
     store: tyro.conf.Positional[Path]
     """Folder of the store."""
@@ -28,7 +28,7 @@ class Audit:
 
 
 def audit_store(options: Audit) -> None:
-    """Print leaks and doubts of the newest snapshot; UserError where there are leaks, unless only reporting."""
+    """Print leaks and doubts of the newest snapshot; UserError where there are leaks, if that counts."""
     snapshot = resolve(options.store)
     with Reader(options.store, snapshot, is_read_once=True) as reader:
         found = audit(snapshot, reader, near=options.near, progress=_shown)
