@@ -113,7 +113,7 @@ check_imports() {
     [ -z "$is_dry" ] || return 0
     # From another folder: what was installed, not what lies here.
     (cd / && "$environment/bin/python" -c "
-import cv2, h5py, matplotlib, safetensors, simplejpeg, sklearn, submitit, tensorboard, torch, torchvision, tyro
+import cv2, h5py, matplotlib, safetensors, simplejpeg, submitit, tensorboard, torch, torchvision, tyro
 import mri_hpc.launch, mri_hpc.preprocess, mri_hpc.train
 print('imports work; torch', torch.__version__, 'for CUDA', torch.version.cuda)
 if not torch.version.cuda:

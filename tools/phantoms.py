@@ -3,7 +3,7 @@
     python tools/phantoms.py OUT [--patients N] [--seed S] [--size PX]
 
 Below OUT/CLASS/PATIENT lie slices in three planes, as JPEG; OUT/labels.csv names each one's class, patient,
-plane, split and the box around its tumour. The same seed makes the same bytes. Needs numpy, scipy and pillow.
+plane, split and the box around its tumour. The same seed makes the same bytes. Needs numpy, opencv, pillow.
 
 They are no patients: what a network learns on them says nothing about any.
 """

@@ -33,7 +33,6 @@ class Counts:
     """Labelled images of the split."""
     patients: int
     """Patients that they name."""
-    images_without_label: int
     images_without_patient: int
     images_without_patient_in_run: int
     """In all splits together."""
@@ -127,7 +126,7 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
     images = image_outcomes(classes, labelled)
     slice_level = measure(images)
     patient_level = measure(patient_outcomes(classes, patients)) if patients else None
-    counts = _count(of_split, labelled, patients, provenance)
+    counts = _count(labelled, patients, provenance)
     has_patients = bool(provenance.get("has_patients", patients))
     return Evaluation(
         split=split,
@@ -142,6 +141,7 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
         notes=(
             *_notes_on_choice(split),
             *_notes_on_patients(counts, has_patients=has_patients),
+            *_notes_on_unused(provenance),
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
     )
@@ -191,7 +191,6 @@ def _refuse_damaged(
 
 
 def _count(
-    of_split: list[Prediction],
     labelled: list[Prediction],
     patients: list[PatientResult],
     provenance: Mapping[str, Any],
@@ -200,7 +199,6 @@ def _count(
     return Counts(
         images=len(labelled),
         patients=len(patients),
-        images_without_label=len(of_split) - len(labelled),
         images_without_patient=without_patient,
         images_without_patient_in_run=provenance.get("images_without_patient", without_patient),
         patients_of_several_classes=sum(patient.has_several_labels for patient in patients),
@@ -238,13 +236,17 @@ def _notes_on_patients(counts: Counts, *, has_patients: bool) -> Iterator[str]:
             f"{counts.images_without_patient_in_run} images name no patient, {counts.images_without_patient} "
             "of them in this split: they count by slice only, and may be of a person of another split"
         )
-    if counts.images_without_label:
-        yield f"{counts.images_without_label} images have no label and are left out"
     if counts.patients_of_several_classes:
         yield (
             f"{counts.patients_of_several_classes} patients have slices of several classes: "
             "the class of most slices is taken as theirs"
         )
+
+
+def _notes_on_unused(provenance: Mapping[str, Any]) -> Iterator[str]:
+    unused = provenance.get("images_in_no_split", 0)
+    if unused:
+        yield f"{unused} images of the snapshot are in no split, as no class or fold of theirs is known"
 
 
 def _notes_on_few(metrics: Metrics, units: str) -> Iterator[str]:

@@ -62,19 +62,24 @@ def test_without_patients_there_is_no_patient_level_and_the_result_says_so(make_
 
 
 def test_what_is_left_out_or_doubtful_is_counted(make_run, capsys):
-    unlabelled = rows(label="", patient="P{}x", num=3)
     nameless = rows(patient="", num=3)
-    run = make_run(classes=("a", "b", "c"), rows=[*rows(), *unlabelled, *nameless])
+    unused = {"images_in_no_split": 3}
+    run = make_run(classes=("a", "b", "c"), rows=[*rows(), *nameless], provenance=unused)
     found = json.loads(evaluate(run, "--json", capsys=capsys)[1])
     assert found["counts"] == {
         "images": 15,
         "patients": 6,
-        "images_without_label": 3,
         "images_without_patient": 3,
         "images_without_patient_in_run": 3,
         "patients_of_several_classes": 6,
     }
     assert len(found["notes"]) == 4
+    said = "3 images of the snapshot are in no split, as no class or fold of theirs is known"
+    assert said in found["notes"]
+    assert said in evaluate(run, capsys=capsys)[1].replace("\n", " ")
+    write_predictions(run.predictions, ("a", "b", "c"), rows())
+    run.provenance.write_text(json.dumps({"images_in_no_split": 0}))
+    assert "in no split" not in evaluate(run, capsys=capsys)[1]
 
 
 def test_the_first_line_says_what_is_counted_and_how_many(make_run, capsys):

@@ -1,5 +1,6 @@
 """What a site edits and installs by: shell files that bash accepts, a lock of all that is needed."""
 
+import ast
 import configparser
 import os
 import re
@@ -158,6 +159,38 @@ def test_an_audit_that_does_not_pass_stops_the_pipeline_and_the_user_may_accept_
     assert bool(says) == bool(ran.stdout)
 
 
+# What is needed.
+
+# Distributions whose modules have other names.
+MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL"}
+
+
+def needed():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return [re.match(r"[\w.-]+", line).group() for line in setup["options"]["install_requires"].split()]
+
+
+def imported(*places):
+    """Dotted names that the files of these places import."""
+    for file in (file for place in places for file in ROOT.glob(place)):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                yield node.module
+            elif isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+
+
+def test_what_is_installed_is_what_the_project_and_the_demos_phantoms_import():
+    modules = {MODULES.get(name, name) for name in needed()}
+    ours = list(imported("mri_hpc/**/*.py"))
+    # Any part of a name: torch.utils.tensorboard needs tensorboard.
+    assert modules - {part for name in ours for part in name.split(".")} == set()
+    names = {name.partition(".")[0] for name in [*ours, *imported("tools/phantoms.py", "tools/phantom/*.py")]}
+    # markupsafe is a part of jinja2's own interface.
+    assert names - modules - sys.stdlib_module_names == {"mri_hpc", "phantom", "markupsafe"}
+
+
 # The lock.
 
 
@@ -171,12 +204,11 @@ def normal(name):
 
 
 def test_the_lock_holds_an_exact_version_of_all_that_is_needed_and_no_test_tool():
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    needed = [re.match(r"[\w.-]+", line).group() for line in setup["options"]["install_requires"].split()]
-    assert len(needed) > 10
-    assert {normal(name) for name in needed} <= set(locked())
-    assert not {"pytest", "ruff", "mypy", "hypothesis", "import-linter", "mri-hpc"} & set(locked())
+    assert len(needed()) > 10
+    assert {normal(name) for name in needed()} <= set(locked())
+    assert not {"pytest", "ruff", "mypy", "hypothesis", "import-linter", "scikit-learn", "mri-hpc"} & set(
+        locked()
+    )
     assert all(re.fullmatch(r"\d+(\.\w+)*", version) for version in locked().values())
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 from phantom.brain import Brain
 from phantom.head import Build, Scene, draw_head
@@ -86,7 +86,7 @@ class Patient:
         self, image: np.ndarray, seen: np.ndarray, voxel_mm: float, random: np.random.Generator
     ) -> np.ndarray:
         """What the coil receives of the tissue, in grey levels."""
-        image = ndimage.gaussian_filter(image, 0.55 / voxel_mm, truncate=3)
+        image = _blurred(image, 0.55 / voxel_mm)
         image *= np.exp(np.tensordot(self.coil.astype(np.float32), seen, axes=1))
         # Coils around the head: what is near them is brighter.
         image *= 0.96 + 0.08 * (seen**2).sum(axis=0) / 100.0**2
@@ -104,6 +104,12 @@ def places_of(plane: str, position_mm: float, side: int) -> np.ndarray:
         places[axis] = columns[axis] * steps[None, :] + rows[axis] * steps[:, None] + MIDDLES[plane][axis]
     places[across] = position_mm
     return places
+
+
+def _blurred(image: np.ndarray, deviation: float) -> np.ndarray:
+    """The image under a Gaussian of that deviation, in pixels, cut off at three of them."""
+    width = 2 * int(3 * deviation + 0.5) + 1
+    return np.asarray(cv2.GaussianBlur(image, (width, width), deviation, borderType=cv2.BORDER_REFLECT))
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
