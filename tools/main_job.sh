@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The main job on real images, through a real Slurm on this machine: shard, train on 2 nodes x 2 ranks, be preempted,
 # resume, stop early, evaluate, report. Under 15 minutes on two cores. Needs root and Slurm (see tools/sandbox).
-# Usage: tools/main_job.sh SOURCE [WORK]     SOURCE holds images and a labels CSV (index.csv or labels.csv)
+# Usage: tools/main_job.sh SOURCE [WORK]     SOURCE holds images and a labels CSV (labels.csv or index.csv), whose
+#                                            column fold has 3, for validation, 4, for testing, and others
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if [ $# -lt 1 ] || [ ! -d "$1" ]; then
-    echo "usage: tools/main_job.sh SOURCE [WORK]     SOURCE is a folder of images with labels.csv or index.csv" >&2
+    echo "usage: tools/main_job.sh SOURCE [WORK]     SOURCE is a folder of images with labels.csv or index.csv, whose" \
+        "column fold has 3, for validation, 4, for testing, and others" >&2
     exit 2
 fi
 source_dir="$(realpath "$1")"
@@ -14,10 +16,38 @@ python="${MRI_PYTHON:-$here/.venv/bin/python}"
 sandbox="$here/tools/sandbox/sandbox"
 run="$work/runs/main"
 
+follower=""
+
+clean_up() {
+    # It would wait for a run whose nodes are about to go.
+    if [ -n "$follower" ] && kill -0 "$follower" 2>/dev/null; then
+        kill "$follower"
+        wait "$follower" || true
+    fi
+    "$sandbox" down --dir "$work/slurm"
+}
+
+check_folds() {
+    "$python" -c '
+import sys
+from pathlib import Path
+from mri_hpc.base.errors import UserError
+from mri_hpc.intake.labels import read_csv
+try:
+    folds = {label.fold for label in read_csv(Path(sys.argv[1]), Path(sys.argv[2])).rows.values()}
+except UserError as error:
+    sys.exit(f"tools/main_job.sh: {error}")
+if not ({3, 4} <= folds and folds - {-1, 3, 4}):
+    found = ", ".join(map(str, sorted(folds - {-1}))) or "none"
+    sys.exit(f"tools/main_job.sh: {sys.argv[1]} needs a column fold with 3, 4 and others; found: {found}")
+' "$1" "$source_dir" || exit 2
+}
+
 say() { printf '\n== %s  [%s s]\n' "$*" "$SECONDS"; }
 
 mkdir -p "$work"
 cd "$here"
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 export MRI_PYTHON="$python" MRI_SOURCE="$source_dir" MRI_STORE="$work/store"
 for labels in labels.csv index.csv; do
     if [ -f "$source_dir/$labels" ]; then
@@ -25,10 +55,11 @@ for labels in labels.csv index.csv; do
         break
     fi
 done
+check_folds "${MRI_LABELS:-$source_dir/labels.csv}"
 
 say "a Slurm of 2 nodes"
 "$sandbox" up --dir "$work/slurm" --nodes 2 --grace-time 20
-trap '"$sandbox" down --dir "$work/slurm"' EXIT
+trap clean_up EXIT
 eval "$("$sandbox" env --dir "$work/slurm")"
 
 say "preprocessing by an array of 4 tasks"
@@ -46,18 +77,8 @@ say "training on 2 nodes x 2 ranks"
 "$python" -m mri_hpc.launch --store "$MRI_STORE" --run "$run" --wait &
 follower=$!
 
-say "waiting for epoch 2, then a job of the higher partition takes the nodes"
-"$python" - "$run" <<'PY'
-import json, pathlib, sys, time
-metrics = pathlib.Path(sys.argv[1], "metrics.jsonl")
-deadline = time.monotonic() + 600
-while time.monotonic() < deadline:
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    if any(json.loads(line)["epoch"] >= 2 for line in lines):
-        sys.exit()
-    time.sleep(0.5)
-sys.exit("no second epoch within 10 minutes")
-PY
+say "waiting for the middle of epoch 3, then a job of the higher partition takes the nodes"
+timeout --foreground 600 "$python" tools/mid_epoch.py "$run" 3
 sbatch --partition=high --nodes=2 --exclusive --time=1 --output=/dev/null --wrap 'sleep 5'
 wait "$follower"
 

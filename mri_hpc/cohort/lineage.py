@@ -69,7 +69,7 @@ def check_weights_of_run(training: TrainingSettings, snapshot: Snapshot, code: n
     snapshot, code: of the new run. Raises UserError where that run has learnt from a patient that this one is
     judged on.
     """
-    parent = _parent(training)
+    parent = parent_of(training)
     if not parent:
         return []
     name = f"--weights {shown(parent.model)}"
@@ -84,7 +84,7 @@ def check_weights_of_run(training: TrainingSettings, snapshot: Snapshot, code: n
     return []
 
 
-def _parent(training: TrainingSettings) -> RunDir | None:
+def parent_of(training: TrainingSettings) -> RunDir | None:
     """The run whose model a run starts from, whichever option names it."""
     if training.continue_from:
         return RunDir(Path(training.continue_from))
@@ -96,7 +96,7 @@ def _parent(training: TrainingSettings) -> RunDir | None:
 def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
     """The run that is continued, the one that it continued, and so on. Raises UserError where one is gone."""
     child, seen = training, set()
-    while (run := _parent(child)) and run.path not in seen:
+    while (run := parent_of(child)) and run.path not in seen:
         seen.add(run.path)
         if not run.settings.is_file():
             raise UserError(

@@ -19,9 +19,11 @@ from mri_hpc.chunks.layout import StoreDir, open_store
 from mri_hpc.chunks.relocation import rows_of_patients
 from mri_hpc.chunks.retraction import name_in_store
 from mri_hpc.chunks.snapshots import Snapshot, published, recall
+from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.results.evaluation import read_provenance
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.predictions import read_predictions
@@ -30,7 +32,10 @@ from mri_hpc.rundir.settings import TrainingSettings, load_training
 
 @dataclass(frozen=True, kw_only=True)
 class WhoUsed:
-    """List the snapshots, runs and predictions that have seen a patient, and the patient's retractions."""
+    """List the snapshots, runs and predictions that have seen a patient, and the patient's retractions.
+
+    Runs that start from the model of one that has learnt from the patient are listed as its descendants.
+    """
 
     store: tyro.conf.Positional[Path]
     """Folder of the store."""
@@ -74,7 +79,27 @@ def _runs(folder: Path) -> list[RunDir]:
 
 
 def _use(run: RunDir, store: StoreDir, snapshots: dict[str, Snapshot], patient: str) -> dict[str, Any] | None:
-    """What a run has seen of a patient; None where it has seen nothing, or is of another store."""
+    """What a run has seen of a patient, itself or by its ancestors; None where that is nothing."""
+    images = _images(run, store, snapshots, patient)
+    predictions = _predictions(run, patient)
+    descends_from = [
+        str(ancestor.path)
+        for ancestor, digest in _ancestors(run)
+        if _has_learnt(ancestor, digest, store, snapshots, patient)
+    ]
+    if not (images or predictions or descends_from):
+        return None
+    return {
+        "run": str(run.path),
+        "finished": run.is_finished,
+        "images": dict(images),
+        "predictions": dict(predictions),
+        "descends_from": descends_from,
+    }
+
+
+def _images(run: RunDir, store: StoreDir, snapshots: dict[str, Snapshot], patient: str) -> Counter[str]:
+    """Images of a patient that a run has seen, by split; none where it is of another store."""
     settings = load_training(run)
     images = Counter[str]()
     if Path(settings.store).resolve() == store.path.resolve():
@@ -82,15 +107,32 @@ def _use(run: RunDir, store: StoreDir, snapshots: dict[str, Snapshot], patient: 
             if digest in snapshots:
                 # Of several snapshots, the one in which the run has seen most.
                 images |= _images_by_split(snapshots[digest], settings, patient)
-    predictions = _predictions(run, patient)
-    if not images and not predictions:
-        return None
-    return {
-        "run": str(run.path),
-        "finished": run.is_finished,
-        "images": dict(images),
-        "predictions": dict(predictions),
-    }
+    return images
+
+
+def _ancestors(run: RunDir) -> list[tuple[RunDir, str]]:
+    """Runs that a run descends from, and the snapshot of each where provenance tells it."""
+    told: dict[Path, str] = {}
+    found: list[Path] = []
+    child: RunDir | None = run
+    while child and child.settings.is_file() and child.path not in found[:-1]:
+        # Beyond a run that is gone, the provenance of those that went on from it alone tells.
+        told |= {
+            Path(one["run"]): one["snapshot"] for one in read_provenance(child).get("continued_from", [])
+        }
+        child = parent_of(load_training(child))
+        found += [child.path] if child else []
+    return [(RunDir(path), told.get(path, "")) for path in dict.fromkeys([*found, *told])]
+
+
+def _has_learnt(
+    run: RunDir, digest: str, store: StoreDir, snapshots: dict[str, Snapshot], patient: str
+) -> bool:
+    """Whether a run's model depends on a patient; of one that is gone, whether it may."""
+    if run.settings.is_file():
+        images = _images(run, store, snapshots, patient)
+        return any(images[SPLITS[code]] for code in LEARNT_FROM)
+    return digest in snapshots and bool(_rows(snapshots[digest], patient).any())
 
 
 def _snapshots_of(run: RunDir, settings: TrainingSettings) -> set[str]:
@@ -134,6 +176,7 @@ def _print(values: dict[str, Any], runs: Path) -> None:
         state = "finished" if one["finished"] else "not finished"
         parts = [f"{count} images in {split}" for split, count in one["images"].items()]
         parts += [f"{count} predictions in {split}" for split, count in one["predictions"].items()]
+        parts += [f"descends from {run}" for run in one["descends_from"]]
         print(f"run {one['run']} ({state}): {', '.join(parts)}")
     for one in values["retracted"]:
         why = f": {one['why']}" if one["why"] else ""

@@ -1,8 +1,12 @@
 import json
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mri_hpc.chunks.snapshots import resolve
+from mri_hpc.cohort.splits import TEST, TRAIN, VALIDATION, split_of
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction, write_predictions
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
@@ -18,10 +22,10 @@ def store(tmp_path, make_pictures, preprocess):
 
 @pytest.fixture
 def make_used_run(tmp_path, store):
-    def make(name, snapshot, *, of=None):
+    def make(name, snapshot, *, of=None, **more):
         run = RunDir(tmp_path / "runs" / name)
         run.path.mkdir(parents=True)
-        settings = TrainingSettings(store=str(of or store), snapshot=snapshot)
+        settings = TrainingSettings(store=str(of or store), snapshot=snapshot, **more)
         save_settings(run, settings, JobSettings())
         return run
 
@@ -65,6 +69,42 @@ def test_a_withdrawn_patient_is_still_found_and_the_retraction_is_told(store, ma
     assert (record["why"], bool(record["who"]), record["when"][:2]) == ("asked us to", True, "20")
     assert main(["who-used", str(store), "patient3", "--runs", str(store.parent / "runs")]) == 0
     assert "asked us to" in capsys.readouterr().out
+
+
+def test_runs_that_descend_from_one_that_learnt_from_a_patient_are_listed(store, make_used_run, capsys):
+    before = resolve(store)
+    code = split_of(before)[np.asarray(before.patient) == before.patient_names.tolist().index(b"patient3")]
+    assert set(code.tolist()) <= {TRAIN, VALIDATION}, "another patient, please"
+    first = make_used_run("first", before.digest)
+    assert main(["retract", str(store), "--patient", "patient3", "--yes"]) == 0
+    after = resolve(store).digest
+    child = make_used_run("second", after, continue_from=str(first.path))
+    make_used_run("third", after, weights=str(child.model))
+    make_used_run("none of theirs", after)
+    runs = {Path(one["run"]).name: one for one in asked(store, "patient3", capsys)["runs"]}
+    assert runs.keys() == {"first", "second", "third"}
+    assert runs["first"]["descends_from"] == []
+    assert (runs["third"]["images"], runs["third"]["descends_from"]) == ({}, [str(first.path)])
+    assert main(["who-used", str(store), "patient3", "--runs", str(store.parent / "runs")]) == 0
+    assert f"second (not finished): descends from {first.path}\n" in capsys.readouterr().out
+
+    # Whoever is gone by now is told of by the provenance of its descendants.
+    told = [{"run": str(first.path), "model_digest": "", "snapshot": before.digest}]
+    child.provenance.write_text(json.dumps({"continued_from": told}))
+    shutil.rmtree(first.path)
+    runs = {Path(one["run"]).name: one for one in asked(store, "patient3", capsys)["runs"]}
+    assert runs["second"]["descends_from"] == runs["third"]["descends_from"] == [str(first.path)]
+
+
+def test_a_run_that_descends_from_one_that_only_tested_on_a_patient_is_not_listed(
+    store, make_used_run, capsys
+):
+    snapshot = resolve(store)
+    names = np.asarray(snapshot.patient)[split_of(snapshot) == TEST]
+    patient = snapshot.patient_names[names[0]].decode()
+    first = make_used_run("first", snapshot.digest)
+    make_used_run("second", "0" * 32, continue_from=str(first.path))
+    assert [one["run"] for one in asked(store, patient, capsys)["runs"]] == [str(first.path)]
 
 
 def test_a_patient_whom_nobody_saw_and_a_wrong_folder_of_runs_are_said(store, tmp_path, capsys):
