@@ -22,7 +22,7 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
     watch: Flag = False
-    """Show it again every second, until Ctrl-C."""
+    """Show it again every second, until the run has ended, or Ctrl-C."""
     json: Flag = False
     """Print one JSON document."""
 

@@ -61,6 +61,11 @@ def look_for(store: StoreDir, patient: str) -> Withdrawal:
     )
 
 
+def nothing_of(store: StoreDir, given: str) -> UserError:
+    """What is said of a patient of whom the store has, and had, nothing. given: the name that was typed."""
+    return UserError(f"{store.path} has nothing of a patient {given!r}: is it the id as in the labels?")
+
+
 def retract(store: StoreDir, withdrawal: Withdrawal, why: str) -> Compacted:
     """Take a patient out of the newest snapshot, the chunks and the private tables."""
     publish_retraction(store, withdrawal.keys, [withdrawal.patient], why)

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +107,14 @@ class Watcher:
         return not is_rare or time.time() - self._asked_s >= ASK_SLURM_S
 
 
-def watch(run: RunDir, *, is_done: Callable[[View], bool] = lambda _view: False) -> View:
-    """Show the run until `is_done`, on a terminal as a picture, else in lines; returns the last view."""
+def watch(run: RunDir) -> View:
+    """Show the run until it has ended, on a terminal as a picture, else in lines; returns the last view."""
     watcher, console = Watcher(run), Console(stderr=False)
     view = watcher.look()
     if not console.is_terminal:
-        return _watch_in_lines(watcher, view, is_done)
+        return _watch_in_lines(watcher, view)
     with Live(picture(run, view), console=console, auto_refresh=False) as live:
-        while not is_done(view):
+        while not view.has_ended:
             time.sleep(REFRESH_S)
             view = watcher.look()
             live.update(picture(run, view), refresh=True)
@@ -124,7 +124,7 @@ def watch(run: RunDir, *, is_done: Callable[[View], bool] = lambda _view: False)
 def follow(run: RunDir, *, as_json: bool) -> int:
     """Follow a run until it ends; status 0 only if it is finished. Ctrl-C ends the following alone."""
     try:
-        view = watch_silently(run) if as_json else watch(run, is_done=lambda view: view.has_ended)
+        view = watch_silently(run) if as_json else watch(run)
     except KeyboardInterrupt:
         print("\nfollowing ended; the run goes on", file=sys.stderr)
         return DONE
@@ -343,14 +343,14 @@ def _with_final_digests(run: RunDir, summary: Summary) -> Summary:
     )
 
 
-def _watch_in_lines(watcher: Watcher, view: View, is_done: Callable[[View], bool]) -> View:
+def _watch_in_lines(watcher: Watcher, view: View) -> View:
     said = ""
     while True:
         line = _line(view)
         if line != said:
             print(line, flush=True)
             said = line
-        if is_done(view):
+        if view.has_ended:
             return view
         time.sleep(REFRESH_S)
         view = watcher.look()

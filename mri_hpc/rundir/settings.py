@@ -61,7 +61,7 @@ class TrainingSettings:
     test_fold: int | None = identity(None)
     """Fold for testing, where the labels name folds."""
     from_train: Literal["none", "validation", "test", "both"] = identity("none")
-    """Splits that a hash takes from patients named for training, where the data name nobody for them."""
+    """Splits for which a hash takes some of the patients named for training, for good."""
     snapshot: str = identity("newest")
     """Digest of the store's snapshot; newest: the newest when the run is made."""
     store: str = operation("data/store")

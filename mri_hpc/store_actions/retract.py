@@ -10,7 +10,7 @@ import tyro
 from mri_hpc.base.command import Flag, print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.retraction import Withdrawal, look_for, name_in_store, retract
+from mri_hpc.chunks.retraction import Withdrawal, look_for, name_in_store, nothing_of, retract
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import load_recipe
 
@@ -41,9 +41,7 @@ def retract_patient(options: Retract) -> None:
     name = name_in_store(options.patient, load_recipe(store.recipe), key_path(os.environ))
     withdrawal = look_for(store, name)
     if not withdrawal.is_known:
-        raise UserError(
-            f"{options.store} has nothing of a patient {options.patient!r}: is it the id as in the labels?"
-        )
+        raise nothing_of(store, options.patient)
     if not options.yes:
         _ask(withdrawal)
     done = retract(store, withdrawal, options.why)

@@ -17,7 +17,7 @@ from mri_hpc.chunks.columns import SPLITS
 from mri_hpc.chunks.commits import RETRACT, Commit, read_commits
 from mri_hpc.chunks.layout import StoreDir, open_store
 from mri_hpc.chunks.relocation import rows_of_patients
-from mri_hpc.chunks.retraction import name_in_store
+from mri_hpc.chunks.retraction import look_for, name_in_store, nothing_of
 from mri_hpc.chunks.snapshots import Snapshot, published, recall
 from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
@@ -62,6 +62,9 @@ def who_used(options: WhoUsed) -> None:
         "runs": [used for run in _runs(options.runs) if (used := _use(run, store, snapshots, name))],
         "retracted": [_record(commit) for commit in _retractions(store, name)],
     }
+    if not any(values[what] for what in ("snapshots", "runs")) and not look_for(store, name).is_known:
+        # A name that was mistyped must not look like one that nobody has seen.
+        raise nothing_of(store, options.patient)
     if options.json:
         print_json(values)
     else:

@@ -16,6 +16,7 @@ import pytest
 
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.process import look_at
 from mri_hpc.chunks.layout import GONE_PREFIX, open_store
 from mri_hpc.chunks.reader import Reader
 from mri_hpc.chunks.snapshots import current, resolve
@@ -164,7 +165,7 @@ def make_temporary_name(place, process):
     return (
         place.store
         / "chunks"
-        / f"{TEMP_PREFIX}{atomic._here()}-{process}.{atomic._start_ticks(os.getpid())}-0a1b2c3d-{'0' * 32}.h5"
+        / f"{TEMP_PREFIX}{atomic._here()}-{process}.{look_at(os.getpid()).start_ticks}-0a1b2c3d-{'0' * 32}.h5"
     )
 
 

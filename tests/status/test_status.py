@@ -294,13 +294,19 @@ def test_a_run_whose_supervisor_was_killed_is_stopped_and_says_who_is_gone(make_
 
 
 def test_watching_ends_with_ctrl_c_and_shows_the_last_state(make_run):
-    run = make_run()
+    run = make_run(finished=False)
     command = [sys.executable, "-u", "-m", "mri_hpc.status", str(run.path), "--watch"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline().startswith("finished epoch=6/30")
+    assert process.stdout.readline().startswith("requeued epoch=")
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20)[0] == ""
+    assert process.communicate(timeout=60)[0] == ""
     assert process.returncode == 0
+
+
+def test_watching_ends_by_itself_where_nothing_more_will_happen(make_run, status):
+    code, out = status(make_run().path, "--watch")
+    assert code == 0
+    assert out.startswith("finished epoch=6/30")
 
 
 def test_of_many_restarts_the_last_ones_are_shown(make_run, status):

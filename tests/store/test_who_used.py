@@ -109,7 +109,12 @@ def test_a_run_that_descends_from_one_that_only_tested_on_a_patient_is_not_liste
 
 def test_a_patient_whom_nobody_saw_and_a_wrong_folder_of_runs_are_said(store, tmp_path, capsys):
     (tmp_path / "runs").mkdir()
-    assert main(["who-used", str(store), "nobody", "--runs", str(tmp_path / "runs")]) == 0
+    runs = ["--runs", str(tmp_path / "runs")]
+    for folder in (store / "snapshots").iterdir():
+        shutil.rmtree(folder)
+    assert main(["who-used", str(store), "patient3", *runs]) == 0
     assert "no snapshot, and no run in" in capsys.readouterr().out
+    assert main(["who-used", str(store), "nobody", *runs]) == 2
+    assert "has nothing of a patient 'nobody': is it the id as in the labels?" in capsys.readouterr().err
     assert main(["who-used", str(store), "nobody", "--runs", str(tmp_path / "none")]) == 2
     assert "--runs takes the folder that holds the runs" in capsys.readouterr().err
