@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +107,14 @@ class Watcher:
         return not is_rare or time.time() - self._asked_s >= ASK_SLURM_S
 
 
-def watch(run: RunDir) -> View:
-    """Show the run until it has ended, on a terminal as a picture, else in lines; returns the last view."""
+def watch(run: RunDir, *, is_done: Callable[[View], bool] = lambda view: view.has_ended) -> View:
+    """Show the run until `is_done`, on a terminal as a picture, else in lines; returns the last view."""
     watcher, console = Watcher(run), Console(stderr=False)
     view = watcher.look()
     if not console.is_terminal:
-        return _watch_in_lines(watcher, view)
+        return _watch_in_lines(watcher, view, is_done)
     with Live(picture(run, view), console=console, auto_refresh=False) as live:
-        while not view.has_ended:
+        while not is_done(view):
             time.sleep(REFRESH_S)
             view = watcher.look()
             live.update(picture(run, view), refresh=True)
@@ -343,14 +343,14 @@ def _with_final_digests(run: RunDir, summary: Summary) -> Summary:
     )
 
 
-def _watch_in_lines(watcher: Watcher, view: View) -> View:
+def _watch_in_lines(watcher: Watcher, view: View, is_done: Callable[[View], bool]) -> View:
     said = ""
     while True:
         line = _line(view)
         if line != said:
             print(line, flush=True)
             said = line
-        if view.has_ended:
+        if is_done(view):
             return view
         time.sleep(REFRESH_S)
         view = watcher.look()
