@@ -19,6 +19,23 @@ def real_data() -> Path:
     pytest.skip(f"no real images at {folder}")
 
 
+@pytest.fixture(autouse=True)
+def end_hang_watches(monkeypatch):
+    """A rank that fails in the process of the tests leaves its watch on, which would end them minutes later."""
+    from mri_hpc.training.hang_watch import HangWatch
+
+    begin, watches = HangWatch.__init__, []
+
+    def begin_noted(watch, timeout_s):
+        watches.append(watch)
+        begin(watch, timeout_s)
+
+    monkeypatch.setattr(HangWatch, "__init__", begin_noted)
+    yield
+    for watch in watches:
+        watch.close()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say aloud under CI that a skip is a failure."""
     if os.environ.get("CI") and terminalreporter.stats.get("skipped"):
