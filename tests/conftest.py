@@ -21,7 +21,7 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def end_hang_watches(monkeypatch):
-    """A rank that fails in the process of the tests leaves its watch on, which would end them minutes later."""
+    """A rank that fails in the process of the tests leaves its watch on, which would end them later."""
     from mri_hpc.training.hang_watch import HangWatch
 
     begin, watches = HangWatch.__init__, []
