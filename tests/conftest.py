@@ -1,6 +1,7 @@
 """What tests of several rooms share: the real images, and that CI skips nothing."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ def real_data() -> Path:
     if os.environ.get("MRI_REQUIRE_DATA"):
         pytest.fail(f"{folder} is required and absent")
     pytest.skip(f"no real images at {folder}")
+
+
+def pytest_sessionstart() -> None:
+    """Ctrl-C is heard, also where a shell that started the tests in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

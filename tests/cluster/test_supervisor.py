@@ -49,7 +49,7 @@ def decisions(run):
     ]
 
 
-def wait_until_gone(job, wait_for, timeout_s=120.0):
+def wait_until_gone(job, wait_for, timeout_s=300.0):
     wait_for(lambda: phase_of(job) is Phase.GONE, timeout_s=timeout_s, what="the end of the supervisor")
 
 

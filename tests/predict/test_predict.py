@@ -146,8 +146,6 @@ def test_only_where_nothing_could_be_judged_the_status_is_2(trained, tmp_path, c
 def stop_after(monkeypatch):
     """Sends this very process a stop signal after so many calls of a function of predict."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    # A shell that starts the tests in the background has this one ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def arm(name, calls, number):
         call, count = getattr(predict_module, name), itertools.count(1)
