@@ -4,6 +4,7 @@ import contextlib
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,8 @@ from mri_hpc.chunks.snapshots import Standing, head_of, look
 from mri_hpc.chunks.table import Snapshot
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """What the store holds of a source."""
+class Stored(NamedTuple):
+    """What the store holds of a source. A tuple: there may be millions."""
 
     source_hash: int
     generation: int

@@ -9,13 +9,11 @@ which none of these commands reads. Peak memory is VmHWM, which counts mapped pa
 Sources of the large re-run are real paths: a million hard links to a thousand JPEGs, and a thousand files of
 their own that are new. In the small re-runs the source holds 20 new files alone.
 
-2026-11-25, two shared cores of an AMD EPYC (virtual), ext4, at a load of 22 to 30 from other work. Wall clock
-(of ten million: store info 5 s, first batch 2 to 9 s; the million sources 211 s) says little there, and is
-to be measured on an idle machine. In seconds of a processor, process start (0.45) included, n = 2:
-ten million images: store info 0.68 to 0.77, 304 MB; first batch 1.17 to 1.19, 425 MB; 20 new 1.02 to 1.15,
-445 MB (in one million 0.63 to 0.68, 126 MB; in ten thousand 0.48 to 0.55, 87 MB); store info that folds two
-small commits 3.6, 686 MB (n = 1), more than the 500 MB aimed at. 1,000 new of a million sources: 14.0, 430 MB
-(n = 1).
+2026-11-28, two cores of an AMD EPYC (virtual), ext4, load 1.2, n = 3, process start included. Ten million
+images: store info 1.5 to 1.9 s, 239 MB; first batch 1.6 to 1.8 s, 426 MB; 20 new 1.9 to 2.5 s, 446 MB (in one
+million 0.6 to 0.8 s, in ten thousand 0.5 s); store info that folds three small commits 3.6 to 4.3 s, 451 MB.
+1,000 new of a million sources: 19.3 to 24.8 s, 501 MB (17.9 to 20.2 s and 484 MB two hours earlier; aimed at:
+below 20 s and 500 MB).
 """
 
 import argparse
