@@ -15,7 +15,7 @@ The exact way decodes every pixel before it averages over areas. It is compared 
 
 2026-11-28, two cores of an AMD EPYC (virtual), load 1, 300 of Cheng's slices: 1,635 images a second and core,
 3.56 (3.33–3.84) × Pillow, 0.92 (0.87–0.96) of the bare decode and resize; beside a test suite 1,314, 3.07 and
-0.89. Two tasks at once: by processor time 1.81 (1.67–2.05) × one, by the clock 1.0 to 2.2 beside other work.
+0.89. Two tasks at once, idle, 7 rounds: 2.03 (1.87–2.10) × one by the clock; beside other work 1.0 to 2.2.
 From the exact decode: 0.64 grey levels on average (1.07 in the worst image), 34 at most, 6 for 99 % of pixels
 """
 
