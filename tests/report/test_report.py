@@ -309,14 +309,14 @@ def test_only_a_deterministic_run_is_said_to_come_out_the_same_again(make_run, r
 
 
 def test_no_folder_of_the_site_is_on_the_page(make_run, report):
-    ancestors = [{"run": "/home/anna/first", "model_digest": "a1", "snapshot": "5a"}]
+    ancestors = [{"run": "/home/login-name/first", "model_digest": "a1", "snapshot": "5a"}]
     run = make_run(provenance={"continued_from": ancestors})
     training = TrainingSettings(
-        store="/home/anna/HIV study/store/", weights="/home/anna/resnet.pth", seed=12345
+        store="/home/login-name/HIV study/store/", weights="/home/login-name/resnet.pth", seed=12345
     )
-    save_settings(run, training, JobSettings(slurm=("chdir=/home/anna/jobs", "gres=gpu:1")))
+    save_settings(run, training, JobSettings(slurm=("chdir=/home/login-name/jobs", "gres=gpu:1")))
     text = report(run)
-    assert "anna" not in text
+    assert "login-name" not in text
     assert "HIV" not in text
     for words in (
         "store store",
