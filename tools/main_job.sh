@@ -22,6 +22,7 @@ clean_up() {
     # It would wait for a run whose nodes are about to go.
     if [ -n "$follower" ] && kill -0 "$follower" 2>/dev/null; then
         kill "$follower"
+        # Its status is that of the kill.
         wait "$follower" || true
     fi
     "$sandbox" down --dir "$work/slurm"
