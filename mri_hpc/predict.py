@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.command import USER_CAN_MEND, Flag, print_json, progress, run_command
+from mri_hpc.base.command import USER_CAN_MEND, Flag, counted, print_json, progress, run_command
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.patient_folders import PatientFolder, names_of, patient_folders
@@ -132,7 +132,8 @@ def predict(options: Options) -> int | None:
         print_json(as_json(run, answer))
     elif options.out:
         print(
-            f"{options.out}: {len(answer.images)} images, {len(answer.patients())} patients, "
+            f"{options.out}: {counted(len(answer.images), 'image')}, "
+            f"{counted(len(answer.patients()), 'patient')}, "
             f"{len(answer.rejected)} rejected. Research use only."
         )
     elif answer.images:

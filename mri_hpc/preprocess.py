@@ -1,12 +1,15 @@
 """``mri-hpc preprocess``: what is new in a folder of images goes into the store."""
 
+import itertools
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from mri_hpc.base.command import AGAIN, Flag, print_json, run_command
 from mri_hpc.base.errors import UserError
@@ -23,7 +26,7 @@ from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
 from mri_hpc.intake.recipe import Recipe, load_recipe, settle_recipe
 from mri_hpc.intake.sources import (
     PASSED_OVER,
-    Source,
+    Sources,
     check_root,
     list_sources,
     listing,
@@ -236,17 +239,18 @@ def _is_same(source: Path, path: str, labels_file: Path) -> bool:
     return (source / path).exists() and (source / path).samefile(labels_file)
 
 
-def _sources_of(share: Share, intake: Intake, paths: Iterable[str]) -> list[Source]:
+def _sources_of(share: Share, intake: Intake, paths: Sequence[str]) -> Sources:
     key_of, name = intake.pseudonyms.source_key, intake.root_name
-    sources = (Source(key=key_of(name, path), path=path) for path in paths)
-    return [source for source in sources if share.holds(source.key)]
+    keys = np.fromiter((key_of(name, path) for path in paths), "<u8", len(paths))
+    is_own = share.holds(keys)
+    return Sources(keys=keys[is_own], paths=list(itertools.compress(paths, is_own.tolist())))
 
 
-def _known(store: StoreDir, sources: Sequence[Source]) -> Known:
+def _known(store: StoreDir, sources: Sources) -> Known:
     """What the store knows about some sources; its commits are folded first where they have become many."""
     if look(store, _is_fold_due):
         publish_snapshot(store, current(store)[0])
-    return Known(store, (source.key for source in sources))
+    return Known(store, sources.keys)
 
 
 def _is_fold_due(standing: Standing) -> bool:

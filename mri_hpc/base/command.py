@@ -91,6 +91,11 @@ def shown(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things for people."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def shown_bytes(count: int) -> str:
     """A size for people."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

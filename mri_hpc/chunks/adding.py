@@ -1,13 +1,15 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from mri_hpc.base.errors import BadSource
 from mri_hpc.chunks.commits import Rejection
-from mri_hpc.chunks.known import Known, KnownSources
+from mri_hpc.chunks.known import Known, KnownSources, Said
 from mri_hpc.chunks.layout import StoreDir
 from mri_hpc.chunks.retraction import remove_withdrawn
 from mri_hpc.chunks.table import CHANGED, RETRACTED
@@ -16,8 +18,7 @@ from mri_hpc.intake.labels import NO_CLASS_FOLDER, NO_LABEL_IN_CSV, CsvLabels, F
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import CANNOT_OPEN, NOT_READ_YET, Content, decode, read_content
-from mri_hpc.intake.sources import Source
-from mri_hpc.intake.units import cut
+from mri_hpc.intake.sources import Source, Sources
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET)
@@ -72,7 +73,7 @@ class Tally:
 def add_sources(
     store: StoreDir,
     intake: Intake,
-    sources: Sequence[Source],
+    sources: Sources,
     known: Known,
     *,
     unit_size: int,
@@ -87,8 +88,8 @@ def add_sources(
     tally = Tally()
     new = _unsettled(sources, intake, known, tally)
     progress(tally, 0)
-    for part in cut(new, unit_size):
-        about = known.of([source.key for source in part])
+    for part in new.cut(unit_size):
+        about = known.of(part.keys)
         unit = Unit()
         for done, source in enumerate(part):
             if is_stopping():
@@ -131,34 +132,71 @@ def _reject_withdrawn(unit: Unit, known: Known, pseudonyms: Pseudonyms) -> None:
     unit.seen = [row for row in unit.seen if row[0] not in keys]
 
 
-def _unsettled(sources: Sequence[Source], intake: Intake, known: Known, tally: Tally) -> list[Source]:
+def _unsettled(sources: Sources, intake: Intake, known: Known, tally: Tally) -> Sources:
     """The sources that have to be read, by key; looked at in the order of their folders, as disks like it."""
-    new: list[Source] = []
-    for part in cut(sources, LOOKED_UP):
-        about = known.of([source.key for source in part])
-        new += [source for source in part if not _is_settled(source, intake, known, about, tally)]
-    return sorted(new, key=lambda source: source.key)
+    rows = [np.empty(0, np.int64)]
+    for number, part in enumerate(sources.cut(LOOKED_UP)):
+        rows.append(number * LOOKED_UP + _rows_to_read(part, intake, known, tally))
+    new = np.concatenate(rows)
+    return sources.take(new[np.argsort(sources.keys[new])])
 
 
-def _is_settled(source: Source, intake: Intake, known: Known, about: KnownSources, tally: Tally) -> bool:
-    """Whether nothing needs to be read to know what becomes of a source; then it is counted."""
-    try:
-        # By pathlib it takes several times as long as the system itself.
-        status = os.stat(f"{intake.root}/{source.path}")  # noqa: PTH116
-    except OSError:
-        # Gone, or not to be looked at: known when the source's turn comes.
+def _rows_to_read(part: Sources, intake: Intake, known: Known, tally: Tally) -> np.ndarray:
+    """Sources of which only reading tells what becomes of them: int64; the others are counted."""
+    sizes, mtimes_ns = _sizes_and_times(part, intake.root)
+    is_unchanged = known.are_unchanged(part.keys, sizes, mtimes_ns)
+    tally.already_there += int(np.count_nonzero(is_unchanged))
+    tally.labels_differ += _num_said_otherwise(part.take(np.flatnonzero(sizes >= 0)), intake, known)
+    others = np.flatnonzero(~is_unchanged)
+    about = known.of(part.keys[others])
+    is_settled = [
+        _is_settled(source, size, mtime_ns, intake, known, about, tally)
+        for source, size, mtime_ns in zip(
+            part.take(others), sizes[others].tolist(), mtimes_ns[others].tolist(), strict=True
+        )
+    ]
+    return others[~np.array(is_settled, bool)]
+
+
+def _sizes_and_times(part: Sources, root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Size and time of each file: int64, (n,) each; -1 for one that is gone, or not to be looked at."""
+    found = []
+    for path in part.paths:
+        try:
+            # By pathlib it takes several times as long as the system itself.
+            status = os.stat(f"{root}/{path}")  # noqa: PTH116
+        except OSError:
+            found.append((-1, -1))
+        else:
+            found.append((status.st_size, status.st_mtime_ns))
+    sizes, mtimes_ns = np.array(found, "<i8").reshape(-1, 2).T
+    return sizes, mtimes_ns
+
+
+def _num_said_otherwise(part: Sources, intake: Intake, known: Known) -> int:
+    """How many stored sources the labels speak of otherwise than the store."""
+    said = zip(part.paths, known.said_of(part.keys), strict=True)
+    return sum(kept is not None and _differ(_said(path, intake), kept) for path, kept in said)
+
+
+def _is_settled(
+    source: Source,
+    size: int,
+    mtime_ns: int,
+    intake: Intake,
+    known: Known,
+    about: KnownSources,
+    tally: Tally,
+) -> bool:
+    """Whether this very file was rejected before, and would be again; then it is counted."""
+    if size < 0:
+        # Known when the source's turn comes.
         return False
-    label, problem = _label_or_problem(source, intake)
-    stored = about.stored.get(source.key)
-    if stored and _differ(_facts(label, intake.pseudonyms), stored.facts):
-        tally.labels_differ += 1
-    if about.is_unchanged(source.key, status.st_size, status.st_mtime_ns):
-        tally.already_there += 1
-        return True
-    reason = about.rejection(source.key, status.st_size, status.st_mtime_ns)
-    if reason == CHANGED and intake.is_replacing:
+    reason = about.rejection(source.key, size, mtime_ns)
+    if not reason or (reason == CHANGED and intake.is_replacing):
         return False
-    if not reason or (reason.startswith(MAY_GO_AWAY) and reason != problem):
+    label, problem = _label_or_problem(source.path, intake)
+    if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
     # It may have been called a withdrawn patient's by mistake, which was corrected since.
     if reason == RETRACTED and not known.is_retracted([source.key], intake.pseudonyms.patient(label.patient)):
@@ -167,19 +205,19 @@ def _is_settled(source: Source, intake: Intake, known: Known, about: KnownSource
     return True
 
 
-def _label_or_problem(source: Source, intake: Intake) -> tuple[Label, str]:
+def _label_or_problem(path: str, intake: Intake) -> tuple[Label, str]:
     try:
-        return intake.labels.of(source.path), ""
+        return intake.labels.of(path), ""
     except BadSource as error:
         return Label(), str(error)
 
 
-def _facts(label: Label, pseudonyms: Pseudonyms) -> tuple[str, str, int, int]:
-    """Class, name of the patient, fold and split; empty or -1 where unknown."""
-    return label.label, pseudonyms.patient(label.patient), label.fold, label.split
+def _said(path: str, intake: Intake) -> Said:
+    label, _problem = _label_or_problem(path, intake)
+    return label.label, intake.pseudonyms.patient(label.patient), label.fold, label.split
 
 
-def _differ(given: tuple[str, str, int, int], kept: tuple[str, str, int, int]) -> bool:
+def _differ(given: Said, kept: Said) -> bool:
     """Whether labels say something else than the store; what they leave open is no difference."""
     return given != kept and any(
         one not in ("", -1) and one != other for one, other in zip(given, kept, strict=True)

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,14 +16,15 @@ from mri_hpc.chunks.private_tables import SEEN, read_seen
 from mri_hpc.chunks.snapshots import Standing, head_of, look
 from mri_hpc.chunks.table import Snapshot
 
+Said = tuple[str, str, int, int]
+"""Class, name of the patient, fold and split; empty or -1 where unknown."""
+
 
 class Stored(NamedTuple):
-    """What the store holds of a source. A tuple: there may be millions."""
+    """What the store holds of a source."""
 
     source_hash: int
     generation: int
-    facts: tuple[str, str, int, int]
-    """Class, name of the patient, fold and split; empty or -1 where unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +32,8 @@ class KnownSources:
     """What the store knows about some sources, by key."""
 
     stored: dict[int, Stored]
-    seen: set[tuple[int, int, int, int]]
-    """Key, size, time and hash of files that were read before."""
     rejected: dict[int, tuple[int, int, str]]
     """Size and time of files that were rejected, and why."""
-
-    def is_unchanged(self, key: int, size: int, mtime_ns: int) -> bool:
-        """Whether a stored source's file is, by size and time, the one that was stored."""
-        stored = self.stored.get(key)
-        return stored is not None and (key, size, mtime_ns, stored.source_hash) in self.seen
 
     def rejection(self, key: int, size: int, mtime_ns: int) -> str:
         """Why this very file was rejected before; empty where it was not."""
@@ -53,8 +47,9 @@ class Known:
     Commits that no snapshot has folded yet are folded for the keys of the task alone.
     """
 
-    def __init__(self, store: StoreDir, keys: Iterable[int]) -> None:
-        wanted = np.sort(np.fromiter(keys, "<u8"))
+    def __init__(self, store: StoreDir, keys: np.ndarray) -> None:
+        """keys: of the task's sources, uint64, (n,)."""
+        wanted = np.sort(keys)
         self._base: Snapshot | None = None
         self._new_hashes: list[np.ndarray] = []
         self._snapshot = look(store, functools.partial(self._look, store, wanted))
@@ -76,15 +71,38 @@ class Known:
             return standing.base
         return fold(standing.base, standing.new, noted, only=wanted)
 
-    def of(self, keys: Sequence[int]) -> KnownSources:
-        """What is known about some sources."""
-        wanted = np.sort(np.array(keys, "<u8"))
-        seen = self._seen[_rows_of(self._seen["key"], wanted)]
+    def of(self, keys: np.ndarray) -> KnownSources:
+        """What is known about some sources. keys: uint64, (n,)."""
+        wanted = np.sort(keys)
         return KnownSources(
-            stored=_stored(self._snapshot, wanted),
-            seen=set(seen.tolist()),
-            rejected=_rejected(self._snapshot, wanted),
+            stored=_stored(self._snapshot, wanted), rejected=_rejected(self._snapshot, wanted)
         )
+
+    def are_unchanged(self, keys: np.ndarray, sizes: np.ndarray, mtimes_ns: np.ndarray) -> np.ndarray:
+        """Which sources are stored and, by size and time of their files, as they are now: bool, (n,)."""
+        stored, rows = self._stored_rows(keys)
+        seen_rows, of_stored = _rows_of(self._seen["key"], keys[stored])
+        seen, files = self._seen[seen_rows], stored[of_stored]
+        fits = (seen["size"] == sizes[files]) & (seen["mtime_ns"] == mtimes_ns[files])
+        fits &= seen["source_hash"] == self._snapshot.source_hash[rows][of_stored]
+        unchanged = np.zeros(len(keys), bool)
+        unchanged[files[fits]] = True
+        return unchanged
+
+    def said_of(self, keys: np.ndarray) -> list[Said | None]:
+        """What the store says of some sources; None for one that is not stored. keys: uint64, (n,)."""
+        snapshot, found = self._snapshot, list[Said | None]([None] * len(keys))
+
+        @functools.cache
+        def said(label: int, patient: int, fold: int, split: int) -> Said:
+            name = snapshot.patient_names[patient].decode() if patient >= 0 else ""
+            return snapshot.classes[label] if label >= 0 else "", name, fold, split
+
+        stored, rows = self._stored_rows(keys)
+        columns = (getattr(snapshot, name)[rows].tolist() for name in ("label", "patient", "fold", "split"))
+        for at, *codes in zip(stored.tolist(), *columns, strict=True):
+            found[at] = said(*codes)
+        return found
 
     def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
         """Whether a source was taken out for good. patient: name in the store."""
@@ -104,6 +122,12 @@ class Known:
         at = np.searchsorted(self._hashes, np.uint64(source_hash))
         return bool(at < len(self._hashes) and self._hashes[at] == source_hash)
 
+    def _stored_rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of some sources are stored, by key, and in which row of the snapshot: int64, (s,) each."""
+        order = np.argsort(keys)
+        is_there, rows = positions(self._snapshot.key, keys[order])
+        return order[is_there], rows
+
     @functools.cached_property
     def _hashes(self) -> np.ndarray:
         """Of all sources, ascending: uint64."""
@@ -113,29 +137,15 @@ class Known:
 
 def _stored(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, Stored]:
     is_there, rows = positions(snapshot.key, wanted)
-    if not len(rows):
-        return {}
-    names = ("source_hash", "generation", "label", "patient", "fold", "split")
-    columns = (getattr(snapshot, name)[rows].tolist() for name in names)
+    columns = (wanted[is_there], snapshot.source_hash[rows], snapshot.generation[rows])
     return {
-        key: Stored(
-            source_hash=source_hash,
-            generation=generation,
-            facts=(
-                snapshot.classes[label] if label >= 0 else "",
-                snapshot.patient_names[patient].decode() if patient >= 0 else "",
-                fold_number,
-                split,
-            ),
-        )
-        for key, source_hash, generation, label, patient, fold_number, split in zip(
-            wanted[is_there].tolist(), *columns, strict=True
-        )
+        key: Stored(source_hash, generation)
+        for key, source_hash, generation in zip(*(column.tolist() for column in columns), strict=True)
     }
 
 
 def _rejected(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, tuple[int, int, str]]:
-    rows = snapshot.rejected[_rows_of(snapshot.rejected["key"], wanted)]
+    rows = snapshot.rejected[_rows_of(snapshot.rejected["key"], wanted)[0]]
     return {
         key: (size, mtime_ns, snapshot.reasons[reason])
         for key, mtime_ns, size, _source_hash, reason in rows[snapshot.stands(rows)].tolist()
@@ -157,9 +167,9 @@ def _seen(store: StoreDir, wanted: np.ndarray) -> np.ndarray:
     return seen[np.argsort(seen["key"], kind="stable")]
 
 
-def _rows_of(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Rows with one of the wanted keys: int64. keys: ascending; wanted: ascending, unique."""
+def _rows_of(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with one of the wanted keys, and with which: int64. keys: ascending; wanted: ascending, unique."""
     starts, ends = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
     counts = ends - starts
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(starts, counts) + within
+    return np.repeat(starts, counts) + within, np.repeat(np.arange(len(wanted)), counts)

@@ -76,6 +76,8 @@ def repair(
     check: verifies again, but for the chunks that it is given.
     """
     mended = Mended()
+    # A copy of a store may lack its private folder.
+    store.make()
     store.sweep()
     with contextlib.suppress(UserError):
         # A commit that cannot be read.

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
 
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.errors import UserError
@@ -16,13 +18,40 @@ _Above = tuple[tuple[int, int], ...] | None
 """Device and inode of each folder on the way down to a folder; None: a file."""
 
 
-class Source(NamedTuple):
-    """One file below the source root. A tuple: there may be millions."""
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One file below the source root."""
 
     key: int
     """Source key; see source_key and Pseudonyms.source_key."""
     path: str
     """Path below the root, with forward slashes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sources:
+    """Files below the source root. In columns: there may be millions."""
+
+    keys: np.ndarray
+    """As in Source: uint64, (n,)."""
+    paths: Sequence[str]
+    """As in Source."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Source]:
+        for key, path in zip(self.keys.tolist(), self.paths, strict=True):
+            yield Source(key=key, path=path)
+
+    def take(self, rows: np.ndarray) -> "Sources":
+        """Some of them, in the order of rows: int64."""
+        return Sources(keys=self.keys[rows], paths=[self.paths[row] for row in rows.tolist()])
+
+    def cut(self, size: int) -> Iterator["Sources"]:
+        """Consecutive runs of at most `size`."""
+        for start in range(0, len(self), size):
+            yield Sources(keys=self.keys[start : start + size], paths=self.paths[start : start + size])
 
 
 def source_key(root_name: str, path: str, frame: str = "") -> int:

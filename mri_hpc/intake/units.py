@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from mri_hpc.base.errors import UserError
 
 T = TypeVar("T")
@@ -25,9 +27,9 @@ class Share:
                 f"--task must be between 0 and --tasks - 1, got --task {self.index} --tasks {self.count}"
             )
 
-    def holds(self, key: int) -> bool:
-        """Whether a source belongs to this share."""
-        return key % self.count == self.index
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Which sources belong to this share: bool, (n,). keys: uint64, (n,)."""
+        return keys % np.uint64(self.count) == self.index
 
 
 def unit_images(image_bytes: int) -> int:

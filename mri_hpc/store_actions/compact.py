@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from mri_hpc.base.command import Flag, print_json, progress, shown_bytes
+from mri_hpc.base.command import Flag, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.compaction import Compacted, Group, compact, look_ahead
 from mri_hpc.chunks.layout import open_store
@@ -17,7 +17,10 @@ DAY_S = 24 * 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Compact:
-    """Make few large chunk files of many small ones, beside whoever adds and reads; what is stored stays."""
+    """Make few large chunk files of many small ones, beside whoever adds and reads; what is stored stays.
+
+    The larger of the small ones wait until there are four of about the same size.
+    """
 
     store: tyro.conf.Positional[Path]
     """Folder of the store."""
@@ -61,12 +64,20 @@ def _shown(groups: Sequence[Group]) -> Iterable[Group]:
 
 
 def _told(found: Compacted, *, is_dry: bool) -> str:
+    if found.chunks_after == found.chunks_before:
+        chunks = f"{counted(found.chunks_after, 'chunk')} as before"
+    else:
+        verb = "would become" if is_dry else "are now"
+        chunks = f"{counted(found.chunks_before, 'chunk')} {verb} {found.chunks_after}"
     parts = [
-        f"{found.chunks_before} chunks {'would become' if is_dry else 'are now'} {found.chunks_after}",
+        chunks,
         f"{shown_bytes(found.bytes_written)} {'to write' if is_dry else 'written'}",
     ]
     if found.images_dropped:
-        parts.append(f"{found.images_dropped} copies that nobody reads {'to drop' if is_dry else 'dropped'}")
+        copies = "copy" if found.images_dropped == 1 else "copies"
+        parts.append(
+            f"{found.images_dropped} {copies} that nobody reads {'to drop' if is_dry else 'dropped'}"
+        )
     if not is_dry:
-        parts.append(f"{len(found.removed)} superseded files removed")
+        parts.append(f"{counted(len(found.removed), 'superseded file')} removed")
     return ", ".join(parts)

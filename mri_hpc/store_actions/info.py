@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tyro
 
-from mri_hpc.base.command import Flag, print_json, shown_bytes
+from mri_hpc.base.command import Flag, counted, print_json, shown_bytes
 from mri_hpc.chunks.growth import growth
 from mri_hpc.chunks.layout import StoreDir, open_store
 from mri_hpc.chunks.rows import blocks
@@ -99,7 +99,8 @@ def _print_table(values: dict[str, Any]) -> None:
         ("", _unless_zero(values["images_without_label"], "images have no label")),
         (
             "files",
-            f"{values['chunks']:,} chunks, {shown_bytes(values['bytes'])}, {values['commits']:,} commits",
+            f"{counted(values['chunks'], 'chunk')}, {shown_bytes(values['bytes'])}, "
+            f"{counted(values['commits'], 'commit')}",
         ),
         ("twins", _unless_zero(values["twins"], "images whose source equals another one's, byte for byte")),
         ("shadowed", _unless_zero(values["shadowed"], "stored copies that nobody reads")),

@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from mri_hpc.base.command import Flag, print_json, progress, shown_bytes
+from mri_hpc.base.command import Flag, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.chunks.commits import Commit
 from mri_hpc.chunks.layout import StoreDir, open_store
@@ -134,14 +134,17 @@ def _print(values: Mapping[str, Any]) -> None:
         print(f"  not made again: {one['key']}  {one['source'] or '(source not known)'}: {one['why']}")
     if "repair" in values:
         print(
-            f"{len(repaired['chunks'])} chunks and {len(repaired['snapshots'])} snapshots were mended, "
-            f"{repaired['from_sources']} images from their sources, {repaired['from_chunks']} from other "
-            f"chunks ({repaired['seconds']:.1f} s, {repaired['images_per_s']:.0f} images/s)"
+            f"mended {counted(len(repaired['chunks']), 'chunk')} and "
+            f"{counted(len(repaired['snapshots']), 'snapshot')}, "
+            f"{counted(repaired['from_sources'], 'image')} from sources, "
+            f"{repaired['from_chunks']} from other chunks "
+            f"({repaired['seconds']:.1f} s, {repaired['images_per_s']:.0f} images/s)"
         )
     rate = shown_bytes(int(values["bytes"] / max(values["seconds"], 1e-3)))
     share = values["sampled"]
     print(
-        f"{values['images']} images in {values['chunks']} chunks are sound ({shown_bytes(values['bytes'])}, "
+        f"sound: {counted(values['images'], 'image')} in {counted(values['chunks'], 'chunk')} "
+        f"({shown_bytes(values['bytes'])}, "
         f"{rate}/s)" + (f"; read by turns, {share:.4g} of the chunks a day" if share < 1 else "")
     )
 

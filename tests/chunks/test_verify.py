@@ -29,7 +29,7 @@ def test_a_sound_store_has_no_problems(filled, capsys):
     assert (findings.problems, findings.remarks) == ([], [])
     assert (findings.images, findings.chunks) == (60, 8)
     assert main(["verify", str(filled)]) == 0
-    assert "60 images in 8 chunks are sound" in capsys.readouterr().out
+    assert "sound: 60 images in 8 chunks (" in capsys.readouterr().out
 
 
 def test_every_flipped_bit_of_pixels_is_found_with_its_key(filled, chunk):
@@ -198,7 +198,7 @@ def test_a_share_that_is_none_is_refused(filled, capsys):
         assert main(["verify", str(filled), "--sample", text]) == 2
         assert f"such as 1% or 0.01, got '{text}'" in capsys.readouterr().err
     assert main(["verify", str(filled), "--sample", "1%"]) == 0
-    assert "in 1 chunks are sound" in capsys.readouterr().out
+    assert "images in 1 chunk (" in capsys.readouterr().out
 
 
 def test_an_export_is_one_file_that_h5py_reads_and_equals_the_store(filled, tmp_path, capsys):

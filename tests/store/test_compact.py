@@ -23,7 +23,7 @@ def test_compact_says_what_it_did_and_does_nothing_more_the_second_time(
         0,
     )
     assert main(["compact", str(store), "--keep-days", "0"]) == 0
-    assert capsys.readouterr().out == "1 chunks are now 1, 0.0 MB written, 8 superseded files removed\n"
+    assert capsys.readouterr().out == "1 chunk as before, 0.0 MB written, 8 superseded files removed\n"
     assert resolve(store).content_digest == content
 
 

@@ -104,6 +104,15 @@ def test_where_no_private_table_names_a_source_it_is_found_by_the_sites_key(
     assert path.read_bytes() == good
 
 
+def test_a_store_without_its_private_folder_is_mended_too(store, mend):
+    path = chunks(store)[1]
+    good = path.read_bytes()
+    flip_pixels(path, 2)
+    shutil.rmtree(store / "private")
+    assert mend()[0] == 0
+    assert path.read_bytes() == good
+
+
 @pytest.mark.parametrize("has_source", [True, False])
 def test_images_in_unreadable_sectors_are_made_again_and_the_others_kept(
     store, raw, mend, monkeypatch, has_source
