@@ -146,7 +146,7 @@ def _rows_to_read(part: Sources, intake: Intake, known: Known, tally: Tally) -> 
     sizes, mtimes_ns = _sizes_and_times(part, intake.root)
     is_unchanged = known.are_unchanged(part.keys, sizes, mtimes_ns)
     tally.already_there += int(np.count_nonzero(is_unchanged))
-    tally.labels_differ += _num_said_otherwise(part.take(np.flatnonzero(sizes >= 0)), intake, known)
+    tally.labels_differ += _num_said_otherwise(part, intake, known)
     others = np.flatnonzero(~is_unchanged)
     about = known.of(part.keys[others])
     is_settled = [

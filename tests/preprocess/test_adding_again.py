@@ -6,6 +6,7 @@ import shutil
 from PIL import Image
 
 from mri_hpc.chunks import adding
+from mri_hpc.chunks.chunk import read_head
 from mri_hpc.chunks.snapshots import resolve
 from tests.preprocess.store_counts import SMALL, counts, info
 
@@ -24,6 +25,37 @@ def test_unchanged_files_are_not_read_again(raw, store, preprocess, monkeypatch)
     assert read == [touched.name]
     assert counts(preprocess(raw, store)[1]) == (0, 40, 1)
     assert read == [touched.name]
+
+
+def test_other_bytes_are_found_though_the_time_is_that_of_a_file_read_before(raw, store, preprocess):
+    victim = sorted(raw.glob("glioma/*/*.jpg"))[0]
+    original, time_ns = victim.read_bytes(), victim.stat().st_mtime_ns
+    preprocess(raw, store, *SMALL)
+    Image.new("L", (32, 32), 9).save(victim)
+    os.utime(victim, ns=(time_ns, time_ns))
+    assert victim.stat().st_size != len(original)
+    assert counts(preprocess(raw, store)[1]) == (0, 39, 1)
+    assert counts(preprocess(raw, store, "--replace")[1]) == (1, 39, 0)
+    # As from a backup.
+    victim.write_bytes(original)
+    os.utime(victim, ns=(time_ns, time_ns))
+    assert counts(preprocess(raw, store)[1]) == (0, 39, 1)
+
+
+def test_sources_that_are_looked_up_in_several_parts_are_each_stored_once(
+    raw, store, preprocess, monkeypatch
+):
+    monkeypatch.setattr(adding, "LOOKED_UP", 7)
+    assert counts(preprocess(raw, store, *SMALL)[1]) == (40, 0, 0)
+    assert counts(preprocess(raw, store)[1]) == (0, 40, 0)
+    assert info(store)["images"] == 40
+
+
+def test_images_of_a_chunk_are_in_order_of_key_so_that_each_is_of_many_patients(raw, store, preprocess):
+    preprocess(raw, store, *SMALL)
+    for chunk in (store / "chunks").glob("*.h5"):
+        keys = read_head(chunk).columns["key"]
+        assert (keys[1:] > keys[:-1]).all()
 
 
 def test_without_the_private_folder_nothing_is_stored_twice(raw, store, preprocess):

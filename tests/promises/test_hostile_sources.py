@@ -76,6 +76,27 @@ def test_one_file_that_vanishes_amid_the_work_is_told_and_the_others_are_stored(
     assert out.startswith("stored 11, already there 0, rejected 0")
 
 
+def test_a_rejected_file_that_vanishes_once_it_is_listed_is_gone_and_not_rejected_again(
+    tmp_path, make_pictures, preprocess, monkeypatch
+):
+    make_pictures(tmp_path / "raw", 4)
+    pipe = tmp_path / "raw" / "glioma" / "pipe.jpg"
+    os.mkfifo(pipe)
+    where = tmp_path / "raw", tmp_path / "store", *SMALL
+    assert preprocess(*where)[1].startswith("stored 4, already there 0, rejected 1")
+    listing = preprocessing.listing
+
+    def list_and_remove(*words):
+        paths = listing(*words)
+        pipe.unlink()
+        return paths
+
+    monkeypatch.setattr(preprocessing, "listing", list_and_remove)
+    status, out, err = preprocess(*where)
+    assert (status, err) == (0, "1 listed files have disappeared\n")
+    assert out.startswith("stored 0, already there 4, rejected 0")
+
+
 def test_what_is_stored_is_hashed_from_the_very_bytes_that_were_decoded(
     tmp_path, make_pictures, preprocess, monkeypatch
 ):

@@ -79,7 +79,7 @@ def test_runs_that_descend_from_one_that_learnt_from_a_patient_are_listed(store,
     assert main(["retract", str(store), "--patient", "patient3", "--yes"]) == 0
     after = resolve(store).digest
     child = make_used_run("second", after, continue_from=str(first.path))
-    make_used_run("third", after, weights=str(child.model))
+    grandchild = make_used_run("third", after, weights=str(child.model))
     make_used_run("none of theirs", after)
     runs = {Path(one["run"]).name: one for one in asked(store, "patient3", capsys)["runs"]}
     assert runs.keys() == {"first", "second", "third"}
@@ -94,6 +94,11 @@ def test_runs_that_descend_from_one_that_learnt_from_a_patient_are_listed(store,
     shutil.rmtree(first.path)
     runs = {Path(one["run"]).name: one for one in asked(store, "patient3", capsys)["runs"]}
     assert runs["second"]["descends_from"] == runs["third"]["descends_from"] == [str(first.path)]
+    told.insert(0, {"run": str(child.path), "model_digest": "", "snapshot": after})
+    grandchild.provenance.write_text(json.dumps({"continued_from": told}))
+    shutil.rmtree(child.path)
+    runs = {Path(one["run"]).name: one for one in asked(store, "patient3", capsys)["runs"]}
+    assert runs["third"]["descends_from"] == [str(first.path)]
 
 
 def test_a_run_that_descends_from_one_that_only_tested_on_a_patient_is_not_listed(

@@ -10,10 +10,9 @@ Sources of the large re-run are real paths: a million hard links to a thousand J
 their own that are new. In the small re-runs the source holds 20 new files alone.
 
 2026-11-28, two cores of an AMD EPYC (virtual), ext4, load 1.2, n = 3, process start included. Ten million
-images: store info 1.5 to 1.9 s, 239 MB; first batch 1.6 to 1.8 s, 426 MB; 20 new 1.9 to 2.5 s, 446 MB (in one
-million 0.6 to 0.8 s, in ten thousand 0.5 s); store info that folds three small commits 3.6 to 4.3 s, 451 MB.
-1,000 new of a million sources: 19.3 to 24.8 s, 501 MB (17.9 to 20.2 s and 484 MB two hours earlier; aimed at:
-below 20 s and 500 MB).
+images: store info 1.3 s, 237 MB; first batch 1.2 to 1.3 s, 425 MB; 20 new 1.5 to 1.7 s, 449 MB (in one
+million 0.5 s, in ten thousand 0.4 s); store info that folds three small commits 2.7 to 2.8 s, 450 MB (aimed
+at: below 2 s). 1,000 new of a million sources: 8.8 to 10.5 s, 395 MB.
 """
 
 import argparse
