@@ -314,15 +314,18 @@ def test_numbers_that_are_not_finite_stop_all_ranks_and_are_never_saved(
     assert (newest.step, newest.epoch) == (saved, epoch)
 
 
-@pytest.mark.parametrize(("interval_s", "start", "step"), [(300.0, "the start", 0), (0.0, "step 3", 3)])
+@pytest.mark.parametrize(
+    ("interval_s", "damaged", "start", "step"), [(300.0, "4", "the start", 0), (0.0, "34", "step 2", 2)]
+)
 def test_where_the_best_epoch_cannot_be_read_the_advice_can_be_followed(
-    interval_s, start, step, new_run, start_ranks
+    interval_s, damaged, start, step, new_run, start_ranks
 ):
     # The first epoch is the best, and no other one.
     run = new_run(**SMALL, min_improvement=100.0, checkpoint_interval_s=interval_s, checkpoint_keep=9)
     stop = {1: [["signal_in", "prediction", "SIGTERM", 0]]}
     assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
-    (run.checkpoints / "4" / "model.safetensors").write_bytes(b"")
+    for name in damaged:
+        (run.checkpoints / name / "model.safetensors").write_bytes(b"")
     world = start_ranks(run, ranks=2, restart=1)
     assert world.statuses() == [2, 2]
     advice = f"remove it and those after it and launch again, to train from {start} on"

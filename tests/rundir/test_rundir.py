@@ -112,6 +112,13 @@ def test_every_byte_of_a_manifest_is_watched_over(tmp_path):
         assert read_manifest(tmp_path) is None
 
 
+def test_a_file_in_place_of_a_checkpoint_is_passed_over(tmp_path):
+    run = RunDir(tmp_path)
+    run.checkpoints.mkdir()
+    (run.checkpoints / "7").touch()
+    assert newest_manifest(run) is None
+
+
 def lacking(values, name):
     return {key: value for key, value in values.items() if key != name}
 

@@ -40,6 +40,8 @@ class Row:
     """What the ledger must hold in the end."""
     states: Sequence[str]
     """What Slurm's accounting must hold in the end, of all jobs of the run."""
+    other_course: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    """Decisions and states of another course that Slurm may take."""
     may_lose: bool = False
     """Steps of up to one checkpoint interval may have to be done again; else none."""
     is_finished: bool = True
@@ -357,6 +359,12 @@ ROWS = (
         interrupt=cut_link_until_missed,
         decisions=("again: node_failure", "finished: finished"),
         states=("NODE_FAIL", "COMPLETED"),
+        # slurmctld tells the node that is back to abort what it still runs of the job. Where it has just
+        # started the job on it anew, under the same number, the new attempt may be hit.
+        other_course=(
+            ("again: node_failure", "again: stopped", "finished: finished"),
+            ("NODE_FAIL", "REQUEUED", "COMPLETED"),
+        ),
         may_lose=True,
     ),
     Row(
