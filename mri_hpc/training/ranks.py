@@ -234,12 +234,23 @@ def _meet(place: Place, run: RunDir, attempt: Attempt, patience: _Patience) -> _
         if not patience.outlasts(lambda: path in path.parent.iterdir(), what=f"rank 0 to publish {path}"):
             return None
         where = json.loads(path.read_text(encoding="utf-8"))
+        if not patience.outlasts(lambda: _is_open(where["host"], where["port"]), what="the store of rank 0"):
+            return None
         store = TCPStore(where["host"], where["port"], is_master=False)
     store.set(f"host/{place.rank}", place.host)
     names = [f"host/{rank}" for rank in range(place.world_size)]
     if not patience.outlasts(lambda: store.check(names), what=f"all {place.world_size} ranks"):
         return None
     return _Hosts(store=store, names=[store.get(name).decode() for name in names])
+
+
+def _is_open(host: str, port: int) -> bool:
+    """Whether somebody listens there. Of rank 0, told to stop and gone again, TCPStore would wait minutes."""
+    try:
+        with socket.create_connection((host, port), timeout=POLL_S):
+            return True
+    except OSError:
+        return False
 
 
 def _pick_interfaces(hosts: Sequence[str], rank: int) -> None:

@@ -79,6 +79,16 @@ def test_a_rank_that_is_told_to_stop_does_not_wait_for_ranks_that_never_come(new
     assert "told to stop by SIGTERM while waiting for all 3 ranks" in world.log(0)
 
 
+def test_a_rank_that_is_told_to_stop_does_not_wait_for_a_first_rank_that_has_gone_again(new_run, start_ranks):
+    run = new_run(**SMALL, hang_timeout_s=5.0)
+    stop = ["signal_at", "mri_hpc.training.ranks", "_meet"]
+    first = start_ranks(run, ranks=2, only=[0], break_all=[["wait_no_longer"], stop])
+    assert first.statuses() == [75]
+    late = start_ranks(run, ranks=2, only=[1], break_all=[["wait_no_longer"], stop])
+    assert late.statuses() == [75]
+    assert "told to stop by SIGTERM while waiting for the store of rank 0" in late.log()
+
+
 def test_ranks_that_never_come_are_missed_in_one_line(new_run, start_ranks):
     run = new_run(**SMALL, hang_timeout_s=1.0)
     world = start_ranks(run, ranks=3, only=[1])
