@@ -127,6 +127,8 @@ preprocess_local() {
 }
 
 preprocess_slurm() {
+    # Slurm's files cannot name a path with a blank, nor its sockets a long one.
+    ln -s "$(mktemp -d "${TMPDIR:-/tmp}/mri-demo-XXXXXX")" "$work/slurm"
     tools/sandbox/sandbox up --dir "$work/slurm" --nodes 2 --grace-time 20
     eval "$(tools/sandbox/sandbox env --dir "$work/slurm")"
     local status=0
@@ -177,6 +179,7 @@ end_run() {
     fi
     if [ -e "$work/slurm" ]; then
         tools/sandbox/sandbox down --dir "$work/slurm"
+        rm -f "$work/slurm"
     fi
 }
 

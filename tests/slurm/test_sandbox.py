@@ -231,6 +231,8 @@ def test_mistakes_get_one_line(box, slurm):
     assert absent.stderr == f"sandbox: no sandbox in {box}: start one with sandbox up\n"
     wrong = sandbox("up", "--nodes", 0, "--dir", box, check=False)
     assert wrong.stderr == "sandbox: --nodes must be between 1 and 64, got 0\n"
+    blank = sandbox("up", "--dir", "/tmp/with a blank", check=False)
+    assert blank.stderr.startswith("sandbox: /tmp/with a blank cannot be named in Slurm's files: --dir may")
 
 
 def test_down_refuses_a_directory_that_is_not_a_sandbox(box):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from options import Options
 CONTROLLER = "ctl"
 # A Unix socket's path holds 107 bytes, and slurmd adds run/NODE/NODE_JOB.STEP to the directory's.
 MAX_DIR_BYTES = 70
+# Slurm takes a blank for the end of a value, and what follows a # for a remark.
+PLAIN = re.compile(r"[\w/.-]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,10 @@ class Layout:
         """Make the directory ours; of two starts at once, one gets it."""
         if len(os.fsencode(self.dir)) > MAX_DIR_BYTES:
             raise SandboxError(f"{self.dir} is too long for sockets: --dir may have {MAX_DIR_BYTES} bytes")
+        if not PLAIN.fullmatch(str(self.dir)):
+            raise SandboxError(
+                f"{self.dir} cannot be named in Slurm's files: --dir may have letters, digits and /._- only"
+            )
         self.dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         if not self.state_file.exists() and any(self.dir.iterdir()):
             raise SandboxError(f"{self.dir} holds other files: choose a new or empty directory with --dir")
