@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from mri_hpc.base.command import AGAIN, Flag, print_json, run_command
+from mri_hpc.base.command import AGAIN, Flag, counted, print_json, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.chunks.adding import Intake, Tally, add_sources
@@ -297,7 +297,7 @@ def _print_notes(
     if isinstance(labels, CsvLabels) and paths and (missing := labels.num_without_file(paths)):
         print(f"{missing} rows of the CSV name files that are not in the source", file=sys.stderr)
     if tally.gone:
-        print(f"{tally.gone} listed files have disappeared", file=sys.stderr)
+        print(f"{counted(tally.gone, 'listed file')} disappeared meanwhile", file=sys.stderr)
     if tally.labels_differ:
         what = "labels, patients, folds or splits differ"
         print(f"{tally.labels_differ} {what} from those stored, which stay", file=sys.stderr)

@@ -3,7 +3,7 @@
 # mid-epoch, resume, stop early, evaluate, report. No root, no Slurm; under 6 minutes on two cores, downloads apart.
 # Usage: bash tools/demo.sh [--slurm] [FOLDER]
 #   --slurm      the same through a real Slurm on this machine, with a job that preempts; needs root (see tools/sandbox)
-#   FOLDER       where everything goes (demo); what an earlier demo left there is replaced
+#   FOLDER       where everything goes (demo), but for Slurm's own files; what an earlier demo left there is replaced
 #   MRI_PYTHON   a python that has what mri_hpc needs; without it, .venv is made and mri_hpc installed in it
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -128,7 +128,9 @@ preprocess_local() {
 
 preprocess_slurm() {
     # Slurm's files cannot name a path with a blank, nor its sockets a long one.
-    ln -s "$(mktemp -d "${TMPDIR:-/tmp}/mri-demo-XXXXXX")" "$work/slurm"
+    local box
+    box="$(mktemp -d "${TMPDIR:-/tmp}/mri-demo-XXXXXX")"
+    ln -s "$box" "$work/slurm"
     tools/sandbox/sandbox up --dir "$work/slurm" --nodes 2 --grace-time 20
     eval "$(tools/sandbox/sandbox env --dir "$work/slurm")"
     local status=0
@@ -179,8 +181,8 @@ end_run() {
     fi
     if [ -e "$work/slurm" ]; then
         tools/sandbox/sandbox down --dir "$work/slurm"
-        rm -f "$work/slurm"
     fi
+    rm -f "$work/slurm"
 }
 
 clean_up() {

@@ -17,7 +17,7 @@ from mri_hpc.chunks.unit import Unit, seal
 from mri_hpc.intake.labels import NO_CLASS_FOLDER, NO_LABEL_IN_CSV, CsvLabels, FolderLabels, Label
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import CANNOT_OPEN, NOT_READ_YET, Content, decode, read_content
+from mri_hpc.intake.samples import CANNOT_OPEN, NOT_READ_YET, Content, decode, mtime_ns, read_content
 from mri_hpc.intake.sources import Source, Sources
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
@@ -116,15 +116,15 @@ def _reject_withdrawn(unit: Unit, known: Known, pseudonyms: Pseudonyms) -> None:
     def is_withdrawn(key: int, patient: str) -> bool:
         return known.is_retracted([key], pseudonyms.patient(patient))
 
-    files = {key: (size, mtime_ns, source_hash) for key, size, mtime_ns, source_hash in unit.seen}
+    files = {key: (size, time_ns, source_hash) for key, size, time_ns, source_hash in unit.seen}
     unit.samples = [row for row in unit.samples if not is_withdrawn(row[0], row[3].patient)]
     named = [(int(key, 16), path, patient) for key, path, patient, *_ in unit.names]
     gone = [(key, path) for key, path, patient in named if is_withdrawn(key, patient)]
     for key, path in gone:
-        size, mtime_ns, source_hash = files[key]
+        size, time_ns, source_hash = files[key]
         hex_hash = f"{source_hash:016x}"
         rejection = Rejection(
-            key=f"{key:016x}", reason=RETRACTED, size=size, mtime_ns=mtime_ns, source_hash=hex_hash
+            key=f"{key:016x}", reason=RETRACTED, size=size, mtime_ns=time_ns, source_hash=hex_hash
         )
         unit.reject(rejection, path)
     keys = {key for key, _path in gone}
@@ -143,19 +143,18 @@ def _unsettled(sources: Sources, intake: Intake, known: Known, tally: Tally) -> 
 
 def _rows_to_read(part: Sources, intake: Intake, known: Known, tally: Tally) -> np.ndarray:
     """Sources of which only reading tells what becomes of them: int64; the others are counted."""
-    sizes, mtimes_ns = _sizes_and_times(part, intake.root)
-    is_unchanged = known.are_unchanged(part.keys, sizes, mtimes_ns)
+    sizes, times_ns = _sizes_and_times(part, intake.root)
+    is_unchanged = known.are_unchanged(part.keys, sizes, times_ns)
     tally.already_there += int(np.count_nonzero(is_unchanged))
-    tally.labels_differ += _num_said_otherwise(part, intake, known)
+    tally.labels_differ += _num_said_otherwise(part.take(np.flatnonzero(sizes >= 0)), intake, known)
     others = np.flatnonzero(~is_unchanged)
     about = known.of(part.keys[others])
-    is_settled = [
-        _is_settled(source, size, mtime_ns, intake, known, about, tally)
-        for source, size, mtime_ns in zip(
-            part.take(others), sizes[others].tolist(), mtimes_ns[others].tolist(), strict=True
-        )
+    looked_at = zip(part.take(others), sizes[others].tolist(), times_ns[others].tolist(), strict=True)
+    is_rejected = [
+        _is_rejected_again(source, size, time_ns, intake, known, about, tally)
+        for source, size, time_ns in looked_at
     ]
-    return others[~np.array(is_settled, bool)]
+    return others[~np.array(is_rejected, bool)]
 
 
 def _sizes_and_times(part: Sources, root: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -168,9 +167,9 @@ def _sizes_and_times(part: Sources, root: Path) -> tuple[np.ndarray, np.ndarray]
         except OSError:
             found.append((-1, -1))
         else:
-            found.append((status.st_size, status.st_mtime_ns))
-    sizes, mtimes_ns = np.array(found, "<i8").reshape(-1, 2).T
-    return sizes, mtimes_ns
+            found.append((status.st_size, mtime_ns(status)))
+    sizes, times_ns = np.array(found, "<i8").reshape(-1, 2).T
+    return sizes, times_ns
 
 
 def _num_said_otherwise(part: Sources, intake: Intake, known: Known) -> int:
@@ -179,10 +178,10 @@ def _num_said_otherwise(part: Sources, intake: Intake, known: Known) -> int:
     return sum(kept is not None and _differ(_said(path, intake), kept) for path, kept in said)
 
 
-def _is_settled(
+def _is_rejected_again(
     source: Source,
     size: int,
-    mtime_ns: int,
+    time_ns: int,
     intake: Intake,
     known: Known,
     about: KnownSources,
@@ -192,7 +191,7 @@ def _is_settled(
     if size < 0:
         # Known when the source's turn comes.
         return False
-    reason = about.rejection(source.key, size, mtime_ns)
+    reason = about.rejection(source.key, size, time_ns)
     if not reason or (reason == CHANGED and intake.is_replacing):
         return False
     label, problem = _label_or_problem(source.path, intake)

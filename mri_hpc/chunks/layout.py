@@ -172,6 +172,9 @@ def open_store(path: Path) -> StoreDir:
 
 
 def _remove(folder: Path, is_litter: Callable[[Path], bool]) -> None:
+    if not folder.is_dir():
+        # A copy of a store may lack its private folder.
+        return
     for path in folder.iterdir():
         try:
             if not is_litter(path):

@@ -36,7 +36,7 @@ from mri_hpc.chunks.removal import (
     remove_if_withdrawn,
     settle_removals,
 )
-from mri_hpc.chunks.salvage import Columns, Lost, Salvage, Sources, chosen
+from mri_hpc.chunks.salvage import Columns, Lost, Origin, Salvage, chosen
 from mri_hpc.chunks.snapshots import head_of, load_snapshot, mend_snapshot
 from mri_hpc.chunks.verify import Findings
 
@@ -66,7 +66,7 @@ class Mended:
 def repair(
     store: StoreDir,
     findings: Findings,
-    sources: Sources,
+    sources: Origin,
     *,
     check: Callable[[Mapping[str, ChunkHead]], Findings],
     progress: Callable[[Sequence[Commit]], Iterable[Commit]] = lambda commits: commits,
@@ -76,8 +76,6 @@ def repair(
     check: verifies again, but for the chunks that it is given.
     """
     mended = Mended()
-    # A copy of a store may lack its private folder.
-    store.make()
     store.sweep()
     with contextlib.suppress(UserError):
         # A commit that cannot be read.
@@ -94,7 +92,7 @@ def repair(
 class _Round:
     """Mends what one verification has found."""
 
-    def __init__(self, store: StoreDir, findings: Findings, sources: Sources, mended: Mended) -> None:
+    def __init__(self, store: StoreDir, findings: Findings, sources: Origin, mended: Mended) -> None:
         self._store = store
         self._findings = findings
         self._recipe = sources.recipe

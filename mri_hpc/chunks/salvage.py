@@ -48,7 +48,7 @@ class Lost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class Origin:
     """Where the sources of a store lie."""
 
     root: Path
@@ -62,7 +62,7 @@ class Sources:
 class Salvage:
     """Looks for columns and pixels of damaged chunks of one store."""
 
-    def __init__(self, store: StoreDir, findings: Findings, sources: Sources) -> None:
+    def __init__(self, store: StoreDir, findings: Findings, sources: Origin) -> None:
         self._store = store
         self._findings = findings
         self._sources = sources

@@ -71,6 +71,11 @@ class Content:
         return int.from_bytes(hashlib.sha256(self.data).digest()[:8], "big")
 
 
+def mtime_ns(status: os.stat_result) -> int:
+    """Time of a file's last change in ns, as far as int64 holds it: some disks keep times of any year."""
+    return max(min(status.st_mtime_ns, 2**63 - 1), -(2**63))
+
+
 def read_content(path: Path) -> Content:
     """Read a source. BadSource: no regular file, no permission, being written. FileNotFoundError: gone."""
     try:
@@ -102,7 +107,7 @@ def read_content(path: Path) -> Content:
         status.st_ctime_ns,
     ):
         raise BadSource("file is being written")
-    return Content(data=data, size=status.st_size, mtime_ns=status.st_mtime_ns)
+    return Content(data=data, size=status.st_size, mtime_ns=mtime_ns(status))
 
 
 def decode(data: bytes, recipe: Recipe) -> list[Sample]:

@@ -64,13 +64,8 @@ def _shown(groups: Sequence[Group]) -> Iterable[Group]:
 
 
 def _told(found: Compacted, *, is_dry: bool) -> str:
-    if found.chunks_after == found.chunks_before:
-        chunks = f"{counted(found.chunks_after, 'chunk')} as before"
-    else:
-        verb = "would become" if is_dry else "are now"
-        chunks = f"{counted(found.chunks_before, 'chunk')} {verb} {found.chunks_after}"
     parts = [
-        chunks,
+        f"chunks: {found.chunks_before:,} before, {found.chunks_after:,} {'then' if is_dry else 'now'}",
         f"{shown_bytes(found.bytes_written)} {'to write' if is_dry else 'written'}",
     ]
     if found.images_dropped:

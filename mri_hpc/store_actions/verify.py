@@ -17,7 +17,7 @@ from mri_hpc.chunks.commits import Commit
 from mri_hpc.chunks.layout import StoreDir, open_store
 from mri_hpc.chunks.private_tables import sources_of
 from mri_hpc.chunks.repair import Mended, repair
-from mri_hpc.chunks.salvage import Sources
+from mri_hpc.chunks.salvage import Origin
 from mri_hpc.chunks.verify import Findings, verify
 from mri_hpc.intake.labels import FolderLabels, read_csv
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
@@ -89,13 +89,13 @@ def check_store(options: Verify) -> None:
         raise _damage(options.store, findings, mended)
 
 
-def _sources(options: Verify, recipe: Recipe) -> Sources:
+def _sources(options: Verify, recipe: Recipe) -> Origin:
     """What preprocess was given, as far as it is at hand."""
     assert options.source is not None
     check_root(options.source)
     in_source = options.source / "labels.csv"
     file = options.labels or (in_source if in_source.is_file() else None)
-    return Sources(
+    return Origin(
         root=options.source,
         recipe=recipe,
         labels=read_csv(file, options.source) if file else FolderLabels(),

@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -32,6 +32,10 @@ SIOCGIFADDR = 0x8915
 STOP_PATIENCE_S = 10.0
 """Seconds that a rank still waits for the others after a stop signal, to stop together with them."""
 POLL_S = 0.05
+CONNECT_S = 2.0
+"""Of one try to reach rank 0's store."""
+STORE_TIMEOUT = timedelta(minutes=5)
+"""Of one answer of it, as usual in torch."""
 NEVER = timedelta(days=365)
 """Timeout of what the ranks do together. The hang watch ends a rank that waits too long: a clock would also
 count the time for which a job was suspended."""
@@ -193,8 +197,11 @@ class _Patience:
         # Counted, and not by a clock: a suspended job does not look.
         self._looks_left = round(timeout_s / POLL_S)
 
-    def outlasts(self, look: Callable[[], bool], *, what: str) -> bool:
-        """Wait until it is there; False where a stop ends the wait. Ends the process after the timeout."""
+    def outlasts(self, look: Callable[[], bool], *, what: str, look_s: float = 0.0) -> bool:
+        """Wait until it is there; False where a stop ends the wait. Ends the process after the timeout.
+
+        look_s: how long one look may take.
+        """
         # By looking again and again: a signal's handler cannot run within one long call of the store.
         while not (is_there := self._look(look)):
             request = self._flag.request
@@ -202,7 +209,7 @@ class _Patience:
                 log.warning("told to stop by %s while waiting for %s", request.signal_name, what)
                 return False
             self._at_look()
-            self._looks_left -= 1
+            self._looks_left -= 1 + round(look_s / POLL_S)
             if self._looks_left < 0:
                 # A peer hangs, or its node has stalled: another attempt may meet.
                 print(
@@ -228,29 +235,42 @@ def _meet(place: Place, run: RunDir, attempt: Attempt, patience: _Patience) -> _
     path = run.attempt_folder(attempt) / RENDEZVOUS
     if place.rank == 0:
         store = TCPStore(place.host, 0, is_master=True, wait_for_workers=False)
+        store.set(_name(place.rank), place.host)
         replace_bytes(path, json.dumps({"host": place.host, "port": store.port}).encode())
     else:
         # Listing the folder makes a network file system ask its server for new names.
         if not patience.outlasts(lambda: path in path.parent.iterdir(), what=f"rank 0 to publish {path}"):
             return None
         where = json.loads(path.read_text(encoding="utf-8"))
-        if not patience.outlasts(lambda: _is_open(where["host"], where["port"]), what="the store of rank 0"):
+        met: list[TCPStore] = []
+        what = f"rank 0 to answer at {where['host']}:{where['port']}"
+        if not patience.outlasts(lambda: _join_store(where, place, met), what=what, look_s=CONNECT_S):
             return None
-        store = TCPStore(where["host"], where["port"], is_master=False)
-    store.set(f"host/{place.rank}", place.host)
-    names = [f"host/{rank}" for rank in range(place.world_size)]
+        store = met[0]
+    names = [_name(rank) for rank in range(place.world_size)]
     if not patience.outlasts(lambda: store.check(names), what=f"all {place.world_size} ranks"):
         return None
     return _Hosts(store=store, names=[store.get(name).decode() for name in names])
 
 
-def _is_open(host: str, port: int) -> bool:
-    """Whether somebody listens there. Of rank 0, told to stop and gone again, TCPStore would wait minutes."""
+def _join_store(where: Mapping[str, Any], place: Place, met: list[TCPStore]) -> bool:
+    """Whether rank 0 answers; then its store, which holds this rank's host, is the one that was met.
+
+    Rank 0 may be told to stop, and gone again: left to itself, TCPStore would look for it for minutes.
+    """
     try:
-        with socket.create_connection((host, port), timeout=POLL_S):
-            return True
-    except OSError:
+        store = TCPStore(where["host"], where["port"], is_master=False, timeout=timedelta(seconds=CONNECT_S))
+        store.set_timeout(STORE_TIMEOUT)
+        store.set(_name(place.rank), place.host)
+    except dist.DistError as error:
+        log.info("%s", error)
         return False
+    met.append(store)
+    return True
+
+
+def _name(rank: int) -> str:
+    return f"host/{rank}"
 
 
 def _pick_interfaces(hosts: Sequence[str], rank: int) -> None:

@@ -11,7 +11,7 @@ from mri_hpc.chunks.compaction import compact
 from mri_hpc.chunks.layout import open_store
 from mri_hpc.chunks.private_tables import NAMES, names_csv, read_names, read_seen, sources_of, tidy
 from mri_hpc.chunks.retraction import look_for, retract
-from mri_hpc.chunks.salvage import Salvage, Sources
+from mri_hpc.chunks.salvage import Origin, Salvage
 from mri_hpc.chunks.snapshots import current
 from mri_hpc.chunks.verify import verify
 from mri_hpc.intake.labels import FolderLabels
@@ -69,7 +69,7 @@ def test_a_patient_is_found_in_tables_that_are_folded_meanwhile(folded_while_rea
 
 def test_damaged_images_are_found_in_tables_that_are_folded_meanwhile(folded_while_read, tmp_path):
     store = folded_while_read
-    sources = Sources(
+    sources = Origin(
         root=tmp_path / "raw",
         recipe=load_recipe(store.recipe),
         labels=FolderLabels(),

@@ -47,7 +47,7 @@ def test_a_source_that_is_unmounted_amid_the_work_is_one_line_and_what_was_read_
             status = preprocessing.main(["--source", str(raw), "--store", str(place.store), *SMALL])
         assert (status, len(reads)) == (2, 30)
         *notes, complaint = err.getvalue().splitlines()
-        assert notes == ["21 listed files have disappeared"]
+        assert notes == ["21 listed files disappeared meanwhile"]
         assert f"{raw} lost all its files while they were read, 21 of them unread: is it still" in complaint
 
     take(place, [unmount_amid_work])
@@ -72,7 +72,7 @@ def test_one_file_that_vanishes_amid_the_work_is_told_and_the_others_are_stored(
 
     monkeypatch.setattr(adding, "read_content", read_and_remove)
     status, out, err = preprocess(tmp_path / "raw", tmp_path / "store", *SMALL)
-    assert (status, err) == (0, "1 listed files have disappeared\n")
+    assert (status, err) == (0, "1 listed file disappeared meanwhile\n")
     assert out.startswith("stored 11, already there 0, rejected 0")
 
 
@@ -93,8 +93,38 @@ def test_a_rejected_file_that_vanishes_once_it_is_listed_is_gone_and_not_rejecte
 
     monkeypatch.setattr(preprocessing, "listing", list_and_remove)
     status, out, err = preprocess(*where)
-    assert (status, err) == (0, "1 listed files have disappeared\n")
+    assert (status, err) == (0, "1 listed file disappeared meanwhile\n")
     assert out.startswith("stored 0, already there 4, rejected 0")
+
+
+def test_a_stored_file_that_vanishes_once_it_is_listed_is_not_told_of_as_labelled_otherwise(
+    tmp_path, make_pictures, preprocess, monkeypatch
+):
+    first, *others = make_pictures(tmp_path / "raw", 4)
+    where = tmp_path / "raw", tmp_path / "store", *SMALL
+    preprocess(*where)
+    labels = tmp_path / "labels.csv"
+    rows = [f"{path.relative_to(tmp_path / 'raw')},{path.parts[-3]}" for path in others]
+    labels.write_text("\n".join(["path,label", f"{first.relative_to(tmp_path / 'raw')},other", *rows]))
+    listing = preprocessing.listing
+
+    def list_and_remove(*words):
+        paths = listing(*words)
+        first.unlink()
+        return paths
+
+    monkeypatch.setattr(preprocessing, "listing", list_and_remove)
+    _status, _out, err = preprocess(*where, "--labels", labels)
+    assert err == "1 listed file disappeared meanwhile\n"
+
+
+def test_a_file_of_a_year_that_no_column_holds_is_stored_as_any_other(tmp_path, make_pictures, preprocess):
+    first, *_others = make_pictures(tmp_path / "raw", 4)
+    # In 2286; a file system that ends sooner takes its last one.
+    os.utime(first, ns=(0, 10**19))
+    where = tmp_path / "raw", tmp_path / "store", *SMALL
+    assert preprocess(*where)[1].startswith("stored 4, already there 0, rejected 0")
+    assert preprocess(*where)[1].startswith("stored 0, already there 4, rejected 0")
 
 
 def test_what_is_stored_is_hashed_from_the_very_bytes_that_were_decoded(

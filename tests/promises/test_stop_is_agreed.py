@@ -86,7 +86,16 @@ def test_a_rank_that_is_told_to_stop_does_not_wait_for_a_first_rank_that_has_gon
     assert first.statuses() == [75]
     late = start_ranks(run, ranks=2, only=[1], break_all=[["wait_no_longer"], stop])
     assert late.statuses() == [75]
-    assert "told to stop by SIGTERM while waiting for the store of rank 0" in late.log()
+    assert "told to stop by SIGTERM while waiting for rank 0 to answer at " in late.log()
+
+
+def test_a_first_rank_that_answers_no_more_is_missed_in_time_and_its_address_is_told(new_run, start_ranks):
+    run = new_run(**SMALL, hang_timeout_s=5.0)
+    stop = ["signal_at", "mri_hpc.training.ranks", "_meet"]
+    assert start_ranks(run, ranks=2, only=[0], break_all=[["wait_no_longer"], stop]).statuses() == [75]
+    late = start_ranks(run, ranks=2, only=[1])
+    assert late.statuses() == [70]
+    assert re.search(r"hung: waited 5 s for rank 0 to answer at \S+:\d+: see the logs", late.log())
 
 
 def test_ranks_that_never_come_are_missed_in_one_line(new_run, start_ranks):

@@ -10,7 +10,8 @@ from tools.soak.real_run import make_store
 from tools.soak.slurm_events import ROWS
 
 # What stand-ins for the ranks cannot show: that four real ones on two nodes hear Slurm in time and go on with
-# the same bits, and that a rank which does nothing any more is ended.
+# the same bits, and that a rank which does nothing any more is ended. Suspending is played with ranks of one
+# host in tests/promises, and by Slurm in the whole matrix alone.
 PLAYED = ("preempted", "a rank hangs")
 README = Path(__file__).parents[2] / "README.md"
 

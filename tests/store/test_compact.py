@@ -13,7 +13,7 @@ def test_compact_says_what_it_did_and_does_nothing_more_the_second_time(
     content = resolve(store).content_digest
     capsys.readouterr()
     assert main(["compact", str(store), "--dry-run"]) == 0
-    assert capsys.readouterr().out.startswith("8 chunks would become 1, 0.6 MB to write")
+    assert capsys.readouterr().out.startswith("chunks: 8 before, 1 then, 0.6 MB to write")
     assert main(["compact", str(store), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["chunks_before"], said["chunks"], said["images_dropped"], said["files_removed"]) == (
@@ -23,7 +23,7 @@ def test_compact_says_what_it_did_and_does_nothing_more_the_second_time(
         0,
     )
     assert main(["compact", str(store), "--keep-days", "0"]) == 0
-    assert capsys.readouterr().out == "1 chunk as before, 0.0 MB written, 8 superseded files removed\n"
+    assert capsys.readouterr().out == "chunks: 1 before, 1 now, 0.0 MB written, 8 superseded files removed\n"
     assert resolve(store).content_digest == content
 
 

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mri_hpc.chunks.snapshots import current, resolve
 from mri_hpc.chunks.verify import verify
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.store import main
+from tests.store.harms import assert_nothing_is_left
 
 SMALL = ("--size", 16, "--chunk-images", 8)
 
@@ -32,6 +34,16 @@ def name(tmp_path, store):
 def pixels_of(path, snapshot, rows):
     with Reader(path, snapshot) as reader:
         return [image.tobytes() for image in reader.read(rows)]
+
+
+def test_a_copy_without_the_private_folder_is_rid_of_a_patient_too(store, name, capsys):
+    before = resolve(store)
+    rows = np.flatnonzero(before.patient == before.patient_names.tolist().index(name.encode()))
+    pixels = pixels_of(store, before, rows)
+    shutil.rmtree(store / "private")
+    assert main(["retract", str(store), "--patient", name, "--yes"]) == 0
+    assert main(["compact", str(store), "--keep-days", "0"]) == 0
+    assert_nothing_is_left(store, pixels)
 
 
 def test_a_withdrawn_patient_is_gone_from_the_snapshot_the_disk_and_the_private_tables(store, name, capsys):

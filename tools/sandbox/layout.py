@@ -15,8 +15,8 @@ from options import Options
 CONTROLLER = "ctl"
 # A Unix socket's path holds 107 bytes, and slurmd adds run/NODE/NODE_JOB.STEP to the directory's.
 MAX_DIR_BYTES = 70
-# Slurm takes a blank for the end of a value, and what follows a # for a remark.
-PLAIN = re.compile(r"[\w/.-]+")
+# In Slurm's files a blank or comma ends a value, # begins a remark, % is a name to fill in, [1-3] a range.
+NOT_PLAIN = re.compile(r"[\s,#%\"'\\\[\]]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,12 +77,12 @@ class Layout:
 
     def claim(self) -> None:
         """Make the directory ours; of two starts at once, one gets it."""
+        if found := NOT_PLAIN.search(str(self.dir)):
+            raise SandboxError(
+                f"{self.dir} cannot be named in Slurm's files for its {found[0]!r}: choose another --dir"
+            )
         if len(os.fsencode(self.dir)) > MAX_DIR_BYTES:
             raise SandboxError(f"{self.dir} is too long for sockets: --dir may have {MAX_DIR_BYTES} bytes")
-        if not PLAIN.fullmatch(str(self.dir)):
-            raise SandboxError(
-                f"{self.dir} cannot be named in Slurm's files: --dir may have letters, digits and /._- only"
-            )
         self.dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         if not self.state_file.exists() and any(self.dir.iterdir()):
             raise SandboxError(f"{self.dir} holds other files: choose a new or empty directory with --dir")

@@ -172,9 +172,9 @@ def _differences(
 ) -> list[str]:
     wanted = {"states": tuple(row.states), "decisions": tuple(row.decisions)}
     found = {"states": states, "decisions": decisions}
-    odd = [f"{name}: {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
-    if (decisions, states) == row.other_course:
-        odd = []
+    is_other = (decisions, states) == row.other_course
+    differing = [name for name in wanted if found[name] != wanted[name] and not is_other]
+    odd = [f"{name}: {found[name]}, not {wanted[name]}" for name in differing]
     return [*odd, "the digests differ from those of the uninterrupted run"] if is_equal is False else odd
 
 

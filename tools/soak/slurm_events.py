@@ -360,7 +360,7 @@ ROWS = (
         decisions=("again: node_failure", "finished: finished"),
         states=("NODE_FAIL", "COMPLETED"),
         # slurmctld tells the node that is back to abort what it still runs of the job. Where it has just
-        # started the job on it anew, under the same number, the new attempt may be hit.
+        # started the job on it anew, under the same number, the new attempt may be hit (seen with 22.05.8).
         other_course=(
             ("again: node_failure", "again: stopped", "finished: finished"),
             ("NODE_FAIL", "REQUEUED", "COMPLETED"),
