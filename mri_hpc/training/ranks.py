@@ -32,7 +32,7 @@ SIOCGIFADDR = 0x8915
 STOP_PATIENCE_S = 10.0
 """Seconds that a rank still waits for the others after a stop signal, to stop together with them."""
 POLL_S = 0.05
-CONNECT_S = 2.0
+CONNECT_S = 1.0
 """Of one try to reach rank 0's store."""
 STORE_TIMEOUT = timedelta(minutes=5)
 """Of one answer of it, as usual in torch."""

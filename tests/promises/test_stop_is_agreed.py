@@ -90,12 +90,12 @@ def test_a_rank_that_is_told_to_stop_does_not_wait_for_a_first_rank_that_has_gon
 
 
 def test_a_first_rank_that_answers_no_more_is_missed_in_time_and_its_address_is_told(new_run, start_ranks):
-    run = new_run(**SMALL, hang_timeout_s=5.0)
+    run = new_run(**SMALL, hang_timeout_s=3.0)
     stop = ["signal_at", "mri_hpc.training.ranks", "_meet"]
     assert start_ranks(run, ranks=2, only=[0], break_all=[["wait_no_longer"], stop]).statuses() == [75]
     late = start_ranks(run, ranks=2, only=[1])
     assert late.statuses() == [70]
-    assert re.search(r"hung: waited 5 s for rank 0 to answer at \S+:\d+: see the logs", late.log())
+    assert re.search(r"hung: waited 3 s for rank 0 to answer at \S+:\d+: see the logs", late.log())
 
 
 def test_ranks_that_never_come_are_missed_in_one_line(new_run, start_ranks):
