@@ -93,8 +93,11 @@ def test_a_first_rank_that_answers_no_more_is_missed_in_time_and_its_address_is_
     run = new_run(**SMALL, hang_timeout_s=3.0)
     stop = ["signal_at", "mri_hpc.training.ranks", "_meet"]
     assert start_ranks(run, ranks=2, only=[0], break_all=[["wait_no_longer"], stop]).statuses() == [75]
+    began_s = time.monotonic()
     late = start_ranks(run, ranks=2, only=[1])
     assert late.statuses() == [70]
+    # A minute, if a try of a second counted as one glance.
+    assert time.monotonic() - began_s < 30
     assert re.search(r"hung: waited 3 s for rank 0 to answer at \S+:\d+: see the logs", late.log())
 
 
