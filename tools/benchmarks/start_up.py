@@ -9,10 +9,10 @@ checked, snapshot opened), model (network built, checkpoint loaded), first_step 
 its loss known). Beside it: from asking launch to the first step; and at stops, from the signal to the
 agreement (beside a step's time) and from that to the durable checkpoint.
 
-2026-11-28, two cores of an AMD EPYC (virtual), load 1, torch 2.14, n = 3: a whole start takes 5.2 s
-(4.2–5.3): python 0.2, torch 2.6, join 0.1, data 0.1, model 0.2, first step 1.1 (medians of rank 0); from
-asking launch 5.5 s (4.6–5.9). Of 4 stops none took longer than the step beside it: agreed after 0.61 s
-(0.42–0.77), steps of 1.00 s (0.86–1.23), durable 0.44 s later (0.28–0.68).
+2026-11-28, two cores of an AMD EPYC (virtual), load 1, torch 2.14, n = 3: a whole start takes 3.3 s
+(3.3–4.1): python 0.2, torch 2.0, join 0.1, data 0.1, model 0.2, first step 0.8 (medians of rank 0); from
+asking launch 3.7 s (3.6–4.5). Of 4 stops none took longer than the step beside it: agreed after 0.46 s
+(0.04–0.48), steps of 0.75 s (0.68–0.78), durable 0.36 s later (0.09–0.50).
 """
 
 import argparse
