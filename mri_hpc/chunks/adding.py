@@ -19,6 +19,7 @@ from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import CANNOT_OPEN, NOT_READ_YET, Content, decode, mtime_ns, read_content
 from mri_hpc.intake.sources import Source, Sources
+from mri_hpc.intake.units import cut
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET)
@@ -88,7 +89,7 @@ def add_sources(
     tally = Tally()
     new = _unsettled(sources, intake, known, tally)
     progress(tally, 0)
-    for part in new.cut(unit_size):
+    for part in cut(new, unit_size):
         about = known.of(part.keys)
         unit = Unit()
         for done, source in enumerate(part):
@@ -135,7 +136,7 @@ def _reject_withdrawn(unit: Unit, known: Known, pseudonyms: Pseudonyms) -> None:
 def _unsettled(sources: Sources, intake: Intake, known: Known, tally: Tally) -> Sources:
     """The sources that have to be read, by key; looked at in the order of their folders, as disks like it."""
     rows = [np.empty(0, np.int64)]
-    for number, part in enumerate(sources.cut(LOOKED_UP)):
+    for number, part in enumerate(cut(sources, LOOKED_UP)):
         rows.append(number * LOOKED_UP + _rows_to_read(part, intake, known, tally))
     new = np.concatenate(rows)
     return sources.take(new[np.argsort(sources.keys[new])])
@@ -144,17 +145,20 @@ def _unsettled(sources: Sources, intake: Intake, known: Known, tally: Tally) -> 
 def _rows_to_read(part: Sources, intake: Intake, known: Known, tally: Tally) -> np.ndarray:
     """Sources of which only reading tells what becomes of them: int64; the others are counted."""
     sizes, times_ns = _sizes_and_times(part, intake.root)
+    # Of those that are gone, or not to be looked at, it is known when their turn comes.
+    is_there = sizes >= 0
     is_unchanged = known.are_unchanged(part.keys, sizes, times_ns)
     tally.already_there += int(np.count_nonzero(is_unchanged))
-    tally.labels_differ += _num_said_otherwise(part.take(np.flatnonzero(sizes >= 0)), intake, known)
-    others = np.flatnonzero(~is_unchanged)
+    tally.labels_differ += _num_said_otherwise(part.take(np.flatnonzero(is_there)), intake, known)
+    is_to_read = ~is_unchanged
+    others = np.flatnonzero(is_there & is_to_read)
     about = known.of(part.keys[others])
-    looked_at = zip(part.take(others), sizes[others].tolist(), times_ns[others].tolist(), strict=True)
-    is_rejected = [
-        _is_rejected_again(source, size, time_ns, intake, known, about, tally)
-        for source, size, time_ns in looked_at
-    ]
-    return others[~np.array(is_rejected, bool)]
+    for row, source in zip(others.tolist(), part.take(others), strict=True):
+        reason = about.rejection(source.key, sizes[row], times_ns[row])
+        if reason and _is_still_rejected(source, reason, intake, known):
+            tally.reject(reason)
+            is_to_read[row] = False
+    return np.flatnonzero(is_to_read)
 
 
 def _sizes_and_times(part: Sources, root: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -178,30 +182,15 @@ def _num_said_otherwise(part: Sources, intake: Intake, known: Known) -> int:
     return sum(kept is not None and _differ(_said(path, intake), kept) for path, kept in said)
 
 
-def _is_rejected_again(
-    source: Source,
-    size: int,
-    time_ns: int,
-    intake: Intake,
-    known: Known,
-    about: KnownSources,
-    tally: Tally,
-) -> bool:
-    """Whether this very file was rejected before, and would be again; then it is counted."""
-    if size < 0:
-        # Known when the source's turn comes.
-        return False
-    reason = about.rejection(source.key, size, time_ns)
-    if not reason or (reason == CHANGED and intake.is_replacing):
+def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known) -> bool:
+    """Whether a source whose file is as it was when it was rejected would be again. reason: of then."""
+    if reason == CHANGED and intake.is_replacing:
         return False
     label, problem = _label_or_problem(source.path, intake)
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
     # It may have been called a withdrawn patient's by mistake, which was corrected since.
-    if reason == RETRACTED and not known.is_retracted([source.key], intake.pseudonyms.patient(label.patient)):
-        return False
-    tally.reject(reason)
-    return True
+    return reason != RETRACTED or known.is_retracted([source.key], intake.pseudonyms.patient(label.patient))
 
 
 def _label_or_problem(path: str, intake: Intake) -> tuple[Label, str]:

@@ -4,7 +4,6 @@ import contextlib
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +19,8 @@ Said = tuple[str, str, int, int]
 """Class, name of the patient, fold and split; empty or -1 where unknown."""
 
 
-class Stored(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Stored:
     """What the store holds of a source."""
 
     source_hash: int
@@ -91,7 +91,8 @@ class Known:
 
     def said_of(self, keys: np.ndarray) -> list[Said | None]:
         """What the store says of some sources; None for one that is not stored. keys: uint64, (n,)."""
-        snapshot, found = self._snapshot, list[Said | None]([None] * len(keys))
+        snapshot = self._snapshot
+        found: list[Said | None] = [None] * len(keys)
 
         @functools.cache
         def said(label: int, patient: int, fold: int, split: int) -> Said:
@@ -139,7 +140,7 @@ def _stored(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, Stored]:
     is_there, rows = positions(snapshot.key, wanted)
     columns = (wanted[is_there], snapshot.source_hash[rows], snapshot.generation[rows])
     return {
-        key: Stored(source_hash, generation)
+        key: Stored(source_hash=source_hash, generation=generation)
         for key, source_hash, generation in zip(*(column.tolist() for column in columns), strict=True)
     }
 

@@ -48,10 +48,8 @@ class Sources:
         """Some of them, in the order of rows: int64."""
         return Sources(keys=self.keys[rows], paths=[self.paths[row] for row in rows.tolist()])
 
-    def cut(self, size: int) -> Iterator["Sources"]:
-        """Consecutive runs of at most `size`."""
-        for start in range(0, len(self), size):
-            yield Sources(keys=self.keys[start : start + size], paths=self.paths[start : start + size])
+    def __getitem__(self, rows: slice) -> "Sources":
+        return Sources(keys=self.keys[rows], paths=self.paths[rows])
 
 
 def source_key(root_name: str, path: str, frame: str = "") -> int:

@@ -1,14 +1,23 @@
 """Who takes what: the share of a task, and the units into which it is cut."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
 from mri_hpc.base.errors import UserError
 
-T = TypeVar("T")
+
+class _Sliced(Protocol):
+    """What has parts that are of its own kind."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Self: ...
+
+
+T = TypeVar("T", bound=_Sliced)
 
 UNIT_BYTES = 64 * 2**20
 """Pixels of a unit by default: the most work that a kill can cost a task, and the size of a chunk."""
@@ -37,7 +46,7 @@ def unit_images(image_bytes: int) -> int:
     return max(1, UNIT_BYTES // image_bytes)
 
 
-def cut(items: Sequence[T], unit_size: int) -> Iterator[Sequence[T]]:
+def cut(items: T, unit_size: int) -> Iterator[T]:
     """Consecutive runs of at most `unit_size`."""
     for start in range(0, len(items), unit_size):
         yield items[start : start + unit_size]

@@ -76,29 +76,39 @@ def test_one_file_that_vanishes_amid_the_work_is_told_and_the_others_are_stored(
     assert out.startswith("stored 11, already there 0, rejected 0")
 
 
+@pytest.fixture
+def vanishes_once_listed(monkeypatch):
+    """Has a file go between the listing and the look at it."""
+
+    def arrange(path):
+        listing = preprocessing.listing
+
+        def list_and_remove(*words):
+            paths = listing(*words)
+            path.unlink()
+            return paths
+
+        monkeypatch.setattr(preprocessing, "listing", list_and_remove)
+
+    return arrange
+
+
 def test_a_rejected_file_that_vanishes_once_it_is_listed_is_gone_and_not_rejected_again(
-    tmp_path, make_pictures, preprocess, monkeypatch
+    tmp_path, make_pictures, preprocess, vanishes_once_listed
 ):
     make_pictures(tmp_path / "raw", 4)
     pipe = tmp_path / "raw" / "glioma" / "pipe.jpg"
     os.mkfifo(pipe)
     where = tmp_path / "raw", tmp_path / "store", *SMALL
     assert preprocess(*where)[1].startswith("stored 4, already there 0, rejected 1")
-    listing = preprocessing.listing
-
-    def list_and_remove(*words):
-        paths = listing(*words)
-        pipe.unlink()
-        return paths
-
-    monkeypatch.setattr(preprocessing, "listing", list_and_remove)
+    vanishes_once_listed(pipe)
     status, out, err = preprocess(*where)
     assert (status, err) == (0, "1 listed file disappeared meanwhile\n")
     assert out.startswith("stored 0, already there 4, rejected 0")
 
 
 def test_a_stored_file_that_vanishes_once_it_is_listed_is_not_told_of_as_labelled_otherwise(
-    tmp_path, make_pictures, preprocess, monkeypatch
+    tmp_path, make_pictures, preprocess, vanishes_once_listed
 ):
     first, *others = make_pictures(tmp_path / "raw", 4)
     where = tmp_path / "raw", tmp_path / "store", *SMALL
@@ -106,14 +116,7 @@ def test_a_stored_file_that_vanishes_once_it_is_listed_is_not_told_of_as_labelle
     labels = tmp_path / "labels.csv"
     rows = [f"{path.relative_to(tmp_path / 'raw')},{path.parts[-3]}" for path in others]
     labels.write_text("\n".join(["path,label", f"{first.relative_to(tmp_path / 'raw')},other", *rows]))
-    listing = preprocessing.listing
-
-    def list_and_remove(*words):
-        paths = listing(*words)
-        first.unlink()
-        return paths
-
-    monkeypatch.setattr(preprocessing, "listing", list_and_remove)
+    vanishes_once_listed(first)
     _status, _out, err = preprocess(*where, "--labels", labels)
     assert err == "1 listed file disappeared meanwhile\n"
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,12 +113,15 @@ class Sandboxes:
 
     folder: Path
     started: list[Slurm] = dataclasses.field(default_factory=list)
+    _is_coming_up: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    """Nothing takes a sandbox down while it comes up."""
 
     def start(self, *options: object) -> Slurm:
         """One more Slurm, with these options of `sandbox up`."""
-        slurm = Slurm(dir=self.folder / f"box{len(self.started)}")
-        self.started.append(slurm)
-        slurm.sandbox("up", *options)
+        with self._is_coming_up:
+            slurm = Slurm(dir=self.folder / f"box{len(self.started)}")
+            self.started.append(slurm)
+            slurm.sandbox("up", *options)
         return slurm
 
     def stop(self, slurm: Slurm) -> None:
@@ -128,6 +132,8 @@ class Sandboxes:
 
     def stop_all(self) -> None:
         """Take every sandbox down; their logs stay in the folder."""
+        # Held for good: whoever still waits to start one is too late.
+        self._is_coming_up.acquire()
         for slurm in self.started:
             self.stop(slurm)
 
