@@ -190,7 +190,7 @@ def _whole(path: str) -> str:
 def _settled(training: TrainingSettings) -> TrainingSettings:
     """The settings with "newest" and "the epochs of the run" replaced by what they mean now."""
     # Reading a store pulls in numpy and h5py: not for --help.
-    from mri_hpc.chunks.snapshots import resolve
+    from mri_hpc.storage.snapshot.catalogue import resolve
 
     snapshot = resolve(Path(training.store), training.snapshot).digest
     epochs = training.schedule_epochs or training.epochs
@@ -199,9 +199,9 @@ def _settled(training: TrainingSettings) -> TrainingSettings:
 
 def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     """What is to be said of the run's data. Raises UserError for what would fail the ranks hours later."""
-    from mri_hpc.chunks.snapshots import resolve
     from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
     from mri_hpc.cohort.splits import split_lines, split_of
+    from mri_hpc.storage.snapshot.catalogue import resolve
     from mri_hpc.training.model import check_model_name, check_weights
 
     snapshot = resolve(Path(training.store), training.snapshot)

@@ -14,11 +14,6 @@ import numpy as np
 from mri_hpc.base.command import AGAIN, Flag, counted, print_json, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.chunks.adding import Intake, Tally, add_sources
-from mri_hpc.chunks.known import Known
-from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.removal import settle_removals
-from mri_hpc.chunks.snapshots import Standing, current, look, publish_snapshot
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.labels import CsvLabels, FolderLabels, read_csv
 from mri_hpc.intake.probe import probe
@@ -34,6 +29,11 @@ from mri_hpc.intake.sources import (
     source_key,
 )
 from mri_hpc.intake.units import Share, unit_images
+from mri_hpc.storage.adding.known import Known
+from mri_hpc.storage.adding.loop import Intake, Tally, add_sources
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.snapshot.catalogue import Standing, current, look, publish_snapshot
+from mri_hpc.storage.upkeep.removal import settle_removals
 
 REPORT_INTERVAL_S = 30.0
 # A store that is only ever added to gets its commits folded now and then, so that starting stays cheap.

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.chunks.columns import SPLITS
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import Snapshot
 from mri_hpc.cohort.splits import FEW_PATIENTS
+from mri_hpc.storage.disk.columns import SPLITS
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import Snapshot
 
 EXAMPLES = 3
 PART_BYTES = 16 * 2**20

@@ -22,7 +22,7 @@ U = TypeVar("U")
 
 
 class ReadsRows(Protocol):
-    """What batches are read through, as chunks.reader.Reader."""
+    """What batches are read through, as storage.reading.reader.Reader."""
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images of some rows of the snapshot: uint8, (b, H, W)."""

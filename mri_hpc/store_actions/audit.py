@@ -8,9 +8,9 @@ import tyro
 
 from mri_hpc.base.command import Flag, print_json, progress
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.cohort.audit import audit
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import tyro
 
 from mri_hpc.base.command import Flag, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.compaction import Compacted, Group, compact, look_ahead
-from mri_hpc.chunks.layout import open_store
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.upkeep.compaction import Compacted, Group, compact, look_ahead
 
 MOST_TARGET_MB = 64 * 1024
 DAY_S = 24 * 3600.0

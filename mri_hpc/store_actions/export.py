@@ -12,13 +12,13 @@ import tyro
 
 from mri_hpc.base.command import Flag, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.chunk import publish_chunk_of_parts
-from mri_hpc.chunks.columns import COLUMNS, STRINGS
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
-from mri_hpc.chunks.table import Snapshot
 from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.snapshot.table import Snapshot
 
 PART_BYTES = 16 * 2**20
 """Pixels in memory at a time."""

@@ -9,11 +9,11 @@ import numpy as np
 import tyro
 
 from mri_hpc.base.command import Flag, counted, print_json, shown_bytes
-from mri_hpc.chunks.growth import growth
-from mri_hpc.chunks.layout import StoreDir, open_store
-from mri_hpc.chunks.rows import blocks
-from mri_hpc.chunks.snapshots import Snapshot, current, published
 from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.storage.disk.layout import StoreDir, open_store
+from mri_hpc.storage.snapshot.catalogue import Snapshot, current, published
+from mri_hpc.storage.snapshot.rows import blocks
+from mri_hpc.storage.upkeep.growth import growth
 
 if TYPE_CHECKING:
     from rich.table import Table

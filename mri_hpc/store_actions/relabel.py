@@ -9,13 +9,13 @@ import tyro
 
 from mri_hpc.base.command import Flag, print_json
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.relabelling import Corrections, corrections, publish
-from mri_hpc.chunks.snapshots import current
 from mri_hpc.intake.labels import read_csv
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.intake.sources import root_name
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.snapshot.catalogue import current
+from mri_hpc.storage.upkeep.relabelling import Corrections, corrections, publish
 
 PATHS_SHOWN = 20
 

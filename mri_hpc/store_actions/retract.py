@@ -9,10 +9,10 @@ import tyro
 
 from mri_hpc.base.command import Flag, print_json
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.retraction import Withdrawal, look_for, name_in_store, nothing_of, retract
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.upkeep.retraction import Withdrawal, look_for, name_in_store, nothing_of, retract
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ import tyro
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import Flag, print_json
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
-from mri_hpc.chunks.table import Snapshot
 from mri_hpc.intake.pictures import png_bytes
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.snapshot.table import Snapshot
 
 GAP = 2
 """Pixels between images."""

@@ -13,16 +13,16 @@ import tyro
 
 from mri_hpc.base.command import Flag, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.commits import Commit
-from mri_hpc.chunks.layout import StoreDir, open_store
-from mri_hpc.chunks.private_tables import sources_of
-from mri_hpc.chunks.repair import Mended, repair
-from mri_hpc.chunks.salvage import Origin
-from mri_hpc.chunks.verify import Findings, verify
 from mri_hpc.intake.labels import FolderLabels, read_csv
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import Recipe, load_recipe
 from mri_hpc.intake.sources import check_root
+from mri_hpc.storage.disk.commits import Commit
+from mri_hpc.storage.disk.layout import StoreDir, open_store
+from mri_hpc.storage.disk.private_tables import sources_of
+from mri_hpc.storage.upkeep.repair import Mended, repair
+from mri_hpc.storage.upkeep.salvage import Origin
+from mri_hpc.storage.upkeep.verify import Findings, verify
 
 DAY_S = 24 * 3600.0
 

@@ -13,12 +13,6 @@ import tyro
 
 from mri_hpc.base.command import Flag, print_json
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.columns import SPLITS
-from mri_hpc.chunks.commits import RETRACT, Commit, read_commits
-from mri_hpc.chunks.layout import StoreDir, open_store
-from mri_hpc.chunks.relocation import rows_of_patients
-from mri_hpc.chunks.retraction import look_for, name_in_store, nothing_of
-from mri_hpc.chunks.snapshots import Snapshot, published, recall
 from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.intake.pseudonyms import key_path
@@ -28,6 +22,12 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.rundir.settings import TrainingSettings, load_training
+from mri_hpc.storage.disk.columns import SPLITS
+from mri_hpc.storage.disk.commits import RETRACT, Commit, read_commits
+from mri_hpc.storage.disk.layout import StoreDir, open_store
+from mri_hpc.storage.snapshot.catalogue import Snapshot, published, recall
+from mri_hpc.storage.snapshot.relocation import rows_of_patients
+from mri_hpc.storage.upkeep.retraction import look_for, name_in_store, nothing_of
 
 
 @dataclass(frozen=True, kw_only=True)

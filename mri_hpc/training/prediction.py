@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from mri_hpc.base.atomic import replace, replace_bytes
-from mri_hpc.chunks.snapshots import Snapshot
 from mri_hpc.loading.augment import standardised
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction, write_predictions
+from mri_hpc.storage.snapshot.catalogue import Snapshot
 from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.model import GreyClassifier
 from mri_hpc.training.state_files import write_weights

@@ -11,8 +11,6 @@ import torch
 from mri_hpc.base.command import AGAIN, DONE
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import Snapshot, resolve
 from mri_hpc.cohort.splits import Split, rows_of, split_of
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -21,6 +19,8 @@ from mri_hpc.rundir.manifests import Manifest, Unreadable
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings, load_training
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import Snapshot, resolve
 from mri_hpc.training import checkpoint, prediction
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.batch_size import settle

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.cohort.audit import audit, is_brighter_than_left
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.store import main
 
 SMALL = ("--size", 16)

@@ -16,7 +16,7 @@ from PIL import Image
 from mri_hpc.preprocess import main as preprocess
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
-from tools.soak.scenes import SCENES, Stage, small_limits
+from tests.harness.scenes import SCENES, Stage, small_limits
 
 SIDE = 32
 

@@ -6,11 +6,11 @@ import time
 import pytest
 
 from mri_hpc.base.atomic import TEMP_PREFIX, publish_new_bytes
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.snapshots import current
-from mri_hpc.chunks.verify import verify
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.snapshot.catalogue import current
+from mri_hpc.storage.upkeep.verify import verify
 from mri_hpc.store_actions.relabel import Relabel, relabel_images
-from tools.soak.scenes import Place, draw_sources, start, take, wait
+from tests.harness.scenes import Place, draw_sources, start, take, wait
 
 pytestmark = pytest.mark.usefixtures("limits")
 YEARS_S = 365 * 24 * 3600.0

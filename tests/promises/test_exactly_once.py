@@ -13,11 +13,11 @@ import numpy as np
 
 from mri_hpc import preprocess
 from mri_hpc import store as store_command
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
-from mri_hpc.chunks.verify import verify
-from tools.soak.file_operations import FileOperations
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.upkeep.verify import verify
+from tests.harness.file_operations import FileOperations
 
 IMAGES = 400
 MOST_ROUNDS = 6

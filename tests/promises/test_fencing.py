@@ -7,7 +7,7 @@ import pytest
 
 from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
-from tools.soak.results import results_of
+from tests.harness.results import results_of
 
 SMALL = {"model": "mobilenet_v3_small", "checkpoint_interval_s": 0.0}
 CHECKPOINT = "mri_hpc.training.checkpoint"

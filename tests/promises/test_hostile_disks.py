@@ -8,9 +8,9 @@ import pytest
 
 from mri_hpc import preprocess as preprocessing
 from mri_hpc import store as store_command
-from tools.soak.disks import QuotaDisk, can_mount, exfat_disk
-from tools.soak.promises import check_end, check_sound
-from tools.soak.scenes import CHUNK_IMAGES, SIDE, Place, take
+from tests.harness.disks import QuotaDisk, can_mount, exfat_disk
+from tests.harness.promises import check_end, check_sound
+from tests.harness.scenes import CHUNK_IMAGES, SIDE, Place, take
 
 pytestmark = pytest.mark.usefixtures("limits")
 

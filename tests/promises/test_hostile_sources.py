@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from mri_hpc import preprocess as preprocessing
-from mri_hpc.chunks import adding
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
-from mri_hpc.chunks.verify import verify
 from mri_hpc.intake.samples import decode
-from tools.soak.disks import Disk, can_mount
-from tools.soak.scenes import Place, take
+from mri_hpc.storage.adding import loop as adding
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.upkeep.verify import verify
+from tests.harness.disks import Disk, can_mount
+from tests.harness.scenes import Place, take
 
 SMALL = ("--size", "16", "--chunk-images", "4")
 

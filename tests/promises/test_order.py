@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.cohort.splits import Split
 from mri_hpc.loading.batches import Batches
 from mri_hpc.loading.order import Order, mix64, permutation
 from mri_hpc.preprocess import main as preprocess
 from mri_hpc.rundir.progress import Progress
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
 
 KEYS = st.sets(st.integers(0, 2**64 - 1), min_size=4, max_size=300).map(
     lambda keys: np.array(sorted(keys), np.uint64)

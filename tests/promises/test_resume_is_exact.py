@@ -17,7 +17,7 @@ import pytest
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.settled_batch import read_settled
-from tools.soak.results import results_of
+from tests.harness.results import results_of
 
 
 def finish(start_ranks, run, ranks, **options):

@@ -14,18 +14,18 @@ import pytest
 
 from mri_hpc.base.command import LOST_PEER
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.manifests import MANIFEST, checkpoint_folders, newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.predictions import read_predictions
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.training.deadline import SAVES_TIMED
 from mri_hpc.training.model import load_for_prediction
 from mri_hpc.training.prediction import probabilities
-from tools.soak.results import results_of
+from tests.harness.results import results_of
 
 SMALL = {"model": "mobilenet_v3_small"}
 # Of three images on each rank. The network has statistics, which a part changes before the optimizer moves.

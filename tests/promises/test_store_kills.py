@@ -1,6 +1,6 @@
 """Promises 1 to 3: killed at any file operation, on a full disk, beside everything else, the store is right.
 
-The same as tools/soak/store_kills does a thousand times, at some of the moments.
+The same as tests/harness/store_kills does a thousand times, at some of the moments.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ import pytest
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.process import look_at
-from mri_hpc.chunks.layout import GONE_PREFIX, open_store
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import current, resolve
-from mri_hpc.chunks.verify import verify
+from mri_hpc.storage.disk.layout import GONE_PREFIX, open_store
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import current, resolve
+from mri_hpc.storage.upkeep.verify import verify
 from mri_hpc.store import main
-from tools.soak.disks import Disk, can_mount, without_hard_links
-from tools.soak.promises import check_end, check_kill, check_sound, check_withdrawn
-from tools.soak.scenes import SCENES, Place, draw_sources, start, take, wait
+from tests.harness.disks import Disk, can_mount, without_hard_links
+from tests.harness.promises import check_end, check_kill, check_sound, check_withdrawn
+from tests.harness.scenes import SCENES, Place, draw_sources, start, take, wait
 
 SCENE = [scene.name for scene in SCENES]
 KILLS = {1: 5, 4: 2}

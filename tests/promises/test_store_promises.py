@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from mri_hpc.base import atomic
-from mri_hpc.chunks import adding, snapshots
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.snapshots import resolve
-from mri_hpc.chunks.verify import verify
 from mri_hpc.intake.sources import list_sources, source_key
+from mri_hpc.storage.adding import loop as adding
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.snapshot import catalogue as snapshots
+from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.upkeep.verify import verify
 from mri_hpc.store_actions.info import summary
 
 SMALL = ("--size", 16, "--chunk-images", 8)

@@ -1,6 +1,6 @@
 """Promise 7 with everything real: launched by the command, interrupted at random, launched again.
 
-tools/soak/training_soak does the same with more ranks, more ways and more interruptions.
+tests/harness/training_soak does the same with more ranks, more ways and more interruptions.
 """
 
 import os
@@ -8,10 +8,10 @@ import random
 import time
 
 from mri_hpc.rundir.layout import RunDir
-from tools.soak.interruptions import WAYS, interrupt_often, kill_all
-from tools.soak.local_run import LocalRun
-from tools.soak.real_run import make_store
-from tools.soak.run_promises import problems
+from tests.harness.interruptions import WAYS, interrupt_often, kill_all
+from tests.harness.local_run import LocalRun
+from tests.harness.real_run import make_store
+from tests.harness.run_promises import problems
 
 
 def test_a_run_interrupted_at_random_ends_as_the_uninterrupted_one_and_accounts_for_its_time(tmp_path):

@@ -8,10 +8,10 @@ import pickle
 import pytest
 
 from mri_hpc.base import atomic
-from tools.soak.file_operations import FileOperations
-from tools.soak.scenes import SCENES
-from tools.soak.system_calls import alike, can_trace, traced
-from tools.soak.write_order import check_order
+from tests.harness.file_operations import FileOperations
+from tests.harness.scenes import SCENES
+from tests.harness.system_calls import alike, can_trace, traced
+from tests.harness.write_order import check_order
 
 pytestmark = pytest.mark.usefixtures("limits")
 SCENE = [scene.name for scene in SCENES]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tools.soak.cluster import Sandboxes, Slurm, why_not
+from tests.harness.cluster import Sandboxes, Slurm, why_not
 
 
 @pytest.fixture(scope="session")

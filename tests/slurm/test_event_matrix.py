@@ -1,13 +1,13 @@
-"""Real training, interrupted on a real Slurm: rows of tools/soak/event_matrix, which plays all of them."""
+"""Real training, interrupted on a real Slurm: rows of tests/harness/event_matrix, which plays all of them."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from tools.soak.event_play import HEADS, Uninterrupted, play_all
-from tools.soak.real_run import make_store
-from tools.soak.slurm_events import ROWS
+from tests.harness.event_play import HEADS, Uninterrupted, play_all
+from tests.harness.real_run import make_store
+from tests.harness.slurm_events import ROWS
 
 # What stand-ins for the ranks cannot show: that four real ones on two nodes hear Slurm in time and go on with
 # the same bits, and that a rank which does nothing any more is ended. Suspending is played with ranks of one
@@ -33,5 +33,5 @@ def test_an_interrupted_run_loses_no_more_than_promised_and_ends_as_the_uninterr
 def test_the_table_of_the_readme_holds_every_event():
     _, _, below = README.read_text(encoding="utf-8").partition(f"| {' | '.join(HEADS)} |\n")
     rows = re.match(r"(\|.*\n)+", below)
-    assert rows, "tools/soak/event_matrix --write-table writes it"
+    assert rows, "tests/harness/event_matrix --write-table writes it"
     assert [row.split(" | ")[0].strip("| ") for row in rows[0].splitlines()[1:]] == [row.name for row in ROWS]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc.chunks.layout import open_store
-from mri_hpc.chunks.snapshots import resolve
-from mri_hpc.chunks.verify import verify
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.upkeep.verify import verify
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "hpc" / "slurm" / "preprocess_array.sh"

@@ -43,16 +43,16 @@ import h5py
 import numpy as np
 import torch
 
-from mri_hpc.chunks.buffers import Buffers
-from mri_hpc.chunks.chunk import publish_chunk
-from mri_hpc.chunks.columns import COLUMNS, STRINGS, chunk_id
-from mri_hpc.chunks.commits import publish_commit
-from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
-from mri_hpc.chunks.table import Snapshot
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.loading.batches import read_ahead
+from mri_hpc.storage.disk.chunk_file import publish_chunk
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
+from mri_hpc.storage.disk.commits import publish_commit
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.reading.buffers import Buffers
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.snapshot.table import Snapshot
 
 Fetch = Callable[[np.ndarray], torch.Tensor]
 Play = Callable[[list[np.ndarray]], int]

@@ -36,16 +36,16 @@ import cv2
 import numpy as np
 
 from mri_hpc.base.sealed_json import seal
-from mri_hpc.chunks.chunk import ChunkHead
-from mri_hpc.chunks.columns import COLUMNS, STRINGS
-from mri_hpc.chunks.commits import ADD, Commit, commit_id
-from mri_hpc.chunks.folding import fold
-from mri_hpc.chunks.layout import StoreDir
-from mri_hpc.chunks.private_tables import MOST_FILES, SEEN, tidy
-from mri_hpc.chunks.snapshots import publish_snapshot
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.sources import source_key
 from mri_hpc.loading.order import mix64
+from mri_hpc.storage.disk.chunk_file import ChunkHead
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
+from mri_hpc.storage.disk.commits import ADD, Commit, commit_id
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.disk.private_tables import MOST_FILES, SEEN, tidy
+from mri_hpc.storage.snapshot.catalogue import publish_snapshot
+from mri_hpc.storage.snapshot.folding import fold
 
 SIZE = 224
 OFFSET = 2**18
@@ -66,8 +66,8 @@ sys.exit(status)
 FIRST_BATCH = """
 import sys
 from pathlib import Path
-from mri_hpc.chunks.reader import Reader
-from mri_hpc.chunks.snapshots import resolve
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.cohort.splits import rows_of, split_of
 from mri_hpc.loading.order import Order
 snapshot = resolve(Path(sys.argv[1]))

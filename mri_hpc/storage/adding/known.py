@@ -1,0 +1,176 @@
+"""What the store knows about the sources of one task: what it holds, what it rejected, what was read."""
+
+import contextlib
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mri_hpc.storage.disk.chunk_file import ChunkHead
+from mri_hpc.storage.disk.commits import RETRACT, read_commits
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.disk.private_tables import SEEN, read_seen
+from mri_hpc.storage.snapshot.catalogue import Standing, head_of, look
+from mri_hpc.storage.snapshot.folding import fold, positions
+from mri_hpc.storage.snapshot.table import Snapshot
+
+Said = tuple[str, str, int, int]
+"""Class, name of the patient, fold and split; empty or -1 where unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What the store holds of a source."""
+
+    source_hash: int
+    generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownSources:
+    """What the store knows about some sources, by key."""
+
+    stored: dict[int, Stored]
+    rejected: dict[int, tuple[int, int, str]]
+    """Size and time of files that were rejected, and why."""
+
+    def rejection(self, key: int, size: int, mtime_ns: int) -> str:
+        """Why this very file was rejected before; empty where it was not."""
+        found = self.rejected.get(key)
+        return found[2] if found and found[:2] == (size, mtime_ns) else ""
+
+
+class Known:
+    """What the store knew when a task began, in columns: of a million sources, some tens of megabytes.
+
+    Commits that no snapshot has folded yet are folded for the keys of the task alone.
+    """
+
+    def __init__(self, store: StoreDir, keys: np.ndarray) -> None:
+        """keys: of the task's sources, uint64, (n,)."""
+        wanted = np.sort(keys)
+        self._base: Snapshot | None = None
+        self._new_hashes: list[np.ndarray] = []
+        self._snapshot = look(store, functools.partial(self._look, store, wanted))
+        self._seen = _seen(store, wanted)
+        self._retracted = set(self._snapshot.retracted_keys.tolist())
+        self._retracted_patients = {name.decode() for name in self._snapshot.retracted_patients.tolist()}
+        self._store, self._heard_of = store, {name.decode() for name in self._snapshot.commits.tolist()}
+
+    def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
+        """A snapshot that tells of the wanted keys."""
+        self._base, self._new_hashes = standing.base, []
+
+        def noted(name: str) -> ChunkHead:
+            head = head_of(store, name)
+            self._new_hashes.append(head.columns["source_hash"])
+            return head
+
+        if standing.base is not None and not standing.new:
+            return standing.base
+        return fold(standing.base, standing.new, noted, only=wanted)
+
+    def of(self, keys: np.ndarray) -> KnownSources:
+        """What is known about some sources. keys: uint64, (n,)."""
+        wanted = np.sort(keys)
+        return KnownSources(
+            stored=_stored(self._snapshot, wanted), rejected=_rejected(self._snapshot, wanted)
+        )
+
+    def are_unchanged(self, keys: np.ndarray, sizes: np.ndarray, mtimes_ns: np.ndarray) -> np.ndarray:
+        """Which sources are stored and, by size and time of their files, as they are now: bool, (n,)."""
+        stored, rows = self._stored_rows(keys)
+        seen_rows, of_stored = _rows_of(self._seen["key"], keys[stored])
+        seen, files = self._seen[seen_rows], stored[of_stored]
+        fits = (seen["size"] == sizes[files]) & (seen["mtime_ns"] == mtimes_ns[files])
+        fits &= seen["source_hash"] == self._snapshot.source_hash[rows][of_stored]
+        unchanged = np.zeros(len(keys), bool)
+        unchanged[files[fits]] = True
+        return unchanged
+
+    def said_of(self, keys: np.ndarray) -> list[Said | None]:
+        """What the store says of some sources; None for one that is not stored. keys: uint64, (n,)."""
+        snapshot = self._snapshot
+        found: list[Said | None] = [None] * len(keys)
+
+        @functools.cache
+        def said(label: int, patient: int, fold: int, split: int) -> Said:
+            name = snapshot.patient_names[patient].decode() if patient >= 0 else ""
+            return snapshot.classes[label] if label >= 0 else "", name, fold, split
+
+        stored, rows = self._stored_rows(keys)
+        columns = (getattr(snapshot, name)[rows].tolist() for name in ("label", "patient", "fold", "split"))
+        for at, *codes in zip(stored.tolist(), *columns, strict=True):
+            found[at] = said(*codes)
+        return found
+
+    def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
+        """Whether a source was taken out for good. patient: name in the store."""
+        return patient in self._retracted_patients or not self._retracted.isdisjoint(keys)
+
+    def hear_of_retractions(self) -> bool:
+        """Take note of who was withdrawn since this was last asked; says whether anybody was."""
+        names = {name for name in self._store.commit_ids() if name.startswith(RETRACT)} - self._heard_of
+        self._heard_of |= names
+        for commit in read_commits(self._store, names):
+            self._retracted.update(int(key, 16) for key in commit.retracted_keys)
+            self._retracted_patients.update(commit.retracted_patients)
+        return bool(names)
+
+    def has_bytes(self, source_hash: int) -> bool:
+        """Whether the store held these bytes before, under whatever key."""
+        at = np.searchsorted(self._hashes, np.uint64(source_hash))
+        return bool(at < len(self._hashes) and self._hashes[at] == source_hash)
+
+    def _stored_rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of some sources are stored, by key, and in which row of the snapshot: int64, (s,) each."""
+        order = np.argsort(keys)
+        is_there, rows = positions(self._snapshot.key, keys[order])
+        return order[is_there], rows
+
+    @functools.cached_property
+    def _hashes(self) -> np.ndarray:
+        """Of all sources, ascending: uint64."""
+        base = [] if self._base is None else [self._base.column("source_hash")]
+        return np.sort(np.concatenate([np.empty(0, "<u8"), *base, *self._new_hashes]))
+
+
+def _stored(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, Stored]:
+    is_there, rows = positions(snapshot.key, wanted)
+    columns = (wanted[is_there], snapshot.source_hash[rows], snapshot.generation[rows])
+    return {
+        key: Stored(source_hash=source_hash, generation=generation)
+        for key, source_hash, generation in zip(*(column.tolist() for column in columns), strict=True)
+    }
+
+
+def _rejected(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, tuple[int, int, str]]:
+    rows = snapshot.rejected[_rows_of(snapshot.rejected["key"], wanted)[0]]
+    return {
+        key: (size, mtime_ns, snapshot.reasons[reason])
+        for key, mtime_ns, size, _source_hash, reason in rows[snapshot.stands(rows)].tolist()
+    }
+
+
+def _seen(store: StoreDir, wanted: np.ndarray) -> np.ndarray:
+    """What was read before of some sources: rows of SEEN, ascending by key. wanted: keys, ascending.
+
+    An entry that is missing or damaged fits no file, and only costs reading one again.
+    """
+    found = [np.empty(0, SEEN)]
+    for file in store.seen.glob("[!.]*.bin"):
+        # Folded into another one at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            table = read_seen(file.read_bytes())
+            found.append(table[positions(wanted, table["key"])[0]])
+    seen = np.concatenate(found)
+    return seen[np.argsort(seen["key"], kind="stable")]
+
+
+def _rows_of(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with one of the wanted keys, and with which: int64. keys: ascending; wanted: ascending, unique."""
+    starts, ends = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+    counts = ends - starts
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(starts, counts) + within, np.repeat(np.arange(len(wanted)), counts)

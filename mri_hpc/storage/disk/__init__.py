@@ -1,0 +1,1 @@
+"""What of a store lies on disk, file by file."""

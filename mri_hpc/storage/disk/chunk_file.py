@@ -1,0 +1,366 @@
+"""One chunk: an HDF5 file of images and their columns, sealed when it is published. The only user of h5py."""
+
+import errno
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mri_hpc.base.atomic import publish_new, replace
+from mri_hpc.base.errors import UserError
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
+
+FORMAT = 1
+# Metadata of the chunk index, with room to spare: set aside ahead of the pixels, which so stay in one run.
+METADATA_BYTES = 2**16
+METADATA_BYTES_AN_IMAGE = 128
+# The system or the user is at fault, not what is on the disk.
+NO_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
+# So the pixels of every chunk begin where a page does, and can be mapped side by side (see mapped_images.py).
+METADATA_ROUND_BYTES = 4096
+COLUMN_RUN = 1024
+
+
+class MissingChunk(UserError):
+    """A chunk that was expected is not there."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkHead:
+    """Everything in a chunk but its pixels."""
+
+    columns: Mapping[str, np.ndarray]
+    """By name, as in columns.py; strings as fixed-length UTF-8."""
+    image_shape: tuple[int, int]
+    offset: int
+    """Where in the file the first image begins; the others follow without a gap."""
+    recipe_digest: str
+    versions: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.columns["key"])
+
+
+def versions() -> dict[str, str]:
+    """Versions of what writes chunks."""
+    return {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__}
+
+
+def publish_chunk(
+    path: Path, images: np.ndarray, columns: Mapping[str, np.ndarray], attributes: Mapping[str, str]
+) -> bool:
+    """Write, check and seal one chunk; False where it was there, and sound. images: uint8, (n, H, W)."""
+    return publish_chunk_of_parts(path, lambda: [images], images.shape, columns, attributes)
+
+
+def publish_chunk_of_parts(
+    path: Path,
+    parts: Callable[[], Iterable[np.ndarray]],
+    shape: tuple[int, ...],
+    columns: Mapping[str, np.ndarray],
+    attributes: Mapping[str, str],
+) -> bool:
+    """As publish_chunk, with one part of the images in memory. parts: uint8, (any, H, W); shape: of all."""
+
+    def write(temp: Path) -> None:
+        _write_chunk(temp, parts(), shape, columns, attributes)
+
+    while not publish_new(path, write, check=check_chunk):
+        try:
+            read_sealed_head(path)
+            check_chunk(path)
+        except (MissingChunk, FileNotFoundError):
+            # Nobody had committed the copy that was there, and so it was removed (see removal.py).
+            continue
+        return False
+    return True
+
+
+def replace_pixels(path: Path, head: ChunkHead, made: Mapping[int, bytes], size: int) -> None:
+    """Publish a chunk again with the images of some rows made anew, in a file of `size` bytes, at once.
+
+    Nothing is written into the file that is there: who has it open reads on in it. head: its columns, sound.
+    What can neither be read nor was made becomes zeros.
+    """
+    image_bytes = head.image_shape[0] * head.image_shape[1]
+
+    def write(temp: Path) -> None:
+        with path.open("rb") as old, temp.open("xb") as new:
+
+            def copy(count: int) -> None:
+                new.write(read_at(old.fileno(), count, new.tell()).ljust(count, b"\0"))
+
+            copy(head.offset)
+            for row in range(len(head)):
+                new.write(made[row]) if row in made else copy(image_bytes)
+            copy(size - new.tell())
+        written = read_head(temp)
+        if content_id(written) != path.stem or made.keys() & set(damaged_rows(temp, written)):
+            raise UserError(f"{path}: what was just written reads back otherwise: is the disk failing?")
+
+    replace(path, write)
+
+
+def replace_chunk(
+    path: Path,
+    images: Sequence[bytes],
+    shape: tuple[int, ...],
+    columns: Mapping[str, np.ndarray],
+    attributes: Mapping[str, str],
+    *,
+    offset: int | None,
+    size: int,
+) -> None:
+    """Publish a chunk in place of the damaged one that may be there, at once, in a file of `size` bytes.
+
+    offset: where the first image begins, as readers know it; None: nobody does.
+    """
+    usual_offset, usual_size = layout_of(shape, columns, attributes)
+    # The metadata of HDF5, which lie before the images, are given as many bytes as they had.
+    more = size - usual_size if offset is None else offset - usual_offset
+
+    def write(temp: Path) -> None:
+        parts = (np.frombuffer(image, np.uint8) for image in images)
+        _write_chunk(temp, parts, shape, columns, attributes, more_metadata=more)
+        missing = size - temp.stat().st_size
+        if missing > 0:
+            # Its strings had more room than they take. HDF5 looks at nothing behind the end that it knows of.
+            with temp.open("ab") as file:
+                file.write(bytes(missing))
+        check_chunk(temp)
+        if missing < 0 or read_head(temp).offset != usual_offset + more:
+            raise UserError(
+                f"{path} would be laid out otherwise than it was: install the versions of h5py and HDF5 that "
+                "h5dump -A shows of other chunks"
+            )
+
+    replace(path, write)
+
+
+def layout_of(
+    shape: tuple[int, ...], columns: Mapping[str, np.ndarray], attributes: Mapping[str, str]
+) -> tuple[int, int]:
+    """Where the pixels of a chunk begin as it is written today, and the bytes of its file."""
+    frame = os.memfd_create("chunk")
+    try:
+        return _write_frame(frame, shape, columns, attributes), os.fstat(frame).st_size
+    finally:
+        os.close(frame)
+
+
+def advice(path: Path) -> str:
+    """What to do about a damaged chunk or snapshot."""
+    return f"mend it: mri-hpc store verify {path.parents[1]} --repair --source DIR"
+
+
+def is_damage(error: OSError) -> bool:
+    """Whether a file that cannot be read is damaged, or lost."""
+    return error.errno not in NO_DAMAGE
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """These bytes of a file; fewer where it ends, or the disk cannot read on."""
+    try:
+        return os.pread(descriptor, size, offset)
+    except OSError as error:
+        if not is_damage(error):
+            raise
+        return b""
+
+
+def read_head(path: Path) -> ChunkHead:
+    """All columns of a chunk; UserError where the file is missing or damaged."""
+    before = _changed_ns(path)
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _read_head(file, path)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        # HDF5 looks at the path more than once, and the file may be set aside, and put back, in between.
+        if _changed_ns(path) != before:
+            return read_head(path)
+        # HDF5 says it in several lines.
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} cannot be read as a chunk ({reason}): {advice(path)}") from None
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file, or its name, was last changed; 0 where nobody can tell."""
+    try:
+        return path.stat().st_ctime_ns
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except OSError:
+        return 0
+
+
+def _missing(path: Path) -> MissingChunk:
+    return MissingChunk(f"{path} is missing: a commit names it; {advice(path)}")
+
+
+def read_sealed_head(path: Path) -> ChunkHead:
+    """All columns of a published chunk; UserError where they are not those that gave it its name."""
+    head = read_head(path)
+    if content_id(head) != path.stem:
+        raise UserError(f"{path}: its columns are not those that it was sealed with: {advice(path)}")
+    return head
+
+
+def check_chunk(path: Path) -> None:
+    """UserError where pixels of a chunk differ from their CRC."""
+    head = read_head(path)
+    damaged = damaged_rows(path, head)
+    if damaged:
+        raise UserError(
+            f"{path}: pixels differ from their CRC in {len(damaged)} of {len(head)} images: remove it, "
+            "and run preprocess again"
+        )
+
+
+def damaged_rows(path: Path, head: ChunkHead) -> list[int]:
+    """Rows whose pixels cannot be read, or do not give their CRC; read by offset, as training reads them."""
+    image_bytes = head.image_shape[0] * head.image_shape[1]
+    damaged = []
+    with path.open("rb") as file:
+        for row, crc in enumerate(head.columns["crc"].tolist()):
+            data = read_at(file.fileno(), image_bytes, head.offset + row * image_bytes)
+            if len(data) < image_bytes or zlib.crc32(data) != crc:
+                damaged.append(row)
+    return damaged
+
+
+def content_id(head: ChunkHead) -> str:
+    """The name that a chunk's content gives it."""
+    return chunk_id(head.columns, head.recipe_digest)
+
+
+def _write_chunk(
+    path: Path,
+    parts: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    columns: Mapping[str, np.ndarray],
+    attributes: Mapping[str, str],
+    *,
+    more_metadata: int = 0,
+) -> None:
+    """Write the bytes of a chunk's file: what HDF5 puts before the pixels, the pixels, and what follows."""
+    # A file that lives in memory, with a hole in place of the pixels: where a disk fills up under it, the
+    # HDF5 library ends the process by a segmentation fault.
+    frame = os.memfd_create("chunk")
+    try:
+        try:
+            begin = _write_frame(frame, shape, columns, attributes, more_metadata=more_metadata)
+        except RuntimeError as error:
+            # What HDF5 says where a limit on the size of files (ulimit -f) forbids even this one.
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path)) from error
+        end = begin + math.prod(shape)
+        with path.open("xb") as file:
+            file.write(os.pread(frame, begin, 0))
+            for images in parts:
+                file.write(np.ascontiguousarray(images).data)
+            assert file.tell() == end
+            file.write(os.pread(frame, os.fstat(frame).st_size - end, end))
+    finally:
+        os.close(frame)
+
+
+def _write_frame(
+    descriptor: int,
+    shape: tuple[int, ...],
+    columns: Mapping[str, np.ndarray],
+    attributes: Mapping[str, str],
+    *,
+    more_metadata: int = 0,
+) -> int:
+    """Write everything of a chunk but its pixels; returns the offset at which they belong.
+
+    more_metadata: bytes by which that offset is to be larger than usual.
+    """
+    # The driver sec2 refuses a path that is a link to no named file.
+    with h5py.File(
+        f"/proc/self/fd/{descriptor}",
+        "w",
+        driver="stdio",
+        libver="earliest",
+        meta_block_size=_metadata_bytes(shape[0]) + more_metadata,
+    ) as file:
+        file.attrs["format"] = FORMAT
+        for name, value in sorted(attributes.items()):
+            file.attrs[name] = value
+        images = _make_images(file, shape)
+        for column in COLUMNS:
+            _write_column(file, column.name, columns[column.name], column.dtype)
+        for name in STRINGS:
+            values = columns[name]
+            _write_column(file, name, values, h5py.string_dtype("utf-8", max(1, values.dtype.itemsize)))
+        file.flush()
+        return _one_run(images)
+
+
+def _metadata_bytes(num_images: int) -> int:
+    size = METADATA_BYTES + METADATA_BYTES_AN_IMAGE * num_images
+    return -(-size // METADATA_ROUND_BYTES) * METADATA_ROUND_BYTES
+
+
+def _make_images(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset:
+    """A dataset that can grow, of one HDF5 chunk an image, all allocated at once and so in one run."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((1, *shape[1:]))
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(shape, (h5py.h5s.UNLIMITED, *shape[1:]))
+    return h5py.Dataset(h5py.h5d.create(file.id, b"images", h5py.h5t.STD_U8LE, space, properties))
+
+
+def _write_column(file: h5py.File, name: str, values: np.ndarray, dtype: Any) -> None:
+    run = (min(max(1, len(values)), COLUMN_RUN), *values.shape[1:])
+    growing = (None, *values.shape[1:])
+    # h5py converts to strings of declared encoding only where numpy carries the declaration.
+    file.create_dataset(name, data=values.astype(dtype), maxshape=growing, chunks=run, track_times=False)
+
+
+def _read_head(file: h5py.File, path: Path) -> ChunkHead:
+    found = int(file.attrs["format"])
+    if found != FORMAT:
+        raise UserError(
+            f"{path} has chunk format {found}, this version reads {FORMAT}: use the version that made it"
+        )
+    names = [*(column.name for column in COLUMNS), *STRINGS]
+    images = file["images"]
+    # Looked at first: damaged metadata can promise any number of values.
+    if images.dtype != np.uint8 or images.size > path.stat().st_size:
+        raise ValueError("more pixels than the file can hold")
+    if any(len(file[name]) != len(images) for name in names):
+        raise ValueError("columns of different lengths")
+    columns = {name: file[name][...] for name in names}
+    return ChunkHead(
+        columns=columns,
+        image_shape=(int(images.shape[1]), int(images.shape[2])),
+        offset=_one_run(images),
+        recipe_digest=str(file.attrs["recipe_digest"]),
+        versions={name: str(value) for name, value in file.attrs.items() if name.startswith("version_")},
+    )
+
+
+def _one_run(images: h5py.Dataset) -> int:
+    """Offset of the first image; ValueError where the images do not lie one after the other."""
+    if not len(images):
+        raise ValueError("no images")
+    offsets = np.full(len(images), -1, np.int64)
+
+    def note(stored: Any) -> None:
+        offsets[stored.chunk_offset[0]] = stored.byte_offset
+
+    images.id.chunk_iter(note)
+    expected = offsets[0] + np.arange(len(images)) * images.shape[1] * images.shape[2]
+    if offsets[0] < 0 or not np.array_equal(offsets, expected):
+        raise ValueError("images do not lie in one run")
+    return int(offsets[0])

@@ -1,0 +1,78 @@
+"""One array of a published snapshot: a file as numpy writes it, mapped, and compared with its checksum."""
+
+import functools
+import io
+import mmap
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.storage.disk.file_mapping import mapped_whole
+
+BLOCK_BYTES = 2**22
+
+
+def save_column(path: Path, values: np.ndarray) -> int:
+    """Write what np.save writes; returns the CRC of the file."""
+    values = np.ascontiguousarray(values)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(values))
+    crc = zlib.crc32(header.getbuffer())
+    rows = max(1, BLOCK_BYTES // max(1, values.nbytes // max(1, len(values))))
+    # Not np.save to the file: on a full disk that raises an error without its number.
+    with path.open("xb") as file:
+        file.write(header.getbuffer())
+        for start in range(0, len(values), rows):
+            data = values[start : start + rows].tobytes()
+            crc = zlib.crc32(data, crc)
+            file.write(data)
+    return crc
+
+
+class ColumnFile:
+    """A file that is mapped at once, so that it may be removed, and whose checksum is compared on first use.
+
+    ValueError or OSError where it is damaged. Pages that are only passed through are given back: mapped ones
+    count as memory of the process.
+    """
+
+    def __init__(self, path: Path, crc: int) -> None:
+        self._name, self._crc = path.name, crc
+        with path.open("rb") as file:
+            self._mapped = mapped_whole(file.fileno())
+            np.lib.format.read_magic(file)
+            self._shape, _order, self._dtype = np.lib.format.read_array_header_1_0(file)
+            self._offset = file.tell()
+
+    def array(self) -> np.ndarray:
+        """The array, which stays mapped."""
+        return self._sound
+
+    def copy(self) -> np.ndarray:
+        """The array in memory of its own."""
+        data = bytearray()
+        if self._sound.nbytes:
+            data = bytearray(len(self._mapped))
+            for start, block in self._blocks():
+                data[start : start + len(block)] = block
+        return np.frombuffer(data, self._dtype, offset=self._offset if data else 0).reshape(self._shape)
+
+    @functools.cached_property
+    def _sound(self) -> np.ndarray:
+        crc = 0
+        for _start, block in self._blocks():
+            crc = zlib.crc32(block, crc)
+        if crc != self._crc:
+            raise ValueError(f"{self._name} differs from its checksum")
+        if 0 in self._shape:
+            return np.empty(self._shape, self._dtype)
+        return np.frombuffer(self._mapped, self._dtype, offset=self._offset).reshape(self._shape)
+
+    def _blocks(self) -> Iterator[tuple[int, memoryview]]:
+        whole = memoryview(self._mapped)
+        for start in range(0, len(whole), BLOCK_BYTES):
+            block = whole[start : start + BLOCK_BYTES]
+            yield start, block
+            self._mapped.madvise(mmap.MADV_DONTNEED, start, len(block))

@@ -1,0 +1,201 @@
+"""Commits: small records of what became visible, was rejected, corrected, withdrawn or rewritten.
+
+Records are only ever added, by any number of tasks at once. Those of compaction are numbered, and each number
+is given once: whoever compacts has seen all that was compacted before.
+"""
+
+import getpass
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.storage.disk.layout import StoreDir, compaction_id, compaction_number
+
+ADD, COMPACT, RELABEL, RETRACT = "add", "compact", "relabel", "retract"
+KINDS = (ADD, COMPACT, RELABEL, RETRACT)
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Rejection:
+    """A source that did not become a sample. A file of other size or time is another try."""
+
+    key: str
+    """Source key, 16 hex digits."""
+    reason: str
+    size: int
+    mtime_ns: int
+    source_hash: str = ""
+    """First 16 hex digits of the sha256 of its bytes; empty where they were not read."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Relabel:
+    """What the data say about one image from now on; of several, the greatest revision counts."""
+
+    key: str
+    """Key of the image, 16 hex digits."""
+    revision: int
+    """Counts the relabels of this image, from 1."""
+    label: str
+    patient: str
+    """Name of the patient in the store."""
+    study: str
+    fold: int
+    split: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """One record. Which fields mean something follows from its kind."""
+
+    id: str
+    kind: str
+    chunk: str = ""
+    """Add, compact: id of the chunk that it makes visible; empty where there is none."""
+    images: int = 0
+    """Images of the chunk."""
+    chunk_bytes: int = 0
+    """Size of the chunk's file."""
+    rejected: Sequence[Rejection] = ()
+    """Add: sources that did not become samples."""
+    superseded: Sequence[str] = ()
+    """Compact: ids of the chunks whose content is in the new one, or elsewhere, or withdrawn."""
+    relabels: Sequence[Relabel] = ()
+    """Relabel: what is corrected."""
+    retracted_keys: Sequence[str] = ()
+    """Retract: keys of sources and images that are gone for good, 16 hex digits each."""
+    retracted_patients: Sequence[str] = ()
+    """Retract: names, in the store, of patients whose images do not come back."""
+    who: str = ""
+    """Name of the user."""
+    why: str = ""
+    created: float = 0.0
+    """Unix time."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """Place of a compaction among all compactions, from 1; 0 for other kinds."""
+        return compaction_number(self.id)
+
+
+def commit_id(chunk: str, rejected: Sequence[Rejection]) -> str:
+    """The name of an add commit: the same work done again gives the same name."""
+    text = json.dumps([ADD, chunk, [asdict(one) for one in sorted(rejected)]])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def publish_commit(
+    store: StoreDir, *, chunk: str, images: int, rejected: Sequence[Rejection], versions: Mapping[str, str]
+) -> None:
+    """Make a chunk visible; harmless when the same commit is there."""
+    commit = Commit(
+        id=commit_id(chunk, rejected),
+        kind=ADD,
+        chunk=chunk,
+        images=images,
+        chunk_bytes=_size(store, chunk),
+        rejected=sorted(rejected),
+        versions=dict(versions),
+    )
+    _publish(store, commit)
+
+
+def publish_compaction(
+    store: StoreDir, number: int, *, chunk: str, images: int, superseded: Iterable[str], why: str = ""
+) -> bool:
+    """Let one chunk stand for others; False where somebody else has compacted since, and nothing is done."""
+    commit = Commit(
+        id=compaction_id(number),
+        kind=COMPACT,
+        chunk=chunk,
+        images=images,
+        chunk_bytes=_size(store, chunk),
+        superseded=sorted(superseded),
+        why=why,
+    )
+    return _publish(store, commit)
+
+
+def publish_relabel(store: StoreDir, relabels: Iterable[Relabel], why: str) -> None:
+    """Correct what the store says about images; harmless when the same commit is there."""
+    _publish(store, _named(Commit(id="", kind=RELABEL, relabels=sorted(relabels), why=why)))
+
+
+def publish_retraction(store: StoreDir, keys: Iterable[int], patients: Iterable[str], why: str) -> None:
+    """Withdraw images and patients for good; harmless when the same commit is there."""
+    texts = [f"{key:016x}" for key in sorted(set(keys))]
+    names = sorted(set(patients))
+    _publish(
+        store, _named(Commit(id="", kind=RETRACT, retracted_keys=texts, retracted_patients=names, why=why))
+    )
+
+
+def read_commit(store: StoreDir, name: str) -> Commit:
+    """One commit; UserError where it is missing, damaged, or of a kind that only a newer version knows."""
+    path = store.commit(name)
+    try:
+        values = unseal(path.read_bytes())
+        if values["kind"] not in KINDS:
+            raise UserError(
+                f"{path} is a commit of kind {values['kind']!r}, unknown to this version: use a newer one"
+            )
+        commit = _from_values(values)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; restore it from a backup") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore it from a backup") from None
+    if commit.id != name or _name_of(commit) != name:
+        raise UserError(f"{path} is damaged: its content does not give its name; restore it from a backup")
+    return commit
+
+
+def read_commits(store: StoreDir, names: Iterable[str]) -> list[Commit]:
+    """Several commits."""
+    return [read_commit(store, name) for name in names]
+
+
+def user_name() -> str:
+    """Who does this; the user's number where the system knows no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _publish(store: StoreDir, commit: Commit) -> bool:
+    signed = replace(commit, who=user_name(), created=round(time.time(), 3))
+    return publish_new_bytes(store.commit(commit.id), seal(asdict(signed)))
+
+
+def _from_values(values: dict[str, Any]) -> Commit:
+    rejected = [Rejection(**one) for one in values.pop("rejected")]
+    relabels = [Relabel(**one) for one in values.pop("relabels", ())]
+    return Commit(**values, rejected=rejected, relabels=relabels)
+
+
+def _named(commit: Commit) -> Commit:
+    return replace(commit, id=_name_of(commit))
+
+
+def _name_of(commit: Commit) -> str:
+    """The name that a commit's content gives it; a compaction's is its number."""
+    if commit.kind == ADD:
+        return commit_id(commit.chunk, commit.rejected)
+    if commit.kind == COMPACT:
+        return commit.id if commit.number else ""
+    content = [asdict(one) for one in commit.relabels], commit.retracted_keys, commit.retracted_patients
+    digest = hashlib.sha256(json.dumps([commit.kind, *content, commit.why]).encode()).hexdigest()
+    # As long as the names of other commits.
+    return f"{commit.kind}-{digest}"[:32]
+
+
+def _size(store: StoreDir, chunk: str) -> int:
+    return store.chunk(chunk).stat().st_size if chunk else 0

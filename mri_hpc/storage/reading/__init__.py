@@ -1,0 +1,1 @@
+"""Images of a snapshot, read at the rate of a memory copy."""

@@ -1,0 +1,274 @@
+"""Snapshots: commits folded into columns and published: opening one costs by the file, not by the image."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mri_hpc.base.atomic import publish_folder, replace
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.storage.disk.chunk_file import ChunkHead, MissingChunk, advice, is_damage, read_sealed_head
+from mri_hpc.storage.disk.column_file import ColumnFile, save_column
+from mri_hpc.storage.disk.commits import RETRACT, Commit, read_commits
+from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
+from mri_hpc.storage.snapshot.folding import digest_of, fold
+from mri_hpc.storage.snapshot.relocation import refuse_withdrawn, relocated
+from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED, Snapshot, array_names, lazy_snapshot
+from mri_hpc.storage.upkeep.removal import bring_back
+
+__all__ = [
+    "CHANGED", "RETRACTED", "Snapshot", "array_names", "current", "digest_of", "fold", "load_snapshot",
+    "publish_snapshot", "published", "recall", "resolve",
+]  # fmt: skip
+
+FORMAT = 2
+# Each costs reading the names of its commits.
+SNAPSHOTS_TRIED = 8
+INFO = "snapshot.json"
+
+T = TypeVar("T")
+
+
+def resolve(store: Path, digest: str = "newest") -> Snapshot:
+    """The snapshot of that digest (or an unambiguous beginning of it), or of all commits there are now.
+
+    The newest is published if it was not yet. UserError: no store, nothing stored yet, no such snapshot.
+    """
+    place = open_store(store)
+    folder = _folder_named(place, digest)
+    if folder:
+        return _readable_now(place, load_snapshot(folder))
+    snapshot, _num_folded = current(place)
+    if digest != "newest" and not snapshot.digest.startswith(digest):
+        raise UserError(
+            f"{store} has no snapshot {digest!r}; there are: {', '.join(published(place))}, or newest"
+        )
+    if not len(snapshot):
+        rejected = int(snapshot.is_rejected.sum())
+        raise UserError(
+            f"{store} holds no image ({rejected} sources were rejected): add some with mri-hpc preprocess"
+        )
+    publish_snapshot(place, snapshot)
+    return load_snapshot(place.snapshots / snapshot.digest)
+
+
+def recall(store: Path, digest: str) -> Snapshot:
+    """A published snapshot as it was, for its columns alone: its images may lie elsewhere now, or be gone."""
+    folder = _folder_named(open_store(store), digest)
+    if folder is None:
+        raise UserError(f"{store} has no snapshot {digest!r}")
+    return load_snapshot(folder)
+
+
+def current(store: StoreDir) -> tuple[Snapshot, int]:
+    """The snapshot of all commits there are now, which may be empty, and how many were folded before.
+
+    It is folded in memory from a published one; chunks of commits that are folded are not opened.
+    """
+    return look(store, functools.partial(_folded, store))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Standing:
+    """All commits there are: those that are folded, and the others."""
+
+    base: Snapshot | None
+    """A published snapshot."""
+    new: Sequence[Commit]
+    """Commits that it does not fold."""
+
+
+def look(store: StoreDir, find: Callable[[Standing], T]) -> T:
+    """What `find` finds in the commits there are now, and in their chunks."""
+    ids = store.commit_ids()
+    while True:
+        try:
+            return find(_standing(store, ids))
+        except UserError:
+            # A chunk that has just been superseded may be gone: then a commit says so.
+            before, ids = ids, store.commit_ids()
+            if newest_compaction(ids) == newest_compaction(before):
+                raise
+
+
+def _standing(store: StoreDir, ids: list[str]) -> Standing:
+    digest = digest_of(ids)
+    if (store.snapshots / digest / INFO).is_file():
+        return Standing(base=load_snapshot(store.snapshots / digest), new=())
+    base = _newest_within(store, set(ids))
+    folded = set() if base is None else {name.decode() for name in base.commits.tolist()}
+    return Standing(base=base, new=read_commits(store, (name for name in ids if name not in folded)))
+
+
+def _folded(store: StoreDir, standing: Standing) -> tuple[Snapshot, int]:
+    num_folded = 0 if standing.base is None else len(standing.base.commits)
+    if standing.base is not None and not standing.new:
+        return standing.base, num_folded
+    return fold(standing.base, standing.new, functools.partial(head_of, store)), num_folded
+
+
+def head_of(store: StoreDir, chunk: str) -> ChunkHead:
+    """Everything of a chunk but its pixels; UserError where it is missing or not as it was sealed."""
+    try:
+        return read_sealed_head(store.chunk(chunk))
+    except MissingChunk:
+        bring_back(store, chunk)
+        return read_sealed_head(store.chunk(chunk))
+
+
+def _readable_now(store: StoreDir, snapshot: Snapshot) -> Snapshot:
+    """An older snapshot, with its images found where they are now; UserError where some may not be read."""
+    later = set(store.commit_ids()) - {name.decode() for name in snapshot.commits.tolist()}
+    retractions = read_commits(store, (name for name in later if name.startswith(RETRACT)))
+    refuse_withdrawn(store.path, snapshot, retractions)
+    if not newest_compaction(later):
+        return snapshot
+    now, _num_folded = current(store)
+    return relocated(store.path, snapshot, now, functools.partial(head_of, store))
+
+
+def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
+    """Write snapshots/DIGEST; harmless when it is there.
+
+    No snapshot is ever removed, those of compactions neither: a run names its snapshot by digest and may lie
+    anywhere, so nothing here can tell that nobody reads one; who-used reads them all. Each takes some 71
+    bytes an image, a seven-hundredth of 224 × 224 pixels. `store info` says how many and how large they are.
+    """
+    folder = store.snapshots / snapshot.digest
+    if not folder.exists():
+        publish_folder(folder, functools.partial(_save, snapshot=snapshot))
+
+
+def mend_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
+    """Write the files of a published snapshot again, each in place of the one that is there.
+
+    A kill leaves some as they were: what can be read of the folder, its name above all, is never away. Its
+    time stays when it was published.
+    """
+    folder = store.snapshots / snapshot.digest
+    before = (folder / INFO).stat() if (folder / INFO).exists() else None
+    _save(folder, snapshot=snapshot, publish=replace)
+    if before:
+        os.utime(folder / INFO, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def load_snapshot(folder: Path) -> Snapshot:
+    """A published snapshot; UserError where it is damaged, which a column shows when it is first used."""
+    with _damage_named(folder):
+        info = _read_info(folder)
+        crcs = info.pop("crcs")
+    # JSON has no tuples.
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in info.items()}
+    with _damage_named(folder):
+        files = {name: ColumnFile(folder / f"{name}.npy", crcs[name]) for name in array_names()}
+
+    def mapped(name: str) -> np.ndarray:
+        with _damage_named(folder):
+            return files[name].array()
+
+    def copied(name: str) -> np.ndarray:
+        with _damage_named(folder):
+            return files[name].copy()
+
+    # Small, and what everything rests on: damage shows at once.
+    return lazy_snapshot({**plain, "commits": mapped("commits")}, copied, keep=mapped)
+
+
+@contextlib.contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """What is raised on damaged files of a snapshot, as a UserError that says which and what to do."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
+        raise UserError(f"{folder} is damaged ({error}): {advice(folder)}") from None
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    info = unseal((folder / INFO).read_bytes())
+    if info.pop("format") != FORMAT:
+        raise UserError(
+            f"{folder} was written by another version: remove it, it is folded again from commits/"
+        )
+    return info
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    """A file in a folder that is published as a whole."""
+    write(path)
+
+
+def _save(
+    folder: Path, *, snapshot: Snapshot, publish: Callable[[Path, Callable[[Path], None]], None] = _write
+) -> None:
+    crcs: dict[str, int] = {}
+
+    def save(name: str, path: Path) -> None:
+        crcs[name] = save_column(path, snapshot.column(name))
+
+    for name in array_names():
+        publish(folder / f"{name}.npy", functools.partial(save, name))
+    plain = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in array_names()}
+    info = seal({"format": FORMAT, **plain, "crcs": crcs})
+    publish(folder / INFO, lambda path: _write_bytes(path, info))
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def published(store: StoreDir) -> list[str]:
+    """Digests of the snapshots that are published."""
+    return sorted(f.name for f in store.snapshots.iterdir() if not f.name.startswith("."))
+
+
+def publication_times(store: StoreDir) -> list[tuple[float, str]]:
+    """Unix time and digest of each published snapshot, the oldest first."""
+    return [(-age / 1e9, folder.name) for age, folder in reversed(_ages(store))]
+
+
+def _folder_named(store: StoreDir, digest: str) -> Path | None:
+    """The published snapshot whose digest begins so; UserError where several do."""
+    found = [name for name in published(store) if name.startswith(digest)]
+    if len(found) > 1:
+        raise UserError(f"{store.path}: {len(found)} snapshots begin with {digest!r}: {', '.join(found)}")
+    return store.snapshots / found[0] if found else None
+
+
+def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
+    """A published snapshot that folds many of these commits and no others: the best of the newest ones.
+
+    Which one it is only decides how much is left to fold. Of each only commits.npy is compared with its
+    checksum: damage of other columns is a UserError when they are folded on.
+    """
+    best: Path | None = None
+    most, fits = 0, 0
+    for _age, folder in _ages(store):
+        try:
+            folded = load_snapshot(folder).commits.tolist()
+        except (UserError, PermissionError):
+            continue
+        if not all(name.decode() in ids for name in folded):
+            continue
+        if len(folded) > most:
+            best, most = folder, len(folded)
+        fits += 1
+        if fits == SNAPSHOTS_TRIED:
+            break
+    return None if best is None else load_snapshot(best)
+
+
+def _ages(store: StoreDir) -> list[tuple[int, Path]]:
+    """Published snapshots, the newest first, with the negative of the time of each in nanoseconds."""
+    found = []
+    for name in published(store):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((-(store.snapshots / name / INFO).stat().st_mtime_ns, name))
+    return [(age, store.snapshots / name) for age, name in sorted(found)]

@@ -1,0 +1,265 @@
+"""Rows on their way to a snapshot: a large base and what is new, put together column by column.
+
+A column is made when it is asked for and not kept, so that ten million rows take the memory of one or two
+columns. What has to be known of all rows at once is their keys, and which of them go.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mri_hpc.storage.disk.chunk_file import ChunkHead
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
+from mri_hpc.storage.snapshot import corrections as relabels
+from mri_hpc.storage.snapshot.table import CODES, CONTENT, Snapshot
+
+BLOCK = 2**20
+"""Rows at a time, where a whole column would be converted."""
+INSERTED_BLOCK = 2**16
+"""Rows that are copied where some come in between."""
+NAMES = (*(column.name for column in COLUMNS), *STRINGS, "chunk", "row")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Rows of columns, with texts as codes into sorted tables of names."""
+
+    key: np.ndarray
+    """uint64, (n,)."""
+    make: Callable[[str], np.ndarray]
+    """Makes a column, by name."""
+    tables: dict[str, np.ndarray]
+    """Names of each column of texts: bytes, sorted."""
+    make_blocks: Callable[[str], Iterator[np.ndarray]] | None = None
+    """Makes a column in parts, where that takes less memory than the whole."""
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def column(self, name: str) -> np.ndarray:
+        """One column, which is not kept."""
+        return self.key if name == "key" else self.make(name)
+
+    def blocks(self, name: str) -> Iterator[np.ndarray]:
+        """One column in parts."""
+        if name == "key" or self.make_blocks is None:
+            return blocks(self.column(name))
+        return self.make_blocks(name)
+
+    def chosen(self, which: np.ndarray) -> "Rows":
+        """Some of the rows. which: positions or bool, (n,)."""
+        return Rows(key=self.key[which], make=lambda name: self.make(name)[which], tables=self.tables)
+
+    def without(self, lost: np.ndarray) -> "Rows":
+        """The rows but for those at some positions."""
+        if not len(lost):
+            return self
+        stays = np.ones(len(self), bool)
+        stays[lost] = False
+        return self.chosen(stays)
+
+
+def of_base(base: Snapshot, places: np.ndarray) -> Rows:
+    """Rows of a snapshot. places: of its chunks among those of the new one."""
+
+    def make(name: str) -> np.ndarray:
+        column = base.column(name)
+        return places[column] if name == "chunk" and len(base) else column
+
+    tables = {
+        "label": bytes_table(name.encode() for name in base.classes),
+        "patient": base.patient_names,
+        "study": base.study_names,
+    }
+    return Rows(key=base.column("key"), make=make, tables=tables)
+
+
+def of_heads(heads: Sequence[tuple[ChunkHead, int]]) -> Rows:
+    """Rows of chunks, each with its place among those of the snapshot."""
+    return concatenated([_of_head(head, place) for head, place in heads])
+
+
+def _of_head(head: ChunkHead, place: int) -> Rows:
+    columns = {column.name: head.columns[column.name] for column in COLUMNS}
+    columns["chunk"] = np.full(len(head), place, "<i4")
+    columns["row"] = np.arange(len(head), dtype="<i4")
+    tables = {}
+    for name in STRINGS:
+        tables[name], columns[name] = np.unique(head.columns[name], return_inverse=True)
+        if len(tables[name]) and tables[name][0] == b"":
+            tables[name], columns[name] = tables[name][1:], columns[name] - 1
+    return _held(columns, tables)
+
+
+def none() -> Rows:
+    """No rows."""
+    columns = {c.name: np.empty((0, c.width) if c.width > 1 else 0, c.dtype) for c in COLUMNS}
+    columns |= {name: np.empty(0, "<i4") for name in (*STRINGS, "chunk", "row")}
+    return _held(columns, {name: np.empty(0, "S1") for name in STRINGS})
+
+
+def _held(columns: dict[str, np.ndarray], tables: dict[str, np.ndarray]) -> Rows:
+    return Rows(key=columns["key"], make=columns.__getitem__, tables=tables)
+
+
+def concatenated(parts: Sequence[Rows]) -> Rows:
+    """Rows of several parts, one after the other, in memory."""
+    parts = [*parts, none()]
+    tables = {name: bytes_table(n for part in parts for n in part.tables[name].tolist()) for name in STRINGS}
+    columns = {name: np.concatenate([recoded(part, name, tables) for part in parts]) for name in NAMES}
+    return _held(columns, tables)
+
+
+def winners(rows: Rows) -> Rows:
+    """One row a key, ascending."""
+    order = np.argsort(rows.key, kind="stable")
+    key = rows.key[order]
+    is_again = np.zeros(len(key), bool)
+    is_again[1:] = key[1:] == key[:-1]
+    if is_again.any():
+        is_doubled = is_again.copy()
+        is_doubled[:-1] |= is_again[1:]
+        order[is_doubled] = _best_first(rows, order[is_doubled])
+    return rows.chosen(order[~is_again])
+
+
+def _best_first(rows: Rows, which: np.ndarray) -> np.ndarray:
+    """Rows by key, and those of one key by what decides between them."""
+    c = {name: rows.column(name)[which] for name in NAMES}
+    content = [c[name] for name in (*CONTENT[1:-1], *STRINGS)] + list(c["box"].T)
+    # The last is looked at first.
+    return which[np.lexsort((c["row"], c["chunk"], *reversed(content), -c["generation"], c["key"]))]
+
+
+def merged(base: Rows, new: Rows) -> Rows:
+    """The winners of two tables, each of one row a key, ascending."""
+    if not len(new) or not len(base):
+        return new if len(new) else base
+    at = np.searchsorted(base.key, new.key)
+    is_in_both = base.key[np.minimum(at, len(base) - 1)] == new.key
+    from_new = _which_win(base.chosen(at[is_in_both]), new.chosen(is_in_both))
+    lost = at[is_in_both][from_new]
+    stays = ~is_in_both
+    stays[is_in_both] = from_new
+    places = at[stays] - np.searchsorted(lost, at[stays])
+    base, new = base.without(lost), new.chosen(stays)
+    tables = {name: _joined_tables(base.tables[name], new.tables[name]) for name in STRINGS}
+
+    def make_blocks(name: str) -> Iterator[np.ndarray]:
+        return _inserted(recoded(base, name, tables), places, recoded(new, name, tables))
+
+    key = np.concatenate(list(_inserted(base.key, places, new.key)))
+    return Rows(
+        key=key,
+        make=lambda name: np.concatenate(list(make_blocks(name))),
+        tables=tables,
+        make_blocks=make_blocks,
+    )
+
+
+def _which_win(base: Rows, new: Rows) -> np.ndarray:
+    """Whether the row of `new` wins, for each of the keys, which both have: bool, (n,)."""
+    if not len(new):
+        # The usual case: no column of the base need be looked at.
+        return np.empty(0, bool)
+    both = concatenated([base, new])
+    first = _best_first(both, np.arange(len(both)))[::2]
+    return first >= len(base)
+
+
+def _inserted(values: np.ndarray, places: np.ndarray, new: np.ndarray) -> Iterator[np.ndarray]:
+    """What np.insert gives, in parts; those into which nothing comes are not copied. places: ascending."""
+    done = 0
+    for start in range(0, max(1, len(values)), INSERTED_BLOCK):
+        end = start + INSERTED_BLOCK
+        upto = len(places) if end >= len(values) else int(np.searchsorted(places, end))
+        part = values[start:end]
+        yield np.insert(part, places[done:upto] - start, new[done:upto], axis=0) if upto > done else part
+        done = upto
+
+
+def _joined_tables(base: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Both tables in one; `base` itself where it has all names, so that its codes stay."""
+    unknown = set(new.tolist()) - set(base[np.isin(base, new)].tolist())
+    return bytes_table([*base.tolist(), *unknown]) if unknown else base
+
+
+def with_facts(rows: Rows, facts: relabels.Facts) -> Rows:
+    """Rows, ascending by key, that say what `facts` say, all of whose keys are among them."""
+    if not len(facts.rows):
+        return rows
+    at = np.searchsorted(rows.key, facts.rows["key"])
+    tables = dict(rows.tables)
+    for name in relabels.TEXTS:
+        said = np.array(sorted(set(facts.texts(name).tolist()) - {b""}), np.bytes_)
+        tables[name] = _joined_tables(rows.tables[name], said)
+
+    def make(name: str) -> np.ndarray:
+        if name in relabels.TEXTS:
+            texts = facts.texts(name)
+            column = np.array(recoded(rows, name, tables))
+            column[at] = np.where(texts == b"", -1, np.searchsorted(tables[name], texts))
+            return column
+        column = rows.column(name)
+        if name in relabels.NUMBERS:
+            column = np.array(column)
+            column[at] = facts.rows[name]
+        return column
+
+    return Rows(key=rows.key, make=make, tables=tables)
+
+
+def with_types(rows: Rows) -> Rows:
+    """Rows with tables of the names that are used, and with columns of the types of a snapshot."""
+    used = {name: _used_names(rows, name) for name in STRINGS}
+    tables = {
+        name: rows.tables[name] if used[name].all() else bytes_table(rows.tables[name][used[name]].tolist())
+        for name in STRINGS
+    }
+
+    def make(name: str) -> np.ndarray:
+        if name in STRINGS:
+            return recoded(rows, name, tables).astype(CODES[name], copy=False)
+        return typed(name, rows.column(name))
+
+    def make_blocks(name: str) -> Iterator[np.ndarray]:
+        return blocks(make(name)) if name in STRINGS else (typed(name, part) for part in rows.blocks(name))
+
+    def typed(name: str, column: np.ndarray) -> np.ndarray:
+        return column.astype(bool, copy=False) if name == "plane_inferred" else column
+
+    return Rows(key=rows.key, make=make, tables=tables, make_blocks=make_blocks)
+
+
+def _used_names(rows: Rows, name: str) -> np.ndarray:
+    """Whether each name of a table is used: bool."""
+    # A code of -1 means the last: empty.
+    is_used = np.zeros(len(rows.tables[name]) + 1, bool)
+    for codes in rows.blocks(name):
+        is_used[codes] = True
+    return is_used[:-1]
+
+
+def blocks(column: np.ndarray) -> Iterator[np.ndarray]:
+    """A column in parts."""
+    for start in range(0, len(column), BLOCK):
+        yield column[start : start + BLOCK]
+
+
+def recoded(rows: Rows, name: str, tables: dict[str, np.ndarray]) -> np.ndarray:
+    """A column, where it is one of texts as codes into another table, which has all names that are used."""
+    column = rows.column(name)
+    if name not in STRINGS or tables[name] is rows.tables[name]:
+        return column
+    before, after = rows.tables[name], tables[name]
+    if not len(before):
+        return np.asarray(column, dtype="<i4")
+    # -1 stays.
+    places = np.append(np.searchsorted(after, before), -1).astype("<i4")
+    return places[column]
+
+
+def bytes_table(names: Iterable[bytes]) -> np.ndarray:
+    """A table of names: bytes, sorted, each once."""
+    return np.array(sorted(set(names)), dtype=np.bytes_)

@@ -1,0 +1,1 @@
+"""Looking after a store: compaction, retraction, relabelling, verification, repair."""

@@ -1,0 +1,111 @@
+"""Relabelling: corrected labels, patients, studies, folds and splits, without decoding an image."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.intake.labels import Label
+from mri_hpc.intake.pseudonyms import Pseudonyms
+from mri_hpc.intake.units import cut
+from mri_hpc.storage.disk.commits import Relabel, publish_relabel
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.snapshot.catalogue import Snapshot
+
+# A commit is read as a whole.
+MOST_IN_A_COMMIT = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrections:
+    """What a table of labels changes."""
+
+    relabels: Sequence[Relabel]
+    changes: Mapping[str, int]
+    """How many images change what, for people."""
+    unchanged: int
+    """Rows that say what the store says."""
+    unknown: Sequence[str]
+    """Paths of which the store holds no image."""
+
+
+def corrections(
+    snapshot: Snapshot, rows: Mapping[str, Label], *, root_name: str, pseudonyms: Pseudonyms
+) -> Corrections:
+    """What is to be changed so that the store says what the rows say; an empty cell changes nothing."""
+    revisions = dict(
+        zip(snapshot.relabels["key"].tolist(), snapshot.relabels["revision"].tolist(), strict=True)
+    )
+    withdrawn = {name.decode() for name in snapshot.retracted_patients.tolist()}
+    place_of = _places(snapshot, [pseudonyms.source_key(root_name, path) for path in rows])
+    relabels, changes, unknown = [], Counter[str](), []
+    for path, label in rows.items():
+        key = pseudonyms.source_key(root_name, path)
+        if key not in place_of:
+            unknown.append(path)
+            continue
+        before = _said(snapshot, place_of[key], key, revisions.get(key, 0))
+        after = _corrected(before, label, pseudonyms)
+        if after == before:
+            continue
+        if after.patient in withdrawn:
+            raise UserError(
+                f"{path} is given to a patient who was withdrawn from this store: correct that row"
+            )
+        relabels.append(after)
+        changes.update(_told(before, after))
+    unchanged = len(rows) - len(unknown) - len(relabels)
+    return Corrections(relabels=relabels, changes=changes, unchanged=unchanged, unknown=unknown)
+
+
+def publish(store: StoreDir, found: Corrections, why: str) -> None:
+    """Make corrections part of the store."""
+    for part in cut(sorted(found.relabels), MOST_IN_A_COMMIT):
+        publish_relabel(store, part, why)
+
+
+def _places(snapshot: Snapshot, keys: Sequence[int]) -> dict[int, int]:
+    """Rows of these keys, where there are any."""
+    wanted = np.unique(np.array(keys, "<u8"))
+    found, rows, _wanted = np.intersect1d(snapshot.key, wanted, assume_unique=True, return_indices=True)
+    return dict(zip(found.tolist(), rows.tolist(), strict=True))
+
+
+def _said(snapshot: Snapshot, row: int, key: int, revision: int) -> Relabel:
+    """What the store says about an image now."""
+    label, patient, study = (int(getattr(snapshot, name)[row]) for name in ("label", "patient", "study"))
+    return Relabel(
+        key=f"{key:016x}",
+        revision=revision,
+        label=snapshot.classes[label] if label >= 0 else "",
+        patient=snapshot.patient_names[patient].decode() if patient >= 0 else "",
+        study=snapshot.study_names[study].decode() if study >= 0 else "",
+        fold=int(snapshot.fold[row]),
+        split=int(snapshot.split[row]),
+    )
+
+
+def _corrected(before: Relabel, label: Label, pseudonyms: Pseudonyms) -> Relabel:
+    """The next revision; `before` itself where nothing changes."""
+    after = replace(
+        before,
+        label=label.label or before.label,
+        patient=pseudonyms.patient(label.patient) or before.patient,
+        study=pseudonyms.study(label.study) or before.study,
+        fold=label.fold if label.fold >= 0 else before.fold,
+        split=label.split if label.split >= 0 else before.split,
+    )
+    return before if after == before else replace(after, revision=before.revision + 1)
+
+
+def _told(before: Relabel, after: Relabel) -> list[str]:
+    changed = [
+        name
+        for name in ("patient", "study", "fold", "split")
+        if getattr(before, name) != getattr(after, name)
+    ]
+    if before.label != after.label:
+        changed.append(f"label {before.label or 'none'} to {after.label}")
+    return changed

@@ -1,0 +1,96 @@
+"""Retraction: a patient leaves the store for good. Tombstones keep the images from coming back.
+
+Order: the commit that withdraws, then chunks without the images, then the old files and the private lines go.
+Killed on the way, it is ended by doing it again, or by the next compaction.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.intake.pseudonyms import pseudonyms_of
+from mri_hpc.intake.recipe import Recipe
+from mri_hpc.storage.disk.commits import publish_retraction
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.disk.private_tables import find_in_names
+from mri_hpc.storage.snapshot.catalogue import Snapshot, current
+from mri_hpc.storage.snapshot.relocation import rows_of_patients
+from mri_hpc.storage.upkeep.compaction import Compacted, compact
+
+PSEUDONYM = re.compile(r"P[A-Z2-7]{16}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withdrawal:
+    """What is to be taken out."""
+
+    patient: str
+    """Name in the store."""
+    keys: tuple[int, ...]
+    """Of images, and of the sources that they came from."""
+    images: int
+    """In the newest snapshot."""
+    is_known: bool
+    """Whether the store has, or had, anything of this patient."""
+
+
+def name_in_store(given: str, recipe: Recipe, key_file: Path) -> str:
+    """The name that a patient has in the store; `given`: that name, or the id as the hospital gives it."""
+    if recipe.ids == "as-given" or PSEUDONYM.fullmatch(given):
+        return given
+    try:
+        return pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_file).patient(given)
+    except UserError as error:
+        raise UserError(f"{error}, or give the pseudonym in place of the patient's id") from None
+
+
+def look_for(store: StoreDir, patient: str) -> Withdrawal:
+    """What the store has of a patient."""
+    snapshot, _num_folded = current(store)
+    is_of = rows_of_patients(snapshot, np.array([patient.encode()]))
+    keys = set(snapshot.key[is_of].tolist()) | _keys_in_names(store, snapshot, patient)
+    is_gone_before = patient.encode() in snapshot.retracted_patients.tolist()
+    return Withdrawal(
+        patient=patient,
+        keys=tuple(sorted(keys)),
+        images=int(is_of.sum()),
+        is_known=bool(keys) or is_gone_before,
+    )
+
+
+def nothing_of(store: StoreDir, given: str) -> UserError:
+    """What is said of a patient of whom the store has, and had, nothing. given: the name that was typed."""
+    return UserError(f"{store.path} has nothing of a patient {given!r}: is it the id as in the labels?")
+
+
+def retract(store: StoreDir, withdrawal: Withdrawal, why: str) -> Compacted:
+    """Take a patient out of the newest snapshot, the chunks and the private tables."""
+    publish_retraction(store, withdrawal.keys, [withdrawal.patient], why)
+    return remove_withdrawn(store)
+
+
+def remove_withdrawn(store: StoreDir) -> Compacted:
+    """Take what retractions withdraw out of the chunks and the private tables."""
+    done = compact(store, only_withdrawn=True)
+    # What another task was writing when it was killed may hold images of the patient.
+    store.sweep()
+    return done
+
+
+def _keys_in_names(store: StoreDir, snapshot: Snapshot, patient: str) -> set[int]:
+    """Keys of sources given as this patient's, but for those that were corrected to be another's."""
+
+    def listed(rows: list[dict[str, str]]) -> set[int]:
+        return {int(row["key"], 16) for row in rows if row["patient_name"] == patient}
+
+    return set().union(*find_in_names(store, listed).values()) - _of_others(snapshot, patient)
+
+
+def _of_others(snapshot: Snapshot, patient: str) -> set[int]:
+    """Keys of images that were ingested as one patient's and belong to another."""
+    corrected = np.isin(snapshot.key, snapshot.ingested["key"])
+    others = ~rows_of_patients(snapshot, np.array([patient.encode()]))
+    return set(snapshot.key[corrected & others].tolist())

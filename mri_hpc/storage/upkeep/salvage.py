@@ -1,0 +1,318 @@
+"""What is left of damaged chunks: their columns and pixels, wherever else they are known.
+
+Columns count only where they give the chunk its name, pixels only where they give the CRC in the columns.
+"""
+
+import contextlib
+import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.intake.labels import CsvLabels, FolderLabels
+from mri_hpc.intake.pseudonyms import Pseudonyms
+from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.samples import decode, read_content
+from mri_hpc.intake.sources import list_sources, root_name
+from mri_hpc.storage.adding.unit import Unit, columns_of
+from mri_hpc.storage.disk.chunk_file import ChunkHead, content_id, read_at, read_head, read_sealed_head
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
+from mri_hpc.storage.disk.commits import ADD, RETRACT, Commit, read_commits
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.disk.private_tables import find_in_names, read_names, sources_of
+from mri_hpc.storage.snapshot import corrections as relabels
+from mri_hpc.storage.snapshot.catalogue import Snapshot, load_snapshot, published
+from mri_hpc.storage.upkeep.verify import Findings
+
+Columns = Mapping[str, np.ndarray]
+
+NOT_NAMED = "its source is neither named in the private folder nor below --source"
+GONE = "its source is gone"
+CHANGED = "its source has other bytes than those that were stored"
+OTHER_PIXELS = "its source is decoded to other pixels here than where it was stored"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """An image that cannot be made again."""
+
+    key: int
+    source: str
+    """Path below the source root; empty: not known."""
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the sources of a store lie."""
+
+    root: Path
+    recipe: Recipe
+    labels: FolderLabels | CsvLabels
+    """By which they were stored."""
+    pseudonyms: Callable[[], Pseudonyms]
+    """By which patients were named; UserError where the site's key is not at hand."""
+
+
+class Salvage:
+    """Looks for columns and pixels of damaged chunks of one store."""
+
+    def __init__(self, store: StoreDir, findings: Findings, sources: Origin) -> None:
+        self._store = store
+        self._findings = findings
+        self._sources = sources
+        self._recipe_digest = sources.recipe.digest()
+
+    def columns(self, commit: Commit) -> Columns | None:
+        """The columns that gave a chunk its name; None where they are not known any more."""
+        for look in (self._in_snapshots, self._in_strays, self._in_superseded, self._in_sources):
+            found = look(commit)
+            if found and chunk_id(found, self._recipe_digest) == commit.chunk:
+                return found
+        return None
+
+    def content(self, commit: Commit) -> Columns | None:
+        """Columns of all that a compaction may have put into a chunk, in whatever order; None: not known."""
+        return self._in_superseded(commit)
+
+    def is_withdrawn(self, columns: Columns) -> np.ndarray:
+        """Which images are withdrawn, as the store says at this moment: bool, (n,)."""
+        ids = [name for name in self._store.commit_ids() if name.startswith(RETRACT)]
+        retractions = read_commits(self._store, ids)
+        keys = {int(key, 16) for commit in retractions for key in commit.retracted_keys}
+        patients = {name.encode() for commit in retractions for name in commit.retracted_patients}
+        for snapshot in self._snapshots:
+            keys.update(snapshot.retracted_keys.tolist())
+            patients.update(snapshot.retracted_patients.tolist())
+        corrected = self._corrected_patients
+        now = [
+            corrected.get(key, patient)
+            for key, patient in zip(columns["key"].tolist(), columns["patient"].tolist(), strict=True)
+        ]
+        is_of = np.array([patient in patients for patient in now], bool)
+        return np.isin(columns["key"], np.array(sorted(keys), "<u8")) | is_of
+
+    def offsets(self, chunk: str) -> set[int]:
+        """Where published snapshots say that the pixels of a chunk begin."""
+        found = set()
+        for snapshot in self._snapshots:
+            found.update(snapshot.chunks["offset"][snapshot.chunks["name"] == chunk.encode()].tolist())
+        return found
+
+    def pixels_in_file(self, path: Path, offset: int, columns: Columns) -> dict[int, bytes]:
+        """Images that are sound of a damaged file, by row. offset: where its pixels may begin."""
+        image_bytes = math.prod(self._sources.recipe.image_shape)
+        found = {}
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            for row, crc in enumerate(columns["crc"].tolist()):
+                data = read_at(file.fileno(), image_bytes, offset + row * image_bytes)
+                if len(data) == image_bytes and zlib.crc32(data) == crc:
+                    found[row] = data
+        return found
+
+    def pixels_in_chunks(self, columns: Columns, rows: Iterable[int]) -> dict[int, bytes]:
+        """Images of these rows that another chunk holds too, by row."""
+        wanted: dict[tuple[int, int], list[int]] = {}
+        for row in rows:
+            wanted.setdefault((int(columns["source_hash"][row]), int(columns["crc"][row])), []).append(row)
+        found: dict[int, bytes] = {}
+        for path, head in self._donors:
+            if not wanted:
+                break
+            for pair, data in _images_of(path, head, set(wanted)):
+                found.update((row, data) for row in wanted.pop(pair, ()))
+        return found
+
+    def pixels_in_sources(self, columns: Columns, rows: Sequence[int]) -> tuple[dict[int, bytes], list[Lost]]:
+        """Images of these rows made from their sources, by row, and those that cannot be made."""
+        paths = self._paths_of([int(columns["key"][row]) for row in rows])
+        found: dict[int, bytes] = {}
+        lost = []
+        for row in rows:
+            key = int(columns["key"][row])
+            path = paths.get(key, "")
+            try:
+                found[row] = self._made(path, int(columns["source_hash"][row]), int(columns["crc"][row]))
+            except BadSource as error:
+                lost.append(Lost(key=key, source=path, why=str(error)))
+        return found, lost
+
+    def _made(self, path: str, source_hash: int, crc: int) -> bytes:
+        """Pixels of an image, decoded as when it was stored; BadSource says why there are none."""
+        if not path:
+            raise BadSource(NOT_NAMED)
+        try:
+            content = read_content(self._sources.root / path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise BadSource(GONE) from None
+        if content.digest() != source_hash:
+            raise BadSource(CHANGED)
+        for sample in decode(content.data, self._sources.recipe):
+            if zlib.crc32(sample.pixels.data) == crc:
+                return sample.pixels.tobytes()
+        raise BadSource(OTHER_PIXELS)
+
+    def _paths_of(self, keys: Sequence[int]) -> dict[int, str]:
+        """Paths of sources by key: as the private folder says, else as they are found below the root."""
+        wanted = [hash(f"{key:016x}") for key in keys]
+        files = [file for file, named in self._tables.items() if np.isin(wanted, named).any()]
+        paths = sources_of(self._store, keys, files)
+        for key in set(keys) - paths.keys():
+            if key in self._listing:
+                paths[key] = self._listing[key]
+        return paths
+
+    @cached_property
+    def _tables(self) -> dict[Path, np.ndarray]:
+        """Tables of names that this user may read, and hashes of the keys in each: int64."""
+        try:
+            return find_in_names(
+                self._store, lambda rows: np.array([hash(row["key"]) for row in rows], np.int64)
+            )
+        except PermissionError:
+            return {}
+
+    @cached_property
+    def _listing(self) -> dict[int, str]:
+        root = self._sources.root
+        name = root_name(root)
+        key_of = self._sources.pseudonyms().source_key
+        return {key_of(name, path): path for path in list_sources(root)}
+
+    @cached_property
+    def _snapshots(self) -> list[Snapshot]:
+        """Snapshots of which all columns are sound, the largest first."""
+        sound = (name for name in published(self._store) if name not in self._findings.damaged_snapshots)
+        return sorted(
+            (load_snapshot(self._store.snapshots / name) for name in sound),
+            key=lambda snapshot: (-len(snapshot.commits), snapshot.digest),
+        )
+
+    @cached_property
+    def _corrected_patients(self) -> dict[int, bytes]:
+        """Names of the patients of images that were corrected, by key."""
+        found = relabels.merged(relabels.none(relabels.RELABELS), self._findings.commits)
+        return dict(zip(found.rows["key"].tolist(), found.texts("patient").tolist(), strict=True))
+
+    @cached_property
+    def _donors(self) -> list[tuple[Path, ChunkHead]]:
+        """Chunks whose columns can be read: those that hold nothing any more, strangers, and sound ones."""
+        sound = [(self._store.chunk(name), head) for name, head in self._findings.sound.items()]
+        return [*self._others, *sound]
+
+    @cached_property
+    def _others(self) -> list[tuple[Path, ChunkHead]]:
+        found = []
+        for path in sorted(self._store.chunks.glob("[!.]*.h5")):
+            if path.stem not in self._findings.sound:
+                with contextlib.suppress(UserError):
+                    found.append((path, read_head(path)))
+        return found
+
+    def _in_snapshots(self, commit: Commit) -> Columns | None:
+        rows: dict[int, tuple[object, ...]] = {}
+        names = [*(column.name for column in COLUMNS), *STRINGS]
+        for snapshot in self._snapshots:
+            at, columns = _as_ingested(snapshot, commit.chunk)
+            rows.update(zip(at.tolist(), zip(*(columns[name] for name in names), strict=True), strict=True))
+            if len(rows) == commit.images:
+                break
+        if sorted(rows) != list(range(commit.images)) or not rows:
+            return None
+        values = dict(zip(names, zip(*(rows[row] for row in sorted(rows)), strict=True), strict=True))
+        columns = {column.name: np.array(values[column.name], column.dtype) for column in COLUMNS}
+        return columns | {name: np.array(values[name], np.bytes_) for name in STRINGS}
+
+    def _in_strays(self, commit: Commit) -> Columns | None:
+        """Of the same chunk under another name."""
+        for path, head in self._others:
+            if path.stem != commit.chunk and content_id(head) == commit.chunk:
+                return head.columns
+        return None
+
+    def _in_superseded(self, commit: Commit) -> Columns | None:
+        """Of the chunks that a compaction has made the chunk from, the smallest first."""
+        try:
+            heads = [read_sealed_head(path) for path in self._superseded(commit)]
+        except (UserError, FileNotFoundError):
+            return None
+        if not heads or any(head.recipe_digest != self._recipe_digest for head in heads):
+            return None
+        columns = {name: np.concatenate([head.columns[name] for head in heads]) for name in heads[0].columns}
+        return chosen(columns, ~self.is_withdrawn(columns))
+
+    def _superseded(self, commit: Commit) -> list[Path]:
+        paths = [self._store.chunk(name) for name in commit.superseded]
+        return sorted(paths, key=lambda path: (path.stat().st_size, path.stem))
+
+    def _in_sources(self, commit: Commit) -> Columns | None:
+        """As the sources that were stored together give them, by the labels that there are."""
+        names = self._store.names / f"{commit.id}.csv"
+        if commit.kind != ADD:
+            return None
+        try:
+            rows = [row for row in read_names(names.read_bytes()) if not row["rejected"]]
+        except OSError:
+            return None
+        unit = Unit()
+        try:
+            for row in sorted(rows, key=lambda row: row["key"]):
+                self._read_into(unit, row["path"])
+        except (BadSource, OSError):
+            return None
+        return columns_of(unit, self._sources.pseudonyms()) if unit.samples else None
+
+    def _read_into(self, unit: Unit, path: str) -> None:
+        root, key_of = self._sources.root, self._sources.pseudonyms().source_key
+        content, label = read_content(root / path), self._sources.labels.of(path)
+        for sample in decode(content.data, self._sources.recipe):
+            key = key_of(root_name(root), path, sample.frame)
+            unit.samples.append((key, content.digest(), 0, label, sample))
+
+
+def chosen(columns: Columns, which: np.ndarray) -> Columns:
+    """Some rows of all columns."""
+    return {name: values[which] for name, values in columns.items()}
+
+
+def _as_ingested(snapshot: Snapshot, chunk: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Rows in a chunk that a snapshot knows, and their columns without later corrections."""
+    place = np.flatnonzero(snapshot.chunks["name"] == chunk.encode())
+    at = np.flatnonzero(np.isin(snapshot.chunk, place))
+    columns = {column.name: np.array(snapshot.column(column.name)[at]) for column in COLUMNS}
+    tables = {
+        "label": [name.encode() for name in snapshot.classes],
+        "patient": snapshot.patient_names.tolist(),
+        "study": snapshot.study_names.tolist(),
+    }
+    ingested = relabels.Facts(rows=np.asarray(snapshot.ingested), names=np.asarray(snapshot.ingested_names))
+    _keys, here, there = np.intersect1d(columns["key"], ingested.rows["key"], return_indices=True)
+    for name in relabels.NUMBERS:
+        columns[name][here] = ingested.rows[name][there]
+    for name in STRINGS:
+        # A code of -1 means the last: empty.
+        texts = np.array([*tables[name], b""], object)[snapshot.column(name)[at]]
+        texts[here] = ingested.texts(name)[there]
+        columns[name] = texts
+    return snapshot.row[at], columns
+
+
+def _images_of(
+    path: Path, head: ChunkHead, wanted: set[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """Sound images of a chunk that are wanted, by source hash and CRC."""
+    hashes = np.array([source_hash for source_hash, _crc in wanted], "<u8")
+    image_bytes = head.image_shape[0] * head.image_shape[1]
+    for row in np.flatnonzero(np.isin(head.columns["source_hash"], hashes)).tolist():
+        pair = (int(head.columns["source_hash"][row]), int(head.columns["crc"][row]))
+        if pair not in wanted:
+            continue
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            data = read_at(file.fileno(), image_bytes, head.offset + row * image_bytes)
+            if len(data) == image_bytes and zlib.crc32(data) == pair[1]:
+                yield pair, data

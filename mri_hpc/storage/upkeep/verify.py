@@ -1,0 +1,221 @@
+"""Verifying a store: whether everything that its commits promise is there, to the last pixel."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.base.atomic import TEMP_PREFIX
+from mri_hpc.base.errors import UserError
+from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.storage.disk.chunk_file import ChunkHead, advice, damaged_rows, is_damage, read_sealed_head
+from mri_hpc.storage.disk.commits import Commit, read_commit
+from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
+from mri_hpc.storage.snapshot.catalogue import array_names, digest_of, fold, load_snapshot, published
+from mri_hpc.storage.snapshot.folding import live_chunks
+from mri_hpc.storage.upkeep.removal import bring_back, is_superseded, is_there
+
+SAMPLES_NAMED = 5
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """What a verification found."""
+
+    problems: list[str] = field(default_factory=list)
+    """Damage: a line each, with the file and what to do."""
+    remarks: list[str] = field(default_factory=list)
+    """Harmless, but worth knowing."""
+    commits: list[Commit] = field(default_factory=list)
+    """That can be read."""
+    unreadable_commits: list[str] = field(default_factory=list)
+    """Their names."""
+    damaged_chunks: dict[str, Commit] = field(default_factory=dict)
+    """That hold content, and a commit that names each, by id."""
+    damaged_snapshots: list[str] = field(default_factory=list)
+    """Their digests."""
+    sound: dict[str, ChunkHead] = field(default_factory=dict)
+    """Columns of the chunks that were read whole, and are sound, by id."""
+    damaged: list[int] = field(default_factory=list)
+    """Keys of the images that are lost with the damage, as far as they are known."""
+    bytes: int = 0
+    """Of the files that were read."""
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that were read whole, and are sound."""
+        return len(self.sound)
+
+    @property
+    def images(self) -> int:
+        """Images in them."""
+        return sum(map(len, self.sound.values()))
+
+
+def verify(
+    store: StoreDir,
+    *,
+    share: float = 1.0,
+    day: int = 0,
+    trusted: Mapping[str, ChunkHead] | None = None,
+    progress: Callable[[list[str]], Iterable[str]] = lambda commit_ids: commit_ids,
+) -> Findings:
+    """Check every commit, chunk, pixel and snapshot. UserError where there is no store to check.
+
+    With a `share` below 1 only that share of the chunks is read, others each `day`: all of them in 1 / share
+    days. Of the rest the files' sizes are compared. trusted: chunks that were found sound a moment ago.
+    """
+    findings = Findings()
+    recipe_digest = load_recipe(store.recipe).digest()
+    ids = store.commit_ids()
+    findings.commits = _readable_commits(store, ids, findings)
+    live = live_chunks(None, findings.commits)
+    read_whole = turn_of_day(live, share, day)
+    named = {commit.chunk: commit for commit in reversed(findings.commits) if commit.chunk in live}
+    for name in progress(sorted(named)):
+        head = (trusted or {}).get(name)
+        try:
+            size = _check_size(store, named[name])
+            if head is None and name in read_whole:
+                head = _check_chunk(store.chunk(name), recipe_digest, findings)
+                findings.bytes += size
+        except (UserError, OSError) as error:
+            # Compacted since the commits were listed, it may be gone.
+            if not is_superseded(store, name):
+                findings.problems.append(_complaint(store.chunk(name), error))
+                findings.damaged_chunks[name] = named[name]
+            continue
+        if head is not None:
+            findings.sound[name] = head
+    # In this order: commits are published before snapshots of them, and are files themselves.
+    snapshots, files = published(store), sorted((*store.chunks.iterdir(), *store.commits.iterdir()))
+    late = set(store.commit_ids()) - set(ids)
+    for name in snapshots:
+        try:
+            _check_snapshot(store.snapshots / name, set(ids), late, findings)
+        except PermissionError as error:
+            # Another user's: whoever may not read it cannot mend it either.
+            findings.problems.append(f"{error.filename} may not be read by you: ask its owner (ls -l)")
+        except (UserError, OSError) as error:
+            findings.problems.append(_complaint(store.snapshots / name, error))
+            findings.damaged_snapshots.append(name)
+    commits = [*findings.commits, *_readable_commits(store, sorted(late), findings)]
+    known = {store.chunk(commit.chunk) for commit in commits} | {store.commit(name) for name in (*ids, *late)}
+    _look_for_foreign_files((path for path in files if path not in known), findings)
+    return findings
+
+
+def turn_of_day(chunks: Iterable[str], share: float, day: int) -> set[str]:
+    """The chunks whose turn it is on a day, at least one; every chunk has its turn within 1 / share days."""
+    names = sorted(chunks)
+    count = math.ceil(len(names) * share)
+    return {names[(day * count + place) % len(names)] for place in range(count)}
+
+
+def _complaint(path: Path, error: UserError | OSError) -> str:
+    """What is wrong with a damaged file, for people; raises what is no damage."""
+    if isinstance(error, UserError):
+        return str(error)
+    if not is_damage(error):
+        raise error
+    return f"{path} cannot be read ({error.strerror}): {advice(path)}"
+
+
+def _readable_commits(store: StoreDir, ids: Iterable[str], findings: Findings) -> list[Commit]:
+    commits = []
+    for name in ids:
+        try:
+            commits.append(read_commit(store, name))
+        except UserError as error:
+            findings.problems.append(str(error))
+            findings.unreadable_commits.append(name)
+    return commits
+
+
+def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHead:
+    """Columns of a sound chunk; UserError says what is wrong with it."""
+    head = read_sealed_head(path)
+    if head.recipe_digest != recipe_digest:
+        raise UserError(
+            f"{path} was made with another recipe than {path.parents[1] / 'recipe.json'}: restore the one "
+            "that was changed"
+        )
+    damaged = damaged_rows(path, head)
+    if damaged:
+        findings.damaged.extend(head.columns["key"][damaged].tolist())
+        keys = ", ".join(f"{int(head.columns['key'][row]):016x}" for row in damaged[:SAMPLES_NAMED])
+        more = f" and {len(damaged) - SAMPLES_NAMED} more" if len(damaged) > SAMPLES_NAMED else ""
+        raise UserError(
+            f"{path}: pixels of {len(damaged)} of {len(head)} images differ from their CRC: "
+            f"{keys}{more}; {advice(path)}"
+        )
+    return head
+
+
+def _check_size(store: StoreDir, commit: Commit) -> int:
+    """Bytes of a chunk's file; UserError where they are not those that its commit says."""
+    path = store.chunk(commit.chunk)
+    if not is_there(store, commit.chunk):
+        bring_back(store, commit.chunk)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: a commit names it; {advice(path)}") from None
+    if size != commit.chunk_bytes:
+        raise UserError(f"{path} has {size} bytes, its commit says {commit.chunk_bytes}: {advice(path)}")
+    return size
+
+
+def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findings) -> None:
+    """UserError where a published snapshot is not what folding its commits anew gives.
+
+    One of chunks that have been superseded since, and may be gone, is only checked for its own checksums, and
+    one of commits that were published since the verification began, too. late: these.
+    """
+    saved = load_snapshot(folder)
+    for name in array_names():
+        # Compares its checksum.
+        saved.column(name)
+    named = {name.decode() for name in saved.commits.tolist()}
+    if named - ids - late or digest_of(named) != folder.name:
+        raise UserError(
+            f"{folder} folds commits that are not in the store ({len(named - ids - late)}): restore them "
+            "from a backup, or remove it"
+        )
+    commits = [commit for commit in findings.commits if commit.id in named]
+    if len(commits) < len(named) or not live_chunks(None, commits) <= findings.sound.keys():
+        return
+    folded = fold(None, commits, findings.sound.__getitem__)
+    wrong = [name for name in array_names() if not _equal(getattr(saved, name), getattr(folded, name))]
+    if wrong or saved.content_digest != folded.content_digest or saved.classes != folded.classes:
+        what = ", ".join(wrong) or "its names"
+        raise UserError(f"{folder} differs from its commits in {what}: {advice(folder)}")
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def _look_for_foreign_files(unknown: Iterable[Path], findings: Findings) -> None:
+    for path in unknown:
+        if path.name.startswith((TEMP_PREFIX, GONE_PREFIX)):
+            findings.remarks.append(
+                f"{path} is being written, or was left by a killed task; it goes after a day"
+            )
+        elif _is_sealed(path):
+            findings.remarks.append(
+                f"{path} is sealed but not committed: its task runs, or is to be run again"
+            )
+        elif path.exists():
+            findings.problems.append(f"{path} is no part of the store: move it away")
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether a file is a sound chunk, under the name that its content gives it."""
+    try:
+        read_sealed_head(path)
+    except UserError:
+        return False
+    return path.suffix == ".h5"

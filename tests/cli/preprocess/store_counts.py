@@ -1,0 +1,16 @@
+"""What tests of preprocess ask about its last line and about the store."""
+
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.store_actions.info import summary
+
+SMALL = ("--size", 16)
+
+
+def counts(printed):
+    words = printed.splitlines()[-1].replace(",", "").split()
+    return int(words[1]), int(words[4]), int(words[6])
+
+
+def info(store):
+    return summary(StoreDir(store), resolve(store))

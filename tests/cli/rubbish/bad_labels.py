@@ -1,0 +1,279 @@
+"""Labels that say nothing, say it twice, or contradict themselves; and folders that name no classes."""
+
+import shutil
+
+from tests.cli.rubbish.bad_pictures import picture
+from tests.cli.rubbish.case import Case, holds
+from tests.cli.rubbish.desk import CLASSES, GOOD, Desk, Outcome, draw
+
+
+def names(desk: Desk) -> list[str]:
+    """Paths of the good pictures as a CSV has them."""
+    return sorted(path.relative_to(desk.raw).as_posix() for path in desk.raw.rglob("*.png"))
+
+
+def table(header: str, row: str = "{path},x", *more: str, separator: str = ","):
+    """Labels of all good pictures, and lines more."""
+
+    def lay(desk: Desk) -> list[str]:
+        rows = [row.format(path=path, number=number) for number, path in enumerate(names(desk))]
+        text = "\n".join([header, *rows, *more, ""])
+        return fresh(desk, "--labels", desk.file("labels.csv", text.replace(",", separator)))
+
+    return lay
+
+
+def given(content: bytes | str):
+    """Labels with this content."""
+    return lambda desk: fresh(desk, "--labels", desk.file("labels.csv", content))
+
+
+def fresh(desk: Desk, *options: object) -> list[str]:
+    """The command line for a new store of the source."""
+    words = ["preprocess", "--source", desk.raw, "--store", desk.root / "new", "--size", 16, *options]
+    return [str(word) for word in words]
+
+
+def in_new(images: int):
+    """A check: the new store holds so many images; none: there is no new store."""
+
+    def check(desk: Desk, outcome) -> None:
+        from mri_hpc.storage.disk.layout import StoreDir
+        from mri_hpc.storage.snapshot.catalogue import current
+
+        new = desk.root / "new"
+        assert (len(current(StoreDir(new))[0]) if new.exists() else 0) == images
+
+    return check
+
+
+def nobody_named(desk: Desk, outcome: Outcome) -> None:
+    """A check: nothing is stored, and no patient is named."""
+    in_new(0)(desk, outcome)
+    assert "P0" not in outcome.err + outcome.out
+    assert not list((desk.root / "new").rglob("*.*"))
+
+
+def stored_from(name: str, make, *says: str) -> Case:
+    """Labels that only look odd: all good pictures are stored."""
+    return Case(name=name, make=make, status=0, says=says, after=in_new(GOOD))
+
+
+def refused(name: str, make, *says: str, lines: int | None = 1) -> Case:
+    """Labels that are refused in one line, before anything is stored."""
+    return Case(name=name, make=make, says=says, lines=lines, after=in_new(0))
+
+
+def one_folder(desk: Desk) -> list[str]:
+    """The source is the folder of one class: its patients look like classes."""
+    return fresh(desk, "--source", desk.raw / "glioma")
+
+
+def one_class(desk: Desk) -> list[str]:
+    """The source is the folder above the one that is meant."""
+    above = desk.root / "above"
+    above.mkdir()
+    shutil.copytree(desk.raw, above / "raw")
+    return fresh(desk, "--source", above)
+
+
+def no_classes(desk: Desk) -> list[str]:
+    """All pictures lie in one folder, with nothing that says what they are."""
+    for number in range(3):
+        draw(desk.root / "flat" / f"{number}.png", number, 0)
+    return [*fresh(desk, "--source", desk.root / "flat")]
+
+
+def renamed(desk: Desk) -> list[str]:
+    """The folder of the source has another name than last time."""
+    words = desk.preprocess()
+    desk.raw.rename(desk.root / "mri")
+    words[words.index(str(desk.raw))] = str(desk.root / "mri")
+    return words
+
+
+def patient_in_two_split_folders(desk: Desk) -> list[str]:
+    """One patient lies in the folder for training, and in the one for testing."""
+    for split in ("train", "test"):
+        draw(desk.root / "parts" / split / "glioma" / "P1" / f"{split}.png", 1, 0)
+    return fresh(desk, "--source", desk.root / "parts")
+
+
+def closed(desk: Desk) -> list[str]:
+    """Labels that only their owner, somebody else, may read."""
+    argv = fresh(desk, "--labels", desk.file("labels.csv", "path,label\na,b\n"))
+    (desk.root / "labels.csv").chmod(0)
+    return argv
+
+
+CASES = (
+    refused(
+        "labels that do not exist",
+        lambda desk: fresh(desk, "--labels", "none.csv"),
+        "none.csv does not exist: --labels takes a CSV with the columns path,label",
+    ),
+    refused(
+        "a folder in place of the labels",
+        lambda desk: fresh(desk, "--labels", desk.raw),
+        "raw is a folder: --labels takes a CSV with the columns path,label",
+    ),
+    Case(
+        name="labels that may not be read",
+        make=closed,
+        says=("Permission denied: ", "labels.csv"),
+        is_nobody=True,
+    ),
+    refused("an empty CSV", given(""), "labels.csv is empty: --labels takes a CSV"),
+    refused("a CSV with a header alone", given("path,label\n"), "labels.csv has no line below its first"),
+    refused(
+        "a CSV without a column of labels",
+        table("path,diagnosis"),
+        "has no column 'label', only path, diagnosis",
+    ),
+    refused("a misspelt column", table("path,lable"), "no column 'label'", "did you mean 'lable'?"),
+    refused(
+        "a column that is there twice",
+        table("path,label,label", "{path},x,y"),
+        "has 2 columns 'label': keep one",
+    ),
+    refused(
+        "a path with two labels",
+        table("path,label", "{path},x", "glioma/P00/0.png,y"),
+        "line 42: the same path stands on line 2 too, with other values; keep one",
+    ),
+    refused(
+        "a patient in two folds",
+        table("path,label,patient,fold", "{path},x,P1,{number}"),
+        "a patient is in fold 0 (line 2) and in fold 1 (line 3)",
+        "mend the folds",
+    ),
+    refused(
+        "a patient in two split folders",
+        patient_in_two_split_folders,
+        "a patient is in split test (below test/glioma) and in split train (below train/glioma)",
+        "mend the splits",
+    ),
+    refused(
+        "a split that is none",
+        table("path,label,split", "{path},x,trian"),
+        "line 2: unknown split 'trian'; did you mean 'train'?",
+    ),
+    refused(
+        "a fold that is no number",
+        table("path,label,fold", "{path},x,one"),
+        "line 2: fold must be a whole number, found 'one'",
+    ),
+    refused(
+        "a box in pixels",
+        table("path,label,box_cx,box_cy,box_w,box_h", "{path},x,120,90,20,20"),
+        "line 2: a box is given in fractions of the image",
+    ),
+    refused(
+        "labels of somewhere else",
+        table("path,label", "{path},x", "/scans/1.png,x"),
+        "line 42: the path is not below the source",
+        "write paths relative to it",
+    ),
+    refused(
+        "an empty path",
+        table("path,label", "{path},x", ",x"),
+        "line 42: the path is empty: name an image, or remove the line",
+    ),
+    refused(
+        "more cells than columns",
+        table("path,label", "{path},x, the second"),
+        "line 2: more cells than columns: put a text that holds the separator in quotes",
+    ),
+    refused("a quote that never ends", table("path,label", '"{path},x'), "save it as a CSV again"),
+    refused(
+        "a CSV in UTF-16, as some spreadsheets save it",
+        given("path,label\n".encode("utf-16")),
+        "is not UTF-8",
+        "save it as UTF-8, in a spreadsheet as 'CSV UTF-8'",
+    ),
+    refused(
+        "a CSV in Latin-1",
+        given("path,label\na.png,Tumör\n".encode("latin-1")),
+        "is not UTF-8",
+        "save it as UTF-8",
+    ),
+    refused(
+        "a spreadsheet in place of a CSV",
+        given(b"PK\x03\x04\x14\0\x06\0" + bytes(range(256))),
+        "is not UTF-8",
+        "save it as UTF-8",
+    ),
+    stored_from("labels with a byte order mark", table("\ufeffpath,label")),
+    stored_from("labels separated by semicolons", table("path,label", separator=";")),
+    stored_from("labels separated by tabs", table("path,label", separator="\t")),
+    stored_from(
+        "columns that mean nothing here",
+        table("path,label,age", "{path},x,44"),
+        "columns without meaning here are ignored: age",
+    ),
+    stored_from(
+        "rows of files that are not there",
+        table("path,label", "{path},x", "gone.png,x", "lost.png,x"),
+        "2 rows of the CSV name files that are not in the source",
+    ),
+    Case(
+        name="files without a row",
+        make=given("path,label\nglioma/P00/0.png,x\n"),
+        status=0,
+        says=(f"rejected {GOOD - 1}: no label in CSV",),
+        after=in_new(1),
+    ),
+    Case(
+        name="labels that differ from those stored",
+        make=lambda desk: desk.labels("path,label\n" + "".join(f"{name},x\n" for name in names(desk))),
+        status=0,
+        says=(f"{GOOD} labels, patients, folds or splits differ from those stored, which stay",),
+        after=holds(GOOD),
+    ),
+    Case(
+        name="pictures without a class folder",
+        make=no_classes,
+        says=("none of the 3 files in", "could be stored; the reasons are above"),
+        lines=3,
+        after=in_new(0),
+    ),
+    Case(
+        name="a source that is one folder too deep",
+        make=one_folder,
+        says=(
+            "20 classes named like patients: nothing is stored; --source takes the folder above the class",
+            "SOURCE/CLASS/PATIENT/file; if they are classes, name them in a CSV (--labels), or take --ids",
+        ),
+        after=nobody_named,
+    ),
+    Case(
+        name="a source that is one folder too deep, of released data",
+        make=lambda desk: [*one_folder(desk), "--ids", "as-given"],
+        status=0,
+        says=("20 classes named like patients (P00, P01, ...)", "SOURCE/CLASS/PATIENT/file"),
+        after=in_new(GOOD // 2),
+    ),
+    Case(
+        name="a source that is one folder too high",
+        make=one_class,
+        status=0,
+        says=("all labels are 'raw': --source takes the folder that holds one folder a class",),
+        after=in_new(GOOD),
+    ),
+    Case(
+        name="a source that was renamed",
+        make=renamed,
+        status=0,
+        says=(f"{GOOD} of {GOOD} new images have the same bytes", "(now 'mri')", "make a new store"),
+        after=holds(2 * GOOD),
+    ),
+    Case(
+        name="pictures of no patient",
+        make=lambda desk: fresh(
+            desk, "--source", desk.file(f"flat/{CLASSES[0]}/1.png", picture()).parents[1]
+        ),
+        status=0,
+        says=("1 images name no patient: results will be by slice, not by patient",),
+        after=in_new(1),
+    ),
+)

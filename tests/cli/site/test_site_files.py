@@ -1,0 +1,223 @@
+"""What a site edits and installs by: shell files that bash accepts, a lock of all that is needed."""
+
+import ast
+import configparser
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PLACES = ("hpc/**/*.sh", "hpc/**/*.env", "tools/**/*.sh", ".ci/run")
+SHELL_FILES = sorted(file for place in PLACES for file in ROOT.glob(place))
+INSTALLER = ROOT / "tools" / "install_cluster.sh"
+
+
+def bash(*words, **changes):
+    settings = {"capture_output": True, "text": True, "timeout": 60}
+    return subprocess.run(["bash", *map(str, words)], **{**settings, **changes})
+
+
+@pytest.mark.parametrize("file", SHELL_FILES, ids=lambda file: file.name)
+def test_bash_accepts_every_shell_file(file):
+    checked = bash("-n", file)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_there_are_shell_files_for_a_cluster():
+    for_all = {"preprocess_array.sh", "pipeline.sh", "site.env", "install_cluster.sh"}
+    assert {file.name for file in SHELL_FILES} >= {*for_all, "apptainer_python.sh"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_what_a_site_edits_sets_nothing_and_says_nothing_as_shipped(shell):
+    script = 'set -eu; before=$(export -p); . "$1"; [ "$before" = "$(export -p)" ]'
+    ran = subprocess.run(
+        [shell, "-c", script, shell, str(ROOT / "hpc" / "slurm" / "site.env")], capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_every_line_that_a_site_may_uncomment_is_shell(tmp_path):
+    lines = (ROOT / "hpc" / "slurm" / "site.env").read_text().splitlines()
+    exports = [line.removeprefix("# ") for line in lines if line.startswith("# export ")]
+    assert len(exports) > 10
+    (tmp_path / "all.env").write_text("\n".join(exports) + "\n")
+    ran = bash("-euc", '. "$1"; echo "$MRI_IMAGE $SBATCH_PARTITION"', "bash", tmp_path / "all.env")
+    assert ran.stdout == "/project/mri/mri_hpc.sif cpu\n"
+
+
+# The installer.
+
+
+def install(*words, **changes):
+    return bash(INSTALLER, *words, **changes)
+
+
+def test_a_dry_run_of_the_installer_shows_its_commands_and_makes_nothing(tmp_path):
+    ran = install("--dry-run", "--lock", "--env", tmp_path / "an env")
+    assert ran.returncode == 0, ran.stderr
+    environment = f"{tmp_path}/an\\ env"
+    assert f"+ python3 -m venv {environment} \n" in ran.stdout
+    pip = f"+ {environment}/bin/python -m pip --disable-pip-version-check install"
+    assert f"{pip} --quiet --constraint requirements.lock . \n" in ran.stdout
+    assert f"source {environment}/bin/activate" in ran.stdout
+    assert f"export MRI_PYTHON={environment}/bin/python" in ran.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_environment_that_is_there_is_kept(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    ran = install("--dry-run", "--env", tmp_path)
+    assert f"environment: {tmp_path} (there already)" in ran.stdout
+    assert "-m venv" not in ran.stdout
+
+
+def test_a_folder_that_compute_nodes_do_not_see_is_warned_of():
+    ran = install("--dry-run", "--env", "/var/tmp/mri-environment")
+    assert ran.returncode == 0
+    assert "warning: /var/tmp/mri-environment is on this machine alone" in ran.stderr
+
+
+def test_the_python_of_a_module_is_used_and_the_module_named_for_later(tmp_path):
+    module = 'module() { echo "module $*"; }; export -f module; exec bash "$@"'
+    words = ("--module", "languages/python/3.11", "--env", tmp_path / "env", "--dry-run")
+    ran = bash("-c", module, "bash", INSTALLER, *words)
+    assert ran.returncode == 0, ran.stderr
+    assert "+ module load languages/python/3.11 \n" in ran.stdout
+    assert f"  module load languages/python/3.11 && source {tmp_path}/env/bin/activate\n" in ran.stdout
+
+
+def test_conda_makes_the_environment_where_it_is_asked_for(tmp_path):
+    conda = tmp_path / "conda"
+    conda.write_text("#!/bin/sh\n")
+    conda.chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = install("--conda", "--env", tmp_path / "env", "--dry-run", env=path)
+    assert f"conda create --yes --quiet --prefix {tmp_path}/env python=3.11 pip \n" in ran.stdout
+    assert f"conda activate {tmp_path}/env\n" in ran.stdout
+
+
+def python_that(tmp_path, script):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    return python
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--loc",), "unknown option --loc; see --help"),
+        (("--env",), "--env needs a value; see --help"),
+        (("--python", "/no/python"), "/no/python is not on the PATH; use --module, --conda or --python PATH"),
+        (("--module", "python"), "there is no 'module' here; leave --module out, or use --conda"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_of_the_installer(tmp_path, words, complaint):
+    ran = install("--env", tmp_path / "env", "--dry-run", *words)
+    # Tests run below /tmp, of which it warns.
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("warning: ")]
+    assert (ran.returncode, said) == (2, [f"tools/install_cluster.sh: {complaint}"])
+
+
+def test_an_old_python_is_refused_before_anything_is_made(tmp_path):
+    old = python_that(tmp_path, 'case "$1" in --version) echo Python 3.9.18 ;; *) exit 1 ;; esac')
+    ran = install("--env", tmp_path / "env", "--python", old)
+    assert ran.returncode == 2
+    assert f"{old} is Python 3.9.18, and 3.11 is needed: use --module, --conda or --python" in ran.stderr
+    assert not (tmp_path / "env").exists()
+
+
+# The pipeline's audit, without Slurm.
+
+
+@pytest.mark.parametrize(
+    ("finds", "variables", "status", "says"),
+    [
+        ("exit 0", {}, 0, ""),
+        ("exit 2", {}, 2, "nothing is launched. Mend what it names, then run the pipeline again; MRI_AUDIT"),
+        # Leaks are accepted by the audit itself, which then ends with 0.
+        ('[ "$5" = --report-only ]', {"MRI_AUDIT": "report"}, 0, ""),
+        # Whatever else keeps it from passing is no finding that somebody could accept.
+        ("exit 2", {"MRI_AUDIT": "report"}, 2, "nothing is launched"),
+        ("exit 1", {"MRI_AUDIT": "report"}, 2, "nothing is launched"),
+    ],
+)
+def test_an_audit_that_does_not_pass_stops_the_pipeline_and_the_user_may_accept_leaks_alone(
+    tmp_path, finds, variables, status, says
+):
+    place = {"SLURM_SUBMIT_DIR": str(tmp_path), "MRI_PYTHON": str(python_that(tmp_path, finds))}
+    stage = (ROOT / "hpc" / "slurm" / "pipeline.sh", "--stage=audit")
+    ran = bash(*stage, env={**os.environ, **place, **variables})
+    assert ran.returncode == status
+    assert says in ran.stdout
+    assert bool(says) == bool(ran.stdout)
+
+
+# What is needed.
+
+# Distributions whose modules have other names.
+MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL"}
+
+
+def needed():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return [re.match(r"[\w.-]+", line).group() for line in setup["options"]["install_requires"].split()]
+
+
+def imported(*places):
+    """Dotted names that the files of these places import."""
+    for file in (file for place in places for file in ROOT.glob(place)):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                yield node.module
+            elif isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+
+
+def test_what_is_installed_is_what_the_project_and_the_demos_phantoms_import():
+    modules = {MODULES.get(name, name) for name in needed()}
+    ours = list(imported("mri_hpc/**/*.py"))
+    # Any part of a name: torch.utils.tensorboard needs tensorboard.
+    assert modules - {part for name in ours for part in name.split(".")} == set()
+    names = {name.partition(".")[0] for name in [*ours, *imported("tools/phantoms.py", "tools/phantom/*.py")]}
+    # markupsafe is a part of jinja2's own interface.
+    assert names - modules - sys.stdlib_module_names == {"mri_hpc", "phantom", "markupsafe"}
+
+
+# The lock.
+
+
+def locked():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_lock_holds_an_exact_version_of_all_that_is_needed_and_no_test_tool():
+    assert len(needed()) > 10
+    assert {normal(name) for name in needed()} <= set(locked())
+    assert not {"pytest", "ruff", "mypy", "hypothesis", "import-linter", "scikit-learn", "mri-hpc"} & set(
+        locked()
+    )
+    assert all(re.fullmatch(r"\d+(\.\w+)*", version) for version in locked().values())
+
+
+def test_the_command_that_refreshes_the_lock_prints_one():
+    printed = subprocess.run(
+        [sys.executable, ROOT / "tools" / "lock.py"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    head = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line.startswith("#")]
+    # Versions, and what others need, go their own way until somebody refreshes the lock.
+    assert printed[: len(head)] == head
+    assert any(line.startswith("torch==") for line in printed)
+    assert not any(line.startswith(("nvidia-", "mri", "pytest")) for line in printed)

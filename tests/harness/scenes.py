@@ -1,0 +1,276 @@
+"""What is killed: preprocessing, compaction, relabelling and retraction, by one task or by four at once."""
+
+import contextlib
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mri_hpc import preprocess as preprocessing
+from mri_hpc.intake.pseudonyms import site_key
+from mri_hpc.storage.disk import private_tables
+from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot.catalogue import current, resolve
+from mri_hpc.store_actions.compact import Compact, compact_store
+from mri_hpc.store_actions.relabel import Relabel, relabel_images
+from mri_hpc.store_actions.retract import Retract, retract_patient
+from tests.harness.file_operations import FileOperations
+
+IMAGES, PATIENTS, CHUNK_IMAGES, SIDE = 10, 5, 2, 16
+BUG = 1
+
+Step = Callable[[], object]
+Tasks = Callable[["Place", int], Sequence[Step]]
+"""What a number of tasks do at once."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which a scene is played, with the sources that all places share."""
+
+    root: Path
+    sources: Path
+
+    @property
+    def store(self) -> Path:
+        """The store."""
+        return self.root / "store"
+
+    @property
+    def raw(self) -> Path:
+        """Folder of pictures."""
+        return self.sources / "raw"
+
+    def preprocess(self, task: int = 0, tasks: int = 1) -> Step:
+        """Adds a share of the pictures."""
+        options = preprocessing.Options(
+            source=self.raw, store=self.store, size=SIDE, chunk_images=CHUNK_IMAGES, task=task, tasks=tasks
+        )  # fmt: skip
+        return lambda: preprocessing.preprocess(options)
+
+    def compact(self, keep_days: float = 0) -> Step:
+        """Compacts, and removes what is superseded."""
+        return lambda: compact_store(Compact(store=self.store, keep_days=keep_days))
+
+    def relabel(self, number: int) -> Step:
+        """Corrects one share of four of the labels."""
+        labels = self.sources / f"corrected-{number}.csv"
+        return lambda: relabel_images(Relabel(store=self.store, labels=labels, source=self.raw))
+
+    def retract(self, patient: int) -> Step:
+        """Takes one patient out."""
+        return lambda: retract_patient(Retract(store=self.store, patient=f"patient{patient}", yes=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One operation that is killed."""
+
+    name: str
+    prepare: Callable[[Place], Sequence[Step]]
+    """Steps that make the store as it is before."""
+    tasks: Tasks
+    """What is killed."""
+    again: Callable[[Place, int, int], Sequence[Step]]
+    """What is run after the kill, at once; of a number of tasks, in one of two ways, 0 or 1."""
+    withdrawn: int = 0
+    """Patients of which nothing may be left, from patient 0; a task takes out one."""
+
+
+def _again_as_before(of: Tasks) -> Callable[[Place, int, int], Sequence[Step]]:
+    """Once more, or twice at once."""
+    return lambda place, tasks, way: [*of(place, tasks), *(of(place, tasks) if way else ())]
+
+
+def _adding(place: Place, tasks: int) -> Sequence[Step]:
+    return [place.preprocess(task, tasks) for task in range(tasks)]
+
+
+def _adding_otherwise(place: Place, _tasks: int, way: int) -> Sequence[Step]:
+    """By one task, or by arrays of two and of three at once."""
+    return [*_adding(place, 2), *_adding(place, 3)] if way else _adding(place, 1)
+
+
+def _relabelling(place: Place, tasks: int) -> Sequence[Step]:
+    return [place.relabel(number) for number in range(tasks)]
+
+
+def _compacting(place: Place, tasks: int) -> Sequence[Step]:
+    return [place.compact()] * tasks
+
+
+def _retracting(place: Place, tasks: int) -> Sequence[Step]:
+    return [place.retract(patient) for patient in range(tasks)]
+
+
+SCENES = (
+    Scene(
+        name="preprocess",
+        prepare=lambda place: [],
+        tasks=_adding,
+        again=_adding_otherwise,
+    ),
+    Scene(
+        name="compact",
+        prepare=lambda place: _adding(place, 1),
+        tasks=_compacting,
+        again=_again_as_before(_compacting),
+    ),
+    Scene(
+        name="relabel",
+        prepare=lambda place: _adding(place, 1),
+        tasks=_relabelling,
+        again=_again_as_before(_relabelling),
+    ),
+    Scene(
+        name="retract",
+        # Some of the patient's pixels lie in two files.
+        prepare=lambda place: [*_adding(place, 1), place.compact(keep_days=7)],
+        tasks=_retracting,
+        again=_again_as_before(_retracting),
+        withdrawn=4,
+    ),
+)
+
+
+def draw_sources(folder: Path) -> None:
+    """Pictures of two classes and five patients, a broken one, and four tables of corrections."""
+    rows = []
+    for number in range(IMAGES):
+        pixels = np.random.default_rng(number).integers(20, 200, (4, 4), dtype=np.uint8)
+        path = Path(f"class{number % 2}") / f"patient{number % PATIENTS}" / f"{number}.png"
+        (folder / "raw" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((SIDE, SIDE)).save(folder / "raw" / path)
+        rows.append(f"{path},corrected{number % 3},{number % 4}\n")
+    site_key(folder / "site.key")
+    (folder / "raw" / "class0" / "patient0" / "broken.png").write_bytes(b"<html>")
+    for part in range(4):
+        (folder / f"corrected-{part}.csv").write_text("path,label,fold\n" + "".join(rows[part::4]))
+
+
+@contextlib.contextmanager
+def small_limits() -> Iterator[None]:
+    """A store of ten images comes to what otherwise only large ones come to."""
+    before = private_tables.MOST_FILES, preprocessing.UNFOLDED_COMMITS
+    private_tables.MOST_FILES, preprocessing.UNFOLDED_COMMITS = 2, 2
+    try:
+        yield
+    finally:
+        private_tables.MOST_FILES, preprocessing.UNFOLDED_COMMITS = before
+
+
+def start(place: Place, step: Step, watch: Callable[[], Callable[[], None]] = lambda: lambda: None) -> int:
+    """Fork a process that takes a step; returns its number. It ends with 0, or leaves a traceback.
+
+    `watch` is called in that process before the step, and what it returns after it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    status = BUG
+    try:
+        os.environ["MRI_KEY_FILE"] = str(place.sources / "site.key")
+        log = (place.sources / f"log-{os.getpid()}").open("w")
+        sys.stdout = sys.stderr = log
+        end = watch()
+        try:
+            step()
+            end()
+            status = 0
+        except BaseException:  # noqa: BLE001 - whatever it is, the parent has to hear of it
+            traceback.print_exc(file=log)
+        log.flush()
+    finally:
+        os._exit(status)
+
+
+def wait(place: Place, child: int) -> int:
+    """Status of a process that has ended, negative where a signal ended it; its traceback is raised."""
+    _child, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    log = place.sources / f"log-{child}"
+    text = log.read_text() if log.exists() else ""
+    log.unlink(missing_ok=True)
+    assert code != BUG, text
+    return code
+
+
+def take(place: Place, steps: Sequence[Step]) -> None:
+    """Take steps at once, each in a process of its own, and wait for all of them."""
+    for child in [start(place, step) for step in steps]:
+        assert wait(place, child) == 0
+
+
+class Stage:
+    """Plays one scene again and again, from the same beginning."""
+
+    def __init__(self, scene: Scene, tasks: int, folder: Path) -> None:
+        self.scene = scene
+        self.num_tasks = tasks
+        self.sources = folder / "sources"
+        self._pattern = Place(folder / "pattern", self.sources)
+        self._folder = folder
+        if not self.sources.exists():
+            draw_sources(self.sources)
+        shutil.rmtree(self._pattern.root, ignore_errors=True)
+        self._pattern.root.mkdir(parents=True)
+        for step in scene.prepare(self._pattern):
+            take(self._pattern, [step])
+        self.before = resolve(self._pattern.store) if self._pattern.store.exists() else None
+        if self.before is not None:
+            with Reader(self._pattern.store, self.before) as reader:
+                self.pixels = reader.read(np.arange(len(self.before)))
+        whole = self.place()
+        take(whole, scene.tasks(whole, tasks))
+        take(whole, scene.tasks(whole, tasks))
+        self.after = current(open_store(whole.store))[0]
+
+    def place(self) -> Place:
+        """A new copy of the beginning."""
+        root = self._folder / "place"
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(self._pattern.root, root)
+        return Place(root, self.sources)
+
+    def play(self, at: int, victim: int = 0) -> tuple[Place, bool]:
+        """Let all tasks run, one of which dies at a moment; says whether it came to that."""
+        place = self.place()
+
+        def watch() -> Callable[[], None]:
+            FileOperations(place.root, at).install()
+            return lambda: None
+
+        steps = self.scene.tasks(place, self.num_tasks)
+        children = [
+            start(place, step, watch) if number == victim else start(place, step)
+            for number, step in enumerate(steps)
+        ]
+        codes = [wait(place, child) for child in children]
+        assert all(code == 0 for number, code in enumerate(codes) if number != victim), codes
+        return place, codes[victim] != 0
+
+    def operations(self) -> FileOperations:
+        """What the first task does to files, uninterrupted and alone."""
+        import pickle
+
+        place = self.place()
+        found = self.sources / "operations"
+        operations = FileOperations(place.root)
+
+        def watch() -> Callable[[], None]:
+            operations.install()
+            return lambda: found.write_bytes(pickle.dumps((operations.done, operations.moments)))
+
+        assert wait(place, start(place, self.scene.tasks(place, self.num_tasks)[0], watch)) == 0
+        operations.done, operations.moments = pickle.loads(found.read_bytes())
+        found.unlink()
+        return operations

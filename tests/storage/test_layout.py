@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.storage.disk.layout import StoreDir, compaction_id
+
+
+def test_a_private_folder_open_to_others_is_refused_also_by_whoever_finds_it_made_by_another_task(tmp_path):
+    store = StoreDir(tmp_path / "store")
+    store.private.mkdir(parents=True)
+    store.private.chmod(0o755)
+    for is_empty in (False, True):
+        (store.private / "names").rmdir() if is_empty else (store.private / "names").mkdir()
+        with pytest.raises(UserError, match=r"keeps no permissions \(mode 755 in place of 700\)"):
+            store.make()
+        assert store.private.exists() != is_empty
+    store.make()
+    store.recipe.touch()
+    store.private.chmod(0o755)
+    store.make()
+
+
+@pytest.mark.parametrize("left_out", [{1}, {2}, {3}, {1, 2}, {2, 3}, {1, 2, 3}])
+def test_compactions_that_a_listing_has_left_out_are_found(tmp_path, monkeypatch, left_out):
+    """A listing is no picture of one moment."""
+    store = StoreDir(tmp_path)
+    store.commits.mkdir()
+    ids = ["add-1", *(compaction_id(number) for number in (1, 2, 3))]
+    for name in ids:
+        store.commit(name).touch()
+    hidden = {store.commit(compaction_id(number)) for number in left_out}
+    listed = [path for path in store.commits.iterdir() if path not in hidden]
+    monkeypatch.setattr(Path, "iterdir", lambda _folder: iter(listed))
+    assert store.commit_ids() == ids
+
+
+def test_a_compaction_that_is_not_there_is_not_made_up(tmp_path):
+    store = StoreDir(tmp_path)
+    store.commits.mkdir()
+    store.commit(compaction_id(3)).touch()
+    assert store.commit_ids() == [compaction_id(3)]

@@ -1,0 +1,44 @@
+"""Imports go down the layers, each outside thing has one door, and light commands start light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mri_hpc.__main__ import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_imports_go_down_the_layers_and_each_outside_thing_has_one_door():
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_code_is_formatted_linted_and_typed():
+    for check in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
+        ran = subprocess.run([sys.executable, "-m", *check], cwd=ROOT, capture_output=True, text=True)
+        assert ran.returncode == 0, f"{' '.join(check)}\n{ran.stdout}{ran.stderr}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_without_importing_torch(command):
+    code = (
+        "import contextlib, sys; from mri_hpc.__main__ import main; sys.argv[1:] = [sys.argv[1], '--help']\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        "sys.exit(f'{sys.argv[1]} --help imports torch' if 'torch' in sys.modules else 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "Example:" in ran.stdout
+
+
+def test_only_one_module_reads_the_environment_of_slurm():
+    readers = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "mri_hpc").rglob("*.py")
+        if '"SLURM_' in path.read_text(encoding="utf-8")
+    ]
+    assert readers == ["mri_hpc/cluster/slurm.py"]
