@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import AGAIN, DONE
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.outcome import explain_vanished, may_start, say, settle
 from mri_hpc.rundir.decisions import Action, Cause
@@ -18,7 +19,10 @@ from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 
 MAY_NOT_START = 3
-STATUS_OF_ACTION = {Action.FINISHED: 0, Action.AGAIN: 75, Action.STAY_AWAY: 0, Action.GIVE_UP: 1}
+GAVE_UP = 1
+STATUS_OF_ACTION = {
+    Action.FINISHED: DONE, Action.AGAIN: AGAIN, Action.STAY_AWAY: DONE, Action.GIVE_UP: GAVE_UP,
+}  # fmt: skip
 
 
 def before_ranks(run: RunDir, submission: int) -> int:
@@ -37,7 +41,7 @@ def before_ranks(run: RunDir, submission: int) -> int:
         earlier = Attempt(submission=submission, restart=attempt.restart - 1)
         explain_vanished(run, earlier, state=state, otherwise=Cause.REQUEUED)
     record(run, attempt, Kind.STARTING)
-    return 0
+    return DONE
 
 
 def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: int) -> int:
