@@ -9,12 +9,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.process import look_at
 from mri_hpc.cluster import slurm
 from mri_hpc.rundir.layout import Attempt, RunDir
 
 JOB = "job.json"
+FORMAT = 1
 
 
 class Phase(StrEnum):
@@ -64,15 +66,19 @@ def local_job(pid: int) -> Job:
 
 def publish_job(run: RunDir, submission: int, job: Job) -> bool:
     """Say who runs a submission; False if that was said already."""
-    return publish_new_bytes(_job_file(run, submission), json.dumps(asdict(job), indent=1).encode())
+    document = json.dumps(with_format(FORMAT, asdict(job)), indent=1)
+    return publish_new_bytes(_job_file(run, submission), document.encode())
 
 
 def job_of(run: RunDir, submission: int) -> Job | None:
-    """Who runs a submission; None where its launch has not come so far."""
+    """Who runs a submission; None where its launch has not come so far. UserError where it cannot be read."""
+    path = _job_file(run, submission)
     try:
-        return Job(**json.loads(_job_file(run, submission).read_text(encoding="utf-8")))
+        return convert(without_format(parse(path.read_bytes()), of=path, reads=FORMAT), Job)
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it from a backup") from None
 
 
 def phase_of(job: Job) -> Phase:

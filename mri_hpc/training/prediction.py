@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mri_hpc.base.atomic import replace, replace_bytes
+from mri_hpc.base.atomic import replace
 from mri_hpc.loading.augment import standardised
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction, write_predictions
+from mri_hpc.rundir.provenance import write_provenance
 from mri_hpc.storage.snapshot.catalogue import Snapshot
 from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.model import GreyClassifier
@@ -37,7 +38,7 @@ def publish(
         "image_shape": json.dumps(snapshot.image_shape),
     }
     replace(run.model, lambda temp: write_weights(temp, weights, metadata))
-    replace_bytes(run.provenance, json.dumps(origin, indent=1).encode() + b"\n")
+    write_provenance(run, origin)
     rows = [row for split, found in answers.items() for row in _predictions(snapshot, split, found)]
     write_predictions(run.predictions, snapshot.classes, rows)
     return len(rows)

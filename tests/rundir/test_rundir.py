@@ -126,19 +126,25 @@ def lacking(values, name):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: {**values, "host": "node1"},
         lambda values: lacking(values, "weights_digest"),
-        lambda values: {**values, "progress": {**values["progress"], "seconds": 1}},
         lambda values: {**values, "progress": lacking(values["progress"], "step_in_epoch")},
         lambda values: {**values, "progress": {**values["progress"], "early_stopping": {"best_loss": None}}},
         lambda values: {},
     ],
 )
 @pytest.mark.parametrize("write", [seal, lambda values: json.dumps(values).encode()])
-def test_a_manifest_of_other_fields_is_whole_and_of_another_version(change, write, tmp_path):
+def test_a_manifest_that_lacks_fields_is_whole_and_of_another_version(change, write, tmp_path):
     (tmp_path / MANIFEST).write_bytes(write(change(manifest(Progress()).to_values())))
     found = open_manifest(tmp_path)
     assert (found.reason, found.is_of_another_version) == ("written by another version of mri_hpc", True)
+
+
+def test_a_manifest_that_has_gained_fields_is_read_as_before(tmp_path):
+    before = manifest(Progress(step=3))
+    values = before.to_values()
+    gained = {**values, "host": "node1", "progress": {**values["progress"], "seconds": 1}}
+    (tmp_path / MANIFEST).write_bytes(seal(gained))
+    assert open_manifest(tmp_path) == before
 
 
 def test_a_manifest_without_a_checksum_is_one_of_before(tmp_path):
