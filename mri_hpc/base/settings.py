@@ -18,19 +18,19 @@ from mri_hpc.base.errors import UserError
 T = TypeVar("T")
 
 FORMAT = 1
-NEUTRAL = "neutral"
+ALWAYS_COUNTS = object()
+"""In place of a neutral value: a field of 0.1.0, which counts whatever it is."""
 
 IN_WORDS = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
 
 
-def identity(default: Any, **later: Any) -> Any:
+def identity(default: Any, *, neutral: Any = ALWAYS_COUNTS) -> Any:
     """A field that says *which* run this is: another value is another run.
 
-    A field that 0.1.0 had not takes also ``neutral``, the value that means "as before this field existed",
-    whatever the default is: a run of before reads as that, and only another value changes the digest.
+    neutral: for a field that 0.1.0 had not, the value that means "as before this field existed", whatever the
+    default is. A run of before reads as that, and only other values change the digest.
     """
-    assert later.keys() <= {NEUTRAL}
-    return dataclasses.field(default=default, metadata={"kind": "identity", **later})
+    return dataclasses.field(default=default, metadata={"kind": "identity", "neutral": neutral})
 
 
 def operation(default: Any) -> Any:
@@ -49,11 +49,11 @@ def identity_digest(settings: Any) -> str:
 
     Fields of 0.1.0 always count, later ones where they are not neutral: new fields leave old names alone.
     """
+    neutral = {f.name: f.metadata.get("neutral") for f in dataclasses.fields(settings)}
     hashed = {
-        f.name: getattr(settings, f.name)
-        for f in dataclasses.fields(settings)
-        if f.metadata["kind"] == "identity"
-        and not (NEUTRAL in f.metadata and getattr(settings, f.name) == f.metadata[NEUTRAL])
+        name: value
+        for name, value in identity_of(settings).items()
+        if neutral[name] is ALWAYS_COUNTS or value != neutral[name]
     }
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
@@ -114,14 +114,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def _absent(field: dataclasses.Field[Any], hint: Any, path: Path, table: str) -> Any:
     """What a key means that a saved file does not hold."""
+    neutral = field.metadata.get("neutral")
     if type(None) in get_args(hint):
-        assert field.metadata.get(NEUTRAL) is None, f"{field.name}: None is not written, so it is neutral"
+        assert neutral in (None, ALWAYS_COUNTS), f"{field.name}: None is not written, so it must be neutral"
         return None
     if field.metadata["kind"] == "operation":
         return field.default
-    if NEUTRAL not in field.metadata:
+    if neutral is ALWAYS_COUNTS:
         raise UserError(f"{path}: {field.name} is missing in [{table}]; restore it from a backup")
-    return field.metadata[NEUTRAL]
+    return neutral
 
 
 def _fits(value: Any, hint: Any) -> bool:
