@@ -14,7 +14,7 @@ from mri_hpc.rundir.predictions import Prediction, write_predictions
 from mri_hpc.rundir.provenance import write_provenance
 from mri_hpc.storage.snapshot.catalogue import Snapshot
 from mri_hpc.training.evaluation import Answers, softmax
-from mri_hpc.training.model import GreyClassifier
+from mri_hpc.training.model import FORMAT, MODEL_FORMAT, GreyClassifier
 from mri_hpc.training.state_files import write_weights
 
 PREDICTED_SPLITS = ("validation", "test")
@@ -32,6 +32,7 @@ def publish(
 ) -> int:
     """Write the model, where it comes from, and its answers by split; returns the number of predictions."""
     metadata = {
+        MODEL_FORMAT: str(FORMAT),
         "model": model_name,
         "normalisation": normalisation,
         "classes": json.dumps(snapshot.classes),

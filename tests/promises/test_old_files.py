@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+from safetensors import safe_open
 
 from mri_hpc import evaluate, launch, predict, report, status, store
 from mri_hpc.base.sealed_json import seal, unseal
@@ -21,6 +23,7 @@ from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.disk import chunk_file
 from mri_hpc.training.conditions import changes
+from mri_hpc.training.model import MODEL_FORMAT
 
 OLD = Path(__file__).parents[1] / "fixtures" / "v0.1.0"
 SAID = json.loads((OLD / "said.json").read_text())
@@ -194,6 +197,13 @@ def settings(run):
     run.settings.write_text("format = 99\nmore = 1\n" + run.settings.read_text())
 
 
+def model(run):
+    with safe_open(run.model, framework="pt") as file:
+        metadata = file.metadata()
+    weights = safetensors.torch.load_file(run.model)
+    safetensors.torch.save_file(weights, run.model, {**metadata, MODEL_FORMAT: "99"})
+
+
 def batch_size(run):
     text = run.settings.read_text().replace("batch_size = 4", 'batch_size = "auto"')
     run.settings.write_text(text)
@@ -219,6 +229,7 @@ def relaunching(run):
         ("batch_size.json", batch_size, lambda run: [status.main, run.path]),
         ("provenance.json", plain("provenance.json"), lambda run: [evaluate.main, run.path]),
         ("recipe.json", lambda run: sealed(run.recipe), predicting),
+        ("model.safetensors", model, predicting),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
