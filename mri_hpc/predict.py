@@ -23,9 +23,9 @@ from mri_hpc.intake.patient_folders import PatientFolder, names_of, patient_fold
 from mri_hpc.intake.recipe import Recipe, load_recipe
 from mri_hpc.intake.samples import Sample, decode_source
 from mri_hpc.intake.sources import list_sources
-from mri_hpc.results.evaluation import read_provenance
 from mri_hpc.results.patients import pool
 from mri_hpc.rundir.layout import RunDir, open_run
+from mri_hpc.rundir.provenance import read_provenance
 
 IMAGES_AT_ONCE = 64
 MOST_THREADS = 8
