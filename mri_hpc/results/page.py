@@ -19,6 +19,7 @@ from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, l
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
 from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
+from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.metrics_log import read_metrics
@@ -32,7 +33,10 @@ MOST_PATIENTS = 2000
 """Rows of the table of patients: more would make the page too heavy to open."""
 PATHS = ("store", "weights", "continue_from")
 """Settings that are paths."""
-DECISIONS = {"again": "started again", "finished": "done", "stay_away": "stays stopped", "give_up": "gave up"}
+DECISIONS = {
+    Action.AGAIN: "started again", Action.FINISHED: "done", Action.STAY_AWAY: "stays stopped",
+    Action.GIVE_UP: "gave up",
+}  # fmt: skip
 
 NEVER_TESTED = (
     "Images of other hospitals, scanners and sequences than those in the data. Expect worse figures there.",
@@ -78,6 +82,7 @@ def make_page(run: RunDir) -> str:
         wall_clock=_wall_clock(summary.ledger),
         attempts=attempts,
         decisions=DECISIONS,
+        again=Action.AGAIN,
         never_tested=NEVER_TESTED,
         **(_results(run, evaluation, provenance) if evaluation else {}),
     )  # fmt: skip

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from mri_hpc.cluster import slurm
-from mri_hpc.cluster.jobs import Job, process_began
+from mri_hpc.cluster.jobs import Job
+from mri_hpc.cluster.on_this_machine import process_began
 from mri_hpc.storage.snapshot.catalogue import resolve
 
 
