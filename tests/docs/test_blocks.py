@@ -43,7 +43,7 @@ def desk(tmp_path, make_pictures, make_run, preprocess):
 
 def run(words, desk):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(
         words, cwd=desk, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
