@@ -190,9 +190,9 @@ def _whole(path: str) -> str:
 def _settled(training: TrainingSettings) -> TrainingSettings:
     """The settings with "newest" and "the epochs of the run" replaced by what they mean now."""
     # Reading a store pulls in numpy and h5py: not for --help.
-    from mri_hpc.storage.snapshot.catalogue import resolve
+    from mri_hpc.storage.store import Store
 
-    snapshot = resolve(Path(training.store), training.snapshot).digest
+    snapshot = Store.open(Path(training.store)).resolve(training.snapshot).digest
     epochs = training.schedule_epochs or training.epochs
     return dataclasses.replace(training, snapshot=snapshot, schedule_epochs=epochs)
 
@@ -201,10 +201,10 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     """What is to be said of the run's data. Raises UserError for what would fail the ranks hours later."""
     from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
     from mri_hpc.cohort.splits import split_lines, split_of
-    from mri_hpc.storage.snapshot.catalogue import resolve
+    from mri_hpc.storage.store import Store
     from mri_hpc.training.model import check_model_name, check_weights
 
-    snapshot = resolve(Path(training.store), training.snapshot)
+    snapshot = Store.open(Path(training.store)).resolve(training.snapshot)
     if len(snapshot.classes) == 1:
         name = f"{shown(Path(training.store))} holds one class only ({snapshot.classes[0]})"
         raise UserError(f"{name}: a classifier needs two")

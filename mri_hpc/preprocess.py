@@ -20,26 +20,16 @@ from mri_hpc.intake.probe import probe
 from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
 from mri_hpc.intake.recipe import Recipe, load_recipe, settle_recipe
 from mri_hpc.intake.sources import (
-    PASSED_OVER,
     Sources,
-    check_root,
     list_sources,
     listing,
     root_name,
     source_key,
 )
 from mri_hpc.intake.units import Share, unit_images
-from mri_hpc.storage.adding.known import Known
-from mri_hpc.storage.adding.loop import Intake, Tally, add_sources
-from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.catalogue import Standing, current, look, publish_snapshot
-from mri_hpc.storage.upkeep.removal import settle_removals
+from mri_hpc.storage.store import Intake, Store, Tally
 
 REPORT_INTERVAL_S = 30.0
-# A store that is only ever added to gets its commits folded now and then, so that starting stays cheap.
-UNFOLDED_COMMITS = 64
-# Folding writes some 71 bytes an image: shared out among the commits, 2 MB each, however large the store is.
-FOLDED_IMAGES_A_COMMIT = 2**15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +86,16 @@ def preprocess(options: Options) -> int:
     """Add this task's share; 0, or 75 where a signal ended it early and it is to be run again."""
     started_s = time.monotonic()
     stop = StopFlag().listen()
-    store = _place(options)
+    store = Store.make(options.store, options.source)
     share = _share(options)
     labels, paths = _labelled_paths(options, store)
     intake = _intake(options, store, labels)
-    store.sweep()
-    settle_removals(store)
+    store.clean_up()
     sources = _sources_of(share, intake, paths)
     progress = _Progress(len(sources))
-    tally = add_sources(
-        store,
+    tally = store.add(
         intake,
         sources,
-        _known(store, sources),
         unit_size=_unit_size(options, intake.recipe),
         is_stopping=lambda: stop.request is not None,
         progress=progress,
@@ -133,45 +120,7 @@ def preprocess(options: Options) -> int:
     return 0
 
 
-def _place(options: Options) -> StoreDir:
-    """The folders of the store, made where they are missing."""
-    check_root(options.source)
-    store = StoreDir(options.store)
-    # Not Path.resolve, which raises RuntimeError on a loop of links.
-    source, place = (Path(os.path.realpath(path)) for path in (options.source, store.path))
-    if place.is_relative_to(source):
-        raise UserError(f"--store {options.store} lies within --source {options.source}: keep them apart")
-    if source.is_relative_to(place):
-        raise UserError(f"--source {options.source} lies within --store {options.store}: keep them apart")
-    _refuse_other_folder(store)
-    # In this order: the recipe of a store that another task has just begun is there before its first commit.
-    if store.commits.is_dir() and store.commit_ids() and not store.recipe.exists():
-        raise UserError(
-            f"{store.recipe} is missing, but not the images: restore it from a backup, or from a run of this "
-            "store (RUN/recipe.json)"
-        )
-    store.make()
-    return store
-
-
-def _refuse_other_folder(store: StoreDir) -> None:
-    """UserError where what is to become a store is a file, or a folder that holds something else."""
-    if store.path.exists() and not store.path.is_dir():
-        raise UserError(f"{store.path} is a file: choose a new folder for --store")
-    if not store.path.exists():
-        return
-    # Another task may make the folders at this moment: asking for one after the other is no picture of it.
-    names = {entry.name for entry in store.path.iterdir() if not entry.name.startswith(".")}
-    if names & {store.recipe.name, store.commits.name}:
-        return
-    # What a task that was killed while it made the folders leaves, and what every disk has.
-    others = names - {store.chunks.name, store.private.name, store.snapshots.name, *PASSED_OVER}
-    if others:
-        held = f"{store.path} holds other things ({min(others)}, ...)"
-        raise UserError(f"{held}: choose a new folder for --store")
-
-
-def _intake(options: Options, store: StoreDir, labels: FolderLabels | CsvLabels) -> Intake:
+def _intake(options: Options, store: Store, labels: FolderLabels | CsvLabels) -> Intake:
     """What decides about sources; the recipe is what the user asks for, and else as in the store."""
     base, ids = _recipe_before(store), _ids(options, store)
     pseudonyms = Pseudonyms(site_key(key_path(os.environ)) if ids == "pseudonym" else None)
@@ -187,12 +136,12 @@ def _intake(options: Options, store: StoreDir, labels: FolderLabels | CsvLabels)
     )
 
 
-def _recipe_before(store: StoreDir) -> Recipe:
+def _recipe_before(store: Store) -> Recipe:
     """The recipe of the store, and the usual one for a new store."""
     return load_recipe(store.recipe) if store.recipe.exists() else Recipe()
 
 
-def _ids(options: Options, store: StoreDir) -> Literal["pseudonym", "as-given"]:
+def _ids(options: Options, store: Store) -> Literal["pseudonym", "as-given"]:
     return options.ids or _recipe_before(store).ids
 
 
@@ -209,7 +158,7 @@ def _share(options: Options) -> Share:
     return Share(index=index, count=count)
 
 
-def _labelled_paths(options: Options, store: StoreDir) -> tuple[FolderLabels | CsvLabels, list[str]]:
+def _labelled_paths(options: Options, store: Store) -> tuple[FolderLabels | CsvLabels, list[str]]:
     """The labels, and the paths of all sources but the labels; UserError where there are none."""
     in_source = options.source / "labels.csv"
     file = options.labels or (in_source if in_source.is_file() else None)
@@ -246,19 +195,6 @@ def _sources_of(share: Share, intake: Intake, paths: Sequence[str]) -> Sources:
     return Sources(keys=keys[is_own], paths=list(itertools.compress(paths, is_own.tolist())))
 
 
-def _known(store: StoreDir, sources: Sources) -> Known:
-    """What the store knows about some sources; its commits are folded first where they have become many."""
-    if look(store, _is_fold_due):
-        publish_snapshot(store, current(store)[0])
-    return Known(store, sources.keys)
-
-
-def _is_fold_due(standing: Standing) -> bool:
-    """Whether commits have become many: for the size of a snapshot too, all of which is written anew."""
-    images = 0 if standing.base is None else len(standing.base)
-    return len(standing.new) >= max(UNFOLDED_COMMITS, images // FOLDED_IMAGES_A_COMMIT)
-
-
 class _Progress:
     """Tells how far the work is: a line that rewrites itself on a terminal, a line now and then in a log."""
 
@@ -287,7 +223,7 @@ class _Progress:
 
 
 def _print_notes(
-    tally: Tally, store: StoreDir, labels: FolderLabels | CsvLabels, paths: Sequence[str], name: str
+    tally: Tally, store: Store, labels: FolderLabels | CsvLabels, paths: Sequence[str], name: str
 ) -> None:
     """What the user should know beside the counts. name: the source root's."""
     for reason, count in sorted(tally.reasons.items()):

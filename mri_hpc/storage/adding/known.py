@@ -7,16 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.storage.disk.chunk_file import ChunkHead
-from mri_hpc.storage.disk.commits import RETRACT, read_commits
+from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.commits import RETRACT, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen
-from mri_hpc.storage.snapshot.catalogue import Standing, head_of, look
+from mri_hpc.storage.snapshot.catalogue import Standing, current, head_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
+from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 
 Said = tuple[str, str, int, int]
 """Class, name of the patient, fold and split; empty or -1 where unknown."""
+
+# A store that is only ever added to gets its commits folded now and then.
+UNFOLDED_COMMITS = 64
+# Folding writes some 71 bytes an image: shared out among the commits, 2 MB each, however large the store is.
+FOLDED_IMAGES_A_COMMIT = 2**15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,18 @@ class KnownSources:
         return found[2] if found and found[:2] == (size, mtime_ns) else ""
 
 
+def fold_when_due(store: StoreDir) -> None:
+    """Publish a snapshot where commits that none has folded have become many: starting stays cheap."""
+    if look(store, _is_fold_due):
+        publish_snapshot(store, current(store))
+
+
+def _is_fold_due(standing: Standing) -> bool:
+    """Whether commits have become many: for the size of a snapshot too, all of which is written anew."""
+    images = 0 if standing.base is None else len(standing.base)
+    return len(standing.new) >= max(UNFOLDED_COMMITS, images // FOLDED_IMAGES_A_COMMIT)
+
+
 class Known:
     """What the store knew when a task began, in columns: of a million sources, some tens of megabytes.
 
@@ -54,8 +72,7 @@ class Known:
         self._new_hashes: list[np.ndarray] = []
         self._snapshot = look(store, functools.partial(self._look, store, wanted))
         self._seen = _seen(store, wanted)
-        self._retracted = set(self._snapshot.retracted_keys.tolist())
-        self._retracted_patients = {name.decode() for name in self._snapshot.retracted_patients.tolist()}
+        self._retracted = self._snapshot.retractions
         self._store, self._heard_of = store, {name.decode() for name in self._snapshot.commits.tolist()}
 
     def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
@@ -107,16 +124,14 @@ class Known:
 
     def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
         """Whether a source was taken out for good. patient: name in the store."""
-        return patient in self._retracted_patients or not self._retracted.isdisjoint(keys)
+        return self._retracted.covers(keys, patient)
 
     def hear_of_retractions(self) -> bool:
         """Take note of who was withdrawn since this was last asked; says whether anybody was."""
-        names = {name for name in self._store.commit_ids() if name.startswith(RETRACT)} - self._heard_of
-        self._heard_of |= names
-        for commit in read_commits(self._store, names):
-            self._retracted.update(int(key, 16) for key in commit.retracted_keys)
-            self._retracted_patients.update(commit.retracted_patients)
-        return bool(names)
+        new = read_kind(self._store, RETRACT, besides=self._heard_of)
+        self._heard_of |= {commit.id for commit in new}
+        self._retracted = self._retracted.joined(of_commits(new)) if new else self._retracted
+        return bool(new)
 
     def has_bytes(self, source_hash: int) -> bool:
         """Whether the store held these bytes before, under whatever key."""

@@ -19,7 +19,6 @@ from mri_hpc.storage.adding.unit import Unit, seal
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED
-from mri_hpc.storage.upkeep.retraction import remove_withdrawn
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET)
@@ -78,13 +77,15 @@ def add_sources(
     known: Known,
     *,
     unit_size: int,
+    end_retraction: Callable[[], object],
     is_stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[Tally, int], None] = lambda tally, under_way: None,
 ) -> Tally:
     """Store what is new among `sources`, in units of at most `unit_size`; says what became of them.
 
     The unit under way when `is_stopping` turns true is given up: nothing of it is visible. `progress` is told
-    what is settled, and how many sources of the unit under way have been read.
+    what is settled, and how many sources of the unit under way have been read. `end_retraction` takes out of
+    the chunks what is retracted: it is called where that happened while images of it were being published.
     """
     tally = Tally()
     new = _unsettled(sources, intake, known, tally)
@@ -97,20 +98,22 @@ def add_sources(
                 return tally
             _take(source, intake, known, about, unit)
             progress(tally, done)
-        _seal(store, intake, known, unit)
+        _seal(store, intake, known, unit, end_retraction)
         _count(unit, tally)
         progress(tally, 0)
     return tally
 
 
-def _seal(store: StoreDir, intake: Intake, known: Known, unit: Unit) -> None:
+def _seal(
+    store: StoreDir, intake: Intake, known: Known, unit: Unit, end_retraction: Callable[[], object]
+) -> None:
     """Publish a unit without the images of patients who were withdrawn while it was gathered."""
     if known.hear_of_retractions():
         _reject_withdrawn(unit, known, intake.pseudonyms)
     seal(store, intake.recipe, intake.pseudonyms, unit)
     if known.hear_of_retractions():
         # Whoever withdrew them may have looked for their images before these were there.
-        remove_withdrawn(store)
+        end_retraction()
 
 
 def _reject_withdrawn(unit: Unit, known: Known, pseudonyms: Pseudonyms) -> None:
