@@ -15,7 +15,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.storage.snapshot.catalogue import Snapshot
+from mri_hpc.storage.store import Snapshot
 from mri_hpc.training.conditions import versions
 from mri_hpc.training.model import start_path, weights_digest
 

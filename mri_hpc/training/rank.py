@@ -19,8 +19,7 @@ from mri_hpc.rundir.manifests import Manifest, Unreadable
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings, load_training
-from mri_hpc.storage.reading.reader import Reader
-from mri_hpc.storage.snapshot.catalogue import Snapshot, resolve
+from mri_hpc.storage.store import Reader, Snapshot, Store
 from mri_hpc.training import checkpoint, prediction
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.batch_size import settle
@@ -108,7 +107,7 @@ class _Rank:
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
         progress = manifest.progress if manifest else Progress(snapshot=cohort.snapshot.digest)
-        with Reader(Path(self._settings.store), cohort.snapshot) as reader:
+        with Store(Path(self._settings.store)).reader(cohort.snapshot) as reader:
             batches = self._batches(cohort, reader)
             self._times.end_of("data")
             learner = self._learner(cohort, batches, manifest)
@@ -182,11 +181,11 @@ class _Rank:
     def _open_cohort(self, manifest: Manifest | None) -> Cohort:
         """The run's snapshot, which a checkpoint names, and its splits."""
         wanted = manifest.progress.snapshot if manifest else self._settings.snapshot
-        store = Path(self._settings.store)
+        store = Store.open(Path(self._settings.store))
         if wanted == "newest":
             # It must mean the same to all.
-            wanted = self._ranks.from_rank(resolve(store).digest if self._ranks.is_first else None)
-        snapshot = resolve(store, wanted)
+            wanted = self._ranks.from_rank(store.resolve().digest if self._ranks.is_first else None)
+        snapshot = store.resolve(wanted)
         settings = self._settings
         code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)
         return Cohort(snapshot=snapshot, split=rows_of(code))
