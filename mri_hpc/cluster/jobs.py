@@ -6,9 +6,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.documents import convert, parse, with_format, without_format
+from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.layout import Attempt, RunDir
 
 JOB = "job.json"
+FORMAT = 1
 
 
 class Cluster(StrEnum):
@@ -43,15 +46,19 @@ def slurm_job(job_id: str) -> Job:
 
 def publish_job(run: RunDir, submission: int, job: Job) -> bool:
     """Say who runs a submission; False if that was said already."""
-    return publish_new_bytes(_job_file(run, submission), json.dumps(asdict(job), indent=1).encode())
+    document = json.dumps(with_format(FORMAT, asdict(job)), indent=1)
+    return publish_new_bytes(_job_file(run, submission), document.encode())
 
 
 def job_of(run: RunDir, submission: int) -> Job | None:
-    """Return who runs a submission; None where its launch has not come so far."""
+    """Return who runs a submission; None where its launch has not come so far. UserError: unreadable."""
+    path = _job_file(run, submission)
     try:
-        return Job(**json.loads(_job_file(run, submission).read_text(encoding="utf-8")))
+        return convert(without_format(parse(path.read_bytes()), of=path, reads=FORMAT), Job)
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it from a backup") from None
 
 
 def _job_file(run: RunDir, submission: int) -> Path:

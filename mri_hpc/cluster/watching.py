@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-import json
 import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -27,6 +25,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Event, read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import load_training
 from mri_hpc.rundir.settled_batch import settled
 from mri_hpc.rundir.summary import Restart, State, Summary, clock_values, steps_an_epoch, summarise
@@ -334,9 +333,9 @@ def _last_sign_s(run: RunDir, events: Sequence[Event]) -> float:
 
 def _with_final_digests(run: RunDir, summary: Summary) -> Summary:
     """Once finished, the model's own digests, which the provenance holds."""
-    if summary.state != State.FINISHED or not run.provenance.is_file():
+    if summary.state != State.FINISHED:
         return summary
-    provenance: dict[str, Any] = json.loads(run.provenance.read_text(encoding="utf-8"))
+    provenance = read_provenance(run)
     return dataclasses.replace(
         summary,
         weights_digest=provenance.get("weights_digest") or summary.weights_digest,

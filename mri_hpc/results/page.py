@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
-from mri_hpc.results.evaluation import Evaluation, evaluate_split, read_provenance
+from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, loss_curves, roc_curves
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
 from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Metrics, roc_curve
@@ -25,6 +25,7 @@ from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.rundir.progress import EarlyStopping
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training
 from mri_hpc.rundir.summary import summarise
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +66,3 @@ class Progress:
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Progress":
-        """The inverse of to_dict."""
-        stopping = EarlyStopping(**values["early_stopping"])
-        return cls(**{**values, "early_stopping": stopping})
