@@ -23,7 +23,7 @@ from mri_hpc.intake.recipe import Recipe, load_recipe
 from mri_hpc.intake.samples import Sample, decode_source
 from mri_hpc.intake.sources import list_sources
 from mri_hpc.results.evaluation import read_provenance
-from mri_hpc.results.patients import pool
+from mri_hpc.results.patient_model import PATIENT_MODEL
 from mri_hpc.rundir.layout import RunDir, open_run
 
 IMAGES_AT_ONCE = 64
@@ -92,13 +92,13 @@ class Answer:
     rejected: tuple[Rejected, ...]
 
     def patients(self) -> list[tuple[str, int, np.ndarray]]:
-        """Name, number of images and mean probabilities of each patient, by name."""
+        """Give name, number of images and pooled probabilities of each patient, by name."""
         named = [image for image in self.images if image.patient]
         if not named:
             return []
         names = [image.patient for image in named]
-        patients, means, num_images = pool(names, np.stack([image.probabilities for image in named]))
-        return list(zip(patients, num_images.tolist(), means, strict=True))
+        pooled = PATIENT_MODEL.pool(names, np.stack([image.probabilities for image in named]))
+        return list(zip(pooled.patients, pooled.num_images.tolist(), pooled.probabilities, strict=True))
 
     def predicted(self, probabilities: np.ndarray) -> str:
         """The most probable class."""
@@ -254,7 +254,8 @@ def print_tables(answer: Answer) -> None:
             console.print(f"[dim]{len(rows) - MOST_ROWS_SHOWN} more {title}s; --out DIR writes all.[/]")
     if not shows_all:
         console.print("[dim]The other classes do not fit this terminal; --out DIR writes all.[/]")
-    console.print("[dim]Probabilities in %; a patient's are the mean over the images. Research use only.[/]")
+    pooling = PATIENT_MODEL.in_words("images")
+    console.print(f"[dim]Probabilities in %; a patient's are {pooling}. Research use only.[/]")
 
 
 def _width(classes: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import few_units
 from mri_hpc.results.intervals import NUM_RESAMPLES, wilson
 from mri_hpc.results.metrics import Metrics, measure
+from mri_hpc.results.patient_model import PATIENT_MODEL
 from mri_hpc.results.patients import (
     Outcomes,
     PatientResult,
@@ -91,7 +92,7 @@ class Evaluation:
             f"proportions of {units}, and wherever resamples cannot tell (all alike, or without a class); "
             "MOVER for the means of such."
         )
-        pooled = " A patient's probabilities are the mean over the slices."
+        pooled = f" A patient's probabilities are {PATIENT_MODEL.in_words('slices')}."
         return said + pooled if self.counts.patients else said
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
 from mri_hpc.results.evaluation import Evaluation, evaluate_split, read_provenance
 from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, loss_curves, roc_curves
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
-from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Metrics, roc_curve
+from mri_hpc.results.metrics import ClassMetric, Metric, Metrics
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
+from mri_hpc.results.resamples import roc_curve
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.metrics_log import read_metrics
@@ -30,8 +31,6 @@ from mri_hpc.rundir.summary import summarise
 TEMPLATE = "report.html.j2"
 MOST_PATIENTS = 2000
 """Rows of the table of patients: more would make the page too heavy to open."""
-PATHS = ("store", "weights", "continue_from")
-"""Settings that are paths."""
 DECISIONS = {"again": "started again", "finished": "done", "stay_away": "stays stopped", "give_up": "gave up"}
 
 NEVER_TESTED = (
@@ -125,9 +124,10 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
     return {
         "evaluation": evaluation,
         "figures": [
-            (title[0].upper() + title[1:], [getattr(metrics, name) for _unit, metrics, _outcomes in levels])
-            for name, title in FIGURES.items()
+            (_heading(metric), [metrics.figures[metric] for _unit, metrics, _outcomes in levels])
+            for metric in evaluation.headline.figures
         ],
+        "class_figures": [_heading(metric) for metric in evaluation.headline.class_metrics],
         "levels": [_level(*level) for level in levels],
         "cohort": table,
         "cohort_totals": totals(table, stated, rows),
@@ -152,15 +152,18 @@ def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
         "unit": unit,
         "num": metrics.num,
         "roc": Markup(roc_curves(curves, name=unit)),
-        "classes": [
-            (name, values.support, [(figure, getattr(values, figure)) for figure in CLASS_FIGURES])
-            for name, values in metrics.classes.items()
-        ],
+        "classes": list(metrics.classes.items()),
         "confusion": [
             (name, [(count, count / sum(row) if sum(row) else 0.0) for count in row])
             for name, row in zip(outcomes.classes, metrics.confusion, strict=True)
         ],
     }
+
+
+def _heading(metric: Metric | ClassMetric) -> str:
+    """Name a metric at the head of a row or column, with its unit."""
+    unit = f", {metric.scale.unit}" if metric.scale.unit else ""
+    return f"{metric.title[0].upper()}{metric.title[1:]}{unit}"
 
 
 def _by_urgency(evaluation: Evaluation) -> list[PatientResult]:
@@ -180,7 +183,7 @@ def _settings(run: RunDir) -> list[tuple[str, list[tuple[str, str, bool]]]]:
             is_identity = field.metadata["kind"] == "identity"
             group = groups["What was trained" if is_identity else "How it was operated"]
             value = getattr(settings, field.name)
-            shown = _plain(_without_folders(field.name, value))
+            shown = _plain(SHARED_AS.get(field.name, _itself)(value))
             group.append((field.name.replace("_", " "), shown, value != field.default))
     return list(groups.items())
 
@@ -245,18 +248,27 @@ def _grouped(count: int | None) -> str:
     return "" if count is None else f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def _without_folders(name: str, value: Any) -> Any:
-    """A setting as it may be shared: of a path only the last name."""
-    if name in PATHS:
-        return _last_name(value)
-    if name == "slurm":
-        pairs = (pair.partition("=") for pair in value)
-        return tuple(f"{key}={_last_name(path)}" for key, _equals, path in pairs)
+def _itself(value: Any) -> Any:
     return value
 
 
 def _last_name(path: str) -> str:
     return PurePath(path).name
+
+
+def _last_names(pairs: Sequence[str]) -> tuple[str, ...]:
+    """Shorten the value of each KEY=VALUE."""
+    parts = (pair.partition("=") for pair in pairs)
+    return tuple(f"{key}={_last_name(path)}" for key, _equals, path in parts)
+
+
+SHARED_AS = {
+    "store": _last_name,
+    "weights": _last_name,
+    "continue_from": _last_name,
+    "slurm": _last_names,
+}
+"""Settings that hold paths, of which only the last names may be shared."""
 
 
 def _environment() -> Environment:
