@@ -14,7 +14,7 @@ MOST_UNDEFINED = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How values of a figure are written."""
+    """Way in which values of a figure are written."""
 
     factor: float
     digits: int

@@ -35,7 +35,7 @@ class ClassMetric:
     rests_on: Callable[[Outcomes, int], int]
     """Counts the patients that the value of a class rests on."""
     missing: str
-    """Why there may be none; {} stands for the class."""
+    """Reason where there is none; {} stands for the class."""
     is_proportion: bool = True
     """Of units, so that Wilson's interval holds where these are independent."""
 

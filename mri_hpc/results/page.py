@@ -47,7 +47,7 @@ NEVER_TESTED = (
 
 
 def make_page(run: RunDir) -> str:
-    """The report as HTML; of a run that is not finished, what there is."""
+    """Make the report as HTML; of a run that is not finished, what there is."""
     events, metrics = read_events(run), read_metrics(run)
     attempts = attempts_of(events)
     evaluation = evaluate_split(run, "test") if run.predictions.exists() else None
@@ -116,7 +116,7 @@ def _wall_clock(ledger: Mapping[str, float]) -> list[tuple[str, float, float]]:
 
 
 def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a run with predictions."""
+    """Collect what the page shows of a run with predictions."""
     _classes, rows = read_predictions(run.predictions)
     levels = _levels(evaluation)
     stated = provenance.get("split_counts") or {}
@@ -146,7 +146,7 @@ def _levels(evaluation: Evaluation) -> list[tuple[str, Metrics, Outcomes]]:
 
 
 def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
-    """Tables and curves for units of one kind."""
+    """Collect tables and curves for units of one kind."""
     curves = [roc_curve(outcomes, number) for number in range(len(outcomes.classes))]
     return {
         "unit": unit,
@@ -175,7 +175,7 @@ def _by_urgency(evaluation: Evaluation) -> list[PatientResult]:
 
 
 def _settings(run: RunDir) -> list[tuple[str, list[tuple[str, str, bool]]]]:
-    """Groups of (name, value, whether it is not the default)."""
+    """Group settings as (name, value, whether it is not the default)."""
     training, job = load_training(run), load_job(run)
     groups: dict[str, list[tuple[str, str, bool]]] = {"What was trained": [], "How it was operated": []}
     for settings in (training, job):
@@ -189,7 +189,7 @@ def _settings(run: RunDir) -> list[tuple[str, list[tuple[str, str, bool]]]]:
 
 
 def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory]) -> list[tuple[str, str]]:
-    """What made the model, as (name, value)."""
+    """List what made the model, as (name, value)."""
     titles = {
         "model_digest": "weights of the model",
         "weights_digest": "weights after the last step",
@@ -229,7 +229,7 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
 
 
 def _plain(value: Any) -> str:
-    """A value of a setting as people write it."""
+    """Write a value of a setting as people do."""
     if value is None or value in ("", ()):
         return "–"
     if isinstance(value, bool):
@@ -244,7 +244,7 @@ def _plain(value: Any) -> str:
 
 
 def _grouped(count: int | None) -> str:
-    """A count, in groups of three digits; only for what nobody types again, as they would a seed."""
+    """Write a count in groups of three digits; only for what nobody types again, as they would a seed."""
     return "" if count is None else f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 

@@ -14,7 +14,7 @@ class Resamples:
 
     outcomes: Outcomes
     counts: np.ndarray
-    """How often each cluster was drawn: float64, (clusters, r)."""
+    """Times that each cluster was drawn: float64, (clusters, r)."""
 
     @cached_property
     def confusion(self) -> np.ndarray:
