@@ -14,6 +14,7 @@ from PIL import Image
 
 from mri_hpc import preprocess as preprocessing
 from mri_hpc.intake.pseudonyms import site_key
+from mri_hpc.storage.adding import known
 from mri_hpc.storage.disk import private_tables
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader
@@ -158,12 +159,12 @@ def draw_sources(folder: Path) -> None:
 @contextlib.contextmanager
 def small_limits() -> Iterator[None]:
     """A store of ten images comes to what otherwise only large ones come to."""
-    before = private_tables.MOST_FILES, preprocessing.UNFOLDED_COMMITS
-    private_tables.MOST_FILES, preprocessing.UNFOLDED_COMMITS = 2, 2
+    before = private_tables.MOST_FILES, known.UNFOLDED_COMMITS
+    private_tables.MOST_FILES, known.UNFOLDED_COMMITS = 2, 2
     try:
         yield
     finally:
-        private_tables.MOST_FILES, preprocessing.UNFOLDED_COMMITS = before
+        private_tables.MOST_FILES, known.UNFOLDED_COMMITS = before
 
 
 def start(place: Place, step: Step, watch: Callable[[], Callable[[], None]] = lambda: lambda: None) -> int:
