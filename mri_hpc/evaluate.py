@@ -9,9 +9,10 @@ from typing import Any, Literal
 import tyro
 
 from mri_hpc.base.command import Flag, print_json, run_command
-from mri_hpc.results.evaluation import Evaluation, evaluate_split, read_provenance
+from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Figure, Metrics
 from mri_hpc.rundir.layout import RunDir, open_run
+from mri_hpc.rundir.provenance import read_provenance
 
 
 @dataclass(frozen=True, kw_only=True)

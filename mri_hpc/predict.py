@@ -15,16 +15,17 @@ import numpy as np
 import tyro
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.command import USER_CAN_MEND, Flag, counted, print_json, progress, run_command
+from mri_hpc.base.command import Flag, counted, print_json, progress, run_command
 from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.base.exit_status import USER_CAN_MEND
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.patient_folders import PatientFolder, names_of, patient_folders
 from mri_hpc.intake.recipe import Recipe, load_recipe
 from mri_hpc.intake.samples import Sample, decode_source
 from mri_hpc.intake.sources import list_sources
-from mri_hpc.results.evaluation import read_provenance
 from mri_hpc.results.patients import pool
 from mri_hpc.rundir.layout import RunDir, open_run
+from mri_hpc.rundir.provenance import read_provenance
 
 IMAGES_AT_ONCE = 64
 MOST_THREADS = 8

@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from mri_hpc.base.command import AGAIN, Flag, counted, print_json, run_command
+from mri_hpc.base.command import Flag, counted, print_json, run_command
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.labels import CsvLabels, FolderLabels, read_csv

@@ -6,21 +6,20 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from mri_hpc.base.command import DONE
-from mri_hpc.cluster.rank import read_exits
+from mri_hpc.base.exit_status import DONE
+from mri_hpc.cluster.rank_exits import read_exits
 from mri_hpc.cluster.requeue import (
     CAUSE_OF_STATE,
-    Action,
-    Cause,
     Decision,
     Ending,
+    attempts_in_vain,
     decide,
     decide_without_ledger,
     find_cause,
-    history_of,
     speaking_status,
 )
 from mri_hpc.cluster.slurm import JobState
+from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Event, Kind, read_events, record
 from mri_hpc.rundir.manifests import newest_manifest
@@ -129,7 +128,7 @@ def _settle(
         stopped_s=stop.time if stop else known.stopped_s,
     )
     step = _newest_step(run)
-    decision = decide(find_cause(ending), status, history_of(events, attempt.submission, step))
+    decision = decide(find_cause(ending), status, attempts_in_vain(events, attempt.submission, step))
     record_decision(run, attempt, decision, step=step, rank=rank, status=status)
     return decision
 

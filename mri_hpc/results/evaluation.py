@@ -1,6 +1,5 @@
 """What a run achieved on one split: by slice, by patient, and what must be said beside it."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from mri_hpc.results.patients import (
 )
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction, read_predictions
+from mri_hpc.rundir.provenance import read_provenance
 
 NO_PATIENTS = "slice level: not a patient estimate"
 LARGEST_ERROR = 1e-6
@@ -145,19 +145,6 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
     )
-
-
-def read_provenance(run: RunDir) -> Mapping[str, Any]:
-    """What provenance.json says; empty while the run is not finished."""
-    try:
-        provenance = json.loads(run.provenance.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{run.provenance} cannot be read: {error}; restore it from a backup") from None
-    if not isinstance(provenance, dict):
-        raise UserError(f"{run.provenance} is not what a run wrote; restore it from a backup")
-    return provenance
 
 
 def _refuse_foreign(run: RunDir, classes: Sequence[str], stated: Sequence[str]) -> None:

@@ -14,16 +14,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
-from mri_hpc.results.evaluation import Evaluation, evaluate_split, read_provenance
+from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, loss_curves, roc_curves
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
 from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
+from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.rundir.progress import EarlyStopping
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training
 from mri_hpc.rundir.summary import summarise
 
@@ -32,7 +34,10 @@ MOST_PATIENTS = 2000
 """Rows of the table of patients: more would make the page too heavy to open."""
 PATHS = ("store", "weights", "continue_from")
 """Settings that are paths."""
-DECISIONS = {"again": "started again", "finished": "done", "stay_away": "stays stopped", "give_up": "gave up"}
+DECISIONS = {
+    Action.AGAIN: "started again", Action.FINISHED: "done", Action.STAY_AWAY: "stays stopped",
+    Action.GIVE_UP: "gave up",
+}  # fmt: skip
 
 NEVER_TESTED = (
     "Images of other hospitals, scanners and sequences than those in the data. Expect worse figures there.",
@@ -78,6 +83,7 @@ def make_page(run: RunDir) -> str:
         wall_clock=_wall_clock(summary.ledger),
         attempts=attempts,
         decisions=DECISIONS,
+        again=Action.AGAIN,
         never_tested=NEVER_TESTED,
         **(_results(run, evaluation, provenance) if evaluation else {}),
     )  # fmt: skip

@@ -16,10 +16,10 @@ from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.intake.labels import SPLITS
 from mri_hpc.intake.pseudonyms import key_path
-from mri_hpc.results.evaluation import read_provenance
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.predictions import read_predictions
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Snapshot, Store
 

@@ -1,6 +1,5 @@
 """What equality to the bit rests on: recorded with each checkpoint, compared when a run goes on."""
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -48,7 +47,7 @@ def versions() -> dict[str, str]:
 
 def code_version(checkout: Path = CHECKOUT) -> str:
     """The version of mri_hpc, and the commit where it runs from a checkout."""
-    version, commit = importlib.metadata.version("mri_hpc"), _commit(checkout / ".git")
+    version, commit = mri_hpc.__version__, _commit(checkout / ".git")
     return f"{version} ({commit[:12]})" if commit else version
 
 

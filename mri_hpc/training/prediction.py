@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mri_hpc.base.atomic import replace, replace_bytes
+from mri_hpc.base.atomic import replace
 from mri_hpc.loading.augment import standardised
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction, write_predictions
+from mri_hpc.rundir.provenance import write_provenance
 from mri_hpc.storage.store import Snapshot
 from mri_hpc.training.evaluation import Answers, softmax
-from mri_hpc.training.model import GreyClassifier
+from mri_hpc.training.model import FORMAT, MODEL_FORMAT, GreyClassifier
 from mri_hpc.training.state_files import write_weights
 
 PREDICTED_SPLITS = ("validation", "test")
@@ -31,13 +32,14 @@ def publish(
 ) -> int:
     """Write the model, where it comes from, and its answers by split; returns the number of predictions."""
     metadata = {
+        MODEL_FORMAT: str(FORMAT),
         "model": model_name,
         "normalisation": normalisation,
         "classes": json.dumps(snapshot.classes),
         "image_shape": json.dumps(snapshot.image_shape),
     }
     replace(run.model, lambda temp: write_weights(temp, weights, metadata))
-    replace_bytes(run.provenance, json.dumps(origin, indent=1).encode() + b"\n")
+    write_provenance(run, origin)
     rows = [row for split, found in answers.items() for row in _predictions(snapshot, split, found)]
     write_predictions(run.predictions, snapshot.classes, rows)
     return len(rows)

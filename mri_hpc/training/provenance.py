@@ -1,7 +1,7 @@
 """Where a finished model comes from, as plain values for JSON."""
 
+import contextlib
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import Split
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.progress import Progress
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.storage.store import Snapshot
 from mri_hpc.training.conditions import versions
@@ -82,10 +83,9 @@ def lineage(settings: TrainingSettings) -> list[dict[str, str]]:
     if not settings.continue_from:
         return []
     parent = RunDir(Path(settings.continue_from))
-    try:
-        values = json.loads(parent.provenance.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-        values = {}
+    values: Mapping[str, Any] = {}
+    with contextlib.suppress(OSError, UserError):
+        values = read_provenance(parent)
     digests = {name: str(values.get(name, "")) for name in ("model_digest", "snapshot")}
     return [{"run": str(parent.path), **digests}, *values.get("continued_from", [])]
 

@@ -66,6 +66,23 @@ def test_a_ledger_line_cut_short_is_passed_over(tmp_path):
     ]
 
 
+def test_each_line_of_the_ledger_and_of_the_metrics_says_its_format_and_no_reader_sees_it(tmp_path):
+    run = RunDir(tmp_path)
+    record(run, FIRST, Kind.SAVED, step=7)
+    log = MetricsLog(run, FIRST, resumed_step=0, resumed_epoch=0)
+    log.step(step=1, epoch=0, loss=math.nan, lr=0.1, images=8, seconds=0.1)
+    log.close()
+    for path in (run.events, run.metrics):
+        assert [json.loads(line)["format"] for line in path.read_text().splitlines()] == [1]
+    assert [dict(event.values) for event in read_events(run)] == [{"step": 7}]
+    assert math.isnan(read_metrics(run)[0]["loss"])
+    # A run that goes on writes the lines of an older version anew.
+    run.metrics.write_text('{"step": 1, "epoch": 0, "loss": 0.5, "attempt": "1.0"}\n')
+    MetricsLog(run, FIRST, resumed_step=1, resumed_epoch=0).close()
+    assert json.loads(run.metrics.read_text())["format"] == 1
+    assert read_metrics(run) == [{"step": 1, "epoch": 0, "loss": 0.5, "attempt": "1.0"}]
+
+
 def test_metrics_are_never_doubled_by_a_resume_or_by_an_attempt_that_was_cut_off(tmp_path):
     run = RunDir(tmp_path)
     older = MetricsLog(run, FIRST, resumed_step=0, resumed_epoch=0)
@@ -126,19 +143,25 @@ def lacking(values, name):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: {**values, "host": "node1"},
         lambda values: lacking(values, "weights_digest"),
-        lambda values: {**values, "progress": {**values["progress"], "seconds": 1}},
         lambda values: {**values, "progress": lacking(values["progress"], "step_in_epoch")},
         lambda values: {**values, "progress": {**values["progress"], "early_stopping": {"best_loss": None}}},
         lambda values: {},
     ],
 )
 @pytest.mark.parametrize("write", [seal, lambda values: json.dumps(values).encode()])
-def test_a_manifest_of_other_fields_is_whole_and_of_another_version(change, write, tmp_path):
+def test_a_manifest_that_lacks_fields_is_whole_and_of_another_version(change, write, tmp_path):
     (tmp_path / MANIFEST).write_bytes(write(change(manifest(Progress()).to_values())))
     found = open_manifest(tmp_path)
     assert (found.reason, found.is_of_another_version) == ("written by another version of mri_hpc", True)
+
+
+def test_a_manifest_that_has_gained_fields_is_read_as_before(tmp_path):
+    before = manifest(Progress(step=3))
+    values = before.to_values()
+    gained = {**values, "host": "node1", "progress": {**values["progress"], "seconds": 1}}
+    (tmp_path / MANIFEST).write_bytes(seal(gained))
+    assert open_manifest(tmp_path) == before
 
 
 def test_a_manifest_without_a_checksum_is_one_of_before(tmp_path):

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from mri_hpc.base.atomic import publish_new, replace
+from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
 from mri_hpc.storage.disk.damage import advice
@@ -279,6 +280,7 @@ def _write_column(file: h5py.File, name: str, values: np.ndarray, dtype: Any) ->
 
 def _read_head(file: h5py.File, path: Path) -> ChunkHead:
     found = int(file.attrs["format"])
+    refuse_newer(path, found, reads=FORMAT)
     if found != FORMAT:
         raise UserError(
             f"{path} has chunk format {found}, this version reads {FORMAT}: use the version that made it"

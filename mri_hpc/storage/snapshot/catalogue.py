@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mri_hpc.base.atomic import publish_folder, replace
+from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_head
@@ -188,7 +189,9 @@ def _damage_named(folder: Path) -> Iterator[None]:
 
 def _read_info(folder: Path) -> dict[str, Any]:
     info = unseal((folder / INFO).read_bytes())
-    if info.pop("format") != FORMAT:
+    found = info.pop("format")
+    refuse_newer(folder, found, reads=FORMAT)
+    if found != FORMAT:
         raise UserError(
             f"{folder} was written by another version: remove it, it is folded again from commits/"
         )
