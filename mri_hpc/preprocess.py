@@ -1,6 +1,5 @@
 """``mri-hpc preprocess``: what is new in a folder of images goes into the store."""
 
-import itertools
 import os
 import sys
 import time
@@ -9,26 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from mri_hpc.base.command import Flag, counted, print_json, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
-from mri_hpc.intake.labels import CsvLabels, FolderLabels, read_csv
-from mri_hpc.intake.probe import probe
-from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, site_key
-from mri_hpc.intake.recipe import Recipe, load_recipe, settle_recipe
-from mri_hpc.intake.sources import (
-    Sources,
-    list_sources,
-    listing,
-    root_name,
-    source_key,
-)
+from mri_hpc.intake.csv_labels import CsvLabels
+from mri_hpc.intake.folder_labels import FolderLabels
+from mri_hpc.intake.labelled_files import find_labels, labelled_paths
+from mri_hpc.intake.pseudonyms import key_path
+from mri_hpc.intake.recipe import wanted_recipe
+from mri_hpc.intake.sources import list_sources, shared_listing
 from mri_hpc.intake.units import Share, unit_images
-from mri_hpc.storage.store import Intake, Store, Tally
+from mri_hpc.storage.store import Store, Tally
 
 REPORT_INTERVAL_S = 30.0
 
@@ -89,15 +81,18 @@ def preprocess(options: Options) -> int:
     stop = StopFlag().listen()
     store = Store.make(options.store, options.source)
     share = _share(options)
-    labels, paths = _labelled_paths(options, store)
-    intake = _intake(options, store, labels)
+    labels = find_labels(options.source, options.labels)
+    _print_ignored_columns(labels)
+    wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
+    paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
+    intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
     store.clean_up()
-    sources = _sources_of(share, intake, paths)
+    sources = share.of(intake.sources(paths))
     progress = _Progress(len(sources))
     tally = store.add(
         intake,
         sources,
-        unit_size=_unit_size(options, intake.recipe),
+        unit_size=unit_images(intake.recipe.size**2, options.chunk_images),
         is_stopping=lambda: stop.request is not None,
         progress=progress,
     )
@@ -109,47 +104,8 @@ def preprocess(options: Options) -> int:
     _print_tally(tally, time.monotonic() - started_s, is_json=options.json)
     if stop.request:
         return AGAIN
-    if tally.gone and next(list_sources(options.source), None) is None:
-        raise UserError(
-            f"{options.source} lost all its files while they were read, {tally.gone} of them unread: is it "
-            "still mounted? What was read is stored; run it again when they are back"
-        )
-    if share.count == 1 and tally.done == tally.rejected and tally.rejected:
-        raise UserError(
-            f"none of the {tally.rejected} files in {options.source} could be stored; the reasons are above"
-        )
+    _refuse_nothing(options, share, tally)
     return 0
-
-
-def _intake(options: Options, store: Store, labels: FolderLabels | CsvLabels) -> Intake:
-    """What decides about sources; the recipe is what the user asks for, and else as in the store."""
-    base, ids = _recipe_before(store), _ids(options, store)
-    pseudonyms = Pseudonyms(site_key(key_path(os.environ)) if ids == "pseudonym" else None)
-    size = base.size if options.size is None else options.size
-    wanted = Recipe(size=size, fit=options.fit or base.fit, ids=ids, site=pseudonyms.fingerprint())
-    return Intake(
-        root=options.source,
-        root_name=root_name(options.source),
-        labels=labels,
-        pseudonyms=pseudonyms,
-        recipe=settle_recipe(store.recipe, probe(wanted)),
-        is_replacing=options.replace,
-    )
-
-
-def _recipe_before(store: Store) -> Recipe:
-    """The recipe of the store, and the usual one for a new store."""
-    return load_recipe(store.recipe) if store.recipe.exists() else Recipe()
-
-
-def _ids(options: Options, store: Store) -> Literal["pseudonym", "as-given"]:
-    return options.ids or _recipe_before(store).ids
-
-
-def _unit_size(options: Options, recipe: Recipe) -> int:
-    """Images of a unit: all of them are in memory at once."""
-    most = unit_images(recipe.size**2)
-    return min(options.chunk_images or most, most)
 
 
 def _share(options: Options) -> Share:
@@ -159,41 +115,22 @@ def _share(options: Options) -> Share:
     return Share(index=index, count=count)
 
 
-def _labelled_paths(options: Options, store: Store) -> tuple[FolderLabels | CsvLabels, list[str]]:
-    """The labels, and the paths of all sources but the labels; UserError where there are none."""
-    in_source = options.source / "labels.csv"
-    file = options.labels or (in_source if in_source.is_file() else None)
-    labels = read_csv(file, options.source) if file else FolderLabels()
-    if isinstance(labels, CsvLabels) and labels.ignored:
-        ignored = ", ".join(labels.ignored)
-        print(f"{file}: columns without meaning here are ignored: {ignored}", file=sys.stderr)
+def _shared_listing(options: Options, store: Store) -> Path | None:
     job = array_job()
-    shared = store.listings / f"{job}.{source_key(str(options.source.absolute()), ''):016x}" if job else None
-    paths = listing(options.source, shared)
-    if file:
-        paths = [path for path in paths if not _is_same(options.source, path, file)]
-    if not paths:
+    return shared_listing(store.listings, options.source, job) if job else None
+
+
+def _refuse_nothing(options: Options, share: Share, tally: Tally) -> None:
+    """UserError where the source is of no use, or has gone meanwhile."""
+    if tally.gone and next(list_sources(options.source), None) is None:
         raise UserError(
-            f"{options.source} holds no files: --source (or MRI_SOURCE) takes the folder with the images"
+            f"{options.source} lost all its files while they were read, {tally.gone} of them unread: is it "
+            "still mounted? What was read is stored; run it again when they are back"
         )
-    if isinstance(labels, FolderLabels):
-        labels.check(paths)
-        if _ids(options, store) == "pseudonym":
-            labels.refuse_patients(paths)
-    return labels, paths
-
-
-def _is_same(source: Path, path: str, labels_file: Path) -> bool:
-    if path.rpartition("/")[2] != labels_file.name:
-        return False
-    return (source / path).exists() and (source / path).samefile(labels_file)
-
-
-def _sources_of(share: Share, intake: Intake, paths: Sequence[str]) -> Sources:
-    key_of, name = intake.pseudonyms.source_key, intake.root_name
-    keys = np.fromiter((key_of(name, path) for path in paths), "<u8", len(paths))
-    is_own = share.holds(keys)
-    return Sources(keys=keys[is_own], paths=list(itertools.compress(paths, is_own.tolist())))
+    if share.count == 1 and tally.done == tally.rejected and tally.rejected:
+        raise UserError(
+            f"none of the {tally.rejected} files in {options.source} could be stored; the reasons are above"
+        )
 
 
 class _Progress:
@@ -221,6 +158,12 @@ class _Progress:
         """Leave the line that rewrote itself."""
         if self._is_terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _print_ignored_columns(labels: FolderLabels | CsvLabels) -> None:
+    if isinstance(labels, CsvLabels) and labels.ignored:
+        ignored = ", ".join(labels.ignored)
+        print(f"{labels.file}: columns without meaning here are ignored: {ignored}", file=sys.stderr)
 
 
 def _print_notes(

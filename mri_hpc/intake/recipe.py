@@ -74,6 +74,18 @@ def load_recipe(path: Path) -> Recipe:
         raise UserError(f"{path} is not a recipe ({error}); restore it from a backup or a run") from None
 
 
+def wanted_recipe(
+    path: Path,
+    *,
+    size: int | None,
+    fit: Literal["letterbox", "stretch"] | None,
+    ids: Literal["pseudonym", "as-given"] | None,
+) -> Recipe:
+    """What is asked for of the recipe of a store: None: as in the one there, in a new one as usual."""
+    base = load_recipe(path) if path.exists() else Recipe()
+    return Recipe(size=base.size if size is None else size, fit=fit or base.fit, ids=ids or base.ids)
+
+
 def settle_recipe(path: Path, wanted: Recipe) -> Recipe:
     """The recipe of a store: `wanted` where this is the first task, else the one there, which must agree.
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mri_hpc.storage.disk.layout import StoreDir, open_store
 
 if TYPE_CHECKING:
-    from mri_hpc.intake.labels import Label
+    from mri_hpc.intake.labels import Label, Labels
     from mri_hpc.intake.pseudonyms import Pseudonyms
+    from mri_hpc.intake.recipe import Recipe
     from mri_hpc.intake.sources import Sources
-    from mri_hpc.storage.adding.loop import Intake, Tally
+    from mri_hpc.storage.adding.intake import Intake
+    from mri_hpc.storage.adding.loop import Tally
     from mri_hpc.storage.disk.commits import Commit
     from mri_hpc.storage.reading.reader import Reader
     from mri_hpc.storage.snapshot.table import Snapshot
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.verify import Findings
 
 __all__ = [
-    "Compacted", "Corrections", "Findings", "Intake", "Origin", "Reader", "Repaired", "Snapshot", "Store",
+    "Compacted", "Corrections", "Findings", "Origin", "Reader", "Repaired", "Snapshot", "Store",
     "Tally",
 ]  # fmt: skip
 
@@ -36,7 +38,6 @@ _FLOORS = {
     "Compacted": "upkeep.compaction",
     "Corrections": "upkeep.relabelling",
     "Findings": "upkeep.verify",
-    "Intake": "adding.loop",
     "Origin": "upkeep.salvage",
     "Reader": "reading.reader",
     "Repaired": "upkeep.repair",
@@ -151,6 +152,14 @@ class Store:
 
         self._place.sweep()
         settle_removals(self._place)
+
+    def intake(
+        self, root: Path, labels: "Labels", wanted: "Recipe", key_file: Path, *, is_replacing: bool = False
+    ) -> "Intake":
+        """What decides about the sources below a root; the recipe of a new store is settled with it."""
+        from mri_hpc.storage.adding.intake import settle_intake
+
+        return settle_intake(self._place, root, labels, wanted, key_file, is_replacing=is_replacing)
 
     def add(
         self,

@@ -9,7 +9,7 @@ import tyro
 
 from mri_hpc.base.command import Flag, print_json
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.labels import read_csv
+from mri_hpc.intake.csv_labels import read_csv
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.intake.sources import root_name

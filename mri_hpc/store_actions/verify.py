@@ -12,7 +12,7 @@ import tyro
 
 from mri_hpc.base.command import Flag, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.labels import FolderLabels, read_csv
+from mri_hpc.intake.labelled_files import find_labels
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import Recipe, load_recipe
 from mri_hpc.intake.sources import check_root
@@ -86,12 +86,10 @@ def _origin(options: Verify, recipe: Recipe) -> Origin:
     """What preprocess was given, as far as it is at hand."""
     assert options.source is not None
     check_root(options.source)
-    in_source = options.source / "labels.csv"
-    file = options.labels or (in_source if in_source.is_file() else None)
     return Origin(
         root=options.source,
         recipe=recipe,
-        labels=read_csv(file, options.source) if file else FolderLabels(),
+        labels=find_labels(options.source, options.labels),
         pseudonyms=lambda: pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mri_hpc.intake.labels import FolderLabels
+from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.disk.chunk_file import read_head

@@ -176,14 +176,14 @@ def test_a_chunk_whose_file_is_removed_as_litter_around_its_commit_is_published_
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(adding, "_reject_withdrawn"), (adding, "seal"), (unit, "publish_commit")]
+    ("module", "name"), [(adding, "_reject_retracted"), (adding, "seal"), (unit, "publish_commit")]
 )
 def test_who_withdraws_while_a_task_reads_is_not_stored_by_it(
     tmp_path, filled, make_pictures, preprocess, interrupted, module, name
 ):
     """Before a unit is sealed, while it is, and between its chunk and its commit."""
     make_pictures(tmp_path / "raw", 90)
-    if name == "_reject_withdrawn":
+    if name == "_reject_retracted":
         interrupted(adding, "_take", lambda: retract(filled))
     else:
         interrupted(module, name, lambda: retract(filled))

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.errors import BadSource, UserError
-from mri_hpc.intake.labels import CsvLabels, FolderLabels
+from mri_hpc.intake.content import read_content
+from mri_hpc.intake.decoders import decode
+from mri_hpc.intake.labels import Labels
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import decode, read_content
-from mri_hpc.intake.sources import list_sources, root_name
-from mri_hpc.storage.adding.unit import Unit, columns_of
+from mri_hpc.intake.sources import Source, list_sources, root_name
+from mri_hpc.storage.adding.intake import Intake
+from mri_hpc.storage.adding.unit import TakenSource, columns_of
 from mri_hpc.storage.disk.chunk_file import content_id, read_head, read_sealed_head
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
 from mri_hpc.storage.disk.commits import ADD, RETRACT, Commit, read_kind
@@ -55,7 +57,7 @@ class Origin:
 
     root: Path
     recipe: Recipe
-    labels: FolderLabels | CsvLabels
+    labels: Labels
     """By which they were stored."""
     pseudonyms: Callable[[], Pseudonyms]
     """By which patients were named; UserError where the site's key is not at hand."""
@@ -138,12 +140,12 @@ class Salvage:
         if not path:
             raise BadSource(NOT_NAMED)
         try:
-            content = read_content(self._sources.root / path)
+            content = read_content(self._sources.root, [path])
         except (FileNotFoundError, NotADirectoryError):
             raise BadSource(GONE) from None
-        if content.digest() != source_hash:
+        if content.fingerprint.source_hash != source_hash:
             raise BadSource(CHANGED)
-        for sample in decode(content.data, self._sources.recipe):
+        for sample in decode(content, self._sources.recipe):
             if is_sound(sample.pixels.data, crc):
                 return sample.pixels.tobytes()
         raise BadSource(OTHER_PIXELS)
@@ -250,20 +252,27 @@ class Salvage:
             rows = [row for row in read_names(names.read_bytes()) if not row["rejected"]]
         except OSError:
             return None
-        unit = Unit()
         try:
-            for row in sorted(rows, key=lambda row: row["key"]):
-                self._read_into(unit, row["path"])
+            taken = [self._taken(row) for row in sorted(rows, key=lambda row: row["key"])]
         except (BadSource, OSError):
             return None
-        return columns_of(unit, self._sources.pseudonyms()) if unit.samples else None
+        return columns_of(taken) if taken else None
 
-    def _read_into(self, unit: Unit, path: str) -> None:
-        root, key_of = self._sources.root, self._sources.pseudonyms().source_key
-        content, label = read_content(root / path), self._sources.labels.of(path)
-        for sample in decode(content.data, self._sources.recipe):
-            key = key_of(root_name(root), path, sample.frame)
-            unit.samples.append((key, content.digest(), 0, label, sample))
+    def _taken(self, row: Mapping[str, str]) -> TakenSource:
+        """A source as it was stored. row: of it in the table of names."""
+        intake, source = self._intake, Source(key=int(row["key"], 16), files=(row["path"],))
+        return intake.taken(source, read_content(intake.root, source.files), intake.labels.of(source.path))
+
+    @cached_property
+    def _intake(self) -> Intake:
+        sources = self._sources
+        return Intake(
+            root=sources.root,
+            root_name=root_name(sources.root),
+            labels=sources.labels,
+            pseudonyms=sources.pseudonyms(),
+            recipe=sources.recipe,
+        )
 
 
 def chosen(columns: Columns, which: np.ndarray) -> Columns:

@@ -16,15 +16,16 @@ def test_unchanged_files_are_not_read_again(raw, store, preprocess, monkeypatch)
     preprocess(raw, store, *SMALL)
     read = []
     real = adding.read_content
-    monkeypatch.setattr(adding, "read_content", lambda path: read.append(path.name) or real(path))
+    monkeypatch.setattr(adding, "read_content", lambda root, files: read.extend(files) or real(root, files))
     assert counts(preprocess(raw, store)[1]) == (0, 40, 1)
     assert read == []
     touched = next(iter(sorted(raw.glob("glioma/*/*.jpg"))))
+    path = touched.relative_to(raw).as_posix()
     os.utime(touched, ns=(1, 1))
     assert counts(preprocess(raw, store)[1]) == (0, 40, 1)
-    assert read == [touched.name]
+    assert read == [path]
     assert counts(preprocess(raw, store)[1]) == (0, 40, 1)
-    assert read == [touched.name]
+    assert read == [path]
 
 
 def test_other_bytes_are_found_though_the_time_is_that_of_a_file_read_before(raw, store, preprocess):
