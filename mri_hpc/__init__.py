@@ -30,6 +30,11 @@ HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load a public name at its first use: commands that need no torch start without it."""
+    if name == "__version__":
+        # Looking at what is installed takes longer than starting.
+        from mri_hpc.base.version import version
+
+        return version()
     if name not in HOMES:
         raise AttributeError(f"module 'mri_hpc' has no attribute {name!r}; it has: {', '.join(__all__)}")
     return getattr(importlib.import_module(HOMES[name]), name)

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from mri_hpc.base.command import DONE, Flag, print_json, run_command
+from mri_hpc.base.command import Flag, print_json, run_command
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import DONE
 from mri_hpc.rundir.layout import open_run
 
 EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"

@@ -12,22 +12,13 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import DONE, INTERRUPTED, USER_CAN_MEND
 from mri_hpc.base.help_page import described, in_lines, make_plain, num_columns
 from mri_hpc.base.usage import in_one_line
 
 T = TypeVar("T")
 # A switch that is off unless it is typed: --help then names no --no-... beside it.
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-
-DONE = 0
-BUG = 1
-USER_CAN_MEND = 2
-LOST_PEER = 69
-"""Another rank has gone, and how that one ended says more (EX_UNAVAILABLE). Below the statuses of those that
-hung or were killed: of a whole job step Slurm tells the highest."""
-AGAIN = 75
-"""All is saved and there is more to do: start it again (EX_TEMPFAIL of sysexits.h)."""
-INTERRUPTED = 130
 
 
 def run_command(

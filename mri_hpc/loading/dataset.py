@@ -1,4 +1,4 @@
-"""Images of a store one by one, for ``torch.utils.data.DataLoader`` and whatever else takes them by number."""
+"""Images of a store one by one, for ``torch.utils.data.DataLoader`` and others who take them by number."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -100,7 +100,7 @@ class Dataset:
     @cached_property
     def patients(self) -> list[str]:
         """Name, in the store, of every image's patient; empty where the data name none."""
-        return self.snapshot.text("patient", self.rows)
+        return [name.decode() for name in self.snapshot.text("patient", self.rows).tolist()]
 
     def _open(self) -> tuple[Snapshot, Reader]:
         """The snapshot and its reader, of this process and no other."""

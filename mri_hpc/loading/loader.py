@@ -31,7 +31,7 @@ class Loader:
         world_size: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        """batch_size: images a step, over all ranks together. Raises UserError where a rank's share is empty."""
+        """batch_size: images a step, over all ranks together. UserError where a rank's share is too small."""
         self._progress = Progress(snapshot=dataset.snapshot.digest)
         self._batches = Batches(
             dataset.reader,

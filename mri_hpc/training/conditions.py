@@ -1,6 +1,5 @@
-"""What equality to the bit rests on: recorded with each checkpoint, compared when a run goes on."""
+"""Conditions that bit-equality rests on: recorded with each checkpoint, compared when a run goes on."""
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,9 @@ import numpy as np
 import torch
 import torchvision
 
-import mri_hpc
+from mri_hpc.base.version import CHECKOUT, version
 from mri_hpc.training.ranks import Ranks
 
-CHECKOUT = Path(mri_hpc.__file__).parents[1]
 ALGORITHM_VARIABLES = ("NCCL_ALGO", "NCCL_PROTO")
 
 
@@ -48,8 +46,8 @@ def versions() -> dict[str, str]:
 
 def code_version(checkout: Path = CHECKOUT) -> str:
     """The version of mri_hpc, and the commit where it runs from a checkout."""
-    version, commit = importlib.metadata.version("mri_hpc"), _commit(checkout / ".git")
-    return f"{version} ({commit[:12]})" if commit else version
+    commit = _commit(checkout / ".git")
+    return f"{version()} ({commit[:12]})" if commit else version()
 
 
 def device_model(device: torch.device) -> str:
@@ -66,13 +64,13 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
 
 
 def _all_that_occur(values: Sequence[Any]) -> Any:
-    """What all ranks have; all that occur where they differ, in one line."""
+    """Give what all ranks have; all that occur where they differ, in one line."""
     found = sorted(set(values))
     return found[0] if len(found) == 1 else ", ".join(map(str, found))
 
 
 def _commit(git: Path) -> str:
-    """What is checked out, as git's own files say, since nodes may lack git; empty where they do not."""
+    """Find what is checked out, as git's own files say, since nodes may lack git; empty where they do not."""
     try:
         head = (git / "HEAD").read_text().strip()
         if not head.startswith("ref: "):

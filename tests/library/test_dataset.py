@@ -36,6 +36,8 @@ def test_splits_share_no_patient_and_all_has_every_image(store_path):
     assert sum(len(parts[split]) for split in ("train", "validation", "test")) == 120
 
 
+# Of more workers than cores, and of forking beside the threads of torch, which read nothing here.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*use of fork")
 @pytest.mark.parametrize(
     ("workers", "start"), [(0, None), (1, "fork"), (3, "fork"), (2, "spawn"), (2, "forkserver")]
 )

@@ -1,5 +1,9 @@
-"""What `import mri_hpc` gives: its names, their signatures, and that nothing heavy comes with it."""
+"""What `import mri_hpc` gives: its names, their signatures, and that nothing heavy comes with it.
 
+python -m tests.library.test_face writes down what there is now.
+"""
+
+import functools
 import inspect
 import json
 import subprocess
@@ -10,6 +14,7 @@ import pytest
 
 import mri_hpc
 
+PROPERTIES = (property, functools.cached_property)
 PINNED = Path(__file__).with_name("face.json")
 
 
@@ -20,7 +25,7 @@ def face() -> dict[str, dict[str, str]]:
         kind = getattr(mri_hpc, name)
         if inspect.isclass(kind):
             found[name] = {
-                member: "property" if isinstance(value, property) else _signature(kind, member)
+                member: "property" if isinstance(value, PROPERTIES) else _signature(kind, member)
                 for member, value in sorted(vars(kind).items())
                 if _is_public(member, value)
             }
@@ -31,18 +36,26 @@ def face() -> dict[str, dict[str, str]]:
 
 def _is_public(name, value) -> bool:
     shown = not name.startswith("_") or name in ("__init__", "__len__", "__getitem__", "__getitems__")
-    return shown and (callable(value) or isinstance(value, property | classmethod))
+    return shown and (callable(value) or isinstance(value, (*PROPERTIES, classmethod)))
 
 
 def _signature(kind, member) -> str:
-    return str(inspect.signature(getattr(kind, member)))
+    """Names, kinds and defaults; Python's versions write annotations, and functions, each in its own way."""
+    signature = inspect.signature(getattr(kind, member))
+    plain = [
+        one.replace(annotation=one.empty, default=... if callable(one.default) else one.default)
+        if one.default is not one.empty
+        else one.replace(annotation=one.empty)
+        for one in signature.parameters.values()
+    ]
+    return str(signature.replace(parameters=plain, return_annotation=signature.empty))
 
 
 def test_public_names_and_signatures_are_those_that_were_promised():
     found = json.dumps(face(), indent=1, sort_keys=True)
     assert found + "\n" == PINNED.read_text(encoding="utf-8"), (
-        f"the face has changed: users' scripts are written against it; where that is meant, say so in "
-        f"CHANGELOG.md and write this to {PINNED.name}:\n{found}"
+        "the face has changed: users' scripts are written against it; where that is meant, say so in "
+        f"CHANGELOG.md and run python -m tests.library.test_face, which writes {PINNED.name}:\n{found}"
     )
 
 
@@ -72,3 +85,7 @@ def test_every_public_member_says_what_it_does():
         for member in face()[name]:
             if not member.startswith("__") or member == "__getitem__":
                 assert inspect.getdoc(getattr(kind, member)), f"{name}.{member} has no docstring"
+
+
+if __name__ == "__main__":
+    PINNED.write_text(json.dumps(face(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
