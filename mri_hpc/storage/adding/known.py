@@ -157,7 +157,7 @@ class Known:
         return patient in self._retracted_patients or not self._retracted.isdisjoint(keys)
 
     def hear_of_retractions(self) -> bool:
-        """Take note of who was withdrawn since this was last asked; says whether anybody was."""
+        """Take note of who was retracted since this was last asked; return whether anybody was."""
         names = {name for name in self._store.commit_ids() if name.startswith(RETRACT)} - self._heard_of
         self._heard_of |= names
         for commit in read_commits(self._store, names):
