@@ -20,7 +20,7 @@ from mri_hpc.rundir.settings import (
 )
 
 if TYPE_CHECKING:
-    from mri_hpc.storage.snapshot.catalogue import Snapshot
+    from mri_hpc.storage.store import Snapshot
 
 # What a launch that was cut short leaves in the folder of a new run.
 BEFORE_SETTINGS = {"attempts", "recipe.json"}
@@ -161,9 +161,9 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
 
 def _snapshot_of(training: TrainingSettings) -> "Snapshot":
     # Reading a store pulls in numpy and h5py: not for --help.
-    from mri_hpc.storage.snapshot.catalogue import resolve
+    from mri_hpc.storage.store import Store
 
-    return resolve(Path(training.store), training.snapshot)
+    return Store.open(Path(training.store)).resolve(training.snapshot)
 
 
 def _refuse_other_folder(path: Path) -> None:

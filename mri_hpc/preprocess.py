@@ -20,13 +20,7 @@ from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
 from mri_hpc.intake.units import Share, unit_images
-from mri_hpc.storage.adding.intake import settle_intake
-from mri_hpc.storage.adding.known import Known, fold_when_due
-from mri_hpc.storage.adding.loop import Tally, add_sources
-from mri_hpc.storage.adding.new_store import make_store
-from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.upkeep.removal import settle_removals
-from mri_hpc.storage.upkeep.retraction import remove_withdrawn
+from mri_hpc.storage.store import Store, Tally
 
 REPORT_INTERVAL_S = 30.0
 
@@ -85,27 +79,20 @@ def preprocess(options: Options) -> int:
     """Add this task's share; 0, or 75 where a signal ended it early and it is to be run again."""
     started_s = time.monotonic()
     stop = StopFlag().listen()
-    store = make_store(options.store, options.source)
+    store = Store.make(options.store, options.source)
     share = _share(options)
     labels = find_labels(options.source, options.labels)
     _print_ignored_columns(labels)
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
-    intake = settle_intake(
-        store, options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace
-    )
-    store.sweep()
-    settle_removals(store)
-    fold_when_due(store)
+    intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
+    store.clean_up()
     sources = share.of(intake.sources(paths))
     progress = _Progress(len(sources))
-    tally = add_sources(
-        store,
+    tally = store.add(
         intake,
         sources,
-        Known(store, sources.keys),
         unit_size=unit_images(intake.recipe.size**2, options.chunk_images),
-        end_retraction=lambda: remove_withdrawn(store),
         is_stopping=lambda: stop.request is not None,
         progress=progress,
     )
@@ -128,7 +115,7 @@ def _share(options: Options) -> Share:
     return Share(index=index, count=count)
 
 
-def _shared_listing(options: Options, store: StoreDir) -> Path | None:
+def _shared_listing(options: Options, store: Store) -> Path | None:
     job = array_job()
     return shared_listing(store.listings, options.source, job) if job else None
 
@@ -180,7 +167,7 @@ def _print_ignored_columns(labels: FolderLabels | CsvLabels) -> None:
 
 
 def _print_notes(
-    tally: Tally, store: StoreDir, labels: FolderLabels | CsvLabels, paths: Sequence[str], name: str
+    tally: Tally, store: Store, labels: FolderLabels | CsvLabels, paths: Sequence[str], name: str
 ) -> None:
     """What the user should know beside the counts. name: the source root's."""
     for reason, count in sorted(tally.reasons.items()):

@@ -1,11 +1,28 @@
 """The two exceptions of the project; anything else that escapes is a bug."""
 
+from typing import ClassVar
+
 
 class UserError(Exception):
     """Something the user can mend. The message says what, where, what was found, what to do next.
 
     Caught in ``base.command`` alone: one line on stderr, exit status 2.
     """
+
+    kind: ClassVar[str] = "user"
+    """For scripts: what sort of thing it is."""
+
+
+class StoreDamage(UserError):
+    """A file of a store is damaged or missing; caught also where a sound one elsewhere will do."""
+
+    kind: ClassVar[str] = "store-damage"
+
+
+class StoreRaced(UserError):
+    """Somebody else has compacted or removed meanwhile what this needs; caught where looking again helps."""
+
+    kind: ClassVar[str] = "store-raced"
 
 
 class BadSource(Exception):

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: the model of its best epoch, and what that says about unseen images."""
+"""The model of a finished run, that of its best epoch, and its answers about unseen images."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ from mri_hpc.loading.augment import standardised
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction, write_predictions
 from mri_hpc.rundir.provenance import write_provenance
-from mri_hpc.storage.snapshot.catalogue import Snapshot
+from mri_hpc.storage.store import Snapshot
 from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.model import (
     FORMAT,
@@ -78,7 +78,7 @@ def load_finished(run: RunDir, *, model_digest: str) -> FinishedRun:
 
 
 def probabilities(model: GreyClassifier, images: np.ndarray) -> np.ndarray:
-    """What a finished model says about images, on the device where it is: float64, (n, classes).
+    """Ask a finished model about images, on the device where it is: float64, (n, classes).
 
     images: uint8, (n, H, W), as a recipe makes them.
     """
@@ -91,8 +91,7 @@ def probabilities(model: GreyClassifier, images: np.ndarray) -> np.ndarray:
 
 def _predictions(snapshot: Snapshot, split: str, answers: Answers) -> Iterable[Prediction]:
     rows = np.searchsorted(snapshot.key, answers.keys)
-    names = [name.decode() for name in snapshot.patient_names.tolist()]
-    patients = np.asarray(snapshot.patient)[rows].tolist()
+    patients = snapshot.text("patient", rows).tolist()
     for key, patient, label, chances in zip(
         answers.keys.tolist(),
         patients,
@@ -102,7 +101,7 @@ def _predictions(snapshot: Snapshot, split: str, answers: Answers) -> Iterable[P
     ):
         yield Prediction(
             key=f"{key:016x}",
-            patient=names[patient] if patient >= 0 else "",
+            patient=patient.decode(),
             split=split,
             label=snapshot.classes[label],
             probabilities=tuple(chances),

@@ -1,4 +1,4 @@
-"""Where a finished model comes from, as plain values for JSON."""
+"""Provenance of a finished model, as plain values for JSON."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.storage.snapshot.catalogue import Snapshot
+from mri_hpc.storage.store import Snapshot
 from mri_hpc.training.conditions import versions
 from mri_hpc.training.model import start_path, weights_digest
 
@@ -31,7 +31,7 @@ def provenance(
     num_parameters: int,
     conditions: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What provenance.json says. weights: those of the model, of the best epoch."""
+    """Collect what provenance.json holds. weights: those of the model, of the best epoch."""
     used = np.concatenate([split.train, split.validation, split.test])
     return {
         "classes": list(snapshot.classes),

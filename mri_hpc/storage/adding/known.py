@@ -9,12 +9,13 @@ import numpy as np
 
 from mri_hpc.intake.fingerprint import Look
 from mri_hpc.intake.labels import Label
-from mri_hpc.storage.disk.chunk_file import ChunkHead
-from mri_hpc.storage.disk.commits import RETRACT, read_commits
+from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.commits import RETRACT, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen
 from mri_hpc.storage.snapshot.catalogue import Standing, current, head_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
+from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 
 # A store that is only ever added to gets its commits folded now and then.
@@ -75,7 +76,7 @@ class KnownSources:
 def fold_when_due(store: StoreDir) -> None:
     """Publish a snapshot where commits that none has folded have become many: starting stays cheap."""
     if look(store, _is_fold_due):
-        publish_snapshot(store, current(store)[0])
+        publish_snapshot(store, current(store))
 
 
 def _is_fold_due(standing: Standing) -> bool:
@@ -97,8 +98,7 @@ class Known:
         self._new_hashes: list[np.ndarray] = []
         self._snapshot = look(store, functools.partial(self._look, store, wanted))
         self._seen = _seen(store, wanted)
-        self._retracted = set(self._snapshot.retracted_keys.tolist())
-        self._retracted_patients = {name.decode() for name in self._snapshot.retracted_patients.tolist()}
+        self._retracted = self._snapshot.retractions
         self._store, self._heard_of = store, {name.decode() for name in self._snapshot.commits.tolist()}
 
     def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
@@ -154,16 +154,14 @@ class Known:
 
     def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
         """Whether a source was taken out for good. patient: name in the store."""
-        return patient in self._retracted_patients or not self._retracted.isdisjoint(keys)
+        return self._retracted.covers(keys, patient)
 
     def hear_of_retractions(self) -> bool:
         """Take note of who was retracted since this was last asked; return whether anybody was."""
-        names = {name for name in self._store.commit_ids() if name.startswith(RETRACT)} - self._heard_of
-        self._heard_of |= names
-        for commit in read_commits(self._store, names):
-            self._retracted.update(int(key, 16) for key in commit.retracted_keys)
-            self._retracted_patients.update(commit.retracted_patients)
-        return bool(names)
+        new = read_kind(self._store, RETRACT, besides=self._heard_of)
+        self._heard_of |= {commit.id for commit in new}
+        self._retracted = self._retracted.joined(of_commits(new)) if new else self._retracted
+        return bool(new)
 
     def has_bytes(self, source_hash: int) -> bool:
         """Whether the store held these bytes before, under whatever key."""

@@ -19,7 +19,7 @@ from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
 from mri_hpc.storage.disk.commits import Rejection, commit_id, publish_commit
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, names_csv
-from mri_hpc.storage.upkeep.removal import keep_there, publish_and_commit
+from mri_hpc.storage.snapshot.presence import keep_there, publish_and_commit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from mri_hpc.base.atomic import publish_new_bytes
@@ -95,8 +95,8 @@ def commit_id(chunk: str, rejected: Sequence[Rejection]) -> str:
 
 def publish_commit(
     store: StoreDir, *, chunk: str, images: int, rejected: Sequence[Rejection], versions: Mapping[str, str]
-) -> None:
-    """Make a chunk visible; harmless when the same commit is there."""
+) -> bool:
+    """Make a chunk visible; False, and nothing is done, where the same commit is there."""
     commit = Commit(
         id=commit_id(chunk, rejected),
         kind=ADD,
@@ -106,7 +106,7 @@ def publish_commit(
         rejected=sorted(rejected),
         versions=dict(versions),
     )
-    _publish(store, commit)
+    return _publish(store, commit)
 
 
 def publish_compaction(
@@ -161,6 +161,11 @@ def read_commit(store: StoreDir, name: str) -> Commit:
 def read_commits(store: StoreDir, names: Iterable[str]) -> list[Commit]:
     """Several commits."""
     return [read_commit(store, name) for name in names]
+
+
+def read_kind(store: StoreDir, kind: str, *, besides: Container[str] = ()) -> list[Commit]:
+    """All commits of a kind other than ADD, whose names tell it, but for those named in `besides`."""
+    return read_commits(store, (n for n in store.commit_ids() if n.startswith(kind) and n not in besides))
 
 
 def user_name() -> str:
