@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tyro
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.command import USER_CAN_MEND, Flag, counted, print_json, progress, run_command
+from mri_hpc.base.command import counted, print_json, progress, run_command
+from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.base.exit_status import USER_CAN_MEND
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.patient_folders import PatientFolder, names_of, patient_folders
 from mri_hpc.intake.recipe import Recipe, load_recipe
@@ -43,9 +44,9 @@ Model = Callable[[np.ndarray], np.ndarray]
 class Options:
     """Probabilities for images and for patients, from a finished run; needs no store. Research use only."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, PLACE]
     """Folder of the run."""
-    paths: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="[PATH ...]")]]
+    paths: Annotated[tuple[Path, ...], PLACE]
     """Images, and folders of images."""
     out: Path | None = None
     """Folder for predictions.csv, patients.csv and rejected.csv; without it, tables are printed."""

@@ -11,8 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from mri_hpc.base.command import AGAIN, Flag, counted, print_json, run_command
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.command import counted, print_json, run_command
+from mri_hpc.base.command_line import Flag
+from mri_hpc.base.errors import UserError, Verdict
+from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.labels import CsvLabels, FolderLabels, read_csv
@@ -122,12 +124,12 @@ def preprocess(options: Options) -> int:
     if stop.request:
         return AGAIN
     if tally.gone and next(list_sources(options.source), None) is None:
-        raise UserError(
+        raise Verdict(
             f"{options.source} lost all its files while they were read, {tally.gone} of them unread: is it "
             "still mounted? What was read is stored; run it again when they are back"
         )
     if share.count == 1 and tally.done == tally.rejected and tally.rejected:
-        raise UserError(
+        raise Verdict(
             f"none of the {tally.rejected} files in {options.source} could be stored; the reasons are above"
         )
     return 0

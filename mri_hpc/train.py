@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mri_hpc.base.command import DONE, LOST_PEER, run_command
+from mri_hpc.base.command import run_command
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import DONE, LOST_PEER
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.rank import kill_time_of, place_of
 from mri_hpc.rundir.layout import Attempt, RunDir, open_run

@@ -1,11 +1,28 @@
 """The two exceptions of the project; anything else that escapes is a bug."""
 
+from typing import ClassVar
+
 
 class UserError(Exception):
     """Something the user can mend. The message says what, where, what was found, what to do next.
 
     Caught in ``base.command`` alone: one line on stderr, exit status 2.
     """
+
+    kind: ClassVar[str] = "user"
+    """What scripts read of it with --json."""
+
+
+class UsageError(UserError):
+    """A command line that does not fit."""
+
+    kind: ClassVar[str] = "usage"
+
+
+class Verdict(UserError):
+    """All was looked at, and what was found, which is printed already, is not good."""
+
+    kind: ClassVar[str] = "verdict"
 
 
 class BadSource(Exception):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from mri_hpc.base.command import AGAIN, DONE, LOST_PEER
+from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.batch import STATUS_OF_ACTION
 from mri_hpc.cluster.jobs import Job, local_job

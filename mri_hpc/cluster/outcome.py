@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from mri_hpc.base.command import DONE
+from mri_hpc.base.exit_status import DONE
 from mri_hpc.cluster.rank import read_exits
 from mri_hpc.cluster.requeue import (
     CAUSE_OF_STATE,

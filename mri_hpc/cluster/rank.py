@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.command import BUG, DONE
+from mri_hpc.base.exit_status import BUG, DONE
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopRequest
 from mri_hpc.cluster import slurm
 from mri_hpc.rundir.layout import Attempt, RunDir

@@ -15,8 +15,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mri_hpc.base.command import DONE, USER_CAN_MEND, print_json, shown
+from mri_hpc.base.command import print_json, shown
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import DONE, USER_CAN_MEND
 from mri_hpc.cluster.jobs import Job, Phase, end_in_slurm, job_of, phase_and_wait
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Event, read_events

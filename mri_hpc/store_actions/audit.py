@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-import tyro
-
-from mri_hpc.base.command import Flag, print_json, progress
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.command import print_json, progress
+from mri_hpc.base.command_line import PLACE, Flag
+from mri_hpc.base.errors import Verdict
 from mri_hpc.cohort.audit import audit
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import resolve
@@ -17,7 +17,7 @@ from mri_hpc.storage.snapshot.catalogue import resolve
 class Audit:
     """Look for leaks: patients or images on both sides of a split. Status 2 if there are any."""
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
     near: Flag = False
     """Also compare what images look like, not only their bytes; reads all of them."""
@@ -28,7 +28,7 @@ class Audit:
 
 
 def audit_store(options: Audit) -> None:
-    """Print leaks and doubts of the newest snapshot; UserError on leaks, unless it only reports."""
+    """Print leaks and doubts of the newest snapshot; Verdict on leaks, unless it only reports."""
     snapshot = resolve(options.store)
     with Reader(options.store, snapshot, is_read_once=True) as reader:
         found = audit(snapshot, reader, near=options.near, progress=_shown)
@@ -46,7 +46,7 @@ def audit_store(options: Audit) -> None:
             print(f"no leaks among {len(snapshot):,} images")
     if leaks and not options.report_only:
         more = f" (and {len(leaks) - 1} more kinds)" if len(leaks) > 1 else ""
-        raise UserError(
+        raise Verdict(
             f"{options.store} leaks: {leaks[0].text}{more}; correct it with mri-hpc store relabel, or in the "
             "source"
         )

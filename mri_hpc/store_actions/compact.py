@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import tyro
-
-from mri_hpc.base.command import Flag, counted, print_json, progress, shown_bytes
+from mri_hpc.base.command import counted, print_json, progress, shown_bytes
+from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.upkeep.compaction import Compacted, Group, compact, look_ahead
@@ -22,7 +22,7 @@ class Compact:
     The larger of the small ones wait until there are four of about the same size.
     """
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
     target_mb: int = 256
     """Size from which a chunk file is left as it is."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import tyro
 
-from mri_hpc.base.command import Flag, print_json, progress, shown_bytes
+from mri_hpc.base.command import print_json, progress, shown_bytes
+from mri_hpc.base.command_line import PLACE, Flag, Word
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
@@ -28,9 +28,9 @@ PART_BYTES = 16 * 2**20
 class Export:
     """Write the newest snapshot into one HDF5 file: images, all columns and the names of the classes."""
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
-    single: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    single: Annotated[Path, Word(value="FILE")]
     """The file to make; it must not be there yet. It is built as the chunks are, and as easily read."""
     json: Flag = False
     """Print as JSON."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mri_hpc.base.command import AGAIN, DONE
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import AGAIN, DONE
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cohort.splits import Split, rows_of, split_of
 from mri_hpc.loading.batches import Batches

@@ -23,7 +23,9 @@ MESSAGES = re.findall(r"^\*\*`(.+)`\*\*$", README, re.MULTILINE)
 
 @cache
 def help_of(*words: str) -> str:
-    ran = subprocess.run([sys.executable, "-m", "mri_hpc", *words, "--help"], capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "mri_hpc", *words, "--help-all"], capture_output=True, text=True
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
