@@ -3,8 +3,8 @@
 argparse tells options from values and lays out --help. Its own words about mistakes differ from one Python to
 the next: all that can be wrong is said here. tyro said it in boxes that only regular expressions could read.
 cyclopts refuses in one line, but draws --help with rich: 2.1 times as long as tyro takes for a whole
-``status --help``, of which this takes 0.76 (processor time, medians side by side, n = 5 and 9; 2026-11-29, two
-cores of an AMD EPYC, busy).
+``status --help``, of which this takes 0.76 (processor time, medians side by side, n = 5 and 9; 2026-11-29,
+two cores of an AMD EPYC, busy).
 """
 
 import argparse
