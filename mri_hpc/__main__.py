@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+import mri_hpc
+
 COMMANDS = {
     "preprocess": "images of one folder into the store: adds what is new",
     "store": "what is in a store; verify, compact, audit, relabel, retract, export",
@@ -23,6 +25,9 @@ def main() -> int:
         print("usage: mri-hpc COMMAND [options]\n")
         print("\n".join(f"  {name:<12}{outcome}" for name, outcome in COMMANDS.items()))
         print("\nmri-hpc COMMAND --help explains one. Research use only.")
+        return 0
+    if arguments[0] == "--version":
+        print(f"mri-hpc {mri_hpc.__version__}")
         return 0
     if arguments[0] not in COMMANDS:
         from mri_hpc.base.settings import nearest

@@ -14,7 +14,8 @@ from mri_hpc.base.command import run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE, LOST_PEER
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.cluster.rank import kill_time_of, place_of
+from mri_hpc.cluster.choice import kill_time_of
+from mri_hpc.cluster.rank import place_of
 from mri_hpc.rundir.layout import Attempt, RunDir, open_run
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.settings import load_job

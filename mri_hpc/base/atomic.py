@@ -1,11 +1,9 @@
 """The one door through which files are published: readers see all of a file or none of it."""
 
 import contextlib
-import ctypes
 import errno
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -194,6 +192,9 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
         raise
     finally:
         if temp.is_dir() and not temp.is_symlink():
+            # Rare, and the end of a job is decided in seconds, imports among them.
+            import shutil
+
             shutil.rmtree(temp)
         else:
             temp.unlink(missing_ok=True)
@@ -236,6 +237,9 @@ def _link_new(temp: Path, path: Path) -> bool:
 
 
 def _rename_new(temp: Path, path: Path) -> bool:
+    # As shutil above: where there are hard links, nobody comes here.
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(AT_FDCWD, os.fsencode(temp), AT_FDCWD, os.fsencode(path), RENAME_NOREPLACE) == 0:
         return True

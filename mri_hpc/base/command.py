@@ -1,7 +1,6 @@
 """What every command shares: parsing by dataclass, one line for an error, an exit status, JSON, progress."""
 
 import errno
-import importlib.metadata
 import json
 import math
 import os
@@ -106,7 +105,9 @@ def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -
     asked = _asked(words)
     try:
         if "--version" in asked:
-            print(f"mri_hpc {importlib.metadata.version('mri_hpc')}")
+            from mri_hpc.base.version import version
+
+            print(f"mri-hpc {version()}")
             return DONE
         return run() or DONE
     except UserError as error:

@@ -25,6 +25,18 @@ class Verdict(UserError):
     kind: ClassVar[str] = "verdict"
 
 
+class StoreDamage(UserError):
+    """A file of a store is damaged or missing; caught also where a sound one elsewhere will do."""
+
+    kind: ClassVar[str] = "store-damage"
+
+
+class StoreRaced(UserError):
+    """Somebody else has compacted or removed meanwhile what this needs; caught where looking again helps."""
+
+    kind: ClassVar[str] = "store-raced"
+
+
 class BadSource(Exception):
     """A source that cannot become a sample. The message is the reason, fit to be counted and shared:
     no path and no identifier in it.

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,16 +12,25 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import tomli_w
 
 from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.documents import with_format, without_format
 from mri_hpc.base.errors import UserError
 
 T = TypeVar("T")
 
+FORMAT = 1
+ALWAYS_COUNTS = object()
+"""In place of a neutral value: a field of 0.1.0, which counts whatever it is."""
+
 IN_WORDS = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
 
 
-def identity(default: Any) -> Any:
-    """A field that says *which* run this is: another value is another run."""
-    return dataclasses.field(default=default, metadata={"kind": "identity"})
+def identity(default: Any, *, neutral: Any = ALWAYS_COUNTS) -> Any:
+    """A field that says *which* run this is: another value is another run.
+
+    neutral: for a field that 0.1.0 had not, the value that means "as before this field existed", whatever the
+    default is. A run of before reads as that, and only other values change the digest.
+    """
+    return dataclasses.field(default=default, metadata={"kind": "identity", "neutral": neutral})
 
 
 def operation(default: Any) -> Any:
@@ -33,6 +44,20 @@ def identity_of(settings: Any) -> dict[str, Any]:
     return {f.name: getattr(settings, f.name) for f in fields if f.metadata["kind"] == "identity"}
 
 
+def identity_digest(settings: Any) -> str:
+    """Hex digest of the identity: equal for two settings exactly if they are of the same run.
+
+    Fields of 0.1.0 always count, later ones where they are not neutral: new fields leave old names alone.
+    """
+    neutral = {f.name: f.metadata.get("neutral") for f in dataclasses.fields(settings)}
+    hashed = {
+        name: value
+        for name, value in identity_of(settings).items()
+        if neutral[name] is ALWAYS_COUNTS or value != neutral[name]
+    }
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
+
+
 def differences(saved: Any, wanted: Any) -> dict[str, tuple[Any, Any]]:
     """Fields in which two settings objects of one type differ: name → (saved, wanted)."""
     pairs = {f.name: (getattr(saved, f.name), getattr(wanted, f.name)) for f in dataclasses.fields(saved)}
@@ -42,19 +67,24 @@ def differences(saved: Any, wanted: Any) -> dict[str, tuple[Any, Any]]:
 def save_tables(path: Path, tables: Mapping[str, Any]) -> None:
     """Write settings objects as the tables of one TOML file. A field that is None is left out."""
     document = {name: _without_none(dataclasses.asdict(value)) for name, value in tables.items()}
-    replace_bytes(path, tomli_w.dumps(document).encode())
+    replace_bytes(path, tomli_w.dumps(with_format(FORMAT, document)).encode())
 
 
 def load_table(path: Path, table: str, settings_type: type[T]) -> T:
     """One table of a TOML file as a settings object; an unknown key is refused, naming the nearest.
 
-    Raises UserError where the file cannot be read, a key is unknown, or a value is none for its field.
+    A key that is not there means what it meant when the file was written: that there was no such field yet,
+    or None, which is not written; never today's default, but for what says only how a run is operated.
+
+    Raises UserError where the file cannot be read or is of a newer format, a key is unknown, or a value is
+    missing or none for its field.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = without_format(document, of=path, reads=FORMAT)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not a settings file: {error}; restore it from a backup") from None
     values = document.get(table, {})
     if not isinstance(values, dict):
@@ -65,8 +95,13 @@ def load_table(path: Path, table: str, settings_type: type[T]) -> T:
             raise UserError(f"{path}: unknown setting {name!r} in [{table}]{nearest(name, hints)}")
         if not _fits(value, hints[name]):
             raise UserError(f"{path}: {name} = {value!r} in [{table}] must be {_described(hints[name])}")
+    absent = {
+        f.name: _absent(f, hints[f.name], path, table)
+        for f in dataclasses.fields(settings_type)  # type: ignore[arg-type]
+        if f.name not in values
+    }
     try:
-        return settings_type(**{name: _as_tuple(value) for name, value in values.items()})
+        return settings_type(**absent, **{name: _as_tuple(value) for name, value in values.items()})
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -75,6 +110,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?``, or nothing where no known word is near."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _absent(field: dataclasses.Field[Any], hint: Any, path: Path, table: str) -> Any:
+    """What a key means that a saved file does not hold."""
+    neutral = field.metadata.get("neutral")
+    if type(None) in get_args(hint):
+        assert neutral in (None, ALWAYS_COUNTS), f"{field.name}: None is not written, so it must be neutral"
+        return None
+    if field.metadata["kind"] == "operation":
+        return field.default
+    if neutral is ALWAYS_COUNTS:
+        raise UserError(f"{path}: {field.name} is missing in [{table}]; restore it from a backup")
+    return neutral
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -2,18 +2,19 @@
 
 import contextlib
 import os
-import shlex
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from mri_hpc.base.atomic import publish_new_bytes, remove_folder
 from mri_hpc.base.errors import UserError
-from mri_hpc.cluster import local, rank, slurm
-from mri_hpc.cluster.jobs import Job, Phase, cancel, job_of, phase_of, publish_job
+from mri_hpc.cluster.choice import name_of, phase_of, scheduler_of
+from mri_hpc.cluster.jobs import Job, job_of, publish_job
 from mri_hpc.cluster.outcome import explain_vanished, is_cancelled
-from mri_hpc.cluster.requeue import Cause
-from mri_hpc.cluster.sizes import Sizes
+from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes
+from mri_hpc.rundir.decisions import Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, refuse_other_identity, save_settings
@@ -38,17 +39,38 @@ class Plan:
     """For people: how the patients of a new run are split, and what that or this machine lacks."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Launched:
+class LaunchState(StrEnum):
     """What launching came to."""
 
-    state: str
-    """submitted, live (somebody runs it already) or finished."""
+    SUBMITTED = "submitted"
+    LIVE = "live"  # somebody runs it already
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """What launching came to, and who runs the run."""
+
+    state: LaunchState
     submission: int = 0
     job: Job | None = None
 
 
-def submit_once(plan: Plan, sizes: Sizes) -> Launched:
+def sizes_of(scheduler: Scheduler, job: JobSettings, *, batch_size: int | Literal["auto"]) -> Sizes:
+    """Return what the settings come to, here and now. Raises UserError where that cannot be.
+
+    batch_size: of all ranks together; auto is found by the ranks.
+    """
+    sizes = scheduler.sizes(job)
+    if batch_size != "auto" and batch_size < 2 * sizes.ranks:
+        raise UserError(
+            f"--batch-size {batch_size} gives {sizes.ranks} ranks less than 2 images each: "
+            f"ask for at least {2 * sizes.ranks}, or for fewer ranks"
+        )
+    return sizes
+
+
+def submit_once(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> Launched:
     """Submit the run unless it is finished or somebody has it; of several launches at once one submits.
 
     Raises UserError where a job that was cancelled has not ended.
@@ -57,7 +79,7 @@ def submit_once(plan: Plan, sizes: Sizes) -> Launched:
     is_folder_here = run.path.exists()
     while True:
         if run.is_finished:
-            return Launched(state="finished")
+            return Launched(state=LaunchState.FINISHED)
         newest = run.newest_attempt()
         submission = newest.submission if newest else 0
         job = _job_of_submission(run, submission) if submission else None
@@ -65,45 +87,30 @@ def submit_once(plan: Plan, sizes: Sizes) -> Launched:
             if plan.is_new:
                 # Another launch made the run meanwhile: it must be the same one.
                 refuse_other_identity(run, plan.training)
-            return Launched(state="live", submission=submission, job=job)
+            return Launched(state=LaunchState.LIVE, submission=submission, job=job)
         claimed = Attempt(submission=submission + 1, restart=0)
         run.attempts.mkdir(parents=True, exist_ok=True)
         try:
             run.attempt_folder(claimed).mkdir()
         except FileExistsError:
             continue
-        return _submit(plan, sizes, claimed, is_folder_here=is_folder_here)
+        return _submit(plan, scheduler, sizes, claimed, is_folder_here=is_folder_here)
 
 
-def standing(run: RunDir) -> str:
+def why_not_submitted(run: RunDir) -> str:
     """Why launching the run would submit nothing; empty where it would. UserError as by `phase_of`."""
     if run.is_finished:
         return "the run is finished and never starts again"
     newest = run.newest_attempt()
     job = job_of(run, newest.submission) if newest else None
-    return f"the run is in the hands of {job.name}" if job and phase_of(job) is not Phase.GONE else ""
+    return f"the run is in the hands of {name_of(job)}" if job and phase_of(job) is not Phase.GONE else ""
 
 
-def describe(plan: Plan, sizes: Sizes) -> str:
-    """What would be submitted: the batch script, or the supervisor's and the ranks' command lines."""
+def describe(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> str:
+    """Return what would be submitted: the batch script, or the supervisor's and the ranks' command lines."""
     newest = plan.run.newest_attempt()
     submission = newest.submission + 1 if newest else 1
-    if sizes.is_slurm:
-        # The one importer of submitit, which takes a while.
-        from mri_hpc.cluster.submission import batch_script
-
-        return batch_script(
-            plan.run, submission, plan.job, ranks_per_node=sizes.ranks_per_node, gpus=sizes.gpus_per_node
-        )
-    supervisor = local.supervisor_command(
-        plan.run, submission, ranks=sizes.ranks, threads=sizes.threads, gpus=sizes.gpus_per_node,
-        module=rank.RANK_MODULE,
-    )  # fmt: skip
-    one_rank = rank.rank_command(plan.run.path, submission, rank.RANK_MODULE)
-    return (
-        f"# Without Slurm a supervisor on this machine starts {sizes.ranks} rank(s) of:\n"
-        f"#   {shlex.join(one_rank)}\n{shlex.join(supervisor)}"
-    )
+    return scheduler.describe(plan.run, submission, plan.job, sizes)
 
 
 def end_job(run: RunDir) -> str:
@@ -117,10 +124,9 @@ def end_job(run: RunDir) -> str:
         return "nothing of it runs"
     # Before the job hears of it: whoever decides on its end reads it here.
     _record_cancelled(run, newest)
-    cancel(job)
-    return (
-        f"{job.name} cancelled" if _is_gone_in_time(job) else f"{job.name} told to end; its ranks still save"
-    )
+    scheduler_of(job).cancel(job)
+    said = "cancelled" if _is_gone_in_time(job) else "told to end; its ranks still save"
+    return f"{name_of(job)} {said}"
 
 
 def _job_to_end(run: RunDir, newest: Attempt) -> Job | None:
@@ -145,10 +151,10 @@ def _has_run(run: RunDir, submission: int, job: Job) -> bool:
     if not is_cancelled(run, submission):
         return True
     # Of a machine that cannot be asked nothing more is heard; should its ranks live, they may not write.
-    if job.is_elsewhere or _is_gone_in_time(job):
+    if scheduler_of(job).is_out_of_reach(job) or _is_gone_in_time(job):
         return False
     raise UserError(
-        f"{job.name}, which has {run.path}, was cancelled and has not ended: launch again in a minute, "
+        f"{name_of(job)}, which has {run.path}, was cancelled and has not ended: launch again in a minute, "
         f"or say --cancel again"
     )
 
@@ -163,7 +169,9 @@ def _job_of_submission(run: RunDir, submission: int) -> Job | None:
         time.sleep(POLL_S)
 
 
-def _submit(plan: Plan, sizes: Sizes, claimed: Attempt, *, is_folder_here: bool) -> Launched:
+def _submit(
+    plan: Plan, scheduler: Scheduler, sizes: Sizes, claimed: Attempt, *, is_folder_here: bool
+) -> Launched:
     """Submit the claimed attempt and say who runs it; where it is refused, leave nothing that was not there.
 
     is_folder_here: the run's folder was there before.
@@ -177,7 +185,7 @@ def _submit(plan: Plan, sizes: Sizes, claimed: Attempt, *, is_folder_here: bool)
             publish_new_bytes(run.recipe, (Path(plan.training.store) / "recipe.json").read_bytes())
         save_settings(run, plan.training, plan.job)
         _explain_newest_start(run)
-        job = _hand_over(plan, sizes, claimed)
+        job = scheduler.submit(run, claimed.submission, plan.job, sizes)
     except (UserError, OSError) as error:
         # What was refused is to be read, and not that a folder cannot be cleaned up as well.
         with contextlib.suppress(UserError, OSError):
@@ -193,7 +201,7 @@ def _submit(plan: Plan, sizes: Sizes, claimed: Attempt, *, is_folder_here: bool)
         run, claimed, Kind.SUBMITTED,
         cluster=job.cluster, job_id=job.job_id, nodes=sizes.nodes, ranks=sizes.ranks,
     )  # fmt: skip
-    return Launched(state="submitted", submission=claimed.submission, job=job)
+    return Launched(state=LaunchState.SUBMITTED, submission=claimed.submission, job=job)
 
 
 def _take_back(run: RunDir, *, is_folder_here: bool) -> None:
@@ -212,23 +220,10 @@ def _explain_newest_start(run: RunDir) -> None:
     started = [Attempt.parse(event.attempt) for event in read_events(run) if event.kind in signs]
     if not started:
         return
-    job = job_of(run, max(started).submission)
-    state = slurm.past_state(job.job_id, max(started).restart) if job and job.cluster == "slurm" else ""
-    explain_vanished(run, max(started), state=state, otherwise=Cause.VANISHED)
-
-
-def _hand_over(plan: Plan, sizes: Sizes, claimed: Attempt) -> Job:
-    if sizes.is_slurm:
-        from mri_hpc.cluster.submission import submit
-
-        return submit(
-            plan.run, claimed.submission, plan.job, ranks_per_node=sizes.ranks_per_node,
-            gpus=sizes.gpus_per_node, module=rank.RANK_MODULE,
-        )  # fmt: skip
-    return local.start_supervisor(
-        plan.run, claimed.submission, ranks=sizes.ranks, threads=sizes.threads, gpus=sizes.gpus_per_node,
-        module=rank.RANK_MODULE,
-    )  # fmt: skip
+    newest = max(started)
+    job = job_of(run, newest.submission)
+    end = scheduler_of(job).past_end(job, newest.restart) if job and not job.failure else ""
+    explain_vanished(run, newest, state=end, otherwise=Cause.VANISHED)
 
 
 def _is_gone_in_time(job: Job) -> bool:

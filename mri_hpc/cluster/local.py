@@ -13,61 +13,19 @@ from functools import partial
 from pathlib import Path
 
 from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER
-from mri_hpc.cluster import slurm
 from mri_hpc.cluster.batch import STATUS_OF_ACTION
-from mri_hpc.cluster.jobs import Job, local_job
 from mri_hpc.cluster.outcome import may_start, patiently, say, settle
 from mri_hpc.cluster.rank import SAVE_GRACE, rank_command
-from mri_hpc.cluster.requeue import Action, says_more_than_a_peer
+from mri_hpc.cluster.requeue import says_more_than_a_peer
+from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 
-SUPERVISOR_LOG = "supervisor.log"
 # As long as Slurm waits by default between SIGTERM and SIGKILL.
 SAVE_GRACE_S = 30.0
 # After a crash there is nothing to save: peers only wait for the dead rank.
 CRASH_GRACE_S = 5.0
 HEARD = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD}
-GPU_DEVICES = "nvidia[0-9]*"
-
-
-def start_supervisor(
-    run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
-) -> Job:
-    """Start a supervisor that outlives this shell; returns at once."""
-    log = run.attempt_folder(Attempt(submission=submission, restart=0)) / SUPERVISOR_LOG
-    command = supervisor_command(run, submission, ranks=ranks, threads=threads, gpus=gpus, module=module)
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-            env=slurm.without_slurm(os.environ),
-        )  # fmt: skip
-    job = local_job(process.pid)
-    # It is nobody's child any more: without this, letting go of the object would warn about it.
-    process.returncode = 0
-    return job
-
-
-def supervisor_command(
-    run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
-) -> list[str]:
-    """The command line of the supervisor."""
-    sizes = ["--ranks", str(ranks), "--threads", str(threads), "--gpus", str(gpus)]
-    where = ["--run", str(run.path), "--submission", str(submission), "--module", module]
-    return [sys.executable, "-u", "-m", "mri_hpc.cluster.local", *where, *sizes]
-
-
-def num_gpus(environment: Mapping[str, str] = os.environ) -> int:
-    """GPUs that this process may use."""
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"])
-    return len(list(Path("/dev").glob(GPU_DEVICES)))
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 class Ranks:

@@ -2,20 +2,18 @@
 
 import argparse
 import ctypes
-import json
 import os
 import runpy
 import signal
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.exit_status import BUG, DONE
-from mri_hpc.base.stop_flag import STOP_SIGNALS, StopRequest
+from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.cluster import slurm
+from mri_hpc.cluster.rank_exits import record_exit
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.place import Place
 
@@ -63,44 +61,11 @@ def place_of(environment: Mapping[str, str]) -> Place:
     )
 
 
-def kill_time_of(environment: Mapping[str, str]) -> Callable[[StopRequest], float | None]:
-    """Tells when this rank may be killed after a stop signal, by Unix time; None where nobody knows."""
-    grace = environment.get(SAVE_GRACE)
-    job_id = slurm.own_job_id(environment) if slurm.place(environment) else ""
-
-    def kill_time(request: StopRequest) -> float | None:
-        if job_id:
-            return slurm.kill_time(job_id, request.received_s)
-        # The supervisor kills after this signal only.
-        is_fatal = grace and request.signal_name == signal.SIGTERM.name
-        return request.received_s + float(grace) if grace and is_fatal else None
-
-    return kill_time
-
-
 def die_with_parent(parent: int) -> None:
     """Be killed when the parent dies, whatever it dies of."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(BUG)
-
-
-def record_exit(run: RunDir, attempt: Attempt, rank: int, status: int) -> None:
-    """Write down how a rank ended: the step's own exit status is that of whichever died worst."""
-    text = json.dumps({"status": status, "time": time.time()})
-    replace_bytes(_exit_file(run, attempt, rank), text.encode())
-
-
-def read_exits(run: RunDir, attempt: Attempt) -> dict[int, tuple[int, float]]:
-    """Rank → (status, Unix time), for the ranks that came to say so."""
-    exits = {}
-    for file in run.attempt_folder(attempt).glob("rank*.exit.json"):
-        values = json.loads(file.read_text())
-        exits[int(file.name.removeprefix("rank").removesuffix(".exit.json"))] = (
-            values["status"],
-            values["time"],
-        )
-    return exits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,10 +116,6 @@ def _log_to(path: Path) -> None:
         stream.flush()
         os.dup2(log, stream.fileno())
     os.close(log)
-
-
-def _exit_file(run: RunDir, attempt: Attempt, rank: int) -> Path:
-    return run.attempt_folder(attempt) / f"rank{rank}.exit.json"
 
 
 if __name__ == "__main__":

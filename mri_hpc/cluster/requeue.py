@@ -3,10 +3,10 @@
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER, USER_CAN_MEND
 from mri_hpc.cluster.slurm import JobState
+from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Event, Kind
 
@@ -16,33 +16,6 @@ SIGNAL_SLACK_S = 60
 KILLED_BY_STOP_SIGNAL = {
     128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 }
-
-
-class Cause(StrEnum):
-    """Why the ranks of an attempt have gone."""
-
-    FINISHED = "finished"
-    SUPERSEDED = "superseded"  # a newer attempt has the run
-    CANCELLED = "cancelled"
-    USER_ERROR = "user_error"
-    PREEMPTED = "preempted"
-    TIME_LIMIT = "time_limit"
-    NODE_FAILURE = "node_failure"
-    REQUEUED = "requeued"
-    STOPPED = "stopped"  # by a signal from somebody
-    CRASH = "crash"
-    VANISHED = "vanished"  # killed with whoever would have said why
-
-
-class Action(StrEnum):
-    """What is done about it."""
-
-    FINISHED = "finished"
-    AGAIN = "again"
-    STAY_AWAY = "stay_away"
-    GIVE_UP = "give_up"
-
-
 # What Slurm's word for the end of a job says about the cause.
 CAUSE_OF_STATE = {
     "CANCELLED": Cause.CANCELLED,
@@ -83,14 +56,6 @@ class Ending:
 
 
 @dataclass(frozen=True, kw_only=True)
-class History:
-    """What earlier attempts of the same submission came to."""
-
-    attempts_without_progress: int = 0
-    """Attempts that crashed at the step at which the run still is, or were stopped there without a step."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Decision:
     """What is done, and why."""
 
@@ -115,13 +80,16 @@ def find_cause(ending: Ending) -> Cause:
     return Cause.USER_ERROR
 
 
-def decide(cause: Cause, status: int, history: History) -> Decision:
-    """What is done about the cause: the one place where it is settled whether a run comes back."""
+def decide(cause: Cause, status: int, in_vain: int) -> Decision:
+    """Settle what is done about the cause: the one place that says whether a run comes back.
+
+    in_vain: earlier attempts of this submission, as `attempts_in_vain` counts them.
+    """
 
     def decision(action: Action, reason: str) -> Decision:
         return Decision(action=action, cause=cause, reason=reason)
 
-    tries = history.attempts_without_progress + 1
+    tries = in_vain + 1
     match cause:
         case Cause.FINISHED:
             return decision(Action.FINISHED, "the run is finished")
@@ -164,7 +132,7 @@ def decide_without_ledger(cause: Cause, status: int) -> Decision:
         end = _end_of(status) if cause is Cause.CRASH else "stopped by a signal"
         reason = f"{end}, and without the ledger nobody can count its attempts: launch again to resume"
         return Decision(action=Action.GIVE_UP, cause=cause, reason=reason)
-    return decide(cause, status, History())
+    return decide(cause, status, 0)
 
 
 def _end_of(status: int) -> str:
@@ -176,10 +144,11 @@ def _end_of(status: int) -> str:
     return f"crashed with status {status}"
 
 
-def history_of(events: Sequence[Event], submission: int, step: int) -> History:
-    """What the ledger holds about attempts of this submission that ended at `step`, where the run is."""
+def attempts_in_vain(events: Sequence[Event], submission: int, step: int) -> int:
+    """Count attempts of this submission that crashed at `step`, where the run still is, or were stopped there
+    without a step."""
     began = {e.attempt: e.values.get("resumed_step") for e in events if e.kind == Kind.STARTED}
-    count = sum(
+    return sum(
         event.kind == Kind.DECIDED
         and Attempt.parse(event.attempt).submission == submission
         and event.values.get("step") == step
@@ -190,7 +159,6 @@ def history_of(events: Sequence[Event], submission: int, step: int) -> History:
         )
         for event in events
     )
-    return History(attempts_without_progress=count)
 
 
 def speaking_status(status: int, exits: Mapping[int, tuple[int, float]]) -> tuple[int, int | None]:

@@ -3,14 +3,16 @@
 import dataclasses
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.rundir.place import Place
+
+if TYPE_CHECKING:
+    from mri_hpc.rundir.place import Place
 
 COMMAND_TIMEOUT_S = 60
 PING_TIMEOUT_S = 10
@@ -68,10 +70,13 @@ class JobState:
         return not self.is_completing and self.state in WAITING_STATES
 
 
-def place(environment: Mapping[str, str] = os.environ) -> Place | None:
+def place(environment: Mapping[str, str] = os.environ) -> "Place | None":
     """Where this process stands in a job step of srun; None outside of one."""
     if "SLURM_STEP_ID" not in environment or "SLURM_PROCID" not in environment:
         return None
+    # Of ranks; whoever decides on the end of a job has none, and seconds.
+    from mri_hpc.rundir.place import Place
+
     return Place(
         rank=int(environment["SLURM_PROCID"]),
         local_rank=int(environment.get("SLURM_LOCALID", "0")),
@@ -129,6 +134,9 @@ def controller_answers() -> bool:
 
     Raises UserError where one is configured and its controller does not answer.
     """
+    # Not for whoever decides on the end of a job, in seconds.
+    import shutil
+
     if shutil.which("scontrol") is None:
         return False
     answer = _ask(["scontrol", "ping"], timeout_s=PING_TIMEOUT_S)

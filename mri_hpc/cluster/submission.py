@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from mri_hpc.base.errors import UserError
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.batch import MAY_NOT_START
-from mri_hpc.cluster.jobs import Job
+from mri_hpc.cluster.jobs import Job, slurm_job
 from mri_hpc.cluster.rank import RankStart
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings
@@ -53,7 +53,7 @@ def submit(
     try:
         # submitit prints Slurm's complaint, which the error below carries.
         with contextlib.redirect_stderr(io.StringIO()):
-            return Job(cluster="slurm", job_id=executor.submit(start).job_id)
+            return slurm_job(executor.submit(start).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         said = _essence(str(error))
         cure = "; see sbatch --help for what --slurm may name" if "unrecognized option" in said else ""

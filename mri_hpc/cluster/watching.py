@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-import json
 import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,19 +16,22 @@ from rich.text import Text
 from mri_hpc.base.command import print_json, shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE, USER_CAN_MEND
-from mri_hpc.cluster.jobs import Job, Phase, end_in_slurm, job_of, phase_and_wait
+from mri_hpc.cluster.choice import name_of, scheduler_of, standing_of
+from mri_hpc.cluster.jobs import Job, job_of
+from mri_hpc.cluster.requeue import CAUSE_OF_STATE
+from mri_hpc.cluster.scheduler import Phase, Standing
+from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Event, read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import load_training
 from mri_hpc.rundir.settled_batch import settled
 from mri_hpc.rundir.summary import Restart, State, Summary, clock_values, steps_an_epoch, summarise
 from mri_hpc.rundir.wall_clock import account
 
 REFRESH_S = 1.0
-# Slurm's controller serves a whole site: a watcher asks it rarely.
-ASK_SLURM_S = 10.0
 BAR_WIDTH = 20
 # Of those that are shown one by one.
 MOST_RESTARTS = 5
@@ -59,16 +60,14 @@ class View:
 
 
 class Watcher:
-    """Looks at one run again and again, asking Slurm only now and then."""
+    """Looks at one run again and again, asking its scheduler only as often as that wants."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._job: Job | None = None
         self._asked_s = 0.0
         """Unix time."""
-        self._phase: Phase | None = None
-        self._wait = ""
-        """Slurm's word for what the job waits for."""
+        self._standing: Standing | None = None
 
     def look(self) -> View:
         """The run now."""
@@ -78,10 +77,10 @@ class Watcher:
         if job and self._is_due(job):
             self._job, self._asked_s = job, time.time()
             try:
-                self._phase, self._wait = phase_and_wait(job)
+                self._standing = standing_of(job)
             except UserError:
                 # Slurm is away: the run's own files still tell.
-                self._phase, self._wait = None, ""
+                self._standing = None
         settings = settled(self._run, load_training(self._run))
         metrics, events = read_metrics(self._run), read_events(self._run)
         summary = summarise(
@@ -90,7 +89,7 @@ class Watcher:
         )  # fmt: skip
         if job:
             is_outdated = bool(events) and events[-1].time > self._asked_s
-            summary = _with_phase(summary, None if is_outdated else self._phase, job, self._wait)
+            summary = _with_standing(summary, None if is_outdated else self._standing, job)
         if events and summary.state == State.STOPPED:
             # Nobody saw it end: its clock stops with the last that was heard of it.
             clock = account(events, metrics, _last_sign_s(self._run, events))
@@ -104,8 +103,9 @@ class Watcher:
 
     def _is_due(self, job: Job) -> bool:
         """Whether to ask how the job stands; of a newer one nothing is known."""
-        is_rare = job.cluster == "slurm" and job == self._job
-        return not is_rare or time.time() - self._asked_s >= ASK_SLURM_S
+        every_s = 0.0 if job.failure else scheduler_of(job).ask_every_s
+        is_rare = every_s > 0 and job == self._job
+        return not is_rare or time.time() - self._asked_s >= every_s
 
 
 def watch(run: RunDir, *, is_done: Callable[[View], bool] = lambda view: view.has_ended) -> View:
@@ -261,7 +261,7 @@ def _restart(restart: Restart) -> str:
     when = time.strftime("%d %b %H:%M", time.localtime(restart.time))
     lost = f"{counted(restart.steps_lost, 'step')} lost" if restart.steps_lost else "no step lost"
     took = f" ({duration(restart.seconds_lost)})" if restart.seconds_lost >= 1 else ""
-    down = f", down {duration(restart.seconds_down)}" if restart.decision == "again" else ""
+    down = f", down {duration(restart.seconds_down)}" if restart.decision == Action.AGAIN else ""
     return f"{when}  {restart.attempt} {restart.cause.replace('_', ' ')}: {lost}{took}{down}"
 
 
@@ -294,35 +294,34 @@ def _attempt(summary: Summary) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _with_phase(summary: Summary, phase: Phase | None, job: Job, wait: str) -> Summary:
+def _with_standing(summary: Summary, standing: Standing | None, job: Job) -> Summary:
     """The state that the ledger tells, put right by whether the job lives."""
     summary = dataclasses.replace(summary, job_id=summary.job_id or job.job_id)
-    if State(summary.state) in ENDED or phase is None:
+    if State(summary.state) in ENDED or standing is None:
         return summary
-    if phase is Phase.GONE:
+    if standing.phase is Phase.GONE:
         return _with_end(summary, job)
-    reason = f"Slurm: {wait}" if wait else ""
     # A job that runs, of whose ranks no word has come so far, is starting them.
     state = State.RUNNING if summary.state == State.RUNNING else State.STARTING
-    if phase is Phase.PENDING:
+    if standing.phase is Phase.PENDING:
         state = State.PENDING if summary.state == State.PENDING else State.REQUEUED
-    return dataclasses.replace(summary, state=state.value, reason=reason, last_words=())
+    return dataclasses.replace(summary, state=state.value, reason=standing.wait, last_words=())
 
 
 def _with_end(summary: Summary, job: Job) -> Summary:
     """A run whose job is gone without a word in the ledger."""
     end = ""
     with contextlib.suppress(UserError):
-        end = end_in_slurm(job)
-    if end == "CANCELLED":
+        end = "" if job.failure else scheduler_of(job).end(job)
+    cause = CAUSE_OF_STATE.get(end)
+    if cause is Cause.CANCELLED:
         # scancel may reach it while it waits.
-        reason = f"{job.name} was cancelled"
+        reason = f"{name_of(job)} was cancelled"
         return dataclasses.replace(summary, state=State.CANCELLED.value, reason=reason)
-    said = {
-        "": "is gone, and nothing says why",
-        "PREEMPTED": "was preempted, and Slurm did not requeue it",
-    }.get(end, f"ended as {end} before it could say why")
-    reason = f"{job.name} {said}: launch again to resume"
+    said = f"ended as {end} before it could say why" if end else "is gone, and nothing says why"
+    if cause is Cause.PREEMPTED:
+        said = "was preempted, and Slurm did not requeue it"
+    reason = f"{name_of(job)} {said}: launch again to resume"
     return dataclasses.replace(summary, state=State.STOPPED.value, reason=reason)
 
 
@@ -334,9 +333,9 @@ def _last_sign_s(run: RunDir, events: Sequence[Event]) -> float:
 
 def _with_final_digests(run: RunDir, summary: Summary) -> Summary:
     """Once finished, the model's own digests, which the provenance holds."""
-    if summary.state != State.FINISHED or not run.provenance.is_file():
+    if summary.state != State.FINISHED:
         return summary
-    provenance: dict[str, Any] = json.loads(run.provenance.read_text(encoding="utf-8"))
+    provenance = read_provenance(run)
     return dataclasses.replace(
         summary,
         weights_digest=provenance.get("weights_digest") or summary.weights_digest,

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mri_hpc.cohort.splits import FEW_PATIENTS
-from mri_hpc.storage.disk.columns import SPLITS
-from mri_hpc.storage.reading.reader import Reader
-from mri_hpc.storage.snapshot.catalogue import Snapshot
+from mri_hpc.intake.labels import SPLITS
+from mri_hpc.storage.store import Reader, Snapshot
 
 EXAMPLES = 3
 PART_BYTES = 16 * 2**20
@@ -235,9 +234,7 @@ def _examples(snapshot: Snapshot, groups: list[np.ndarray]) -> str:
 
 
 def _image(snapshot: Snapshot, row: int) -> str:
-    patient = int(snapshot.patient[row])
-    of_whom = _patient(snapshot, patient) if patient >= 0 else "nobody"
-    return f"{int(snapshot.key[row]):016x} of {of_whom}"
+    return f"{int(snapshot.key[row]):016x} of {snapshot.text('patient', row) or 'nobody'}"
 
 
 def _patient(snapshot: Snapshot, code: int) -> str:

@@ -13,7 +13,7 @@ from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.settings import TrainingSettings, load_training
-from mri_hpc.storage.snapshot.catalogue import Snapshot, recall
+from mri_hpc.storage.store import Snapshot, Store
 
 # What a model depends on: by the one its weights are fitted, by the other its epoch is chosen.
 LEARNT_FROM = {TRAIN: "training", VALIDATION: "validation"}
@@ -114,7 +114,7 @@ def _find_snapshot(run: RunDir, settings: TrainingSettings, *, stores: Iterable[
     places = list(dict.fromkeys(stores))
     for store in places:
         try:
-            return recall(Path(store), settings.snapshot)
+            return Store.open(Path(store)).recall(settings.snapshot)
         except UserError as error:
             reason = error
     raise UserError(

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.columns import SPLITS
-from mri_hpc.storage.snapshot.catalogue import Snapshot
+from mri_hpc.intake.labels import SPLITS
+from mri_hpc.storage.store import Snapshot
 
 TRAIN, VALIDATION, TEST = (SPLITS.index(name) for name in ("train", "validation", "test"))
 UNUSED = -1

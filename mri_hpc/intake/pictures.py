@@ -19,21 +19,22 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import cv2
 import numpy as np
+import PIL
 import simplejpeg
 from PIL import Image
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.content import Content
 from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.samples import Placed, Sample
 
 # Of four bytes, with the file that they come from, they fit into less than half a gigabyte.
 MAX_PIXELS = 40_000_000
 MIN_SIDE = 8
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 BIT_DEPTHS = (8, 10, 12, 16)
 BAND_PIXELS = 2**20
 STDERR = 2
@@ -41,6 +42,7 @@ EXIF, EXIF_ORIENTATION = b"Exif\0\0", 0x0112
 MAX_EXIF_BYTES = 65536
 JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG = b"\x89PNG\r\n\x1a\n"
+BMP, TIFF = b"BM", (b"II*\0", b"MM\0*")
 TRUNCATED, DAMAGED_PICTURE = "truncated picture (copy it again)", "damaged picture (copy it again)"
 SEVERAL_FRAMES = "several frames in one picture file (save each as a file of its own)"
 WRAPPED = "more than 8 bits wrapped into 8, so that bright turns black (export it again)"
@@ -49,9 +51,6 @@ WRAPPED_JUMP = 192
 WRAPPED_SHARE = 0.01
 # Of such jumps, in most wrapped slices 0.33 to 1 climb on; of writing and masks at most 0.08, of noise 0.25.
 WRAPPED_CLIMBS = 0.33
-
-Placed = tuple[float, float, float, float]
-"""Left, top, width, height of the source picture within the stored image, as fractions of that image."""
 
 # One process a core is the unit of parallelism; OpenCV's own threads would fight over it.
 cv2.setNumThreads(1)
@@ -63,6 +62,26 @@ DAMAGED = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError,
     AttributeError, struct.error, zlib.error,
 )  # fmt: skip
+
+
+class Pictures:
+    """The decoder of pictures: one file, one image."""
+
+    formats: tuple[str, ...] = ("JPEG", "PNG", "BMP", "TIFF")
+
+    def reads(self, head: bytes) -> bool:
+        """As in Decoder."""
+        return head.startswith((JPEG, PNG, BMP, *TIFF))
+
+    def decode(self, content: Content, recipe: Recipe) -> Iterator[Sample]:
+        """As in Decoder."""
+        (file,) = content.files
+        pixels, placed = decode_picture(file.data, recipe)
+        yield Sample(pixels=pixels, placed=placed)
+
+    def versions(self) -> Mapping[str, str]:
+        """As in Decoder."""
+        return {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__, "opencv": cv2.__version__}
 
 
 def decode_picture(data: bytes, recipe: Recipe) -> tuple[np.ndarray, Placed]:
@@ -177,7 +196,7 @@ def turned(grey: np.ndarray, orientation: int) -> np.ndarray:
 
 def _decode_by_pillow(data: bytes) -> np.ndarray:
     try:
-        with _quietly(), Image.open(io.BytesIO(data), formats=list(FORMATS)) as picture:
+        with _quietly(), Image.open(io.BytesIO(data), formats=list(Pictures.formats)) as picture:
             check_size(*picture.size)
             if picture.format in ("PNG", "TIFF") and getattr(picture, "n_frames", 1) > 1:
                 raise BadSource(SEVERAL_FRAMES)
@@ -298,10 +317,3 @@ def png_bytes(grey: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(grey).save(file, "PNG")
     return file.getvalue()
-
-
-def library_versions() -> dict[str, Any]:
-    """Versions of what decodes and resizes."""
-    import PIL
-
-    return {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__, "opencv": cv2.__version__}

@@ -4,8 +4,9 @@ import base64
 import zlib
 from dataclasses import replace
 
+from mri_hpc.intake.content import in_memory
+from mri_hpc.intake.decoders import decode
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import decode
 
 # Smaller than the pictures, so that shrinking while decoding, averaging and borders all take part.
 PROBE_SIZE = 16
@@ -67,7 +68,7 @@ def probe(recipe: Recipe) -> Recipe:
     """The recipe, with the CRC of the pixels to which this machine decodes each probe picture."""
     small = replace(recipe, size=PROBE_SIZE)
     crcs = {
-        name: zlib.crc32(decode(base64.b85decode(text), small)[0].pixels.data)
+        name: zlib.crc32(next(decode(in_memory(base64.b85decode(text)), small)).pixels.data)
         for name, text in PICTURES.items()
     }
     return replace(recipe, probe=tuple(sorted(crcs.items())))

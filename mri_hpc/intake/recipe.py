@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.documents import convert, refuse_newer, with_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 
@@ -52,25 +53,37 @@ class Recipe:
 
     def to_json(self) -> bytes:
         """The recipe as it lies on disk."""
-        return seal({"format": FORMAT, **self.parameters(), "probe": dict(self.probe)})
+        return seal(with_format(FORMAT, {**self.parameters(), "probe": dict(self.probe)}))
 
 
 def load_recipe(path: Path) -> Recipe:
     """The recipe in a file; UserError where there is none, a damaged one, or one of another version."""
     try:
         values = unseal(path.read_bytes())
-        written_by = values.pop("format")
-        decoder = values["decoder"]
+        written_by, decoder = values["format"], values["decoder"]
+        refuse_newer(path, written_by, reads=FORMAT)
         if (written_by, decoder) != (FORMAT, DECODER):
             raise UserError(
                 f"{path} asks for decoder {decoder!r}, format {written_by}; this version has {DECODER!r}, "
                 f"format {FORMAT}: use the version that made it, or make a new store"
             )
-        return Recipe(**{**values, "probe": tuple(values["probe"].items())})
+        return convert({**values, "probe": list(values["probe"].items())}, Recipe)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: copy it from the store, or from another run of it") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a recipe ({error}); restore it from a backup or a run") from None
+
+
+def wanted_recipe(
+    path: Path,
+    *,
+    size: int | None,
+    fit: Literal["letterbox", "stretch"] | None,
+    ids: Literal["pseudonym", "as-given"] | None,
+) -> Recipe:
+    """What is asked for of the recipe of a store: None: as in the one there, in a new one as usual."""
+    base = load_recipe(path) if path.exists() else Recipe()
+    return Recipe(size=base.size if size is None else size, fit=fit or base.fit, ids=ids or base.ids)
 
 
 def settle_recipe(path: Path, wanted: Recipe) -> Recipe:

@@ -20,36 +20,65 @@ _Above = tuple[tuple[int, int], ...] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One file below the source root."""
+    """What is read, stored or rejected as a whole: one file, or several that only together hold an image."""
 
     key: int
-    """Source key; see source_key and Pseudonyms.source_key."""
-    path: str
-    """Path below the root, with forward slashes."""
+    """By which it is known for good; see source_key and Pseudonyms.source_key."""
+    files: tuple[str, ...]
+    """Paths below the root, with forward slashes, in an order that enters its fingerprint."""
+
+    @property
+    def path(self) -> str:
+        """By which it is labelled, and named to those who look for it: that of its first file."""
+        return self.files[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sources:
-    """Files below the source root. In columns: there may be millions."""
+    """Sources below the root. In columns: there may be millions."""
 
     keys: np.ndarray
     """As in Source: uint64, (n,)."""
-    paths: Sequence[str]
-    """As in Source."""
+    files: Sequence[str]
+    """As in Source, those of one source after those of another."""
+    starts: np.ndarray
+    """Where in `files` those of each source begin, and where the last ones end: int64, (n + 1,)."""
+
+    @classmethod
+    def of_files(cls, keys: np.ndarray, files: Sequence[str]) -> "Sources":
+        """Sources of one file each."""
+        return cls(keys=keys, files=files, starts=np.arange(len(files) + 1))
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """As in Source."""
+        if len(self.files) == len(self):
+            return self.files
+        return [self.files[start] for start in self.starts[:-1].tolist()]
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __iter__(self) -> Iterator[Source]:
-        for key, path in zip(self.keys.tolist(), self.paths, strict=True):
-            yield Source(key=key, path=path)
+        starts = self.starts.tolist()
+        for key, start, end in zip(self.keys.tolist(), starts[:-1], starts[1:], strict=True):
+            yield Source(key=key, files=tuple(self.files[start:end]))
 
     def take(self, rows: np.ndarray) -> "Sources":
         """Some of them, in the order of rows: int64."""
-        return Sources(keys=self.keys[rows], paths=[self.paths[row] for row in rows.tolist()])
+        counts = np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        files = np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], counts)
+        return Sources(
+            keys=self.keys[rows], files=[self.files[file] for file in files.tolist()], starts=starts
+        )
 
     def __getitem__(self, rows: slice) -> "Sources":
-        return Sources(keys=self.keys[rows], paths=self.paths[rows])
+        first, stop, _step = rows.indices(len(self))
+        starts = self.starts[first : stop + 1]
+        return Sources(
+            keys=self.keys[rows], files=self.files[starts[0] : starts[-1]], starts=starts - starts[0]
+        )
 
 
 def source_key(root_name: str, path: str, frame: str = "") -> int:
@@ -122,6 +151,11 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def _is_passed_over(name: str) -> bool:
     return name.startswith(".") or name in PASSED_OVER
+
+
+def shared_listing(folder: Path, root: Path, job: str) -> Path:
+    """Where the tasks of one job share their listing of a root."""
+    return folder / f"{job}.{source_key(str(root.absolute()), ''):016x}"
 
 
 def listing(root: Path, shared: Path | None) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Protocol, Self, TypeVar
 import numpy as np
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.intake.sources import Sources
 
 
 class _Sliced(Protocol):
@@ -36,14 +37,19 @@ class Share:
                 f"--task must be between 0 and --tasks - 1, got --task {self.index} --tasks {self.count}"
             )
 
+    def of(self, sources: Sources) -> Sources:
+        """The sources that belong to this share."""
+        return sources.take(np.flatnonzero(self.holds(sources.keys)))
+
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Which sources belong to this share: bool, (n,). keys: uint64, (n,)."""
         return keys % np.uint64(self.count) == self.index
 
 
-def unit_images(image_bytes: int) -> int:
-    """Images of a unit by default."""
-    return max(1, UNIT_BYTES // image_bytes)
+def unit_images(image_bytes: int, wanted: int | None = None) -> int:
+    """Images of a unit, all of which are in memory at once; wanted: fewer of them."""
+    most = max(1, UNIT_BYTES // image_bytes)
+    return min(wanted or most, most)
 
 
 def cut(items: T, unit_size: int) -> Iterator[T]:

@@ -1,9 +1,10 @@
-"""What befell a run: one line an attempt, from the ledger."""
+"""History of a run: one line an attempt, from the ledger."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Event, Kind
 from mri_hpc.rundir.wall_clock import Cost, account
@@ -67,8 +68,8 @@ def _history(events: list[Event], cost: Cost) -> AttemptHistory:
         resumed_step=started.get("resumed_step"),
         reached_step=_values(said, Kind.SAVED).get("step"),
         cost=cost,
-        cause=str(decided.get("cause", "finished" if is_done else "")),
-        decision=str(decided.get("decision", "finished" if is_done else "")),
+        cause=str(decided.get("cause", Cause.FINISHED if is_done else "")),
+        decision=str(decided.get("decision", Action.FINISHED if is_done else "")),
         reason=str(decided.get("reason", "")),
     )
 

@@ -1,12 +1,15 @@
 """Where everything of a run lies."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.documents import with_format
 from mri_hpc.base.errors import UserError
 
+FORMAT = 1
 # Of those beside a path that is none.
 RUNS_TO_NAME = 5
 
@@ -148,7 +151,7 @@ class RunDir:
 
     def mark_done(self) -> None:
         """Write DONE; harmless when it is there."""
-        publish_new_bytes(self.done, b"")
+        publish_new_bytes(self.done, json.dumps(with_format(FORMAT, {})).encode() + b"\n")
 
 
 def open_run(path: Path) -> RunDir:

@@ -5,10 +5,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from mri_hpc.base.atomic import append_line
+from mri_hpc.base.documents import parse, with_format, without_format
 from mri_hpc.rundir.layout import Attempt, RunDir
+
+FORMAT = 1
 
 
 class Kind(StrEnum):
@@ -45,27 +49,36 @@ class Event:
     """What the kind carries."""
 
 
+# Keys of a line for time, attempt and kind of its event; all others are its values.
+NAMED = ("time", "attempt", "event")
+
+
 def record(run: RunDir, attempt: Attempt, kind: Kind, **values: Any) -> Event:
     """Append one event, durably; returns it."""
     event = Event(time=time.time(), attempt=str(attempt), kind=kind.value, values=values)
+    # Each line says its format: attempts of several versions may write to one ledger.
     line = {"time": round(event.time, 6), "attempt": event.attempt, "event": event.kind, **values}
-    append_line(run.events, json.dumps(line))
+    append_line(run.events, json.dumps(with_format(FORMAT, line)))
     return event
 
 
 def read_events(run: RunDir) -> list[Event]:
-    """All events in the order written. A line cut short by a full disk or a lost node is passed over."""
+    """All events in the order written. A line cut short by a full disk or a lost node is passed over.
+
+    UserError where a newer version has written in a newer format.
+    """
     if not run.events.exists():
         return []
     lines = run.events.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [event for event in map(_parse, lines) if event]
+    return [event for line in lines if (event := _event(line, of=run.events))]
 
 
-def _parse(line: str) -> Event | None:
+def _event(line: str, *, of: Path) -> Event | None:
     try:
-        values = json.loads(line)
-        return Event(
-            time=values.pop("time"), attempt=values.pop("attempt"), kind=values.pop("event"), values=values
-        )
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
+        values = without_format(parse(line), of=of, reads=FORMAT)
+        when, attempt, kind = (values.pop(key) for key in NAMED)
+    except (ValueError, KeyError):
         return None
+    # By hand: whoever decides on the end of a job reads the ledger, and has seconds, imports among them.
+    is_event = type(when) in (int, float) and isinstance(attempt, str) and isinstance(kind, str)
+    return Event(time=float(when), attempt=attempt, kind=kind, values=values) if is_event else None

@@ -1,16 +1,18 @@
 """Which checkpoints of a run are complete, without opening their weights."""
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mri_hpc.base.documents import convert, parse, with_format, without_format
+from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import CHECKSUM, seal, unseal
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.progress import Progress
+from mri_hpc.rundir.progress import EarlyStopping, Progress
 
+FORMAT = 1
 MANIFEST = "manifest.json"
 
 
@@ -32,7 +34,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The manifest as it lies on disk."""
-        return seal(self.to_values())
+        return seal(with_format(FORMAT, self.to_values()))
 
     def to_values(self) -> dict[str, Any]:
         """As plain values for JSON."""
@@ -45,11 +47,22 @@ class Unreadable:
 
     reason: str
     is_of_another_version: bool = False
-    """Whether it is whole, and its fields are not those of this version; else it is damaged."""
+    """Whether it is whole, and lacks what this version needs or has a newer format; else it is damaged."""
 
 
 def open_manifest(checkpoint: Path) -> Manifest | Unreadable | None:
     """The manifest of a checkpoint folder, or why it cannot be read; None where there is none."""
+    values = _open_values(checkpoint)
+    if values is None or isinstance(values, Unreadable):
+        return values
+    try:
+        return convert(values, Manifest)
+    except ValueError:
+        return _of_another_version(values)
+
+
+def _open_values(checkpoint: Path) -> dict[str, Any] | Unreadable | None:
+    """The values of a manifest that has every part, or why it cannot be read; None where there is none."""
     try:
         document = (checkpoint / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -58,7 +71,17 @@ def open_manifest(checkpoint: Path) -> Manifest | Unreadable | None:
         values = _unsealed(document)
     except ValueError:
         return Unreadable(reason=f"{MANIFEST}: its bytes are not those that were written")
-    return _of_this_version(values) or Unreadable(
+    try:
+        return _of_this_version(without_format(values, of=Path(MANIFEST), reads=FORMAT))
+    except UserError as error:
+        # What to do about it, the ranks say.
+        return Unreadable(reason=str(error).partition(":")[0], is_of_another_version=True)
+    except (ValueError, KeyError, TypeError):
+        return _of_another_version(values)
+
+
+def _of_another_version(values: Mapping[str, Any]) -> Unreadable:
+    return Unreadable(
         reason=f"written by another version of mri_hpc{_version(values)}", is_of_another_version=True
     )
 
@@ -83,27 +106,34 @@ def newest_manifest(run: RunDir) -> Manifest | None:
     return next((manifest for manifest in manifests if manifest), None)
 
 
+def newest_step(run: RunDir) -> int:
+    """Step of the newest complete checkpoint; 0 before the first.
+
+    For whoever decides on the end of a job, in seconds: without what makes an object of a manifest.
+    """
+    opened = map(_open_values, checkpoint_folders(run))
+    return next((int(values["progress"]["step"]) for values in opened if isinstance(values, dict)), 0)
+
+
 def _unsealed(document: bytes) -> dict[str, Any]:
     """The values of a manifest; ValueError where it is damaged."""
-    values = json.loads(document)
-    if not isinstance(values, dict):
-        raise ValueError("it is no object")
+    values = parse(document)
     # Earlier versions wrote none.
     return unseal(document) if CHECKSUM in values else values
 
 
-def _of_this_version(values: Mapping[str, Any]) -> Manifest | None:
-    """The manifest of these values; None where fields are missing or unknown."""
-    try:
-        progress = values["progress"]
-        stopping = progress["early_stopping"]
-        best = math.inf if stopping["best_loss"] is None else stopping["best_loss"]
-        whole = {**progress, "early_stopping": {**stopping, "best_loss": best}}
-        manifest = Manifest(**{**values, "progress": Progress.from_dict(whole)})
-    except (KeyError, TypeError):
-        return None
-    # A field of Progress that is missing would be its default, and the run another one from there.
-    return manifest if manifest.to_values() == values else None
+def _of_this_version(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with a number as best loss; ValueError, KeyError or TypeError where parts are missing."""
+    progress = values["progress"]
+    stopping = progress["early_stopping"]
+    # A default in place of one would make another run of it from there.
+    if {f.name for f in fields(Progress)} - {*progress} or {f.name for f in fields(EarlyStopping)} - {
+        *stopping
+    }:
+        raise ValueError("a part of the progress is missing")
+    best = math.inf if stopping["best_loss"] is None else stopping["best_loss"]
+    whole = {**progress, "early_stopping": {**stopping, "best_loss": best}}
+    return {**values, "progress": whole}
 
 
 def _version(values: Mapping[str, Any]) -> str:

@@ -2,10 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.documents import parse, with_format, without_format
 from mri_hpc.rundir.layout import Attempt, RunDir
+
+FORMAT = 1
 
 
 class MetricsLog:
@@ -19,7 +23,7 @@ class MetricsLog:
         self._attempt = str(attempt)
         lines = [line for line in read_metrics(run) if line["step"] <= resumed_step]
         kept = [line for line in lines if "validation_loss" not in line or line["epoch"] < resumed_epoch]
-        replace_bytes(run.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        replace_bytes(run.metrics, b"".join(map(_line, kept)))
         self._file = os.open(run.metrics, os.O_WRONLY | os.O_APPEND)
 
     def step(
@@ -44,20 +48,24 @@ class MetricsLog:
     def _append(self, values: dict[str, Any]) -> None:
         # One write a line, so that a kill loses nothing. A lost node loses what came after the last sync, and
         # replay makes again what comes after a checkpoint: who publishes one has to sync before.
-        os.write(self._file, (json.dumps({**values, "attempt": self._attempt}) + "\n").encode())
+        os.write(self._file, _line({**values, "attempt": self._attempt}))
 
 
 def read_metrics(run: RunDir) -> list[dict[str, Any]]:
-    """All lines in order; a line cut short is passed over."""
+    """All lines in order; a line cut short is passed over. UserError where they are of a newer format."""
     if not run.metrics.exists():
         return []
     lines = run.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [values for values in map(_parse, lines) if values]
+    return [values for line in lines if (values := _values(line, of=run.metrics))]
 
 
-def _parse(line: str) -> dict[str, Any] | None:
+def _line(values: dict[str, Any]) -> bytes:
+    return json.dumps(with_format(FORMAT, values)).encode() + b"\n"
+
+
+def _values(line: str, *, of: Path) -> dict[str, Any] | None:
     try:
-        values = json.loads(line)
-    except json.JSONDecodeError:
+        values = without_format(parse(line), of=of, reads=FORMAT)
+    except ValueError:
         return None
-    return values if isinstance(values, dict) and "step" in values else None
+    return values if "step" in values else None

@@ -2,11 +2,12 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    # Whoever decides on the end of a job reads manifests, and has seconds.
+    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,10 @@ class Progress:
     """Chained sha256 over the keys of every batch so far, in order."""
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
 
-    def after_step(self, step_keys: np.ndarray) -> "Progress":
+    def after_step(self, step_keys: "np.ndarray") -> "Progress":
         """Progress after one optimizer step. step_keys: uint64, (B,), of the whole batch over all ranks."""
         chained = hashlib.sha256(bytes.fromhex(self.samples_digest))
-        chained.update(np.ascontiguousarray(step_keys, dtype="<u8").tobytes())
+        chained.update(step_keys.astype("<u8").tobytes())
         return replace(
             self,
             step=self.step + 1,
@@ -65,9 +66,3 @@ class Progress:
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Progress":
-        """The inverse of to_dict."""
-        stopping = EarlyStopping(**values["early_stopping"])
-        return cls(**{**values, "early_stopping": stopping})

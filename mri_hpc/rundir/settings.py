@@ -1,13 +1,19 @@
 """The settings of a run: what it is (identity) and how it is operated."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from mri_hpc.base.command_line import OFTEN
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.settings import differences, identity, identity_of, load_table, operation, save_tables
+from mri_hpc.base.settings import (
+    differences,
+    identity,
+    identity_digest,
+    identity_of,
+    load_table,
+    operation,
+    save_tables,
+)  # fmt: skip
 from mri_hpc.rundir.layout import RunDir
 
 
@@ -130,7 +136,7 @@ class TrainingSettings:
 
     def identity_digest(self) -> str:
         """Hex digest of the identity: equal for two runs exactly if they are the same run."""
-        return hashlib.sha256(json.dumps(identity_of(self), sort_keys=True).encode()).hexdigest()
+        return identity_digest(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,15 @@
 """What ``--batch-size auto`` came to: found once, by the first ranks, and the same for all later ones."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import TrainingSettings
+
+FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +29,26 @@ class SettledBatch:
     device: str
     """What each of them ran on."""
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "lr", "images_a_rank", "ranks"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}")
+
 
 def publish_settled(run: RunDir, settled: SettledBatch) -> None:
     """Publish what was found, unless another attempt was first."""
-    publish_new_bytes(run.batch_size, json.dumps(asdict(settled), indent=1).encode() + b"\n")
+    document = json.dumps(with_format(FORMAT, asdict(settled)), indent=1)
+    publish_new_bytes(run.batch_size, document.encode() + b"\n")
 
 
 def read_settled(run: RunDir) -> SettledBatch | None:
     """What was found; None before. Raises UserError where the file is not what a run wrote."""
     try:
-        values = json.loads(run.batch_size.read_text(encoding="utf-8"))
-        return SettledBatch(**_checked(values))
+        values = parse(run.batch_size.read_bytes())
+        return convert(without_format(values, of=run.batch_size, reads=FORMAT), SettledBatch)
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+    except ValueError as error:
         raise UserError(
             f"{run.batch_size} is not what a run wrote ({error}): restore it from a backup"
         ) from None
@@ -62,13 +69,3 @@ def with_batch(settings: TrainingSettings, found: SettledBatch, *, ranks: int) -
     return replace(
         settings, batch_size=found.batch_size, lr=found.lr, head_lr=found.head_lr, accumulate=parts
     )
-
-
-def _checked(values: Any) -> Mapping[str, Any]:
-    """Raises TypeError where the values cannot be a batch size and its rates."""
-    if not isinstance(values, dict):
-        raise TypeError("no JSON object")
-    for name in ("batch_size", "lr", "images_a_rank", "ranks"):
-        if not isinstance(values.get(name), (int, float)) or not values[name] > 0:
-            raise TypeError(f"{name} is {values.get(name)!r}")
-    return values

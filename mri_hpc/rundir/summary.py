@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Event, Kind
 from mri_hpc.rundir.manifests import Manifest
@@ -16,13 +17,6 @@ from mri_hpc.rundir.wall_clock import Cost, WallClock, account
 STEPS_FOR_SPEED = 20
 # Events after which a run stands otherwise than before.
 TURNS = {Kind.SUBMITTED, Kind.STARTING, Kind.STARTED, Kind.CANCELLED, Kind.DECIDED}
-# By what was decided last: how the run stands when nothing has happened since.
-STATE_OF_DECISION = {
-    "finished": "finished",
-    "again": "requeued",
-    "stay_away": "cancelled",
-    "give_up": "gave_up",
-}
 
 
 class State(StrEnum):
@@ -37,6 +31,15 @@ class State(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"  # the user can mend it
     GAVE_UP = "gave_up"  # it crashed too often
+
+
+# By what was decided last: how the run stands when nothing has happened since.
+STATE_OF_ACTION: Mapping[str, State] = {
+    Action.FINISHED: State.FINISHED,
+    Action.AGAIN: State.REQUEUED,
+    Action.STAY_AWAY: State.CANCELLED,
+    Action.GIVE_UP: State.GAVE_UP,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +163,7 @@ def summarise(
         step=step,
         saved_step=manifest.progress.step if manifest else 0,
         restarts=max(0, len({event.attempt for event in [*started, *decided]}) - 1),
-        causes=dict(Counter(e.values["cause"] for e in decided if e.values.get("cause") != "finished")),
+        causes=dict(Counter(e.values["cause"] for e in decided if e.values.get("cause") != Cause.FINISHED)),
         steps_lost=sum(int(event.values.get("steps", 0)) for event in lost),
         seconds_lost=round(sum(float(event.values.get("seconds", 0.0)) for event in lost), 1),
         weights_digest=manifest.weights_digest if manifest else "",
@@ -235,9 +238,9 @@ def _state(events: Sequence[Event]) -> State:
             case Kind.CANCELLED:
                 state = State.CANCELLED
             case Kind.DECIDED:
-                is_users = event.values.get("cause") == "user_error"
-                decision = str(event.values.get("decision", ""))
-                state = State.FAILED if is_users else State(STATE_OF_DECISION.get(decision, "stopped"))
+                is_users = event.values.get("cause") == Cause.USER_ERROR
+                decided = STATE_OF_ACTION.get(str(event.values.get("decision")), State.STOPPED)
+                state = State.FAILED if is_users else decided
     return state
 
 
@@ -275,7 +278,7 @@ def _restarts(decided: Sequence[Event], costs: Sequence[Cost]) -> list[Restart]:
             seconds_down=by_attempt[event.attempt].seconds_down,
         )
         for event in decided
-        if event.values.get("cause") != "finished"
+        if event.values.get("cause") != Cause.FINISHED
     ]
 
 

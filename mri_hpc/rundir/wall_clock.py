@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
+from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Event, Kind
 
@@ -206,7 +207,7 @@ class _Spell:
     def is_coming_back(self) -> bool:
         """Whether it is to be run again, and nothing has happened since."""
         ends = self.of(Kind.DECIDED, Kind.CANCELLED)
-        return bool(ends) and ends[-1].values.get("decision") == "again"
+        return bool(ends) and ends[-1].values.get("decision") == Action.AGAIN
 
     @property
     def ended_s(self) -> float:

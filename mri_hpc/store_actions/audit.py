@@ -9,8 +9,7 @@ from mri_hpc.base.command import print_json, progress
 from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import Verdict
 from mri_hpc.cohort.audit import audit
-from mri_hpc.storage.reading.reader import Reader
-from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +28,9 @@ class Audit:
 
 def audit_store(options: Audit) -> None:
     """Print leaks and doubts of the newest snapshot; Verdict on leaks, unless it only reports."""
-    snapshot = resolve(options.store)
-    with Reader(options.store, snapshot, is_read_once=True) as reader:
+    store = Store.open(options.store)
+    snapshot = store.resolve()
+    with store.reader(snapshot, is_read_once=True) as reader:
         found = audit(snapshot, reader, near=options.near, progress=_shown)
     leaks = [one for one in found if one.is_leak]
     if options.json:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from mri_hpc.base.command import counted, print_json, progress, shown_bytes
 from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.layout import open_store
-from mri_hpc.storage.upkeep.compaction import Compacted, Group, compact, look_ahead
+from mri_hpc.storage.store import Compacted, Store
 
+T = TypeVar("T")
 MOST_TARGET_MB = 64 * 1024
 DAY_S = 24 * 3600.0
 
@@ -42,12 +42,12 @@ class Compact:
 
 def compact_store(options: Compact) -> None:
     """Compact a store and say what changed."""
-    store = open_store(options.store)
+    store = Store.open(options.store)
     target_bytes = options.target_mb * 2**20
     if options.dry_run:
-        found = look_ahead(store, target_bytes=target_bytes)
+        found = store.look_ahead(target_bytes=target_bytes)
     else:
-        found = compact(store, target_bytes=target_bytes, keep_s=options.keep_days * DAY_S, progress=_shown)
+        found = store.compact(target_bytes=target_bytes, keep_s=options.keep_days * DAY_S, progress=_shown)
     if options.json:
         print_json({
             "store": str(options.store), "dry_run": options.dry_run,
@@ -59,7 +59,7 @@ def compact_store(options: Compact) -> None:
         print(_told(found, is_dry=options.dry_run))
 
 
-def _shown(groups: Sequence[Group]) -> Iterable[Group]:
+def _shown(groups: Sequence[T]) -> Iterable[T]:
     return progress(groups, what="compacting", total=len(groups))
 
 

@@ -1,27 +1,16 @@
 """``mri-hpc store export``: one HDF5 file of everything, for any other tool."""
 
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import numpy as np
+from typing import Annotated, TypeVar
 
 from mri_hpc.base.command import print_json, progress, shown_bytes
 from mri_hpc.base.command_line import PLACE, Flag, Word
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
-from mri_hpc.storage.disk.layout import open_store
-from mri_hpc.storage.reading.reader import Reader
-from mri_hpc.storage.snapshot.catalogue import resolve
-from mri_hpc.storage.snapshot.table import Snapshot
+from mri_hpc.storage.store import Store
 
-PART_BYTES = 16 * 2**20
-"""Pixels in memory at a time."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,24 +32,9 @@ def export_store(options: Export) -> None:
         raise UserError(f"{target} is there already: remove it, or name another file")
     if not target.parent.is_dir():
         raise UserError(f"{target.parent} is no folder: make it, or name another file")
-    store = open_store(options.store)
-    snapshot = resolve(store.path)
-    attributes = {
-        "recipe_digest": load_recipe(store.recipe).digest(),
-        "snapshot": snapshot.digest,
-        "content_digest": snapshot.content_digest,
-        "classes": json.dumps(snapshot.classes, ensure_ascii=False),
-    }
-    at_once = max(1, PART_BYTES // math.prod(snapshot.image_shape))
-    with Reader(store.path, snapshot, is_read_once=True) as reader:
-        total = -(-len(snapshot) // at_once)
-        publish_chunk_of_parts(
-            target,
-            lambda: progress(_parts(reader, len(snapshot), at_once), what="exporting", total=total),
-            (len(snapshot), *snapshot.image_shape),
-            columns_of(snapshot),
-            attributes,
-        )
+    store = Store.open(options.store)
+    snapshot = store.resolve()
+    store.export(snapshot, target, progress=_shown)
     values = {
         "file": str(target),
         "images": len(snapshot),
@@ -74,20 +48,5 @@ def export_store(options: Export) -> None:
         print(f"{len(snapshot):,} images are in {target} ({shown_bytes(target.stat().st_size)})")
 
 
-def columns_of(snapshot: Snapshot) -> dict[str, np.ndarray]:
-    """The columns of a snapshot as a chunk has them, names in place of codes."""
-    columns = {column.name: np.asarray(getattr(snapshot, column.name), column.dtype) for column in COLUMNS}
-    tables = {
-        "label": [name.encode() for name in snapshot.classes],
-        "patient": snapshot.patient_names.tolist(),
-        "study": snapshot.study_names.tolist(),
-    }
-    # A code of -1 means the last: empty.
-    return columns | {
-        name: np.array([*tables[name], b""], np.bytes_)[getattr(snapshot, name)] for name in STRINGS
-    }
-
-
-def _parts(reader: Reader, images: int, at_once: int) -> Iterator[np.ndarray]:
-    for start in range(0, images, at_once):
-        yield reader.read(np.arange(start, min(start + at_once, images)))
+def _shown(parts: Sequence[T]) -> Iterable[T]:
+    return progress(parts, what="exporting", total=len(parts))

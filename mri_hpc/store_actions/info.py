@@ -10,10 +10,7 @@ import numpy as np
 from mri_hpc.base.command import counted, print_json, shown_bytes
 from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.disk.layout import StoreDir, open_store
-from mri_hpc.storage.snapshot.catalogue import Snapshot, current, published
-from mri_hpc.storage.snapshot.rows import blocks
-from mri_hpc.storage.upkeep.growth import growth
+from mri_hpc.storage.store import Snapshot, Store
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,26 +28,23 @@ class Info:
 
 def info(options: Info) -> None:
     """Print what is in a store."""
-    store = open_store(options.store)
-    snapshot, _num_folded = current(store)
-    values = summary(store, snapshot)
+    store = Store.open(options.store)
+    values = summary(store, store.current())
     if options.json:
         print_json(values)
     else:
         _print_table(values)
 
 
-def summary(store: StoreDir, snapshot: Snapshot) -> dict[str, Any]:
+def summary(store: Store, snapshot: Snapshot) -> dict[str, Any]:
     """What `store info --json` prints."""
-    # A code of -1 comes first.
-    without_label, *labels = _counts(snapshot.column("label") + 1, len(snapshot.classes) + 1)
-    reasons = _counts(snapshot.rejected["reason"][snapshot.is_rejected], len(snapshot.reasons))
+    without_label, *labels = snapshot.counts("label").tolist()
+    reasons = snapshot.rejections
     recipe = load_recipe(store.recipe)
     with ThreadPoolExecutor(1) as beside:
         # Sorting ten million hashes leaves the interpreter to the reading of commits.
         twins = beside.submit(lambda: snapshot.num_twins)
-        by, periods = growth(store, snapshot)
-    snapshots = published(store)
+        growth = store.growth(snapshot)
     return {
         "store": str(store.path),
         "images": len(snapshot),
@@ -62,26 +56,18 @@ def summary(store: StoreDir, snapshot: Snapshot) -> dict[str, Any]:
         "bytes": int(snapshot.chunks["bytes"].sum()),
         "shadowed": snapshot.num_shadowed,
         "twins": twins.result(),
-        "rejected": sum(reasons),
-        "reasons": {name: count for name, count in zip(snapshot.reasons, reasons, strict=True) if count},
+        "rejected": sum(reasons.values()),
+        "reasons": reasons,
         "size": recipe.size,
         "fit": recipe.fit,
         "ids": recipe.ids,
         "commits": len(snapshot.commits),
         "snapshot": snapshot.digest,
         "content_digest": snapshot.content_digest,
-        "snapshots": len(snapshots),
-        "snapshot_bytes": sum(_folder_bytes(store.snapshots / name) for name in snapshots),
-        "growth": {"by": by, "periods": [asdict(period) for period in periods]},
+        "snapshots": len(store.published()),
+        "snapshot_bytes": store.snapshot_bytes(),
+        "growth": {"by": growth.by, "periods": [asdict(period) for period in growth.periods]},
     }
-
-
-def _counts(codes: np.ndarray, kinds: int) -> list[int]:
-    """How often each code is there, of those from 0 on."""
-    found = np.zeros(kinds, np.int64)
-    for part in blocks(codes):
-        found += np.bincount(part, minlength=kinds)
-    return [int(count) for count in found]
 
 
 def _print_table(values: dict[str, Any]) -> None:
@@ -132,10 +118,6 @@ def _growth_table(values: dict[str, Any]) -> "Table":
         added = f"{period['images']:,}"
         table.add_row(period["since"], added, shown_bytes(period["bytes"]), patients)
     return table
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("[!.]*"))
 
 
 def _unless_zero(count: int, what: str) -> str:

@@ -9,13 +9,11 @@ from typing import Annotated
 from mri_hpc.base.command import print_json
 from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.labels import read_csv
+from mri_hpc.intake.csv_labels import read_csv
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.intake.sources import root_name
-from mri_hpc.storage.disk.layout import open_store
-from mri_hpc.storage.snapshot.catalogue import current
-from mri_hpc.storage.upkeep.relabelling import Corrections, corrections, publish
+from mri_hpc.storage.store import Corrections, Store
 
 PATHS_SHOWN = 20
 
@@ -43,12 +41,10 @@ class Relabel:
 
 def relabel_images(options: Relabel) -> None:
     """Publish corrections, and say what they change."""
-    store = open_store(options.store)
+    store = Store.open(options.store)
     rows = read_csv(options.labels, options.source).rows
-    snapshot, _num_folded = current(store)
     recipe = load_recipe(store.recipe)
-    found = corrections(
-        snapshot,
+    found = store.corrections(
         rows,
         root_name=root_name(options.source),
         pseudonyms=pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
@@ -59,7 +55,7 @@ def relabel_images(options: Relabel) -> None:
             f"folder that was preprocessed (now {options.source})"
         )
     if not options.dry_run:
-        publish(store, found, options.why)
+        store.relabel(found, options.why)
     if options.json:
         print_json({
             "store": str(options.store), "dry_run": options.dry_run, "changed": len(found.relabels),

@@ -10,9 +10,7 @@ from mri_hpc.base.command import print_json
 from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.pseudonyms import key_path
-from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.disk.layout import open_store
-from mri_hpc.storage.upkeep.retraction import Withdrawal, look_for, name_in_store, nothing_of, retract
+from mri_hpc.storage.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +35,12 @@ class Retract:
 
 def retract_patient(options: Retract) -> None:
     """Withdraw a patient, and say what went."""
-    store = open_store(options.store)
-    name = name_in_store(options.patient, load_recipe(store.recipe), key_path(os.environ))
-    withdrawal = look_for(store, name)
-    if not withdrawal.is_known:
-        raise nothing_of(store, options.patient)
+    store = Store.open(options.store)
+    name = store.name_of(options.patient, key_path(os.environ))
+    withdrawal = store.look_for(name, given=options.patient)
     if not options.yes:
-        _ask(withdrawal)
-    done = retract(store, withdrawal, options.why)
+        _ask(f"{withdrawal.images} images of {name} are to be removed from the disk for good")
+    done = store.retract(withdrawal, options.why)
     if options.json:
         print_json({
             "store": str(options.store), "patient": name, "images": withdrawal.images,
@@ -57,8 +53,7 @@ def retract_patient(options: Retract) -> None:
     )
 
 
-def _ask(withdrawal: Withdrawal) -> None:
-    question = f"{withdrawal.images} images of {withdrawal.patient} are to be removed from the disk for good"
+def _ask(question: str) -> None:
     if not sys.stdin.isatty():
         raise UserError(f"{question}: add --yes")
     if input(f"{question}. Type yes: ").strip() != "yes":

@@ -12,10 +12,7 @@ from mri_hpc.base.command import print_json
 from mri_hpc.base.command_line import PLACE, Flag, Word
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.pictures import png_bytes
-from mri_hpc.storage.disk.layout import open_store
-from mri_hpc.storage.reading.reader import Reader
-from mri_hpc.storage.snapshot.catalogue import resolve
-from mri_hpc.storage.snapshot.table import Snapshot
+from mri_hpc.storage.store import Snapshot, Store
 
 GAP = 2
 """Pixels between images."""
@@ -46,10 +43,10 @@ def draw_sheet(options: Sheet) -> None:
         raise UserError(f"--count must be at least 1, got {options.count}")
     if options.out.suffix.lower() != ".png":
         raise UserError(f"{options.out} is to be a PNG: give it a name that ends with .png")
-    store = open_store(options.store)
-    snapshot = resolve(store.path)
+    store = Store.open(options.store)
+    snapshot = store.resolve()
     rows = evenly(selected(snapshot, options), options.count)
-    with Reader(store.path, snapshot) as reader:
+    with store.reader(snapshot) as reader:
         sheet = tiled(reader.read(rows))
     replace_bytes(options.out, png_bytes(sheet))
     columns = math.isqrt(len(rows) - 1) + 1
@@ -72,8 +69,7 @@ def selected(snapshot: Snapshot, options: Sheet) -> np.ndarray:
             )
         wanted &= snapshot.label == snapshot.classes.index(options.label)
     if options.patient:
-        codes = np.flatnonzero(snapshot.patient_names == options.patient.encode())
-        wanted &= np.isin(snapshot.patient, codes)
+        wanted &= snapshot.is_of(np.array([options.patient.encode()]))
     rows = np.flatnonzero(wanted)
     if not len(rows):
         what = f"of patient {options.patient!r}" + (f" and class {options.label!r}" if options.label else "")
@@ -101,11 +97,10 @@ def tiled(images: np.ndarray) -> np.ndarray:
 
 def _described(snapshot: Snapshot, row: int, place: int, columns: int) -> dict[str, Any]:
     line, column = divmod(place, columns)
-    label, patient = int(snapshot.label[row]), int(snapshot.patient[row])
     return {
         "line": line + 1,
         "column": column + 1,
         "key": f"{int(snapshot.key[row]):016x}",
-        "class": snapshot.classes[label] if label >= 0 else "",
-        "patient": snapshot.patient_names[patient].decode() if patient >= 0 else "",
+        "class": snapshot.text("label", row),
+        "patient": snapshot.text("patient", row),
     }

@@ -1,28 +1,23 @@
 """``mri-hpc store verify``: whether all of a store is sound, and making it so."""
 
-import functools
 import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from mri_hpc.base.command import counted, print_json, progress, shown_bytes
 from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError, Verdict
-from mri_hpc.intake.labels import FolderLabels, read_csv
+from mri_hpc.intake.labelled_files import find_labels
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import Recipe, load_recipe
 from mri_hpc.intake.sources import check_root
-from mri_hpc.storage.disk.commits import Commit
-from mri_hpc.storage.disk.layout import StoreDir, open_store
-from mri_hpc.storage.disk.private_tables import sources_of
-from mri_hpc.storage.upkeep.repair import Mended, repair
-from mri_hpc.storage.upkeep.salvage import Origin
-from mri_hpc.storage.upkeep.verify import Findings, verify
+from mri_hpc.storage.store import Findings, Origin, Repaired, Store
 
+T = TypeVar("T")
 DAY_S = 24 * 3600.0
 
 
@@ -56,17 +51,15 @@ class Verify:
 def check_store(options: Verify) -> None:
     """Verify a store, mend it if asked to, and print what was found; Verdict where anything is damaged."""
     share = _share(options.sample)
-    store = open_store(options.store)
-    check = functools.partial(verify, store, share=share, day=int(time.time() // DAY_S))
+    store, day = Store.open(options.store), int(time.time() // DAY_S)
     start = time.monotonic()
-    findings = check(progress=_shown)
+    findings = store.verify(share=share, day=day, progress=_shown)
     verified = time.monotonic()
-    num_bytes, mended = findings.bytes, None
+    num_bytes, repaired = findings.bytes, None
     if options.repair and findings.problems:
-        sources = _sources(options, load_recipe(store.recipe))
-        mended, findings = repair(
-            store, findings, sources, check=lambda trusted: check(trusted=trusted), progress=_shown_repair
-        )
+        origin = _origin(options, load_recipe(store.recipe))
+        repaired = store.repair(findings, origin, share=share, day=day, progress=_shown_repair)
+        findings = repaired.findings
     values = {
         "store": str(options.store),
         "chunks": findings.chunks,
@@ -79,43 +72,41 @@ def check_store(options: Verify) -> None:
         "remarks": findings.remarks,
     }
     if options.repair:
-        values["repair"] = _told(mended or Mended(), time.monotonic() - verified)
+        values["repair"] = _told(repaired or Repaired(), time.monotonic() - verified)
     if options.json:
         print_json(values)
     else:
         _print(values)
     if findings.problems:
-        raise _damage(options.store, findings, mended)
+        raise _damage(options.store, findings, repaired)
 
 
-def _sources(options: Verify, recipe: Recipe) -> Origin:
+def _origin(options: Verify, recipe: Recipe) -> Origin:
     """What preprocess was given, as far as it is at hand."""
     assert options.source is not None
     check_root(options.source)
-    in_source = options.source / "labels.csv"
-    file = options.labels or (in_source if in_source.is_file() else None)
     return Origin(
         root=options.source,
         recipe=recipe,
-        labels=read_csv(file, options.source) if file else FolderLabels(),
+        labels=find_labels(options.source, options.labels),
         pseudonyms=lambda: pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
     )
 
 
-def _damaged(store: StoreDir, findings: Findings) -> list[dict[str, str]]:
-    sources = sources_of(store, findings.damaged) if findings.damaged else {}
+def _damaged(store: Store, findings: Findings) -> list[dict[str, str]]:
+    sources = store.sources_of(findings.damaged) if findings.damaged else {}
     return [{"key": f"{key:016x}", "source": sources.get(key, "")} for key in findings.damaged]
 
 
-def _told(mended: Mended, seconds: float) -> dict[str, Any]:
-    num_made = mended.from_sources + mended.from_chunks
+def _told(repaired: Repaired, seconds: float) -> dict[str, Any]:
+    num_made = repaired.from_sources + repaired.from_chunks
     return {
-        "chunks": mended.chunks,
-        "snapshots": mended.snapshots,
-        "from_sources": mended.from_sources,
-        "from_chunks": mended.from_chunks,
-        "lost": [{"key": f"{one.key:016x}", "source": one.source, "why": one.why} for one in mended.lost],
-        "remarks": mended.remarks,
+        "chunks": repaired.chunks,
+        "snapshots": repaired.snapshots,
+        "from_sources": repaired.from_sources,
+        "from_chunks": repaired.from_chunks,
+        "lost": [{"key": f"{one.key:016x}", "source": one.source, "why": one.why} for one in repaired.lost],
+        "remarks": repaired.remarks,
         "seconds": round(seconds, 3),
         "images_per_s": round(num_made / max(seconds, 1e-3), 1),
     }
@@ -148,27 +139,27 @@ def _print(values: Mapping[str, Any]) -> None:
     )
 
 
-def _damage(store: Path, findings: Findings, mended: Mended | None) -> Verdict:
+def _damage(store: Path, findings: Findings, repaired: Repaired | None) -> Verdict:
     """One line about what is damaged, and still is after a repair."""
     problems = findings.problems
-    if mended is None:
+    if repaired is None:
         return Verdict(f"{store} is damaged, {len(problems)} found; the first: {problems[0]}")
     held = f"{store} is not whole yet, {len(problems)} left"
-    if mended.lost:
-        one = mended.lost[0]
+    if repaired.lost:
+        one = repaired.lost[0]
         return Verdict(
-            f"{held}: {len(mended.lost)} images cannot be made again, the first: {one.source or 'source'} "
+            f"{held}: {len(repaired.lost)} images cannot be made again, the first: {one.source or 'source'} "
             f"({one.key:016x}): {one.why}; bring it back below --source, or restore its chunk from a backup"
         )
-    return Verdict(f"{held}; the first: {(*mended.remarks, *problems)[0]}")
+    return Verdict(f"{held}; the first: {(*repaired.remarks, *problems)[0]}")
 
 
-def _shown(chunks: list[str]) -> Iterable[str]:
+def _shown(chunks: Sequence[T]) -> Iterable[T]:
     return progress(chunks, what="verifying", total=len(chunks))
 
 
-def _shown_repair(commits: Sequence[Commit]) -> Iterable[Commit]:
-    return progress(commits, what="mending", total=len(commits))
+def _shown_repair(chunks: Sequence[T]) -> Iterable[T]:
+    return progress(chunks, what="mending", total=len(chunks))
 
 
 def _share(text: str) -> float:

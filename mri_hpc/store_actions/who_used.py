@@ -3,7 +3,6 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,19 +14,14 @@ from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
+from mri_hpc.intake.labels import SPLITS
 from mri_hpc.intake.pseudonyms import key_path
-from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.results.evaluation import read_provenance
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.predictions import read_predictions
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
-from mri_hpc.storage.disk.columns import SPLITS
-from mri_hpc.storage.disk.commits import RETRACT, Commit, read_commits
-from mri_hpc.storage.disk.layout import StoreDir, open_store
-from mri_hpc.storage.snapshot.catalogue import Snapshot, published, recall
-from mri_hpc.storage.snapshot.relocation import rows_of_patients
-from mri_hpc.storage.upkeep.retraction import look_for, name_in_store, nothing_of
+from mri_hpc.storage.store import Snapshot, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +43,9 @@ class WhoUsed:
 
 def who_used(options: WhoUsed) -> None:
     """Print who has seen a patient."""
-    store = open_store(options.store)
-    name = name_in_store(options.patient, load_recipe(store.recipe), key_path(os.environ))
-    snapshots = {digest: recall(options.store, digest) for digest in published(store)}
+    store = Store.open(options.store)
+    name = store.name_of(options.patient, key_path(os.environ))
+    snapshots = {digest: store.recall(digest) for digest in store.published()}
     values = {
         "patient": name,
         "snapshots": [
@@ -60,11 +54,11 @@ def who_used(options: WhoUsed) -> None:
             if (count := int(_rows(snapshot, name).sum()))
         ],
         "runs": [used for run in _runs(options.runs) if (used := _use(run, store, snapshots, name))],
-        "retracted": [_record(commit) for commit in _retractions(store, name)],
+        "retracted": [_record(commit.created, commit.who, commit.why) for commit in store.retractions(name)],
     }
-    if not any(values[what] for what in ("snapshots", "runs")) and not look_for(store, name).is_known:
+    if not any(values[what] for what in ("snapshots", "runs")):
         # A name that was mistyped must not look like one that nobody has seen.
-        raise nothing_of(store, options.patient)
+        store.look_for(name, given=options.patient)
     if options.json:
         print_json(values)
     else:
@@ -72,7 +66,7 @@ def who_used(options: WhoUsed) -> None:
 
 
 def _rows(snapshot: Snapshot, patient: str) -> np.ndarray:
-    return rows_of_patients(snapshot, np.array([patient.encode()]))
+    return snapshot.is_of(np.array([patient.encode()]))
 
 
 def _runs(folder: Path) -> list[RunDir]:
@@ -81,7 +75,7 @@ def _runs(folder: Path) -> list[RunDir]:
     return [RunDir(file.parent) for file in sorted(folder.glob("*/settings.toml"))]
 
 
-def _use(run: RunDir, store: StoreDir, snapshots: dict[str, Snapshot], patient: str) -> dict[str, Any] | None:
+def _use(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: str) -> dict[str, Any] | None:
     """What a run has seen of a patient, itself or by its ancestors; None where that is nothing."""
     images = _images(run, store, snapshots, patient)
     predictions = _predictions(run, patient)
@@ -101,7 +95,7 @@ def _use(run: RunDir, store: StoreDir, snapshots: dict[str, Snapshot], patient: 
     }
 
 
-def _images(run: RunDir, store: StoreDir, snapshots: dict[str, Snapshot], patient: str) -> Counter[str]:
+def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: str) -> Counter[str]:
     """Images of a patient that a run has seen, by split; none where it is of another store."""
     settings = load_training(run)
     images = Counter[str]()
@@ -128,9 +122,7 @@ def _ancestors(run: RunDir) -> list[tuple[RunDir, str]]:
     return [(RunDir(path), told.get(path, "")) for path in dict.fromkeys([*found, *told])]
 
 
-def _has_learnt(
-    run: RunDir, digest: str, store: StoreDir, snapshots: dict[str, Snapshot], patient: str
-) -> bool:
+def _has_learnt(run: RunDir, digest: str, store: Store, snapshots: dict[str, Snapshot], patient: str) -> bool:
     """Whether a run's model depends on a patient; of one that is gone, whether it may."""
     if run.settings.is_file():
         images = _images(run, store, snapshots, patient)
@@ -161,14 +153,8 @@ def _predictions(run: RunDir, patient: str) -> Counter[str]:
     return Counter(row.split for row in rows if row.patient == patient)
 
 
-def _retractions(store: StoreDir, patient: str) -> Iterator[Commit]:
-    ids = (name for name in store.commit_ids() if name.startswith(RETRACT))
-    return (commit for commit in read_commits(store, ids) if patient in commit.retracted_patients)
-
-
-def _record(commit: Commit) -> dict[str, str]:
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(commit.created))
-    return {"who": commit.who, "when": when, "why": commit.why}
+def _record(created: float, who: str, why: str) -> dict[str, str]:
+    return {"who": who, "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(created)), "why": why}
 
 
 def _print(values: dict[str, Any], runs: Path) -> None:

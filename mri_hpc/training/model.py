@@ -13,6 +13,7 @@ import torchvision
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import nearest
 from mri_hpc.loading.augment import Normalisation
@@ -31,6 +32,9 @@ WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
 MODEL_STREAM = 1
 """Sets the seed of the weights apart from those of steps."""
 USUAL_SHAPE = (224, 224)
+FORMAT = 1
+MODEL_FORMAT = "mri_hpc_format"
+"""Key of the format among what a model says of itself; others mean something else by "format" there."""
 
 
 class GreyClassifier(nn.Module):
@@ -137,6 +141,9 @@ def load_for_prediction(run: RunDir) -> FinishedModel:
         weights = safetensors.torch.load_file(run.model)
     except SafetensorError as error:
         raise UserError(f"{run.model} is damaged ({error}); restore it from a backup") from None
+    written_as = metadata.get(MODEL_FORMAT, "1")
+    if written_as.isdigit():
+        refuse_newer(run.model, int(written_as), reads=FORMAT)
     if not {"model", "classes", "image_shape", "normalisation"} <= metadata.keys():
         raise UserError(f"{run.model} is not the model that a run wrote; restore it from a backup")
     classes, (height, width) = json.loads(metadata["classes"]), json.loads(metadata["image_shape"])

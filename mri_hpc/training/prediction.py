@@ -1,19 +1,28 @@
-"""What a finished run leaves behind: the model of its best epoch, and what that says about unseen images."""
+"""The model of a finished run, that of its best epoch, and its answers about unseen images."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from mri_hpc.base.atomic import replace, replace_bytes
+from mri_hpc.base.atomic import replace
+from mri_hpc.base.errors import UserError
 from mri_hpc.loading.augment import standardised
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction, write_predictions
-from mri_hpc.storage.snapshot.catalogue import Snapshot
+from mri_hpc.rundir.provenance import write_provenance
+from mri_hpc.storage.store import Snapshot
 from mri_hpc.training.evaluation import Answers, softmax
-from mri_hpc.training.model import GreyClassifier
+from mri_hpc.training.model import (
+    FORMAT,
+    MODEL_FORMAT,
+    GreyClassifier,
+    load_for_prediction,
+    weights_digest,
+)
 from mri_hpc.training.state_files import write_weights
 
 PREDICTED_SPLITS = ("validation", "test")
@@ -31,20 +40,45 @@ def publish(
 ) -> int:
     """Write the model, where it comes from, and its answers by split; returns the number of predictions."""
     metadata = {
+        MODEL_FORMAT: str(FORMAT),
         "model": model_name,
         "normalisation": normalisation,
         "classes": json.dumps(snapshot.classes),
         "image_shape": json.dumps(snapshot.image_shape),
     }
     replace(run.model, lambda temp: write_weights(temp, weights, metadata))
-    replace_bytes(run.provenance, json.dumps(origin, indent=1).encode() + b"\n")
+    write_provenance(run, origin)
     rows = [row for split, found in answers.items() for row in _predictions(snapshot, split, found)]
     write_predictions(run.predictions, snapshot.classes, rows)
     return len(rows)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FinishedRun:
+    """A finished run that can be asked about images."""
+
+    classes: tuple[str, ...]
+    ask: Callable[[np.ndarray], np.ndarray]
+    """From images, uint8 (n, H, W), of the run's recipe, to probabilities, float64 (n, classes)."""
+
+
+def load_finished(run: RunDir, *, model_digest: str) -> FinishedRun:
+    """Load the model of a finished run, onto the GPU if there is one.
+
+    model_digest: of its weights, as provenance.json says; empty where nothing says it. UserError before the
+    run has finished, or where the weights are others.
+    """
+    finished = load_for_prediction(run)
+    model = finished.model
+    if model_digest and weights_digest(model.network.state_dict()) != model_digest:
+        held = f"{run.model} does not hold the weights that {run.provenance} names"
+        raise UserError(f"{held}; restore it from a backup")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return FinishedRun(classes=finished.classes, ask=lambda images: probabilities(model, images))
+
+
 def probabilities(model: GreyClassifier, images: np.ndarray) -> np.ndarray:
-    """What a finished model says about images, on the device where it is: float64, (n, classes).
+    """Ask a finished model about images, on the device where it is: float64, (n, classes).
 
     images: uint8, (n, H, W), as a recipe makes them.
     """
@@ -57,8 +91,7 @@ def probabilities(model: GreyClassifier, images: np.ndarray) -> np.ndarray:
 
 def _predictions(snapshot: Snapshot, split: str, answers: Answers) -> Iterable[Prediction]:
     rows = np.searchsorted(snapshot.key, answers.keys)
-    names = [name.decode() for name in snapshot.patient_names.tolist()]
-    patients = np.asarray(snapshot.patient)[rows].tolist()
+    patients = snapshot.text("patient", rows).tolist()
     for key, patient, label, chances in zip(
         answers.keys.tolist(),
         patients,
@@ -68,7 +101,7 @@ def _predictions(snapshot: Snapshot, split: str, answers: Answers) -> Iterable[P
     ):
         yield Prediction(
             key=f"{key:016x}",
-            patient=names[patient] if patient >= 0 else "",
+            patient=patient.decode(),
             split=split,
             label=snapshot.classes[label],
             probabilities=tuple(chances),

@@ -1,7 +1,7 @@
-"""Where a finished model comes from, as plain values for JSON."""
+"""Provenance of a finished model, as plain values for JSON."""
 
+import contextlib
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import Split
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.progress import Progress
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.storage.snapshot.catalogue import Snapshot
+from mri_hpc.storage.store import Snapshot
 from mri_hpc.training.conditions import versions
 from mri_hpc.training.model import start_path, weights_digest
 
@@ -30,7 +31,7 @@ def provenance(
     num_parameters: int,
     conditions: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What provenance.json says. weights: those of the model, of the best epoch."""
+    """Collect what provenance.json holds. weights: those of the model, of the best epoch."""
     used = np.concatenate([split.train, split.validation, split.test])
     return {
         "classes": list(snapshot.classes),
@@ -82,10 +83,9 @@ def lineage(settings: TrainingSettings) -> list[dict[str, str]]:
     if not settings.continue_from:
         return []
     parent = RunDir(Path(settings.continue_from))
-    try:
-        values = json.loads(parent.provenance.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-        values = {}
+    values: Mapping[str, Any] = {}
+    with contextlib.suppress(OSError, UserError):
+        values = read_provenance(parent)
     digests = {name: str(values.get(name, "")) for name in ("model_digest", "snapshot")}
     return [{"run": str(parent.path), **digests}, *values.get("continued_from", [])]
 

@@ -19,8 +19,7 @@ from mri_hpc.rundir.manifests import Manifest, Unreadable
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings, load_training
-from mri_hpc.storage.reading.reader import Reader
-from mri_hpc.storage.snapshot.catalogue import Snapshot, resolve
+from mri_hpc.storage.store import Reader, Snapshot, Store
 from mri_hpc.training import checkpoint, prediction
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.batch_size import settle
@@ -34,6 +33,7 @@ from mri_hpc.training.loop import train
 from mri_hpc.training.model import build, weights_digest
 from mri_hpc.training.provenance import provenance
 from mri_hpc.training.ranks import Ranks, join
+from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def run_rank(
 
 
 class _Rank:
-    """What the parts of an attempt share."""
+    """State that the parts of an attempt share."""
 
     def __init__(
         self,
@@ -108,12 +108,16 @@ class _Rank:
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
         progress = manifest.progress if manifest else Progress(snapshot=cohort.snapshot.digest)
-        with Reader(Path(self._settings.store), cohort.snapshot) as reader:
+        with Store(Path(self._settings.store)).reader(cohort.snapshot) as reader:
             batches = self._batches(cohort, reader)
             self._times.end_of("data")
             learner = self._learner(cohort, batches, manifest)
             if manifest:
-                checkpoint.load(self._run, learner, progress.step)
+                # Held by no name, so that its memory is free again before the first step.
+                learner.restore(
+                    checkpoint.load(self._run, progress.step),
+                    of=checkpoint.weights_file(self._run, progress.step),
+                )
             self._times.end_of("model")
             if self._may_not_begin():
                 return self._stopped_before_training(manifest)
@@ -130,7 +134,7 @@ class _Rank:
         return AGAIN if self._stop.agreed else DONE
 
     def _may_not_begin(self) -> bool:
-        """Whether the ranks were told to stop, or stood still until a newer attempt has taken over."""
+        """Ask whether the ranks were told to stop, or stood still until a newer attempt has taken over."""
         if self._ranks.is_first and checkpoint.is_superseded(self._run, self._attempt):
             self._stop.request(SUPERSEDED)
         return self._stop.is_agreed("starting")
@@ -145,7 +149,7 @@ class _Rank:
         return AGAIN
 
     def way_out_of(self, error: torch.OutOfMemoryError) -> str:
-        """What to do where a step does not fit into the memory of the GPU."""
+        """Advise what to do where a step does not fit into the memory of the GPU."""
         settings = self._settings
         parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
         reason = str(error).split(". ")[0]
@@ -182,11 +186,11 @@ class _Rank:
     def _open_cohort(self, manifest: Manifest | None) -> Cohort:
         """The run's snapshot, which a checkpoint names, and its splits."""
         wanted = manifest.progress.snapshot if manifest else self._settings.snapshot
-        store = Path(self._settings.store)
+        store = Store.open(Path(self._settings.store))
         if wanted == "newest":
             # It must mean the same to all.
-            wanted = self._ranks.from_rank(resolve(store).digest if self._ranks.is_first else None)
-        snapshot = resolve(store, wanted)
+            wanted = self._ranks.from_rank(store.resolve().digest if self._ranks.is_first else None)
+        snapshot = store.resolve(wanted)
         settings = self._settings
         code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)
         return Cohort(snapshot=snapshot, split=rows_of(code))
@@ -235,8 +239,9 @@ class _Rank:
             device=self._conditions["device"],
         )  # fmt: skip
         log.info("started: step=%d epoch=%d %s", progress.step, progress.epoch, self._conditions)
+        saver = WaitingSaver(self._run, self._attempt, keep=self._settings.checkpoint_keep)
         journal = Journal(
-            self._run, self._attempt, self._settings, learner,
+            self._run, self._attempt, self._settings, learner, saver,
             resumed=progress, conditions=self._conditions, stop=self._stop, times=self._times,
         )  # fmt: skip
         changed = changes(manifest.conditions, self._conditions) if manifest else {}
@@ -287,10 +292,11 @@ class _Rank:
         refusal = self._ranks.from_rank(self._refusal_of_best(step) if self._ranks.is_first else None)
         if refusal:
             raise refusal
-        checkpoint.load_weights(self._run, learner, step)
+        weights = checkpoint.load_weights(self._run, step)
+        learner.load_weights(weights, of=checkpoint.weights_file(self._run, step))
 
     def _refusal_of_best(self, step: int) -> UserError | None:
-        """What to do where the best epoch's checkpoint cannot be read; None where it can."""
+        """Advise what to do where the best epoch's checkpoint cannot be read; None where it can."""
         folder = self._run.checkpoints / str(step)
         reason = checkpoint.damage(folder)
         if not reason:

@@ -1,12 +1,12 @@
 """A command ends in one clear line and the right status."""
 
 import importlib
-import importlib.metadata
 import json
 from dataclasses import dataclass
 
 import pytest
 
+import mri_hpc
 from mri_hpc.__main__ import COMMANDS
 from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.command_line import Flag
@@ -95,10 +95,10 @@ def test_without_json_an_error_leaves_stdout_empty(capsys):
 @pytest.mark.parametrize("words", [["--version"], ["--count", "many", "--version"]])
 def test_every_command_tells_the_version(capsys, words):
     assert run(lambda options: None, words) == 0
-    assert capsys.readouterr().out == f"mri_hpc {importlib.metadata.version('mri_hpc')}\n"
+    assert capsys.readouterr().out == f"mri-hpc {mri_hpc.__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_version_is_told_by(command, capsys):
     assert importlib.import_module(f"mri_hpc.{command}").main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("mri_hpc ")
+    assert capsys.readouterr().out.startswith("mri-hpc ")

@@ -1,13 +1,25 @@
 """Settings load what they saved, name what is unknown, and tell identity from operation."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.settings import differences
+from mri_hpc.base.settings import differences, identity, operation
+from mri_hpc.rundir import settings as settings_module
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, load_job, load_training, save_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterSettings(TrainingSettings):
+    """What a later version may have: another default, and fields more."""
+
+    lr: float = identity(3e-4)
+    head_lr: float | None = identity(0.1)
+    flip: bool = identity(True, neutral=False)
+    width: int | None = identity(3, neutral=None)
+    retries: int = operation(7)
 
 
 def test_settings_come_back_as_saved(tmp_path):
@@ -79,3 +91,49 @@ def test_how_a_run_is_operated_is_no_part_of_its_identity():
     assert replace(settings, epochs=99, store="elsewhere").identity_digest() == settings.identity_digest()
     assert replace(settings, seed=1).identity_digest() != settings.identity_digest()
     assert differences(settings, replace(settings, seed=1)) == {"seed": (0, 1)}
+
+
+def test_an_old_run_keeps_its_name_and_its_values_when_a_default_changes_and_fields_come(
+    tmp_path, monkeypatch
+):
+    run, old = RunDir(tmp_path), TrainingSettings(seed=5)
+    save_settings(run, old, JobSettings())
+    monkeypatch.setattr(settings_module, "TrainingSettings", LaterSettings)
+    resumed = load_training(run)
+    assert (resumed.lr, resumed.head_lr, resumed.flip, resumed.width) == (1e-3, None, False, None)
+    # How it is operated may change from one attempt to the next.
+    assert resumed.retries == 7
+    assert resumed.identity_digest() == old.identity_digest()
+    settings_module.refuse_other_identity(run, resumed)
+    save_settings(run, resumed, JobSettings())
+    assert load_training(run) == resumed
+
+
+def test_what_only_a_later_version_can_do_makes_another_run_of_another_name(tmp_path, monkeypatch):
+    run, old = RunDir(tmp_path), TrainingSettings(seed=5)
+    save_settings(run, old, JobSettings())
+    monkeypatch.setattr(settings_module, "TrainingSettings", LaterSettings)
+    before = load_training(run)
+    others = [replace(before, flip=True), replace(before, width=3), LaterSettings(seed=5)]
+    assert len({old.identity_digest(), *(other.identity_digest() for other in others)}) == 4
+    with pytest.raises(UserError, match=r"flip  saved False, asked True"):
+        settings_module.refuse_other_identity(run, others[0])
+
+
+def test_a_setting_that_was_always_saved_and_is_gone_is_never_guessed(tmp_path):
+    run = RunDir(tmp_path)
+    save_settings(run, TrainingSettings(lr=0.1), JobSettings())
+    run.settings.write_text(run.settings.read_text().replace("lr = 0.1\n", ""))
+    with pytest.raises(UserError, match=r"settings\.toml: lr is missing in \[training\]; restore it"):
+        load_training(run)
+
+
+def test_a_settings_file_says_its_format_and_a_newer_one_is_refused_by_name(tmp_path):
+    run = RunDir(tmp_path)
+    save_settings(run, TrainingSettings(), JobSettings())
+    text = run.settings.read_text()
+    assert text.startswith("format = 1\n")
+    run.settings.write_text(text.replace("format = 1", "format = 2\nnew = 1", 1))
+    for load in (load_training, load_job):
+        with pytest.raises(UserError, match=r"settings\.toml has format 2, this version reads up to 1: "):
+            load(run)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes, replace_bytes
 from mri_hpc.base.stop_flag import StopFlag, StopRequest
-from mri_hpc.cluster.rank import kill_time_of, place_of
+from mri_hpc.cluster.choice import kill_time_of
+from mri_hpc.cluster.rank import place_of
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.manifests import MANIFEST, Manifest, newest_manifest

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cluster.choice import scheduler_for
 from mri_hpc.cluster.jobs import job_of
+from mri_hpc.cluster.launching import sizes_of
 from mri_hpc.cluster.submission import batch_script, job_python, submit
 from mri_hpc.rundir.ledger import Kind, read_events
 from mri_hpc.rundir.settings import JobSettings
@@ -134,12 +136,11 @@ def test_the_ranks_of_a_job_without_gpus_see_none(site, planned_run):
 
 
 def test_an_automatic_batch_size_fits_any_number_of_ranks(monkeypatch):
-    from mri_hpc.cluster.sizes import sizes_of
-
-    monkeypatch.setattr("mri_hpc.cluster.local.num_gpus", lambda: 0)
-    assert sizes_of(JobSettings(cluster="local", nodes=40), batch_size="auto").ranks == 40
+    monkeypatch.setattr("mri_hpc.cluster.on_this_machine.num_gpus", lambda: 0)
+    many = JobSettings(cluster="local", nodes=40)
+    assert sizes_of(scheduler_for(many), many, batch_size="auto").ranks == 40
     with pytest.raises(UserError, match="gives 40 ranks less than 2 images each"):
-        sizes_of(JobSettings(cluster="local", nodes=40), batch_size=64)
+        sizes_of(scheduler_for(many), many, batch_size=64)
 
 
 def test_all_that_a_site_may_ask_for_reaches_sbatch(site, planned_run):

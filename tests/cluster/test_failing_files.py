@@ -10,12 +10,14 @@ import pytest
 
 from mri_hpc.cluster import outcome
 from mri_hpc.cluster.batch import after_ranks
-from mri_hpc.cluster.jobs import Phase, phase_of, process_began
-from mri_hpc.cluster.local import SUPERVISOR_LOG, start_supervisor
-from mri_hpc.cluster.rank import record_exit
-from mri_hpc.cluster.requeue import Action, Cause, decide_without_ledger
+from mri_hpc.cluster.choice import phase_of
+from mri_hpc.cluster.on_this_machine import SUPERVISOR_LOG, process_began, start_supervisor
+from mri_hpc.cluster.rank_exits import record_exit
+from mri_hpc.cluster.requeue import decide_without_ledger
+from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import JobState
 from mri_hpc.rundir import ledger
+from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, read_events, record
 

@@ -3,16 +3,14 @@
 import pytest
 
 from mri_hpc.cluster.requeue import (
-    Action,
-    Cause,
     Ending,
-    History,
+    attempts_in_vain,
     decide,
     find_cause,
-    history_of,
     speaking_status,
 )
 from mri_hpc.cluster.slurm import JobState
+from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.ledger import Event, Kind
 
 RUNNING = JobState(state="RUNNING", end_s=10_000.0)
@@ -93,21 +91,19 @@ def test_the_cause_is_told_by_the_run_then_by_slurm_then_by_the_exit_status(endi
     ],
 )
 def test_the_decision_follows_from_the_cause(cause, tries, action):
-    decision = decide(cause, 1, History(attempts_without_progress=tries))
+    decision = decide(cause, 1, tries)
     assert decision.action is action
     assert decision.reason
 
 
 def test_a_rank_that_was_killed_may_have_lacked_memory():
-    assert "--mem-gb asks for more" in decide(Cause.CRASH, 137, History(attempts_without_progress=2)).reason
-    assert decide(Cause.CRASH, 69, History()).reason.startswith(
-        "lost a rank that could not say why it ended, a"
-    )
-    assert decide(Cause.CRASH, 1, History()).reason == "crashed with status 1, attempt 1 at this checkpoint"
+    assert "--mem-gb asks for more" in decide(Cause.CRASH, 137, 2).reason
+    assert decide(Cause.CRASH, 69, 0).reason.startswith("lost a rank that could not say why it ended, a")
+    assert decide(Cause.CRASH, 1, 0).reason == "crashed with status 1, attempt 1 at this checkpoint"
 
 
 def test_every_cause_has_a_decision():
-    assert {decide(cause, 1, History()).cause for cause in Cause} == set(Cause)
+    assert {decide(cause, 1, 0).cause for cause in Cause} == set(Cause)
 
 
 def decided(attempt, cause, step):
@@ -122,8 +118,8 @@ def test_only_failures_at_the_present_checkpoint_of_this_submission_count():
         decided("2.2", "preempted", 40),
         decided("2.3", "time_limit", 40),
     ]
-    assert history_of(events, submission=2, step=40).attempts_without_progress == 2
-    assert history_of(events, submission=2, step=50).attempts_without_progress == 0
+    assert attempts_in_vain(events, submission=2, step=40) == 2
+    assert attempts_in_vain(events, submission=2, step=50) == 0
 
 
 @pytest.mark.parametrize("cause", ["time_limit", "stopped"])
@@ -135,7 +131,7 @@ def test_of_attempts_that_were_told_to_stop_only_those_without_a_step_count(caus
         decided("1.1", cause, 40),
         decided("1.2", cause, 40),
     ]
-    assert history_of(events, submission=1, step=40).attempts_without_progress == 2
+    assert attempts_in_vain(events, submission=1, step=40) == 2
 
 
 def test_the_first_rank_that_failed_speaks_for_all_and_not_those_that_were_ended_for_its_sake():

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.cluster.sizes import sizes_of
+from mri_hpc.cluster.choice import scheduler_for
 from mri_hpc.cluster.slurm import (
     JobState,
     array_job,
@@ -172,29 +172,34 @@ def test_a_refusal_is_told_in_the_words_of_sbatch_without_its_hint():
     )
 
 
+def sizes(**settings):
+    asked = JobSettings(**settings)
+    return scheduler_for(asked).sizes(asked)
+
+
 def test_more_gpus_than_this_machine_has_are_refused(monkeypatch):
-    monkeypatch.setattr("mri_hpc.cluster.local.num_gpus", lambda: 1)
+    monkeypatch.setattr("mri_hpc.cluster.on_this_machine.num_gpus", lambda: 1)
     with pytest.raises(UserError, match=r"--gpus-per-node 2 is more than this machine has \(1\)"):
-        sizes_of(JobSettings(cluster="local", gpus_per_node=2), batch_size=64)
+        sizes(cluster="local", gpus_per_node=2)
 
 
 def test_a_machine_that_has_fewer_gpus_than_nodes_were_asked_for_says_what_it_gives(monkeypatch):
-    monkeypatch.setattr("mri_hpc.cluster.local.num_gpus", lambda: 4)
-    few = sizes_of(JobSettings(cluster="local", nodes=8), batch_size=64)
+    monkeypatch.setattr("mri_hpc.cluster.on_this_machine.num_gpus", lambda: 4)
+    few = sizes(cluster="local", nodes=8)
     assert few.ranks == 4
     assert few.notes == ("--nodes 8 gives 4 rank(s) on this machine: one for each GPU that the job may use",)
-    assert sizes_of(JobSettings(cluster="local", nodes=2), batch_size=64).notes == ()
-    without = sizes_of(JobSettings(cluster="local", nodes=8, gpus_per_node=0), batch_size=64)
+    assert sizes(cluster="local", nodes=2).notes == ()
+    without = sizes(cluster="local", nodes=8, gpus_per_node=0)
     assert (without.ranks, without.notes) == (8, ())
 
 
 def test_every_rank_on_slurm_gets_a_gpu_of_its_own_or_the_job_is_refused(monkeypatch):
     monkeypatch.setattr("mri_hpc.cluster.slurm.partition_has_gpus", lambda _partition: True)
-    by_default = sizes_of(JobSettings(cluster="slurm", tasks_per_node=4), batch_size=64)
+    by_default = sizes(cluster="slurm", tasks_per_node=4)
     assert (by_default.ranks_per_node, by_default.gpus_per_node) == (4, 4)
     with pytest.raises(UserError, match="--tasks-per-node 4 needs as many GPUs a node"):
-        sizes_of(JobSettings(cluster="slurm", tasks_per_node=4, gpus_per_node=1), batch_size=64)
-    without = sizes_of(JobSettings(cluster="slurm", tasks_per_node=4, gpus_per_node=0), batch_size=64)
+        sizes(cluster="slurm", tasks_per_node=4, gpus_per_node=1)
+    without = sizes(cluster="slurm", tasks_per_node=4, gpus_per_node=0)
     assert (without.ranks_per_node, without.gpus_per_node) == (4, 0)
 
 

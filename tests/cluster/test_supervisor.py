@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mri_hpc.cluster.jobs import Phase, cancel, local_job, phase_of, process_began
-from mri_hpc.cluster.local import SAVE_GRACE_S, Ranks, num_gpus, start_supervisor
+from mri_hpc.cluster.choice import phase_of, scheduler_of
+from mri_hpc.cluster.local import SAVE_GRACE_S, Ranks
+from mri_hpc.cluster.on_this_machine import local_job, num_gpus, process_began, start_supervisor
 from mri_hpc.cluster.outcome import may_start
 from mri_hpc.cluster.rank import RANK_MODULE, rank_command
+from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.manifests import newest_manifest
@@ -148,7 +150,7 @@ def test_a_cancelled_job_of_this_machine_ends(planned_run, supervise, wait_for):
     job = supervise(run)
     wait_for_steps(run, 1, wait_for)
     record(run, Attempt.parse("1.0"), Kind.CANCELLED, by="somebody")
-    cancel(job)
+    scheduler_of(job).cancel(job)
     wait_until_gone(job, wait_for)
     assert decisions(run) == [("1.0", "stay_away", "cancelled")]
 

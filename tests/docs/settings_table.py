@@ -1,4 +1,4 @@
-"""The tables of settings in the README: python -m tests.docs.settings_table prints them."""
+"""The tables of settings in docs/settings.md: python -m tests.docs.settings_table prints them."""
 
 import ast
 import dataclasses

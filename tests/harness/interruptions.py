@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mri_hpc.cluster.jobs import process_began
+from mri_hpc.cluster.on_this_machine import process_began
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind
 from mri_hpc.training.checkpoint import OPTIMIZER, WEIGHTS, published

@@ -36,7 +36,7 @@ def check_sound(place: Place) -> None:
 def check_end(stage: Stage, place: Place) -> None:
     """After the work was done again: as if nobody had been killed."""
     store = open_store(place.store)
-    now, _num_folded = current(store)
+    now = current(store)
     assert now.content_digest == stage.after.content_digest
     assert len(now) == len(stage.after) == len(np.unique(now.key))
     assert now.classes == stage.after.classes
@@ -83,7 +83,7 @@ def check_litter(stage: Stage, place: Place, *, by_compaction: bool) -> None:
     assert verify(store).problems == []
     if by_compaction:
         assert verify(store).remarks == []
-        now = current(store)[0]
+        now = current(store)
         assert now.content_digest == stage.after.content_digest
         assert now.num_shadowed == 0
 

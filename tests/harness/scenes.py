@@ -14,10 +14,11 @@ from PIL import Image
 
 from mri_hpc import preprocess as preprocessing
 from mri_hpc.intake.pseudonyms import site_key
-from mri_hpc.storage.disk import private_tables
+from mri_hpc.storage.adding import known
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import current, resolve
+from mri_hpc.storage.upkeep import tidying
 from mri_hpc.store_actions.compact import Compact, compact_store
 from mri_hpc.store_actions.relabel import Relabel, relabel_images
 from mri_hpc.store_actions.retract import Retract, retract_patient
@@ -158,12 +159,12 @@ def draw_sources(folder: Path) -> None:
 @contextlib.contextmanager
 def small_limits() -> Iterator[None]:
     """A store of ten images comes to what otherwise only large ones come to."""
-    before = private_tables.MOST_FILES, preprocessing.UNFOLDED_COMMITS
-    private_tables.MOST_FILES, preprocessing.UNFOLDED_COMMITS = 2, 2
+    before = tidying.MOST_FILES, known.UNFOLDED_COMMITS
+    tidying.MOST_FILES, known.UNFOLDED_COMMITS = 2, 2
     try:
         yield
     finally:
-        private_tables.MOST_FILES, preprocessing.UNFOLDED_COMMITS = before
+        tidying.MOST_FILES, known.UNFOLDED_COMMITS = before
 
 
 def start(place: Place, step: Step, watch: Callable[[], Callable[[], None]] = lambda: lambda: None) -> int:
@@ -232,7 +233,7 @@ class Stage:
         whole = self.place()
         take(whole, scene.tasks(whole, tasks))
         take(whole, scene.tasks(whole, tasks))
-        self.after = current(open_store(whole.store))[0]
+        self.after = current(open_store(whole.store))
 
     def place(self) -> Place:
         """A new copy of the beginning."""

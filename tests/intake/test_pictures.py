@@ -9,9 +9,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.content import in_memory
+from mri_hpc.intake.decoders import decode
 from mri_hpc.intake.pictures import decode_picture, is_wrapped
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import decode
 
 RECIPE = Recipe(size=32)
 RAMP = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
@@ -23,8 +24,13 @@ def encoded(picture, kind="PNG", **options):
     return file.getvalue()
 
 
+def decoded(data, recipe=RECIPE):
+    (sample,) = decode(in_memory(data), recipe)
+    return sample.pixels
+
+
 def pixels(picture, kind="PNG", recipe=RECIPE, **options):
-    return decode(encoded(picture, kind, **options), recipe)[0].pixels
+    return decoded(encoded(picture, kind, **options), recipe)
 
 
 def smooth(height, width):
@@ -105,7 +111,7 @@ def test_exif_orientation_is_applied(orientation, kind):
     data = encoded(picture, kind, exif=exif)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     expected = pixels(Image.fromarray(upright))
-    assert np.abs(decode(data, RECIPE)[0].pixels.astype(int) - expected).max() <= 8
+    assert np.abs(decoded(data).astype(int) - expected).max() <= 8
 
 
 def test_letterbox_keeps_proportions_on_black_and_says_where_the_picture_lies():
@@ -179,7 +185,7 @@ def test_a_picture_cut_short_is_rejected(kind):
     data = encoded(Image.fromarray(smooth(64, 64)), kind)
     for part in (0.3, 0.6, 0.9):
         with pytest.raises(BadSource, match="picture"):
-            decode(data[: int(len(data) * part)], RECIPE)
+            decoded(data[: int(len(data) * part)])
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP"])
@@ -191,7 +197,7 @@ def test_damaged_bytes_never_escape_as_anything_but_a_bad_source(kind):
         for place in random.integers(4, len(data), 6):
             data[place] = random.integers(256)
         try:
-            assert decode(bytes(data), RECIPE)[0].pixels.shape == (32, 32)
+            assert decoded(bytes(data)).shape == (32, 32)
         except BadSource as error:
             assert str(error)
 
@@ -246,21 +252,21 @@ def test_a_picture_is_whole_only_with_its_end():
             # Cut short, and with the room for the rest set aside, as while a file is being copied.
             for part in (data[:end], data[:end] + bytes(len(data) - end)):
                 with pytest.raises(BadSource, match=r"truncated picture|damaged picture"):
-                    decode(part, RECIPE)
+                    decoded(part)
 
 
 def test_what_follows_the_end_of_a_jpeg_does_not_matter():
     good = encoded(Image.fromarray(smooth(40, 40)), "JPEG")
-    expected = decode(good, RECIPE)[0].pixels
+    expected = decoded(good)
     for tail in (b"trailer \xff\xda of a camera", bytes(100), good):
-        assert np.array_equal(decode(good + tail, RECIPE)[0].pixels, expected)
+        assert np.array_equal(decoded(good + tail), expected)
 
 
 def test_a_changed_pixel_of_a_png_is_found():
     data = bytearray(encoded(Image.fromarray(smooth(40, 40)), compress_level=0))
     data[len(data) // 2] ^= 1
     with pytest.raises(BadSource, match="damaged picture"):
-        decode(bytes(data), RECIPE)
+        decoded(bytes(data))
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
@@ -268,7 +274,7 @@ def test_large_pictures_of_large_numbers_take_little_more_room_than_their_own(dt
     values = np.random.default_rng(2).integers(0, 4096, (1500, 2000)).astype(dtype)
     data = encoded(Image.fromarray(values), "TIFF")
     tracemalloc.start()
-    decode(data, RECIPE)
+    decoded(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * values.nbytes
@@ -276,20 +282,20 @@ def test_large_pictures_of_large_numbers_take_little_more_room_than_their_own(dt
 
 def test_a_decompression_bomb_is_rejected_before_it_is_decoded():
     with pytest.raises(BadSource, match="larger than 40 million pixels"):
-        decode(encoded(Image.new("1", (20_000, 10_000))), RECIPE)
+        decoded(encoded(Image.new("1", (20_000, 10_000))))
 
 
 def test_a_picture_of_less_than_eight_pixels_is_rejected():
     for kind in ("PNG", "JPEG"):
         with pytest.raises(BadSource, match="smaller than 8 pixels"):
-            decode(encoded(Image.new("L", (7, 100)), kind), RECIPE)
+            decoded(encoded(Image.new("L", (7, 100)), kind))
 
 
 def test_a_file_of_several_frames_is_rejected():
     frames = [Image.new("L", (32, 32), shade) for shade in (1, 2)]
     for kind in ("TIFF", "PNG"):
         with pytest.raises(BadSource, match="several frames"):
-            decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:]), RECIPE)
+            decoded(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
 
 
 def test_pixels_wrapped_into_8_bits_are_found_and_nothing_else_is(real_data):

@@ -46,16 +46,28 @@ def test_a_recipe_of_another_version_is_refused(tmp_path):
         (tmp_path / "recipe.json").write_bytes(seal({**values, **change}))
         with pytest.raises(UserError, match="use the version that made it"):
             load_recipe(tmp_path / "recipe.json")
+    (tmp_path / "recipe.json").write_bytes(seal({**values, "format": values["format"] + 1}))
+    with pytest.raises(
+        UserError, match=r"recipe\.json has format 3, this version reads up to 2: use a newer"
+    ):
+        load_recipe(tmp_path / "recipe.json")
 
 
 def test_what_is_no_recipe_is_named(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         load_recipe(tmp_path / "recipe.json")
-    unknown = seal({**unseal(Recipe().to_json()), "colour": 1})
-    for data in (b"", b"[]", b"{}", b"\xff", seal({"format": 1}), unknown):
+    values = unseal(Recipe().to_json())
+    none = [seal({**values, **change}) for change in ({"size": "224"}, {"probe": {"a": None}}, {"fit": "x"})]
+    for data in (b"", b"[]", b"{}", b"\xff", seal({"format": 1}), *none):
         (tmp_path / "recipe.json").write_bytes(data)
         with pytest.raises(UserError, match="is not a recipe"):
             load_recipe(tmp_path / "recipe.json")
+
+
+def test_a_recipe_that_has_gained_a_field_is_read_as_before(tmp_path):
+    recipe = probe(Recipe(size=96))
+    (tmp_path / "recipe.json").write_bytes(seal({**unseal(recipe.to_json()), "colour": 1}))
+    assert load_recipe(tmp_path / "recipe.json") == recipe
 
 
 def test_a_size_that_cannot_be_is_refused():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.sources import check_root, list_sources, listing, root_name, source_key
+from mri_hpc.intake.sources import Source, Sources, check_root, list_sources, listing, root_name, source_key
 from mri_hpc.intake.units import Share, cut
 
 
@@ -109,3 +109,27 @@ def test_folders_deeper_than_the_stack_and_paths_longer_than_the_system_takes_en
     assert deep == "d/" * 1200 + "1.jpg"
     assert set(too_long) == {"d", "/"}
     assert last == "z.jpg"
+
+
+def test_sources_of_several_files_keep_them_wherever_they_are_taken():
+    keys, starts = np.array([5, 6, 7], "<u8"), np.array([0, 1, 3, 4])
+    sources = Sources(keys=keys, files=["a", "b.hdr", "b.img", "c"], starts=starts)
+    one, pair, last = (
+        Source(key=5, files=("a",)),
+        Source(key=6, files=("b.hdr", "b.img")),
+        Source(key=7, files=("c",)),
+    )
+    assert list(sources) == [one, pair, last]
+    assert list(sources.take(np.array([2, 1]))) == [last, pair]
+    assert list(sources.take(np.array([1])).take(np.array([0]))) == [pair]
+    assert list(sources[1:]) == [pair, last]
+    assert list(sources[1:][1:5]) == [last]
+    assert sources.paths == ["a", "b.hdr", "c"]
+
+
+def test_a_share_takes_whole_sources():
+    keys = np.array([4, 5, 6], "<u8")
+    sources = Sources(keys=keys, files=["a", "b", "c.hdr", "c.img"], starts=np.array([0, 1, 2, 4]))
+    assert [source.files for source in Share(index=0, count=2).of(sources)] == [("a",), ("c.hdr", "c.img")]
+    files = Sources.of_files(keys, ["a", "b", "c"])
+    assert list(Share(index=1, count=2).of(files)) == [Source(key=5, files=("b",))]

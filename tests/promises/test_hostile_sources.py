@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 
 from mri_hpc import preprocess as preprocessing
-from mri_hpc.intake.samples import decode
+from mri_hpc.intake import labelled_files
+from mri_hpc.intake.content import in_memory
+from mri_hpc.intake.decoders import decode
+from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.adding import loop as adding
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader
@@ -35,11 +38,11 @@ def test_a_source_that_is_unmounted_amid_the_work_is_one_line_and_what_was_read_
         make_pictures(raw, 30)
         read, reads = adding.read_content, []
 
-        def read_and_unmount(path):
-            reads.append(path)
+        def read_and_unmount(root, files):
+            reads.append(files)
             if len(reads) == 10:
                 subprocess.run(["umount", "--lazy", raw], check=True)
-            return read(path)
+            return read(root, files)
 
         adding.read_content = read_and_unmount
         err = io.StringIO()
@@ -66,9 +69,9 @@ def test_one_file_that_vanishes_amid_the_work_is_told_and_the_others_are_stored(
     paths = make_pictures(tmp_path / "raw", 12)
     read = adding.read_content
 
-    def read_and_remove(path):
+    def read_and_remove(root, files):
         paths[5].unlink(missing_ok=True)
-        return read(path)
+        return read(root, files)
 
     monkeypatch.setattr(adding, "read_content", read_and_remove)
     status, out, err = preprocess(tmp_path / "raw", tmp_path / "store", *SMALL)
@@ -81,14 +84,14 @@ def vanishes_once_listed(monkeypatch):
     """Has a file go between the listing and the look at it."""
 
     def arrange(path):
-        listing = preprocessing.listing
+        listing = labelled_files.listing
 
         def list_and_remove(*words):
             paths = listing(*words)
             path.unlink()
             return paths
 
-        monkeypatch.setattr(preprocessing, "listing", list_and_remove)
+        monkeypatch.setattr(labelled_files, "listing", list_and_remove)
 
     return arrange
 
@@ -139,8 +142,8 @@ def test_what_is_stored_is_hashed_from_the_very_bytes_that_were_decoded(
 
     read = adding.read_content
 
-    def read_before_a_change(name):
-        content = read(name)
+    def read_before_a_change(root, files):
+        content = read(root, files)
         Image.new("L", (32, 32), 200).save(path)
         return content
 
@@ -152,8 +155,8 @@ def test_what_is_stored_is_hashed_from_the_very_bytes_that_were_decoded(
     path.with_suffix(".before").write_bytes(before)
     with Reader(store, snapshot) as reader:
         [pixels] = reader.read(np.arange(1))
-    recipe = preprocessing.load_recipe(open_store(store).recipe)
-    assert np.array_equal(pixels, decode(before, recipe)[0].pixels)
+    recipe = load_recipe(open_store(store).recipe)
+    assert np.array_equal(pixels, next(decode(in_memory(before), recipe)).pixels)
     path.with_suffix(".before").unlink()
     assert "rejected 1: changed" in preprocess(tmp_path / "raw", store)[2]
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from mri_hpc.base.command import LOST_PEER
+from mri_hpc.base.exit_status import LOST_PEER
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.rundir.layout import Attempt

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mri_hpc.base import atomic
 from mri_hpc.intake.sources import list_sources, source_key
-from mri_hpc.storage.adding import loop as adding
+from mri_hpc.storage.adding import intake
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot import catalogue as snapshots
 from mri_hpc.storage.snapshot.catalogue import resolve
@@ -82,8 +82,8 @@ def test_appending_decodes_what_is_new_and_opens_no_folded_chunk(
     preprocess(raw, store, *SMALL)
     resolve(store)
     decoded, opened = [], []
-    decode, read_head = adding.decode, snapshots.read_sealed_head
-    monkeypatch.setattr(adding, "decode", lambda *a: decoded.append(a) or decode(*a))
+    decode, read_head = intake.decode, snapshots.read_sealed_head
+    monkeypatch.setattr(intake, "decode", lambda *a: decoded.append(a) or decode(*a))
     monkeypatch.setattr(snapshots, "read_sealed_head", lambda path: opened.append(path) or read_head(path))
     make_pictures(raw, 5, first=30)
     preprocess(raw, store)

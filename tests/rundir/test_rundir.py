@@ -11,7 +11,14 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal
 from mri_hpc.rundir.layout import Attempt, RunDir, open_run
 from mri_hpc.rundir.ledger import Kind, read_events, record
-from mri_hpc.rundir.manifests import MANIFEST, Manifest, newest_manifest, open_manifest, read_manifest
+from mri_hpc.rundir.manifests import (
+    MANIFEST,
+    Manifest,
+    newest_manifest,
+    newest_step,
+    open_manifest,
+    read_manifest,
+)
 from mri_hpc.rundir.metrics_log import MetricsLog, read_metrics
 from mri_hpc.rundir.predictions import Prediction, read_predictions, write_predictions
 from mri_hpc.rundir.progress import EarlyStopping, Progress
@@ -64,6 +71,23 @@ def test_a_ledger_line_cut_short_is_passed_over(tmp_path):
         ("started", {"ranks": 4}),
         ("saved", {"step": 7}),
     ]
+
+
+def test_each_line_of_the_ledger_and_of_the_metrics_says_its_format_and_no_reader_sees_it(tmp_path):
+    run = RunDir(tmp_path)
+    record(run, FIRST, Kind.SAVED, step=7)
+    log = MetricsLog(run, FIRST, resumed_step=0, resumed_epoch=0)
+    log.step(step=1, epoch=0, loss=math.nan, lr=0.1, images=8, seconds=0.1)
+    log.close()
+    for path in (run.events, run.metrics):
+        assert [json.loads(line)["format"] for line in path.read_text().splitlines()] == [1]
+    assert [dict(event.values) for event in read_events(run)] == [{"step": 7}]
+    assert math.isnan(read_metrics(run)[0]["loss"])
+    # A run that goes on writes the lines of an older version anew.
+    run.metrics.write_text('{"step": 1, "epoch": 0, "loss": 0.5, "attempt": "1.0"}\n')
+    MetricsLog(run, FIRST, resumed_step=1, resumed_epoch=0).close()
+    assert json.loads(run.metrics.read_text())["format"] == 1
+    assert read_metrics(run) == [{"step": 1, "epoch": 0, "loss": 0.5, "attempt": "1.0"}]
 
 
 def test_metrics_are_never_doubled_by_a_resume_or_by_an_attempt_that_was_cut_off(tmp_path):
@@ -119,6 +143,17 @@ def test_a_file_in_place_of_a_checkpoint_is_passed_over(tmp_path):
     assert newest_manifest(run) is None
 
 
+def test_the_newest_step_is_that_of_the_newest_manifest_that_can_be_read(tmp_path):
+    run = RunDir(tmp_path)
+    assert newest_step(run) == 0
+    written = {step: manifest(Progress(step=step)).to_json() for step in (9, 10, 11)}
+    unfit = {10: written[10].replace(b"10", b"12"), 11: written[11][:-9]}
+    for step, document in {**written, **unfit}.items():
+        (run.checkpoints / str(step)).mkdir(parents=True)
+        (run.checkpoints / str(step) / MANIFEST).write_bytes(document)
+    assert newest_step(run) == newest_manifest(run).progress.step == 9
+
+
 def lacking(values, name):
     return {key: value for key, value in values.items() if key != name}
 
@@ -126,19 +161,25 @@ def lacking(values, name):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: {**values, "host": "node1"},
         lambda values: lacking(values, "weights_digest"),
-        lambda values: {**values, "progress": {**values["progress"], "seconds": 1}},
         lambda values: {**values, "progress": lacking(values["progress"], "step_in_epoch")},
         lambda values: {**values, "progress": {**values["progress"], "early_stopping": {"best_loss": None}}},
         lambda values: {},
     ],
 )
 @pytest.mark.parametrize("write", [seal, lambda values: json.dumps(values).encode()])
-def test_a_manifest_of_other_fields_is_whole_and_of_another_version(change, write, tmp_path):
+def test_a_manifest_that_lacks_fields_is_whole_and_of_another_version(change, write, tmp_path):
     (tmp_path / MANIFEST).write_bytes(write(change(manifest(Progress()).to_values())))
     found = open_manifest(tmp_path)
     assert (found.reason, found.is_of_another_version) == ("written by another version of mri_hpc", True)
+
+
+def test_a_manifest_that_has_gained_fields_is_read_as_before(tmp_path):
+    before = manifest(Progress(step=3))
+    values = before.to_values()
+    gained = {**values, "host": "node1", "progress": {**values["progress"], "seconds": 1}}
+    (tmp_path / MANIFEST).write_bytes(seal(gained))
+    assert open_manifest(tmp_path) == before
 
 
 def test_a_manifest_without_a_checksum_is_one_of_before(tmp_path):

@@ -13,7 +13,7 @@ from tests.harness.slurm_events import ROWS
 # the same bits, and that a rank which does nothing any more is ended. Suspending is played with ranks of one
 # host in tests/promises, and by Slurm in the whole matrix alone.
 PLAYED = ("preempted", "a rank hangs")
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "preemption.md"
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def test_an_interrupted_run_loses_no_more_than_promised_and_ends_as_the_uninterr
     assert outcomes[name].is_equal
 
 
-def test_the_table_of_the_readme_holds_every_event():
-    _, _, below = README.read_text(encoding="utf-8").partition(f"| {' | '.join(HEADS)} |\n")
+def test_the_table_of_the_page_on_preemption_holds_every_event():
+    _, _, below = PAGE.read_text(encoding="utf-8").partition(f"| {' | '.join(HEADS)} |\n")
     rows = re.match(r"(\|.*\n)+", below)
     assert rows, "tests/harness/event_matrix --write-table writes it"
     assert [row.split(" | ")[0].strip("| ") for row in rows[0].splitlines()[1:]] == [row.name for row in ROWS]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.cluster import rank
+from mri_hpc.cluster.choice import scheduler_for
 from mri_hpc.cluster.jobs import job_of
-from mri_hpc.cluster.launching import Plan, submit_once
-from mri_hpc.cluster.sizes import Sizes, sizes_of
+from mri_hpc.cluster.launching import Plan, sizes_of, submit_once
+from mri_hpc.cluster.scheduler import Sizes
 from mri_hpc.cluster.slurm import controller_answers, partition_has_gpus
 from mri_hpc.cluster.watching import Watcher
 from mri_hpc.launch import main
@@ -38,8 +39,10 @@ class Runs:
         training = TrainingSettings(snapshot="ab12", schedule_epochs=30)
         settings = JobSettings(cluster="slurm", tasks_per_node=2, gpus_per_node=0, **(job or {}))
         save_settings(run, training, settings)
-        sizes = Sizes(is_slurm=True, nodes=settings.nodes, ranks_per_node=2, gpus_per_node=0)
-        submit_once(Plan(run=run, training=training, job=settings, is_new=False), sizes)
+        sizes = Sizes(nodes=settings.nodes, ranks_per_node=2, gpus_per_node=0)
+        submit_once(
+            Plan(run=run, training=training, job=settings, is_new=False), scheduler_for(settings), sizes
+        )
         return run
 
     def wait_for_steps(self, run, steps=5):
@@ -237,8 +240,9 @@ def test_a_refused_job_is_one_line_with_the_words_of_slurm(runs, capsys):
 def test_the_cluster_is_asked_whether_it_answers_and_has_gpus(runs):
     assert controller_answers()
     assert partition_has_gpus(None)
-    assert sizes_of(JobSettings(nodes=2), batch_size=64) == Sizes(
-        is_slurm=True, nodes=2, ranks_per_node=1, gpus_per_node=1
+    settings = JobSettings(nodes=2)
+    assert sizes_of(scheduler_for(settings), settings, batch_size=64) == Sizes(
+        nodes=2, ranks_per_node=1, gpus_per_node=1
     )
 
 

@@ -11,15 +11,9 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk import chunk_file as chunk_file
-from mri_hpc.storage.disk.chunk_file import (
-    MissingChunk,
-    check_chunk,
-    content_id,
-    damaged_rows,
-    publish_chunk,
-    read_head,
-)
+from mri_hpc.storage.disk.chunk_file import MissingChunk, check_chunk, content_id, publish_chunk, read_head
 from mri_hpc.storage.disk.columns import chunk_id
+from mri_hpc.storage.disk.pixels import damaged_rows
 
 ATTRIBUTES = {"recipe_digest": "r" * 32, "version_h5py": "1.2"}
 

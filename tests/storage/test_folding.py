@@ -7,12 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mri_hpc.storage.disk.chunk_file import ChunkHead
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
 from mri_hpc.storage.disk.commits import ADD, COMPACT, RELABEL, RETRACT, Commit, Relabel, commit_id
 from mri_hpc.storage.disk.layout import compaction_id
-from mri_hpc.storage.snapshot.catalogue import array_names
 from mri_hpc.storage.snapshot.folding import fold
+from mri_hpc.storage.snapshot.table import array_names
 from mri_hpc.storage.upkeep import compaction
 
 KEYS = st.integers(1, 12)

@@ -5,17 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mri_hpc.intake.labels import FolderLabels
+from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.disk import private_tables
 from mri_hpc.storage.disk.chunk_file import read_head
 from mri_hpc.storage.disk.layout import open_store
-from mri_hpc.storage.disk.private_tables import NAMES, names_csv, read_names, read_seen, sources_of, tidy
+from mri_hpc.storage.disk.private_tables import NAMES, names_csv, read_names, read_seen, sources_of
 from mri_hpc.storage.snapshot.catalogue import current
+from mri_hpc.storage.upkeep import tidying
 from mri_hpc.storage.upkeep.compaction import compact
 from mri_hpc.storage.upkeep.retraction import look_for, retract
 from mri_hpc.storage.upkeep.salvage import Origin, Salvage
+from mri_hpc.storage.upkeep.tidying import tidy
 from mri_hpc.storage.upkeep.verify import verify
 
 
@@ -39,14 +40,14 @@ def written_plainly(rows):
 def folded_while_read(filled, monkeypatch):
     """A store of which all tables of names are folded right after the first of them was read."""
     store, read = open_store(filled), Path.read_bytes
-    snapshot, _num_folded = current(store)
-    monkeypatch.setattr(private_tables, "MOST_FILES", 1)
+    snapshot = current(store)
+    monkeypatch.setattr(tidying, "MOST_FILES", 1)
 
     def read_and_fold(path):
         data = read(path)
         if path.parent == store.names:
             monkeypatch.setattr(Path, "read_bytes", read)
-            tidy(store, snapshot)
+            tidy(store, snapshot.retractions)
         return data
 
     assert len(list(store.names.iterdir())) == 8
@@ -55,7 +56,7 @@ def folded_while_read(filled, monkeypatch):
 
 
 def test_sources_are_found_in_tables_that_are_folded_meanwhile(folded_while_read):
-    keys = current(folded_while_read)[0].key.tolist()
+    keys = current(folded_while_read).key.tolist()
     tables = sorted(folded_while_read.names.iterdir())
     assert len(sources_of(folded_while_read, keys, tables[:2])) == 60
     assert len(list(folded_while_read.names.iterdir())) == 1
@@ -63,7 +64,7 @@ def test_sources_are_found_in_tables_that_are_folded_meanwhile(folded_while_read
 
 def test_a_patient_is_found_in_tables_that_are_folded_meanwhile(folded_while_read, tmp_path):
     name = Pseudonyms(site_key(tmp_path / "site.key")).patient("patient3")
-    assert len(look_for(folded_while_read, name).keys) == 9
+    assert len(look_for(folded_while_read, name, given=name).keys) == 9
     assert len(list(folded_while_read.names.iterdir())) == 1
 
 
@@ -84,7 +85,7 @@ def test_damaged_images_are_found_in_tables_that_are_folded_meanwhile(folded_whi
 def test_a_table_that_can_never_be_read_holds_nobody_up(filled):
     store = open_store(filled)
     (store.names / "link.csv").symlink_to("nowhere")
-    assert len(sources_of(store, current(store)[0].key.tolist())) == 60
+    assert len(sources_of(store, current(store).key.tolist())) == 60
 
 
 ODD = ("a\nb", "a\r\nb", "\n", 'a,"b"\n', "a\udcffb", "a\u2028b\x0bc", "a\\nb", "nn/n/r")
@@ -130,7 +131,7 @@ def test_one_flipped_bit_costs_at_most_the_two_lines_that_it_lies_between():
 
 def test_a_withdrawn_patient_is_found_in_a_damaged_table_and_no_line_of_theirs_stays(filled, tmp_path):
     store, name = open_store(filled), Pseudonyms(site_key(tmp_path / "site.key")).patient("patient3")
-    withdrawn = len(look_for(store, name).keys)
+    withdrawn = len(look_for(store, name, given=name).keys)
     table = [found for file in store.names.iterdir() for found in rows_of(file.read_bytes())]
     for file in store.names.iterdir():
         file.unlink()
@@ -141,7 +142,7 @@ def test_a_withdrawn_patient_is_found_in_a_damaged_table_and_no_line_of_theirs_s
     data[start] = ord('"')
     data[data.index(b",", start) + 1] = ord('"')
     (store.names / "all.csv").write_bytes(data)
-    withdrawal = look_for(store, name)
+    withdrawal = look_for(store, name, given=name)
     assert (len(withdrawal.keys), withdrawal.images) == (withdrawn, withdrawn)
     retract(store, withdrawal, "")
     compact(store)
@@ -155,7 +156,7 @@ def test_only_tables_in_which_something_was_withdrawn_are_written_anew(filled, t
     apart = store.names / f"add-{0:032x}.csv"
     apart.write_bytes(names_csv([row(2), row(1)]))
     before = {file: file.read_bytes() for file in (*store.names.iterdir(), *store.seen.iterdir())}
-    withdrawal = look_for(store, name)
+    withdrawal = look_for(store, name, given=name)
     retract(store, withdrawal, "")
     for file, data in before.items():
         is_of = b"patient3" in data if file.suffix == ".csv" else _holds(data, withdrawal.keys)
@@ -168,7 +169,7 @@ def test_only_tables_in_which_something_was_withdrawn_are_written_anew(filled, t
 
 def test_withdrawn_images_are_no_longer_among_what_was_seen(filled, tmp_path):
     store, name = open_store(filled), Pseudonyms(site_key(tmp_path / "site.key")).patient("patient3")
-    withdrawal = look_for(store, name)
+    withdrawal = look_for(store, name, given=name)
     assert any(_holds(file.read_bytes(), withdrawal.keys) for file in store.seen.iterdir())
     retract(store, withdrawal, "")
     assert not any(_holds(file.read_bytes(), withdrawal.keys) for file in store.seen.iterdir())

@@ -10,11 +10,11 @@ import pytest
 
 from mri_hpc.storage.adding import loop as adding
 from mri_hpc.storage.adding import unit
-from mri_hpc.storage.disk import private_tables
 from mri_hpc.storage.disk.layout import GONE_PREFIX, LITTER_AGE_S, open_store
 from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot import presence
 from mri_hpc.storage.snapshot.catalogue import current, resolve
-from mri_hpc.storage.upkeep import compaction, removal
+from mri_hpc.storage.upkeep import compaction, removal, tidying
 from mri_hpc.storage.upkeep.compaction import compact
 from mri_hpc.storage.upkeep.verify import verify
 from mri_hpc.store import main
@@ -29,11 +29,11 @@ def uncommitted(filled):
 
     def take():
         store = open_store(filled)
-        snapshot, _folded = current(store)
+        snapshot = current(store)
         commit = store.commit(snapshot.commits[0].decode())
         text = commit.read_bytes()
         commit.unlink()
-        late, _folded = current(store)
+        late = current(store)
         (name,) = set(snapshot.chunks["name"].tolist()) - set(late.chunks["name"].tolist())
         return name.decode(), lambda: commit.write_bytes(text)
 
@@ -69,8 +69,8 @@ def set_aside(path):
 def test_a_chunk_that_is_committed_while_it_is_being_removed_stays(filled, uncommitted, interrupted):
     store = open_store(filled)
     name, commit = uncommitted()
-    interrupted(removal, "move", commit)
-    assert not removal.remove(store, name)
+    interrupted(presence, "move", commit)
+    assert not presence.remove(store, name)
     assert verify(store).problems == []
 
 
@@ -80,10 +80,10 @@ def test_a_removal_takes_nothing_away_that_another_has_set_aside(filled, uncommi
     name, commit = uncommitted()
     data = store.chunk(name).read_bytes()
     has_moved, has_removed = threading.Event(), threading.Event()
-    live_now = removal._live_now
+    live_now = presence._live_now
 
     def second():
-        assert not removal.remove(store, name)
+        assert not presence.remove(store, name)
 
     other = threading.Thread(target=second)
 
@@ -99,8 +99,8 @@ def test_a_removal_takes_nothing_away_that_another_has_set_aside(filled, uncommi
             assert has_moved.wait(PATIENCE_S)
         return live
 
-    monkeypatch.setattr(removal, "_live_now", looked)
-    assert removal.remove(store, name)
+    monkeypatch.setattr(presence, "_live_now", looked)
+    assert presence.remove(store, name)
     has_removed.set()
     other.join()
     assert verify(store).problems == []
@@ -124,7 +124,7 @@ def test_who_misses_a_chunk_that_a_killed_removal_has_set_aside_puts_it_back(fil
         assert np.array_equal(reader.read(np.arange(len(snapshot))), pixels)
     set_aside(store.chunk(snapshot.chunks["name"][1].decode()))
     shutil.rmtree(store.snapshots / snapshot.digest)
-    assert current(store)[0].content_digest == snapshot.content_digest
+    assert current(store).content_digest == snapshot.content_digest
     set_aside(store.chunk(snapshot.chunks["name"][2].decode()))
     assert verify(store).problems == []
 
@@ -176,20 +176,20 @@ def test_a_chunk_whose_file_is_removed_as_litter_around_its_commit_is_published_
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(adding, "_reject_withdrawn"), (adding, "seal"), (unit, "publish_commit")]
+    ("module", "name"), [(adding, "_reject_retracted"), (adding, "seal"), (unit, "publish_commit")]
 )
 def test_who_withdraws_while_a_task_reads_is_not_stored_by_it(
     tmp_path, filled, make_pictures, preprocess, interrupted, module, name
 ):
     """Before a unit is sealed, while it is, and between its chunk and its commit."""
     make_pictures(tmp_path / "raw", 90)
-    if name == "_reject_withdrawn":
+    if name == "_reject_retracted":
         interrupted(adding, "_take", lambda: retract(filled))
     else:
         interrupted(module, name, lambda: retract(filled))
     status, _out, err = preprocess(tmp_path / "raw", filled)
     assert status == 0, err
-    snapshot, _folded = current(open_store(filled))
+    snapshot = current(open_store(filled))
     assert len(snapshot.withheld) == 0
     assert np.isin(snapshot.retracted_keys, snapshot.key).sum() == 0
     assert len(snapshot) == 90 - len([path for path in (tmp_path / "raw").rglob("patient3/*")])
@@ -203,8 +203,8 @@ def without_rejected(data):
 
 
 def test_lines_of_who_withdraws_during_a_compaction_are_not_written_back(filled, interrupted, monkeypatch):
-    monkeypatch.setattr(private_tables, "MOST_FILES", 2)
-    interrupted(private_tables, "publish_new_bytes", lambda: retract(filled))
+    monkeypatch.setattr(tidying, "MOST_FILES", 2)
+    interrupted(tidying, "publish_new_bytes", lambda: retract(filled))
     compact(open_store(filled))
     assert not [path for path in (filled / "private").rglob("*.csv") if b"patient3" in path.read_bytes()]
 

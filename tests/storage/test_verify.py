@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mri_hpc.storage.disk.chunk_file import damaged_rows
 from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.disk.pixels import damaged_rows
 from mri_hpc.storage.snapshot.catalogue import current, publish_snapshot, resolve
 from mri_hpc.storage.upkeep import verify as verifying
 from mri_hpc.storage.upkeep.verify import verify
@@ -128,7 +128,7 @@ def test_a_damaged_commit_is_found(filled):
 def test_a_snapshot_that_is_not_what_its_commits_say_is_found_also_when_it_is_not_the_newest(
     filled, tmp_path, make_pictures, preprocess
 ):
-    snapshot = current(open_store(filled))[0]
+    snapshot = current(open_store(filled))
     labels = snapshot.label.copy()
     labels[0] ^= 1
     publish_snapshot(open_store(filled), replace(snapshot, label=labels))

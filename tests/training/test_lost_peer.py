@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mri_hpc.base.command import LOST_PEER
+from mri_hpc.base.exit_status import LOST_PEER
 
 # In place of training: the ranks exchange a value, one is killed, and the other exchanges the next one.
 RANK = """

@@ -39,9 +39,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from mri_hpc.intake.content import in_memory
+from mri_hpc.intake.decoders import decode
 from mri_hpc.intake.pictures import JPEG
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import decode
 
 RECIPE = Recipe()
 SIDE = 512
@@ -80,7 +81,7 @@ def as_jpeg(path: Path) -> bytes:
 
 def ours(data: bytes) -> np.ndarray:
     """As preprocess decodes, all checks included."""
-    return decode(data, RECIPE)[0].pixels
+    return next(decode(in_memory(data), RECIPE)).pixels
 
 
 def pillow(data: bytes) -> np.ndarray:

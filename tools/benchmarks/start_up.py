@@ -1,6 +1,7 @@
 """Seconds from the start of a rank's process to its first step, when a run goes on, by part and by rank.
 
     python tools/benchmarks/start_up.py [FOLDER]           makes a store and a run in FOLDER, and removes them
+    python tools/benchmarks/start_up.py --starts 0 --before CHECKOUT            what follows the ranks, alone
 
 Trains a resnet18 on 2 ranks of this machine, 96 × 96 pixels and 64 images a step, takes the job away after
 some steps, and launches it again: that start is what is measured, three times. Parts, in their order: python
@@ -8,6 +9,10 @@ some steps, and launches it again: that start is what is measured, three times. 
 checked, snapshot opened), model (network built, checkpoint loaded), first_step (DDP made, one step computed,
 its loss known). Beside it: from asking launch to the first step; and at stops, from the signal to the
 agreement (beside a step's time) and from that to the durable checkpoint.
+
+Also the epilogue, in which the batch script decides on the end of a job: the process that it starts, from its
+start to its end, for a finished run and without Slurm's answers, which take as long for all; and, in turns,
+that of another checkout (git archive TAG | tar x -C CHECKOUT).
 
 2026-11-28, two cores of an AMD EPYC (virtual), load 1, torch 2.14, n = 3: a whole start takes 3.3 s
 (3.3–4.1): python 0.2, torch 2.0, join 0.1, data 0.1, model 0.2, first step 0.8 (medians of rank 0); from
@@ -34,15 +39,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.ledger import Event, Kind, read_events
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Event, Kind, read_events, record
 from mri_hpc.rundir.metrics_log import read_metrics
 
+ROOT = Path(__file__).parents[2]
 PATIENTS = 40
 SLICES = 8
 STEPS = 3
 """After which a job is taken away."""
 PATIENCE_S = 300.0
+EPILOGUES = 20
 SIZES = ("--model", "resnet18", "--batch-size", "64", "--nodes", "2", "--cluster", "local")
 
 
@@ -64,13 +71,17 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path, help="where to work (the system's temporary folder)")
     parser.add_argument("--starts", type=int, default=3, help="resumed starts to measure (3)")
     parser.add_argument("--size", type=int, default=96, help="side of the images in pixels (96)")
+    parser.add_argument("--before", type=Path, help="another checkout, whose epilogue is measured as well")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="start-up-", dir=options.folder))
     try:
-        values = measure(folder, starts=options.starts, size=options.size)
+        values = measure(folder, starts=options.starts, size=options.size) if options.starts else {}
+        values |= measure_epilogue(folder, options.before)
     finally:
         shutil.rmtree(folder)
-    print(table(values))
+    if options.starts:
+        print(table(values))
+    print(epilogue_line(values))
     print(json.dumps(values))
     return 0
 
@@ -89,6 +100,42 @@ def measure(folder: Path, *, starts: int, size: int) -> dict[str, Any]:
         "parts": [start.parts for start in resumed], "processor_s": [start.processor_s for start in resumed],
         "from_launch_s": [start.from_launch_s for start in resumed], "stops": stops(run),
     }  # fmt: skip
+
+
+def measure_epilogue(folder: Path, before: Path | None) -> dict[str, Any]:
+    """Seconds of the epilogue's process, of this checkout and of the one before, in turns."""
+    run, empty = RunDir(folder / "ended"), folder / "empty"
+    attempt = Attempt(submission=1, restart=0)
+    run.claim_attempt(attempt)
+    record(run, attempt, Kind.STARTED)
+    run.mark_done()
+    empty.mkdir()
+    names = {"epilogue_s": ROOT, **({"epilogue_before_s": before.absolute()} if before else {})}
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(1 + EPILOGUES):
+        for name, checkout in names.items():
+            values[name].append(round(epilogue_s(run, checkout, path=empty), 4))
+    # The first ones compile.
+    return {name: seconds[1:] for name, seconds in values.items()}
+
+
+def epilogue_s(run: RunDir, checkout: Path, *, path: Path) -> float:
+    """Seconds of one epilogue. path: of programs, without Slurm's."""
+    words = [sys.executable, "-m", "mri_hpc.cluster.batch", "after", "--run", str(run.path)]
+    environment = {**os.environ, "PATH": str(path), "PYTHONPATH": str(checkout)}
+    began = time.perf_counter()
+    subprocess.run([*words, "--submission", "1"], cwd=checkout, env=environment, stdout=subprocess.DEVNULL,
+                   check=True)  # fmt: skip
+    return time.perf_counter() - began
+
+
+def epilogue_line(values: dict[str, Any]) -> str:
+    """The epilogue's median, and its ratio to the one before."""
+    line = f"epilogue: {_median(values['epilogue_s'])} s"
+    if "epilogue_before_s" not in values:
+        return line
+    ratio = statistics.median(values["epilogue_s"]) / statistics.median(values["epilogue_before_s"])
+    return f"{line}; before {_median(values['epilogue_before_s'])} s: {ratio:.2f} of it"
 
 
 def start_and_stop(run: RunDir, *options: object) -> Start:

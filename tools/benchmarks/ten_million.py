@@ -39,13 +39,13 @@ from mri_hpc.base.sealed_json import seal
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.sources import source_key
 from mri_hpc.loading.order import mix64
-from mri_hpc.storage.disk.chunk_file import ChunkHead
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead
 from mri_hpc.storage.disk.commits import ADD, Commit, commit_id
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.disk.private_tables import MOST_FILES, SEEN, tidy
+from mri_hpc.storage.disk.private_tables import SEEN
 from mri_hpc.storage.snapshot.catalogue import publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold
+from mri_hpc.storage.upkeep.tidying import MOST_FILES, tidy
 
 SIZE = 224
 OFFSET = 2**18
@@ -172,7 +172,7 @@ def make_store(path: Path, index: Index) -> StoreDir:
     before = -1
     while MOST_FILES < (count := len(list(store.seen.iterdir()))) != before:
         before = count
-        tidy(store, snapshot)
+        tidy(store, snapshot.retractions)
     return store
 
 

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.storage.disk.chunk_file import ChunkHead
-from mri_hpc.storage.disk.commits import RETRACT, read_commits
+from mri_hpc.intake.fingerprint import Look
+from mri_hpc.intake.labels import Label
+from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.commits import RETRACT, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen
-from mri_hpc.storage.snapshot.catalogue import Standing, head_of, look
+from mri_hpc.storage.snapshot.catalogue import Standing, current, head_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
+from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 
-Said = tuple[str, str, int, int]
-"""Class, name of the patient, fold and split; empty or -1 where unknown."""
+# A store that is only ever added to gets its commits folded now and then.
+UNFOLDED_COMMITS = 64
+# Folding writes some 71 bytes an image: shared out among the commits, 2 MB each, however large the store is.
+FOLDED_IMAGES_A_COMMIT = 2**15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +33,56 @@ class Stored:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredLabel:
+    """What the store says of a source beside its pixels; empty or -1 where unknown."""
+
+    label: str
+    patient: str
+    """Name in the store."""
+    fold: int
+    split: int
+
+    def differs_from(self, label: Label, patient: str) -> bool:
+        """Whether labels say something else; what they leave open is no difference. patient: as here."""
+        return (
+            label.label not in ("", self.label)
+            or patient not in ("", self.patient)
+            or label.fold not in (-1, self.fold)
+            or label.split not in (-1, self.split)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRejection:
+    """Why a source was rejected, and how it looked then."""
+
+    look: Look
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class KnownSources:
     """What the store knows about some sources, by key."""
 
     stored: dict[int, Stored]
-    rejected: dict[int, tuple[int, int, str]]
-    """Size and time of files that were rejected, and why."""
+    rejected: dict[int, EarlierRejection]
 
-    def rejection(self, key: int, size: int, mtime_ns: int) -> str:
-        """Why this very file was rejected before; empty where it was not."""
+    def rejection(self, key: int, look: Look) -> str:
+        """Why a source that looks so was rejected before; empty where it was not."""
         found = self.rejected.get(key)
-        return found[2] if found and found[:2] == (size, mtime_ns) else ""
+        return found.reason if found and found.look == look else ""
+
+
+def fold_when_due(store: StoreDir) -> None:
+    """Publish a snapshot where commits that none has folded have become many: starting stays cheap."""
+    if look(store, _is_fold_due):
+        publish_snapshot(store, current(store))
+
+
+def _is_fold_due(standing: Standing) -> bool:
+    """Whether commits have become many: for the size of a snapshot too, all of which is written anew."""
+    images = 0 if standing.base is None else len(standing.base)
+    return len(standing.new) >= max(UNFOLDED_COMMITS, images // FOLDED_IMAGES_A_COMMIT)
 
 
 class Known:
@@ -54,8 +98,7 @@ class Known:
         self._new_hashes: list[np.ndarray] = []
         self._snapshot = look(store, functools.partial(self._look, store, wanted))
         self._seen = _seen(store, wanted)
-        self._retracted = set(self._snapshot.retracted_keys.tolist())
-        self._retracted_patients = {name.decode() for name in self._snapshot.retracted_patients.tolist()}
+        self._retracted = self._snapshot.retractions
         self._store, self._heard_of = store, {name.decode() for name in self._snapshot.commits.tolist()}
 
     def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
@@ -89,34 +132,36 @@ class Known:
         unchanged[files[fits]] = True
         return unchanged
 
-    def said_of(self, keys: np.ndarray) -> list[Said | None]:
+    def labels_of(self, keys: np.ndarray) -> list[StoredLabel | None]:
         """What the store says of some sources; None for one that is not stored. keys: uint64, (n,)."""
         snapshot = self._snapshot
-        found: list[Said | None] = [None] * len(keys)
+        found: list[StoredLabel | None] = [None] * len(keys)
 
         @functools.cache
-        def said(label: int, patient: int, fold: int, split: int) -> Said:
-            name = snapshot.patient_names[patient].decode() if patient >= 0 else ""
-            return snapshot.classes[label] if label >= 0 else "", name, fold, split
+        def label_of(label: int, patient: int, fold: int, split: int) -> StoredLabel:
+            return StoredLabel(
+                label=snapshot.classes[label] if label >= 0 else "",
+                patient=snapshot.patient_names[patient].decode() if patient >= 0 else "",
+                fold=fold,
+                split=split,
+            )
 
         stored, rows = self._stored_rows(keys)
         columns = (getattr(snapshot, name)[rows].tolist() for name in ("label", "patient", "fold", "split"))
         for at, *codes in zip(stored.tolist(), *columns, strict=True):
-            found[at] = said(*codes)
+            found[at] = label_of(*codes)
         return found
 
     def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
         """Whether a source was taken out for good. patient: name in the store."""
-        return patient in self._retracted_patients or not self._retracted.isdisjoint(keys)
+        return self._retracted.covers(keys, patient)
 
     def hear_of_retractions(self) -> bool:
         """Take note of who was withdrawn since this was last asked; says whether anybody was."""
-        names = {name for name in self._store.commit_ids() if name.startswith(RETRACT)} - self._heard_of
-        self._heard_of |= names
-        for commit in read_commits(self._store, names):
-            self._retracted.update(int(key, 16) for key in commit.retracted_keys)
-            self._retracted_patients.update(commit.retracted_patients)
-        return bool(names)
+        new = read_kind(self._store, RETRACT, besides=self._heard_of)
+        self._heard_of |= {commit.id for commit in new}
+        self._retracted = self._retracted.joined(of_commits(new)) if new else self._retracted
+        return bool(new)
 
     def has_bytes(self, source_hash: int) -> bool:
         """Whether the store held these bytes before, under whatever key."""
@@ -145,10 +190,10 @@ def _stored(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, Stored]:
     }
 
 
-def _rejected(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, tuple[int, int, str]]:
+def _rejected(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, EarlierRejection]:
     rows = snapshot.rejected[_rows_of(snapshot.rejected["key"], wanted)[0]]
     return {
-        key: (size, mtime_ns, snapshot.reasons[reason])
+        key: EarlierRejection(look=Look(size=size, mtime_ns=mtime_ns), reason=snapshot.reasons[reason])
         for key, mtime_ns, size, _source_hash, reason in rows[snapshot.stands(rows)].tolist()
     }
 

@@ -1,43 +1,31 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.labels import NO_CLASS_FOLDER, NO_LABEL_IN_CSV, CsvLabels, FolderLabels, Label
-from mri_hpc.intake.pseudonyms import Pseudonyms
+from mri_hpc.intake.content import CANNOT_OPEN, Content, read_content
+from mri_hpc.intake.csv_labels import NO_LABEL_IN_CSV
+from mri_hpc.intake.fingerprint import Fingerprint, Look, look_at
+from mri_hpc.intake.folder_labels import NO_CLASS_FOLDER
+from mri_hpc.intake.foreign import NOT_READ_YET
+from mri_hpc.intake.labels import Label
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import CANNOT_OPEN, NOT_READ_YET, Content, decode, mtime_ns, read_content
 from mri_hpc.intake.sources import Source, Sources
 from mri_hpc.intake.units import cut
-from mri_hpc.storage.adding.known import Known, KnownSources, Said
-from mri_hpc.storage.adding.unit import Unit, seal
+from mri_hpc.storage.adding.intake import Intake
+from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
+from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED
-from mri_hpc.storage.upkeep.retraction import remove_withdrawn
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET)
 LOOKED_UP = 2**14
 """Sources at a time of which it is looked up what the store knows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Intake:
-    """Everything that decides what becomes of a source."""
-
-    root: Path
-    root_name: str
-    labels: FolderLabels | CsvLabels
-    pseudonyms: Pseudonyms
-    recipe: Recipe
-    is_replacing: bool = False
-    """Whether a source with other bytes than those stored takes their place."""
 
 
 @dataclass(kw_only=True)
@@ -78,13 +66,15 @@ def add_sources(
     known: Known,
     *,
     unit_size: int,
+    end_retraction: Callable[[], object],
     is_stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[Tally, int], None] = lambda tally, under_way: None,
 ) -> Tally:
     """Store what is new among `sources`, in units of at most `unit_size`; says what became of them.
 
     The unit under way when `is_stopping` turns true is given up: nothing of it is visible. `progress` is told
-    what is settled, and how many sources of the unit under way have been read.
+    what is settled, and how many sources of the unit under way have been read. `end_retraction` takes out of
+    the chunks what is retracted: it is called where that happened while images of it were being published.
     """
     tally = Tally()
     new = _unsettled(sources, intake, known, tally)
@@ -97,40 +87,34 @@ def add_sources(
                 return tally
             _take(source, intake, known, about, unit)
             progress(tally, done)
-        _seal(store, intake, known, unit)
+        _seal(store, intake.recipe, known, unit, end_retraction)
         _count(unit, tally)
         progress(tally, 0)
     return tally
 
 
-def _seal(store: StoreDir, intake: Intake, known: Known, unit: Unit) -> None:
-    """Publish a unit without the images of patients who were withdrawn while it was gathered."""
+def _seal(
+    store: StoreDir, recipe: Recipe, known: Known, unit: Unit, end_retraction: Callable[[], object]
+) -> None:
+    """Publish a unit without the images of patients who were retracted while it was gathered."""
     if known.hear_of_retractions():
-        _reject_withdrawn(unit, known, intake.pseudonyms)
-    seal(store, intake.recipe, intake.pseudonyms, unit)
+        _reject_retracted(unit, known)
+    seal(store, recipe, unit)
     if known.hear_of_retractions():
-        # Whoever withdrew them may have looked for their images before these were there.
-        remove_withdrawn(store)
+        # Whoever retracted them may have looked for their images before these were there.
+        end_retraction()
 
 
-def _reject_withdrawn(unit: Unit, known: Known, pseudonyms: Pseudonyms) -> None:
-    def is_withdrawn(key: int, patient: str) -> bool:
-        return known.is_retracted([key], pseudonyms.patient(patient))
+def _reject_retracted(unit: Unit, known: Known) -> None:
+    def is_retracted(source: TakenSource) -> bool:
+        return known.is_retracted([source.key, *source.image_keys], source.patient)
 
-    files = {key: (size, time_ns, source_hash) for key, size, time_ns, source_hash in unit.seen}
-    unit.samples = [row for row in unit.samples if not is_withdrawn(row[0], row[3].patient)]
-    named = [(int(key, 16), path, patient) for key, path, patient, *_ in unit.names]
-    gone = [(key, path) for key, path, patient in named if is_withdrawn(key, patient)]
-    for key, path in gone:
-        size, time_ns, source_hash = files[key]
-        hex_hash = f"{source_hash:016x}"
-        rejection = Rejection(
-            key=f"{key:016x}", reason=RETRACTED, size=size, mtime_ns=time_ns, source_hash=hex_hash
-        )
-        unit.reject(rejection, path)
-    keys = {key for key, _path in gone}
-    unit.names = [row for row in unit.names if int(row[0], 16) not in keys]
-    unit.seen = [row for row in unit.seen if row[0] not in keys]
+    unit.rejected += [
+        RejectedSource(rejection=_rejection(source.key, RETRACTED, source.fingerprint), path=source.path)
+        for source in unit.taken
+        if is_retracted(source)
+    ]
+    unit.taken = [source for source in unit.taken if not is_retracted(source)]
 
 
 def _unsettled(sources: Sources, intake: Intake, known: Known, tally: Tally) -> Sources:
@@ -144,42 +128,28 @@ def _unsettled(sources: Sources, intake: Intake, known: Known, tally: Tally) -> 
 
 def _rows_to_read(part: Sources, intake: Intake, known: Known, tally: Tally) -> np.ndarray:
     """Sources of which only reading tells what becomes of them: int64; the others are counted."""
-    sizes, times_ns = _sizes_and_times(part, intake.root)
+    sizes, times_ns = look_at(part, intake.root)
     # Of those that are gone, or not to be looked at, it is known when their turn comes.
     is_there = sizes >= 0
     is_unchanged = known.are_unchanged(part.keys, sizes, times_ns)
     tally.already_there += int(np.count_nonzero(is_unchanged))
-    tally.labels_differ += _num_said_otherwise(part.take(np.flatnonzero(is_there)), intake, known)
+    tally.labels_differ += _num_labelled_otherwise(part.take(np.flatnonzero(is_there)), intake, known)
     is_to_read = ~is_unchanged
     others = np.flatnonzero(is_there & is_to_read)
     about = known.of(part.keys[others])
     for row, source in zip(others.tolist(), part.take(others), strict=True):
-        reason = about.rejection(source.key, sizes[row], times_ns[row])
+        look = Look(size=int(sizes[row]), mtime_ns=int(times_ns[row]))
+        reason = about.rejection(source.key, look)
         if reason and _is_still_rejected(source, reason, intake, known):
             tally.reject(reason)
             is_to_read[row] = False
     return np.flatnonzero(is_to_read)
 
 
-def _sizes_and_times(part: Sources, root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Size and time of each file: int64, (n,) each; -1 for one that is gone, or not to be looked at."""
-    found = []
-    for path in part.paths:
-        try:
-            # By pathlib it takes several times as long as the system itself.
-            status = os.stat(f"{root}/{path}")  # noqa: PTH116
-        except OSError:
-            found.append((-1, -1))
-        else:
-            found.append((status.st_size, mtime_ns(status)))
-    sizes, times_ns = np.array(found, "<i8").reshape(-1, 2).T
-    return sizes, times_ns
-
-
-def _num_said_otherwise(part: Sources, intake: Intake, known: Known) -> int:
+def _num_labelled_otherwise(part: Sources, intake: Intake, known: Known) -> int:
     """How many stored sources the labels speak of otherwise than the store."""
-    said = zip(part.paths, known.said_of(part.keys), strict=True)
-    return sum(kept is not None and _differ(_said(path, intake), kept) for path, kept in said)
+    stored = zip(part.paths, known.labels_of(part.keys), strict=True)
+    return sum(kept is not None and _differ(path, kept, intake) for path, kept in stored)
 
 
 def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known) -> bool:
@@ -200,28 +170,19 @@ def _label_or_problem(path: str, intake: Intake) -> tuple[Label, str]:
         return Label(), str(error)
 
 
-def _said(path: str, intake: Intake) -> Said:
+def _differ(path: str, kept: StoredLabel, intake: Intake) -> bool:
     label, _problem = _label_or_problem(path, intake)
-    return label.label, intake.pseudonyms.patient(label.patient), label.fold, label.split
-
-
-def _differ(given: Said, kept: Said) -> bool:
-    """Whether labels say something else than the store; what they leave open is no difference."""
-    return given != kept and any(
-        one not in ("", -1) and one != other for one, other in zip(given, kept, strict=True)
-    )
+    return kept.differs_from(label, intake.pseudonyms.patient(label.patient))
 
 
 def _take(source: Source, intake: Intake, known: Known, about: KnownSources, unit: Unit) -> None:
-    """Read, label and decode one source into the unit: stored, found there already, or rejected."""
+    """Read, label and decode one source into the unit: taken, found in the store already, or rejected."""
     stored = about.stored.get(source.key)
     content = None
     try:
-        content = read_content(intake.root / source.path)
-        source_hash = content.digest()
-        if stored and stored.source_hash == source_hash:
-            unit.already_there += 1
-            unit.seen.append((source.key, content.size, content.mtime_ns, source_hash))
+        content = read_content(intake.root, source.files)
+        if stored and stored.source_hash == content.fingerprint.source_hash:
+            unit.already_there.append(SeenSource(key=source.key, fingerprint=content.fingerprint))
             return
         if stored and not intake.is_replacing:
             raise BadSource(CHANGED)
@@ -229,46 +190,44 @@ def _take(source: Source, intake: Intake, known: Known, about: KnownSources, uni
         patient = intake.pseudonyms.patient(label.patient)
         if known.is_retracted([source.key], patient):
             raise BadSource(RETRACTED)
-        samples = decode(content.data, intake.recipe)
-        key_of = intake.pseudonyms.source_key
-        keys = [key_of(intake.root_name, source.path, sample.frame) for sample in samples]
-        if known.is_retracted(keys, patient):
+        taken = intake.taken(source, content, label, generation=stored.generation + 1 if stored else 0)
+        if known.is_retracted(taken.image_keys, patient):
             raise BadSource(RETRACTED)
     except FileNotFoundError:
         unit.gone += 1
-        return
     except BadSource as error:
-        rejection = _rejection(source, str(error), content)
-        if about.rejection(source.key, rejection.size, rejection.mtime_ns) == rejection.reason:
-            unit.rejected_again.append(rejection.reason)
-        else:
-            unit.reject(rejection, source.path)
-        return
-    unit.twins += known.has_bytes(source_hash)
-    generation = stored.generation + 1 if stored else 0
-    for key, sample in zip(keys, samples, strict=True):
-        unit.samples.append((key, source_hash, generation, label, sample))
-    unit.seen.append((source.key, content.size, content.mtime_ns, source_hash))
-    study = intake.pseudonyms.study(label.study)
-    unit.names.append((f"{source.key:016x}", source.path, label.patient, patient, label.study, study))
+        _reject(source, str(error), content, about, unit)
+    else:
+        unit.twins += known.has_bytes(content.fingerprint.source_hash)
+        unit.taken.append(taken)
 
 
-def _rejection(source: Source, reason: str, content: Content | None) -> Rejection:
+def _reject(source: Source, reason: str, content: Content | None, about: KnownSources, unit: Unit) -> None:
+    """Note why a source is rejected. content: what was read of it."""
+    rejection = _rejection(source.key, reason, content.fingerprint if content else None)
+    if about.rejection(source.key, Look(size=rejection.size, mtime_ns=rejection.mtime_ns)) == reason:
+        unit.rejected_again.append(reason)
+    else:
+        unit.rejected.append(RejectedSource(rejection=rejection, path=source.path))
+
+
+def _rejection(key: int, reason: str, found: Fingerprint | None) -> Rejection:
+    """found: None where the source was not read."""
     return Rejection(
-        key=f"{source.key:016x}",
+        key=f"{key:016x}",
         reason=reason,
-        size=content.size if content else -1,
-        mtime_ns=content.mtime_ns if content else -1,
-        source_hash=f"{content.digest():016x}" if content else "",
+        size=found.size if found else -1,
+        mtime_ns=found.mtime_ns if found else -1,
+        source_hash=f"{found.source_hash:016x}" if found else "",
     )
 
 
 def _count(unit: Unit, tally: Tally) -> None:
-    tally.stored += len(unit.names)
-    tally.without_patient += sum(not patient for _key, _path, patient, *_names in unit.names)
+    tally.stored += len(unit.taken)
+    tally.without_patient += sum(not source.label.patient for source in unit.taken)
     tally.twins += unit.twins
-    tally.images += len(unit.samples)
-    tally.already_there += unit.already_there
+    tally.images += unit.num_images
+    tally.already_there += len(unit.already_there)
     tally.gone += unit.gone
-    for reason in (*unit.rejected_again, *(rejection.reason for rejection in unit.rejected)):
+    for reason in (*unit.rejected_again, *(source.rejection.reason for source in unit.rejected)):
         tally.reject(reason)

@@ -2,16 +2,16 @@
 
 import functools
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.intake.decoders import library_versions
+from mri_hpc.intake.fingerprint import Fingerprint
 from mri_hpc.intake.labels import Label
-from mri_hpc.intake.pictures import library_versions
-from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import Sample
 from mri_hpc.storage.disk import chunk_file as chunk_file
@@ -19,84 +19,121 @@ from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
 from mri_hpc.storage.disk.commits import Rejection, commit_id, publish_commit
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, names_csv
-from mri_hpc.storage.upkeep.removal import keep_there, publish_and_commit
+from mri_hpc.storage.snapshot.presence import keep_there, publish_and_commit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenSource:
+    """A source that was read, and is stored as it was then."""
+
+    key: int
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenSource(SeenSource):
+    """A source whose images become part of the store."""
+
+    path: str
+    generation: int
+    """How often the source was replaced before."""
+    label: Label
+    patient: str
+    """Name in the store; empty where unknown."""
+    study: str
+    """Name in the store; empty where unknown."""
+    image_keys: Sequence[int]
+    """Of each sample."""
+    samples: Sequence[Sample]
+
+    @property
+    def images(self) -> Iterator[tuple[int, Sample]]:
+        """Key and sample of each image."""
+        return zip(self.image_keys, self.samples, strict=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectedSource:
+    """A source that did not become a sample."""
+
+    rejection: Rejection
+    path: str
 
 
 @dataclass(kw_only=True)
 class Unit:
     """What one unit has gathered."""
 
-    samples: list[tuple[int, int, int, Label, Sample]] = field(default_factory=list)
-    """(key, source hash, generation, label, sample)"""
-    rejected: list[Rejection] = field(default_factory=list)
-    seen: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """As in SEEN."""
-    names: list[tuple[str, ...]] = field(default_factory=list)
-    """(key, path, patient id, its pseudonym, study id, its pseudonym)"""
-    rejected_paths: list[tuple[str, str, str]] = field(default_factory=list)
-    """(key, path, reason)"""
+    taken: list[TakenSource] = field(default_factory=list)
+    rejected: list[RejectedSource] = field(default_factory=list)
+    already_there: list[SeenSource] = field(default_factory=list)
+    """Sources that were read and found to be stored."""
     rejected_again: list[str] = field(default_factory=list)
     """Reasons of rejections that an earlier commit lists already."""
-    already_there: int = 0
     gone: int = 0
     twins: int = 0
 
-    def reject(self, rejection: Rejection, path: str) -> None:
-        """Note a source that did not become a sample."""
-        self.rejected.append(rejection)
-        self.rejected_paths.append((rejection.key, path, rejection.reason))
+    @property
+    def rejections(self) -> list[Rejection]:
+        """As the commit lists them."""
+        return [source.rejection for source in self.rejected]
+
+    @property
+    def num_images(self) -> int:
+        """Images of the chunk."""
+        return sum(len(source.samples) for source in self.taken)
 
 
-def seal(store: StoreDir, recipe: Recipe, pseudonyms: Pseudonyms, unit: Unit) -> None:
+def seal(store: StoreDir, recipe: Recipe, unit: Unit) -> None:
     """Publish a unit: the private mapping, then the chunk, then the commit that makes it visible."""
-    columns = columns_of(unit, pseudonyms) if unit.samples else {}
+    columns = columns_of(unit.taken) if unit.taken else {}
     name = chunk_id(columns, recipe.digest()) if columns else ""
-    commit_name = commit_id(name, unit.rejected)
+    commit_name = commit_id(name, unit.rejections)
     _publish_seen(store, commit_name, unit)
-    if not unit.samples and not unit.rejected:
+    if not unit.taken and not unit.rejected:
         return
     publish_new_bytes(store.names / f"{commit_name}.csv", names_csv(_names(unit)), is_private=True)
     publish = functools.partial(_publish_chunk, store.chunk(name), unit, columns, recipe)
     commit = functools.partial(
         publish_commit,
-        store, chunk=name, images=len(unit.samples), rejected=unit.rejected, versions=_versions(),
+        store, chunk=name, images=unit.num_images, rejected=unit.rejections, versions=_versions(),
     )  # fmt: skip
     publish_and_commit(store, name, publish, commit)
     keep_there(store, name, publish)
 
 
 def _publish_chunk(path: Path, unit: Unit, columns: Mapping[str, np.ndarray], recipe: Recipe) -> bool:
-    images = [sample.pixels[np.newaxis] for *_rest, sample in unit.samples]
+    images = [sample.pixels[np.newaxis] for source in unit.taken for sample in source.samples]
     shape = (len(images), *images[0].shape[1:])
     attributes = {"recipe_digest": recipe.digest(), "chunk_id": path.stem}
     attributes |= {f"version_{library}": version for library, version in _versions().items()}
     return chunk_file.publish_chunk_of_parts(path, lambda: images, shape, columns, attributes)
 
 
-def columns_of(unit: Unit, pseudonyms: Pseudonyms) -> dict[str, np.ndarray]:
-    """Columns of the chunk that a unit becomes."""
-    rows = unit.samples
+def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
+    """Columns of the chunk that sources become."""
+    rows = [(source, key, sample) for source in sources for key, sample in source.images]
     values: Mapping[str, list[object]] = {
-        "key": [key for key, *_ in rows],
-        "source_hash": [source_hash for _, source_hash, *_ in rows],
-        "generation": [generation for _, _, generation, *_ in rows],
-        "crc": [zlib.crc32(sample.pixels.data) for *_, sample in rows],
-        "fold": [label.fold for *_, label, _ in rows],
-        "split": [label.split for *_, label, _ in rows],
-        "slice_index": [sample.slice_index for *_, sample in rows],
-        "position": [sample.position for *_, sample in rows],
-        "plane": [_plane(label, sample)[0] for *_, label, sample in rows],
-        "plane_inferred": [_plane(label, sample)[1] for *_, label, sample in rows],
-        "box": [_placed_box(label, sample) for *_, label, sample in rows],
+        "key": [key for _, key, _ in rows],
+        "source_hash": [source.fingerprint.source_hash for source, _, _ in rows],
+        "generation": [source.generation for source, _, _ in rows],
+        "crc": [zlib.crc32(sample.pixels.data) for _, _, sample in rows],
+        "fold": [source.label.fold for source, _, _ in rows],
+        "split": [source.label.split for source, _, _ in rows],
+        "slice_index": [sample.slice_index for _, _, sample in rows],
+        "position": [sample.position for _, _, sample in rows],
+        "plane": [_plane(source.label, sample)[0] for source, _, sample in rows],
+        "plane_inferred": [_plane(source.label, sample)[1] for source, _, sample in rows],
+        "box": [_placed_box(source.label, sample) for source, _, sample in rows],
     }
     columns = {
         c.name: np.array(values[c.name], c.dtype).reshape((-1, c.width) if c.width > 1 else -1)
         for c in COLUMNS
     }
     names = {
-        "label": [label.label for *_, label, _ in rows],
-        "patient": [pseudonyms.patient(label.patient) for *_, label, _ in rows],
-        "study": [pseudonyms.study(label.study) for *_, label, _ in rows],
+        "label": [source.label.label for source, _, _ in rows],
+        "patient": [source.patient for source, _, _ in rows],
+        "study": [source.study for source, _, _ in rows],
     }
     return columns | {name: np.array([text.encode() for text in names[name]], np.bytes_) for name in STRINGS}
 
@@ -119,14 +156,25 @@ def _versions() -> dict[str, str]:
 
 
 def _names(unit: Unit) -> Iterator[tuple[str, ...]]:
-    yield from ((*row, "") for row in unit.names)
-    yield from ((key, path, "", "", "", "", reason) for key, path, reason in unit.rejected_paths)
+    """Rows as in private_tables.NAMES."""
+    for source in unit.taken:
+        patient, study = source.label.patient, source.label.study
+        yield f"{source.key:016x}", source.path, patient, source.patient, study, source.study, ""
+    for rejected in unit.rejected:
+        yield rejected.rejection.key, rejected.path, "", "", "", "", rejected.rejection.reason
 
 
 def _publish_seen(store: StoreDir, commit: str, unit: Unit) -> None:
-    if not unit.seen:
+    rows = sorted(_seen_row(source) for source in (*unit.already_there, *unit.taken))
+    if not rows:
         return
-    table = np.array(sorted(unit.seen), SEEN).tobytes()
+    table = np.array(rows, SEEN).tobytes()
     # Files that were only read again have no commit; their name still follows from what they say.
-    name = commit if unit.samples or unit.rejected else f"again-{zlib.crc32(table):08x}"
+    name = commit if unit.taken or unit.rejected else f"again-{zlib.crc32(table):08x}"
     publish_new_bytes(store.seen / f"{name}.bin", table, is_private=True)
+
+
+def _seen_row(source: SeenSource) -> tuple[int, int, int, int]:
+    """As in private_tables.SEEN."""
+    found = source.fingerprint
+    return source.key, found.size, found.mtime_ns, found.source_hash

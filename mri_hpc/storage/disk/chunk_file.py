@@ -3,9 +3,7 @@
 import errno
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +11,23 @@ import h5py
 import numpy as np
 
 from mri_hpc.base.atomic import publish_new, replace
-from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
+from mri_hpc.base.documents import refuse_newer
+from mri_hpc.base.errors import StoreDamage, UserError
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
+from mri_hpc.storage.disk.damage import advice
+from mri_hpc.storage.disk.pixels import damaged_rows, read_at
 
 FORMAT = 1
 # Metadata of the chunk index, with room to spare: set aside ahead of the pixels, which so stay in one run.
 METADATA_BYTES = 2**16
 METADATA_BYTES_AN_IMAGE = 128
-# The system or the user is at fault, not what is on the disk.
-NO_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
 # So the pixels of every chunk begin where a page does, and can be mapped side by side (see mapped_images.py).
 METADATA_ROUND_BYTES = 4096
 COLUMN_RUN = 1024
 
 
-class MissingChunk(UserError):
+class MissingChunk(StoreDamage):
     """A chunk that was expected is not there."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ChunkHead:
-    """Everything in a chunk but its pixels."""
-
-    columns: Mapping[str, np.ndarray]
-    """By name, as in columns.py; strings as fixed-length UTF-8."""
-    image_shape: tuple[int, int]
-    offset: int
-    """Where in the file the first image begins; the others follow without a gap."""
-    recipe_digest: str
-    versions: Mapping[str, str]
-
-    def __len__(self) -> int:
-        return len(self.columns["key"])
 
 
 def versions() -> dict[str, str]:
@@ -154,28 +137,8 @@ def layout_of(
         os.close(frame)
 
 
-def advice(path: Path) -> str:
-    """What to do about a damaged chunk or snapshot."""
-    return f"mend it: mri-hpc store verify {path.parents[1]} --repair --source DIR"
-
-
-def is_damage(error: OSError) -> bool:
-    """Whether a file that cannot be read is damaged, or lost."""
-    return error.errno not in NO_DAMAGE
-
-
-def read_at(descriptor: int, size: int, offset: int) -> bytes:
-    """These bytes of a file; fewer where it ends, or the disk cannot read on."""
-    try:
-        return os.pread(descriptor, size, offset)
-    except OSError as error:
-        if not is_damage(error):
-            raise
-        return b""
-
-
 def read_head(path: Path) -> ChunkHead:
-    """All columns of a chunk; UserError where the file is missing or damaged."""
+    """All columns of a chunk; StoreDamage where the file is missing or damaged."""
     before = _changed_ns(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -188,7 +151,7 @@ def read_head(path: Path) -> ChunkHead:
             return read_head(path)
         # HDF5 says it in several lines.
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} cannot be read as a chunk ({reason}): {advice(path)}") from None
+        raise StoreDamage(f"{path} cannot be read as a chunk ({reason}): {advice(path)}") from None
 
 
 def _changed_ns(path: Path) -> int:
@@ -206,34 +169,22 @@ def _missing(path: Path) -> MissingChunk:
 
 
 def read_sealed_head(path: Path) -> ChunkHead:
-    """All columns of a published chunk; UserError where they are not those that gave it its name."""
+    """All columns of a published chunk; StoreDamage where they are not those that gave it its name."""
     head = read_head(path)
     if content_id(head) != path.stem:
-        raise UserError(f"{path}: its columns are not those that it was sealed with: {advice(path)}")
+        raise StoreDamage(f"{path}: its columns are not those that it was sealed with: {advice(path)}")
     return head
 
 
 def check_chunk(path: Path) -> None:
-    """UserError where pixels of a chunk differ from their CRC."""
+    """Raise StoreDamage where pixels of a chunk differ from their CRC."""
     head = read_head(path)
     damaged = damaged_rows(path, head)
     if damaged:
-        raise UserError(
+        raise StoreDamage(
             f"{path}: pixels differ from their CRC in {len(damaged)} of {len(head)} images: remove it, "
             "and run preprocess again"
         )
-
-
-def damaged_rows(path: Path, head: ChunkHead) -> list[int]:
-    """Rows whose pixels cannot be read, or do not give their CRC; read by offset, as training reads them."""
-    image_bytes = head.image_shape[0] * head.image_shape[1]
-    damaged = []
-    with path.open("rb") as file:
-        for row, crc in enumerate(head.columns["crc"].tolist()):
-            data = read_at(file.fileno(), image_bytes, head.offset + row * image_bytes)
-            if len(data) < image_bytes or zlib.crc32(data) != crc:
-                damaged.append(row)
-    return damaged
 
 
 def content_id(head: ChunkHead) -> str:
@@ -329,6 +280,7 @@ def _write_column(file: h5py.File, name: str, values: np.ndarray, dtype: Any) ->
 
 def _read_head(file: h5py.File, path: Path) -> ChunkHead:
     found = int(file.attrs["format"])
+    refuse_newer(path, found, reads=FORMAT)
     if found != FORMAT:
         raise UserError(
             f"{path} has chunk format {found}, this version reads {FORMAT}: use the version that made it"

@@ -2,14 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
-from mri_hpc.intake.labels import PLANES, SPLITS
-
-__all__ = ["COLUMNS", "PLANES", "SPLITS", "STRINGS", "Column", "chunk_id", "column_bytes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +24,44 @@ COLUMNS = (
     Column(name="crc", dtype="<u4"),  # zlib.crc32 of the pixels
     Column(name="generation", dtype="<i4"),  # how often the source has been replaced
     Column(name="fold", dtype="<i2"),  # -1 none
-    Column(name="split", dtype="|i1"),  # index into SPLITS, -1 none
+    Column(name="split", dtype="|i1"),  # index into labels.SPLITS, -1 none
     Column(name="slice_index", dtype="<i4"),  # -1 none
     Column(name="position", dtype="<f4"),  # millimetres, NaN none
-    Column(name="plane", dtype="|i1"),  # index into PLANES, -1 unknown
+    Column(name="plane", dtype="|i1"),  # index into labels.PLANES, -1 unknown
     Column(name="plane_inferred", dtype="|u1"),  # 1: guessed
     Column(name="box", dtype="<f4", width=4),  # cx, cy, w, h as fractions of the image, NaN none
 )
 STRINGS = ("label", "patient", "study")
 """Columns of UTF-8 strings; empty: unknown."""
+BLOCK = 2**20
+"""Rows at a time, where a whole column would be converted."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkHead:
+    """Everything in a chunk but its pixels."""
+
+    columns: Mapping[str, np.ndarray]
+    """By name, as in columns.py; strings as fixed-length UTF-8."""
+    image_shape: tuple[int, int]
+    offset: int
+    """Where in the file the first image begins; the others follow without a gap."""
+    recipe_digest: str
+    versions: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.columns["key"])
+
+
+def bytes_table(names: Iterable[bytes]) -> np.ndarray:
+    """A table of names: bytes, sorted, each once."""
+    return np.array(sorted(set(names)), dtype=np.bytes_)
+
+
+def blocks(column: np.ndarray) -> Iterator[np.ndarray]:
+    """A column in parts."""
+    for start in range(0, len(column), BLOCK):
+        yield column[start : start + BLOCK]
 
 
 def column_bytes(values: np.ndarray) -> bytes:

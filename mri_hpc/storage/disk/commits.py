@@ -9,16 +9,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.documents import convert, with_format, without_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.layout import StoreDir, compaction_id, compaction_number
 
 ADD, COMPACT, RELABEL, RETRACT = "add", "compact", "relabel", "retract"
+FORMAT = 1
 KINDS = (ADD, COMPACT, RELABEL, RETRACT)
 
 
@@ -94,8 +95,8 @@ def commit_id(chunk: str, rejected: Sequence[Rejection]) -> str:
 
 def publish_commit(
     store: StoreDir, *, chunk: str, images: int, rejected: Sequence[Rejection], versions: Mapping[str, str]
-) -> None:
-    """Make a chunk visible; harmless when the same commit is there."""
+) -> bool:
+    """Make a chunk visible; False, and nothing is done, where the same commit is there."""
     commit = Commit(
         id=commit_id(chunk, rejected),
         kind=ADD,
@@ -105,7 +106,7 @@ def publish_commit(
         rejected=sorted(rejected),
         versions=dict(versions),
     )
-    _publish(store, commit)
+    return _publish(store, commit)
 
 
 def publish_compaction(
@@ -142,15 +143,15 @@ def read_commit(store: StoreDir, name: str) -> Commit:
     """One commit; UserError where it is missing, damaged, or of a kind that only a newer version knows."""
     path = store.commit(name)
     try:
-        values = unseal(path.read_bytes())
+        values = without_format(unseal(path.read_bytes()), of=path, reads=FORMAT)
         if values["kind"] not in KINDS:
             raise UserError(
                 f"{path} is a commit of kind {values['kind']!r}, unknown to this version: use a newer one"
             )
-        commit = _from_values(values)
+        commit = convert(values, Commit)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; restore it from a backup") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); restore it from a backup") from None
     if commit.id != name or _name_of(commit) != name:
         raise UserError(f"{path} is damaged: its content does not give its name; restore it from a backup")
@@ -160,6 +161,11 @@ def read_commit(store: StoreDir, name: str) -> Commit:
 def read_commits(store: StoreDir, names: Iterable[str]) -> list[Commit]:
     """Several commits."""
     return [read_commit(store, name) for name in names]
+
+
+def read_kind(store: StoreDir, kind: str, *, besides: Container[str] = ()) -> list[Commit]:
+    """All commits of a kind other than ADD, whose names tell it, but for those named in `besides`."""
+    return read_commits(store, (n for n in store.commit_ids() if n.startswith(kind) and n not in besides))
 
 
 def user_name() -> str:
@@ -172,13 +178,7 @@ def user_name() -> str:
 
 def _publish(store: StoreDir, commit: Commit) -> bool:
     signed = replace(commit, who=user_name(), created=round(time.time(), 3))
-    return publish_new_bytes(store.commit(commit.id), seal(asdict(signed)))
-
-
-def _from_values(values: dict[str, Any]) -> Commit:
-    rejected = [Rejection(**one) for one in values.pop("rejected")]
-    relabels = [Relabel(**one) for one in values.pop("relabels", ())]
-    return Commit(**values, rejected=rejected, relabels=relabels)
+    return publish_new_bytes(store.commit(commit.id), seal(with_format(FORMAT, asdict(signed))))
 
 
 def _named(commit: Commit) -> Commit:

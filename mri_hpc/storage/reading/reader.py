@@ -8,19 +8,19 @@ import ctypes
 import mmap
 import os
 import resource
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import StoreDamage
 from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.disk.pixels import is_sound
 from mri_hpc.storage.reading.buffers import Buffers
 from mri_hpc.storage.reading.mapped_images import MappedImages, fit
-from mri_hpc.storage.snapshot.catalogue import Snapshot
-from mri_hpc.storage.upkeep.removal import open_chunk
+from mri_hpc.storage.snapshot.presence import open_chunk
+from mri_hpc.storage.snapshot.table import Snapshot
 
 # Most systems allow a process 1,024 open files.
 MOST_OPEN = 512
@@ -55,7 +55,7 @@ class Reader:
         """Images of these rows of the snapshot, in this order: uint8, (B, H, W). rows: int64, (B,).
 
         They stay as they are while anything refers to them: the array, a slice, or a tensor made from it.
-        The CRC of one image of each batch is checked. UserError names the chunk that is missing or damaged.
+        The CRC of one image of each batch is checked. StoreDamage names the chunk that is missing or damaged.
         """
         rows = np.asarray(rows, np.int64)
         images = self._buffers.empty((len(rows), *self._snapshot.image_shape))
@@ -161,9 +161,9 @@ class Reader:
 
     def _check(self, images: np.ndarray, rows: np.ndarray, which: int) -> None:
         row = int(rows[which])
-        if zlib.crc32(images[which].data) != int(self._snapshot.crc[row]):
+        if not is_sound(images[which].data, int(self._snapshot.crc[row])):
             path = self._path(int(self._snapshot.chunk[row]))
-            raise UserError(
+            raise StoreDamage(
                 f"{path}, image {int(self._snapshot.row[row])}: pixels differ from their CRC; "
                 f"run: mri-hpc store verify {self._store.path}"
             )
@@ -171,8 +171,8 @@ class Reader:
     def _path(self, chunk: int) -> Path:
         return self._store.chunk(self._snapshot.chunks["name"][chunk].decode())
 
-    def _cut_short(self, chunk: int) -> UserError:
-        return UserError(f"{self._path(chunk)} is cut short; run: mri-hpc store verify {self._store.path}")
+    def _cut_short(self, chunk: int) -> StoreDamage:
+        return StoreDamage(f"{self._path(chunk)} is cut short; run: mri-hpc store verify {self._store.path}")
 
     def _file(self, chunk: int) -> int:
         """Descriptor of an open chunk; the one used longest ago is closed where too many are open."""
@@ -185,7 +185,7 @@ class Reader:
         try:
             descriptor = open_chunk(self._store, path.stem)
         except FileNotFoundError:
-            raise UserError(f"{path} is missing; run: mri-hpc store verify {self._store.path}") from None
+            raise StoreDamage(f"{path} is missing; run: mri-hpc store verify {self._store.path}") from None
         # Open counts as mapped: one that could not be mapped is not.
         try:
             if self._is_mapping:

@@ -11,21 +11,19 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mri_hpc.base.atomic import publish_folder, replace
+from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.storage.disk.chunk_file import ChunkHead, MissingChunk, advice, is_damage, read_sealed_head
+from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_head
 from mri_hpc.storage.disk.column_file import ColumnFile, save_column
-from mri_hpc.storage.disk.commits import RETRACT, Commit, read_commits
+from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.commits import RETRACT, Commit, read_commits, read_kind
+from mri_hpc.storage.disk.damage import advice, is_damage
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
 from mri_hpc.storage.snapshot.folding import digest_of, fold
+from mri_hpc.storage.snapshot.presence import bring_back
 from mri_hpc.storage.snapshot.relocation import refuse_withdrawn, relocated
-from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED, Snapshot, array_names, lazy_snapshot
-from mri_hpc.storage.upkeep.removal import bring_back
-
-__all__ = [
-    "CHANGED", "RETRACTED", "Snapshot", "array_names", "current", "digest_of", "fold", "load_snapshot",
-    "publish_snapshot", "published", "recall", "resolve",
-]  # fmt: skip
+from mri_hpc.storage.snapshot.table import Snapshot, array_names, lazy_snapshot
 
 FORMAT = 2
 # Each costs reading the names of its commits.
@@ -44,7 +42,7 @@ def resolve(store: Path, digest: str = "newest") -> Snapshot:
     folder = _folder_named(place, digest)
     if folder:
         return _readable_now(place, load_snapshot(folder))
-    snapshot, _num_folded = current(place)
+    snapshot = current(place)
     if digest != "newest" and not snapshot.digest.startswith(digest):
         raise UserError(
             f"{store} has no snapshot {digest!r}; there are: {', '.join(published(place))}, or newest"
@@ -66,8 +64,8 @@ def recall(store: Path, digest: str) -> Snapshot:
     return load_snapshot(folder)
 
 
-def current(store: StoreDir) -> tuple[Snapshot, int]:
-    """The snapshot of all commits there are now, which may be empty, and how many were folded before.
+def current(store: StoreDir) -> Snapshot:
+    """The snapshot of all commits there are now, which may be empty.
 
     It is folded in memory from a published one; chunks of commits that are folded are not opened.
     """
@@ -106,11 +104,10 @@ def _standing(store: StoreDir, ids: list[str]) -> Standing:
     return Standing(base=base, new=read_commits(store, (name for name in ids if name not in folded)))
 
 
-def _folded(store: StoreDir, standing: Standing) -> tuple[Snapshot, int]:
-    num_folded = 0 if standing.base is None else len(standing.base.commits)
+def _folded(store: StoreDir, standing: Standing) -> Snapshot:
     if standing.base is not None and not standing.new:
-        return standing.base, num_folded
-    return fold(standing.base, standing.new, functools.partial(head_of, store)), num_folded
+        return standing.base
+    return fold(standing.base, standing.new, functools.partial(head_of, store))
 
 
 def head_of(store: StoreDir, chunk: str) -> ChunkHead:
@@ -124,13 +121,12 @@ def head_of(store: StoreDir, chunk: str) -> ChunkHead:
 
 def _readable_now(store: StoreDir, snapshot: Snapshot) -> Snapshot:
     """An older snapshot, with its images found where they are now; UserError where some may not be read."""
-    later = set(store.commit_ids()) - {name.decode() for name in snapshot.commits.tolist()}
-    retractions = read_commits(store, (name for name in later if name.startswith(RETRACT)))
-    refuse_withdrawn(store.path, snapshot, retractions)
+    folded = {name.decode() for name in snapshot.commits.tolist()}
+    later = set(store.commit_ids()) - folded
+    refuse_withdrawn(store.path, snapshot, read_kind(store, RETRACT, besides=folded))
     if not newest_compaction(later):
         return snapshot
-    now, _num_folded = current(store)
-    return relocated(store.path, snapshot, now, functools.partial(head_of, store))
+    return relocated(store.path, snapshot, current(store), functools.partial(head_of, store))
 
 
 def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
@@ -193,7 +189,9 @@ def _damage_named(folder: Path) -> Iterator[None]:
 
 def _read_info(folder: Path) -> dict[str, Any]:
     info = unseal((folder / INFO).read_bytes())
-    if info.pop("format") != FORMAT:
+    found = info.pop("format")
+    refuse_newer(folder, found, reads=FORMAT)
+    if found != FORMAT:
         raise UserError(
             f"{folder} was written by another version: remove it, it is folded again from commits/"
         )
@@ -229,9 +227,35 @@ def published(store: StoreDir) -> list[str]:
     return sorted(f.name for f in store.snapshots.iterdir() if not f.name.startswith("."))
 
 
-def publication_times(store: StoreDir) -> list[tuple[float, str]]:
-    """Unix time and digest of each published snapshot, the oldest first."""
-    return [(-age / 1e9, folder.name) for age, folder in reversed(_ages(store))]
+def published_bytes(store: StoreDir) -> int:
+    """Size of the snapshots that are published."""
+    folders = (store.snapshots / name for name in published(store))
+    return sum(file.stat().st_size for folder in folders for file in folder.glob("[!.]*"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """A published snapshot."""
+
+    digest: str
+    time_ns: int
+    """Unix time at which it was published."""
+
+    @property
+    def time(self) -> float:
+        """In seconds."""
+        return self.time_ns / 1e9
+
+
+def publications(store: StoreDir) -> list[Publication]:
+    """Snapshots that are published, the oldest first."""
+    found = []
+    for name in published(store):
+        with contextlib.suppress(FileNotFoundError):
+            time_ns = (store.snapshots / name / INFO).stat().st_mtime_ns
+            found.append(Publication(digest=name, time_ns=time_ns))
+    # Of the same time, the one of least digest counts as the newest.
+    return sorted(sorted(found, key=lambda one: one.digest, reverse=True), key=lambda one: one.time_ns)
 
 
 def _folder_named(store: StoreDir, digest: str) -> Path | None:
@@ -250,7 +274,8 @@ def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
     """
     best: Path | None = None
     most, fits = 0, 0
-    for _age, folder in _ages(store):
+    for publication in reversed(publications(store)):
+        folder = store.snapshots / publication.digest
         try:
             folded = load_snapshot(folder).commits.tolist()
         except (UserError, PermissionError):
@@ -263,12 +288,3 @@ def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
         if fits == SNAPSHOTS_TRIED:
             break
     return None if best is None else load_snapshot(best)
-
-
-def _ages(store: StoreDir) -> list[tuple[int, Path]]:
-    """Published snapshots, the newest first, with the negative of the time of each in nanoseconds."""
-    found = []
-    for name in published(store):
-        with contextlib.suppress(FileNotFoundError):
-            found.append((-(store.snapshots / name / INFO).stat().st_mtime_ns, name))
-    return [(age, store.snapshots / name) for age, name in sorted(found)]

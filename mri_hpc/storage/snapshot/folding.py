@@ -13,14 +13,15 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.labels import MOST_CLASSES
-from mri_hpc.storage.disk.chunk_file import ChunkHead
-from mri_hpc.storage.disk.columns import STRINGS, column_bytes
+from mri_hpc.storage.disk.columns import STRINGS, ChunkHead, column_bytes
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.snapshot import corrections as relabels
 from mri_hpc.storage.snapshot import rows as table_rows
+from mri_hpc.storage.snapshot.live import mentions, sizes_of_live
 from mri_hpc.storage.snapshot.rejections import fold_rejected
-from mri_hpc.storage.snapshot.rows import Rows, bytes_table
-from mri_hpc.storage.snapshot.table import CHUNKS, COMPACTED, CONTENT, WITHHELD, Snapshot, lazy_snapshot
+from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
+from mri_hpc.storage.snapshot.rows import Rows
+from mri_hpc.storage.snapshot.table import CHUNKS, CONTENT, WITHHELD, Snapshot, lazy_snapshot
 
 
 def digest_of(commit_ids: Iterable[str]) -> str:
@@ -40,17 +41,17 @@ def fold(
     head_of: gives everything but the pixels of a chunk; asked for chunks that are new and hold content now.
     only: keys, ascending; then it tells of them alone, and has no digest of content.
     """
-    compacted = _compacted(base, new)
-    retracted_keys, retracted_patients = _retracted(base, new)
+    compacted = mentions(base, new)
+    retracted = _retracted(base, new)
     corrected = relabels.merged(_facts(base, "relabels", "relabel_names", relabels.RELABELS), new)
 
-    sizes = _sizes(base, new, compacted)
+    sizes = sizes_of_live(base, new, compacted)
     kept = _kept_of(base, sizes)
     heads = {name: head_of(name) for name in sorted(sizes.keys() - kept)}
     chunks = _chunks(base, kept, heads, sizes)
     rows = table_rows.merged(_rows_of_base(base, kept, chunks, only), _rows_of_heads(heads, chunks, only))
     rows, ingested = _corrected(rows, corrected)
-    rows, withheld = _without_retracted(rows, chunks, retracted_keys, retracted_patients)
+    rows, withheld = _without_retracted(rows, chunks, retracted)
     rows, ingested = table_rows.with_types(rows), relabels.only(ingested, rows.key)
 
     rejected, reasons = fold_rejected(base, new, only)
@@ -70,8 +71,8 @@ def fold(
         "relabel_names": corrected.names,
         "ingested": ingested.rows,
         "ingested_names": ingested.names,
-        "retracted_keys": retracted_keys,
-        "retracted_patients": retracted_patients,
+        "retracted_keys": retracted.keys,
+        "retracted_patients": retracted.patients,
         "withheld": withheld,
         "rejected": rejected,
         "reasons": reasons,
@@ -80,49 +81,15 @@ def fold(
     return lazy_snapshot(small, rows.column)
 
 
-def live_chunks(base: Snapshot | None, new: Iterable[Commit]) -> set[str]:
-    """Chunks that hold content, of those that commits name: no compaction has superseded them."""
-    new = list(new)
-    return set(_sizes(base, new, _compacted(base, new)))
-
-
-def _compacted(base: Snapshot | None, new: Iterable[Commit]) -> np.ndarray:
-    last: dict[bytes, tuple[int, bool]] = {}
-    if base is not None:
-        last = {name: (number, is_made) for name, number, is_made in base.compacted.tolist()}
-    for commit in new:
-        if not commit.number:
-            continue
-        mentions = [(name, False) for name in commit.superseded] + [(commit.chunk, True)] * bool(commit.chunk)
-        for name, is_made in mentions:
-            found = (commit.number, is_made)
-            last[name.encode()] = max(last.get(name.encode(), found), found)
-    return np.array([(name, *last[name]) for name in sorted(last)], COMPACTED)
-
-
-def _retracted(base: Snapshot | None, new: Iterable[Commit]) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and patients that are withdrawn."""
-    retractions = [commit for commit in new if commit.retracted_keys or commit.retracted_patients]
-    keys = [np.array([int(key, 16) for key in commit.retracted_keys], "<u8") for commit in retractions]
-    names = [name.encode() for commit in retractions for name in commit.retracted_patients]
-    if base is not None:
-        keys.append(np.asarray(base.retracted_keys))
-        names += base.retracted_patients.tolist()
-    return np.unique(np.concatenate([np.empty(0, "<u8"), *keys])), bytes_table(names)
+def _retracted(base: Snapshot | None, new: Iterable[Commit]) -> Retractions:
+    found = of_commits(new)
+    return found if base is None else found.joined(base.retractions)
 
 
 def _facts(base: Snapshot | None, rows: str, names: str, dtype: np.dtype) -> relabels.Facts:
     if base is None:
         return relabels.none(dtype)
     return relabels.Facts(rows=np.asarray(getattr(base, rows)), names=np.asarray(getattr(base, names)))
-
-
-def _sizes(base: Snapshot | None, new: Iterable[Commit], compacted: np.ndarray) -> dict[str, int]:
-    """Bytes of every chunk that holds content now, by name."""
-    named = {} if base is None else {name.decode(): size for name, *_rest, size in base.chunks.tolist()}
-    named |= {commit.chunk: commit.chunk_bytes for commit in new if commit.chunk}
-    dead = {name.decode() for name in compacted["name"][~compacted["is_made"]].tolist()}
-    return {name: size for name, size in named.items() if name not in dead}
 
 
 def _kept_of(base: Snapshot | None, sizes: dict[str, int]) -> set[str]:
@@ -196,12 +163,10 @@ def _corrected(rows: Rows, corrected: relabels.Facts) -> tuple[Rows, relabels.Fa
     return table_rows.with_facts(rows, now), relabels.coded(before, texts)
 
 
-def _without_retracted(
-    rows: Rows, chunks: np.ndarray, keys: np.ndarray, patients: np.ndarray
-) -> tuple[Rows, np.ndarray]:
-    """Rows of nobody who is withdrawn, and the rows that only their patient's name keeps out."""
-    gone = positions(rows.key, keys)[1]
-    is_meant = np.append(np.isin(rows.tables["patient"], patients), False)
+def _without_retracted(rows: Rows, chunks: np.ndarray, retracted: Retractions) -> tuple[Rows, np.ndarray]:
+    """Drop retracted rows; return also WITHHELD, of those that only their patient's name keeps out."""
+    gone = positions(rows.key, retracted.keys)[1]
+    is_meant = np.append(retracted.has_patients(rows.tables["patient"]), False)
     of_patients = np.empty(0, np.int64)
     if is_meant.any():
         of_patients = np.setdiff1d(np.flatnonzero(is_meant[rows.column("patient")]), gone)

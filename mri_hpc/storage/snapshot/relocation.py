@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.chunk_file import ChunkHead
+from mri_hpc.storage.disk.columns import ChunkHead
 from mri_hpc.storage.disk.commits import Commit
+from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 
 PIXELS = np.dtype([("key", "<u8"), ("source_hash", "<u8"), ("crc", "<u4")])
@@ -21,9 +22,8 @@ def refuse_withdrawn(store: Path, snapshot: Snapshot, retractions: Iterable[Comm
     gone: set[int] = set()
     reasons = []
     for commit in retractions:
-        keys = np.array([int(key, 16) for key in commit.retracted_keys], "<u8")
-        patients = np.array([name.encode() for name in commit.retracted_patients] or [b"-"])
-        is_gone = np.isin(snapshot.key, keys) | rows_of_patients(snapshot, patients)
+        retracted = of_commits([commit])
+        is_gone = retracted.has_keys(snapshot.key) | snapshot.is_of(retracted.patients)
         if is_gone.any():
             gone.update(np.flatnonzero(is_gone).tolist())
             reasons.append((commit.created, commit.why))
@@ -35,12 +35,6 @@ def refuse_withdrawn(store: Path, snapshot: Snapshot, retractions: Iterable[Comm
             f"withdrawn ({told}): their pixels are gone, and a run on it cannot go on; start a new run on "
             "the newest snapshot, from its weights if you like: mri-hpc launch --run NEW --continue-from RUN"
         )
-
-
-def rows_of_patients(snapshot: Snapshot, patients: np.ndarray) -> np.ndarray:
-    """Whether each row is of one of these patients: bool, (n,). patients: names in the store, bytes."""
-    is_meant = np.append(np.isin(snapshot.patient_names, patients), False)
-    return np.asarray(is_meant[snapshot.patient])
 
 
 def relocated(

@@ -4,18 +4,15 @@ A column is made when it is asked for and not kept, so that ten million rows tak
 columns. What has to be known of all rows at once is their keys, and which of them go.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.storage.disk.chunk_file import ChunkHead
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, blocks, bytes_table
 from mri_hpc.storage.snapshot import corrections as relabels
 from mri_hpc.storage.snapshot.table import CODES, CONTENT, Snapshot
 
-BLOCK = 2**20
-"""Rows at a time, where a whole column would be converted."""
 INSERTED_BLOCK = 2**16
 """Rows that are copied where some come in between."""
 NAMES = (*(column.name for column in COLUMNS), *STRINGS, "chunk", "row")
@@ -67,12 +64,7 @@ def of_base(base: Snapshot, places: np.ndarray) -> Rows:
         column = base.column(name)
         return places[column] if name == "chunk" and len(base) else column
 
-    tables = {
-        "label": bytes_table(name.encode() for name in base.classes),
-        "patient": base.patient_names,
-        "study": base.study_names,
-    }
-    return Rows(key=base.column("key"), make=make, tables=tables)
+    return Rows(key=base.column("key"), make=make, tables={name: base.names(name) for name in STRINGS})
 
 
 def of_heads(heads: Sequence[tuple[ChunkHead, int]]) -> Rows:
@@ -241,12 +233,6 @@ def _used_names(rows: Rows, name: str) -> np.ndarray:
     return is_used[:-1]
 
 
-def blocks(column: np.ndarray) -> Iterator[np.ndarray]:
-    """A column in parts."""
-    for start in range(0, len(column), BLOCK):
-        yield column[start : start + BLOCK]
-
-
 def recoded(rows: Rows, name: str, tables: dict[str, np.ndarray]) -> np.ndarray:
     """A column, where it is one of texts as codes into another table, which has all names that are used."""
     column = rows.column(name)
@@ -258,8 +244,3 @@ def recoded(rows: Rows, name: str, tables: dict[str, np.ndarray]) -> np.ndarray:
     # -1 stays.
     places = np.append(np.searchsorted(after, before), -1).astype("<i4")
     return places[column]
-
-
-def bytes_table(names: Iterable[bytes]) -> np.ndarray:
-    """A table of names: bytes, sorted, each once."""
-    return np.array(sorted(set(names)), dtype=np.bytes_)

@@ -3,9 +3,12 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+
+from mri_hpc.storage.disk.columns import blocks, bytes_table
+from mri_hpc.storage.snapshot.retractions import Retractions
 
 CHANGED = "changed: other bytes than those stored (--replace accepts)"
 """Reason of rejecting a source that is stored with other bytes."""
@@ -83,13 +86,13 @@ class Snapshot:
     fold: np.ndarray
     """int16, (n,): fold given by the data, -1 none."""
     split: np.ndarray
-    """int8, (n,): index into columns.SPLITS, -1 none."""
+    """int8, (n,): index into labels.SPLITS, -1 none."""
     slice_index: np.ndarray
     """int32, (n,): place in its volume, -1 none."""
     position: np.ndarray
     """float32, (n,): place along the axis of its volume in millimetres, NaN none."""
     plane: np.ndarray
-    """int8, (n,): index into columns.PLANES, -1 unknown."""
+    """int8, (n,): index into labels.PLANES, -1 unknown."""
     plane_inferred: np.ndarray
     """bool, (n,): whether the plane was guessed."""
     box: np.ndarray
@@ -120,6 +123,51 @@ class Snapshot:
         is_stored = self.key[at] == rejected["key"]
         is_changed = (rejected["reason"] == changed) & (self.source_hash[at] != rejected["source_hash"])
         return ~is_stored | is_changed
+
+    @functools.cached_property
+    def retractions(self) -> Retractions:
+        """What was retracted up to this snapshot."""
+        return Retractions(keys=np.asarray(self.retracted_keys), patients=np.asarray(self.retracted_patients))
+
+    def is_of(self, patients: np.ndarray) -> np.ndarray:
+        """Find the rows of some patients: bool, (n,). patients: names in the store, UTF-8 bytes."""
+        # A code of -1 means the last: nobody.
+        is_meant = np.append(np.isin(self.patient_names, patients), False)
+        return np.asarray(is_meant[self.patient])
+
+    def names(self, column: str) -> np.ndarray:
+        """What the codes of a column point to: UTF-8 bytes, sorted. column: label, patient or study."""
+        if column == "label":
+            return bytes_table(name.encode() for name in self.classes)
+        return np.asarray(self.patient_names if column == "patient" else self.study_names)
+
+    @overload
+    def text(self, column: str, rows: int) -> str: ...
+
+    @overload
+    def text(self, column: str, rows: np.ndarray | slice) -> np.ndarray: ...
+
+    def text(self, column: str, rows: int | np.ndarray | slice) -> str | np.ndarray:
+        """Label, patient or study of one row; of several: UTF-8 bytes, (n,). Empty where it is unknown."""
+        codes = getattr(self, column)[rows]
+        if isinstance(rows, int):
+            return str(self.names(column)[codes].decode()) if codes >= 0 else ""
+        # A code of -1 means the last: empty.
+        return np.append(self.names(column), np.bytes_(b""))[np.asarray(codes)]
+
+    def counts(self, column: str) -> np.ndarray:
+        """Count the rows of each code, that of none (-1) first: int64. column: label, patient or study."""
+        kinds = len(self.names(column)) + 1
+        found = np.zeros(kinds, np.int64)
+        for part in blocks(self.column(column)):
+            found += np.bincount(part + 1, minlength=kinds)
+        return found
+
+    @property
+    def rejections(self) -> dict[str, int]:
+        """Reasons of the rejections that stand, and how many each."""
+        counts = np.bincount(self.rejected["reason"][self.is_rejected], minlength=len(self.reasons))
+        return {name: count for name, count in zip(self.reasons, counts.tolist(), strict=True) if count}
 
     @property
     def num_shadowed(self) -> int:

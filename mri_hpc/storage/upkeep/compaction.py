@@ -8,29 +8,30 @@ there are four, as do those between a sixteenth and a quarter, and so on: a byte
 
 import functools
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.chunk_file import ChunkHead, publish_chunk_of_parts
-from mri_hpc.storage.disk.columns import chunk_id
+from mri_hpc.base.errors import StoreDamage, UserError
+from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
+from mri_hpc.storage.disk.columns import ChunkHead, chunk_id
 from mri_hpc.storage.disk.commits import publish_compaction, publish_retraction
 from mri_hpc.storage.disk.layout import StoreDir, compaction_id, newest_compaction
-from mri_hpc.storage.disk.private_tables import tidy
-from mri_hpc.storage.snapshot.catalogue import Snapshot, current, head_of, publish_snapshot
-from mri_hpc.storage.snapshot.relocation import pixels_of, pixels_of_head
-from mri_hpc.storage.upkeep.removal import (
+from mri_hpc.storage.disk.pixels import pixels_in, read_parts
+from mri_hpc.storage.snapshot.catalogue import current, head_of, publish_snapshot
+from mri_hpc.storage.snapshot.presence import (
     keep_there,
     open_chunk,
     publish_and_commit,
     remove,
-    remove_superseded,
     settle_removals,
 )
+from mri_hpc.storage.snapshot.relocation import pixels_of, pixels_of_head
+from mri_hpc.storage.snapshot.table import Snapshot
+from mri_hpc.storage.upkeep.removal import remove_superseded
+from mri_hpc.storage.upkeep.tidying import tidy
 
 TARGET_BYTES = 256 * 2**20
 KEEP_S = 7 * 24 * 3600.0
@@ -38,7 +39,6 @@ FAN_IN = 4
 TIERS = 4
 # Columns of all images of a chunk are in memory at once.
 MOST_IMAGES = 100_000
-PART_BYTES = 8 * 2**20
 LATE = "images of withdrawn patients that came in at the same time"
 
 
@@ -109,15 +109,15 @@ def compact(
 def _tidy_until_settled(store: StoreDir, snapshot: Snapshot) -> None:
     """Where somebody is withdrawn at the same moment, what was read before may have been written back."""
     while True:
-        tidy(store, snapshot)
-        before, (snapshot, _num_folded) = snapshot, current(store)
+        tidy(store, snapshot.retractions)
+        before, snapshot = snapshot, current(store)
         if np.array_equal(before.retracted_keys, snapshot.retracted_keys):
             return
 
 
 def look_ahead(store: StoreDir, *, target_bytes: int = TARGET_BYTES) -> Compacted:
     """What compacting would do now; nothing is changed."""
-    snapshot, _num_folded = current(store)
+    snapshot = current(store)
     view = _view_of(store, snapshot)
     groups = plan(view, target_bytes)
     before = len(snapshot.chunks)
@@ -195,10 +195,10 @@ def _look(store: StoreDir) -> _View:
 
     So what is left out of a new chunk is out for good, whatever is corrected later.
     """
-    snapshot, _num_folded = current(store)
+    snapshot = current(store)
     while len(snapshot.withheld):
         publish_retraction(store, snapshot.withheld["key"].tolist(), (), LATE)
-        snapshot, _num_folded = current(store)
+        snapshot = current(store)
     try:
         return _view_of(store, snapshot)
     except UserError:
@@ -237,7 +237,7 @@ def _staying_of(snapshot: Snapshot, place: int, head: ChunkHead) -> np.ndarray:
     pixels = pixels_of_head(head)
     at = np.minimum(np.searchsorted(snapshot.key, pixels["key"]), len(snapshot) - 1)
     is_older = (snapshot.key[at] == pixels["key"]) & (pixels_of(snapshot, at) != pixels)
-    is_older &= ~np.isin(pixels["key"], snapshot.retracted_keys)
+    is_older &= ~snapshot.retractions.has_keys(pixels["key"])
     # Of several copies of an older version in this chunk, one.
     is_first = np.zeros(len(head), bool)
     is_first[np.unique(pixels, return_index=True)[1]] = True
@@ -269,9 +269,9 @@ def _rewrite(store: StoreDir, view: _View, group: Group, number: int, done: Comp
         publish_compaction,
         store, number, chunk=name, images=num_images, superseded=set(group.names) - {name}, why=why,
     )  # fmt: skip
-    is_new, is_ours = publish_and_commit(store, name, publish, commit)
-    if not is_ours:
-        if is_new:
+    published = publish_and_commit(store, name, publish, commit)
+    if not published.is_ours:
+        if published.is_new:
             remove(store, name, view.snapshot)
         return False
     keep_there(store, name, publish)
@@ -317,18 +317,12 @@ def _versions(heads: Iterable[ChunkHead]) -> dict[str, str]:
 
 
 def _images(store: StoreDir, name: str, head: ChunkHead, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Images of these rows, some MB at a time: uint8, (any, H, W). UserError where one is damaged."""
-    image_bytes = head.image_shape[0] * head.image_shape[1]
-    most = max(1, PART_BYTES // image_bytes)
-    path = store.chunk(name)
+    """Images of these rows, some at a time: uint8, (any, H, W). StoreDamage where one is damaged."""
     with os.fdopen(open_chunk(store, name), "rb") as file:
-        for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
-            for part in (run[i : i + most] for i in range(0, len(run), most)):
-                file.seek(head.offset + int(part[0]) * image_bytes)
-                data = file.read(len(part) * image_bytes)
-                crcs = [zlib.crc32(data[i : i + image_bytes]) for i in range(0, len(data), image_bytes)]
-                if crcs != head.columns["crc"][part].tolist():
-                    raise UserError(
-                        f"{path}: pixels differ from their CRC; see: mri-hpc store verify {path.parents[1]}"
-                    )
-                yield np.frombuffer(data, np.uint8).reshape(-1, *head.image_shape)
+        for part in read_parts(file.fileno(), pixels_in(head), rows):
+            if not all(part.is_sound):
+                raise StoreDamage(
+                    f"{store.chunk(name)}: pixels differ from their CRC; "
+                    f"see: mri-hpc store verify {store.path}"
+                )
+            yield np.frombuffer(part.data, np.uint8).reshape(-1, *head.image_shape)

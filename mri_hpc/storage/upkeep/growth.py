@@ -8,19 +8,32 @@ from dataclasses import dataclass
 from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, read_commit
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.catalogue import Snapshot, load_snapshot, publication_times
+from mri_hpc.storage.snapshot.catalogue import load_snapshot, publications
+from mri_hpc.storage.snapshot.table import Snapshot
 
 MOST_ROWS = 12
 OTHERS = (COMPACT, RELABEL, RETRACT)
 
 Day = datetime.date
-# Each as the day on which it begins, and as it is written.
-PERIODS: dict[str, tuple[Callable[[Day], Day], str]] = {
-    "day": (lambda day: day, "%Y-%m-%d"),
-    "week": (lambda day: day - datetime.timedelta(days=day.weekday()), "%Y-%m-%d"),
-    "month": (lambda day: day.replace(day=1), "%Y-%m"),
-    "year": (lambda day: day.replace(month=1, day=1), "%Y"),
-}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A unit of time by which growth is told."""
+
+    name: str
+    begin: Callable[[Day], Day]
+    """Gives the first day of the unit that a day is in."""
+    form: str
+    """How that day is written."""
+
+
+UNITS = (
+    Unit(name="day", begin=lambda day: day, form="%Y-%m-%d"),
+    Unit(name="week", begin=lambda day: day - datetime.timedelta(days=day.weekday()), form="%Y-%m-%d"),
+    Unit(name="month", begin=lambda day: day.replace(day=1), form="%Y-%m"),
+    Unit(name="year", begin=lambda day: day.replace(month=1, day=1), form="%Y"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,32 +50,43 @@ class Period:
     """In the last snapshot that was published in the period; of the last period: now. None: no snapshot."""
 
 
-def growth(store: StoreDir, now: Snapshot) -> tuple[str, list[Period]]:
-    """The finest of day, week, month and year that gives few rows, and a row for each, the earliest first.
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """How a store grew."""
+
+    by: str
+    """The finest of day, week, month and year that gives few periods."""
+    periods: Sequence[Period]
+    """The earliest first."""
+
+
+def growth(store: StoreDir, now: Snapshot) -> Growth:
+    """What came in when. now: the snapshot of all that is there.
 
     Commits are read one by one, some 40 µs each: 10 million images have some 8,000. Those that cannot be read
     are passed over; store verify names them.
     """
     added = _added(store)
-    by, begin, form = _period([_day(commit.created) for commit in added])
+    by = _finest([_day(commit.created) for commit in added])
     images: dict[Day, int] = {}
     sizes: dict[Day, int] = {}
     for commit in added:
-        since = begin(_day(commit.created))
+        since = by.begin(_day(commit.created))
         images[since] = images.get(since, 0) + commit.images
         sizes[since] = sizes.get(since, 0) + commit.chunk_bytes
     kept = sorted(images)[-MOST_ROWS:]
     # In order of time: the last of each period stays.
-    last = {begin(_day(seconds)): digest for seconds, digest in publication_times(store)}
-    return by, [
+    last = {by.begin(_day(one.time)): one.digest for one in publications(store)}
+    periods = [
         Period(
-            since=since.strftime(form),
+            since=since.strftime(by.form),
             images=images[since],
             bytes=sizes[since],
             patients=len(now.patient_names) if since == kept[-1] else _num_patients(store, last.get(since)),
         )
         for since in kept
     ]
+    return Growth(by=by.name, periods=periods)
 
 
 def _added(store: StoreDir) -> list[Commit]:
@@ -74,10 +98,10 @@ def _added(store: StoreDir) -> list[Commit]:
     return [commit for commit in found if commit.images]
 
 
-def _period(days: Sequence[Day]) -> tuple[str, Callable[[Day], Day], str]:
-    fitting = [by for by, (begin, _form) in PERIODS.items() if len({*map(begin, days)}) <= MOST_ROWS]
-    by = fitting[0] if fitting else "year"
-    return by, *PERIODS[by]
+def _finest(days: Sequence[Day]) -> Unit:
+    """The finest unit that gives few periods."""
+    fitting = [unit for unit in UNITS if len({*map(unit.begin, days)}) <= MOST_ROWS]
+    return fitting[0] if fitting else UNITS[-1]
 
 
 def _day(seconds: float) -> Day:

@@ -12,7 +12,7 @@ from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.units import cut
 from mri_hpc.storage.disk.commits import Relabel, publish_relabel
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.catalogue import Snapshot
+from mri_hpc.storage.snapshot.table import Snapshot
 
 # A commit is read as a whole.
 MOST_IN_A_COMMIT = 50_000
@@ -38,7 +38,6 @@ def corrections(
     revisions = dict(
         zip(snapshot.relabels["key"].tolist(), snapshot.relabels["revision"].tolist(), strict=True)
     )
-    withdrawn = {name.decode() for name in snapshot.retracted_patients.tolist()}
     place_of = _places(snapshot, [pseudonyms.source_key(root_name, path) for path in rows])
     relabels, changes, unknown = [], Counter[str](), []
     for path, label in rows.items():
@@ -50,7 +49,7 @@ def corrections(
         after = _corrected(before, label, pseudonyms)
         if after == before:
             continue
-        if after.patient in withdrawn:
+        if snapshot.retractions.covers((), after.patient):
             raise UserError(
                 f"{path} is given to a patient who was withdrawn from this store: correct that row"
             )
@@ -75,13 +74,12 @@ def _places(snapshot: Snapshot, keys: Sequence[int]) -> dict[int, int]:
 
 def _said(snapshot: Snapshot, row: int, key: int, revision: int) -> Relabel:
     """What the store says about an image now."""
-    label, patient, study = (int(getattr(snapshot, name)[row]) for name in ("label", "patient", "study"))
     return Relabel(
         key=f"{key:016x}",
         revision=revision,
-        label=snapshot.classes[label] if label >= 0 else "",
-        patient=snapshot.patient_names[patient].decode() if patient >= 0 else "",
-        study=snapshot.study_names[study].decode() if study >= 0 else "",
+        label=snapshot.text("label", row),
+        patient=snapshot.text("patient", row),
+        study=snapshot.text("study", row),
         fold=int(snapshot.fold[row]),
         split=int(snapshot.split[row]),
     )

@@ -16,27 +16,26 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk.chunk_file import (
-    ChunkHead,
-    damaged_rows,
     layout_of,
     publish_chunk_of_parts,
     read_sealed_head,
     replace_chunk,
     replace_pixels,
-)  # fmt: skip
-from mri_hpc.storage.disk.columns import chunk_id
+)
+from mri_hpc.storage.disk.columns import ChunkHead, chunk_id
 from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, publish_compaction
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction
+from mri_hpc.storage.disk.pixels import damaged_rows
 from mri_hpc.storage.snapshot.catalogue import head_of, load_snapshot, mend_snapshot
 from mri_hpc.storage.snapshot.folding import digest_of, fold
-from mri_hpc.storage.upkeep.compaction import compact
-from mri_hpc.storage.upkeep.removal import (
+from mri_hpc.storage.snapshot.presence import (
     is_superseded,
     keep_there,
     publish_and_commit,
-    remove_if_withdrawn,
+    remove_if_retracted,
     settle_removals,
 )
+from mri_hpc.storage.upkeep.compaction import compact
 from mri_hpc.storage.upkeep.salvage import Columns, Lost, Origin, Salvage, chosen
 from mri_hpc.storage.upkeep.verify import Findings
 
@@ -46,8 +45,8 @@ WHY = "another chunk stands in for a damaged one"
 
 
 @dataclass(kw_only=True)
-class Mended:
-    """What was mended, and what could not be."""
+class Repaired:
+    """What was repaired, and what could not be."""
 
     chunks: list[str] = field(default_factory=list)
     """Ids of the chunks that are whole again, or have another stand in for them."""
@@ -60,7 +59,9 @@ class Mended:
     lost: list[Lost] = field(default_factory=list)
     """Images that could not be made again."""
     remarks: list[str] = field(default_factory=list)
-    """What else could not be mended: a line each, with what to do."""
+    """What else could not be repaired: a line each, with what to do."""
+    findings: Findings = field(default_factory=Findings)
+    """What a verification finds then."""
 
 
 def repair(
@@ -70,33 +71,34 @@ def repair(
     *,
     check: Callable[[Mapping[str, ChunkHead]], Findings],
     progress: Callable[[Sequence[Commit]], Iterable[Commit]] = lambda commits: commits,
-) -> tuple[Mended, Findings]:
-    """Mend what a verification has found; says what was done, and what a verification finds then.
+) -> Repaired:
+    """Mend what a verification has found; says what was done, and what is left.
 
     check: verifies again, but for the chunks that it is given.
     """
-    mended = Mended()
+    repaired = Repaired()
     store.sweep()
     with contextlib.suppress(UserError):
         # A commit that cannot be read.
         settle_removals(store)
     for _round in range(ROUNDS):
-        mended.lost, mended.remarks = [], []
-        is_better = _Round(store, findings, sources, mended).mend(progress)
+        repaired.lost, repaired.remarks = [], []
+        is_better = _Round(store, findings, sources, repaired).mend(progress)
         findings = check(findings.sound)
         if not is_better or not findings.problems:
             break
-    return mended, findings
+    repaired.findings = findings
+    return repaired
 
 
 class _Round:
     """Mends what one verification has found."""
 
-    def __init__(self, store: StoreDir, findings: Findings, sources: Origin, mended: Mended) -> None:
+    def __init__(self, store: StoreDir, findings: Findings, sources: Origin, repaired: Repaired) -> None:
         self._store = store
         self._findings = findings
         self._recipe = sources.recipe
-        self._mended = mended
+        self._repaired = repaired
         self._salvage = Salvage(store, findings, sources)
         self._has_withdrawn = False
 
@@ -107,7 +109,7 @@ class _Round:
             try:
                 is_better |= self._mend_chunk(commit)
             except UserError as error:
-                self._mended.remarks.append(str(error))
+                self._repaired.remarks.append(str(error))
         for digest in self._findings.damaged_snapshots:
             is_better |= self._fold_again(digest)
         if self._has_withdrawn:
@@ -119,7 +121,7 @@ class _Round:
             name for name in self._findings.unreadable_commits if name.startswith((COMPACT, RELABEL, RETRACT))
         ]
         if blind and self._findings.damaged_chunks:
-            self._mended.remarks.append(
+            self._repaired.remarks.append(
                 f"{self._store.commit(blind[0])} may withdraw images or supersede chunks: no chunk is made "
                 "again before it can be read; restore it from a backup"
             )
@@ -148,7 +150,7 @@ class _Round:
         if not taken and not made and path.stat().st_size == commit.chunk_bytes:
             return False
         replace_pixels(path, head, taken | made, commit.chunk_bytes)
-        remove_if_withdrawn(self._store, commit.chunk)
+        remove_if_retracted(self._store, commit.chunk)
         self._note(commit, taken, made, is_whole=len(taken) + len(made) == len(wanted))
         return True
 
@@ -159,7 +161,7 @@ class _Round:
         columns = columns or self._salvage.content(commit)
         path = self._store.chunk(commit.chunk)
         if columns is None:
-            self._mended.remarks.append(
+            self._repaired.remarks.append(
                 f"{path} cannot be made again: neither a snapshot nor the sources tell what it held; restore "
                 "it from a backup, or give the labels that it was made with (--labels)"
             )
@@ -178,7 +180,7 @@ class _Round:
             offset = min(self._salvage.offsets(commit.chunk), default=None)
             shape, size = self._shape(columns), commit.chunk_bytes
             replace_chunk(path, images, shape, columns, attributes, offset=offset, size=size)
-            remove_if_withdrawn(self._store, commit.chunk)
+            remove_if_retracted(self._store, commit.chunk)
         elif not self._stand_in(commit, chosen(columns, rows), images):
             return False
         self._note(commit, taken, made, is_whole=True)
@@ -196,16 +198,16 @@ class _Round:
         """Images of these rows from other chunks, and from their sources, by row; the lost are noted."""
         taken = self._salvage.pixels_in_chunks(columns, rows)
         made, lost = self._salvage.pixels_in_sources(columns, [row for row in rows if row not in taken])
-        self._mended.lost += lost
+        self._repaired.lost += lost
         return taken, made
 
     def _note(
         self, commit: Commit, taken: Mapping[int, bytes], made: Mapping[int, bytes], *, is_whole: bool
     ) -> None:
         if is_whole:
-            self._mended.chunks.append(commit.chunk)
-        self._mended.from_chunks += len(taken)
-        self._mended.from_sources += len(made)
+            self._repaired.chunks.append(commit.chunk)
+        self._repaired.from_chunks += len(taken)
+        self._repaired.from_sources += len(made)
 
     def _stand_in(self, commit: Commit, columns: Columns, images: Sequence[bytes]) -> bool:
         """Publish a chunk that holds the content of another, and the compaction that says so."""
@@ -216,9 +218,8 @@ class _Round:
             publish_compaction,
             self._store, number, chunk=name, images=len(images), superseded={commit.chunk} - {name}, why=WHY,
         )  # fmt: skip
-        _is_new, is_ours = publish_and_commit(self._store, name, publish, superseding)
-        if not is_ours:
-            self._mended.remarks.append(
+        if not publish_and_commit(self._store, name, publish, superseding).is_ours:
+            self._repaired.remarks.append(
                 f"{self._store.path} is compacted or repaired by somebody else at this moment: run it again"
             )
             return False
@@ -260,7 +261,7 @@ class _Round:
         folder = self._store.snapshots / digest
         commits = self._commits_of(digest)
         if commits is None:
-            self._mended.remarks.append(
+            self._repaired.remarks.append(
                 f"{folder} cannot be folded again: its commits are not all there; restore it from a backup"
             )
             return False
@@ -268,13 +269,13 @@ class _Round:
             snapshot = fold(None, commits, self._head_of_that_time)
             mend_snapshot(self._store, snapshot)
         except UserError as error:
-            self._mended.remarks.append(
+            self._repaired.remarks.append(
                 f"{folder} cannot be folded again, since chunks of its time are gone or damaged ({error}); "
                 "restore it from a backup, or remove it: a run on it can then only be continued by a new one "
                 "(launch --continue-from)"
             )
             return False
-        self._mended.snapshots.append(digest)
+        self._repaired.snapshots.append(digest)
         return True
 
     def _head_of_that_time(self, chunk: str) -> ChunkHead:
@@ -286,7 +287,7 @@ class _Round:
         except UserError:
             maker = next(commit for commit in self._findings.commits if commit.chunk == chunk)
             columns = self._salvage.columns(maker)
-            # Readers will want to know where the pixels of one that is still to be mended begin.
+            # Readers will want to know where the pixels of one that is still to be repaired begin.
             if columns is None or not is_superseded(self._store, chunk):
                 raise
         return ChunkHead(
@@ -316,6 +317,6 @@ class _Round:
         try:
             compact(self._store, only_withdrawn=True)
         except UserError as error:
-            self._mended.remarks.append(f"withdrawn images are still in damaged chunks: {error}")
+            self._repaired.remarks.append(f"withdrawn images are still in damaged chunks: {error}")
             return False
         return True

@@ -12,12 +12,12 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.pseudonyms import pseudonyms_of
-from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import find_in_names
-from mri_hpc.storage.snapshot.catalogue import Snapshot, current
-from mri_hpc.storage.snapshot.relocation import rows_of_patients
+from mri_hpc.storage.snapshot.catalogue import current
+from mri_hpc.storage.snapshot.table import Snapshot
 from mri_hpc.storage.upkeep.compaction import Compacted, compact
 
 PSEUDONYM = re.compile(r"P[A-Z2-7]{16}")
@@ -33,12 +33,11 @@ class Withdrawal:
     """Of images, and of the sources that they came from."""
     images: int
     """In the newest snapshot."""
-    is_known: bool
-    """Whether the store has, or had, anything of this patient."""
 
 
-def name_in_store(given: str, recipe: Recipe, key_file: Path) -> str:
+def name_in_store(store: StoreDir, given: str, key_file: Path) -> str:
     """The name that a patient has in the store; `given`: that name, or the id as the hospital gives it."""
+    recipe = load_recipe(store.recipe)
     if recipe.ids == "as-given" or PSEUDONYM.fullmatch(given):
         return given
     try:
@@ -47,23 +46,14 @@ def name_in_store(given: str, recipe: Recipe, key_file: Path) -> str:
         raise UserError(f"{error}, or give the pseudonym in place of the patient's id") from None
 
 
-def look_for(store: StoreDir, patient: str) -> Withdrawal:
-    """What the store has of a patient."""
-    snapshot, _num_folded = current(store)
-    is_of = rows_of_patients(snapshot, np.array([patient.encode()]))
+def look_for(store: StoreDir, patient: str, *, given: str) -> Withdrawal:
+    """What the store has of a patient; UserError where it has, and had, nothing. given: as it was typed."""
+    snapshot = current(store)
+    is_of = snapshot.is_of(np.array([patient.encode()]))
     keys = set(snapshot.key[is_of].tolist()) | _keys_in_names(store, snapshot, patient)
-    is_gone_before = patient.encode() in snapshot.retracted_patients.tolist()
-    return Withdrawal(
-        patient=patient,
-        keys=tuple(sorted(keys)),
-        images=int(is_of.sum()),
-        is_known=bool(keys) or is_gone_before,
-    )
-
-
-def nothing_of(store: StoreDir, given: str) -> UserError:
-    """What is said of a patient of whom the store has, and had, nothing. given: the name that was typed."""
-    return UserError(f"{store.path} has nothing of a patient {given!r}: is it the id as in the labels?")
+    if not keys and not snapshot.retractions.covers((), patient):
+        raise UserError(f"{store.path} has nothing of a patient {given!r}: is it the id as in the labels?")
+    return Withdrawal(patient=patient, keys=tuple(sorted(keys)), images=int(is_of.sum()))
 
 
 def retract(store: StoreDir, withdrawal: Withdrawal, why: str) -> Compacted:
@@ -92,5 +82,5 @@ def _keys_in_names(store: StoreDir, snapshot: Snapshot, patient: str) -> set[int
 def _of_others(snapshot: Snapshot, patient: str) -> set[int]:
     """Keys of images that were ingested as one patient's and belong to another."""
     corrected = np.isin(snapshot.key, snapshot.ingested["key"])
-    others = ~rows_of_patients(snapshot, np.array([patient.encode()]))
+    others = ~snapshot.is_of(np.array([patient.encode()]))
     return set(snapshot.key[corrected & others].tolist())

@@ -5,7 +5,6 @@ Columns count only where they give the chunk its name, pixels only where they gi
 
 import contextlib
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,19 +13,24 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.errors import BadSource, UserError
-from mri_hpc.intake.labels import CsvLabels, FolderLabels
+from mri_hpc.intake.content import read_content
+from mri_hpc.intake.decoders import decode
+from mri_hpc.intake.labels import Labels
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import decode, read_content
-from mri_hpc.intake.sources import list_sources, root_name
-from mri_hpc.storage.adding.unit import Unit, columns_of
-from mri_hpc.storage.disk.chunk_file import ChunkHead, content_id, read_at, read_head, read_sealed_head
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
-from mri_hpc.storage.disk.commits import ADD, RETRACT, Commit, read_commits
+from mri_hpc.intake.sources import Source, list_sources, root_name
+from mri_hpc.storage.adding.intake import Intake
+from mri_hpc.storage.adding.unit import TakenSource, columns_of
+from mri_hpc.storage.disk.chunk_file import content_id, read_head, read_sealed_head
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
+from mri_hpc.storage.disk.commits import ADD, RETRACT, Commit, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.disk.pixels import Pixels, is_sound, pixels_in, read_parts
 from mri_hpc.storage.disk.private_tables import find_in_names, read_names, sources_of
 from mri_hpc.storage.snapshot import corrections as relabels
-from mri_hpc.storage.snapshot.catalogue import Snapshot, load_snapshot, published
+from mri_hpc.storage.snapshot.catalogue import load_snapshot, published
+from mri_hpc.storage.snapshot.retractions import of_commits
+from mri_hpc.storage.snapshot.table import Snapshot
 from mri_hpc.storage.upkeep.verify import Findings
 
 Columns = Mapping[str, np.ndarray]
@@ -53,7 +57,7 @@ class Origin:
 
     root: Path
     recipe: Recipe
-    labels: FolderLabels | CsvLabels
+    labels: Labels
     """By which they were stored."""
     pseudonyms: Callable[[], Pseudonyms]
     """By which patients were named; UserError where the site's key is not at hand."""
@@ -82,20 +86,15 @@ class Salvage:
 
     def is_withdrawn(self, columns: Columns) -> np.ndarray:
         """Which images are withdrawn, as the store says at this moment: bool, (n,)."""
-        ids = [name for name in self._store.commit_ids() if name.startswith(RETRACT)]
-        retractions = read_commits(self._store, ids)
-        keys = {int(key, 16) for commit in retractions for key in commit.retracted_keys}
-        patients = {name.encode() for commit in retractions for name in commit.retracted_patients}
+        retracted = of_commits(read_kind(self._store, RETRACT))
         for snapshot in self._snapshots:
-            keys.update(snapshot.retracted_keys.tolist())
-            patients.update(snapshot.retracted_patients.tolist())
+            retracted = retracted.joined(snapshot.retractions)
         corrected = self._corrected_patients
         now = [
             corrected.get(key, patient)
             for key, patient in zip(columns["key"].tolist(), columns["patient"].tolist(), strict=True)
         ]
-        is_of = np.array([patient in patients for patient in now], bool)
-        return np.isin(columns["key"], np.array(sorted(keys), "<u8")) | is_of
+        return retracted.has_keys(columns["key"]) | retracted.has_patients(np.array(now, np.bytes_))
 
     def offsets(self, chunk: str) -> set[int]:
         """Where published snapshots say that the pixels of a chunk begin."""
@@ -107,13 +106,7 @@ class Salvage:
     def pixels_in_file(self, path: Path, offset: int, columns: Columns) -> dict[int, bytes]:
         """Images that are sound of a damaged file, by row. offset: where its pixels may begin."""
         image_bytes = math.prod(self._sources.recipe.image_shape)
-        found = {}
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            for row, crc in enumerate(columns["crc"].tolist()):
-                data = read_at(file.fileno(), image_bytes, offset + row * image_bytes)
-                if len(data) == image_bytes and zlib.crc32(data) == crc:
-                    found[row] = data
-        return found
+        return dict(_sound(path, Pixels(offset=offset, image_bytes=image_bytes, crc=columns["crc"])))
 
     def pixels_in_chunks(self, columns: Columns, rows: Iterable[int]) -> dict[int, bytes]:
         """Images of these rows that another chunk holds too, by row."""
@@ -147,13 +140,13 @@ class Salvage:
         if not path:
             raise BadSource(NOT_NAMED)
         try:
-            content = read_content(self._sources.root / path)
+            content = read_content(self._sources.root, [path])
         except (FileNotFoundError, NotADirectoryError):
             raise BadSource(GONE) from None
-        if content.digest() != source_hash:
+        if content.fingerprint.source_hash != source_hash:
             raise BadSource(CHANGED)
-        for sample in decode(content.data, self._sources.recipe):
-            if zlib.crc32(sample.pixels.data) == crc:
+        for sample in decode(content, self._sources.recipe):
+            if is_sound(sample.pixels.data, crc):
                 return sample.pixels.tobytes()
         raise BadSource(OTHER_PIXELS)
 
@@ -259,20 +252,27 @@ class Salvage:
             rows = [row for row in read_names(names.read_bytes()) if not row["rejected"]]
         except OSError:
             return None
-        unit = Unit()
         try:
-            for row in sorted(rows, key=lambda row: row["key"]):
-                self._read_into(unit, row["path"])
+            taken = [self._taken(row) for row in sorted(rows, key=lambda row: row["key"])]
         except (BadSource, OSError):
             return None
-        return columns_of(unit, self._sources.pseudonyms()) if unit.samples else None
+        return columns_of(taken) if taken else None
 
-    def _read_into(self, unit: Unit, path: str) -> None:
-        root, key_of = self._sources.root, self._sources.pseudonyms().source_key
-        content, label = read_content(root / path), self._sources.labels.of(path)
-        for sample in decode(content.data, self._sources.recipe):
-            key = key_of(root_name(root), path, sample.frame)
-            unit.samples.append((key, content.digest(), 0, label, sample))
+    def _taken(self, row: Mapping[str, str]) -> TakenSource:
+        """A source as it was stored. row: of it in the table of names."""
+        intake, source = self._intake, Source(key=int(row["key"], 16), files=(row["path"],))
+        return intake.taken(source, read_content(intake.root, source.files), intake.labels.of(source.path))
+
+    @cached_property
+    def _intake(self) -> Intake:
+        sources = self._sources
+        return Intake(
+            root=sources.root,
+            root_name=root_name(sources.root),
+            labels=sources.labels,
+            pseudonyms=sources.pseudonyms(),
+            recipe=sources.recipe,
+        )
 
 
 def chosen(columns: Columns, which: np.ndarray) -> Columns:
@@ -285,18 +285,13 @@ def _as_ingested(snapshot: Snapshot, chunk: str) -> tuple[np.ndarray, dict[str, 
     place = np.flatnonzero(snapshot.chunks["name"] == chunk.encode())
     at = np.flatnonzero(np.isin(snapshot.chunk, place))
     columns = {column.name: np.array(snapshot.column(column.name)[at]) for column in COLUMNS}
-    tables = {
-        "label": [name.encode() for name in snapshot.classes],
-        "patient": snapshot.patient_names.tolist(),
-        "study": snapshot.study_names.tolist(),
-    }
     ingested = relabels.Facts(rows=np.asarray(snapshot.ingested), names=np.asarray(snapshot.ingested_names))
     _keys, here, there = np.intersect1d(columns["key"], ingested.rows["key"], return_indices=True)
     for name in relabels.NUMBERS:
         columns[name][here] = ingested.rows[name][there]
     for name in STRINGS:
-        # A code of -1 means the last: empty.
-        texts = np.array([*tables[name], b""], object)[snapshot.column(name)[at]]
+        # Of any width: what was ingested can be longer than what is said now.
+        texts = snapshot.text(name, at).astype(object)
         texts[here] = ingested.texts(name)[there]
         columns[name] = texts
     return snapshot.row[at], columns
@@ -306,13 +301,16 @@ def _images_of(
     path: Path, head: ChunkHead, wanted: set[tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], bytes]]:
     """Sound images of a chunk that are wanted, by source hash and CRC."""
-    hashes = np.array([source_hash for source_hash, _crc in wanted], "<u8")
-    image_bytes = head.image_shape[0] * head.image_shape[1]
-    for row in np.flatnonzero(np.isin(head.columns["source_hash"], hashes)).tolist():
-        pair = (int(head.columns["source_hash"][row]), int(head.columns["crc"][row]))
-        if pair not in wanted:
-            continue
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            data = read_at(file.fileno(), image_bytes, head.offset + row * image_bytes)
-            if len(data) == image_bytes and zlib.crc32(data) == pair[1]:
-                yield pair, data
+    hashes, crcs = head.columns["source_hash"], head.columns["crc"]
+    near = np.flatnonzero(np.isin(hashes, np.array([source_hash for source_hash, _crc in wanted], "<u8")))
+    found = zip(near.tolist(), hashes[near].tolist(), crcs[near].tolist(), strict=True)
+    pairs = {row: (source_hash, crc) for row, source_hash, crc in found if (source_hash, crc) in wanted}
+    rows = np.array([*pairs], np.int64)
+    return ((pairs[row], data) for row, data in _sound(path, pixels_in(head), rows))
+
+
+def _sound(path: Path, pixels: Pixels, rows: np.ndarray | None = None) -> Iterator[tuple[int, bytes]]:
+    """Sound images of a file, which may be gone, by row."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        for part in read_parts(file.fileno(), pixels, rows):
+            yield from part.sound()

@@ -10,12 +10,17 @@ import numpy as np
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.disk.chunk_file import ChunkHead, advice, damaged_rows, is_damage, read_sealed_head
+from mri_hpc.storage.disk.chunk_file import read_sealed_head
+from mri_hpc.storage.disk.columns import ChunkHead
 from mri_hpc.storage.disk.commits import Commit, read_commit
+from mri_hpc.storage.disk.damage import advice, is_damage
 from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
-from mri_hpc.storage.snapshot.catalogue import array_names, digest_of, fold, load_snapshot, published
-from mri_hpc.storage.snapshot.folding import live_chunks
-from mri_hpc.storage.upkeep.removal import bring_back, is_superseded, is_there
+from mri_hpc.storage.disk.pixels import damaged_rows
+from mri_hpc.storage.snapshot.catalogue import load_snapshot, published
+from mri_hpc.storage.snapshot.folding import digest_of, fold
+from mri_hpc.storage.snapshot.live import live_chunks
+from mri_hpc.storage.snapshot.presence import bring_back, is_superseded, is_there
+from mri_hpc.storage.snapshot.table import array_names
 
 SAMPLES_NAMED = 5
 

@@ -1,6 +1,5 @@
 """A store to launch on, and the command without a Slurm that happens to be there."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,7 +7,9 @@ import subprocess
 import pytest
 
 from mri_hpc.cluster import slurm
-from mri_hpc.cluster.jobs import Job, process_began
+from mri_hpc.cluster.jobs import job_of
+from mri_hpc.cluster.on_this_machine import process_began
+from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.storage.snapshot.catalogue import resolve
 
 
@@ -42,8 +43,8 @@ def launch(tmp_path, monkeypatch, capsys, standin_rank):
 
     yield run
     for file in tmp_path.glob("**/attempts/*/job.json"):
-        job = Job(**json.loads(file.read_text()))
-        if job.pid and process_began(job.pid) == job.began:
+        job = job_of(RunDir(file.parents[2]), Attempt.parse(file.parent.name).submission)
+        if job and job.pid and process_began(job.pid) == job.began:
             os.kill(job.pid, signal.SIGKILL)
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.cluster.jobs import Job, Phase, job_of, phase_of, publish_job
+from mri_hpc.cluster.choice import phase_of
+from mri_hpc.cluster.jobs import Job, job_of, publish_job
+from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.watching import Watcher
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record

@@ -6,10 +6,11 @@ import signal
 import threading
 
 from mri_hpc.cluster.batch import MAY_NOT_START, before_ranks
+from mri_hpc.cluster.choice import scheduler_for
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
 from mri_hpc.cluster.launching import CLAIM_TIMEOUT_S, Plan, end_job, submit_once
 from mri_hpc.cluster.outcome import may_start
-from mri_hpc.cluster.sizes import Sizes
+from mri_hpc.cluster.scheduler import Sizes
 from mri_hpc.cluster.slurm import JobState
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
@@ -27,7 +28,7 @@ def submit_one_of_many(path):
     rank.RANK_MODULE = "standin_rank"
     run = RunDir(path)
     plan = Plan(run=run, training=load_training(run), job=JobSettings(cluster="local"), is_new=False)
-    launched = submit_once(plan, Sizes(is_slurm=False, nodes=1, ranks_per_node=1, gpus_per_node=0))
+    launched = submit_once(plan, scheduler_for(plan.job), Sizes(nodes=1, ranks_per_node=1, gpus_per_node=0))
     return launched.state, launched.submission
 
 

@@ -17,11 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc import predict as predict_module
 from mri_hpc import preprocess
 from mri_hpc.base.stop_flag import STOP_SIGNALS
+from mri_hpc.intake.images import find_images
 from mri_hpc.intake.pseudonyms import Pseudonyms
-from mri_hpc.predict import Answer, Judged, find_images, main, print_tables
+from mri_hpc.predict import main
+from mri_hpc.results import answer as answering
+from mri_hpc.results import answer_tables
+from mri_hpc.results.answer import Answer, Judged
+from mri_hpc.results.answer_tables import print_tables
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
@@ -144,11 +148,11 @@ def test_only_where_nothing_could_be_judged_the_status_is_2(trained, tmp_path, c
 
 @pytest.fixture
 def stop_after(monkeypatch):
-    """Sends this very process a stop signal after so many calls of a function of predict."""
+    """Sends this very process a stop signal after so many calls of a function."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
-    def arm(name, calls, number):
-        call, count = getattr(predict_module, name), itertools.count(1)
+    def arm(module, name, calls, number):
+        call, count = getattr(module, name), itertools.count(1)
 
         def signalling(*arguments):
             done = call(*arguments)
@@ -156,7 +160,7 @@ def stop_after(monkeypatch):
                 os.kill(os.getpid(), number)
             return done
 
-        monkeypatch.setattr(predict_module, name, signalling)
+        monkeypatch.setattr(module, name, signalling)
 
     yield arm
     for number, handler in before.items():
@@ -168,7 +172,7 @@ def test_a_stop_ends_it_at_the_very_image_and_nothing_is_written(
     number, trained, tmp_path, capsys, stop_after
 ):
     run, raw = trained
-    stop_after("_decode", 3, number)
+    stop_after(answering, "decode_file", 3, number)
     status, out, err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
     assert (status, out, err) == (130, "", "mri-hpc predict: interrupted\n")
     assert not (tmp_path / "out").exists()
@@ -177,7 +181,7 @@ def test_a_stop_ends_it_at_the_very_image_and_nothing_is_written(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_while_tables_are_written_leaves_all_of_them(number, trained, tmp_path, capsys, stop_after):
     run, raw = trained
-    stop_after("_write_table", 1, number)
+    stop_after(answer_tables, "_write_table", 1, number)
     status, _out, err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
     assert (status, err) == (130, "mri-hpc predict: interrupted\n")
     assert {file.name: len(read_table(file)) for file in (tmp_path / "out").iterdir()} == {
@@ -237,8 +241,9 @@ def test_a_patient_is_the_first_folder_that_is_no_study_else_the_folder_given(ca
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    images, rejected = find_images([Path(name) for name in given], "folder", CLASSES)
-    assert ({str(image.path): image.patient for image in images}, rejected) == (wanted, [])
+    found = find_images([Path(name) for name in given], "folder", CLASSES)
+    assert {str(image.path): image.patient for image in found.images} == wanted
+    assert found.rejected == ()
 
 
 def test_a_file_that_two_paths_name_counts_once(tmp_path, monkeypatch):
@@ -247,8 +252,11 @@ def test_a_file_that_two_paths_name_counts_once(tmp_path, monkeypatch):
     (tmp_path / "P1" / "twin").symlink_to("a")
     monkeypatch.chdir(tmp_path / "P1")
     given = [Path(), tmp_path / "P1", tmp_path / "P1" / "a", Path("../P1/a")]
-    images, _rejected = find_images(given, "folder", CLASSES)
-    assert [(image.path, image.patient) for image in images] == [(Path("a"), "P1"), (Path("twin"), "P1")]
+    found = find_images(given, "folder", CLASSES)
+    assert [(image.path, image.patient) for image in found.images] == [
+        (Path("a"), "P1"),
+        (Path("twin"), "P1"),
+    ]
 
 
 def test_tables_are_printed_without_a_folder_to_write_to(trained, capsys):

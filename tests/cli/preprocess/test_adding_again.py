@@ -16,15 +16,16 @@ def test_unchanged_files_are_not_read_again(raw, store, preprocess, monkeypatch)
     preprocess(raw, store, *SMALL)
     read = []
     real = adding.read_content
-    monkeypatch.setattr(adding, "read_content", lambda path: read.append(path.name) or real(path))
+    monkeypatch.setattr(adding, "read_content", lambda root, files: read.extend(files) or real(root, files))
     assert counts(preprocess(raw, store)[1]) == (0, 40, 1)
     assert read == []
     touched = next(iter(sorted(raw.glob("glioma/*/*.jpg"))))
+    path = touched.relative_to(raw).as_posix()
     os.utime(touched, ns=(1, 1))
     assert counts(preprocess(raw, store)[1]) == (0, 40, 1)
-    assert read == [touched.name]
+    assert read == [path]
     assert counts(preprocess(raw, store)[1]) == (0, 40, 1)
-    assert read == [touched.name]
+    assert read == [path]
 
 
 def test_other_bytes_are_found_though_the_time_is_that_of_a_file_read_before(raw, store, preprocess):
@@ -218,7 +219,7 @@ def test_litter_older_than_a_day_is_swept_and_younger_is_not(raw, store, preproc
 
 def test_many_commits_are_folded_at_a_start(raw, store, preprocess, monkeypatch):
     preprocess(raw, store, *SMALL, "--chunk-images", 1)
-    monkeypatch.setattr("mri_hpc.preprocess.UNFOLDED_COMMITS", 40)
+    monkeypatch.setattr("mri_hpc.storage.adding.known.UNFOLDED_COMMITS", 40)
     preprocess(raw, store)
     assert len(list((store / "snapshots").iterdir())) == 1
 
@@ -229,8 +230,8 @@ def test_folding_costs_a_commit_no_more_in_a_large_store_than_in_a_small_one(
     """A snapshot is as large as the store: the larger it is, the more commits share the cost of the next."""
     preprocess(raw, store, *SMALL)
     resolve(store)
-    monkeypatch.setattr("mri_hpc.preprocess.UNFOLDED_COMMITS", 2)
-    monkeypatch.setattr("mri_hpc.preprocess.FOLDED_IMAGES_A_COMMIT", 10)
+    monkeypatch.setattr("mri_hpc.storage.adding.known.UNFOLDED_COMMITS", 2)
+    monkeypatch.setattr("mri_hpc.storage.adding.known.FOLDED_IMAGES_A_COMMIT", 10)
     snapshots = []
     for number in range(8):
         Image.new("L", (32, 32), 100 + number).save(raw / "glioma" / f"new{number}.png")

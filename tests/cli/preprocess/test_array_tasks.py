@@ -70,11 +70,11 @@ def test_a_signal_ends_a_task_between_two_sources_with_status_75(raw, store, pre
     real = adding.read_content
     read = []
 
-    def read_and_signal(path):
-        read.append(path)
+    def read_and_signal(root, files):
+        read.append(files)
         if len(read) == 25:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(path)
+        return real(root, files)
 
     monkeypatch.setattr(adding, "read_content", read_and_signal)
     status, out, err = preprocess(raw, store, *SMALL, "--chunk-images", 10)

@@ -42,7 +42,7 @@ def in_new(images: int):
         from mri_hpc.storage.snapshot.catalogue import current
 
         new = desk.root / "new"
-        assert (len(current(StoreDir(new))[0]) if new.exists() else 0) == images
+        assert (len(current(StoreDir(new))) if new.exists() else 0) == images
 
     return check
 

@@ -86,7 +86,7 @@ class Desk:
     @property
     def images(self) -> int:
         """Images in the store now."""
-        return len(current(StoreDir(self.store))[0])
+        return len(current(StoreDir(self.store)))
 
     def file(self, name: str, content: bytes | str = b"") -> Path:
         """A file, with the folders above it."""
@@ -163,7 +163,7 @@ class Patterns:
         settings = TrainingSettings(
             model="squeezenet1_1",
             store=str(self.store),
-            snapshot=current(StoreDir(self.store))[0].digest,
+            snapshot=current(StoreDir(self.store)).digest,
             epochs=2,
             schedule_epochs=2,
             batch_size=8,

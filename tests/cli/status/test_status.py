@@ -11,8 +11,11 @@ from dataclasses import replace
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.cluster import jobs
-from mri_hpc.cluster.jobs import Job, Phase, process_began, publish_job
+from mri_hpc.cluster import slurm
+from mri_hpc.cluster.choice import name_of, phase_of
+from mri_hpc.cluster.jobs import Job, publish_job
+from mri_hpc.cluster.on_this_machine import local_job, process_began
+from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import JobState
 from mri_hpc.cluster.watching import BAR_WIDTH, Watcher, duration
 from mri_hpc.rundir.layout import Attempt
@@ -41,7 +44,7 @@ def as_job(monkeypatch):
 
     def say(state, reason=""):
         answer = JobState(state=state, reason=reason) if state else None
-        monkeypatch.setattr(jobs.slurm, "job_state", lambda _job_id: answer)
+        monkeypatch.setattr(slurm, "job_state", lambda _job_id: answer)
 
     return say
 
@@ -276,7 +279,7 @@ def test_where_slurm_does_not_answer_the_run_s_own_files_tell(make_run, monkeypa
     def no_answer(_job_id):
         raise UserError("Slurm does not say")
 
-    monkeypatch.setattr(jobs.slurm, "job_state", no_answer)
+    monkeypatch.setattr(slurm, "job_state", no_answer)
     assert Watcher(run).look().summary.state == State.REQUEUED
 
 
@@ -286,11 +289,11 @@ def test_a_run_whose_supervisor_was_killed_is_stopped_and_says_who_is_gone(make_
     publish_job(run, 1, gone)
     summary = Watcher(run).look().summary
     assert summary.state == State.STOPPED
-    assert summary.reason == f"{gone.name} is gone, and nothing says why: launch again to resume"
+    assert summary.reason == f"{name_of(gone)} is gone, and nothing says why: launch again to resume"
     assert process_began(gone.pid) is None
     # Its clock stopped with the last that was heard of it, whenever one looks.
     assert sum(summary.ledger.values()) < 5
-    assert jobs.phase_of(jobs.local_job(os.getpid())) is Phase.RUNNING
+    assert phase_of(local_job(os.getpid())) is Phase.RUNNING
 
 
 def test_watching_ends_with_ctrl_c_and_shows_the_last_state(make_run):

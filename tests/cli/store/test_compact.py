@@ -37,9 +37,9 @@ def test_wrong_options_are_said_in_one_line(tmp_path, capsys):
 def test_many_small_private_tables_become_one_that_says_the_same(
     tmp_path, make_pictures, preprocess, monkeypatch
 ):
-    from mri_hpc.storage.disk import private_tables
+    from mri_hpc.storage.upkeep import tidying
 
-    monkeypatch.setattr(private_tables, "MOST_FILES", 3)
+    monkeypatch.setattr(tidying, "MOST_FILES", 3)
     raw, store = tmp_path / "raw", tmp_path / "store"
     make_pictures(raw, 40)
     (raw / "glioma" / "broken.jpg").write_bytes(b"<html>")

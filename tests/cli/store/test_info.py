@@ -5,7 +5,7 @@ import pytest
 
 from mri_hpc.storage.disk.commits import publish_commit, read_commit
 from mri_hpc.storage.disk.layout import open_store
-from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.snapshot.catalogue import Publication, resolve
 from mri_hpc.storage.upkeep import growth as growing
 from mri_hpc.store import main
 
@@ -88,9 +88,10 @@ def test_patients_of_an_earlier_period_are_those_of_its_last_snapshot(
         "read_commit",
         lambda place, name: replace(real(place, name), created=NOON + DAY_S * (name == new)),
     )
-    monkeypatch.setattr(growing, "publication_times", lambda _store: [(NOON + 60, old)])
+    published = Publication(digest=old, time_ns=int((NOON + 60) * 1e9))
+    monkeypatch.setattr(growing, "publications", lambda _store: [published])
     assert [period["patients"] for period in info()["growth"]["periods"]] == [7, 8]
-    monkeypatch.setattr(growing, "publication_times", lambda _store: [])
+    monkeypatch.setattr(growing, "publications", lambda _store: [])
     assert [period["patients"] for period in info()["growth"]["periods"]] == [None, 8]
 
 

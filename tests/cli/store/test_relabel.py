@@ -1,6 +1,6 @@
 import pytest
 
-from mri_hpc.intake import samples
+from mri_hpc.intake import content
 from mri_hpc.intake.pseudonyms import site_key
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot.catalogue import resolve
@@ -37,7 +37,7 @@ def paths_of(raw):
 
 def test_a_corrected_label_counts_in_new_snapshots_and_not_in_old_ones(store, raw, relabel, monkeypatch):
     before = resolve(store)
-    monkeypatch.setattr(samples, "decode", None)
+    monkeypatch.setattr(content, "_read_file", None)
     path = paths_of(raw)[0]
     status, out, _err = relabel(["path,label", f"{path},pituitary"], "--why", "second opinion")
     assert status == 0

@@ -72,7 +72,7 @@ def check_kill(pattern, after, withdrawn, at):
     assert withdrawn_left(place, withdrawn) <= left
     take(place, [repair])
     assert verify(open_store(place.store)).problems == []
-    assert current(open_store(place.store))[0].content_digest == after.content_digest
+    assert current(open_store(place.store)).content_digest == after.content_digest
     # Ends the retraction, as ever.
     take(place, [place.compact()])
     assert_nothing_is_left(place.store, withdrawn)

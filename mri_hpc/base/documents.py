@@ -1,0 +1,58 @@
+"""JSON that outlives a command: each document says its format, may gain fields, and is read in one way."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mri_hpc.base.errors import UserError
+
+T = TypeVar("T")
+
+FORMAT = "format"
+
+
+def with_format(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as a document of this format says them."""
+    return {FORMAT: number, **values}
+
+
+def parse(document: bytes | str) -> dict[str, Any]:
+    """The values of a document; ValueError where it is no JSON object."""
+    # Not msgspec's own parser: a loss that is no number is written as NaN.
+    values = json.loads(document)
+    if not isinstance(values, dict):
+        raise ValueError("no JSON object")
+    return values
+
+
+def without_format(values: Mapping[str, Any], *, of: Path, reads: int) -> dict[str, Any]:
+    """The values but for the format, which is 1 where a document does not say it, as in 0.1.0.
+
+    of: the file, to be named. reads: the newest format that is known. UserError where it is newer.
+    """
+    found = values.get(FORMAT, 1)
+    if type(found) is not int or found < 1:
+        raise ValueError(f"format is {found!r}")
+    refuse_newer(of, found, reads=reads)
+    return {name: value for name, value in values.items() if name != FORMAT}
+
+
+def refuse_newer(path: Path, found: int, *, reads: int) -> None:
+    """Raise UserError where a file has a newer format than this version knows."""
+    if found > reads:
+        raise UserError(f"{path} has format {found}, this version reads up to {reads}: use a newer mri_hpc")
+
+
+def convert(values: Any, kind: type[T]) -> T:
+    """Plain values as an object of a dataclass; fields that it does not know are left out.
+
+    ValueError where a value is missing, or is none for its field, which the message names.
+    """
+    # Not for whoever decides on the end of a job: it takes as long as all of that.
+    import msgspec
+
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,54 @@
+"""Which scheduler is meant: by a run's settings, by a job that it has taken, or by a rank's environment."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from mri_hpc.base.stop_flag import StopRequest
+from mri_hpc.cluster import slurm
+from mri_hpc.cluster.jobs import Cluster, Job
+from mri_hpc.cluster.on_slurm import Slurm
+from mri_hpc.cluster.on_this_machine import ThisMachine
+from mri_hpc.cluster.scheduler import Phase, Scheduler, Standing
+from mri_hpc.rundir.settings import JobSettings
+
+SCHEDULERS: Mapping[str, Scheduler] = {Cluster.SLURM: Slurm(), Cluster.LOCAL: ThisMachine()}
+
+
+def scheduler_for(settings: JobSettings) -> Scheduler:
+    """Return the scheduler for a new job; UserError where a Slurm is configured that does not answer."""
+    if settings.cluster == "auto":
+        return SCHEDULERS[Cluster.SLURM if slurm.controller_answers() else Cluster.LOCAL]
+    return SCHEDULERS[settings.cluster]
+
+
+def scheduler_of(job: Job) -> Scheduler:
+    """Return the scheduler that has taken the job, which was submitted."""
+    return SCHEDULERS[job.cluster]
+
+
+def name_of(job: Job) -> str:
+    """Name who runs a submission, for people."""
+    return f"nothing ({job.failure})" if job.failure else scheduler_of(job).name(job)
+
+
+def standing_of(job: Job) -> Standing:
+    """Return where the job stands now. A supervisor on another machine counts as running.
+
+    Raises UserError where Slurm does not answer.
+    """
+    return Standing(phase=Phase.GONE) if job.failure else scheduler_of(job).standing(job)
+
+
+def phase_of(job: Job) -> Phase:
+    """Return the phase of `standing_of`."""
+    return standing_of(job).phase
+
+
+def kill_time_of(environment: Mapping[str, str]) -> Callable[[StopRequest], float | None]:
+    """Return what tells when the rank with this environment may be killed after a stop signal.
+
+    By Unix time; None where nobody knows.
+    """
+    is_in_a_job = slurm.place(environment) is not None and slurm.own_job_id(environment)
+    scheduler = SCHEDULERS[Cluster.SLURM if is_in_a_job else Cluster.LOCAL]
+    return partial(scheduler.kill_time, environment)

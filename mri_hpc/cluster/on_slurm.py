@@ -1,0 +1,88 @@
+"""Runs as jobs of Slurm."""
+
+from collections.abc import Mapping
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.stop_flag import StopRequest
+from mri_hpc.cluster import rank, slurm
+from mri_hpc.cluster.jobs import Job
+from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes, Standing
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.settings import JobSettings
+
+
+class Slurm(Scheduler):
+    """Slurm, through its own commands and submitit."""
+
+    ask_every_s = 10.0
+    """Its controller serves a whole site: a watcher asks it rarely."""
+
+    def sizes(self, settings: JobSettings) -> Sizes:
+        """Return ranks and GPUs of a node. NCCL refuses two ranks on one GPU."""
+        gpus = settings.gpus_per_node
+        if gpus is None:
+            gpus = (settings.tasks_per_node or 1) if slurm.partition_has_gpus(settings.partition) else 0
+        ranks_per_node = settings.tasks_per_node or gpus or 1
+        if 0 < gpus < ranks_per_node:
+            raise UserError(
+                f"--tasks-per-node {ranks_per_node} needs as many GPUs a node, and --gpus-per-node is "
+                f"{gpus}: ask for {ranks_per_node}, or for none with --gpus-per-node 0"
+            )
+        return Sizes(nodes=settings.nodes, ranks_per_node=ranks_per_node, gpus_per_node=gpus)
+
+    def where(self, sizes: Sizes) -> str:
+        """Name the nodes by their number."""
+        return f"{sizes.nodes} node(s)"
+
+    def describe(self, run: RunDir, submission: int, settings: JobSettings, sizes: Sizes) -> str:
+        """Return the batch script."""
+        # The one importer of submitit, which takes a while.
+        from mri_hpc.cluster.submission import batch_script
+
+        return batch_script(
+            run, submission, settings, ranks_per_node=sizes.ranks_per_node, gpus=sizes.gpus_per_node
+        )
+
+    def submit(self, run: RunDir, submission: int, settings: JobSettings, sizes: Sizes) -> Job:
+        """Submit the batch script; UserError with Slurm's own words where it is refused."""
+        from mri_hpc.cluster.submission import submit
+
+        return submit(
+            run, submission, settings, ranks_per_node=sizes.ranks_per_node, gpus=sizes.gpus_per_node,
+            module=rank.RANK_MODULE,
+        )  # fmt: skip
+
+    def name(self, job: Job) -> str:
+        """Name the job by Slurm's number."""
+        return f"Slurm job {job.job_id}"
+
+    def standing(self, job: Job) -> Standing:
+        """Return where the job stands, and Slurm's word for what it waits for."""
+        state = slurm.job_state(job.job_id)
+        if state is None or not state.is_live:
+            return Standing(phase=Phase.GONE)
+        if not state.is_waiting:
+            return Standing(phase=Phase.RUNNING)
+        # Of a suspended job Slurm gives no reason beside the state.
+        return Standing(phase=Phase.PENDING, wait=f"Slurm: {state.reason or state.state}")
+
+    def is_out_of_reach(self, job: Job) -> bool:
+        """Reach every job, from wherever Slurm answers."""
+        return False
+
+    def end(self, job: Job) -> str:
+        """Return Slurm's state of the job, which has ended."""
+        state = slurm.job_state(job.job_id)
+        return state.state if state else ""
+
+    def past_end(self, job: Job, restart: int) -> str:
+        """Return as what Slurm's accounting holds that run of the job."""
+        return slurm.past_state(job.job_id, restart)
+
+    def cancel(self, job: Job) -> None:
+        """Cancel the job."""
+        slurm.cancel(job.job_id)
+
+    def kill_time(self, environment: Mapping[str, str], request: StopRequest) -> float | None:
+        """Return the end of the job that the rank belongs to, with what Slurm waits beyond it."""
+        return slurm.kill_time(slurm.own_job_id(environment), request.received_s)

@@ -1,0 +1,63 @@
+"""Formats that are known and not read: why a source that no decoder takes is rejected."""
+
+import zlib
+from collections.abc import Sequence
+
+NIFTI_HEADER_BYTES = 348
+# To zlib: a gzip header comes first.
+GZIP = 31
+
+NOT_READ_YET = "format not read"
+
+FOREIGN = {
+    b"GIF8": "GIF", b"RIFF": "WebP", b"PK\x03\x04": "ZIP", b"%PDF": "PDF", b"\x89HDF": "HDF5",
+    b"MATLAB 5.0": "MATLAB", b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"BZh": "bzip2", b"7z\xbc\xaf": "7-Zip", b"\x93NUMPY": "NumPy", b"SIMPLE  =": "FITS", b"NRRD": "NRRD",
+}  # fmt: skip
+
+
+def why_not_read(head: bytes, formats: Sequence[str]) -> str:
+    """Why a source that begins so is not read. head: its first bytes; formats: those that are read."""
+    if not head:
+        return "empty file"
+    if head.startswith(b"version https://git-lfs"):
+        return "Git LFS pointer in place of the file (run: git lfs pull)"
+    if head[128:132] == b"DICM":
+        return f"{NOT_READ_YET} yet: DICOM"
+    if _is_nifti(head):
+        return f"{NOT_READ_YET} yet: NIfTI"
+    are_read = f"{', '.join(formats[:-1])} and {formats[-1]} are"
+    for magic, name in FOREIGN.items():
+        if head.startswith(magic):
+            return f"{NOT_READ_YET}: {name} ({are_read})"
+    if head.startswith(b"\x1f\x8b"):
+        return f"{NOT_READ_YET}: gzip ({are_read})"
+    if not head.strip(b"\0"):
+        return "file of zeros"
+    return _text_reason(head) or "not a picture"
+
+
+def _is_nifti(head: bytes) -> bool:
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(wbits=GZIP).decompress(head, NIFTI_HEADER_BYTES)
+        except zlib.error:
+            return False
+    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:12] == b"n+2\0\r\n\x1a\n"
+
+
+def _text_reason(head: bytes) -> str:
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:
+            return ""
+        text = head[: error.start].decode()
+    if any(ord(letter) < 32 and letter not in "\t\n\r\f" for letter in text):
+        return ""
+    start = text.lstrip().lower()
+    return (
+        "web page in place of a picture"
+        if start.startswith(("<!doctype html", "<html"))
+        else "text, not a picture"
+    )

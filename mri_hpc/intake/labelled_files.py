@@ -1,0 +1,44 @@
+"""The files below a source root, and what labels them: a table, or the folders that they lie in."""
+
+from pathlib import Path
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.intake.csv_labels import CsvLabels, read_csv
+from mri_hpc.intake.folder_labels import FolderLabels
+from mri_hpc.intake.sources import listing
+
+TABLE = "labels.csv"
+"""The table that a source brings with it."""
+
+
+def find_labels(root: Path, table: Path | None) -> FolderLabels | CsvLabels:
+    """Labels from the table that is given, else from the one in the source, else from folders."""
+    own = root / TABLE
+    file = table or (own if own.is_file() else None)
+    return read_csv(file, root) if file else FolderLabels()
+
+
+def labelled_paths(
+    root: Path, labels: FolderLabels | CsvLabels, *, ids: str, shared: Path | None
+) -> list[str]:
+    """Paths below the root of all files but the table of labels itself.
+
+    ids: as in Recipe; shared: as in sources.listing. UserError where there is no file, where a patient is in
+    two splits, or where pseudonyms are wanted and ids of patients would be stored as the names of classes.
+    """
+    paths = listing(root, shared)
+    if isinstance(labels, CsvLabels):
+        paths = [path for path in paths if not _is_same(root, path, labels.file)]
+    if not paths:
+        raise UserError(f"{root} holds no files: --source (or MRI_SOURCE) takes the folder with the images")
+    if isinstance(labels, FolderLabels):
+        labels.check(paths)
+        if ids == "pseudonym":
+            labels.refuse_patients(paths)
+    return paths
+
+
+def _is_same(root: Path, path: str, table: Path) -> bool:
+    if path.rpartition("/")[2] != table.name:
+        return False
+    return (root / path).exists() and (root / path).samefile(table)

@@ -1,0 +1,176 @@
+"""Which run is meant, and its settings: a new run is checked, an existing one goes on as it was saved."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mri_hpc.base.command import shown
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.settings import differences
+from mri_hpc.cluster.launching import Plan, why_not_submitted
+from mri_hpc.rundir.layout import RunDir, open_run
+from mri_hpc.rundir.settings import (
+    JobSettings,
+    TrainingSettings,
+    load_job,
+    load_training,
+    refuse_other_identity,
+)
+
+if TYPE_CHECKING:
+    from mri_hpc.storage.store import Snapshot
+
+# What a launch that was cut short leaves in the folder of a new run.
+BEFORE_SETTINGS = {"attempts", "recipe.json"}
+# Words in place of a path: no weights, and those that torchvision publishes.
+NO_PATHS = ("", "pretrained")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """All settings of a run."""
+
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    """What is trained."""
+    job: JobSettings = field(default_factory=JobSettings)
+    """How it is run."""
+
+
+def plan_of(
+    asked: RunSettings,
+    *,
+    path: Path | None = None,
+    over_saved: Callable[[RunDir], RunSettings] | None = None,
+    must_exist: bool = False,
+) -> Plan:
+    """Return which run is meant, and its settings. UserError where the run cannot be or is another one.
+
+    path: folder of the run; by default runs/MODEL-DIGITS, so that the same settings are the same run.
+    over_saved: asked again where such a run is there already: what was asked, over the run's saved settings.
+    Without it all of `asked` counts. must_exist: UserError for a new run.
+    """
+    if path is not None and RunDir(path).settings.is_file():
+        return _plan_for_existing(RunDir(path.absolute()), asked)
+    if path is not None:
+        _refuse_other_folder(path)
+    training = _with_whole_paths(asked.training)
+    if must_exist and path is not None:
+        open_run(path)
+    training = _settled(training)
+    folder = path or Path("runs") / f"{training.model}-{training.identity_digest()[:8]}"
+    run = RunDir(folder.absolute())
+    if run.settings.is_file():
+        return _plan_for_existing(run, over_saved(run) if over_saved else asked)
+    if must_exist:
+        open_run(run.path)
+    notes = _check_new_run(training)
+    return Plan(run=run, training=training, job=asked.job, is_new=True, notes=notes)
+
+
+def saved_settings(run: RunDir) -> RunSettings:
+    """Return the settings that an existing run was last launched with."""
+    return RunSettings(training=load_training(run), job=load_job(run))
+
+
+def settings_after(path: Path) -> RunSettings:
+    """Return settings that go on from the finished run at `path`, on what its store holds now."""
+    from mri_hpc.cohort.lineage import open_finished
+
+    parent = open_finished(path)
+    training = dataclasses.replace(
+        load_training(parent), continue_from=str(path.absolute()), weights="", snapshot="newest",
+        schedule_epochs=0,
+    )  # fmt: skip
+    return RunSettings(training=training, job=load_job(parent))
+
+
+def not_taken(plan: Plan, reason: str) -> list[str]:
+    """Return a line naming what was asked and changes nothing, where nothing was submitted, and why."""
+    if not plan.run.settings.is_file():
+        return []
+    others = {
+        **differences(_with_whole_paths(load_training(plan.run)), plan.training),
+        **differences(load_job(plan.run), plan.job),
+    }
+    words = ", ".join(f"--{name.replace('_', '-')} {asked}" for name, (_, asked) in others.items())
+    way_out = "; choose another --run" if plan.run.is_finished else ""
+    return [f"  not applied: {words}: {reason}{way_out}"] if words else []
+
+
+def refuse_more_of_finished(plan: Plan) -> None:
+    """Raise UserError where a finished run is asked to go on for longer: exit status 0 would promise that."""
+    if not plan.run.is_finished or plan.is_new:
+        return
+    saved = load_training(plan.run)
+    if plan.training.epochs > saved.epochs or plan.training.patience > saved.patience:
+        raise UserError(f"{shown(plan.run.path)}: {not_taken(plan, why_not_submitted(plan.run))[0].strip()}")
+
+
+def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
+    saved = load_training(run)
+    asked = _with_whole_paths(settings.training)
+    # These two words mean "as it was when the run was made".
+    if asked.snapshot == "newest":
+        asked = dataclasses.replace(asked, snapshot=saved.snapshot)
+    if asked.schedule_epochs == 0:
+        asked = dataclasses.replace(asked, schedule_epochs=saved.schedule_epochs)
+    refuse_other_identity(run, asked)
+    return Plan(run=run, training=asked, job=settings.job, is_new=False)
+
+
+def _with_whole_paths(training: TrainingSettings) -> TrainingSettings:
+    """Paths that mean the same in whatever folder a rank, or a later launch, starts."""
+    return dataclasses.replace(
+        training,
+        store=_whole(training.store),
+        weights=_whole(training.weights),
+        continue_from=_whole(training.continue_from),
+    )
+
+
+def _whole(path: str) -> str:
+    return path if path in NO_PATHS else str(Path(path).absolute())
+
+
+def _settled(training: TrainingSettings) -> TrainingSettings:
+    """The settings with "newest" and "the epochs of the run" replaced by what they mean now."""
+    epochs = training.schedule_epochs or training.epochs
+    return dataclasses.replace(training, snapshot=_snapshot_of(training).digest, schedule_epochs=epochs)
+
+
+def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
+    """What is to be said of the run's data. Raises UserError for what would fail the ranks hours later."""
+    from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
+    from mri_hpc.cohort.splits import split_lines, split_of
+    from mri_hpc.training.model import check_model_name, check_weights
+
+    snapshot = _snapshot_of(training)
+    if len(snapshot.classes) == 1:
+        name = f"{shown(Path(training.store))} holds one class only ({snapshot.classes[0]})"
+        raise UserError(f"{name}: a classifier needs two")
+    code = split_of(snapshot, training.val_fold, training.test_fold, training.from_train)
+    check_model_name(training.model)
+    lineage = check_lineage(training, snapshot, code) if training.continue_from else []
+    if training.weights:
+        check_weights(training, len(snapshot.classes), snapshot.image_shape)
+        lineage = check_weights_of_run(training, snapshot, code)
+    return (*lineage, *split_lines(snapshot, code))
+
+
+def _snapshot_of(training: TrainingSettings) -> "Snapshot":
+    # Reading a store pulls in numpy and h5py: not for --help.
+    from mri_hpc.storage.store import Store
+
+    return Store.open(Path(training.store)).resolve(training.snapshot)
+
+
+def _refuse_other_folder(path: Path) -> None:
+    """Raise UserError where the folder of a new run holds something else."""
+    if path.is_dir():
+        others = [entry.name for entry in path.iterdir() if entry.name not in BEFORE_SETTINGS]
+        if others:
+            raise UserError(f"{path} holds other things ({min(others)}, ...): choose a new folder for --run")
+    elif path.exists():
+        raise UserError(f"{path} is a file: choose a new folder for --run")

@@ -1,0 +1,137 @@
+"""What a finished model says about images that somebody names: by image, and by patient."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoders import decode_file
+from mri_hpc.intake.images import Image, Rejected, as_text
+from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.samples import Sample
+from mri_hpc.results.patient_model import PATIENT_MODEL
+
+IMAGES_AT_ONCE = 64
+
+Model = Callable[[np.ndarray], np.ndarray]
+"""From images, uint8 (n, H, W), to probabilities, float64 (n, classes)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """What the model says about one image."""
+
+    name: str
+    """Path, with #frame where the file holds several images."""
+    patient: str
+    """Empty where nothing names one."""
+    probabilities: np.ndarray
+    """float64, (classes,)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JudgedPatient:
+    """What the model says about one patient."""
+
+    patient: str
+    num_images: int
+    probabilities: np.ndarray
+    """float64, (classes,): pooled over the images."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What came of it all."""
+
+    classes: tuple[str, ...]
+    images: tuple[Judged, ...]
+    rejected: tuple[Rejected, ...]
+
+    def patients(self) -> list[JudgedPatient]:
+        """All patients that are named, by name."""
+        named = [image for image in self.images if image.patient]
+        if not named:
+            return []
+        chances = np.stack([image.probabilities for image in named])
+        pooled = PATIENT_MODEL.pool([image.patient for image in named], chances)
+        return [
+            JudgedPatient(patient=name, num_images=num, probabilities=probabilities)
+            for name, num, probabilities in zip(
+                pooled.patients, pooled.num_images.tolist(), pooled.probabilities, strict=True
+            )
+        ]
+
+    def predicted(self, probabilities: np.ndarray) -> str:
+        """The most probable class."""
+        return self.classes[int(probabilities.argmax())]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return {
+            "classes": list(self.classes),
+            "images": [
+                {"path": image.name, "patient": image.patient, **self._by_class(image.probabilities)}
+                for image in self.images
+            ],
+            "patients": [
+                {"patient": one.patient, "images": one.num_images, **self._by_class(one.probabilities)}
+                for one in self.patients()
+            ],
+            "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
+            "use": "research only",
+        }
+
+    def _by_class(self, probabilities: np.ndarray) -> dict[str, Any]:
+        by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
+        return {"predicted": self.predicted(probabilities), "probabilities": by_class}
+
+
+def judge(
+    images: Iterable[Image],
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    model: Model,
+    *,
+    on_rejected: Callable[[Rejected], None] = lambda rejected: None,
+) -> Answer:
+    """Ask the model about images, some at a time; `on_rejected` is told at once of each that cannot be read.
+
+    recipe, classes, model: of one finished run.
+    """
+    refused: list[Rejected] = []
+
+    def readable() -> Iterator[tuple[Image, Sample]]:
+        for image in images:
+            try:
+                samples = decode_file(image.path, recipe)
+            except BadSource as bad:
+                refused.append(Rejected(path=image.path, reason=str(bad)))
+                on_rejected(refused[-1])
+            else:
+                yield from ((image, sample) for sample in samples)
+
+    judged = [
+        Judged(name=_name(image, sample), patient=image.patient, probabilities=probabilities)
+        for batch in _in_batches(readable())
+        for (image, sample), probabilities in zip(
+            batch, model(np.stack([sample.pixels for _image, sample in batch])), strict=True
+        )
+    ]
+    return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused))
+
+
+def _in_batches(items: Iterable[tuple[Image, Sample]]) -> Iterator[list[tuple[Image, Sample]]]:
+    batch: list[tuple[Image, Sample]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == IMAGES_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _name(image: Image, sample: Sample) -> str:
+    return f"{as_text(image.path)}#{sample.frame}" if sample.frame else as_text(image.path)

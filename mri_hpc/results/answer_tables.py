@@ -1,0 +1,133 @@
+"""Tables of what a model says about images and patients: as files, and for people."""
+
+import contextlib
+import csv
+import io
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
+from mri_hpc.intake.images import as_text
+from mri_hpc.results.answer import Answer
+from mri_hpc.results.patient_model import PATIENT_MODEL
+
+MOST_ROWS_SHOWN = 40
+LEAST_NAME_WIDTH = 16
+"""Columns of the terminal for the name of a file, which is folded to them where there are no more."""
+GAP = 2
+WIDE = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Row:
+    name: str
+    num_images: str
+    probabilities: np.ndarray
+
+
+def write_tables(out: Path, answer: Answer) -> None:
+    """Write predictions.csv, patients.csv and rejected.csv; the last one also where it is empty."""
+    out.mkdir(parents=True, exist_ok=True)
+    columns = [f"p:{name}" for name in answer.classes]
+    images = [
+        [image.name, image.patient, answer.predicted(image.probabilities), *_digits(image.probabilities)]
+        for image in answer.images
+    ]
+    patients = [
+        [one.patient, one.num_images, answer.predicted(one.probabilities), *_digits(one.probabilities)]
+        for one in answer.patients()
+    ]
+    rejected = [[as_text(bad.path), bad.reason] for bad in answer.rejected]
+    with _uninterrupted():
+        _write_table(out / "predictions.csv", ["path", "patient", "predicted", *columns], images)
+        _write_table(out / "patients.csv", ["patient", "images", "predicted", *columns], patients)
+        _write_table(out / "rejected.csv", ["path", "reason"], rejected)
+
+
+def print_tables(answer: Answer) -> None:
+    """Print patients, then images, as many as fit a look, and how many are left out."""
+    from rich.console import Console
+
+    # Into a file or a pipe no line is broken.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    patients = [
+        _Row(name=one.patient, num_images=str(one.num_images), probabilities=one.probabilities)
+        for one in answer.patients()
+    ]
+    images = [
+        _Row(name=image.name, num_images="", probabilities=image.probabilities) for image in answer.images
+    ]
+    shows_all = _width(answer.classes) <= console.width
+    for title, rows in (("patient", patients), ("image", images)):
+        if rows:
+            console.print(_table(answer, title, rows, shows_all=shows_all))
+        if len(rows) > MOST_ROWS_SHOWN:
+            console.print(f"[dim]{len(rows) - MOST_ROWS_SHOWN} more {title}s; --out DIR writes all.[/]")
+    if not shows_all:
+        console.print("[dim]The other classes do not fit this terminal; --out DIR writes all.[/]")
+    pooling = PATIENT_MODEL.in_words("images")
+    console.print(f"[dim]Probabilities in %; a patient's are {pooling}. Research use only.[/]")
+
+
+def _width(classes: Sequence[str]) -> int:
+    """Columns of the terminal that a table with all classes needs."""
+    from rich.cells import cell_len
+
+    widths = [max(cell_len(name), len("100.0")) for name in classes]
+    return sum(
+        [LEAST_NAME_WIDTH, len("images"), max(*widths, len("predicted")), *widths], GAP * (2 + len(widths))
+    )
+
+
+def _table(answer: Answer, title: str, rows: Sequence[_Row], *, shows_all: bool) -> Any:
+    """shows_all: a column for each class; else one for the predicted class."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    counts_images = any(row.num_images for row in rows)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+    table.add_column(title, overflow="fold")
+    if counts_images:
+        table.add_column("images", justify="right", no_wrap=True)
+    table.add_column("predicted", overflow="fold", no_wrap=shows_all)
+    for name in answer.classes if shows_all else ["%"]:
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    for row in rows[:MOST_ROWS_SHOWN]:
+        chances = row.probabilities if shows_all else [row.probabilities.max()]
+        predicted = f"[bold]{escape(answer.predicted(row.probabilities))}[/]"
+        counted = [row.num_images] if counts_images else []
+        table.add_row(escape(row.name), *counted, predicted, *(f"{100 * share:.1f}" for share in chances))
+    return table
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a signal to stop wait for what is done here, so that its files are all of one prediction."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    flag = StopFlag().listen()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if flag.request:
+        raise KeyboardInterrupt
+
+
+def _digits(probabilities: np.ndarray) -> list[str]:
+    return [f"{share:.9g}" for share in probabilities]
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
+    replace_bytes(path, text.getvalue().encode())

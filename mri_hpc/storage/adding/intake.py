@@ -1,0 +1,77 @@
+"""Intake: everything that decides what becomes of a source."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.intake.content import Content
+from mri_hpc.intake.decoders import decode
+from mri_hpc.intake.labels import Label, Labels
+from mri_hpc.intake.probe import probe
+from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
+from mri_hpc.intake.recipe import Recipe, settle_recipe
+from mri_hpc.intake.sources import Source, Sources, root_name
+from mri_hpc.storage.adding.unit import TakenSource
+from mri_hpc.storage.disk.layout import StoreDir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """Everything that decides what becomes of a source."""
+
+    root: Path
+    root_name: str
+    """As sources.root_name gives it."""
+    labels: Labels
+    pseudonyms: Pseudonyms
+    recipe: Recipe
+    is_replacing: bool = False
+    """Whether a source with other bytes than those stored takes their place."""
+
+    def sources(self, paths: Sequence[str]) -> Sources:
+        """Files below the root, each a source of its own."""
+        key_of, name = self.pseudonyms.source_key, self.root_name
+        return Sources.of_files(np.fromiter((key_of(name, path) for path in paths), "<u8", len(paths)), paths)
+
+    def taken(self, source: Source, content: Content, label: Label, *, generation: int = 0) -> TakenSource:
+        """A source as it enters a store; BadSource where it cannot be decoded."""
+        samples = list(decode(content, self.recipe))
+        assert samples, "a decoder yields samples or raises BadSource"
+        key_of = self.pseudonyms.source_key
+        return TakenSource(
+            key=source.key,
+            fingerprint=content.fingerprint,
+            path=source.path,
+            generation=generation,
+            label=label,
+            patient=self.pseudonyms.patient(label.patient),
+            study=self.pseudonyms.study(label.study),
+            # By the first one the store knows that it has the source.
+            image_keys=[
+                source.key,
+                *(key_of(self.root_name, source.path, sample.frame) for sample in samples[1:]),
+            ],
+            samples=samples,
+        )
+
+
+def settle_intake(
+    store: StoreDir, root: Path, labels: Labels, wanted: Recipe, key_file: Path, *, is_replacing: bool = False
+) -> Intake:
+    """What decides about the sources below a root; the recipe of a new store is settled with it.
+
+    wanted: what is asked for of the recipe, without the site's key and the probe; key_file: that key, made
+    where it is missing and pseudonyms are wanted. UserError where the store has another recipe.
+    """
+    pseudonyms = Pseudonyms(site_key(key_file) if wanted.ids == "pseudonym" else None)
+    recipe = probe(replace(wanted, site=pseudonyms.fingerprint()))
+    return Intake(
+        root=root,
+        root_name=root_name(root),
+        labels=labels,
+        pseudonyms=pseudonyms,
+        recipe=settle_recipe(store.recipe, recipe),
+        is_replacing=is_replacing,
+    )

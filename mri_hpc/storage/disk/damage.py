@@ -1,0 +1,17 @@
+"""What counts as damage of a file, and what to do about it."""
+
+import errno
+from pathlib import Path
+
+# The system or the user is at fault, not what is on the disk.
+NO_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
+
+
+def is_damage(error: OSError) -> bool:
+    """True where a file that cannot be read is damaged, or lost."""
+    return error.errno not in NO_DAMAGE
+
+
+def advice(path: Path) -> str:
+    """What to do about a damaged chunk or snapshot."""
+    return f"mend it: mri-hpc store verify {path.parents[1]} --repair --source DIR"

@@ -1,0 +1,107 @@
+"""Tidying the private tables: many small files become few, and lines of retracted patients go."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.base.atomic import publish_new_bytes, sync_folder
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.disk.private_tables import (
+    contents_of,
+    lines_of,
+    names_csv,
+    read_names,
+    read_seen,
+    table_files,
+)
+from mri_hpc.storage.snapshot.retractions import Retractions
+from mri_hpc.storage.snapshot.table import RETRACTED
+
+MOST_FILES = 64
+MOST_BYTES = 16 * 2**20
+FOLDED = "folded-"
+
+
+def tidy(store: StoreDir, retracted: Retractions) -> None:
+    """Fold small files where there are many; take out what is retracted."""
+
+    def stays(row: dict[str, str]) -> bool:
+        # A file that is still in the source is listed as rejected: somebody has to find it.
+        key, patient = int(row["key"], 16), row["patient_name"]
+        return row["rejected"] == RETRACTED or not retracted.covers([key], patient)
+
+    def kept(data: bytes) -> list[tuple[str, ...]]:
+        return [tuple(row.values()) for row in read_names(data) if stays(row)]
+
+    def names(files: Sequence[bytes]) -> bytes:
+        return names_csv(sorted({row for data in files for row in kept(data)}))
+
+    def seen(files: Sequence[bytes]) -> bytes:
+        table = np.unique(np.concatenate([read_seen(data) for data in files]))
+        return table[~retracted.has_keys(table["key"])].tobytes()
+
+    def names_are_due(data: bytes) -> bool:
+        # Of a line that cannot be read nobody can tell whose it is.
+        return len(kept(data)) < len(lines_of(data))
+
+    def seen_are_due(data: bytes) -> bool:
+        return bool(retracted.has_keys(read_seen(data)["key"]).any())
+
+    if retracted:
+        _fold_each(store.names, "csv", names, names_are_due)
+        _fold_each(store.seen, "bin", seen, seen_are_due)
+    _fold_small(store.names, "csv", names)
+    _fold_small(store.seen, "bin", seen)
+
+
+def _fold_each(
+    folder: Path, suffix: str, joined: Callable[[Sequence[bytes]], bytes], is_due: Callable[[bytes], bool]
+) -> None:
+    """Publish those files anew that are due, each by itself: the others keep the names of their commits."""
+    for path, data in contents_of(table_files(folder, suffix)):
+        if is_due(data):
+            _replace(folder, {path: data}, suffix, joined)
+
+
+def _fold_small(folder: Path, suffix: str, joined: Callable[[Sequence[bytes]], bytes]) -> None:
+    """Publish what the small files of a folder say together where they are many, then remove them."""
+    small = _smallest(table_files(folder, suffix))
+    if len(small) > MOST_FILES:
+        _replace(folder, dict(contents_of(small)), suffix, joined)
+
+
+def _smallest(files: Sequence[Path]) -> list[Path]:
+    """The smallest files, as many as fit into MOST_BYTES together."""
+    chosen, total = [], 0
+    for size, path in sorted((_size(path), path) for path in files):
+        total += size
+        if total > MOST_BYTES:
+            break
+        chosen.append(path)
+    return chosen
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _replace(
+    folder: Path, found: Mapping[Path, bytes], suffix: str, joined: Callable[[Sequence[bytes]], bytes]
+) -> None:
+    """Publish what some files say together, then remove them. found: what they hold."""
+    if not found:
+        return
+    data = joined(list(found.values()))
+    if set(found.values()) == {data}:
+        return
+    target = folder / f"{FOLDED}{hashlib.sha256(data).hexdigest()[:24]}.{suffix}"
+    publish_new_bytes(target, data, is_private=True)
+    for path in found:
+        if path != target:
+            path.unlink(missing_ok=True)
+    sync_folder(folder)
