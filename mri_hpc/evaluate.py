@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mri_hpc.base.command import print_json, run_command
-from mri_hpc.base.command_line import PLACE, Flag
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figure_of_merit import PERCENT, Figure
 from mri_hpc.results.metrics import Metrics

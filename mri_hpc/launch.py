@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 from mri_hpc.base.command import parse, print_json, run_command, shown
-from mri_hpc.base.command_line import OFTEN, Flag
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
+from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.cluster.choice import name_of, scheduler_for
 from mri_hpc.cluster.launching import (
     Launched,

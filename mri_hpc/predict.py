@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mri_hpc.base.command import counted, print_json, progress, run_command
-from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_MEND
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.intake.images import PatientFrom, Rejected, as_text, find_images
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.results.answer import Answer, judge

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from mri_hpc.base.command import counted, print_json, run_command
-from mri_hpc.base.command_line import Flag
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
+from mri_hpc.base.marks import Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.csv_labels import CsvLabels

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json, run_command
-from mri_hpc.base.command_line import PLACE, Flag
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.rundir.layout import open_run
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from mri_hpc.base.command import print_json, run_command
-from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.rundir.layout import open_run
 
 EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from mri_hpc.base.command import Action, print_json, run_action, shown_bytes
-from mri_hpc.base.command_line import PLACE, Flag, Word
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag, Word
 from mri_hpc.base.settings import nearest
 
 if TYPE_CHECKING:

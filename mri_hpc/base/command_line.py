@@ -10,7 +10,6 @@ two cores of an AMD EPYC, busy).
 import argparse
 import dataclasses
 import difflib
-import enum
 import functools
 import types
 from collections.abc import Iterator, Sequence
@@ -19,31 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mri_hpc.base.errors import UsageError
-
-
-class Mark(enum.Enum):
-    """What is said of a field beside its type, in Annotated."""
-
-    PLACE = enum.auto()
-    """It is typed without a name, in its place."""
-    OFTEN = enum.auto()
-    """--help shows it; where no field has this mark, --help shows them all."""
-    OFF = enum.auto()
-    """A switch that is off unless it is typed: there is no --no-NAME."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Word:
-    """How a field, or its value, is called on the command line."""
-
-    option: str = ""
-    """Without the dashes; by default the name of the field."""
-    value: str = ""
-    """By default its type."""
-
-
-PLACE, OFTEN = Mark.PLACE, Mark.OFTEN
-Flag = Annotated[bool, Mark.OFF]
+from mri_hpc.base.marks import PLACE, Mark, Word
 
 METAVARS = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
 # In place of a value that is not there: argparse would say so in words of its own.

@@ -9,7 +9,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mri_hpc.base.command_line import OFTEN, Mark, Option
+from mri_hpc.base.command_line import Option
+from mri_hpc.base.marks import OFTEN, Mark
 
 FEWEST_COLUMNS = 40
 COLUMNS_OF_NAMES = 30

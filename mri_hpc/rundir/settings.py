@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from mri_hpc.base.command_line import OFTEN
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import OFTEN
 from mri_hpc.base.settings import (
     differences,
     identity,

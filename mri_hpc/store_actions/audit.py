@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from mri_hpc.base.command import print_json, progress
-from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import Verdict
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.cohort.audit import audit
 from mri_hpc.storage.store import Store
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from mri_hpc.base.command import print_json, progress, shown_bytes
-from mri_hpc.base.command_line import PLACE, Flag, Word
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag, Word
 from mri_hpc.storage.store import Store
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from mri_hpc.base.command import counted, print_json, shown_bytes
-from mri_hpc.base.command_line import PLACE, Flag
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.store import Snapshot, Store
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from mri_hpc.base.command import print_json
-from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.intake.csv_labels import read_csv
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import load_recipe

@@ -9,8 +9,8 @@ import numpy as np
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json
-from mri_hpc.base.command_line import PLACE, Flag, Word
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag, Word
 from mri_hpc.intake.pictures import png_bytes
 from mri_hpc.storage.store import Snapshot, Store
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from mri_hpc.base.command import counted, print_json, progress, shown_bytes
-from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError, Verdict
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.intake.labelled_files import find_labels
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import Recipe, load_recipe

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from mri_hpc.base.command import print_json
-from mri_hpc.base.command_line import PLACE, Flag
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.intake.labels import SPLITS

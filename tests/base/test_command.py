@@ -9,8 +9,8 @@ import pytest
 import mri_hpc
 from mri_hpc.__main__ import COMMANDS
 from mri_hpc.base.command import print_json, run_command
-from mri_hpc.base.command_line import Flag
 from mri_hpc.base.errors import UserError, Verdict
+from mri_hpc.base.marks import Flag
 
 
 @dataclass(frozen=True, kw_only=True)

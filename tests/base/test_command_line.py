@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import pytest
 
 from mri_hpc.base.command import Action, run_action, run_command
-from mri_hpc.base.command_line import OFTEN, PLACE, Flag, Word
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import OFTEN, PLACE, Flag, Word
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,21 @@ snapshot = "feed"
 schedule_epochs = 12
 epochs = 12
 seed = 7
+weights = ""
+continue_from = ""
+normalise = "auto"
+freeze = false
+optimizer = "adamw"
+weight_decay = 0.01
+accumulate = 1
+clip_norm = 0.0
+label_smoothing = 0.0
+ema_decay = 0.0
+warmup_epochs = 1.0
+class_weights = "balanced"
+deterministic = false
+precision = "auto"
+from_train = "none"
 
 [job]
 cluster = "local"
