@@ -86,9 +86,7 @@ def preprocess(options: Options) -> int:
     _print_ignored_columns(labels)
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
-    intake = store.intake(
-        options.source, labels, wanted, key_file=key_path(os.environ), is_replacing=options.replace
-    )
+    intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
     store.clean_up()
     sources = share.of(intake.sources(paths))
     progress = _Progress(len(sources))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.verify import Findings
 
 __all__ = [
-    "Compacted", "Corrections", "Findings", "Intake", "Origin", "Reader", "Repaired", "Snapshot", "Store",
+    "Compacted", "Corrections", "Findings", "Origin", "Reader", "Repaired", "Snapshot", "Store",
     "Tally",
 ]  # fmt: skip
 
@@ -38,7 +38,6 @@ _FLOORS = {
     "Compacted": "upkeep.compaction",
     "Corrections": "upkeep.relabelling",
     "Findings": "upkeep.verify",
-    "Intake": "adding.intake",
     "Origin": "upkeep.salvage",
     "Reader": "reading.reader",
     "Repaired": "upkeep.repair",
@@ -155,12 +154,12 @@ class Store:
         settle_removals(self._place)
 
     def intake(
-        self, source: Path, labels: "Labels", wanted: "Recipe", *, key_file: Path, is_replacing: bool = False
+        self, root: Path, labels: "Labels", wanted: "Recipe", key_file: Path, *, is_replacing: bool = False
     ) -> "Intake":
-        """Settle what decides about sources below a folder; UserError where the store's recipe differs."""
+        """What decides about the sources below a root; the recipe of a new store is settled with it."""
         from mri_hpc.storage.adding.intake import settle_intake
 
-        return settle_intake(self._place, source, labels, wanted, key_file, is_replacing=is_replacing)
+        return settle_intake(self._place, root, labels, wanted, key_file, is_replacing=is_replacing)
 
     def add(
         self,

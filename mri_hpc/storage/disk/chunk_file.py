@@ -240,6 +240,8 @@ def _write_frame(
         "w",
         driver="stdio",
         libver="earliest",
+        # Some file systems know no flock, which HDF5 would ask for.
+        locking=False,
         meta_block_size=_metadata_bytes(shape[0]) + more_metadata,
     ) as file:
         file.attrs["format"] = FORMAT
