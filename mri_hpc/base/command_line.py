@@ -161,15 +161,18 @@ def _in_places(
     places = [one for one in options if one.is_place]
     found: dict[str, Any] = {one.key: None for one in places}
     unknown: list[str] = []
+    is_after_unknown = False
     for number, word in enumerate([*extra, *after]):
         is_option = number < len(extra) and word.startswith("-") and not _is_number(word) and word != "-"
         place = next((one for one in places if one.is_many or found[one.key] is None), None)
-        if is_option or place is None:
+        # What follows an option that is none was meant as its value.
+        if is_option or is_after_unknown or place is None:
             unknown.append(word)
         elif place.is_many:
             found[place.key] = [*(found[place.key] or ()), word]
         else:
             found[place.key] = word
+        is_after_unknown = is_option
     if unknown:
         raise UsageError(f"unrecognized options: {', '.join(unknown)}{_meant(unknown[0], options)}")
     return found
