@@ -3,12 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import tyro
 
-from mri_hpc.base.command import Flag, counted, print_json, shown_bytes
+from mri_hpc.base.command import counted, print_json, shown_bytes
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.store import Snapshot, Store
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Info:
     """What is in the store: images, patients, classes, files, rejected sources, digests, and how it grew."""
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
     json: Flag = False
     """Print as JSON."""
