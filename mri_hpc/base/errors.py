@@ -13,6 +13,12 @@ class UserError(Exception):
     """For scripts: what sort of thing it is."""
 
 
+class NewerFormat(UserError):
+    """A file was written by a newer version than this one."""
+
+    kind: ClassVar[str] = "newer-format"
+
+
 class StoreDamage(UserError):
     """A file of a store is damaged or missing; caught also where a sound one elsewhere will do."""
 

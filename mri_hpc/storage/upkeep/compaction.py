@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.errors import StoreDamage, UserError
+from mri_hpc.base.errors import StoreDamage, StoreRaced
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
 from mri_hpc.storage.disk.columns import ChunkHead, chunk_id
 from mri_hpc.storage.disk.commits import publish_compaction, publish_retraction
@@ -201,7 +201,7 @@ def _look(store: StoreDir) -> _View:
         snapshot = current(store)
     try:
         return _view_of(store, snapshot)
-    except UserError:
+    except StoreRaced:
         if not store.commit(compaction_id(newest_number(snapshot) + 1)).exists():
             raise
         return _look(store)
@@ -252,7 +252,7 @@ def _rewrite_all(store: StoreDir, view: _View, groups: Iterable[Group], done: Co
             number += 1
             if not _rewrite(store, view, group, number, done):
                 return
-    except (UserError, FileNotFoundError):
+    except (StoreRaced, FileNotFoundError):
         # What somebody else has superseded may be gone already.
         if not store.commit(compaction_id(number)).exists():
             raise
@@ -293,7 +293,7 @@ def _chunk_of(
         for column in first.columns
     }
     if len({head.recipe_digest for head in heads.values()}) > 1:
-        raise UserError(
+        raise StoreDamage(
             f"{store.path} holds chunks of different recipes; see: mri-hpc store verify {store.path}"
         )
     name = chunk_id(columns, first.recipe_digest)
