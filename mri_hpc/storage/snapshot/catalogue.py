@@ -64,11 +64,14 @@ def recall(store: Path, digest: str) -> Snapshot:
     return load_snapshot(folder)
 
 
-def current(store: StoreDir) -> Snapshot:
+def current(store: StoreDir, *, since: Snapshot | None = None) -> Snapshot:
     """The snapshot of all commits there are now, which may be empty.
 
-    It is folded in memory from a published one; chunks of commits that are folded are not opened.
+    It is folded in memory from a published one, or from that of a moment ago (since); chunks of commits that
+    are folded are not opened.
     """
+    if since is not None and since.digest == digest_of(store.commit_ids()):
+        return since
     return look(store, functools.partial(_folded, store))
 
 
