@@ -10,7 +10,8 @@ import tyro
 
 from mri_hpc.base.command import Flag, print_json, run_command
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
-from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Figure, Metrics
+from mri_hpc.results.figure_of_merit import PERCENT, Figure
+from mri_hpc.results.metrics import Metrics
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.provenance import read_provenance
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(options: Options) -> None:
-    """Read the run's predictions and print what they are worth."""
+    """Read the run's predictions and print the figures that they give."""
     run = open_run(options.run)
     evaluation = evaluate_split(run, options.split)
     if options.json:
@@ -45,14 +46,14 @@ def evaluate(options: Options) -> None:
 
 
 def as_json(run: RunDir, evaluation: Evaluation) -> dict[str, Any]:
-    """The whole evaluation as one JSON document."""
+    """Make one JSON document of the whole evaluation."""
     provenance = read_provenance(run)
     digests = {name: provenance.get(name) for name in ("weights_digest", "model_digest")}
     return {"run": str(run.path), "finished": run.is_finished, **digests, **evaluation.to_dict()}
 
 
 def print_tables(run: RunDir, evaluation: Evaluation) -> None:
-    """Tables for people: the figures, then the classes, of patients first."""
+    """Print tables for people: the figures, then the classes, of patients first."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -68,13 +69,13 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
     console.print(_figures_table(evaluation))
     for unit, metrics in _levels(evaluation):
         console.print(_classes_table(unit, metrics))
-        for reason in _reasons(metrics):
+        for reason in metrics.reasons():
             console.print(f"[yellow]– by {unit}: {escape(reason)}[/]")
     console.print(
         f"Chance: {_percent(baseline.chance)} balanced accuracy. "
         f"Always {escape(repr(baseline.majority_class))}: "
         f"{_percent(baseline.majority_accuracy)} accuracy by {evaluation.unit} "
-        f"({100 * baseline.majority_low:.1f}–{_percent(baseline.majority_high)})."
+        f"({PERCENT.number(baseline.majority_low)}–{_percent(baseline.majority_high)})."
     )
     console.print(f"[dim]{evaluation.method} Research use only.[/]")
 
@@ -87,8 +88,8 @@ def _figures_table(evaluation: Evaluation) -> Any:
     levels = _levels(evaluation)
     for unit, metrics in levels:
         table.add_column(f"by {unit} (n = {metrics.num})", justify="left")
-    for name, title in FIGURES.items():
-        table.add_row(title, *(_interval(name, getattr(metrics, name)) for _unit, metrics in levels))
+    for metric in evaluation.headline.figures:
+        table.add_row(metric.title, *(_interval(metrics.figures[metric]) for _unit, metrics in levels))
     return table
 
 
@@ -97,14 +98,12 @@ def _classes_table(unit: str, metrics: Metrics) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    for title in (f"by {unit}", "n", "sensitivity", "specificity", "precision", "AUROC"):
-        table.add_column(title, justify="right" if title == "n" else "left")
+    table.add_column(f"by {unit}")
+    table.add_column("n", justify="right")
+    for metric in metrics.class_metrics:
+        table.add_column(metric.title)
     for name, values in metrics.classes.items():
-        table.add_row(
-            escape(name),
-            str(values.support),
-            *(_interval(figure, getattr(values, figure)) for figure in CLASS_FIGURES),
-        )
+        table.add_row(escape(name), str(values.support), *map(_interval, values.figures.values()))
     return table
 
 
@@ -113,25 +112,17 @@ def _levels(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
     return [("patient", evaluation.patient_level), by_slice] if evaluation.patient_level else [by_slice]
 
 
-def _reasons(metrics: Metrics) -> list[str]:
-    """Why some figures cannot be computed, each reason once."""
-    figures = [getattr(metrics, name) for name in FIGURES]
-    figures += [getattr(values, name) for values in metrics.classes.values() for name in CLASS_FIGURES]
-    return list(dict.fromkeys(figure.reason for figure in figures if figure.value is None))
-
-
-def _interval(name: str, figure: Figure) -> str:
-    """A figure beside its interval: areas as they are, shares in percent."""
+def _interval(figure: Figure) -> str:
+    """Write a figure beside its interval, the points of one scale below each other."""
     if figure.value is None or figure.low is None or figure.high is None:
         return "–"
-    value, low, high = figure.value, figure.low, figure.high
-    if name == "auroc":
-        return f"[bold]{value:.3f}[/] [dim]{low:.3f}–{high:.3f}[/]"
-    return f"[bold]{100 * value:5.1f}[/] [dim]{100 * low:5.1f}–{100 * high:.1f} %[/]"
+    value, low, high = map(figure.scale.number, (figure.value, figure.low, figure.high))
+    unit = f" {figure.scale.unit}" if figure.scale.unit else ""
+    return f"[bold]{value:>5}[/] [dim]{low:>5}–{high}{unit}[/]"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{PERCENT.number(share)} {PERCENT.unit}"
 
 
 if __name__ == "__main__":

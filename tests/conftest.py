@@ -1,12 +1,55 @@
-"""What tests of several rooms share: the real images, and that CI skips nothing."""
+"""What tests of several rooms share: kinds of tests, the real images, and that CI skips nothing."""
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests import kinds
+from tests.harness.powers import without_powers
+
+pytest_plugins = ["tests.harness.beside"]
+
 ROOT = Path(__file__).parents[1]
+# How the names of programs begin that tools/test.sh installs.
+INSTALLED = (
+    "btrfs", "dump.exfat", "exfat", "fsck.exfat", "mariadb", "mkfs.btrfs", "mkfs.exfat", "mount.exfat",
+    "munge", "mysql", "sacct", "salloc", "sattach", "sbatch", "sbcast", "scancel", "scontrol", "scrontab",
+    "sdiag", "sinfo", "slurm", "sprio", "squeue", "sreport", "srun", "sshare", "sstat", "strace", "strigger",
+)  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its kind."""
+    for item in items:
+        kinds.mark(item)
+
+
+@pytest.fixture(scope="session")
+def bare_path(tmp_path_factory) -> Path:
+    """A folder with all programs but those that tools/test.sh installs."""
+    folder = tmp_path_factory.mktemp("bare") / "bin"
+    folder.mkdir()
+    for below in map(Path, os.get_exec_path()):
+        for program in below.iterdir() if below.is_dir() else ():
+            link = folder / program.name
+            if program.name != "ip" and not program.name.startswith(INSTALLED) and not os.path.lexists(link):
+                link.symlink_to(program)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def bare_machine(request, monkeypatch):
+    """A fast test is one that passes where nothing was installed, and as any user: it sees such a machine."""
+    if not request.node.get_closest_marker("fast"):
+        yield
+        return
+    monkeypatch.setenv("PATH", str(request.getfixturevalue("bare_path")))
+    with without_powers():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +86,13 @@ def end_hang_watches(monkeypatch):
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say aloud under CI that a skip is a failure."""
-    if os.environ.get("CI") and terminalreporter.stats.get("skipped"):
+    """Say in a line what was left out; under CI, that a skip is a failure."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+        terminalreporter.write_line(f"left out: {told}")
+    if os.environ.get("CI") and skipped:
         terminalreporter.write_line("a test was skipped: CI refuses that", red=True)
 
 

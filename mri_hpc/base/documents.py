@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from mri_hpc.base.errors import NewerFormat
 
 T = TypeVar("T")
@@ -51,6 +49,9 @@ def convert(values: Any, kind: type[T]) -> T:
 
     ValueError where a value is missing, or is none for its field, which the message names.
     """
+    # Not for whoever decides on the end of a job: it takes as long as all of that.
+    import msgspec
+
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:

@@ -22,7 +22,7 @@ from mri_hpc.cluster.slurm import JobState
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Event, Kind, read_events, record
-from mri_hpc.rundir.manifests import newest_manifest
+from mri_hpc.rundir.manifests import newest_step
 
 LAST_LINES = 12
 LOG_TAIL_BYTES = 8192
@@ -127,7 +127,7 @@ def _settle(
         stop_signal=str(stop.values.get("signal", "")) if stop else "",
         stopped_s=stop.time if stop else known.stopped_s,
     )
-    step = _newest_step(run)
+    step = newest_step(run)
     decision = decide(find_cause(ending), status, attempts_in_vain(events, attempt.submission, step))
     record_decision(run, attempt, decision, step=step, rank=rank, status=status)
     return decision
@@ -160,11 +160,6 @@ def explain_vanished(run: RunDir, attempt: Attempt, *, state: str, otherwise: Ca
 def is_decided(run: RunDir, attempt: Attempt) -> bool:
     """Whether the ledger says what became of an attempt."""
     return any(event.kind == Kind.DECIDED and event.attempt == str(attempt) for event in read_events(run))
-
-
-def _newest_step(run: RunDir) -> int:
-    manifest = newest_manifest(run)
-    return manifest.progress.step if manifest else 0
 
 
 def _agreed_stop(events: list[Event], attempt: Attempt, *, before_s: float | None) -> Event | None:

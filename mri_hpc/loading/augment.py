@@ -29,7 +29,7 @@ Normalisation = Literal["image", "imagenet"]
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """What augmentation does to each image of a batch."""
+    """Parameters of augmentation for each image of a batch."""
 
     theta: np.ndarray
     """Affine maps from output to input, in units of half the image: float32, (b, 2, 3)."""
@@ -40,7 +40,7 @@ class Draw:
 
 
 def draw(keys: np.ndarray, seed: int, epoch: int) -> Draw:
-    """What happens to each image in an epoch: f(seed, epoch, key). keys: uint64, (b,)."""
+    """Draw parameters for each image in an epoch: f(seed, epoch, key). keys: uint64, (b,)."""
     flip, turn, scale, right, down, contrast, brightness = (
         uniform(keys, seed, epoch, number) * 2 - 1 for number in range(7)
     )

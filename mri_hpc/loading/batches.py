@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mri_hpc.cohort.splits import Split
+from mri_hpc.loading.micro_batches import MicroBatch
 from mri_hpc.loading.order import Order, Plan
 from mri_hpc.rundir.progress import Progress
 
@@ -22,7 +23,7 @@ U = TypeVar("U")
 
 
 class ReadsRows(Protocol):
-    """What batches are read through, as storage.reading.reader.Reader."""
+    """Reads what batches hold, as storage.reading.reader.Reader does."""
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images of some rows of the snapshot: uint8, (b, H, W)."""
@@ -30,7 +31,7 @@ class ReadsRows(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One rank's share of one step."""
+    """The micro-batches of one rank in one step, one after the other."""
 
     images: torch.Tensor
     """uint8, (b, H, W), on the device."""
@@ -40,6 +41,25 @@ class Batch:
     """uint64, (b,)."""
     step_keys: np.ndarray
     """uint64, (B,): of the whole step, over all ranks."""
+    micro_batches: tuple[MicroBatch, ...]
+    """Those that it holds."""
+
+    def parts(self) -> list["Batch"]:
+        """Cut it into batches of one micro-batch each."""
+        parts, start = [], 0
+        for micro_batch in self.micro_batches:
+            cut = slice(start, start + len(micro_batch))
+            parts.append(
+                replace(
+                    self,
+                    images=self.images[cut],
+                    labels=self.labels[cut],
+                    keys=self.keys[cut],
+                    micro_batches=(micro_batch,),
+                )
+            )
+            start = cut.stop
+        return parts
 
 
 class Batches:
@@ -61,10 +81,10 @@ class Batches:
     ) -> None:
         """keys: uint64, (n,), ascending, and labels: int, (n,), of the whole snapshot.
 
-        accumulate: parts into which the learner cuts a rank's share of a step.
+        accumulate: micro-batches of a rank in each training step.
         """
         self._reader, self._labels, self._device = reader, labels, device
-        self._seed, self._rank, self._world_size = seed, rank, world_size
+        self._seed, self._rank, self._world_size, self._accumulate = seed, rank, world_size, accumulate
         self._orders = {
             name: Order(rows=rows, keys=np.asarray(keys), batch_size=batch_size)
             for name, rows in vars(split).items()
@@ -77,22 +97,27 @@ class Batches:
         return self._orders["train"].steps
 
     def training(self, progress: Progress) -> Generator[Batch, None, None]:
-        """What is left of the epoch under way, in its order."""
+        """Yield what is left of the epoch under way, in its order."""
         order = self._orders["train"].shuffled(self._seed, progress.epoch)
-        return self._read(order, first_step=progress.step_in_epoch)
+        return self._read(order, accumulate=self._accumulate, first_step=progress.step_in_epoch)
 
     def of_split(self, split: str) -> Generator[Batch, None, None]:
-        """A whole split in the order of keys; as many batches for every rank, of which some may be empty."""
+        """Yield a whole split in the order of keys, in as many batches for every rank; some may be empty."""
         return self._read(self._orders[split])
 
-    def _read(self, order: Order, first_step: int = 0) -> Generator[Batch, None, None]:
-        plans = order.plans(rank=self._rank, world_size=self._world_size, first_step=first_step)
+    def _read(
+        self, order: Order, *, accumulate: int = 1, first_step: int = 0
+    ) -> Generator[Batch, None, None]:
+        plans = order.plans(
+            rank=self._rank, world_size=self._world_size, accumulate=accumulate, first_step=first_step
+        )
         for plan, images, labels in read_ahead(plans, self._fetch, start_thread=self._use_device):
             yield Batch(
                 images=images.to(self._device, non_blocking=True),
                 labels=labels.to(self._device, non_blocking=True),
                 keys=plan.keys,
                 step_keys=plan.step_keys,
+                micro_batches=plan.micro_batches,
             )
 
     def _fetch(self, plan: Plan) -> tuple[Plan, torch.Tensor, torch.Tensor]:

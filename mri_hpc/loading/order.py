@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.loading.micro_batches import MicroBatch, deal, share
 
 GOLDEN = 0x9E3779B97F4A7C15
 MASK = 2**64 - 1
@@ -56,16 +57,9 @@ def permutation(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(mix64(keys, seed, epoch))
 
 
-def share(num_items: int, num_parts: int, part: int) -> slice:
-    """The items of one part, where all parts differ by at most one item."""
-    size, larger = divmod(num_items, num_parts)
-    start = part * size + min(part, larger)
-    return slice(start, start + size + (part < larger))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """How samples are cut into steps, and steps into shares of ranks. Nothing is dropped or repeated."""
+    """Cuts samples into steps, and these into micro-batches. Nothing is dropped or repeated."""
 
     rows: np.ndarray
     """Rows of the snapshot, by key: int64, (n,)."""
@@ -85,8 +79,10 @@ class Order:
         """The same samples in the order of a training epoch, that of `permutation`."""
         return replace(self, shuffle=(seed, epoch))
 
-    def plans(self, *, rank: int, world_size: int, first_step: int = 0) -> Iterator["Plan"]:
-        """What a rank reads in each step, from `first_step` on."""
+    def plans(
+        self, *, rank: int, world_size: int, accumulate: int = 1, first_step: int = 0
+    ) -> Iterator["Plan"]:
+        """Yield what a rank reads in each step from `first_step` on, cut into `accumulate` micro-batches."""
         first = share(len(self.rows), max(1, self.steps), first_step).start
         runs, waiting = self._rows_from(first), np.empty(0, np.int64)
         for step in range(first_step, self.steps):
@@ -95,9 +91,11 @@ class Order:
             while len(waiting) < size:
                 waiting = np.concatenate([waiting, next(runs)])
             rows, waiting = waiting[:size], waiting[size:]
+            dealt = deal(size, world_size=world_size, accumulate=accumulate)
+            own = tuple(micro_batch for micro_batch in dealt if micro_batch.rank == rank)
+            places = np.concatenate([np.arange(size)[micro_batch.samples] for micro_batch in own])
             keys = self.keys[rows]
-            own = share(len(rows), world_size, rank)
-            yield Plan(rows=rows[own], keys=keys[own], step_keys=keys)
+            yield Plan(rows=rows[places], keys=keys[places], step_keys=keys, micro_batches=own)
 
     def _rows_from(self, first: int) -> Iterator[np.ndarray]:
         """Rows in their order, without the `first` ones, in runs: int64, (any,)."""
@@ -140,9 +138,9 @@ class Order:
             yield rows, mix64(self.keys[rows], *self.shuffle)
 
     def check_shares(self, world_size: int, accumulate: int = 1) -> None:
-        """Raise UserError where some rank would have too few images in some step to normalise by.
+        """Raise UserError where some micro-batch of some step would have too few images to normalise by.
 
-        accumulate: parts into which each share is cut.
+        accumulate: micro-batches of each rank a step.
         """
         smallest_batch = len(self.rows) // self.steps
         smallest_share = smallest_batch // world_size
@@ -158,18 +156,20 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What one rank reads in one step."""
+    """Samples that one rank reads in one step."""
 
     rows: np.ndarray
-    """Rows of the snapshot: int64, (b,)."""
+    """Rows of the snapshot, one micro-batch after the other: int64, (b,)."""
     keys: np.ndarray
     """Their keys: uint64, (b,)."""
     step_keys: np.ndarray
     """Keys of the step over all ranks: uint64, (B,)."""
+    micro_batches: tuple[MicroBatch, ...]
+    """Those dealt to the rank."""
 
 
 def _window_of(mixed: np.ndarray, windows: int) -> np.ndarray:
-    """Which of the windows each scrambled key lies in: int64, (n,). windows: a power of two."""
+    """Find the window in which each scrambled key lies: int64, (n,). windows: a power of two."""
     if windows == 1:
         return np.zeros(len(mixed), np.int64)
     return (mixed >> np.uint64(65 - windows.bit_length())).astype(np.int64)

@@ -11,7 +11,7 @@ from mri_hpc.intake.decoders import decode_file
 from mri_hpc.intake.images import Image, Rejected, as_text
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import Sample
-from mri_hpc.results.patients import pool
+from mri_hpc.results.patient_model import PATIENT_MODEL
 
 IMAGES_AT_ONCE = 64
 
@@ -38,7 +38,7 @@ class JudgedPatient:
     patient: str
     num_images: int
     probabilities: np.ndarray
-    """float64, (classes,): the mean over the images."""
+    """float64, (classes,): pooled over the images."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,10 +55,12 @@ class Answer:
         if not named:
             return []
         chances = np.stack([image.probabilities for image in named])
-        names, means, num_images = pool([image.patient for image in named], chances)
+        pooled = PATIENT_MODEL.pool([image.patient for image in named], chances)
         return [
-            JudgedPatient(patient=name, num_images=num, probabilities=mean)
-            for name, num, mean in zip(names, num_images.tolist(), means, strict=True)
+            JudgedPatient(patient=name, num_images=num, probabilities=probabilities)
+            for name, num, probabilities in zip(
+                pooled.patients, pooled.num_images.tolist(), pooled.probabilities, strict=True
+            )
         ]
 
     def predicted(self, probabilities: np.ndarray) -> str:

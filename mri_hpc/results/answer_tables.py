@@ -16,6 +16,7 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.images import as_text
 from mri_hpc.results.answer import Answer
+from mri_hpc.results.patient_model import PATIENT_MODEL
 
 MOST_ROWS_SHOWN = 40
 LEAST_NAME_WIDTH = 16
@@ -71,7 +72,8 @@ def print_tables(answer: Answer) -> None:
             console.print(f"[dim]{len(rows) - MOST_ROWS_SHOWN} more {title}s; --out DIR writes all.[/]")
     if not shows_all:
         console.print("[dim]The other classes do not fit this terminal; --out DIR writes all.[/]")
-    console.print("[dim]Probabilities in %; a patient's are the mean over the images. Research use only.[/]")
+    pooling = PATIENT_MODEL.in_words("images")
+    console.print(f"[dim]Probabilities in %; a patient's are {pooling}. Research use only.[/]")
 
 
 def _width(classes: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""How many images and patients of each class stand in each split."""
+"""Table of the images and patients of each class in each split."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def totals(
 
 
 def _patients(stated: Mapping[str, Any], rows: Sequence[Prediction]) -> int | None:
-    """What the run says of a split, else what its predictions show; None where none are named."""
+    """Count what the run states of a split, else what its predictions show; None where none are named."""
     counted = len({row.patient for row in rows if row.patient and row.label})
     return stated.get("patients", counted) or None
 

@@ -1,4 +1,4 @@
-"""What a run achieved on one split: by slice, by patient, and what must be said beside it."""
+"""Evaluation of a run on one split: by slice, by patient, with the notes that belong beside the figures."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import few_units
 from mri_hpc.results.intervals import NUM_RESAMPLES, wilson
 from mri_hpc.results.metrics import Metrics, measure
+from mri_hpc.results.patient_model import PATIENT_MODEL
 from mri_hpc.results.patients import (
     Outcomes,
     PatientResult,
@@ -27,7 +28,7 @@ LARGEST_ERROR = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How much the figures rest on, and what had to be left out."""
+    """Images and patients that the figures rest on, and those that had to be left out."""
 
     images: int
     """Labelled images of the split."""
@@ -42,7 +43,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """What needs no learning."""
+    """Figures that need no learning."""
 
     chance: float
     """Balanced accuracy of guessing, and of always naming one class."""
@@ -68,9 +69,9 @@ class Evaluation:
     counts: Counts
     baseline: Baseline
     has_patients: bool
-    """Whether any image of the run's data names a patient, be it of another split."""
+    """Some image of the run's data names a patient, be it of another split."""
     notes: tuple[str, ...]
-    """What has to be said beside every figure."""
+    """Sentences that belong beside every figure."""
 
     @property
     def headline(self) -> Metrics:
@@ -79,23 +80,23 @@ class Evaluation:
 
     @property
     def unit(self) -> str:
-        """What the headline counts: patient or slice."""
+        """Unit that the headline counts: patient or slice."""
         return "slice" if self.patient_level is None else "patient"
 
     @property
     def method(self) -> str:
-        """How the intervals are made, and what a patient's answer is, in sentences."""
+        """Sentences on how the intervals are made, and what a patient's answer is."""
         drawn, units = ("whole patients", "patients") if self.counts.patients else ("images", "images")
         said = (
             f"95 % intervals: {NUM_RESAMPLES} resamples of {drawn}, drawn with replacement; Wilson's for "
             f"proportions of {units}, and wherever resamples cannot tell (all alike, or without a class); "
             "MOVER for the means of such."
         )
-        pooled = " A patient's probabilities are the mean over the slices."
+        pooled = f" A patient's probabilities are {PATIENT_MODEL.in_words('slices')}."
         return said + pooled if self.counts.patients else said
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """Give plain values for JSON."""
         return {
             "split": self.split,
             "unit": self.unit,

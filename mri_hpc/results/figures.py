@@ -119,7 +119,7 @@ def class_colour(number: int) -> str:
 
 
 def class_round(number: int) -> int:
-    """How often the colours had been used up before this class: 0 to 3, which its line and its area show."""
+    """Count how often the colours were used up before this class: 0 to 3, which its line and area show."""
     return number // len(CLASS_COLOURS) % len(CLASS_LINES)
 
 

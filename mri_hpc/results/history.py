@@ -1,4 +1,4 @@
-"""What befell a run: one line an attempt, from the ledger."""
+"""History of a run: one line an attempt, from the ledger."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -17,8 +17,9 @@ from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, loss_curves, roc_curves
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
-from mri_hpc.results.metrics import CLASS_FIGURES, FIGURES, Metrics, roc_curve
+from mri_hpc.results.metrics import ClassMetric, Metric, Metrics
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
+from mri_hpc.results.resamples import roc_curve
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
@@ -32,8 +33,6 @@ from mri_hpc.rundir.summary import summarise
 TEMPLATE = "report.html.j2"
 MOST_PATIENTS = 2000
 """Rows of the table of patients: more would make the page too heavy to open."""
-PATHS = ("store", "weights", "continue_from")
-"""Settings that are paths."""
 DECISIONS = {
     Action.AGAIN: "started again", Action.FINISHED: "done", Action.STAY_AWAY: "stays stopped",
     Action.GIVE_UP: "gave up",
@@ -53,7 +52,7 @@ NEVER_TESTED = (
 
 
 def make_page(run: RunDir) -> str:
-    """The report as HTML; of a run that is not finished, what there is."""
+    """Make the report as HTML; of a run that is not finished, what there is."""
     events, metrics = read_events(run), read_metrics(run)
     attempts = attempts_of(events)
     evaluation = evaluate_split(run, "test") if run.predictions.exists() else None
@@ -123,7 +122,7 @@ def _wall_clock(ledger: Mapping[str, float]) -> list[tuple[str, float, float]]:
 
 
 def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a run with predictions."""
+    """Collect what the page shows of a run with predictions."""
     _classes, rows = read_predictions(run.predictions)
     levels = _levels(evaluation)
     stated = provenance.get("split_counts") or {}
@@ -131,9 +130,10 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
     return {
         "evaluation": evaluation,
         "figures": [
-            (title[0].upper() + title[1:], [getattr(metrics, name) for _unit, metrics, _outcomes in levels])
-            for name, title in FIGURES.items()
+            (_heading(metric), [metrics.figures[metric] for _unit, metrics, _outcomes in levels])
+            for metric in evaluation.headline.figures
         ],
+        "class_figures": [_heading(metric) for metric in evaluation.headline.class_metrics],
         "levels": [_level(*level) for level in levels],
         "cohort": table,
         "cohort_totals": totals(table, stated, rows),
@@ -152,21 +152,24 @@ def _levels(evaluation: Evaluation) -> list[tuple[str, Metrics, Outcomes]]:
 
 
 def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
-    """Tables and curves for units of one kind."""
+    """Collect tables and curves for units of one kind."""
     curves = [roc_curve(outcomes, number) for number in range(len(outcomes.classes))]
     return {
         "unit": unit,
         "num": metrics.num,
         "roc": Markup(roc_curves(curves, name=unit)),
-        "classes": [
-            (name, values.support, [(figure, getattr(values, figure)) for figure in CLASS_FIGURES])
-            for name, values in metrics.classes.items()
-        ],
+        "classes": list(metrics.classes.items()),
         "confusion": [
             (name, [(count, count / sum(row) if sum(row) else 0.0) for count in row])
             for name, row in zip(outcomes.classes, metrics.confusion, strict=True)
         ],
     }
+
+
+def _heading(metric: Metric | ClassMetric) -> str:
+    """Name a metric at the head of a row or column, with its unit."""
+    unit = f", {metric.scale.unit}" if metric.scale.unit else ""
+    return f"{metric.title[0].upper()}{metric.title[1:]}{unit}"
 
 
 def _by_urgency(evaluation: Evaluation) -> list[PatientResult]:
@@ -178,7 +181,7 @@ def _by_urgency(evaluation: Evaluation) -> list[PatientResult]:
 
 
 def _settings(run: RunDir) -> list[tuple[str, list[tuple[str, str, bool]]]]:
-    """Groups of (name, value, whether it is not the default)."""
+    """Group settings as (name, value, whether it is not the default)."""
     training, job = load_training(run), load_job(run)
     groups: dict[str, list[tuple[str, str, bool]]] = {"What was trained": [], "How it was operated": []}
     for settings in (training, job):
@@ -186,13 +189,13 @@ def _settings(run: RunDir) -> list[tuple[str, list[tuple[str, str, bool]]]]:
             is_identity = field.metadata["kind"] == "identity"
             group = groups["What was trained" if is_identity else "How it was operated"]
             value = getattr(settings, field.name)
-            shown = _plain(_without_folders(field.name, value))
+            shown = _plain(SHARED_AS.get(field.name, _itself)(value))
             group.append((field.name.replace("_", " "), shown, value != field.default))
     return list(groups.items())
 
 
 def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory]) -> list[tuple[str, str]]:
-    """What made the model, as (name, value)."""
+    """List what made the model, as (name, value)."""
     titles = {
         "model_digest": "weights of the model",
         "weights_digest": "weights after the last step",
@@ -232,7 +235,7 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
 
 
 def _plain(value: Any) -> str:
-    """A value of a setting as people write it."""
+    """Write a value of a setting as people do."""
     if value is None or value in ("", ()):
         return "–"
     if isinstance(value, bool):
@@ -247,22 +250,31 @@ def _plain(value: Any) -> str:
 
 
 def _grouped(count: int | None) -> str:
-    """A count, in groups of three digits; only for what nobody types again, as they would a seed."""
+    """Write a count in groups of three digits; only for what nobody types again, as they would a seed."""
     return "" if count is None else f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def _without_folders(name: str, value: Any) -> Any:
-    """A setting as it may be shared: of a path only the last name."""
-    if name in PATHS:
-        return _last_name(value)
-    if name == "slurm":
-        pairs = (pair.partition("=") for pair in value)
-        return tuple(f"{key}={_last_name(path)}" for key, _equals, path in pairs)
+def _itself(value: Any) -> Any:
     return value
 
 
 def _last_name(path: str) -> str:
     return PurePath(path).name
+
+
+def _last_names(pairs: Sequence[str]) -> tuple[str, ...]:
+    """Shorten the value of each KEY=VALUE."""
+    parts = (pair.partition("=") for pair in pairs)
+    return tuple(f"{key}={_last_name(path)}" for key, _equals, path in parts)
+
+
+SHARED_AS = {
+    "store": _last_name,
+    "weights": _last_name,
+    "continue_from": _last_name,
+    "slurm": _last_names,
+}
+"""Settings that hold paths, of which only the last names may be shared."""
 
 
 def _environment() -> Environment:

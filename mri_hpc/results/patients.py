@@ -1,4 +1,4 @@
-"""What the model said about images, as arrays, and pooled into one answer a patient."""
+"""Outcomes of images, as arrays, and of patients, pooled from those of their images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.results.patient_model import PATIENT_MODEL
 from mri_hpc.rundir.predictions import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """What the model said about n units, images or patients, whose class is known."""
+    """Answers about n units, images or patients, whose class is known."""
 
     classes: tuple[str, ...]
     label: np.ndarray
@@ -33,7 +34,7 @@ class Outcomes:
 
 @dataclass(frozen=True, kw_only=True)
 class PatientResult:
-    """One patient: mean probabilities over the slices, beside the class that the data give."""
+    """One patient: pooled probabilities beside the class that the data give."""
 
     patient: str
     """Pseudonym."""
@@ -45,16 +46,16 @@ class PatientResult:
     num_wrong_slices: int
     """Slices whose most probable class is not their own label."""
     has_several_labels: bool
-    """Whether the slices carry more than one class."""
+    """The slices carry more than one class."""
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the pooled answer is not the label."""
+        """Compare the pooled answer with the label."""
         return self.predicted != self.label
 
 
 def image_outcomes(classes: tuple[str, ...], rows: Sequence[Prediction]) -> Outcomes:
-    """Labelled images as units; those of one patient are one cluster, one without a patient is its own."""
+    """Take labelled images as units; those of one patient are one cluster, one without is its own."""
     index = {name: number for number, name in enumerate(classes)}
     # A key is 16 hex digits and a pseudonym may look alike, so the two are kept apart by their place.
     names = [(row.patient, "") if row.patient else ("", row.key) for row in rows]
@@ -71,46 +72,33 @@ def image_outcomes(classes: tuple[str, ...], rows: Sequence[Prediction]) -> Outc
     )
 
 
-def pool(names: Sequence[str], probabilities: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Patients by name, sorted; the mean of their images' probabilities; how many images each has.
-
-    probabilities: float64, (n, k). Every slice counts the same, and no single one that is sure of itself can
-    outvote the rest, as it could in a mean of logarithms. Returns names, float64 (p, k), int64 (p,).
-    """
-    patients, number = np.unique(np.array(names, dtype=object), return_inverse=True)
-    num_images = np.bincount(number, minlength=len(patients))
-    sums = np.zeros((len(patients), probabilities.shape[1]))
-    np.add.at(sums, number, probabilities)
-    return list(patients), sums / num_images[:, None], num_images
-
-
 def pool_patients(classes: tuple[str, ...], rows: Sequence[Prediction]) -> list[PatientResult]:
-    """One result a patient, sorted by pseudonym; images without a patient are left out."""
+    """Make one result a patient, sorted by pseudonym; images without a patient are left out."""
     rows = [row for row in rows if row.patient]
     if not rows:
         return []
     images = image_outcomes(classes, rows)
-    names, means, num_slices = pool([row.patient for row in rows], images.probabilities)
+    pooled = PATIENT_MODEL.pool([row.patient for row in rows], images.probabilities)
     # image_outcomes numbers clusters by sorted name, too, so they line up with the names.
-    votes = np.zeros((len(names), len(classes)), dtype=np.int64)
+    votes = np.zeros((len(pooled.patients), len(classes)), dtype=np.int64)
     np.add.at(votes, (images.cluster, images.label), 1)
     wrong = np.bincount(images.cluster, weights=images.predicted != images.label)
     return [
         PatientResult(
             patient=name,
             label=classes[votes[number].argmax()],
-            predicted=classes[means[number].argmax()],
-            probabilities=tuple(means[number].tolist()),
-            num_slices=int(num_slices[number]),
+            predicted=classes[pooled.probabilities[number].argmax()],
+            probabilities=tuple(pooled.probabilities[number].tolist()),
+            num_slices=int(pooled.num_images[number]),
             num_wrong_slices=int(wrong[number]),
             has_several_labels=bool((votes[number] > 0).sum() > 1),
         )
-        for number, name in enumerate(names)
+        for number, name in enumerate(pooled.patients)
     ]
 
 
 def patient_outcomes(classes: tuple[str, ...], patients: Sequence[PatientResult]) -> Outcomes:
-    """Patients as units, each independent of the others."""
+    """Take patients as units, each independent of the others."""
     return Outcomes(
         classes=classes,
         label=np.array([classes.index(patient.label) for patient in patients], dtype=np.int64),

@@ -52,6 +52,17 @@ class Unreadable:
 
 def open_manifest(checkpoint: Path) -> Manifest | Unreadable | None:
     """The manifest of a checkpoint folder, or why it cannot be read; None where there is none."""
+    values = _open_values(checkpoint)
+    if values is None or isinstance(values, Unreadable):
+        return values
+    try:
+        return convert(values, Manifest)
+    except ValueError:
+        return _of_another_version(values)
+
+
+def _open_values(checkpoint: Path) -> dict[str, Any] | Unreadable | None:
+    """The values of a manifest that has every part, or why it cannot be read; None where there is none."""
     try:
         document = (checkpoint / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -66,9 +77,13 @@ def open_manifest(checkpoint: Path) -> Manifest | Unreadable | None:
         # What to do about it, the ranks say.
         return Unreadable(reason=str(error).partition(":")[0], is_of_another_version=True)
     except (ValueError, KeyError, TypeError):
-        return Unreadable(
-            reason=f"written by another version of mri_hpc{_version(values)}", is_of_another_version=True
-        )
+        return _of_another_version(values)
+
+
+def _of_another_version(values: Mapping[str, Any]) -> Unreadable:
+    return Unreadable(
+        reason=f"written by another version of mri_hpc{_version(values)}", is_of_another_version=True
+    )
 
 
 def read_manifest(checkpoint: Path) -> Manifest | None:
@@ -91,6 +106,15 @@ def newest_manifest(run: RunDir) -> Manifest | None:
     return next((manifest for manifest in manifests if manifest), None)
 
 
+def newest_step(run: RunDir) -> int:
+    """Step of the newest complete checkpoint; 0 before the first.
+
+    For whoever decides on the end of a job, in seconds: without what makes an object of a manifest.
+    """
+    opened = map(_open_values, checkpoint_folders(run))
+    return next((int(values["progress"]["step"]) for values in opened if isinstance(values, dict)), 0)
+
+
 def _unsealed(document: bytes) -> dict[str, Any]:
     """The values of a manifest; ValueError where it is damaged."""
     values = parse(document)
@@ -98,8 +122,8 @@ def _unsealed(document: bytes) -> dict[str, Any]:
     return unseal(document) if CHECKSUM in values else values
 
 
-def _of_this_version(values: Mapping[str, Any]) -> Manifest:
-    """The manifest of these values; ValueError, KeyError or TypeError where fields are missing."""
+def _of_this_version(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with a number as best loss; ValueError, KeyError or TypeError where parts are missing."""
     progress = values["progress"]
     stopping = progress["early_stopping"]
     # A default in place of one would make another run of it from there.
@@ -109,7 +133,7 @@ def _of_this_version(values: Mapping[str, Any]) -> Manifest:
         raise ValueError("a part of the progress is missing")
     best = math.inf if stopping["best_loss"] is None else stopping["best_loss"]
     whole = {**progress, "early_stopping": {**stopping, "best_loss": best}}
-    return convert({**values, "progress": whole}, Manifest)
+    return {**values, "progress": whole}
 
 
 def _version(values: Mapping[str, Any]) -> str:

@@ -67,13 +67,13 @@ class AgreedStop:
                 yield item
 
     def is_agreed(self, phase: str) -> bool:
-        """Whether all ranks stop here; all of them must ask."""
+        """Ask whether all ranks stop here; all of them must."""
         if self.agreed is None and (asked := self._asked()):
             self._agree(*asked, phase=phase, outlook=self._outlook())
         return self.agreed is not None
 
     def gives_up_step(self, rest_of_step_s: Callable[[], float]) -> bool:
-        """Whether all ranks stop between two parts of a step, too long to be finished; all must ask.
+        """Ask whether all ranks stop between two micro-batches of a step too long to be finished; all must.
 
         rest_of_step_s: asked only where some rank was told to stop.
         """

@@ -14,6 +14,7 @@ import torch
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.loading.batches import Batch
+from mri_hpc.loading.micro_batches import deal
 from mri_hpc.loading.order import MIN_SHARE
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.progress import Progress
@@ -137,12 +138,12 @@ def _fits_on(
         weights_of_classes=np.ones(num_classes, np.float32), steps_per_epoch=1,
     )  # fmt: skip
     return lambda images: _fits_on_gpu(
-        learner, _blank(images, image_shape, ranks.device), MEMORY_SHARE * free_bytes
+        learner, _blank(images, image_shape, ranks.device, settings.accumulate), MEMORY_SHARE * free_bytes
     )
 
 
 def _fits_on_gpu(learner: Learner, batch: Batch, most_bytes: float) -> bool:
-    """Whether a whole step over the batch stays within so many bytes of the GPU's memory."""
+    """Tell whether a whole step over the batch stays within so many bytes of the GPU's memory."""
     try:
         # The first also looks for algorithms and makes the optimizer's state: the second is like all others.
         for _ in range(2):
@@ -156,11 +157,12 @@ def _fits_on_gpu(learner: Learner, batch: Batch, most_bytes: float) -> bool:
     return torch.cuda.max_memory_reserved(batch.images.device) <= most_bytes
 
 
-def _blank(num_images: int, image_shape: tuple[int, int], device: torch.device) -> Batch:
-    """A batch of black images."""
+def _blank(num_images: int, image_shape: tuple[int, int], device: torch.device, accumulate: int) -> Batch:
+    """Make a batch of black images, the whole step of one rank alone."""
     return Batch(
         images=torch.zeros(num_images, *image_shape, dtype=torch.uint8, device=device),
         labels=torch.zeros(num_images, dtype=torch.int64, device=device),
         keys=np.arange(num_images, dtype=np.uint64),
         step_keys=np.arange(num_images, dtype=np.uint64),
+        micro_batches=tuple(deal(num_images, world_size=1, accumulate=accumulate)),
     )

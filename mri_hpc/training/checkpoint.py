@@ -2,10 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -21,8 +20,8 @@ from mri_hpc.rundir.manifests import (
     read_manifest,
 )
 from mri_hpc.rundir.progress import Progress
-from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import weights_digest
+from mri_hpc.training.state import TrainingState
 from mri_hpc.training.state_files import write_state, write_weights
 
 WEIGHTS = "model.safetensors"
@@ -37,10 +36,8 @@ class Saved:
     num_bytes: int
 
 
-def save(
-    run: RunDir, attempt: Attempt, learner: Learner, progress: Progress, conditions: Mapping[str, Any]
-) -> Saved | None:
-    """Publish the checkpoint of this step; None where a newer attempt owns the run and nothing was written.
+def save(run: RunDir, attempt: Attempt, state: TrainingState) -> Saved | None:
+    """Publish the checkpoint of a state; None where a newer attempt owns the run and nothing was written.
 
     Raises OSError where it cannot be written, as on a full disk: those before stay as they are.
 
@@ -52,13 +49,13 @@ def save(
     """
     if is_superseded(run, attempt):
         return None
-    folder = run.checkpoints / str(progress.step)
+    folder = run.checkpoints / str(state.progress.step)
     there = read_manifest(folder)
-    if there and there.progress == progress and not damage(folder):
+    if there and there.progress == state.progress and not damage(folder):
         manifest = there
     else:
         try:
-            manifest = _publish(run, attempt, learner, progress, conditions)
+            manifest = _publish(run, attempt, state)
         except OSError:
             if is_superseded(run, attempt):
                 return None
@@ -67,38 +64,39 @@ def save(
     return Saved(manifest=manifest, num_bytes=num_bytes)
 
 
-def load(run: RunDir, learner: Learner, step: int) -> Manifest:
-    """Put the learner where it was after this step; returns what the checkpoint says about itself."""
+def load(run: RunDir, step: int) -> TrainingState:
+    """Read the state after this step, on the processor."""
     folder = run.checkpoints / str(step)
     manifest = read_manifest(folder)
     assert manifest, f"{folder} is not complete"
-    load_weights(run, learner, step)
-    # weights_only: no pickle that could run anything.
-    state = torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True)
-    learner.load_optimizer_state(state, of=folder / OPTIMIZER)
-    return manifest
+    return TrainingState(
+        weights=load_weights(run, step),
+        # weights_only: no pickle that could run anything.
+        rest=torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True),
+        progress=manifest.progress,
+        conditions=manifest.conditions,
+    )
 
 
-def load_weights(run: RunDir, learner: Learner, step: int) -> None:
-    """Give the learner the weights that it had after this step; the optimizer stays as it is."""
-    file = weights_file(run, step)
-    learner.load_weights(safetensors.torch.load_file(file), of=file)
+def load_weights(run: RunDir, step: int) -> dict[str, torch.Tensor]:
+    """Read the weights after this step, on the processor."""
+    return safetensors.torch.load_file(weights_file(run, step))
 
 
 def weights_file(run: RunDir, step: int) -> Path:
-    """Where the checkpoint of this step keeps its weights."""
+    """Name the file in which the checkpoint of this step keeps its weights."""
     return run.checkpoints / str(step) / WEIGHTS
 
 
 def published(run: RunDir) -> Iterator[tuple[Path, Manifest | Unreadable]]:
-    """Checkpoints that have a manifest, newest first; that, or their files, may be damaged."""
+    """Yield checkpoints that have a manifest, newest first; that, or their files, may be damaged."""
     for folder in checkpoint_folders(run):
         if manifest := open_manifest(folder):
             yield folder, manifest
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with a checkpoint; empty where its files are as they were written."""
+    """Find damage of a checkpoint, and say what it is; empty where its files are as they were written."""
     manifest = open_manifest(folder)
     if manifest is None:
         return "it is not there, or has no manifest"
@@ -115,7 +113,7 @@ def damage(folder: Path) -> str:
 
 
 def is_superseded(run: RunDir, attempt: Attempt) -> bool:
-    """Whether a newer attempt owns the run: then this one may not write any more."""
+    """Tell whether a newer attempt owns the run: then this one may not write any more."""
     newest = run.newest_attempt()
     return newest is not None and newest > attempt
 
@@ -144,22 +142,20 @@ def sweep(run: RunDir) -> None:
             remove_folder(litter)
 
 
-def _publish(
-    run: RunDir, attempt: Attempt, learner: Learner, progress: Progress, conditions: Mapping[str, Any]
-) -> Manifest:
-    """Raises OSError also where a newer attempt owns the run."""
-    folder, weights = run.checkpoints / str(progress.step), learner.weights()
+def _publish(run: RunDir, attempt: Attempt, state: TrainingState) -> Manifest:
+    """Write and publish the folder. Raises OSError also where a newer attempt owns the run."""
+    folder = run.checkpoints / str(state.progress.step)
 
     def fill(temp: Path) -> None:
-        write_weights(temp / WEIGHTS, weights)
-        write_state(temp / OPTIMIZER, learner.optimizer_state())
+        write_weights(temp / WEIGHTS, state.weights)
+        write_state(temp / OPTIMIZER, state.rest)
         manifest = Manifest(
-            progress=progress,
+            progress=state.progress,
             attempt=str(attempt),
             written_s=round(time.time(), 3),
-            weights_digest=weights_digest(weights),
+            weights_digest=weights_digest(state.weights),
             files={name: _file_digest(temp / name) for name in (WEIGHTS, OPTIMIZER)},
-            conditions=conditions,
+            conditions=state.conditions,
         )
         (temp / MANIFEST).write_bytes(manifest.to_json())
         if is_superseded(run, attempt):

@@ -1,4 +1,4 @@
-"""What equality to the bit rests on: recorded with each checkpoint, compared when a run goes on."""
+"""Conditions that bit-equality rests on: recorded with each checkpoint, compared when a run goes on."""
 
 import os
 import platform
@@ -65,13 +65,13 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
 
 
 def _all_that_occur(values: Sequence[Any]) -> Any:
-    """What all ranks have; all that occur where they differ, in one line."""
+    """Give what all ranks have; all that occur where they differ, in one line."""
     found = sorted(set(values))
     return found[0] if len(found) == 1 else ", ".join(map(str, found))
 
 
 def _commit(git: Path) -> str:
-    """What is checked out, as git's own files say, since nodes may lack git; empty where they do not."""
+    """Find what is checked out, as git's own files say, since nodes may lack git; empty where they do not."""
     try:
         head = (git / "HEAD").read_text().strip()
         if not head.startswith("ref: "):

@@ -1,4 +1,4 @@
-"""What the network says about a whole split, over all ranks, in the order of keys."""
+"""Answers of the network about a whole split, over all ranks, in the order of keys."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from mri_hpc.training.ranks import Ranks
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What the network says about the images of a split, by key."""
+    """Answers of the network about the images of a split, by key."""
 
     keys: np.ndarray
     """uint64, (n,)."""

@@ -1,4 +1,4 @@
-"""What rank 0 writes while a run goes on: metrics, curves, the ledger and checkpoints."""
+"""The journal of rank 0 while a run goes on: metrics, curves, the ledger and checkpoints."""
 
 import logging
 import math
@@ -15,10 +15,10 @@ from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.metrics_log import MetricsLog, read_metrics
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.training import checkpoint
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.evaluation import Answers
 from mri_hpc.training.learner import Learner, StepLoss
+from mri_hpc.training.saver import Saver
 from mri_hpc.training.start_times import StartTimes
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class StepsUnderWay:
         return self._finished(self._lag)
 
     def leave_out(self, seconds: float) -> None:
-        """What came since the last step was something else: it is not part of the next one's time."""
+        """Take no part of these seconds into the next step's time: they went into something else."""
         self._last_s += seconds
 
     def rest(self) -> list[StepDone]:
@@ -80,7 +80,7 @@ class StepsUnderWay:
         return self._finished(0)
 
     def are_sound(self) -> bool:
-        """Whether the losses of all steps under way are numbers; waits for them."""
+        """Tell whether the losses of all steps under way are numbers; waits for them."""
         return all(math.isfinite(step.loss.value()) for step in self._waiting)
 
     def _finished(self, lag: int) -> list[StepDone]:
@@ -102,13 +102,15 @@ class Journal:
         attempt: Attempt,
         settings: TrainingSettings,
         learner: Learner,
+        saver: Saver,
         *,
         resumed: Progress,
         conditions: Mapping[str, Any],
         stop: AgreedStop,
         times: StartTimes,
     ) -> None:
-        self._run, self._attempt, self._settings, self._learner = run, attempt, settings, learner
+        self._run, self._attempt, self._settings = run, attempt, settings
+        self._learner, self._saver = learner, saver
         self._conditions, self._stop = conditions, stop
         self._record_loss(resumed)
         self._metrics = MetricsLog(run, attempt, resumed_step=resumed.step, resumed_epoch=resumed.epoch)
@@ -188,13 +190,13 @@ class Journal:
         self._metrics.sync()
         if "_board" in vars(self):
             self._board.flush()
-        saved = checkpoint.save(self._run, self._attempt, self._learner, progress, self._conditions)
+        self._saver.save(self._learner.state(progress, self._conditions))
+        saved = self._saver.wait()
         self._saved_s = time.monotonic()
         if saved is None:
             log.warning("superseded: attempt %s owns the run, nothing was saved", self._run.newest_attempt())
             self._stop.request(SUPERSEDED)
             return False
-        checkpoint.prune(self._run, self._attempt, progress=progress, keep=self._settings.checkpoint_keep)
         seconds = round(time.monotonic() - began, 3)
         self.event(Kind.SAVED, step=progress.step, seconds=seconds, bytes=saved.num_bytes, reason=reason)
         return True

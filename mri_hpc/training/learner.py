@@ -1,12 +1,12 @@
-"""The learner: network, optimizer and arithmetic. One step, and what the network says about a batch."""
+"""The learner: network, optimizer and arithmetic. One step, and answers about a batch."""
 
 import contextlib
 import functools
 import inspect
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,18 @@ from torch.nn.utils import clip_grad_norm_
 from mri_hpc.base.errors import UserError
 from mri_hpc.loading.augment import augmented, standardised
 from mri_hpc.loading.batches import Batch
-from mri_hpc.loading.order import seed_of, share
+from mri_hpc.loading.order import seed_of
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.average import Average
 from mri_hpc.training.model import GreyClassifier
 from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates
 from mri_hpc.training.ranks import Ranks
+from mri_hpc.training.state import TrainingState
 from mri_hpc.training.weights import load_weights
 
 GivesUp = Callable[[Callable[[], float]], bool]
-"""Whether all ranks leave a step between two parts. It is given what tells the seconds left of the step."""
+"""Tells whether all ranks leave a step between two micro-batches, by what tells the seconds left of it."""
 STEP_STREAM = 2
 """Sets the seeds of steps apart from that of the weights."""
 HAS_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
@@ -117,9 +118,10 @@ class Learner:
     def train_step(
         self, batch: Batch, progress: Progress, *, gives_up: GivesUp = lambda _rest: False
     ) -> StepLoss | None:
-        """One optimizer step over a batch of all ranks. progress: before the step.
+        """Do one optimizer step over the micro-batches of all ranks. progress: before the step.
 
-        gives_up: asked between parts, on every rank; where it says so, all is as before the step: None.
+        gives_up: asked between micro-batches, on every rank; where it agrees, all is as before the step, and
+        None is returned.
         """
         steps_per_epoch = self._steps_per_epoch
         lr = set_rates(self.optimizer, self._settings, step=progress.step, steps_per_epoch=steps_per_epoch)
@@ -136,7 +138,7 @@ class Learner:
         return self._reduced(torch.stack(losses).sum(), norm, lr)
 
     def share_of_loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The share of this rank, or of a part of it, in the mean loss of the step over all images.
+        """Compute what a micro-batch adds to the mean loss of the step over all images.
 
         Times the number of ranks: DDP averages gradients over ranks, whose shares may differ by an image.
         The label is smoothed here only, so that validation losses compare whatever the smoothing.
@@ -146,7 +148,7 @@ class Learner:
 
     @torch.no_grad()
     def logits(self, batch: Batch, *, is_exact: bool = False) -> torch.Tensor:
-        """What the network says: float32, (b, classes). is_exact: in float32 also where training is not."""
+        """Ask the network: float32, (b, classes). is_exact: in float32 also where training is not."""
         model = self._published.eval()
         if not len(batch.images):
             return torch.empty(0, len(self._class_weights), device=self._ranks.device)
@@ -168,7 +170,7 @@ class Learner:
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def is_finite(self) -> bool:
-        """Whether all numbers that a checkpoint would hold are finite; waits for the device once."""
+        """Tell whether all numbers that a checkpoint would hold are finite; waits for the device once."""
         tensors = [value for state in self.optimizer.state.values() for value in state.values()]
         for model in dict.fromkeys([self.model, self._published]):
             tensors += model.state_dict().values()
@@ -182,27 +184,28 @@ class Learner:
         return bool(torch.stack(extremes).isfinite().all())
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Weights and statistics to validate and publish, averaged or the last; on the processor."""
+        """Give the weights and statistics to validate and publish, averaged or the last; on the processor."""
         return _on_processor(self._published.network)
 
-    def load_weights(self, weights: dict[str, torch.Tensor], *, of: Path) -> None:
-        """The inverse of weights. of: the file that they are of."""
+    def load_weights(self, weights: Mapping[str, torch.Tensor], *, of: Path) -> None:
+        """Go back to weights that a learner of this run gave. of: the file that they were read from."""
         load_weights(self._published.network, weights, of=of)
 
-    def optimizer_state(self) -> dict[str, Any]:
-        """Everything else that the next step depends on."""
-        state = {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+    def state(self, progress: Progress, conditions: Mapping[str, Any]) -> TrainingState:
+        """Give the state after the last step, which led to this progress under these conditions."""
+        rest = {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
         if self._average:
-            state["average"] = {"steps": self._average.num_steps, "last": _on_processor(self.model.network)}
-        return state
+            rest["average"] = {"steps": self._average.num_steps, "last": _on_processor(self.model.network)}
+        return TrainingState(weights=self.weights(), rest=rest, progress=progress, conditions=conditions)
 
-    def load_optimizer_state(self, state: dict[str, Any], *, of: Path) -> None:
-        """The inverse of optimizer_state. of: the file that it is of."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+    def restore(self, state: TrainingState, *, of: Path) -> None:
+        """Go back to a state that a learner of this run gave. of: the file that it was read from."""
+        self.load_weights(state.weights, of=of)
+        self.optimizer.load_state_dict(state.rest["optimizer"])
+        self._scaler.load_state_dict(state.rest["scaler"])
         if self._average:
-            self._average.num_steps = state["average"]["steps"]
-            load_weights(self.model.network, state["average"]["last"], of=of)
+            self._average.num_steps = state.rest["average"]["steps"]
+            load_weights(self.model.network, state.rest["average"]["last"], of=of)
 
     @property
     def _published(self) -> GreyClassifier:
@@ -210,8 +213,8 @@ class Learner:
         return self._average.model if self._average else self.model
 
     def _gradient(self, batch: Batch, progress: Progress, gives_up: GivesUp) -> list[torch.Tensor] | None:
-        """Collect the gradient of a step, part by part; the losses, or None where it was given up."""
-        parts, began = parts_of(batch, self._settings.accumulate), time.monotonic()
+        """Collect the gradient of a step; the losses by micro-batch, or None where it was given up."""
+        parts, began = batch.parts(), time.monotonic()
         # All that a forward pass changes, before the optimizer has moved.
         statistics = [buffer.clone() for buffer in self.model.buffers()] if len(parts) > 1 else []
 
@@ -227,16 +230,16 @@ class Learner:
                 for buffer, before in zip(self.model.buffers(), statistics, strict=True):
                     buffer.copy_(before)
                 return None
-            losses.append(self._add_gradient(part, progress, number=number))
+            losses.append(self._add_gradient(part, progress, is_last=number == len(parts) - 1))
         return losses
 
-    def _add_gradient(self, part: Batch, progress: Progress, *, number: int) -> torch.Tensor:
-        """Add a part's share to the gradient; returns its share of the loss. The last one ends the step."""
-        settings, is_last = self._settings, number == self._settings.accumulate - 1
-        torch.manual_seed(seed_of(settings.seed, STEP_STREAM, progress.step, self._ranks.rank, number))
+    def _add_gradient(self, part: Batch, progress: Progress, *, is_last: bool) -> torch.Tensor:
+        """Add a micro-batch to the gradient; returns what it adds to the loss. The last one ends the step."""
+        (micro_batch,) = part.micro_batches
+        torch.manual_seed(seed_of(self._settings.seed, STEP_STREAM, progress.step, *micro_batch.stream))
         images = self._training_images(part, progress.epoch)
         model = self._over_ranks()
-        # Ranks exchange the gradient once a step, with the last part.
+        # Ranks exchange the gradient once a step, with the last micro-batch.
         with self._parallel.no_sync() if self._parallel and not is_last else contextlib.nullcontext():
             with self._arithmetic():
                 logits = model(images)
@@ -309,15 +312,6 @@ class Learner:
         if self._dtype is torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self._ranks.device.type, dtype=self._dtype)
-
-
-def parts_of(batch: Batch, num_parts: int) -> list[Batch]:
-    """A rank's share of a step, cut into parts of nearly equal size."""
-    cuts = [share(len(batch.keys), num_parts, part) for part in range(num_parts)]
-    return [
-        replace(batch, images=batch.images[cut], labels=batch.labels[cut], keys=batch.keys[cut])
-        for cut in cuts
-    ]
 
 
 def _on_processor(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: the model of its best epoch, and what that says about unseen images."""
+"""The model of a finished run, that of its best epoch, and its answers about unseen images."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -78,7 +78,7 @@ def load_finished(run: RunDir, *, model_digest: str) -> FinishedRun:
 
 
 def probabilities(model: GreyClassifier, images: np.ndarray) -> np.ndarray:
-    """What a finished model says about images, on the device where it is: float64, (n, classes).
+    """Ask a finished model about images, on the device where it is: float64, (n, classes).
 
     images: uint8, (n, H, W), as a recipe makes them.
     """

@@ -37,11 +37,11 @@ class Published:
 
     @property
     def is_there(self) -> bool:
-        """Whether the file is there, whatever it holds."""
+        """Tell whether the file is there, whatever it holds."""
         return self.path.is_file()
 
     def is_whole(self) -> bool:
-        """Whether the file is there and holds what was published; reads all of it."""
+        """Tell whether the file is there and holds what was published; reads all of it."""
         if not self.is_there:
             return False
         with self.path.open("rb") as file:
@@ -54,7 +54,7 @@ def known_models() -> list[str]:
 
 
 def published(model: str) -> Published:
-    """What torchvision publishes for the model of that name."""
+    """Find what torchvision publishes for the model of that name."""
     weights = torchvision.models.get_model_weights(model).DEFAULT
     url = weights.url
     name = PurePosixPath(urlparse(url).path).name
@@ -111,7 +111,7 @@ def fetch(wanted: Published) -> None:
 
 
 def where_to_share() -> str:
-    """How TORCH_HOME stands, in words."""
+    """Put into words how TORCH_HOME stands."""
     home = os.environ.get("TORCH_HOME")
     if home:
         return f"TORCH_HOME is {home}; it must be the same on all nodes"

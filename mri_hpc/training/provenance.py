@@ -1,4 +1,4 @@
-"""Where a finished model comes from, as plain values for JSON."""
+"""Provenance of a finished model, as plain values for JSON."""
 
 import contextlib
 import hashlib
@@ -31,7 +31,7 @@ def provenance(
     num_parameters: int,
     conditions: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What provenance.json says. weights: those of the model, of the best epoch."""
+    """Collect what provenance.json holds. weights: those of the model, of the best epoch."""
     used = np.concatenate([split.train, split.validation, split.test])
     return {
         "classes": list(snapshot.classes),

@@ -33,6 +33,7 @@ from mri_hpc.training.loop import train
 from mri_hpc.training.model import build, weights_digest
 from mri_hpc.training.provenance import provenance
 from mri_hpc.training.ranks import Ranks, join
+from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def run_rank(
 
 
 class _Rank:
-    """What the parts of an attempt share."""
+    """State that the parts of an attempt share."""
 
     def __init__(
         self,
@@ -112,7 +113,11 @@ class _Rank:
             self._times.end_of("data")
             learner = self._learner(cohort, batches, manifest)
             if manifest:
-                checkpoint.load(self._run, learner, progress.step)
+                # Held by no name, so that its memory is free again before the first step.
+                learner.restore(
+                    checkpoint.load(self._run, progress.step),
+                    of=checkpoint.weights_file(self._run, progress.step),
+                )
             self._times.end_of("model")
             if self._may_not_begin():
                 return self._stopped_before_training(manifest)
@@ -129,7 +134,7 @@ class _Rank:
         return AGAIN if self._stop.agreed else DONE
 
     def _may_not_begin(self) -> bool:
-        """Whether the ranks were told to stop, or stood still until a newer attempt has taken over."""
+        """Ask whether the ranks were told to stop, or stood still until a newer attempt has taken over."""
         if self._ranks.is_first and checkpoint.is_superseded(self._run, self._attempt):
             self._stop.request(SUPERSEDED)
         return self._stop.is_agreed("starting")
@@ -144,7 +149,7 @@ class _Rank:
         return AGAIN
 
     def way_out_of(self, error: torch.OutOfMemoryError) -> str:
-        """What to do where a step does not fit into the memory of the GPU."""
+        """Advise what to do where a step does not fit into the memory of the GPU."""
         settings = self._settings
         parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
         reason = str(error).split(". ")[0]
@@ -234,8 +239,9 @@ class _Rank:
             device=self._conditions["device"],
         )  # fmt: skip
         log.info("started: step=%d epoch=%d %s", progress.step, progress.epoch, self._conditions)
+        saver = WaitingSaver(self._run, self._attempt, keep=self._settings.checkpoint_keep)
         journal = Journal(
-            self._run, self._attempt, self._settings, learner,
+            self._run, self._attempt, self._settings, learner, saver,
             resumed=progress, conditions=self._conditions, stop=self._stop, times=self._times,
         )  # fmt: skip
         changed = changes(manifest.conditions, self._conditions) if manifest else {}
@@ -286,10 +292,11 @@ class _Rank:
         refusal = self._ranks.from_rank(self._refusal_of_best(step) if self._ranks.is_first else None)
         if refusal:
             raise refusal
-        checkpoint.load_weights(self._run, learner, step)
+        weights = checkpoint.load_weights(self._run, step)
+        learner.load_weights(weights, of=checkpoint.weights_file(self._run, step))
 
     def _refusal_of_best(self, step: int) -> UserError | None:
-        """What to do where the best epoch's checkpoint cannot be read; None where it can."""
+        """Advise what to do where the best epoch's checkpoint cannot be read; None where it can."""
         folder = self._run.checkpoints / str(step)
         reason = checkpoint.damage(folder)
         if not reason:

@@ -1,4 +1,4 @@
-"""Where the time goes between the start of a rank's process and its first step."""
+"""Times of the parts of a start, from a rank's process to its first step."""
 
 import os
 import time

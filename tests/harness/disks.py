@@ -101,7 +101,7 @@ def without_hard_links() -> None:
     def refused(*_names: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    os.link = refused
+    os.link = refused  # type: ignore[assignment]
 
 
 def can_mount() -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import shutil
 import sys
 import traceback
@@ -261,15 +262,17 @@ class Stage:
 
     def operations(self) -> FileOperations:
         """What the first task does to files, uninterrupted and alone."""
-        import pickle
-
         place = self.place()
         found = self.sources / "operations"
         operations = FileOperations(place.root)
 
         def watch() -> Callable[[], None]:
             operations.install()
-            return lambda: found.write_bytes(pickle.dumps((operations.done, operations.moments)))
+
+            def note() -> None:
+                found.write_bytes(pickle.dumps((operations.done, operations.moments)))
+
+            return note
 
         assert wait(place, start(place, self.scene.tasks(place, self.num_tasks)[0], watch)) == 0
         operations.done, operations.moments = pickle.loads(found.read_bytes())

@@ -21,7 +21,7 @@ class Images:
         return np.zeros((len(rows), 4, 4), np.uint8)
 
 
-def batches_on(device):
+def batches_on(device, *, accumulate=1):
     """One of two ranks' batches of 64 images, of which three are the validation split."""
     rows = np.arange(64)
     return Batches(
@@ -29,7 +29,8 @@ def batches_on(device):
         keys=rows.astype(np.uint64),
         labels=np.arange(64) % 3,
         split=Split(train=rows, validation=rows[:3], test=rows[:3]),
-        batch_size=4,
+        batch_size=4 * accumulate,
+        accumulate=accumulate,
         seed=0,
         rank=0,
         world_size=2,
@@ -85,3 +86,11 @@ def test_the_reading_thread_stands_on_the_gpu_of_its_rank(monkeypatch, device, t
     monkeypatch.setattr(torch.Tensor, "to", lambda self, _device, **_how: self)
     assert len(list(batches_on(device).of_split("validation"))) == 1
     assert seen == taken
+
+
+def test_a_training_step_comes_in_as_many_micro_batches_as_asked_and_an_answer_in_one():
+    batches = batches_on("cpu", accumulate=2)
+    steps = list(batches.training(Progress()))
+    assert {tuple(len(m) for m in batch.micro_batches) for batch in steps} == {(2, 2)}
+    assert all(len(batch.images) == sum(map(len, batch.micro_batches)) for batch in steps)
+    assert [len(batch.micro_batches) for batch in batches.of_split("validation")] == [1]

@@ -41,18 +41,19 @@ def forget(field):
 
 def forget_optimizer():
     """Resume as if the checkpoint held the weights only."""
-    Learner.load_optimizer_state = lambda self, state, of: None
+    Learner.restore = lambda self, state, of: self.load_weights(state.weights, of=of)
 
 
 def forget_average(part):
     """Resume as if the checkpoint held the averaged weights, but not this beside them."""
-    load = Learner.load_optimizer_state
+    restore = Learner.restore
 
     def forgetful(self, state, of):
-        instead = {"steps": 0, "last": self.weights()}
-        load(self, {**state, "average": {**state["average"], part: instead[part]}}, of=of)
+        instead = {"steps": 0, "last": state.weights}
+        rest = {**state.rest, "average": {**state.rest["average"], part: instead[part]}}
+        restore(self, dataclasses.replace(state, rest=rest), of=of)
 
-    Learner.load_optimizer_state = forgetful
+    Learner.restore = forgetful
 
 
 def no_dropout():
@@ -108,10 +109,10 @@ def signal_in_part(step, part):
     """Signal this very process before a part of the step after so many."""
     add_gradient = Learner._add_gradient
 
-    def signalling(self, batch, progress, *, number):
-        if (progress.step, number) == (step, part):
+    def signalling(self, batch, progress, **options):
+        if (progress.step, batch.micro_batches[0].stream[-1]) == (step, part):
             os.kill(os.getpid(), signal.SIGTERM)
-        return add_gradient(self, batch, progress, number=number)
+        return add_gradient(self, batch, progress, **options)
 
     Learner._add_gradient = signalling
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from mri_hpc.results.figure_of_merit import PERCENT, Figure
 from mri_hpc.results.intervals import mover, percentiles, resample_counts, wilson
-from mri_hpc.results.metrics import Figure, measure, roc_curve
+from mri_hpc.results.metrics import measure
 from mri_hpc.results.patients import Outcomes
+from mri_hpc.results.resamples import roc_curve
 
 CLASSES = ("glioma", "meningioma", "pituitary")
 
@@ -47,9 +49,9 @@ def width(figure):
 
 
 def all_figures(found):
-    yield from (found.balanced_accuracy, found.accuracy, found.auroc)
+    yield from found.figures.values()
     for values in found.classes.values():
-        yield from (values.sensitivity, values.specificity, values.precision, values.auroc)
+        yield from values.figures.values()
 
 
 def test_figures_agree_with_a_count_by_hand():
@@ -57,12 +59,12 @@ def test_figures_agree_with_a_count_by_hand():
     # predicted:  g g g m          m p             p p
     found = measure(outcomes([0, 0, 0, 0, 1, 1, 2, 2], answers(0, 0, 0, 1, 1, 2, 2, 2)))
     assert found.confusion == ((3, 1, 0), (0, 1, 1), (0, 0, 2))
-    assert found.accuracy.value == 6 / 8
-    assert found.balanced_accuracy.value == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
+    assert found["accuracy"].value == 6 / 8
+    assert found["balanced_accuracy"].value == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
     glioma, meningioma = found.classes["glioma"], found.classes["meningioma"]
-    assert (glioma.support, glioma.sensitivity.value, glioma.specificity.value) == (4, 3 / 4, 1.0)
-    assert meningioma.specificity.value == pytest.approx(5 / 6)
-    assert meningioma.precision.value == 1 / 2
+    assert (glioma.support, glioma["sensitivity"].value, glioma["specificity"].value) == (4, 3 / 4, 1.0)
+    assert meningioma["specificity"].value == pytest.approx(5 / 6)
+    assert meningioma["precision"].value == 1 / 2
 
 
 def test_figures_agree_with_scikit_learn_also_where_probabilities_are_equal():
@@ -70,8 +72,8 @@ def test_figures_agree_with_scikit_learn_also_where_probabilities_are_equal():
     # Rounded, so that many are equal.
     sample = outcomes(sample.label, np.round(sample.probabilities, 1), sample.cluster)
     found, predicted = measure(sample), sample.predicted
-    assert found.accuracy.value == pytest.approx(reference.accuracy_score(sample.label, predicted))
-    assert found.balanced_accuracy.value == pytest.approx(
+    assert found["accuracy"].value == pytest.approx(reference.accuracy_score(sample.label, predicted))
+    assert found["balanced_accuracy"].value == pytest.approx(
         reference.balanced_accuracy_score(sample.label, predicted)
     )
     assert np.array_equal(found.confusion, reference.confusion_matrix(sample.label, predicted))
@@ -79,13 +81,13 @@ def test_figures_agree_with_scikit_learn_also_where_probabilities_are_equal():
     for j, name in enumerate(CLASSES):
         is_class, scores = sample.label == j, sample.probabilities[:, j]
         areas.append(reference.roc_auc_score(is_class, scores))
-        assert found.classes[name].auroc.value == pytest.approx(areas[-1])
-        assert found.classes[name].precision.value == pytest.approx(
+        assert found.classes[name]["auroc"].value == pytest.approx(areas[-1])
+        assert found.classes[name]["precision"].value == pytest.approx(
             reference.precision_score(is_class, predicted == j)
         )
         alarms, hits = roc_curve(sample, j)
         assert np.trapezoid(hits, alarms) == pytest.approx(areas[-1])
-    assert found.auroc.value == pytest.approx(np.mean(areas))
+    assert found["auroc"].value == pytest.approx(np.mean(areas))
 
 
 def test_wilsons_interval_is_the_published_one():
@@ -105,8 +107,8 @@ def test_resamples_that_lack_a_class_more_than_once_in_twenty_give_way_to_wilson
         labels = np.where(clusters < 2, 0, 1)
         return (
             measure(outcomes(labels, answers(1, *labels[1:]), clusters))
-            .classes["glioma"]
-            .sensitivity.interval
+            .classes["glioma"]["sensitivity"]
+            .interval
         )
 
     # 2 of 3 patients are missing from 1 draw in 27, 2 of 4 from 1 in 16.
@@ -116,7 +118,9 @@ def test_resamples_that_lack_a_class_more_than_once_in_twenty_give_way_to_wilson
 def test_a_perfect_area_rests_on_the_patients_of_the_smaller_side():
     labels = np.repeat([0, 1], (3, 30))
     found = measure(outcomes(labels, answers(*labels, num_classes=2), classes=CLASSES[:2]))
-    assert found.classes["glioma"].auroc.low == found.classes["meningioma"].auroc.low == wilson(1.0, 3)[0]
+    assert (
+        found.classes["glioma"]["auroc"].low == found.classes["meningioma"]["auroc"].low == wilson(1.0, 3)[0]
+    )
 
 
 def test_every_interval_holds_its_value():
@@ -139,13 +143,13 @@ def test_slices_of_one_patient_do_not_count_as_independent():
     by_patient = people(30, 20)
     as_if_independent = outcomes(by_patient.label, by_patient.probabilities)
     for name in ("balanced_accuracy", "accuracy", "auroc"):
-        honest = getattr(measure(by_patient), name)
-        assert width(honest) > 2 * width(getattr(measure(as_if_independent), name)), name
+        honest = measure(by_patient)[name]
+        assert width(honest) > 2 * width(measure(as_if_independent)[name]), name
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    truth = measure(people(6000, 4, seed=1)).balanced_accuracy.value
-    found = [measure(people(45, 4, seed=seed)).balanced_accuracy for seed in range(60, 120)]
+    truth = measure(people(6000, 4, seed=1))["balanced_accuracy"].value
+    found = [measure(people(45, 4, seed=seed))["balanced_accuracy"] for seed in range(60, 120)]
     held = np.mean([figure.low <= truth <= figure.high for figure in found])
     # Of 60 intervals at 95 %, 50 to 60 hold it but once in 10,000.
     assert held >= 50 / 60
@@ -157,8 +161,8 @@ def test_classes_that_are_judged_perfectly_do_not_narrow_the_interval_of_the_mea
     found = measure(outcomes(labels, answers(*predicted)))
     of_classes = [(5, 5), (5, 5), (3, 5)]
     down = np.hypot.reduce([right / all_ - wilson(right / all_, all_)[0] for right, all_ in of_classes]) / 3
-    assert found.balanced_accuracy.low == pytest.approx(13 / 15 - down)
-    assert found.auroc.low < 0.75
+    assert found["balanced_accuracy"].low == pytest.approx(13 / 15 - down)
+    assert found["auroc"].low < 0.75
 
 
 def test_the_mean_of_independent_figures_has_the_published_limits():
@@ -178,28 +182,33 @@ def test_a_perfect_result_on_few_patients_has_a_wide_interval():
 def test_figures_of_a_class_that_is_absent_are_none_with_the_reason():
     found = measure(outcomes([0, 0, 1, 1], answers(0, 0, 1, 0)))
     absent = found.classes["pituitary"]
-    assert absent.sensitivity == Figure(
-        value=None, low=None, high=None, interval="", reason="class 'pituitary' is absent from this split"
+    assert absent["sensitivity"] == Figure(
+        value=None,
+        low=None,
+        high=None,
+        interval="",
+        reason="class 'pituitary' is absent from this split",
+        scale=PERCENT,
     )
-    assert absent.auroc.value is None
-    assert absent.precision.reason == "class 'pituitary' was never predicted"
-    assert found.balanced_accuracy.value is None
-    assert "pituitary" in found.balanced_accuracy.reason
-    assert found.auroc.value is None
-    assert found.accuracy.value == 3 / 4
-    assert absent.specificity.value == 1.0
+    assert absent["auroc"].value is None
+    assert absent["precision"].reason == "class 'pituitary' was never predicted"
+    assert found["balanced_accuracy"].value is None
+    assert "pituitary" in found["balanced_accuracy"].reason
+    assert found["auroc"].value is None
+    assert found["accuracy"].value == 3 / 4
+    assert absent["specificity"].value == 1.0
 
 
 def test_a_split_of_one_class_has_no_specificity():
     found = measure(outcomes([0, 0], answers(0, 1)))
-    assert found.classes["glioma"].specificity.reason == "class 'glioma' is alone in this split"
+    assert found.classes["glioma"]["specificity"].reason == "class 'glioma' is alone in this split"
 
 
 def test_a_class_of_one_patient_has_an_interval_that_says_so():
     labels, clusters = [0] * 5 + [1] * 40, [0] * 5 + list(range(1, 41))
     found = measure(outcomes(labels, answers(*([0] * 5 + [1] * 39 + [0])), clusters))
-    assert found.classes["glioma"].sensitivity.interval == "wilson"
-    assert width(found.classes["glioma"].sensitivity) > 0.5
+    assert found.classes["glioma"]["sensitivity"].interval == "wilson"
+    assert width(found.classes["glioma"]["sensitivity"]) > 0.5
 
 
 def test_the_same_predictions_give_the_same_intervals_however_memory_is_cut(monkeypatch):
@@ -207,7 +216,7 @@ def test_the_same_predictions_give_the_same_intervals_however_memory_is_cut(monk
     first = measure(sample)
     assert measure(sample) == first
     monkeypatch.setattr("mri_hpc.results.intervals.WEIGHTS_AT_ONCE", 700)
-    assert measure(sample).balanced_accuracy == first.balanced_accuracy
+    assert measure(sample)["balanced_accuracy"] == first["balanced_accuracy"]
 
 
 def test_resamples_draw_as_many_patients_as_there_are():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.results.patients import image_outcomes, pool, pool_patients
+from mri_hpc.results.patient_model import MeanOfImages
+from mri_hpc.results.patients import image_outcomes, pool_patients
 from mri_hpc.rundir.predictions import Prediction
 
 CLASSES = ("glioma", "meningioma")
@@ -55,7 +56,7 @@ def test_probabilities_that_are_not_numbers_are_refused():
 
 
 def test_pooling_sorts_patients_and_counts_their_images():
-    names, means, num_images = pool(["b", "a", "b"], np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]))
-    assert names == ["a", "b"]
-    assert num_images.tolist() == [1, 2]
-    assert means.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    pooled = MeanOfImages().pool(["b", "a", "b"], np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]))
+    assert pooled.patients == ("a", "b")
+    assert pooled.num_images.tolist() == [1, 2]
+    assert pooled.probabilities.tolist() == [[0.5, 0.5], [0.5, 0.5]]

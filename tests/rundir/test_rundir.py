@@ -11,7 +11,14 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal
 from mri_hpc.rundir.layout import Attempt, RunDir, open_run
 from mri_hpc.rundir.ledger import Kind, read_events, record
-from mri_hpc.rundir.manifests import MANIFEST, Manifest, newest_manifest, open_manifest, read_manifest
+from mri_hpc.rundir.manifests import (
+    MANIFEST,
+    Manifest,
+    newest_manifest,
+    newest_step,
+    open_manifest,
+    read_manifest,
+)
 from mri_hpc.rundir.metrics_log import MetricsLog, read_metrics
 from mri_hpc.rundir.predictions import Prediction, read_predictions, write_predictions
 from mri_hpc.rundir.progress import EarlyStopping, Progress
@@ -134,6 +141,17 @@ def test_a_file_in_place_of_a_checkpoint_is_passed_over(tmp_path):
     run.checkpoints.mkdir()
     (run.checkpoints / "7").touch()
     assert newest_manifest(run) is None
+
+
+def test_the_newest_step_is_that_of_the_newest_manifest_that_can_be_read(tmp_path):
+    run = RunDir(tmp_path)
+    assert newest_step(run) == 0
+    written = {step: manifest(Progress(step=step)).to_json() for step in (9, 10, 11)}
+    unfit = {10: written[10].replace(b"10", b"12"), 11: written[11][:-9]}
+    for step, document in {**written, **unfit}.items():
+        (run.checkpoints / str(step)).mkdir(parents=True)
+        (run.checkpoints / str(step) / MANIFEST).write_bytes(document)
+    assert newest_step(run) == newest_manifest(run).progress.step == 9
 
 
 def lacking(values, name):

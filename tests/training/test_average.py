@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mri_hpc.loading.batches import Batch
+from mri_hpc.loading.micro_batches import deal
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
@@ -30,7 +31,10 @@ def batch():
     images = torch.randint(0, 255, (4, 32, 32), generator=torch.Generator().manual_seed(1))
     keys = np.arange(4, dtype=np.uint64)
     labels = torch.tensor([0, 1, 0, 1])
-    return Batch(images=images.to(torch.uint8), labels=labels, keys=keys, step_keys=keys)
+    return Batch(
+        images=images.to(torch.uint8), labels=labels, keys=keys, step_keys=keys,
+        micro_batches=tuple(deal(4, world_size=1)),
+    )  # fmt: skip
 
 
 def test_the_decay_is_small_at_first_and_then_as_set():
@@ -74,11 +78,11 @@ def test_a_resumed_average_goes_on_to_the_bit(tmp_path):
     whole = learner()
     for step in range(2):
         whole.train_step(batch(), Progress(step=step))
-    saved = checkpoint.save(run, FIRST, whole, Progress(step=2), {})
+    saved = checkpoint.save(run, FIRST, whole.state(Progress(step=2), {}))
     assert saved.manifest.weights_digest == weights_digest(whole.weights())
     resumed = learner()
     resumed.train_step(batch(), Progress(step=9))
-    checkpoint.load(run, resumed, 2)
+    resumed.restore(checkpoint.load(run, 2), of="memory")
     for one in (whole, resumed):
         one.train_step(batch(), Progress(step=2))
     for part in (Learner.weights, lambda one: one.model.network.state_dict()):
@@ -108,8 +112,8 @@ def test_the_best_weights_replace_the_averaged_ones_to_predict_with(tmp_path):
     trained = learner()
     trained.train_step(batch(), Progress())
     best = weights_digest(trained.weights())
-    checkpoint.save(run, FIRST, trained, Progress(step=1), {})
+    checkpoint.save(run, FIRST, trained.state(Progress(step=1), {}))
     trained.train_step(batch(), Progress(step=1))
     assert weights_digest(trained.weights()) != best
-    checkpoint.load_weights(run, trained, 1)
+    trained.load_weights(checkpoint.load_weights(run, 1), of="memory")
     assert weights_digest(trained.weights()) == best

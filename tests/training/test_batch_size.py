@@ -185,7 +185,7 @@ def test_a_step_fits_that_neither_fails_nor_comes_near_the_end_of_the_memory(
     )
 
     def fits(images):
-        blank = batch_size._blank(images, (32, 32), torch.device("cpu"))
+        blank = batch_size._blank(images, (32, 32), torch.device("cpu"), accumulate=1)
         return batch_size._fits_on_gpu(learner, blank, most_bytes)
 
     assert largest_that_fits(fits, most=64) == fitting

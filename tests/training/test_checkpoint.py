@@ -16,6 +16,7 @@ from mri_hpc.training.journal import Journal, StepsUnderWay
 from mri_hpc.training.learner import Learner, StepLoss
 from mri_hpc.training.model import build, weights_digest
 from mri_hpc.training.ranks import Ranks
+from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 
 FIRST = Attempt(submission=1, restart=0)
@@ -39,7 +40,8 @@ def learner(seed=0):
 
 
 def save(run, step, *, attempt=FIRST, seed=0, **progress):
-    return checkpoint.save(run, attempt, learner(seed), Progress(step=step, **progress), {"ranks": 1})
+    state = learner(seed).state(Progress(step=step, **progress), {"ranks": 1})
+    return checkpoint.save(run, attempt, state)
 
 
 def names(run):
@@ -51,11 +53,13 @@ def test_a_checkpoint_gives_back_weights_and_optimizer_to_the_bit(run):
     loss = trained.model(torch.randn(2, 32, 32)).square().sum()
     loss.backward()
     trained.optimizer.step()
-    saved = checkpoint.save(run, FIRST, trained, Progress(step=1), {})
+    saved = checkpoint.save(run, FIRST, trained.state(Progress(step=1), {"ranks": 1}))
     other = learner(seed=1)
-    assert checkpoint.load(run, other, 1) == saved.manifest
+    state = checkpoint.load(run, 1)
+    assert (state.progress, state.conditions) == (Progress(step=1), {"ranks": 1})
+    other.restore(state, of=checkpoint.weights_file(run, 1))
     assert weights_digest(other.weights()) == saved.manifest.weights_digest
-    states = [trained.optimizer_state()["optimizer"]["state"], other.optimizer_state()["optimizer"]["state"]]
+    states = [one.state(Progress(), {}).rest["optimizer"]["state"] for one in (trained, other)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][p]["exp_avg"], states[1][p]["exp_avg"]) for p in states[0])
 
@@ -100,6 +104,18 @@ def test_pruning_keeps_the_newest_and_the_best_and_nothing_beyond_the_present(ru
     assert names(run) == ["5", "4", "1"]
 
 
+def test_a_saver_keeps_as_many_as_it_was_told_to_and_says_what_became_of_the_last(run):
+    saver, trained = WaitingSaver(run, FIRST, keep=2), learner()
+    for step in (1, 2, 3):
+        saver.save(trained.state(Progress(step=step), {}))
+        assert saver.wait().manifest.progress.step == step
+    assert names(run) == ["3", "2"]
+    run.claim_attempt(LATER)
+    saver.save(trained.state(Progress(step=4), {}))
+    assert saver.wait() is None
+    assert names(run) == ["3", "2"]
+
+
 def test_pruning_leaves_what_cannot_be_read_and_counts_it_not(run):
     for step in (1, 2, 3, 4, 9):
         save(run, step)
@@ -122,8 +138,9 @@ def test_a_state_that_a_broken_loss_has_led_to_is_never_saved_by_the_clock(run):
     trained = learner()
     stop = AgreedStop(StopFlag(), ALONE)
     journal = Journal(
-        run, FIRST, settings, trained, resumed=Progress(), conditions={}, stop=stop, times=StartTimes()
-    )
+        run, FIRST, settings, trained, WaitingSaver(run, FIRST, keep=1),
+        resumed=Progress(), conditions={}, stop=stop, times=StartTimes(),
+    )  # fmt: skip
     steps = StepsUnderWay(is_late=True)
     for number, loss in ((1, 0.5), (2, float("nan"))):
         step_loss = StepLoss(tensor=torch.tensor([loss]), wait=lambda: None, lr=0.1)
@@ -137,7 +154,7 @@ def test_an_attempt_that_finds_itself_superseded_asks_to_stop(run):
     trained = learner()
     stop = AgreedStop(StopFlag(), ALONE)
     journal = Journal(
-        run, FIRST, TrainingSettings(), trained,
+        run, FIRST, TrainingSettings(), trained, WaitingSaver(run, FIRST, keep=1),
         resumed=Progress(), conditions={}, stop=stop, times=StartTimes(),
     )  # fmt: skip
     run.claim_attempt(LATER)

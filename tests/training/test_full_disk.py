@@ -56,18 +56,18 @@ def test_a_checkpoint_that_does_not_fit_is_one_clear_line_and_those_before_stay(
 ):
     run = RunDir(tmp_path / "run")
     run.claim_attempt(FIRST)
-    checkpoint.save(run, FIRST, learner, Progress(step=3), {})
+    checkpoint.save(run, FIRST, learner.state(Progress(step=3), {}))
 
     def save(_options):
         with files_up_to(room):
-            checkpoint.save(run, FIRST, learner, Progress(step=5), {})
+            checkpoint.save(run, FIRST, learner.state(Progress(step=5), {}))
 
     assert run_command("mri-hpc train", NoOptions, save, [], example="") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"mri-hpc train: File too large: {run.checkpoints}/5; raise the limit")
     assert [entry.name for entry in run.checkpoints.iterdir()] == ["3"]
     assert checkpoint.damage(run.checkpoints / "3") == ""
-    checkpoint.save(run, FIRST, learner, Progress(step=5), {})
+    checkpoint.save(run, FIRST, learner.state(Progress(step=5), {}))
     assert checkpoint.damage(run.checkpoints / "5") == ""
 
 
@@ -94,7 +94,7 @@ def test_a_full_disk_says_to_make_room(learner, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(state_files.torch, "save", full)
 
     def save(_options):
-        return checkpoint.save(run, FIRST, learner, Progress(step=5), {})
+        return checkpoint.save(run, FIRST, learner.state(Progress(step=5), {}))
 
     assert run_command("mri-hpc train", NoOptions, save, [], example="") == 2
     wanted = (

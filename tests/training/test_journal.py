@@ -20,6 +20,7 @@ from mri_hpc.training.journal import Journal, StepDone
 from mri_hpc.training.learner import Learner, StepLoss
 from mri_hpc.training.model import build
 from mri_hpc.training.ranks import Ranks
+from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 
 ALONE = Ranks(place=Place(), device=torch.device("cpu"), backend="none", num_hosts=1)
@@ -42,7 +43,7 @@ def attempt(tmp_path, learner):
         run.claim_attempt(own)
         stop = AgreedStop(StopFlag(), ALONE)
         return Journal(
-            run, own, SETTINGS, learner,
+            run, own, SETTINGS, learner, WaitingSaver(run, own, keep=1),
             resumed=Progress(step=resumed), conditions={}, stop=stop, times=StartTimes(),
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.loading.batches import Batch
+from mri_hpc.loading.micro_batches import deal
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
@@ -30,7 +31,10 @@ def learner(rank=0, world_size=1, **settings):
 def batch(labels, step_size):
     keys = np.arange(len(labels), dtype=np.uint64)
     images = torch.zeros(len(labels), 32, 32, dtype=torch.uint8)
-    return Batch(images=images, labels=labels, keys=keys, step_keys=np.zeros(step_size, np.uint64))
+    return Batch(
+        images=images, labels=labels, keys=keys, step_keys=np.zeros(step_size, np.uint64),
+        micro_batches=tuple(deal(len(labels), world_size=1)),
+    )  # fmt: skip
 
 
 def test_the_mean_over_ranks_of_uneven_shares_is_the_mean_over_images():
@@ -59,7 +63,7 @@ def test_one_number_that_is_not_finite_anywhere_in_a_checkpoint_shows(number):
     trained = learner(ema_decay=0.9)
     assert trained.is_finite()
     trained.train_step(batch(torch.tensor([0, 1, 2]), 3), Progress())
-    state = trained.optimizer_state()
+    state = trained.state(Progress(), {}).rest
     kept = [
         *trained.model.state_dict().values(),
         *trained._published.state_dict().values(),

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from mri_hpc.loading.batches import Batch
+from mri_hpc.loading.micro_batches import deal
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.training.learner import Learner, parts_of
+from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build, head_of
 from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates
 from mri_hpc.training.ranks import Ranks
@@ -29,12 +30,15 @@ def learner(model="squeezenet1_1", world_size=1, **settings):
     return Learner(network, chosen, ranks, weights_of_classes=WEIGHTS, steps_per_epoch=5)
 
 
-def batch(num_images=7):
+def batch(num_images=7, accumulate=1):
     random = torch.Generator().manual_seed(1)
     images = torch.randint(0, 255, (num_images, 32, 32), generator=random).to(torch.uint8)
     keys = np.arange(num_images, dtype=np.uint64)
     labels = torch.arange(num_images) % 3
-    return Batch(images=images, labels=labels, keys=keys, step_keys=keys)
+    return Batch(
+        images=images, labels=labels, keys=keys, step_keys=keys,
+        micro_batches=tuple(deal(num_images, world_size=1, accumulate=accumulate)),
+    )  # fmt: skip
 
 
 def parameters(trained):
@@ -42,7 +46,8 @@ def parameters(trained):
 
 
 def step(trained, number=0):
-    return trained.train_step(batch(), Progress(step=number))
+    accumulate = trained._settings.accumulate
+    return trained.train_step(batch(accumulate=accumulate), Progress(step=number))
 
 
 def test_the_head_learns_at_its_own_rate_and_both_follow_the_schedule():
@@ -76,14 +81,6 @@ def test_parts_of_a_step_add_up_to_the_whole_step(accumulate):
         losses = [step(one, number).value() for one in (whole, cut)]
         assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     torch.testing.assert_close(parameters(cut), parameters(whole), rtol=0, atol=1e-6)
-
-
-def test_parts_are_of_nearly_equal_size_and_hold_every_image_once():
-    parts = parts_of(batch(7), 3)
-    assert [len(part.keys) for part in parts] == [3, 2, 2]
-    assert np.concatenate([part.keys for part in parts]).tolist() == list(range(7))
-    assert torch.equal(torch.cat([part.images for part in parts]), batch(7).images)
-    assert all(len(part.step_keys) == 7 for part in parts)
 
 
 def test_every_part_of_every_step_and_rank_draws_its_own_numbers(monkeypatch):

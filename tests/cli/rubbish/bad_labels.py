@@ -121,7 +121,7 @@ CASES = (
         name="labels that may not be read",
         make=closed,
         says=("Permission denied: ", "labels.csv"),
-        is_nobody=True,
+        needs_permission=True,
     ),
     refused("an empty CSV", given(""), "labels.csv is empty: --labels takes a CSV"),
     refused("a CSV with a header alone", given("path,label\n"), "labels.csv has no line below its first"),

@@ -214,13 +214,13 @@ CASES = (
         name="a file that may not be read",
         make=odd_file(_unreadable),
         says=("rejected 1: file cannot be opened: Permission denied",),
-        is_nobody=True,
+        needs_permission=True,
     ),
     Rejected(
         name="a folder that may not be listed",
         make=odd_file(_closed),
         says=("rejected 1: file cannot be opened: Permission denied",),
-        is_nobody=True,
+        needs_permission=True,
     ),
     Case(
         name="a loop of links between folders ends",

@@ -224,7 +224,7 @@ CASES = (
         name="a store that may not be written",
         make=read_only,
         says=("Permission denied: ", "see who may read and write there (ls -l), then run it again"),
-        is_nobody=True,
+        needs_permission=True,
         after=holds(GOOD),
     ),
     Case(

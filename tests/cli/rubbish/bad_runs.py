@@ -315,7 +315,7 @@ CASES = (
         name="a page that may not be written: report",
         make=lambda desk: desk.run.path.chmod(0o555) or words("report", desk.run.path),
         says=("Permission denied: ", "see who may read and write there (ls -l), then run it again"),
-        is_nobody=True,
+        needs_permission=True,
     ),
 )
 

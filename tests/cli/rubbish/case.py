@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.cli.rubbish.desk import GOOD, Desk, Outcome, as_nobody, call
+from tests.cli.rubbish.desk import GOOD, Desk, Outcome, call
+from tests.harness.powers import without_powers
 
 
 def nothing_more(desk: Desk, outcome: Outcome) -> None:
@@ -37,8 +38,8 @@ class Case:
     """Lines on stderr where the status is 2; None: a table, or notes before it."""
     after: Callable[[Desk, Outcome], None] = nothing_more
     """What must be so afterwards, beside that all files are as they were."""
-    is_nobody: bool = False
-    """Whether the command runs as a user to whom permissions apply."""
+    needs_permission: bool = False
+    """Whether permissions apply to the command, also where root runs the tests."""
     most_bytes: int = 0
     """Bytes beyond which no file can be written; 0: no limit."""
     needs_mount: bool = False
@@ -66,7 +67,7 @@ class Case:
 
     def run(self, desk: Desk, argv: list[str]) -> Outcome:
         """Run the command line in this process."""
-        with as_nobody(desk.root) if self.is_nobody else contextlib.nullcontext():
+        with without_powers() if self.needs_permission else contextlib.nullcontext():
             return call(argv, desk.root, desk.environment, self.most_bytes)
 
     def message(self, outcome: Outcome) -> str:
