@@ -1,10 +1,44 @@
-"""From labelled brain MRI to an honestly evaluated classifier, on nodes that can be taken away."""
+"""From labelled brain MRI to an honestly evaluated classifier, on nodes that can be taken away.
+
+What Python users need, loaded when it is first asked for:
+
+- `Store`: a store of images; add to it, look into it, look after it.
+- `Dataset`, `Loader`: its images for a training loop of your own, one by one or in batches.
+- `Run`: a run's settings, state, figures, model and predictions.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mri_hpc.loading.dataset import Dataset
+    from mri_hpc.loading.loader import Loader
+    from mri_hpc.run import Run
+    from mri_hpc.storage.store import Store
+
+    __version__: str
+
+__all__ = ["Dataset", "Loader", "Run", "Store", "__version__"]
+
+HOMES = {
+    "Dataset": "mri_hpc.loading.dataset",
+    "Loader": "mri_hpc.loading.loader",
+    "Run": "mri_hpc.run",
+    "Store": "mri_hpc.storage.store",
+}
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> Any:
+    """Load a public name at its first use: commands that need no torch start without it."""
     if name == "__version__":
-        # Only where somebody asks: looking at what is installed takes longer than starting.
+        # Looking at what is installed takes longer than starting.
         from mri_hpc.base.version import version
 
         return version()
-    raise AttributeError(f"module 'mri_hpc' has no attribute {name!r}")
+    if name not in HOMES:
+        raise AttributeError(f"module 'mri_hpc' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return getattr(importlib.import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,24 +4,19 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from mri_hpc.base.command import Flag, counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_MEND
-from mri_hpc.intake.images import PatientFrom, Rejected, as_text, find_images
-from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.results.answer import Answer, judge
+from mri_hpc.intake.images import PatientFrom, Rejected, as_text
+from mri_hpc.results.answer import Answer
 from mri_hpc.results.answer_tables import print_tables, write_tables
-from mri_hpc.rundir.layout import RunDir, open_run
-from mri_hpc.rundir.provenance import read_provenance
-
-if TYPE_CHECKING:
-    from mri_hpc.training.prediction import FinishedRun
+from mri_hpc.run import Run
 
 MOST_THREADS = 8
 
@@ -52,19 +47,18 @@ def predict(options: Options) -> int | None:
     """Judge every image that can be read; status 2 only where there was none."""
     # As Ctrl-C: at once, since there is nothing to save.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = open_run(options.run)
+    run = Run(options.run)
     if not options.paths:
         raise UserError("no image given: name files or folders after the run")
     if options.out and options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: choose a folder")
-    finished = _finished(run)
-    found = find_images(options.paths, options.patient_from, finished.classes)
-    for bad in found.rejected:
-        _print_rejected(bad)
-    images = progress(found.images, what="images", total=len(found.images))
-    recipe = load_recipe(run.recipe)
-    answer = judge(images, recipe, finished.classes, finished.ask, on_rejected=_print_rejected)
-    answer = replace(answer, rejected=(*found.rejected, *answer.rejected))
+    _use_threads()
+    answer = run.predict(
+        options.paths,
+        patient_from=options.patient_from,
+        on_rejected=_print_rejected,
+        progress=lambda images: progress(images, what="images", total=len(images)),
+    )
     if options.out:
         write_tables(options.out, answer)
     _print(options, run, answer)
@@ -76,18 +70,14 @@ def predict(options: Options) -> int | None:
     return USER_CAN_MEND
 
 
-def _finished(run: RunDir) -> "FinishedRun":
-    """The model of a run, on a number of threads that it can use."""
+def _use_threads() -> None:
     # Whoever asks for help need not wait for torch.
     import torch
 
-    from mri_hpc.training.prediction import load_finished
-
     torch.set_num_threads(min(len(os.sched_getaffinity(0)), MOST_THREADS))
-    return load_finished(run, model_digest=read_provenance(run).get("model_digest") or "")
 
 
-def _print(options: Options, run: RunDir, answer: Answer) -> None:
+def _print(options: Options, run: Run, answer: Answer) -> None:
     if options.json:
         print_json({"run": str(run.path), **answer.to_dict()})
     elif options.out:

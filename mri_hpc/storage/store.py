@@ -4,6 +4,7 @@ Each floor is imported when something there is first asked for, so that light co
 """
 
 import importlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,9 +70,9 @@ class Store:
     """Its folder."""
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
+    def open(cls, path: str | os.PathLike[str]) -> "Store":
         """The store at `path`; UserError where there is none."""
-        return cls(open_store(path).path)
+        return cls(open_store(Path(path)).path)
 
     @classmethod
     def make(cls, path: Path, source: Path) -> "Store":

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 import torchvision
 
-import mri_hpc
+from mri_hpc.base.version import CHECKOUT, version
 from mri_hpc.training.ranks import Ranks
 
-CHECKOUT = Path(mri_hpc.__file__).parents[1]
 ALGORITHM_VARIABLES = ("NCCL_ALGO", "NCCL_PROTO")
 
 
@@ -47,8 +46,8 @@ def versions() -> dict[str, str]:
 
 def code_version(checkout: Path = CHECKOUT) -> str:
     """The version of mri_hpc, and the commit where it runs from a checkout."""
-    version, commit = mri_hpc.__version__, _commit(checkout / ".git")
-    return f"{version} ({commit[:12]})" if commit else version
+    commit = _commit(checkout / ".git")
+    return f"{version()} ({commit[:12]})" if commit else version()
 
 
 def device_model(device: torch.device) -> str:

@@ -13,7 +13,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.loading.augment import standardised
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction, write_predictions
-from mri_hpc.rundir.provenance import write_provenance
+from mri_hpc.rundir.provenance import read_provenance, write_provenance
 from mri_hpc.storage.store import Snapshot
 from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.model import (
@@ -62,14 +62,13 @@ class FinishedRun:
     """From images, uint8 (n, H, W), of the run's recipe, to probabilities, float64 (n, classes)."""
 
 
-def load_finished(run: RunDir, *, model_digest: str) -> FinishedRun:
+def load_finished(run: RunDir) -> FinishedRun:
     """Load the model of a finished run, onto the GPU if there is one.
 
-    model_digest: of its weights, as provenance.json says; empty where nothing says it. UserError before the
-    run has finished, or where the weights are others.
+    UserError before the run has finished, or where the weights are not those that its provenance names.
     """
     finished = load_for_prediction(run)
-    model = finished.model
+    model, model_digest = finished.model, read_provenance(run).get("model_digest")
     if model_digest and weights_digest(model.network.state_dict()) != model_digest:
         held = f"{run.model} does not hold the weights that {run.provenance} names"
         raise UserError(f"{held}; restore it from a backup")

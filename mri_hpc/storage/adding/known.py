@@ -157,7 +157,7 @@ class Known:
         return self._retracted.covers(keys, patient)
 
     def hear_of_retractions(self) -> bool:
-        """Take note of who was withdrawn since this was last asked; says whether anybody was."""
+        """Take note of who was retracted since this was last asked; return whether anybody was."""
         new = read_kind(self._store, RETRACT, besides=self._heard_of)
         self._heard_of |= {commit.id for commit in new}
         self._retracted = self._retracted.joined(of_commits(new)) if new else self._retracted

@@ -159,7 +159,7 @@ def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known
     label, problem = _label_or_problem(source.path, intake)
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
-    # It may have been called a withdrawn patient's by mistake, which was corrected since.
+    # It may have been called a retracted patient's by mistake, which was corrected since.
     return reason != RETRACTED or known.is_retracted([source.key], intake.pseudonyms.patient(label.patient))
 
 

@@ -1,0 +1,110 @@
+"""Images of a store one by one, for ``torch.utils.data.DataLoader`` and others who take them by number."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.settings import nearest
+from mri_hpc.cohort.splits import FromTrain, rows_of, split_of
+from mri_hpc.storage.store import Reader, Snapshot, Store
+
+Part = Literal["train", "validation", "test", "all"]
+PARTS = get_args(Part)
+Transform = Callable[[torch.Tensor], Any]
+
+
+class Dataset:
+    """Images and labels of one split of a store: map-style, and picklable for any number of workers.
+
+    Splits are those of `mri-hpc launch` with the same options: by patient. Each process opens the store's
+    files when it first reads, so that neither forked nor spawned workers share what their parent had open.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | os.PathLike[str],
+        split: Part = "train",
+        *,
+        snapshot: str = "newest",
+        val_fold: int | None = None,
+        test_fold: int | None = None,
+        from_train: FromTrain = "none",
+        transform: Transform | None = None,
+    ) -> None:
+        """Open a snapshot of the store, and choose the rows of a split.
+
+        snapshot: its digest, or newest. val_fold, test_fold, from_train: as of `mri-hpc launch`. split: all
+        takes every image, of known class or not. transform: called with each image, uint8, (1, H, W).
+        Raises UserError where there is no such store, snapshot or split.
+        """
+        self._store = store if isinstance(store, Store) else Store.open(store)
+        self._transform = transform
+        opened = self._store.resolve(snapshot)
+        self._digest = opened.digest
+        if split not in PARTS:
+            raise UserError(f"there is no split {split!r}{nearest(split, PARTS)}; known: {', '.join(PARTS)}")
+        if split == "all":
+            self.rows = np.arange(len(opened), dtype=np.int64)
+        else:
+            self.rows = getattr(rows_of(split_of(opened, val_fold, test_fold, from_train)), split)
+        self._opened: tuple[int, Snapshot, Reader] | None = None
+
+    rows: np.ndarray
+    """Rows of the snapshot, in the order of their keys: int64, (n,)."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """One image, uint8, (1, H, W), or what `transform` makes of it; and its label, -1 unknown."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
+        """Several at a time, which torch's loaders ask for: read together, as fast as memory is copied."""
+        rows = self.rows[np.asarray(indices, np.int64)]
+        images = torch.from_numpy(self.reader.read(rows))[:, np.newaxis]
+        shown = images if self._transform is None else map(self._transform, images)
+        labels = np.asarray(self.snapshot.label)[rows].tolist()
+        return list(zip(shown, labels, strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: no open file, and no column of the snapshot."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("labels", "patients")}
+        return {**plain, "_opened": None}
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that the images are of; its digest names exactly what it holds."""
+        return self._open()[0]
+
+    @property
+    def reader(self) -> Reader:
+        """Reads rows of the snapshot as arrays, in this process."""
+        return self._open()[1]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is an index into them."""
+        return self.snapshot.classes
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Label of every image, -1 unknown: int64, (n,)."""
+        return np.asarray(self.snapshot.label)[self.rows].astype(np.int64)
+
+    @cached_property
+    def patients(self) -> list[str]:
+        """Name, in the store, of every image's patient; empty where the data name none."""
+        return [name.decode() for name in self.snapshot.text("patient", self.rows).tolist()]
+
+    def _open(self) -> tuple[Snapshot, Reader]:
+        """The snapshot and its reader, of this process and no other."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            snapshot = self._store.resolve(self._digest)
+            self._opened = os.getpid(), snapshot, self._store.reader(snapshot)
+        return self._opened[1:]

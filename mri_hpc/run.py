@@ -1,0 +1,85 @@
+"""A run as Python sees it: its settings, state, figures, model and predictions."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mri_hpc.rundir.layout import open_run
+from mri_hpc.rundir.settings import TrainingSettings, load_training
+
+if TYPE_CHECKING:
+    from mri_hpc.intake.images import Image, PatientFrom, Rejected
+    from mri_hpc.results.answer import Answer
+    from mri_hpc.results.evaluation import Evaluation
+    from mri_hpc.rundir.summary import Summary
+
+
+class Run:
+    """A run that `mri-hpc launch` has made; nothing here changes it. Research use only."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises UserError where there is no run."""
+        self._run = open_run(Path(path))
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run."""
+        return self._run.path
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has come to its end."""
+        return self._run.is_finished
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """What is trained, on what, and when it ends; raises UserError."""
+        return load_training(self._run)
+
+    def status(self) -> "Summary":
+        """Sum up how far it is, its restarts and what they cost: what `mri-hpc status` shows."""
+        from mri_hpc.cluster.watching import Watcher
+
+        return Watcher(self._run).look().summary
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """List what was written down of each step and each validation, in order."""
+        from mri_hpc.rundir.metrics_log import read_metrics
+
+        return read_metrics(self._run)
+
+    def evaluate(self, split: Literal["test", "validation"] = "test") -> "Evaluation":
+        """Compute the figures of `mri-hpc evaluate`, by slice and by patient; UserError: not finished."""
+        from mri_hpc.results.evaluation import evaluate_split
+
+        return evaluate_split(self._run, split)
+
+    def predict(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        patient_from: "PatientFrom" = "folder",
+        on_rejected: "Callable[[Rejected], None]" = lambda rejected: None,
+        progress: "Callable[[Sequence[Image]], Iterable[Image]]" = lambda images: images,
+    ) -> "Answer":
+        """Ask the finished model about images, and folders of images: by image, and by patient.
+
+        patient_from: as of `mri-hpc predict`. on_rejected: told at once of each file that cannot be read.
+        progress: gives the images on, one by one. UserError where the run is not finished, or damaged.
+        """
+        from mri_hpc.intake.images import find_images
+        from mri_hpc.intake.recipe import load_recipe
+        from mri_hpc.results.answer import judge
+        from mri_hpc.training.prediction import load_finished
+
+        finished = load_finished(self._run)
+        found = find_images([Path(path) for path in paths], patient_from, finished.classes)
+        for bad in found.rejected:
+            on_rejected(bad)
+        recipe = load_recipe(self._run.recipe)
+        answer = judge(
+            progress(found.images), recipe, finished.classes, finished.ask, on_rejected=on_rejected
+        )
+        return replace(answer, rejected=(*found.rejected, *answer.rejected))

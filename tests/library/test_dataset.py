@@ -1,0 +1,94 @@
+"""Datasets and loaders: what torch's own loaders, forked and spawned workers, and training loops get."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mri_hpc import Dataset, Loader, Store
+from mri_hpc.base.errors import UserError
+
+
+def as_float(image):
+    return image.float() / 255
+
+
+def test_an_item_is_the_image_of_its_row_and_its_label(store_path):
+    dataset = Dataset(store_path, "test")
+    with dataset.reader as reader:
+        wanted = reader.read(dataset.rows)
+    for number in range(len(dataset)):
+        image, label = dataset[number]
+        assert image.dtype == torch.uint8 and image.shape == (1, 32, 32)
+        assert np.array_equal(image[0].numpy(), wanted[number])
+        assert label == dataset.labels[number]
+    assert dataset.classes == ("glioma", "meningioma")
+
+
+def test_splits_share_no_patient_and_all_has_every_image(store_path):
+    parts = {split: Dataset(store_path, split) for split in ("train", "validation", "test", "all")}
+    patients = {split: set(dataset.patients) for split, dataset in parts.items()}
+    assert not patients["train"] & (patients["test"] | patients["validation"])
+    assert not patients["test"] & patients["validation"]
+    assert len(parts["all"]) == 120
+    assert sum(len(parts[split]) for split in ("train", "validation", "test")) == 120
+
+
+# Of more workers than cores, and of forking beside the threads of torch, which read nothing here.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*use of fork")
+@pytest.mark.parametrize(
+    ("workers", "start"), [(0, None), (1, "fork"), (3, "fork"), (2, "spawn"), (2, "forkserver")]
+)
+def test_any_number_of_workers_give_the_same_batches(store_path, workers, start):
+    dataset = Dataset(store_path, "train", transform=as_float)
+    dataset[0]  # The parent has its files open by then.
+    loader = DataLoader(dataset, batch_size=16, num_workers=workers, multiprocessing_context=start)
+    images = torch.cat([images for images, _labels in loader])
+    labels = torch.cat([labels for _images, labels in loader])
+    assert torch.equal(images[:, 0] * 255, torch.from_numpy(dataset.reader.read(dataset.rows)).float())
+    assert np.array_equal(labels.numpy(), dataset.labels)
+
+
+def test_a_forked_worker_opens_files_of_its_own(store_path):
+    dataset = Dataset(store_path, "all")
+    parents = dataset.reader
+    dataset._opened = (dataset._opened[0] + 1, *dataset._opened[1:])  # As it looks in another process.
+    assert dataset.reader is not parents
+
+
+def test_a_pickled_dataset_is_small_and_of_the_same_snapshot(store_path):
+    dataset = Dataset(Store.open(store_path), "train")
+    assert len(dataset.labels) == len(dataset.patients)
+    pickled = pickle.dumps(dataset)
+    assert len(pickled) < 2000 + dataset.rows.nbytes
+    again = pickle.loads(pickled)
+    assert again.snapshot.digest == dataset.snapshot.digest
+    assert torch.equal(again[3][0], dataset[3][0])
+
+
+def test_a_split_that_is_none_is_refused(store_path):
+    with pytest.raises(UserError, match="--val-fold 1 holds no image: the data name no fold"):
+        Dataset(store_path, "train", val_fold=1, test_fold=2)
+    with pytest.raises(UserError, match="there is no split 'trian'; did you mean 'train'"):
+        Dataset(store_path, "trian")
+
+
+def test_a_loader_gives_every_image_once_in_an_order_of_seed_and_epoch(store_path):
+    dataset = Dataset(store_path, "train")
+    loader = Loader(dataset, batch_size=16, seed=3)
+    epochs = [np.concatenate([batch.keys for batch in loader.epoch(number)]) for number in (0, 1, 0)]
+    assert np.array_equal(epochs[0], epochs[2]) and not np.array_equal(epochs[0], epochs[1])
+    assert np.array_equal(np.sort(epochs[1]), np.sort(dataset.snapshot.key[dataset.rows]))
+    assert len(loader) == len(list(loader.epoch(0)))
+
+
+def test_a_loader_takes_an_epoch_up_where_it_was_left_and_deals_it_to_ranks(store_path):
+    dataset = Dataset(store_path, "train")
+    whole = [batch.keys for batch in Loader(dataset, batch_size=16).epoch(0)]
+    rest = [batch.keys for batch in Loader(dataset, batch_size=16).epoch(0, first_step=2)]
+    assert all(map(np.array_equal, whole[2:], rest)) and len(rest) == len(whole) - 2
+    ranks = [Loader(dataset, batch_size=16, rank=rank, world_size=2).epoch(0) for rank in range(2)]
+    for step, shares in zip(whole, zip(*ranks, strict=True), strict=True):
+        assert np.array_equal(step, np.concatenate([share.keys for share in shares]))
