@@ -25,6 +25,12 @@ class Verdict(UserError):
     kind: ClassVar[str] = "verdict"
 
 
+class NewerFormat(UserError):
+    """A file was written by a newer version than this one."""
+
+    kind: ClassVar[str] = "newer-format"
+
+
 class StoreDamage(UserError):
     """A file of a store is damaged or missing; caught also where a sound one elsewhere will do."""
 

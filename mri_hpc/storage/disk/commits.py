@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.documents import convert, with_format, without_format
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import NewerFormat, StoreDamage
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.layout import StoreDir, compaction_id, compaction_number
 
@@ -140,21 +140,21 @@ def publish_retraction(store: StoreDir, keys: Iterable[int], patients: Iterable[
 
 
 def read_commit(store: StoreDir, name: str) -> Commit:
-    """One commit; UserError where it is missing, damaged, or of a kind that only a newer version knows."""
+    """One commit; StoreDamage where it is missing or damaged, NewerFormat where a newer version made it."""
     path = store.commit(name)
     try:
         values = without_format(unseal(path.read_bytes()), of=path, reads=FORMAT)
         if values["kind"] not in KINDS:
-            raise UserError(
+            raise NewerFormat(
                 f"{path} is a commit of kind {values['kind']!r}, unknown to this version: use a newer one"
             )
         commit = convert(values, Commit)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; restore it from a backup") from None
+        raise StoreDamage(f"{path} is missing; restore it from a backup") from None
     except (ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}); restore it from a backup") from None
+        raise StoreDamage(f"{path} is damaged ({error}); restore it from a backup") from None
     if commit.id != name or _name_of(commit) != name:
-        raise UserError(f"{path} is damaged: its content does not give its name; restore it from a backup")
+        raise StoreDamage(f"{path} is damaged: its content does not give its name; restore it from a backup")
     return commit
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.intake.labels import MOST_CLASSES
 from mri_hpc.storage.disk.columns import STRINGS, ChunkHead, column_bytes
 from mri_hpc.storage.disk.commits import Commit
@@ -188,7 +188,7 @@ def _only_shape(shapes: set[tuple[int, int]], base: Snapshot | None) -> tuple[in
     if base is not None:
         shapes = shapes | {base.image_shape}
     if len(shapes) > 1:
-        raise UserError(
+        raise StoreDamage(
             f"the store holds images of different shapes: {sorted(shapes)}; its recipe.json was changed"
         )
     return shapes.pop() if shapes else (0, 0)

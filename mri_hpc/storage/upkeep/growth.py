@@ -5,8 +5,8 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, read_commit
+from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.catalogue import load_snapshot, publications
 from mri_hpc.storage.snapshot.table import Snapshot
@@ -93,7 +93,7 @@ def _added(store: StoreDir) -> list[Commit]:
     found = []
     for name in store.commit_ids():
         if not name.startswith(OTHERS):
-            with contextlib.suppress(UserError):
+            with contextlib.suppress(*UNREADABLE):
                 found.append(read_commit(store, name))
     return [commit for commit in found if commit.images]
 
@@ -114,5 +114,5 @@ def _num_patients(store: StoreDir, digest: str | None) -> int | None:
         return None
     try:
         return len(load_snapshot(store.snapshots / digest).column("patient_names"))
-    except (UserError, PermissionError):
+    except (*UNREADABLE, PermissionError):
         return None
