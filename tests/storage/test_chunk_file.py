@@ -175,8 +175,8 @@ def test_damage_is_found(make_chunk):
     data[read_head(path).offset + 16 * 16 * 7 + 3] ^= 1
     path.write_bytes(data)
     assert damaged_rows(path, read_head(path)) == [7]
-    for broken in (data[:-100], data[:1000], b""):
-        path.write_bytes(broken)
+    for damaged in (data[:-100], data[:1000], b""):
+        path.write_bytes(damaged)
         with pytest.raises(UserError, match=re.escape(str(path))):
             check_chunk(path)
     path.unlink()

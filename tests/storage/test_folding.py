@@ -12,7 +12,7 @@ from mri_hpc.storage.disk.commits import ADD, COMPACT, RELABEL, RETRACT, Commit,
 from mri_hpc.storage.disk.layout import compaction_id
 from mri_hpc.storage.snapshot.folding import fold
 from mri_hpc.storage.snapshot.table import array_names
-from mri_hpc.storage.upkeep import compaction
+from mri_hpc.storage.upkeep.groups import staying_of
 
 KEYS = st.integers(1, 12)
 NAMES = st.sampled_from(["", "p", "q", "r"])
@@ -57,22 +57,22 @@ class World:
         self.commits.append(Commit(id=name, kind=RETRACT, retracted_keys=texts, retracted_patients=patients))
 
     def compact(self, chosen):
-        """As compaction does it: withdraw by key, then one chunk for those chosen."""
+        """As compaction does it: retract by key, then one chunk for those chosen."""
         if len(withheld := self.now().withheld):
             self.retract(withheld["key"].tolist(), [])
         snapshot = self.now()
         names = [name.decode() for name in snapshot.chunks["name"].tolist()]
-        places = [place for place in range(len(names)) if chosen >> place & 1]
-        staying = {p: compaction._staying_of(snapshot, p, self.heads[names[p]]) for p in places}
-        if not places:
+        indices = [index for index in range(len(names)) if chosen >> index & 1]
+        staying = {i: staying_of(snapshot, i, self.heads[names[i]]) for i in indices}
+        if not indices:
             return
         columns = {
-            name: np.concatenate([self.heads[names[p]].columns[name][staying[p]] for p in places])
+            name: np.concatenate([self.heads[names[i]].columns[name][staying[i]] for i in indices])
             for name in columns_of([1], 0, 0)
         }
         name, images = self.chunk(columns) if len(columns["key"]) else ("", 0)
         self.number += 1
-        superseded = sorted({names[p] for p in places} - {name})
+        superseded = sorted({names[i] for i in indices} - {name})
         commit = Commit(
             id=compaction_id(self.number), kind=COMPACT, chunk=name, images=images,
             chunk_bytes=7, superseded=superseded,
@@ -158,9 +158,9 @@ def told_of(snapshot, keys):
         "patient": (*snapshot.patient_names.tolist(), b""),
         "study": (*snapshot.study_names.tolist(), b""),
     }
-    said = {name: [table[code] for code in getattr(snapshot, name)[rows]] for name, table in names.items()}
+    facts = {name: [table[code] for code in getattr(snapshot, name)[rows]] for name, table in names.items()}
     numbers = ("key", "source_hash", "generation", "fold", "split", "chunk", "row")
-    return said | {name: getattr(snapshot, name)[rows].tolist() for name in numbers}
+    return facts | {name: getattr(snapshot, name)[rows].tolist() for name in numbers}
 
 
 @settings(max_examples=60, deadline=None)

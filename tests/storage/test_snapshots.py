@@ -293,13 +293,13 @@ def test_chunks_that_a_compaction_removes_between_listing_and_folding_are_looked
     shutil.rmtree(store.snapshots)
     store.snapshots.mkdir()
 
-    def compact_first(place, chunk):
+    def compact_first(opened, chunk):
         monkeypatch.setattr(snapshots, "head_of", head_of)
         # They are superseded, and then removed.
-        compact(place, keep_s=0)
-        compact(place, keep_s=0)
-        assert not place.chunk(chunk).exists()
-        return head_of(place, chunk)
+        compact(opened, keep_s=0)
+        compact(opened, keep_s=0)
+        assert not opened.chunk(chunk).exists()
+        return head_of(opened, chunk)
 
     head_of = snapshots.head_of
     monkeypatch.setattr(snapshots, "head_of", compact_first)
@@ -309,7 +309,7 @@ def test_chunks_that_a_compaction_removes_between_listing_and_folding_are_looked
 def test_a_chunk_that_is_missing_while_nothing_was_compacted_is_said(filled):
     store = open_store(filled)
     next(store.chunks.iterdir()).unlink()
-    with pytest.raises(UserError, match="mend it: mri-hpc store verify"):
+    with pytest.raises(UserError, match="repair it: mri-hpc store verify"):
         current(store)
 
 
@@ -340,7 +340,7 @@ def test_a_damaged_snapshot_is_named(filled):
         flipped[-1 if file.suffix == ".npy" else whole.index(b"glioma")] ^= 4
         for data in (b"", whole[:50], bytes(flipped)):
             file.write_bytes(data)
-            with pytest.raises(UserError, match=r"mend it: mri-hpc store verify .* --repair --source DIR"):
+            with pytest.raises(UserError, match=r"repair it: mri-hpc store verify .* --repair --source DIR"):
                 same(load_snapshot(folder), snapshot)
         file.write_bytes(whole)
     assert same(load_snapshot(folder), snapshot)
@@ -355,7 +355,7 @@ def test_a_damaged_snapshot_is_never_folded_on(filled, tmp_path, make_pictures, 
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         status, _out, err = preprocess(tmp_path / "raw", filled)
         assert (status, err.count("\n")) == (2, 1)
-        assert f"{name} differs from its checksum): mend it: mri-hpc store verify {filled} --repair" in err
+        assert f"{name} differs from its checksum): repair it: mri-hpc store verify {filled} --repair" in err
         file.write_bytes(whole)
 
 

@@ -51,9 +51,9 @@ def test_flipped_bits_anywhere_are_found_or_harmless(filled, chunk):
     from mri_hpc.storage.disk.chunk_file import content_id, read_head
 
     random = np.random.default_rng(3)
-    for place in random.integers(0, len(good), 150):
+    for position in random.integers(0, len(good), 150):
         data = bytearray(good)
-        data[place] ^= 1 << int(random.integers(8))
+        data[position] ^= 1 << int(random.integers(8))
         chunk.write_bytes(data)
         assert problems(filled) or content_id(read_head(chunk)) == chunk.stem
     chunk.write_bytes(good)
@@ -106,7 +106,7 @@ def test_a_chunk_that_the_disk_does_not_give_is_named_and_the_others_are_read(fi
     monkeypatch.setattr(verifying, "damaged_rows", read)
     findings = verify(open_store(filled))
     (problem,) = findings.problems
-    assert problem.startswith(f"{chunk} cannot be read (Input/output error): mend it:")
+    assert problem.startswith(f"{chunk} cannot be read (Input/output error): repair it:")
     assert (findings.chunks, list(findings.damaged_chunks)) == (7, [chunk.stem])
 
 
@@ -164,7 +164,7 @@ def test_a_sample_has_read_every_chunk_after_as_many_days_as_it_promises(filled)
     assert set().union(*turns) == set(names)
     assert turn_of_day(names, 1.0, 20_000) == set(names)
     assert turn_of_day([], 0.1, 20_000) == set()
-    findings = verify(open_store(filled), share=0.25, day=3)
+    findings = verify(open_store(filled), fraction=0.25, day=3)
     assert (findings.chunks, findings.problems) == (2, [])
 
 
@@ -172,9 +172,9 @@ def test_a_sample_finds_missing_and_truncated_chunks_also_out_of_turn(filled, ch
     good = chunk.read_bytes()
     for day in range(8):
         chunk.write_bytes(good[:-1])
-        assert len(verify(open_store(filled), share=0.1, day=day).problems) == 1
+        assert len(verify(open_store(filled), fraction=0.1, day=day).problems) == 1
         chunk.unlink()
-        assert "is missing" in verify(open_store(filled), share=0.1, day=day).problems[0]
+        assert "is missing" in verify(open_store(filled), fraction=0.1, day=day).problems[0]
 
 
 def test_damage_names_the_sources(filled, chunk, capsys):

@@ -31,7 +31,7 @@ class MissingChunk(StoreDamage):
 
 
 def versions() -> dict[str, str]:
-    """Versions of what writes chunks."""
+    """Return the versions of what writes chunks."""
     return {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__}
 
 
@@ -49,7 +49,7 @@ def publish_chunk_of_parts(
     columns: Mapping[str, np.ndarray],
     attributes: Mapping[str, str],
 ) -> bool:
-    """As publish_chunk, with one part of the images in memory. parts: uint8, (any, H, W); shape: of all."""
+    """Do as publish_chunk, one part of the images in memory. parts: uint8, (any, H, W); shape: of all."""
 
     def write(temp: Path) -> None:
         _write_chunk(temp, parts(), shape, columns, attributes)
@@ -59,7 +59,7 @@ def publish_chunk_of_parts(
             read_sealed_head(path)
             check_chunk(path)
         except (MissingChunk, FileNotFoundError):
-            # Nobody had committed the copy that was there, and so it was removed (see removal.py).
+            # No commit named the copy that was there, and so it was removed (see removal.py).
             continue
         return False
     return True
@@ -102,7 +102,7 @@ def replace_chunk(
 ) -> None:
     """Publish a chunk in place of the damaged one that may be there, at once, in a file of `size` bytes.
 
-    offset: where the first image begins, as readers know it; None: nobody does.
+    offset: where the first image begins, as readers know it; None: not known.
     """
     usual_offset, usual_size = layout_of(shape, columns, attributes)
     # The metadata of HDF5, which lie before the images, are given as many bytes as they had.
@@ -129,7 +129,7 @@ def replace_chunk(
 def layout_of(
     shape: tuple[int, ...], columns: Mapping[str, np.ndarray], attributes: Mapping[str, str]
 ) -> tuple[int, int]:
-    """Where the pixels of a chunk begin as it is written today, and the bytes of its file."""
+    """Return the offset of the pixels of a chunk as it is written today, and the bytes of its file."""
     frame = os.memfd_create("chunk")
     try:
         return _write_frame(frame, shape, columns, attributes), os.fstat(frame).st_size
@@ -138,7 +138,7 @@ def layout_of(
 
 
 def read_head(path: Path) -> ChunkHead:
-    """All columns of a chunk; StoreDamage where the file is missing or damaged."""
+    """Read the head of a chunk; StoreDamage where the file is missing or damaged."""
     before = _changed_ns(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -155,7 +155,7 @@ def read_head(path: Path) -> ChunkHead:
 
 
 def _changed_ns(path: Path) -> int:
-    """When a file, or its name, was last changed; 0 where nobody can tell."""
+    """Return the time at which a file, or its name, was last changed; 0 where that cannot be known."""
     try:
         return path.stat().st_ctime_ns
     except FileNotFoundError:
@@ -169,7 +169,7 @@ def _missing(path: Path) -> MissingChunk:
 
 
 def read_sealed_head(path: Path) -> ChunkHead:
-    """All columns of a published chunk; StoreDamage where they are not those that gave it its name."""
+    """Read the head of a published chunk; StoreDamage where its columns did not give it its name."""
     head = read_head(path)
     if content_id(head) != path.stem:
         raise StoreDamage(f"{path}: its columns are not those that it was sealed with: {advice(path)}")
@@ -188,7 +188,7 @@ def check_chunk(path: Path) -> None:
 
 
 def content_id(head: ChunkHead) -> str:
-    """The name that a chunk's content gives it."""
+    """Return the name that a chunk's content gives it."""
     return chunk_id(head.columns, head.recipe_digest)
 
 
@@ -230,7 +230,7 @@ def _write_frame(
     *,
     more_metadata: int = 0,
 ) -> int:
-    """Write everything of a chunk but its pixels; returns the offset at which they belong.
+    """Write everything of a chunk but its pixels; return the offset at which they belong.
 
     more_metadata: bytes by which that offset is to be larger than usual.
     """
@@ -263,7 +263,7 @@ def _metadata_bytes(num_images: int) -> int:
 
 
 def _make_images(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset:
-    """A dataset that can grow, of one HDF5 chunk an image, all allocated at once and so in one run."""
+    """Make a dataset that can grow, of one HDF5 chunk an image, all allocated at once and so in one run."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_chunk((1, *shape[1:]))
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -305,7 +305,7 @@ def _read_head(file: h5py.File, path: Path) -> ChunkHead:
 
 
 def _one_run(images: h5py.Dataset) -> int:
-    """Offset of the first image; ValueError where the images do not lie one after the other."""
+    """Return the offset of the first image; ValueError where the images do not lie one after the other."""
     if not len(images):
         raise ValueError("no images")
     offsets = np.full(len(images), -1, np.int64)

@@ -1,4 +1,4 @@
-"""Verifying a store: whether everything that its commits promise is there, to the last pixel."""
+"""Verification of a store: that everything that its commits promise is there, to the last pixel."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -27,7 +27,7 @@ SAMPLES_NAMED = 5
 
 @dataclass(kw_only=True)
 class Findings:
-    """What a verification found."""
+    """Findings of a verification."""
 
     problems: list[str] = field(default_factory=list)
     """Damage: a line each, with the file and what to do."""
@@ -62,22 +62,22 @@ class Findings:
 def verify(
     store: StoreDir,
     *,
-    share: float = 1.0,
+    fraction: float = 1.0,
     day: int = 0,
     trusted: Mapping[str, ChunkHead] | None = None,
     progress: Callable[[list[str]], Iterable[str]] = lambda commit_ids: commit_ids,
 ) -> Findings:
     """Check every commit, chunk, pixel and snapshot. UserError where there is no store to check.
 
-    With a `share` below 1 only that share of the chunks is read, others each `day`: all of them in 1 / share
-    days. Of the rest the files' sizes are compared. trusted: chunks that were found sound a moment ago.
+    With a `fraction` below 1 only that part of the chunks is read, others each `day`: all of them in
+    1 / fraction days. Of the rest the files' sizes are compared. trusted: chunks found sound a moment ago.
     """
     findings = Findings()
     recipe_digest = load_recipe(store.recipe).digest()
     ids = store.commit_ids()
     findings.commits = _readable_commits(store, ids, findings)
     live = live_chunks(None, findings.commits)
-    read_whole = turn_of_day(live, share, day)
+    read_whole = turn_of_day(live, fraction, day)
     named = {commit.chunk: commit for commit in reversed(findings.commits) if commit.chunk in live}
     for name in progress(sorted(named)):
         head = (trusted or {}).get(name)
@@ -101,7 +101,7 @@ def verify(
         try:
             _check_snapshot(store.snapshots / name, set(ids), late, findings)
         except PermissionError as error:
-            # Another user's: whoever may not read it cannot mend it either.
+            # Another user's: whoever may not read it cannot repair it either.
             findings.problems.append(f"{error.filename} may not be read by you: ask its owner (ls -l)")
         except (*UNREADABLE, OSError) as error:
             findings.problems.append(_complaint(store.snapshots / name, error))
@@ -112,15 +112,15 @@ def verify(
     return findings
 
 
-def turn_of_day(chunks: Iterable[str], share: float, day: int) -> set[str]:
-    """The chunks whose turn it is on a day, at least one; every chunk has its turn within 1 / share days."""
+def turn_of_day(chunks: Iterable[str], fraction: float, day: int) -> set[str]:
+    """Choose the chunks whose turn is on a day, at least one; each has a turn within 1 / fraction days."""
     names = sorted(chunks)
-    count = math.ceil(len(names) * share)
-    return {names[(day * count + place) % len(names)] for place in range(count)}
+    count = math.ceil(len(names) * fraction)
+    return {names[(day * count + number) % len(names)] for number in range(count)}
 
 
 def _complaint(path: Path, error: Exception) -> str:
-    """What is wrong with a damaged file, for people; raises what is no damage."""
+    """Say what is wrong with a damaged file, for people; raise what is no damage."""
     if not isinstance(error, OSError):
         return str(error)
     if not is_damage(error):
@@ -140,7 +140,7 @@ def _readable_commits(store: StoreDir, ids: Iterable[str], findings: Findings) -
 
 
 def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHead:
-    """Columns of a sound chunk; StoreDamage says what is wrong with it."""
+    """Read the columns of a sound chunk; StoreDamage says what is wrong with another."""
     head = read_sealed_head(path)
     if head.recipe_digest != recipe_digest:
         raise StoreDamage(
@@ -160,7 +160,7 @@ def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHea
 
 
 def _check_size(store: StoreDir, commit: Commit) -> int:
-    """Bytes of a chunk's file; StoreDamage where they are not those that its commit says."""
+    """Return the bytes of a chunk's file; StoreDamage where they are not those that its commit says."""
     path = store.chunk(commit.chunk)
     if not is_there(store, commit.chunk):
         bring_back(store, commit.chunk)
@@ -174,7 +174,7 @@ def _check_size(store: StoreDir, commit: Commit) -> int:
 
 
 def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findings) -> None:
-    """StoreDamage where a published snapshot is not what folding its commits anew gives.
+    """Raise StoreDamage where a published snapshot is not what folding its commits anew gives.
 
     One of chunks that have been superseded since, and may be gone, is only checked for its own checksums, and
     one of commits that were published since the verification began, too. late: these.
@@ -218,7 +218,7 @@ def _look_for_foreign_files(unknown: Iterable[Path], findings: Findings) -> None
 
 
 def _is_sealed(path: Path) -> bool:
-    """Whether a file is a sound chunk, under the name that its content gives it."""
+    """Tell whether a file is a sound chunk, under the name that its content gives it."""
     try:
         read_sealed_head(path)
     except UNREADABLE:

@@ -63,7 +63,7 @@ def info_bytes(store):
     return sum(path.stat().st_size for path in (store / "chunks").iterdir())
 
 
-def test_compaction_and_withdrawal_are_no_growth_and_patients_are_those_of_now(store, info, capsys):
+def test_compaction_and_retraction_are_no_growth_and_patients_are_those_of_now(store, info, capsys):
     before = info()["growth"]
     resolve(store)
     assert main(["compact", str(store), "--keep-days", "0"]) == 0
@@ -86,7 +86,7 @@ def test_patients_of_an_earlier_period_are_those_of_its_last_snapshot(
     monkeypatch.setattr(
         growing,
         "read_commit",
-        lambda place, name: replace(real(place, name), created=NOON + DAY_S * (name == new)),
+        lambda opened, name: replace(real(opened, name), created=NOON + DAY_S * (name == new)),
     )
     published = Publication(digest=old, time_ns=int((NOON + 60) * 1e9))
     monkeypatch.setattr(growing, "publications", lambda _store: [published])
