@@ -38,13 +38,14 @@ def info(options: Info) -> None:
 
 def summary(store: Store, snapshot: Snapshot) -> dict[str, Any]:
     """What `store info --json` prints."""
-    without_label, *labels = snapshot.counts("label").tolist()
-    reasons = snapshot.rejections
-    recipe = load_recipe(store.recipe)
-    with ThreadPoolExecutor(1) as beside:
-        # Sorting ten million hashes leaves the interpreter to the reading of commits.
+    with ThreadPoolExecutor(2) as beside:
+        # Sorting ten million hashes, and summing them up, leave the interpreter to the reading of commits.
         twins = beside.submit(lambda: snapshot.num_twins)
+        content_digest = beside.submit(lambda: snapshot.content_digest)
         growth = store.growth(snapshot)
+        without_label, *labels = snapshot.counts("label").tolist()
+        reasons = snapshot.rejections
+    recipe = load_recipe(store.recipe)
     return {
         "store": str(store.path),
         "images": len(snapshot),
@@ -63,7 +64,7 @@ def summary(store: Store, snapshot: Snapshot) -> dict[str, Any]:
         "ids": recipe.ids,
         "commits": len(snapshot.commits),
         "snapshot": snapshot.digest,
-        "content_digest": snapshot.content_digest,
+        "content_digest": content_digest.result(),
         "snapshots": len(store.published()),
         "snapshot_bytes": store.snapshot_bytes(),
         "growth": {"by": growth.by, "periods": [asdict(period) for period in growth.periods]},

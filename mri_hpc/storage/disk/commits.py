@@ -4,6 +4,7 @@ Records are only ever added, by any number of tasks at once. Those of compaction
 is given once: whoever compacts has seen all that was compacted before.
 """
 
+import contextlib
 import getpass
 import hashlib
 import json
@@ -13,7 +14,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from mri_hpc.base.atomic import publish_new_bytes
-from mri_hpc.base.documents import convert, with_format, without_format
+from mri_hpc.base.documents import convert, skim, with_format, without_format
 from mri_hpc.base.errors import NewerFormat, StoreDamage
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.layout import StoreDir, compaction_id, compaction_number
@@ -21,6 +22,8 @@ from mri_hpc.storage.disk.layout import StoreDir, compaction_id, compaction_numb
 ADD, COMPACT, RELABEL, RETRACT = "add", "compact", "relabel", "retract"
 FORMAT = 1
 KINDS = (ADD, COMPACT, RELABEL, RETRACT)
+NAMED_BY_KIND = (COMPACT, RELABEL, RETRACT)
+"""Kinds whose commits have names that tell it."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -161,6 +164,26 @@ def read_commit(store: StoreDir, name: str) -> Commit:
 def read_commits(store: StoreDir, names: Iterable[str]) -> list[Commit]:
     """Several commits."""
     return [read_commit(store, name) for name in names]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addition:
+    """An add commit, as far as a table of growth tells of it."""
+
+    images: int
+    chunk_bytes: int
+    created: float = 0.0
+    """Unix time."""
+
+
+def skim_additions(store: StoreDir) -> list[Addition]:
+    """Read what add commits brought, in some 15 µs each: past checksums, without those that are damaged."""
+    found = []
+    for name in store.commit_ids():
+        if not name.startswith(NAMED_BY_KIND):
+            with contextlib.suppress(OSError, ValueError):
+                found.append(skim(store.commit(name).read_bytes(), Addition))
+    return [addition for addition in found if addition.images]
 
 
 def read_kind(store: StoreDir, kind: str, *, besides: Container[str] = ()) -> list[Commit]:
