@@ -84,7 +84,7 @@ class Ranks:
 
 
 class Supervisor:
-    """Runs the attempts of one submission until there is nothing more to do."""
+    """The supervisor of one submission: it runs attempts until there is nothing more to do."""
 
     def __init__(
         self, run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
