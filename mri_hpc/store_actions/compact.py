@@ -27,7 +27,7 @@ class Compact:
     target_mb: int = 256
     """Size from which a chunk file is left as it is."""
     keep_days: float = 7.0
-    """How long superseded files stay, for jobs that are reading them."""
+    """Days that superseded files stay, for jobs that are reading them."""
     dry_run: Flag = False
     """Only say what would be done."""
     json: Flag = False

@@ -32,7 +32,7 @@ class Relabel:
     source: Path = Path("data/raw")
     """Folder of images that was preprocessed: its name is part of each image's identity. It may be gone."""
     why: str = ""
-    """Kept with the record, which may be shared: name nobody."""
+    """Kept with the record, which may be shared: name no person."""
     dry_run: Flag = False
     """Only say what would change."""
     json: Flag = False

@@ -26,7 +26,7 @@ class Retract:
     patient: str
     """The patient's id as in the labels, or the pseudonym."""
     why: str = ""
-    """Kept with the record, which may be shared: name nobody."""
+    """Kept with the record, which may be shared: name no person."""
     yes: Flag = False
     """Do not ask: there is no way back."""
     json: Flag = False

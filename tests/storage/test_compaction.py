@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mri_hpc.base import atomic
 from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import publish_compaction, publish_retraction
 from mri_hpc.storage.disk.layout import LITTER_AGE_S, open_store
 from mri_hpc.storage.reading.reader import Reader
@@ -151,7 +151,7 @@ def test_a_chunk_that_a_killed_task_never_committed_goes_after_a_day(filled, mon
 def test_pixels_that_are_damaged_are_not_copied(filled):
     chunk = sorted((filled / "chunks").iterdir())[3]
     data = bytearray(chunk.read_bytes())
-    data[read_head(chunk).offset + 300] ^= 1
+    data[read_header(chunk).offset + 300] ^= 1
     chunk.write_bytes(data)
     with pytest.raises(
         UserError, match=rf"{chunk.name}: pixels differ from their CRC; see: mri-hpc store verify"
@@ -233,7 +233,7 @@ def test_images_of_a_retracted_patient_leave_the_disk(filled):
     assert sorted(seen.withheld["key"].tolist()) == sorted(gone.tolist())
     compact(store)
     for path in store.chunks.iterdir():
-        assert not np.isin(read_head(path).columns["key"], gone).any()
+        assert not np.isin(read_header(path).columns["key"], gone).any()
     after = resolve(filled)
     assert after.content_digest == seen.content_digest
     assert len(after.withheld) == 0

@@ -8,7 +8,7 @@ import pytest
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.disk.private_tables import NAMES, names_csv, read_names, read_seen, sources_of
 from mri_hpc.storage.snapshot.catalogue import current
@@ -76,7 +76,7 @@ def test_damaged_images_are_found_in_tables_that_are_folded_meanwhile(folded_whi
         labels=FolderLabels(),
         pseudonyms=lambda: Pseudonyms(None),
     )
-    columns = read_head(next(store.chunks.iterdir())).columns
+    columns = read_header(next(store.chunks.iterdir())).columns
     found, lost = Salvage(store, verify(store), sources).pixels_in_sources(columns, range(4))
     assert (len(found), lost) == (4, [])
     assert len(list(store.names.iterdir())) == 1

@@ -9,11 +9,11 @@ import numpy as np
 
 from mri_hpc.intake.fingerprint import Look
 from mri_hpc.intake.labels import Label
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import RETRACT, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen
-from mri_hpc.storage.snapshot.catalogue import Standing, current, head_of, look, publish_snapshot
+from mri_hpc.storage.snapshot.catalogue import Standing, current, header_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
@@ -105,10 +105,10 @@ class Known:
         """Return a snapshot that tells of the wanted keys."""
         self._base, self._new_hashes = standing.base, []
 
-        def noted(name: str) -> ChunkHead:
-            head = head_of(store, name)
-            self._new_hashes.append(head.columns["source_hash"])
-            return head
+        def noted(name: str) -> ChunkHeader:
+            header = header_of(store, name)
+            self._new_hashes.append(header.columns["source_hash"])
+            return header
 
         if standing.base is not None and not standing.new:
             return standing.base

@@ -38,7 +38,7 @@ BLOCK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ChunkHead:
+class ChunkHeader:
     """Everything in a chunk but its pixels."""
 
     columns: Mapping[str, np.ndarray]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.damage import is_damage
 
 PART_BYTES = 2**20
@@ -45,10 +45,10 @@ class Part:
                 yield row, self.data[index * size : (index + 1) * size]
 
 
-def pixels_in(head: ChunkHead) -> Pixels:
+def pixels_in(header: ChunkHeader) -> Pixels:
     """Return the pixels of a chunk, as its columns say."""
-    image_bytes = head.image_shape[0] * head.image_shape[1]
-    return Pixels(offset=head.offset, image_bytes=image_bytes, crc=head.columns["crc"])
+    image_bytes = header.image_shape[0] * header.image_shape[1]
+    return Pixels(offset=header.offset, image_bytes=image_bytes, crc=header.columns["crc"])
 
 
 def read_parts(descriptor: int, pixels: Pixels, rows: np.ndarray | None = None) -> Iterator[Part]:
@@ -60,10 +60,10 @@ def read_parts(descriptor: int, pixels: Pixels, rows: np.ndarray | None = None) 
             yield _read_part(descriptor, pixels, run[start : start + most])
 
 
-def damaged_rows(path: Path, head: ChunkHead) -> list[int]:
+def damaged_rows(path: Path, header: ChunkHeader) -> list[int]:
     """Find rows whose pixels cannot be read, or do not give their CRC; read by offset, as training does."""
     with path.open("rb") as file:
-        parts = read_parts(file.fileno(), pixels_in(head))
+        parts = read_parts(file.fileno(), pixels_in(header))
         return [int(row) for part in parts for row in part.rows[np.logical_not(part.is_sound)]]
 
 

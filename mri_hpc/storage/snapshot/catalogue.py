@@ -14,9 +14,9 @@ from mri_hpc.base.atomic import publish_folder, replace
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, StoreRaced, UserError
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_head
+from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_header
 from mri_hpc.storage.disk.column_file import ColumnFile, save_column
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import RETRACT, Commit, read_commits, read_kind
 from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
@@ -110,20 +110,20 @@ def _standing(store: StoreDir, ids: list[str]) -> Standing:
 def _folded(store: StoreDir, standing: Standing) -> Snapshot:
     if standing.base is not None and not standing.new:
         return standing.base
-    return fold(standing.base, standing.new, functools.partial(head_of, store))
+    return fold(standing.base, standing.new, functools.partial(header_of, store))
 
 
-def head_of(store: StoreDir, chunk: str) -> ChunkHead:
-    """Read the head of a chunk; StoreDamage where it is missing or not as it was sealed.
+def header_of(store: StoreDir, chunk: str) -> ChunkHeader:
+    """Read the header of a chunk; StoreDamage where it is missing or not as it was sealed.
 
     StoreRaced where it has been superseded, and removed, meanwhile.
     """
     try:
-        return read_sealed_head(store.chunk(chunk))
+        return read_sealed_header(store.chunk(chunk))
     except MissingChunk:
         bring_back(store, chunk)
     try:
-        return read_sealed_head(store.chunk(chunk))
+        return read_sealed_header(store.chunk(chunk))
     except MissingChunk as error:
         with contextlib.suppress(*UNREADABLE):
             if is_superseded(store, chunk):
@@ -138,7 +138,7 @@ def _readable_now(store: StoreDir, snapshot: Snapshot) -> Snapshot:
     refuse_retracted(store.path, snapshot, read_kind(store, RETRACT, besides=folded))
     if not newest_compaction(later):
         return snapshot
-    return relocated(store.path, snapshot, current(store), functools.partial(head_of, store))
+    return relocated(store.path, snapshot, current(store), functools.partial(header_of, store))
 
 
 def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:

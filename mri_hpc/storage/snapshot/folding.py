@@ -15,7 +15,7 @@ import numpy as np
 
 from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.intake.labels import MOST_CLASSES
-from mri_hpc.storage.disk.columns import STRINGS, ChunkHead, column_bytes
+from mri_hpc.storage.disk.columns import STRINGS, ChunkHeader, column_bytes
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot import rows as table_rows
@@ -43,13 +43,13 @@ def digest_of(commit_ids: Iterable[str]) -> str:
 def fold(
     base: Snapshot | None,
     new: Sequence[Commit],
-    head_of: Callable[[str], ChunkHead],
+    header_of: Callable[[str], ChunkHeader],
     *,
     only: np.ndarray | None = None,
 ) -> Snapshot:
     """Return the snapshot of the commits of `base` and of `new`.
 
-    head_of: reads the head of a chunk; called for chunks that are new and hold content now.
+    header_of: reads the header of a chunk; called for chunks that are new and hold content now.
     only: keys, ascending; then it tells of them alone, and its digest of content is of them alone.
     """
     compacted = mentions(base, new)
@@ -58,9 +58,9 @@ def fold(
 
     sizes = sizes_of_live(base, new, compacted)
     kept = _kept_of(base, sizes)
-    heads = {name: head_of(name) for name in sorted(sizes.keys() - kept)}
-    chunks = _chunks(base, kept, heads, sizes)
-    rows = table_rows.merged(_rows_of_base(base, kept, chunks, only), _rows_of_heads(heads, chunks, only))
+    headers = {name: header_of(name) for name in sorted(sizes.keys() - kept)}
+    chunks = _chunks(base, kept, headers, sizes)
+    rows = table_rows.merged(_rows_of_base(base, kept, chunks, only), _rows_of_headers(headers, chunks, only))
     rows, ingested = _relabelled(rows, relabelled)
     rows, withheld = _without_retracted(rows, chunks, retracted)
     rows, ingested = table_rows.with_types(rows), relabels.only(ingested, rows.key)
@@ -70,7 +70,9 @@ def fold(
     commits = sorted({*known, *(commit.id.encode() for commit in new)})
     small: dict[str, Any] = {
         "digest": digest_of(name.decode() for name in commits),
-        "image_shape": _only_shape({head.image_shape for head in heads.values()}, base if kept else None),
+        "image_shape": _only_shape(
+            {header.image_shape for header in headers.values()}, base if kept else None
+        ),
         "classes": _classes(rows),
         "patient_names": rows.tables["patient"],
         "study_names": rows.tables["study"],
@@ -120,11 +122,11 @@ def _kept_of(base: Snapshot | None, sizes: dict[str, int]) -> set[str]:
 
 
 def _chunks(
-    base: Snapshot | None, kept: set[str], heads: dict[str, ChunkHead], sizes: dict[str, int]
+    base: Snapshot | None, kept: set[str], headers: dict[str, ChunkHeader], sizes: dict[str, int]
 ) -> np.ndarray:
     known = [] if base is None else base.chunks.tolist()
     rows = [row for row in known if row[0].decode() in kept]
-    rows += [(name.encode(), head.offset, len(head), sizes[name]) for name, head in heads.items()]
+    rows += [(name.encode(), header.offset, len(header), sizes[name]) for name, header in headers.items()]
     return np.array(sorted(rows), CHUNKS)
 
 
@@ -141,9 +143,9 @@ def _rows_of_base(base: Snapshot | None, kept: set[str], chunks: np.ndarray, onl
     return rows if which is None else rows.chosen(which)
 
 
-def _rows_of_heads(heads: dict[str, ChunkHead], chunks: np.ndarray, only: np.ndarray | None) -> Rows:
-    index = {name: int(np.searchsorted(chunks["name"], name.encode())) for name in heads}
-    rows = table_rows.of_heads([(head, index[name]) for name, head in heads.items()])
+def _rows_of_headers(headers: dict[str, ChunkHeader], chunks: np.ndarray, only: np.ndarray | None) -> Rows:
+    index = {name: int(np.searchsorted(chunks["name"], name.encode())) for name in headers}
+    rows = table_rows.of_headers([(header, index[name]) for name, header in headers.items()])
     if only is not None:
         rows = rows.chosen(np.isin(rows.key, only))
     return table_rows.winners(rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mri_hpc.base.atomic import move, sync_folder
 from mri_hpc.base.errors import StoreDamage
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import COMPACT, RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
 from mri_hpc.storage.snapshot.live import live_chunks
@@ -48,7 +48,7 @@ def open_chunk(store: StoreDir, name: str) -> int:
 
 def bring_back(store: StoreDir, name: str) -> None:
     """End the removal of a missing chunk: whoever set it aside may have been killed, or be at it now."""
-    # Where this user may not write, the chunk stays missing until somebody may.
+    # Where this user may not write, the chunk stays missing until a user comes who may.
     with contextlib.suppress(OSError):
         end_removals(store, name)
 
@@ -132,6 +132,6 @@ def holds(path: Path, retracted: Retractions) -> bool:
     if not len(retracted.keys):
         return False
     try:
-        return bool(retracted.has_keys(read_head(path).columns["key"]).any())
+        return bool(retracted.has_keys(read_header(path).columns["key"]).any())
     except StoreDamage:
         return True

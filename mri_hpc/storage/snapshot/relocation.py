@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.errors import StoreDamage, UserError
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
@@ -39,7 +39,7 @@ def refuse_retracted(store: Path, snapshot: Snapshot, retractions: Iterable[Comm
 
 
 def relocated(
-    store: Path, snapshot: Snapshot, now: Snapshot, head_of: Callable[[str], ChunkHead]
+    store: Path, snapshot: Snapshot, now: Snapshot, header_of: Callable[[str], ChunkHeader]
 ) -> Snapshot:
     """Return the snapshot with its rows where `now` has their images; StoreDamage where they are nowhere."""
     if not len(now.chunks):
@@ -56,7 +56,7 @@ def relocated(
     is_found = pixels_of(now, at) == wanted if len(now) else np.zeros(len(wanted), bool)
     chunk[moved[is_found]], row[moved[is_found]] = now.chunk[at[is_found]], now.row[at[is_found]]
     chunk[moved[~is_found]] = -1
-    _find_older_versions(snapshot, now, chunk, row, head_of)
+    _find_older_versions(snapshot, now, chunk, row, header_of)
     if (chunk < 0).any():
         raise StoreDamage(
             f"{store}: {int((chunk < 0).sum())} images of snapshot {snapshot.digest} are in no chunk: "
@@ -73,11 +73,11 @@ def pixels_of(snapshot: Snapshot, rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def pixels_of_head(head: ChunkHead) -> np.ndarray:
+def pixels_of_header(header: ChunkHeader) -> np.ndarray:
     """Return PIXELS of all rows of a chunk."""
-    found = np.empty(len(head), PIXELS)
+    found = np.empty(len(header), PIXELS)
     for name in PIXELS.names or ():
-        found[name] = head.columns[name]
+        found[name] = header.columns[name]
     return found
 
 
@@ -86,7 +86,7 @@ def _find_older_versions(
     now: Snapshot,
     chunk: np.ndarray,
     row: np.ndarray,
-    head_of: Callable[[str], ChunkHead],
+    header_of: Callable[[str], ChunkHeader],
 ) -> None:
     """Fill in chunk and row of images that have been replaced since, which compaction keeps."""
     used = np.bincount(now.chunk, minlength=len(now.chunks))
@@ -94,7 +94,7 @@ def _find_older_versions(
         missing = np.flatnonzero(chunk < 0)
         if not len(missing):
             return
-        stored = pixels_of_head(head_of(now.chunks["name"][index].decode()))
+        stored = pixels_of_header(header_of(now.chunks["name"][index].decode()))
         wanted = pixels_of(snapshot, missing)
         order = np.argsort(stored)
         at = order[np.minimum(np.searchsorted(stored[order], wanted), len(stored) - 1)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, blocks, bytes_table
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, blocks, bytes_table
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot.table import CODES, CONTENT, Snapshot
 
@@ -67,18 +67,18 @@ def of_base(base: Snapshot, chunk_index: np.ndarray) -> Rows:
     return Rows(key=base.column("key"), make=make, tables={name: base.names(name) for name in STRINGS})
 
 
-def of_heads(heads: Sequence[tuple[ChunkHead, int]]) -> Rows:
+def of_headers(headers: Sequence[tuple[ChunkHeader, int]]) -> Rows:
     """Return the rows of chunks, each given with its index among those of the snapshot."""
-    return concatenated([_of_head(head, chunk_index) for head, chunk_index in heads])
+    return concatenated([_of_header(header, chunk_index) for header, chunk_index in headers])
 
 
-def _of_head(head: ChunkHead, chunk_index: int) -> Rows:
-    columns = {column.name: head.columns[column.name] for column in COLUMNS}
-    columns["chunk"] = np.full(len(head), chunk_index, "<i4")
-    columns["row"] = np.arange(len(head), dtype="<i4")
+def _of_header(header: ChunkHeader, chunk_index: int) -> Rows:
+    columns = {column.name: header.columns[column.name] for column in COLUMNS}
+    columns["chunk"] = np.full(len(header), chunk_index, "<i4")
+    columns["row"] = np.arange(len(header), dtype="<i4")
     tables = {}
     for name in STRINGS:
-        tables[name], columns[name] = np.unique(head.columns[name], return_inverse=True)
+        tables[name], columns[name] = np.unique(header.columns[name], return_inverse=True)
         if len(tables[name]) and tables[name][0] == b"":
             tables[name], columns[name] = tables[name][1:], columns[name] - 1
     return _held(columns, tables)

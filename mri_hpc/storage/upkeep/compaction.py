@@ -15,7 +15,7 @@ import numpy as np
 
 from mri_hpc.base.errors import StoreDamage, StoreRaced
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
-from mri_hpc.storage.disk.columns import ChunkHead, chunk_id
+from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import (
     RETRACT,
     publish_compaction,
@@ -24,7 +24,7 @@ from mri_hpc.storage.disk.commits import (
 )
 from mri_hpc.storage.disk.layout import StoreDir, compaction_id
 from mri_hpc.storage.disk.pixels import pixels_in, read_parts
-from mri_hpc.storage.snapshot.catalogue import current, head_of, publish_snapshot
+from mri_hpc.storage.snapshot.catalogue import current, header_of, publish_snapshot
 from mri_hpc.storage.snapshot.presence import (
     end_removals,
     keep_there,
@@ -146,17 +146,17 @@ def _rewrite_all(store: StoreDir, view: View, groups: Iterable[Group], done: Com
             if not _rewrite(store, view, group, number, done):
                 return
     except (StoreRaced, FileNotFoundError):
-        # What somebody else has superseded may be gone already.
+        # What another task has superseded may be gone already.
         if not store.commit(compaction_id(number)).exists():
             raise
 
 
 def _rewrite(store: StoreDir, view: View, group: Group, number: int, done: Compacted) -> bool:
-    """Publish the chunk that a group becomes, and its commit; False where somebody else was first."""
-    heads = {name: head_of(store, name) for name in group.names}
-    staying = {name: view.staying.get(name, np.ones(len(head), bool)) for name, head in heads.items()}
+    """Publish the chunk that a group becomes, and its commit; False where another task was first."""
+    headers = {name: header_of(store, name) for name in group.names}
+    staying = {name: view.staying.get(name, np.ones(len(header), bool)) for name, header in headers.items()}
     num_images = sum(int(stays.sum()) for stays in staying.values())
-    name, publish = _chunk_of(store, heads, staying) if num_images else ("", bool)
+    name, publish = _chunk_of(store, headers, staying) if num_images else ("", bool)
     why = "" if not group.must else "images of retracted patients, or copies, were left out"
     commit = functools.partial(
         publish_compaction,
@@ -169,53 +169,53 @@ def _rewrite(store: StoreDir, view: View, group: Group, number: int, done: Compa
         return False
     keep_there(store, name, publish)
     done.bytes_written += store.chunk(name).stat().st_size if name else 0
-    done.images_dropped += sum(map(len, heads.values())) - num_images
+    done.images_dropped += sum(map(len, headers.values())) - num_images
     return True
 
 
 def _chunk_of(
-    store: StoreDir, heads: dict[str, ChunkHead], staying: dict[str, np.ndarray]
+    store: StoreDir, headers: dict[str, ChunkHeader], staying: dict[str, np.ndarray]
 ) -> tuple[str, Callable[[], bool]]:
     """Make one chunk of the images that stay, in the order of the chunks that they come from.
 
     Return its id, and a function that publishes it and tells whether it was not there already.
     """
-    first = next(iter(heads.values()))
+    first = next(iter(headers.values()))
     columns = {
-        column: np.concatenate([head.columns[column][staying[name]] for name, head in heads.items()])
+        column: np.concatenate([header.columns[column][staying[name]] for name, header in headers.items()])
         for column in first.columns
     }
-    if len({head.recipe_digest for head in heads.values()}) > 1:
+    if len({header.recipe_digest for header in headers.values()}) > 1:
         raise StoreDamage(
             f"{store.path} holds chunks of different recipes; see: mri-hpc store verify {store.path}"
         )
     name = chunk_id(columns, first.recipe_digest)
-    attributes = {"recipe_digest": first.recipe_digest, "chunk_id": name, **_versions(heads.values())}
+    attributes = {"recipe_digest": first.recipe_digest, "chunk_id": name, **_versions(headers.values())}
     shape = (len(columns["key"]), *first.image_shape)
 
     def parts() -> Iterator[np.ndarray]:
-        for source, head in heads.items():
-            yield from _images(store, source, head, np.flatnonzero(staying[source]))
+        for source, header in headers.items():
+            yield from _images(store, source, header, np.flatnonzero(staying[source]))
 
     return name, lambda: publish_chunk_of_parts(store.chunk(name), parts, shape, columns, attributes)
 
 
-def _versions(heads: Iterable[ChunkHead]) -> dict[str, str]:
+def _versions(headers: Iterable[ChunkHeader]) -> dict[str, str]:
     """Return the versions of what made the images, all of them where there are several."""
     found: dict[str, set[str]] = {}
-    for head in heads:
-        for library, version in head.versions.items():
+    for header in headers:
+        for library, version in header.versions.items():
             found.setdefault(library, set()).update(version.split(", "))
     return {library: ", ".join(sorted(versions)) for library, versions in found.items()}
 
 
-def _images(store: StoreDir, name: str, head: ChunkHead, rows: np.ndarray) -> Iterator[np.ndarray]:
+def _images(store: StoreDir, name: str, header: ChunkHeader, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Yield images of these rows, some at a time: uint8, (any, H, W). StoreDamage where one is damaged."""
     with os.fdopen(open_chunk(store, name), "rb") as file:
-        for part in read_parts(file.fileno(), pixels_in(head), rows):
+        for part in read_parts(file.fileno(), pixels_in(header), rows):
             if not all(part.is_sound):
                 raise StoreDamage(
                     f"{store.chunk(name)}: pixels differ from their CRC; "
                     f"see: mri-hpc store verify {store.path}"
                 )
-            yield np.frombuffer(part.data, np.uint8).reshape(-1, *head.image_shape)
+            yield np.frombuffer(part.data, np.uint8).reshape(-1, *header.image_shape)

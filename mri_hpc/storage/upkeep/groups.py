@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mri_hpc.base.errors import StoreRaced
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import RETRACT, read_commits
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction
-from mri_hpc.storage.snapshot.catalogue import head_of
-from mri_hpc.storage.snapshot.relocation import pixels_of, pixels_of_head
+from mri_hpc.storage.snapshot.catalogue import header_of
+from mri_hpc.storage.snapshot.relocation import pixels_of, pixels_of_header
 from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 
@@ -79,28 +79,28 @@ def _staying(store: StoreDir, snapshot: Snapshot, new: Retractions | None) -> di
     found = {}
     for index in np.flatnonzero(used < snapshot.chunks["images"]).tolist():
         name = snapshot.chunks["name"][index].decode()
-        staying = staying_of(snapshot, index, head_of(store, name), new)
+        staying = staying_of(snapshot, index, header_of(store, name), new)
         if not staying.all():
             found[name] = staying
     return found
 
 
 def staying_of(
-    snapshot: Snapshot, chunk_index: int, head: ChunkHead, new: Retractions | None = None
+    snapshot: Snapshot, chunk_index: int, header: ChunkHeader, new: Retractions | None = None
 ) -> np.ndarray:
     """Find the images of a chunk that are in use, and older versions, which runs on older snapshots read."""
     rows = np.flatnonzero(snapshot.chunk == chunk_index)
     retracted = snapshot.retractions.joined(new) if new else snapshot.retractions
-    is_used = np.zeros(len(head), bool)
+    is_used = np.zeros(len(header), bool)
     is_used[snapshot.row[rows[~new.has_keys(snapshot.key[rows])] if new else rows]] = True
     if not len(snapshot):
         return is_used
-    pixels = pixels_of_head(head)
+    pixels = pixels_of_header(header)
     at = np.minimum(np.searchsorted(snapshot.key, pixels["key"]), len(snapshot) - 1)
     is_older = (snapshot.key[at] == pixels["key"]) & (pixels_of(snapshot, at) != pixels)
     is_older &= ~retracted.has_keys(pixels["key"])
     # Of several copies of an older version in this chunk, one.
-    is_first = np.zeros(len(head), bool)
+    is_first = np.zeros(len(header), bool)
     is_first[np.unique(pixels, return_index=True)[1]] = True
     return np.asarray(is_used | (is_older & is_first))
 

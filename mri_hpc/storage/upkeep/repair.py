@@ -18,16 +18,16 @@ from mri_hpc.base.errors import StoreRaced, UserError
 from mri_hpc.storage.disk.chunk_file import (
     layout_of,
     publish_chunk_of_parts,
-    read_sealed_head,
+    read_sealed_header,
     replace_chunk,
     replace_pixels,
 )
-from mri_hpc.storage.disk.columns import ChunkHead, chunk_id
+from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, publish_compaction
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction
 from mri_hpc.storage.disk.pixels import damaged_rows
-from mri_hpc.storage.snapshot.catalogue import head_of, load_snapshot, repair_snapshot
+from mri_hpc.storage.snapshot.catalogue import header_of, load_snapshot, repair_snapshot
 from mri_hpc.storage.snapshot.folding import digest_of, fold
 from mri_hpc.storage.snapshot.presence import (
     end_removals,
@@ -70,7 +70,7 @@ def repair(
     findings: Findings,
     sources: Origin,
     *,
-    check: Callable[[Mapping[str, ChunkHead]], Findings],
+    check: Callable[[Mapping[str, ChunkHeader]], Findings],
     progress: Callable[[Sequence[Commit]], Iterable[Commit]] = lambda commits: commits,
 ) -> Repaired:
     """Repair what a verification has found; return what was done, and what is left.
@@ -134,24 +134,24 @@ class _Round:
         if is_superseded(self._store, commit.chunk):
             return False
         try:
-            head = read_sealed_head(self._store.chunk(commit.chunk))
+            header = read_sealed_header(self._store.chunk(commit.chunk))
         except UNREADABLE:
             return self._make_again(commit)
-        if head.recipe_digest != self._recipe.digest():
+        if header.recipe_digest != self._recipe.digest():
             return False
-        return self._repair_pixels(commit, head)
+        return self._repair_pixels(commit, header)
 
-    def _repair_pixels(self, commit: Commit, head: ChunkHead) -> bool:
+    def _repair_pixels(self, commit: Commit, header: ChunkHeader) -> bool:
         """Make the damaged images of a chunk again; its columns are sound."""
         path = self._store.chunk(commit.chunk)
-        damaged = damaged_rows(path, head)
-        is_retracted = self._salvage.is_retracted(head.columns)
+        damaged = damaged_rows(path, header)
+        is_retracted = self._salvage.is_retracted(header.columns)
         self._has_retracted |= bool(is_retracted[damaged].any())
         wanted = [row for row in damaged if not is_retracted[row]]
-        taken, made = self._gathered(head.columns, wanted)
+        taken, made = self._gathered(header.columns, wanted)
         if not taken and not made and path.stat().st_size == commit.chunk_bytes:
             return False
-        replace_pixels(path, head, taken | made, commit.chunk_bytes)
+        replace_pixels(path, header, taken | made, commit.chunk_bytes)
         remove_if_retracted(self._store, commit.chunk)
         self._note(commit, taken, made, is_whole=len(taken) + len(made) == len(wanted))
         return True
@@ -222,7 +222,7 @@ class _Round:
         )  # fmt: skip
         if not publish_and_commit(self._store, name, publish, superseding).is_ours:
             self._repaired.remarks.append(
-                f"{self._store.path} is compacted or repaired by somebody else at this moment: run it again"
+                f"{self._store.path} is compacted or repaired by another task at this moment: run it again"
             )
             return False
         keep_there(self._store, name, publish)
@@ -268,7 +268,7 @@ class _Round:
             )
             return False
         try:
-            snapshot = fold(None, commits, self._head_of_that_time)
+            snapshot = fold(None, commits, self._header_of_that_time)
             repair_snapshot(self._store, snapshot)
         except (*UNREADABLE, StoreRaced) as error:
             self._repaired.remarks.append(
@@ -280,19 +280,19 @@ class _Round:
         self._repaired.snapshots.append(digest)
         return True
 
-    def _head_of_that_time(self, chunk: str) -> ChunkHead:
-        """Return the head of a chunk, also of one that is gone; StoreDamage where nothing tells it."""
+    def _header_of_that_time(self, chunk: str) -> ChunkHeader:
+        """Return the header of a chunk, also of one that is gone; StoreDamage where nothing tells it."""
         if chunk in self._findings.sound:
             return self._findings.sound[chunk]
         try:
-            return head_of(self._store, chunk)
+            return header_of(self._store, chunk)
         except (*UNREADABLE, StoreRaced):
             maker = next(commit for commit in self._findings.commits if commit.chunk == chunk)
             columns = self._salvage.columns(maker)
             # Readers will want to know where the pixels of one that is still to be repaired begin.
             if columns is None or not is_superseded(self._store, chunk):
                 raise
-        return ChunkHead(
+        return ChunkHeader(
             columns=columns,
             image_shape=self._recipe.image_shape,
             offset=min(self._salvage.offsets(chunk), default=0),

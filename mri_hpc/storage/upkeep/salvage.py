@@ -21,8 +21,8 @@ from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.sources import Source, list_sources, root_name
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.unit import TakenSource, columns_of
-from mri_hpc.storage.disk.chunk_file import content_id, read_head, read_sealed_head
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
+from mri_hpc.storage.disk.chunk_file import content_id, read_header, read_sealed_header
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import ADD, RETRACT, Commit, read_kind
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
@@ -115,10 +115,10 @@ class Salvage:
         for row in rows:
             wanted.setdefault((int(columns["source_hash"][row]), int(columns["crc"][row])), []).append(row)
         found: dict[int, bytes] = {}
-        for path, head in self._donors:
+        for path, header in self._donors:
             if not wanted:
                 break
-            for pair, data in _images_of(path, head, set(wanted)):
+            for pair, data in _images_of(path, header, set(wanted)):
                 found.update((row, data) for row in wanted.pop(pair, ()))
         return found
 
@@ -194,18 +194,18 @@ class Salvage:
         return dict(zip(found.rows["key"].tolist(), found.texts("patient").tolist(), strict=True))
 
     @cached_property
-    def _donors(self) -> list[tuple[Path, ChunkHead]]:
+    def _donors(self) -> list[tuple[Path, ChunkHeader]]:
         """Chunks whose columns can be read: those that hold nothing any more, strangers, and sound ones."""
-        sound = [(self._store.chunk(name), head) for name, head in self._findings.sound.items()]
+        sound = [(self._store.chunk(name), header) for name, header in self._findings.sound.items()]
         return [*self._others, *sound]
 
     @cached_property
-    def _others(self) -> list[tuple[Path, ChunkHead]]:
+    def _others(self) -> list[tuple[Path, ChunkHeader]]:
         found = []
         for path in sorted(self._store.chunks.glob("[!.]*.h5")):
             if path.stem not in self._findings.sound:
                 with contextlib.suppress(*UNREADABLE):
-                    found.append((path, read_head(path)))
+                    found.append((path, read_header(path)))
         return found
 
     def _in_snapshots(self, commit: Commit) -> Columns | None:
@@ -224,20 +224,22 @@ class Salvage:
 
     def _in_strays(self, commit: Commit) -> Columns | None:
         """Find the columns of the same chunk under another name."""
-        for path, head in self._others:
-            if path.stem != commit.chunk and content_id(head) == commit.chunk:
-                return head.columns
+        for path, header in self._others:
+            if path.stem != commit.chunk and content_id(header) == commit.chunk:
+                return header.columns
         return None
 
     def _in_superseded(self, commit: Commit) -> Columns | None:
         """Join the columns of the chunks that a compaction has made the chunk from, the smallest first."""
         try:
-            heads = [read_sealed_head(path) for path in self._superseded(commit)]
+            headers = [read_sealed_header(path) for path in self._superseded(commit)]
         except (*UNREADABLE, FileNotFoundError):
             return None
-        if not heads or any(head.recipe_digest != self._recipe_digest for head in heads):
+        if not headers or any(header.recipe_digest != self._recipe_digest for header in headers):
             return None
-        columns = {name: np.concatenate([head.columns[name] for head in heads]) for name in heads[0].columns}
+        columns = {
+            name: np.concatenate([header.columns[name] for header in headers]) for name in headers[0].columns
+        }
         return chosen(columns, ~self.is_retracted(columns))
 
     def _superseded(self, commit: Commit) -> list[Path]:
@@ -299,15 +301,15 @@ def _as_ingested(snapshot: Snapshot, chunk: str) -> tuple[np.ndarray, dict[str, 
 
 
 def _images_of(
-    path: Path, head: ChunkHead, wanted: set[tuple[int, int]]
+    path: Path, header: ChunkHeader, wanted: set[tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], bytes]]:
     """Yield the sound images of a chunk that are wanted, with source hash and CRC."""
-    hashes, crcs = head.columns["source_hash"], head.columns["crc"]
+    hashes, crcs = header.columns["source_hash"], header.columns["crc"]
     near = np.flatnonzero(np.isin(hashes, np.array([source_hash for source_hash, _crc in wanted], "<u8")))
     found = zip(near.tolist(), hashes[near].tolist(), crcs[near].tolist(), strict=True)
     pairs = {row: (source_hash, crc) for row, source_hash, crc in found if (source_hash, crc) in wanted}
     rows = np.array([*pairs], np.int64)
-    return ((pairs[row], data) for row, data in _sound(path, pixels_in(head), rows))
+    return ((pairs[row], data) for row, data in _sound(path, pixels_in(header), rows))
 
 
 def _sound(path: Path, pixels: Pixels, rows: np.ndarray | None = None) -> Iterator[tuple[int, bytes]]:

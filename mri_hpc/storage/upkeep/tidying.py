@@ -28,7 +28,7 @@ def tidy(store: StoreDir, retracted: Retractions) -> None:
     """Fold small files where there are many; take out what is retracted."""
 
     def stays(row: dict[str, str]) -> bool:
-        # A file that is still in the source is listed as rejected: somebody has to find it.
+        # A file that is still in the source is listed as rejected: the user has to find it.
         key, patient = int(row["key"], 16), row["patient_name"]
         return row["rejected"] == RETRACTED or not retracted.covers([key], patient)
 

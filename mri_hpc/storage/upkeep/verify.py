@@ -10,8 +10,8 @@ import numpy as np
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.base.errors import StoreDamage
 from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.disk.chunk_file import read_sealed_head
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.chunk_file import read_sealed_header
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import Commit, read_commit
 from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
@@ -41,7 +41,7 @@ class Findings:
     """That hold content, and a commit that names each, by id."""
     damaged_snapshots: list[str] = field(default_factory=list)
     """Their digests."""
-    sound: dict[str, ChunkHead] = field(default_factory=dict)
+    sound: dict[str, ChunkHeader] = field(default_factory=dict)
     """Columns of the chunks that were read whole, and are sound, by id."""
     damaged: list[int] = field(default_factory=list)
     """Keys of the images that are lost with the damage, as far as they are known."""
@@ -64,7 +64,7 @@ def verify(
     *,
     fraction: float = 1.0,
     day: int = 0,
-    trusted: Mapping[str, ChunkHead] | None = None,
+    trusted: Mapping[str, ChunkHeader] | None = None,
     progress: Callable[[list[str]], Iterable[str]] = lambda commit_ids: commit_ids,
 ) -> Findings:
     """Check every commit, chunk, pixel and snapshot. UserError where there is no store to check.
@@ -80,11 +80,11 @@ def verify(
     read_whole = turn_of_day(live, fraction, day)
     named = {commit.chunk: commit for commit in reversed(findings.commits) if commit.chunk in live}
     for name in progress(sorted(named)):
-        head = (trusted or {}).get(name)
+        header = (trusted or {}).get(name)
         try:
             size = _check_size(store, named[name])
-            if head is None and name in read_whole:
-                head = _check_chunk(store.chunk(name), recipe_digest, findings)
+            if header is None and name in read_whole:
+                header = _check_chunk(store.chunk(name), recipe_digest, findings)
                 findings.bytes += size
         except (*UNREADABLE, OSError) as error:
             # Compacted since the commits were listed, it may be gone.
@@ -92,8 +92,8 @@ def verify(
                 findings.problems.append(_complaint(store.chunk(name), error))
                 findings.damaged_chunks[name] = named[name]
             continue
-        if head is not None:
-            findings.sound[name] = head
+        if header is not None:
+            findings.sound[name] = header
     # In this order: commits are published before snapshots of them, and are files themselves.
     snapshots, files = published(store), sorted((*store.chunks.iterdir(), *store.commits.iterdir()))
     late = set(store.commit_ids()) - set(ids)
@@ -139,24 +139,24 @@ def _readable_commits(store: StoreDir, ids: Iterable[str], findings: Findings) -
     return commits
 
 
-def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHead:
+def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHeader:
     """Read the columns of a sound chunk; StoreDamage says what is wrong with another."""
-    head = read_sealed_head(path)
-    if head.recipe_digest != recipe_digest:
+    header = read_sealed_header(path)
+    if header.recipe_digest != recipe_digest:
         raise StoreDamage(
             f"{path} was made with another recipe than {path.parents[1] / 'recipe.json'}: restore the one "
             "that was changed"
         )
-    damaged = damaged_rows(path, head)
+    damaged = damaged_rows(path, header)
     if damaged:
-        findings.damaged.extend(head.columns["key"][damaged].tolist())
-        keys = ", ".join(f"{int(head.columns['key'][row]):016x}" for row in damaged[:SAMPLES_NAMED])
+        findings.damaged.extend(header.columns["key"][damaged].tolist())
+        keys = ", ".join(f"{int(header.columns['key'][row]):016x}" for row in damaged[:SAMPLES_NAMED])
         more = f" and {len(damaged) - SAMPLES_NAMED} more" if len(damaged) > SAMPLES_NAMED else ""
         raise StoreDamage(
-            f"{path}: pixels of {len(damaged)} of {len(head)} images differ from their CRC: "
+            f"{path}: pixels of {len(damaged)} of {len(header)} images differ from their CRC: "
             f"{keys}{more}; {advice(path)}"
         )
-    return head
+    return header
 
 
 def _check_size(store: StoreDir, commit: Commit) -> int:
@@ -220,7 +220,7 @@ def _look_for_foreign_files(unknown: Iterable[Path], findings: Findings) -> None
 def _is_sealed(path: Path) -> bool:
     """Tell whether a file is a sound chunk, under the name that its content gives it."""
     try:
-        read_sealed_head(path)
+        read_sealed_header(path)
     except UNREADABLE:
         return False
     return path.suffix == ".h5"

@@ -15,7 +15,7 @@ import pytest
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.disk import chunk_file as chunk_files
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import GONE_PREFIX, LITTER_AGE_S, open_store
 from mri_hpc.storage.reading.reader import Reader
@@ -61,7 +61,7 @@ def repair(store, raw, capsys):
 
 def sources_of_chunk(store, path):
     """Paths of the sources of a chunk's images, in order."""
-    keys = [f"{key:016x}" for key in read_head(path).columns["key"].tolist()]
+    keys = [f"{key:016x}" for key in read_header(path).columns["key"].tolist()]
     lines = "".join(file.read_text() for file in (store / "private" / "names").iterdir()).splitlines()
     paths = dict(line.split(",")[:2] for line in lines)
     return [paths[key] for key in keys]
@@ -119,8 +119,8 @@ def test_images_in_unreadable_sectors_are_made_again_and_the_others_kept(
 ):
     path = chunks(store)[1]
     good, sources = path.read_bytes(), sources_of_chunk(store, path)
-    head, file, read = read_head(path), path.stat().st_ino, os.pread
-    bad = head.offset + 3 * IMAGE_BYTES
+    header, file, read = read_header(path), path.stat().st_ino, os.pread
+    bad = header.offset + 3 * IMAGE_BYTES
 
     def read_sectors(descriptor, size, offset):
         if os.fstat(descriptor).st_ino == file and offset <= bad < offset + size:
@@ -129,9 +129,9 @@ def test_images_in_unreadable_sectors_are_made_again_and_the_others_kept(
 
     monkeypatch.setattr(os, "pread", read_sectors)
     findings = verify(open_store(store))
-    assert findings.damaged == head.columns["key"][3:4].tolist()
+    assert findings.damaged == header.columns["key"][3:4].tolist()
     flip = bytearray(good)
-    flip[head.offset + 5 * IMAGE_BYTES] ^= 1
+    flip[header.offset + 5 * IMAGE_BYTES] ^= 1
     path.write_bytes(flip)
     if not has_source:
         (raw / sources[3]).unlink()
@@ -325,7 +325,7 @@ def test_a_chunk_that_was_made_with_more_room_for_strings_keeps_its_size(
     now = resolve(store)
     path = store / "chunks" / f"{now.chunks['name'][0].decode()}.h5"
     expected, size = pixels(store, now), path.stat().st_size
-    assert read_head(path).columns["label"].dtype.itemsize > 20
+    assert read_header(path).columns["label"].dtype.itemsize > 20
     path.unlink()
     assert repair()[0] == 0
     assert path.stat().st_size == size
@@ -349,8 +349,8 @@ def test_retracted_images_never_come_back(store, repair, patient3, harm, is_by_k
     """The retraction was killed before the chunks were rewritten, and one of them is damaged since."""
     name, keys, images = patient3
     path = chunk_with(store, keys)
-    head = read_head(path)
-    rows = np.flatnonzero(np.isin(head.columns["key"], keys)).tolist()
+    header = read_header(path)
+    rows = np.flatnonzero(np.isin(header.columns["key"], keys)).tolist()
     publish_retraction(open_store(store), keys if is_by_key else (), [name], "")
     harm(path, *{*rows, 0}) if harm is flip_pixels else harm(path)
     status, printed, _err = repair()
@@ -369,13 +369,13 @@ def test_a_chunk_whose_patient_is_retracted_while_it_is_made_again_does_not_stay
 ):
     name, keys, images = patient3
     path = chunk_with(store, keys)
-    others = [row for row, key in enumerate(read_head(path).columns["key"].tolist()) if key not in keys]
+    others = [row for row, key in enumerate(read_header(path).columns["key"].tolist()) if key not in keys]
     flip_pixels(path, others[0])
     real = repairing.replace_pixels
 
-    def late(path, head, *rest):
+    def late(path, header, *rest):
         # The retraction repairs what it reads before it is through, and so removes the file.
-        real(path, head, *rest)
+        real(path, header, *rest)
         whole = path.read_bytes()
         with contextlib.redirect_stdout(io.StringIO()):
             assert main(["retract", str(store), "--patient", name, "--yes"]) == 0

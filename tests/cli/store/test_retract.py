@@ -7,7 +7,7 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader
@@ -148,7 +148,7 @@ def test_images_that_come_in_at_the_same_time_are_withheld_and_then_removed(stor
     compaction.compact(opened)
     gone = snapshot.withheld["key"]
     for file in (store / "chunks").iterdir():
-        assert not np.isin(read_head(file).columns["key"], gone).any()
+        assert not np.isin(read_header(file).columns["key"], gone).any()
     assert current(opened).content_digest == snapshot.content_digest
 
 
@@ -208,7 +208,7 @@ def test_the_pseudonym_does_as_well_and_an_unknown_patient_is_said(store, name, 
     assert "has nothing of a patient 'nobody'" in capsys.readouterr().err
     monkeypatch.setenv("MRI_KEY_FILE", "/nowhere/key")
     assert main(["retract", str(store), "--patient", "patient3", "--yes"]) == 2
-    assert "give the pseudonym in opened of the patient's id" in capsys.readouterr().err
+    assert "give the pseudonym in place of the patient's id" in capsys.readouterr().err
     assert main(["retract", str(store), "--patient", name, "--yes"]) == 0
 
 
