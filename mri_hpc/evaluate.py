@@ -121,8 +121,8 @@ def _interval(figure: Figure) -> str:
     return f"[bold]{value:>5}[/] [dim]{low:>5}–{high}{unit}[/]"
 
 
-def _percent(share: float) -> str:
-    return f"{PERCENT.number(share)} {PERCENT.unit}"
+def _percent(fraction: float) -> str:
+    return f"{PERCENT.number(fraction)} {PERCENT.unit}"
 
 
 if __name__ == "__main__":

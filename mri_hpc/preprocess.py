@@ -121,7 +121,7 @@ def _shared_listing(options: Options, store: Store) -> Path | None:
 
 
 def _refuse_nothing(options: Options, share: Share, tally: Tally) -> None:
-    """UserError where the source is of no use, or has gone meanwhile."""
+    """Raise UserError where the source is of no use, or has gone meanwhile."""
     if tally.gone and next(list_sources(options.source), None) is None:
         raise UserError(
             f"{options.source} lost all its files while they were read, {tally.gone} of them unread: is it "
@@ -138,14 +138,14 @@ class _Progress:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._started_s = self._told_s = time.monotonic()
+        self._started_s = self._reported_s = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
 
     def __call__(self, tally: Tally, under_way: int) -> None:
         now = time.monotonic()
-        if now - self._told_s < (0.2 if self._is_terminal else REPORT_INTERVAL_S):
+        if now - self._reported_s < (0.2 if self._is_terminal else REPORT_INTERVAL_S):
             return
-        self._told_s = now
+        self._reported_s = now
         done = tally.done + under_way
         speed = (tally.stored + under_way) / (now - self._started_s)
         text = f"{done} of {self._total} sources, {tally.rejected} rejected, {speed:.0f} images/s"
@@ -169,7 +169,7 @@ def _print_ignored_columns(labels: FolderLabels | CsvLabels) -> None:
 def _print_notes(
     tally: Tally, store: Store, labels: FolderLabels | CsvLabels, paths: Sequence[str], name: str
 ) -> None:
-    """What the user should know beside the counts. name: the source root's."""
+    """Print what the user should know beside the counts. name: the source root's."""
     for reason, count in sorted(tally.reasons.items()):
         print(f"rejected {count}: {reason}", file=sys.stderr)
     if tally.reasons:
