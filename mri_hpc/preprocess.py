@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from mri_hpc.base.command import Flag, counted, print_json, run_command
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.command import counted, print_json, run_command
+from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
+from mri_hpc.base.marks import Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.csv_labels import CsvLabels
@@ -45,9 +46,9 @@ class Options:
     fit: Literal["letterbox", "stretch"] | None = None
     """Keep proportions on black, or fill the square; by default as the store, and letterbox for a new one."""
     ids: Literal["pseudonym", "as-given"] | None = None
-    """How patients are named in the store; by default as the store, and pseudonym for a new one."""
+    """Names of patients in the store; by default as there, and pseudonym in a new one."""
     task: int | None = None
-    """Which share of the work is this task's, from 0; by default its place in the Slurm array."""
+    """This task's share of the work, from 0; by default its number in the Slurm array."""
     tasks: int | None = None
     """Number of shares."""
     replace: Flag = False
@@ -121,14 +122,14 @@ def _shared_listing(options: Options, store: Store) -> Path | None:
 
 
 def _refuse_nothing(options: Options, share: Share, tally: Tally) -> None:
-    """Raise UserError where the source is of no use, or has gone meanwhile."""
+    """Raise Verdict where the source is of no use, or has gone meanwhile."""
     if tally.gone and next(list_sources(options.source), None) is None:
-        raise UserError(
+        raise Verdict(
             f"{options.source} lost all its files while they were read, {tally.gone} of them unread: is it "
             "still mounted? What was read is stored; run it again when they are back"
         )
     if share.count == 1 and tally.done == tally.rejected and tally.rejected:
-        raise UserError(
+        raise Verdict(
             f"none of the {tally.rejected} files in {options.source} could be stored; the reasons are above"
         )
 

@@ -49,7 +49,7 @@ class Decoder(Protocol):
         ...
 
     def versions(self) -> Mapping[str, str]:
-        """Versions of the libraries that decide about pixels, by name."""
+        """Return versions of the libraries that decide about pixels, by name."""
         ...
 
 
@@ -67,7 +67,7 @@ def decode(content: Content, recipe: Recipe) -> Iterator[Sample]:
 
 
 def decode_file(path: Path, recipe: Recipe) -> list[Sample]:
-    """The samples of a source that is one file; BadSource says why there are none."""
+    """Decode a source that is one file; BadSource says why there are none."""
     try:
         return list(decode(read_content(path.parent, [path.name]), recipe))
     except FileNotFoundError:
@@ -75,5 +75,5 @@ def decode_file(path: Path, recipe: Recipe) -> list[Sample]:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of all that decodes, by name of the library."""
+    """Return versions of all that decodes, by name of the library."""
     return {name: version for decoder in DECODERS for name, version in decoder.versions().items()}

@@ -1,4 +1,4 @@
-"""Images that somebody names by files and folders: which they are, and whom each is of."""
+"""Images that are named by files and folders, and the patient of each."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mri_hpc.intake.patient_folders import PatientFolder, names_of, patient_fold
 from mri_hpc.intake.sources import list_sources
 
 PatientFrom = Literal["folder", "file", "none"]
-"""What tells the patient: folder, the first that is no class, split or study, else the one given; file, each
+"""Origin of the patient: folder, the first that is no class, split or study, else the one given; file, each
 file by itself; none, nothing."""
 
 

@@ -1,4 +1,4 @@
-"""Pseudonyms: a patient has the same one in every store of a site; without its key nobody can tell whose.
+"""Pseudonyms: a patient has the same one in every store of a site; without its key none can be traced.
 
 Sources are named by keys of the same kind: from one that anybody could make, who guesses a path could tell
 the patient in it.

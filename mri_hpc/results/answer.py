@@ -1,4 +1,4 @@
-"""Answers of a finished model about images that somebody names: by image, and by patient."""
+"""Answers of a finished model about images that a user names: by image, and by patient."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

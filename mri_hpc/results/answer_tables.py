@@ -87,7 +87,7 @@ def _width(classes: Sequence[str]) -> int:
 
 
 def _table(answer: Answer, title: str, rows: Sequence[_Row], *, shows_all: bool) -> Any:
-    """shows_all: a column for each class; else one for the predicted class."""
+    """Lay rows out as a table. shows_all: a column for each class; else one for the predicted class."""
     from rich.markup import escape
     from rich.table import Table
 

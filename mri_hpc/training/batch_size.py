@@ -95,8 +95,10 @@ def settled_batch(settings: TrainingSettings, images_a_rank: int, ranks: Ranks) 
 
 
 def rate_factor(optimizer: str, batch_size: int) -> float:
-    """By what the typed rates are multiplied at a batch size: in proportion to it for sgd (arXiv 1706.02677),
-    to its square root for adamw (arXiv 2205.10287)."""
+    """Return the factor of the typed rates at a batch size.
+
+    In proportion to it for sgd (arXiv 1706.02677), to its square root for adamw (arXiv 2205.10287).
+    """
     factor = batch_size / RATES_ARE_FOR
     return factor if optimizer == "sgd" else math.sqrt(factor)
 

@@ -51,7 +51,7 @@ def diverged(what: str) -> UserError:
 
 
 class StepsUnderWay:
-    """Steps whose losses have not been read: on a GPU they are read a step later, so that nobody waits.
+    """Steps whose losses have not been read: on a GPU they are read a step later, so that no step waits.
 
     On every rank: all of them see the same losses, and stop at the same one that is no number.
     """

@@ -114,7 +114,7 @@ class Ranks:
                 dist.broadcast(tensor, src=0)
 
     def leave(self) -> None:
-        """Leave when all ranks do, so that nobody finds a peer gone in the middle of something."""
+        """Leave when all ranks do, so that none finds a peer gone in the middle of something."""
         if not self.is_alone:
             dist.barrier(group=self.control)
             dist.destroy_process_group()

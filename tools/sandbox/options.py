@@ -35,7 +35,7 @@ class Options:
     slurmd_timeout_s: int = 60
     """SlurmdTimeout: a node that is silent for so long is down."""
     preempt_mode: str = "requeue"
-    """What becomes of a job in `low` when one in `high` needs its place."""
+    """Fate of a job in `low` when one in `high` needs its place."""
     send_user_signal: bool = False
     """Send the signal of --signal, not SIGTERM, when preemption begins."""
     requeue_delay_s: int = 6
