@@ -86,8 +86,8 @@ def wanted_recipe(
     return Recipe(size=base.size if size is None else size, fit=fit or base.fit, ids=ids or base.ids)
 
 
-def settle_recipe(path: Path, wanted: Recipe) -> Recipe:
-    """Settle the recipe of a store: `wanted` by the first task, else the one there, which must agree.
+def publish_recipe(path: Path, wanted: Recipe) -> Recipe:
+    """Publish `wanted` as the recipe of a store, or return the one that is there, which must agree.
 
     UserError where parameters or the site's key differ, or this machine decodes the probe to other pixels.
     """

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from mri_hpc.base.atomic import replace
-from mri_hpc.base.command import is_users_to_mend
+from mri_hpc.base.command import is_users_to_fix
 from mri_hpc.base.errors import UserError
 
 HASH = torch.hub.HASH_REGEX
@@ -100,7 +100,7 @@ def fetch(wanted: Published) -> None:
             f"help, a proxy on the way may answer in its place"
         ) from None
     except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and is_users_to_mend(error):
+        if isinstance(error, OSError) and is_users_to_fix(error):
             raise
         cause = getattr(error, "reason", None) or error
         reason = getattr(cause, "strerror", None) or cause or type(error).__name__
