@@ -7,10 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Files and folders of mri_hpc that still have such words. To be emptied.
-NOT_YET = (
-    "cohort", "evaluate.py", "intake", "loading", "predict.py", "preprocess.py", "report.py", "results",
-    "storage", "store_actions", "training",
-)  # fmt: skip
+NOT_YET = ("storage", "store_actions")
 QUESTION = re.compile(r"(What|Whether|Where|Who|Whose|How|Which|When|Why)\b")
 RETIRED = re.compile(r"withdr[ae]w\w*|mend(s|ed|ing)?|broken|correct(s|ed|ions?)?|nobody|somebody", re.I)
 # In names alone: text may say that a signal told a process to stop.
