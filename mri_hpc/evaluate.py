@@ -22,7 +22,7 @@ class Options:
     run: Annotated[Path, POSITIONAL]
     """Folder of the run."""
     split: Literal["test", "validation"] = "test"
-    """Which images to judge by; the best epoch was chosen on validation."""
+    """Images to judge by; the best epoch was chosen on validation."""
     json: Flag = False
     """Print JSON."""
 
@@ -120,8 +120,8 @@ def _interval(figure: Figure) -> str:
     return f"[bold]{value:>5}[/] [dim]{low:>5}–{high}{unit}[/]"
 
 
-def _percent(share: float) -> str:
-    return f"{PERCENT.number(share)} {PERCENT.unit}"
+def _percent(fraction: float) -> str:
+    return f"{PERCENT.number(fraction)} {PERCENT.unit}"
 
 
 if __name__ == "__main__":

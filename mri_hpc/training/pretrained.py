@@ -29,9 +29,9 @@ class Published:
     model: str
     url: str
     path: Path
-    """Where torch keeps them on this machine."""
+    """Folder in which torch keeps them on this machine."""
     sha256: str
-    """How its digest begins, in hex."""
+    """Start of its digest, in hex."""
     num_bytes: int
     """Of the file, to about a kilobyte."""
 
@@ -49,7 +49,7 @@ class Published:
 
 
 def known_models() -> list[str]:
-    """Names of torchvision's classifiers; all have published weights."""
+    """List the names of torchvision's classifiers; all have published weights."""
     return torchvision.models.list_models(module=torchvision.models)
 
 
@@ -72,7 +72,7 @@ def published(model: str) -> Published:
 
 
 def find(model: str, *, is_checked: bool = False) -> Path:
-    """The file of published weights on this machine; UserError where it is not there. Downloads nothing.
+    """Find the file of published weights on this machine; UserError where it is not there. Downloads nothing.
 
     is_checked: whether its digest is looked at too.
     """
