@@ -12,6 +12,7 @@ from mri_hpc.store_actions.audit import Audit, audit_store
 from mri_hpc.store_actions.compact import Compact, compact_store
 from mri_hpc.store_actions.export import Export, export_store
 from mri_hpc.store_actions.info import Info, info
+from mri_hpc.store_actions.prove import Prove, prove_file_system
 from mri_hpc.store_actions.relabel import Relabel, relabel_images
 from mri_hpc.store_actions.retract import Retract, retract_patient
 from mri_hpc.store_actions.sheet import Sheet, draw_sheet
@@ -28,6 +29,7 @@ ACTIONS: dict[type, Callable[[Any], int | None]] = {
     Relabel: relabel_images,
     Retract: retract_patient,
     WhoUsed: who_used,
+    Prove: prove_file_system,
 }
 
 
@@ -45,6 +47,7 @@ class Options:
         | Annotated[Relabel, subcommand("relabel")]
         | Annotated[Retract, subcommand("retract")]
         | Annotated[WhoUsed, subcommand("who-used")]
+        | Annotated[Prove, subcommand("prove")]
     )
 
 

@@ -1,0 +1,84 @@
+"""``mri-hpc store prove``: whether a file system carries a store."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from mri_hpc.base.command import Flag, print_json
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.mounts import Mount, mount_of
+from mri_hpc.testing.proof import Verdict, left_behind, own_folder, prove
+
+LEAST_S, MOST_S = 5, 24 * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prove:
+    """Look, in a minute, whether a file system keeps what a store relies on. Status 2 where it does not.
+
+    Names given once, renames, fsync, permissions, and then stores whose writers are killed (kill -9) and work
+    beside one another. All of it in one new folder, of at most 2,000 files and 200 MB, which is removed.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """A folder on the file system, such as the one in which the store will lie."""
+    seconds: int = 60
+    """About how long it may take; more of them kill more writers."""
+    json: Flag = False
+    """Print as JSON."""
+
+    def __post_init__(self) -> None:
+        if not LEAST_S <= self.seconds <= MOST_S:
+            raise UserError(f"--seconds must be between {LEAST_S} and {MOST_S}, got {self.seconds}")
+
+
+def prove_file_system(options: Prove) -> None:
+    """Print a verdict for each promise; UserError where one is not kept."""
+    if not options.folder.is_dir():
+        raise UserError(
+            f"{options.folder} is not a folder: give one on the file system that is to be looked at"
+        )
+    start_s, mount = time.monotonic(), mount_of(options.folder)
+    verdicts = []
+    with own_folder(options.folder) as folder:
+        print(f"working in {folder}", file=sys.stderr)
+        for verdict in prove(folder, seconds=options.seconds):
+            verdicts.append(verdict)
+            if not options.json:
+                _print(verdict)
+    seconds = time.monotonic() - start_s
+    for left in left_behind(options.folder):
+        print(f"{left} is of another proof, which runs or was killed on another machine", file=sys.stderr)
+    if options.json:
+        print_json(_values(options.folder, mount, verdicts, seconds))
+    broken = [verdict for verdict in verdicts if not verdict.is_kept]
+    if broken:
+        raise UserError(
+            f"{options.folder} ({mount.kind}): {len(broken)} of {len(verdicts)} promises are not kept, the "
+            f"first: {broken[0].what}: {broken[0].found}; put the store on another file system"
+        )
+    if not options.json:
+        print(f"{mount.kind}: a store keeps its promises here; {len(verdicts)} of them kept, {seconds:.0f} s")
+
+
+def _print(verdict: Verdict) -> None:
+    mark = "ok    " if verdict.is_kept else "NOT OK"
+    print(f"{mark} {verdict.seconds:5.1f} s  {verdict.what}: {verdict.found}", flush=True)
+    if not verdict.is_kept:
+        print(f"                it means: {verdict.means}", flush=True)
+
+
+def _values(folder: Path, mount: Mount, verdicts: Sequence[Verdict], seconds: float) -> dict[str, Any]:
+    return {
+        "folder": str(folder),
+        "file_system": mount.kind,
+        "mounted_at": mount.point,
+        "kept": all(verdict.is_kept for verdict in verdicts),
+        "promises": [{**asdict(verdict), "seconds": round(verdict.seconds, 3)} for verdict in verdicts],
+        "seconds": round(seconds, 3),
+    }
