@@ -4,11 +4,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import tyro
-
-from mri_hpc.base.command import Flag, print_json, run_command
+from mri_hpc.base.command import print_json, run_command
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figure_of_merit import PERCENT, Figure
 from mri_hpc.results.metrics import Metrics
@@ -20,7 +19,7 @@ from mri_hpc.rundir.provenance import read_provenance
 class Options:
     """Metrics of a finished run, by slice and by patient, each with its 95 % interval. Research use only."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, PLACE]
     """Folder of the run."""
     split: Literal["test", "validation"] = "test"
     """Which images to judge by; the best epoch was chosen on validation."""

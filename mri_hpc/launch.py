@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from mri_hpc.base.command import Flag, parse, print_json, run_command, shown
+from mri_hpc.base.command import parse, print_json, run_command, shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
+from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.cluster.choice import name_of, scheduler_for
 from mri_hpc.cluster.launching import (
     Launched,
@@ -49,15 +51,15 @@ class Options:
     With --continue-from RUN a new run starts from that one's model, with its settings as the defaults.
     """
 
-    run: Path | None = None
+    run: Annotated[Path | None, OFTEN] = None
     """Folder of the run; by default runs/MODEL-DIGITS, so that the same command resumes the same run."""
-    wait: Flag = False
+    wait: Annotated[Flag, OFTEN] = False
     """Follow the run until it ends; exit status 0 only if it is finished."""
-    dry_run: Flag = False
+    dry_run: Annotated[Flag, OFTEN] = False
     """Show what would be submitted, and leave nothing behind."""
-    cancel: Flag = False
+    cancel: Annotated[Flag, OFTEN] = False
     """End the run's job; the ranks save first, and launching again resumes."""
-    json: Flag = False
+    json: Annotated[Flag, OFTEN] = False
     """Print what was done as JSON."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     """What is trained."""
@@ -118,7 +120,7 @@ def launch(options: Options, typed: Sequence[str]) -> int:
 def _plan(options: Options, typed: Sequence[str]) -> Plan:
     def over_saved(run: RunDir) -> RunSettings:
         # The same command again: what was saved beside its identity are the defaults.
-        again = parse(NAME, Options, typed, example=EXAMPLE, default=_saved_options(run))
+        again = parse(NAME, Options, typed, default=_saved_options(run))
         return RunSettings(training=again.training, job=again.job)
 
     asked = RunSettings(training=options.training, job=options.job)

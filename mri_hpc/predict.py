@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from mri_hpc.base.command import Flag, counted, print_json, progress, run_command
+from mri_hpc.base.command import counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_MEND
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.intake.images import PatientFrom, Rejected, as_text
 from mri_hpc.results.answer import Answer
 from mri_hpc.results.answer_tables import print_tables, write_tables
@@ -25,9 +24,9 @@ MOST_THREADS = 8
 class Options:
     """Probabilities for images and for patients, from a finished run; needs no store. Research use only."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, PLACE]
     """Folder of the run."""
-    paths: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="[PATH ...]")]]
+    paths: Annotated[tuple[Path, ...], PLACE]
     """Images, and folders of images."""
     out: Path | None = None
     """Folder for predictions.csv, patients.csv and rejected.csv; without it, tables are printed."""

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from mri_hpc.base.command import Flag, counted, print_json, run_command
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.command import counted, print_json, run_command
+from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
+from mri_hpc.base.marks import Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.csv_labels import CsvLabels
@@ -121,14 +122,14 @@ def _shared_listing(options: Options, store: Store) -> Path | None:
 
 
 def _refuse_nothing(options: Options, share: Share, tally: Tally) -> None:
-    """UserError where the source is of no use, or has gone meanwhile."""
+    """Verdict where the source is of no use, or has gone meanwhile."""
     if tally.gone and next(list_sources(options.source), None) is None:
-        raise UserError(
+        raise Verdict(
             f"{options.source} lost all its files while they were read, {tally.gone} of them unread: is it "
             "still mounted? What was read is stored; run it again when they are back"
         )
     if share.count == 1 and tally.done == tally.rejected and tally.rejected:
-        raise UserError(
+        raise Verdict(
             f"none of the {tally.rejected} files in {options.source} could be stored; the reasons are above"
         )
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from mri_hpc.base.command import Flag, print_json, run_command
+from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.rundir.layout import open_run
 
 EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"
@@ -20,7 +19,7 @@ EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"
 class Options:
     """Show how a run stands: state, progress, speed, restarts and their causes, what was lost, digests."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, PLACE]
     """Folder of the run."""
     watch: Flag = False
     """Show it again every second, until the run has ended, or Ctrl-C."""

@@ -1,13 +1,9 @@
 """``mri-hpc store``: look into a store, and look after it."""
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Sequence
 
-from tyro.conf import subcommand
-
-from mri_hpc.base.command import run_command
+from mri_hpc.base.command import Action, run_action
 from mri_hpc.store_actions.audit import Audit, audit_store
 from mri_hpc.store_actions.compact import Compact, compact_store
 from mri_hpc.store_actions.export import Export, export_store
@@ -19,45 +15,32 @@ from mri_hpc.store_actions.sheet import Sheet, draw_sheet
 from mri_hpc.store_actions.verify import Verify, check_store
 from mri_hpc.store_actions.who_used import WhoUsed, who_used
 
-ACTIONS: dict[type, Callable[[Any], int | None]] = {
-    Info: info,
-    Verify: check_store,
-    Export: export_store,
-    Sheet: draw_sheet,
-    Compact: compact_store,
-    Audit: audit_store,
-    Relabel: relabel_images,
-    Retract: retract_patient,
-    WhoUsed: who_used,
-    Prove: prove_file_system,
+ACTIONS = {
+    "info": Action(options=Info, body=info, example="mri-hpc store info data/store"),
+    "verify": Action(options=Verify, body=check_store, example="mri-hpc store verify data/store --sample 1%"),
+    "export": Action(
+        options=Export, body=export_store, example="mri-hpc store export data/store --single all.h5"
+    ),
+    "sheet": Action(options=Sheet, body=draw_sheet, example="mri-hpc store sheet data/store sheet.png"),
+    "compact": Action(options=Compact, body=compact_store, example="mri-hpc store compact data/store"),
+    "audit": Action(options=Audit, body=audit_store, example="mri-hpc store audit data/store --near"),
+    "relabel": Action(
+        options=Relabel,
+        body=relabel_images,
+        example="mri-hpc store relabel data/store --labels new.csv --dry-run",
+    ),
+    "retract": Action(
+        options=Retract, body=retract_patient, example="mri-hpc store retract data/store --patient ID"
+    ),
+    "who-used": Action(options=WhoUsed, body=who_used, example="mri-hpc store who-used data/store ID"),
+    "prove": Action(options=Prove, body=prove_file_system, example="mri-hpc store prove /scratch/me"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Look into a store and look after it."""
-
-    action: (
-        Annotated[Info, subcommand("info")]
-        | Annotated[Verify, subcommand("verify")]
-        | Annotated[Export, subcommand("export")]
-        | Annotated[Sheet, subcommand("sheet")]
-        | Annotated[Compact, subcommand("compact")]
-        | Annotated[Audit, subcommand("audit")]
-        | Annotated[Relabel, subcommand("relabel")]
-        | Annotated[Retract, subcommand("retract")]
-        | Annotated[WhoUsed, subcommand("who-used")]
-        | Annotated[Prove, subcommand("prove")]
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    return run_command("mri-hpc store", Options, _run, argv, example="mri-hpc store info data/store")
-
-
-def _run(options: Options) -> int | None:
-    return ACTIONS[type(options.action)](options.action)
+    outcome = "Look into a store and look after it."
+    return run_action("mri-hpc store", outcome, ACTIONS, argv, example="mri-hpc store info data/store")
 
 
 if __name__ == "__main__":

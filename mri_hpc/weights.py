@@ -3,16 +3,17 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
-from mri_hpc.base.command import Flag, print_json, run_command, shown_bytes
+from mri_hpc.base.command import Action, print_json, run_action, shown_bytes
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag, Word
 from mri_hpc.base.settings import nearest
 
 if TYPE_CHECKING:
     from mri_hpc.training.pretrained import Published
+
+EXAMPLE = "mri-hpc weights fetch resnet50"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Fetch:
     must see that folder. Files that are there and whole are not downloaded again.
     """
 
-    models: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[MODEL ...]")]]
+    models: Annotated[tuple[str, ...], PLACE, Word(value="[MODEL ...]")]
     """Names of models, such as resnet50; weights list names all."""
     json: Flag = False
     """Print as JSON."""
@@ -37,16 +38,18 @@ class List:
     """Print as JSON."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Fetch weights that torchvision publishes, trained on ImageNet, and see which are here."""
-
-    action: Annotated[Fetch, tyro.conf.subcommand("fetch")] | Annotated[List, tyro.conf.subcommand("list")]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    return run_command("mri-hpc weights", Options, _run, argv, example="mri-hpc weights fetch resnet50")
+    return run_action(
+        "mri-hpc weights",
+        "Fetch weights that torchvision publishes, trained on ImageNet, and see which are here.",
+        {
+            "fetch": Action(options=Fetch, body=fetch_weights, example=EXAMPLE),
+            "list": Action(options=List, body=list_weights, example="mri-hpc weights list --json"),
+        },
+        argv,
+        example=EXAMPLE,
+    )
 
 
 def fetch_weights(options: Fetch) -> None:
@@ -99,11 +102,6 @@ def _have(wanted: "Published") -> str:
     was_there = wanted.is_there
     fetch(wanted)
     return "was damaged, fetched again" if was_there else "fetched"
-
-
-def _run(options: Options) -> None:
-    action: Any = options.action
-    fetch_weights(action) if isinstance(action, Fetch) else list_weights(action)
 
 
 if __name__ == "__main__":

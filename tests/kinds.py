@@ -14,6 +14,7 @@ ROOMS = {
     "docs": "slow",
     "harness": "slow",
     "intake": "fast",
+    "library": "slow",
     "loading": "fast",
     "promises": "slow",
     "results": "fast",

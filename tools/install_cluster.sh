@@ -7,7 +7,8 @@
 #
 #   --python PATH   another python to make the environment with
 #   --env DIR       where the environment goes; by default .venv, where hpc/slurm/*.sh look for it
-#   --lock          the versions of requirements.lock, with which the tests passed
+#   --lock          the very files of requirements.lock, by their hashes, with which the tests passed
+#   --preprocess-only  for preprocess and store alone, without torch: the files of requirements-preprocess.lock
 #   --dry-run       only show what would be done
 #
 # Login nodes seldom have a GPU. That is no matter: on Linux, pip's ordinary torch is the one for CUDA, and brings
@@ -18,7 +19,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 LEAST_PYTHON=3.11
-how=venv module_name="" python=python3 environment=.venv constraint=() is_dry=""
+how=venv module_name="" python=python3 environment=.venv is_locked="" is_small="" is_dry=""
 
 complain() {
     echo "tools/install_cluster.sh: $*" >&2
@@ -42,7 +43,8 @@ read_options() {
                 shift 2
                 ;;
             --conda) how=conda && shift ;;
-            --lock) constraint=(--constraint requirements.lock) && shift ;;
+            --lock) is_locked=1 && shift ;;
+            --preprocess-only) is_small=1 && shift ;;
             --dry-run) is_dry=1 && shift ;;
             -h | --help) usage && exit 0 ;;
             *) complain "unknown option $1; see --help" ;;
@@ -105,20 +107,34 @@ install_project() {
     local pip=("$environment/bin/python" -m pip --disable-pip-version-check)
     # What an earlier version left there would be installed again.
     run rm -rf build/lib
-    run "${pip[@]}" install --quiet ${constraint[@]+"${constraint[@]}"} .
+    local lock=""
+    [ -z "$is_locked" ] || lock=requirements.lock
+    [ -z "$is_small" ] || lock=requirements-preprocess.lock
+    if [ -z "$lock" ]; then
+        run "${pip[@]}" install --quiet .
+    else
+        run "${pip[@]}" install --quiet --require-hashes --requirement "$lock"
+        run "${pip[@]}" install --quiet --no-deps .
+    fi
 }
 
 check_imports() {
     echo "+ check that all imports work"
     [ -z "$is_dry" ] || return 0
     # From another folder: what was installed, not what lies here.
-    (cd / && "$environment/bin/python" -c "
-import cv2, h5py, matplotlib, safetensors, simplejpeg, submitit, tensorboard, torch, torchvision, tyro
-import mri_hpc.launch, mri_hpc.preprocess, mri_hpc.train
-print('imports work; torch', torch.__version__, 'for CUDA', torch.version.cuda)
+    local imports="
+import cv2, h5py, simplejpeg
+import mri_hpc.preprocess, mri_hpc.store
+"
+    [ -n "$is_small" ] || imports+="
+import matplotlib, safetensors, submitit, tensorboard, torch, torchvision
+import mri_hpc.launch, mri_hpc.train
+print('torch', torch.__version__, 'for CUDA', torch.version.cuda)
 if not torch.version.cuda:
     print('warning: this torch knows no GPU: pip is set to a source of CPU builds; install torch from the ordinary one')
-") || complain "an import failed, as said above: make the environment anew, rm -r $environment, and run this again"
+"
+    (cd / && "$environment/bin/python" -c "$imports
+print('imports work')") || complain "an import failed, as said above: make the environment anew, rm -r $environment, and run this again"
 }
 
 say_what_next() {
@@ -133,8 +149,8 @@ Next, in a new shell:
   ${load}${enter}
   source hpc/slurm/site.env                        # edit it first: account, partition${load:+, module}
   sbatch hpc/slurm/preprocess_array.sh             # data/raw -> data/store
-  python -m mri_hpc.launch --nodes 1               # data/store -> runs/NAME
 NEXT
+    [ -n "$is_small" ] || echo "  python -m mri_hpc.launch --nodes 1               # data/store -> runs/NAME"
     if [ "$environment" != "$PWD/.venv" ]; then
         echo "and in hpc/slurm/site.env: export MRI_PYTHON=$(printf '%q' "$environment/bin/python")"
     fi

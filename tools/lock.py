@@ -1,49 +1,77 @@
-"""Prints requirements.lock: the versions, in this environment, of what mri_hpc needs and of what that needs.
+"""Makes the locks anew: ``.venv/bin/python tools/lock.py``, where the tests pass and uv is installed.
 
-Refresh it in an environment whose tests pass:  .venv/bin/python tools/lock.py > requirements.lock
+requirements.lock: all that mri_hpc needs, NVIDIA's libraries included; requirements-preprocess.lock: what
+``preprocess`` and ``store`` need, without torch. Both are for Python 3.11 to 3.14, with the hash of every
+file. Where uv is to look for packages is said by its environment variables, and stands in no lock.
 """
 
+import configparser
 import importlib.metadata
 import re
-from collections.abc import Iterable, Iterator
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
-PROJECT = "mri_hpc"
-# torch names these exactly by itself, and they differ from one kind of machine to another.
-OF_TORCH = re.compile(r"nvidia-|cuda-|triton$")
+ROOT = Path(__file__).parents[1]
+# What neither preprocess nor store imports.
+ONLY_TO_TRAIN = {"torch", "torchvision", "submitit", "safetensors", "tensorboard", "matplotlib", "jinja2"}
+# Not needed by what is installed, but part of every environment: each has its own.
+OF_THE_ENVIRONMENT = {"pip", "setuptools", "mri-hpc"}
 HEAD = """\
-# Versions with which the tests passed, of all that mri_hpc needs; without test tools. NVIDIA's libraries are
-# left out: torch asks for exact ones itself. Used by: bash tools/install_cluster.sh --lock
-# Refresh, in an environment whose tests pass: .venv/bin/python tools/lock.py > requirements.lock"""
+# {what}: with their hashes, for Python 3.11 to 3.14, the versions with which the tests passed.
+# Used by: bash tools/install_cluster.sh {option}
+# Made anew, in an environment whose tests pass, by: .venv/bin/python tools/lock.py
+"""
 
 
 def main() -> None:
-    """Print the lock."""
-    print(HEAD)
-    names = sorted(closure([PROJECT]) - {normal(PROJECT)})
-    for name in names:
-        print(f"{name}=={importlib.metadata.version(name).partition('+')[0]}")
+    """Write both locks."""
+    everything = needed()
+    without_torch = [one for one in everything if normal(Requirement(one).name) not in ONLY_TO_TRAIN]
+    write(ROOT / "requirements.lock", everything, what="All that mri_hpc needs", option="--lock")
+    write(
+        ROOT / "requirements-preprocess.lock",
+        without_torch,
+        what="What preprocess and store need",
+        option="--preprocess-only --lock",
+    )
 
 
-def closure(names: Iterable[str]) -> set[str]:
-    """These distributions, and all that they need here."""
-    found: set[str] = set()
-    waiting = [normal(name) for name in names]
-    while waiting:
-        name = waiting.pop()
-        if name not in found and not OF_TORCH.match(name):
-            found.add(name)
-            waiting += needs(name)
-    return found
+def needed() -> list[str]:
+    """What setup.cfg asks for."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    return config["options"]["install_requires"].split()
 
 
-def needs(name: str) -> Iterator[str]:
-    """What a distribution needs, without its extras."""
-    for text in importlib.metadata.requires(name) or []:
-        requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            yield normal(requirement.name)
+def write(lock: Path, requirements: list[str], *, what: str, option: str) -> None:
+    """Resolve requirements to the versions that are installed here, for every Python, with hashes."""
+    with tempfile.TemporaryDirectory() as folder:
+        asked, tested = Path(folder) / "asked.in", Path(folder) / "tested.txt"
+        asked.write_text("\n".join(requirements))
+        tested.write_text("\n".join(installed()))
+        words = ["pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes"]
+        words += ["--no-header", "--no-annotate", "--quiet", "--constraint", str(tested), str(asked)]
+        ran = subprocess.run(
+            [sys.executable, "-m", "uv", *words], capture_output=True, text=True, check=False
+        )
+    if ran.returncode:
+        sys.exit(f"tools/lock.py: uv found no versions for {lock.name}:\n{ran.stderr}")
+    lock.write_text(HEAD.format(what=what, option=option) + ran.stdout, encoding="utf-8")
+    print(f"{lock.name}: {ran.stdout.count('==')} packages")
+
+
+def installed() -> list[str]:
+    """The versions of this environment, as they are published."""
+    names = {normal(one.metadata["Name"]): one.version for one in importlib.metadata.distributions()}
+    return [
+        f"{name}=={version.partition('+')[0]}"
+        for name, version in sorted(names.items())
+        if name not in OF_THE_ENVIRONMENT
+    ]
 
 
 def normal(name: str) -> str:

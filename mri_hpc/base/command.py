@@ -6,42 +6,114 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-import tyro
-
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.command_line import options_of, read
+from mri_hpc.base.errors import UsageError, UserError, Verdict
 from mri_hpc.base.exit_status import DONE, INTERRUPTED, USER_CAN_MEND
-from mri_hpc.base.help_page import described, in_lines, make_plain, num_columns
-from mri_hpc.base.usage import in_one_line
+from mri_hpc.base.settings import nearest
 
 T = TypeVar("T")
-# A switch that is off unless it is typed: --help then names no --no-... beside it.
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+HELP = {"-h", "--help", "--help-all"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """One of the things that a command does, with options of its own."""
+
+    options: type
+    body: Callable[[Any], int | None]
+    example: str
 
 
 def run_command(
     name: str,
-    options_type: Any,
+    options_type: type,
     body: Callable[[Any], int | None],
     argv: Sequence[str] | None = None,
     *,
     example: str,
     default: Callable[[], Any] | None = None,
+    action: str = "",
 ) -> int:
     """Parse the command line into `options_type` and run `body`; returns the exit status.
 
-    `default` gives an object with the values of options that were not typed, or None.
+    `default` gives an object with the values of options that were not typed, or None. `action`: the word that
+    was typed before them.
 
-    0: done. 2: the user can mend it, one line on stderr says how. Anything else that escapes is a bug: a
-    traceback, and Python's exit status 1. `body` may return a status of its own.
+    The statuses are those of ``base.exit_status``. What the user can mend is one line on stderr, and with
+    --json a document on stdout. `body` may return a status of its own. What is a bug escapes.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    called = f"{name} {action}".rstrip()
+
+    def run() -> int | None:
+        given = default() if default else None
+        if not _asked(words) & HELP:
+            return body(parse(called, options_type, words, default=given))
+        # Work need not wait for what lays out a page.
+        from mri_hpc.base.help_page import page_of_command
+
+        options, with_all = list(options_of(options_type, given)), "--help-all" in _asked(words)
+        print(page_of_command(called, options_type, options, example=example, with_all=with_all), end="")
+        return DONE
+
+    return _status_of(run, name, words)
+
+
+def run_action(
+    name: str, outcome: str, actions: Mapping[str, Action], argv: Sequence[str] | None = None, *, example: str
+) -> int:
+    """Run the action that the first word names, on the words after it; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    word = words[0].replace("_", "-") if words else ""
+    if word in actions:
+        one = actions[word]
+        return run_command(name, one.options, one.body, words[1:], example=one.example, action=word)
+
+    def run() -> int:
+        if not _asked(words) & HELP:
+            typed = f"unrecognized options: {', '.join(words)}" if words else ""
+            hint = (
+                nearest(word, actions) or f"{'; ' if words else ''}expected one of {{{', '.join(actions)}}}"
+            )
+            raise UsageError(f"{typed}{hint}; see: {name} --help")
+        from mri_hpc.base.help_page import page_of_actions
+
+        types = {action: one.options for action, one in actions.items()}
+        print(page_of_actions(name, outcome, types, example=example), end="")
+        return DONE
+
+    return _status_of(run, name, words)
+
+
+def parse(called: str, options_type: type, words: Sequence[str], *, default: Any = None) -> Any:
+    """The words as an object of `options_type`; raises UsageError where they do not fit.
+
+    `default`, an object of that type, gives the values of options that were not typed.
     """
     try:
-        options = parse(name, options_type, argv, example=example, default=default() if default else None)
-        return body(options) or DONE
+        return read(options_type, list(options_of(options_type, default)), words)
+    except UsageError as error:
+        raise UsageError(f"{error}; see: {called} --help") from None
+
+
+def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -> int:
+    """Run a command; its exit status, also where it raises what is no bug."""
+    asked = _asked(words)
+    try:
+        if "--version" in asked:
+            from mri_hpc.base.version import version
+
+            print(f"mri-hpc {version()}")
+            return DONE
+        return run() or DONE
     except UserError as error:
-        return _complain(name, str(error))
+        # Of what was looked at and is bad, the document is there already.
+        as_json = "--json" in asked and not isinstance(error, Verdict)
+        return _complain(name, str(error), kind=error.kind, as_json=as_json)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: nothing is left to say, also not at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,28 +124,12 @@ def run_command(
     except OSError as error:
         if not is_users_to_mend(error):
             raise
-        return _complain(name, _described(error))
+        return _complain(name, _described(error), kind="system", as_json="--json" in asked)
 
 
-def parse(
-    name: str, options_type: Any, argv: Sequence[str] | None = None, *, example: str, default: Any = None
-) -> Any:
-    """The command line as an object of `options_type`; exits with 2 and a message where it does not fit.
-
-    `default`, an object of that type, gives the values of options that were not typed.
-    """
-    keywords = {} if default is None else {"default": default}
-    make_plain(options_type)
-    columns = num_columns()
-    with in_one_line(name), in_lines(columns):
-        return tyro.cli(
-            options_type,
-            prog=name,
-            description=described(options_type, example, columns),
-            args=argv,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.DisallowNone),
-            **keywords,
-        )
+def _asked(words: Sequence[str]) -> set[str]:
+    """The words that may be options."""
+    return set(words[: words.index("--")] if "--" in words else words)
 
 
 def shown(path: Path) -> Path:
@@ -138,6 +194,8 @@ def _described(error: OSError) -> str:
     return what
 
 
-def _complain(name: str, message: str) -> int:
+def _complain(name: str, message: str, *, kind: str, as_json: bool) -> int:
     print(f"{name}: {message}", file=sys.stderr)
+    if as_json:
+        print_json({"error": {"kind": kind, "message": message}})
     return USER_CAN_MEND

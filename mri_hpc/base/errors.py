@@ -10,7 +10,25 @@ class UserError(Exception):
     """
 
     kind: ClassVar[str] = "user"
-    """For scripts: what sort of thing it is."""
+    """What scripts read of it with --json."""
+
+
+class UsageError(UserError):
+    """A command line that does not fit."""
+
+    kind: ClassVar[str] = "usage"
+
+
+class Verdict(UserError):
+    """All was looked at, and what was found, which is printed already, is not good."""
+
+    kind: ClassVar[str] = "verdict"
+
+
+class NewerFormat(UserError):
+    """A file was written by a newer version than this one."""
+
+    kind: ClassVar[str] = "newer-format"
 
 
 class StoreDamage(UserError):

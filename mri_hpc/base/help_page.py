@@ -1,87 +1,111 @@
-"""What --help prints: lines as wide as the terminal, and defaults only where the text does not tell them."""
+"""What --help prints: the options that matter, or all of them, in lines as wide as the terminal."""
 
-import contextlib
-import dataclasses
+import argparse
+import ast
 import functools
 import inspect
-import itertools
 import shutil
-import sys
 import textwrap
-from collections.abc import Iterator
-from typing import Annotated, Any, TextIO, cast, get_args, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import tyro
+from mri_hpc.base.command_line import Option
+from mri_hpc.base.marks import OFTEN, Mark
 
 FEWEST_COLUMNS = 40
+COLUMNS_OF_NAMES = 30
+ALWAYS = (
+    (("-h", "--help"), "Show this, and do nothing."),
+    (("--help-all",), "Show all options."),
+    (("--version",), "Show the version."),
+)
 
 
-def num_columns() -> int:
-    """How wide lines may be."""
-    return max(FEWEST_COLUMNS, shutil.get_terminal_size().columns)
+def page_of_command(
+    name: str, options_type: type, options: Sequence[Option], *, example: str, with_all: bool
+) -> str:
+    """The page about a command; without `with_all` only the options that matter most, where some do."""
+    is_short = not with_all and any(OFTEN in one.marks for one in options)
+    places = "".join(f" {one.name}" for one in options if one.is_place)
+    parser = _page(f"{name}{places} [OPTIONS]", inspect.cleandoc(options_type.__doc__ or ""), example)
+    groups: dict[type, Any] = {}
+    for one in options:
+        if OFTEN in one.marks or not is_short:
+            if one.owner not in groups:
+                title = inspect.cleandoc(one.owner.__doc__ or "").rstrip(".")
+                groups[one.owner] = parser.add_argument_group(
+                    "options" if one.owner is options_type else title
+                )
+            _show(groups[one.owner], one)
+    group = parser.add_argument_group("always")
+    for flags, text in ALWAYS:
+        group.add_argument(*flags, action="store_true", help=text)
+    hidden = sum(OFTEN not in one.marks for one in options) if is_short else 0
+    return parser.format_help() + (f"\n{hidden} more options: {name} --help-all\n" if hidden else "")
 
 
-@contextlib.contextmanager
-def in_lines(columns: int) -> Iterator[None]:
-    """Within it, what is printed is broken between words: tyro leaves long lines as they are."""
-    with contextlib.redirect_stdout(cast(TextIO, _InLines(sys.stdout, columns))):
-        yield
-
-
-def described(options_type: Any, example: str, columns: int) -> str:
-    """What stands above the options. An example that takes several lines can be copied all the same."""
-    lines = textwrap.wrap(
-        f"Example: {example}", columns - len(" \\"), subsequent_indent=" " * len("Example: "),
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-    return "\n\n".join([inspect.cleandoc(options_type.__doc__ or ""), " \\\n".join(lines)])
+def page_of_actions(name: str, outcome: str, actions: Mapping[str, type], *, example: str) -> str:
+    """The page about a command that has actions."""
+    parser = _page(f"{name} ACTION [OPTIONS]", outcome, example)
+    group = parser.add_argument_group("actions")
+    for action, options_type in actions.items():
+        first = inspect.cleandoc(options_type.__doc__ or "").split("\n\n")[0]
+        group.add_argument(action, metavar=action, help=_plain(first))
+    return parser.format_help() + f"\n{name} ACTION --help explains one.\n"
 
 
 @functools.cache
-def make_plain(hint: Any) -> None:
-    """Have --help name no default that is None, or that of a switch: the text says more."""
-    for part in get_args(hint):
-        make_plain(part)
-    if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
-        return
-    hints = get_type_hints(hint, include_extras=True)
-    for field in dataclasses.fields(hint):
-        kind = hints[field.name]
-        make_plain(kind)
-        if not _holds_options(kind):
-            # Of a switch that is off unless it is typed nothing need be said.
-            is_switch = tyro.conf.FlagCreatePairsOff in get_args(kind)
-            plain = tyro.conf.arg(help_behavior_hint="" if is_switch else _default_in_words)
-            hint.__annotations__[field.name] = Annotated[kind, plain]
+def texts_of(options_type: type) -> Mapping[str, str]:
+    """What stands under each field of a dataclass, in one line each."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(options_type))).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+            found[field.target.id] = " ".join(str(text.value.value).split())
+    return found
 
 
-class _InLines:
-    """A stream whose lines are no longer than so many columns."""
-
-    def __init__(self, stream: TextIO, columns: int) -> None:
-        self._stream, self._columns = stream, columns
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write text, broken between words."""
-        wrap = functools.partial(
-            textwrap.wrap, width=self._columns, break_long_words=False, break_on_hyphens=False
-        )
-        lines = [wrap(line) if len(line) > self._columns else [line] for line in text.split("\n")]
-        return self._stream.write("\n".join(itertools.chain(*lines)))
+def _page(usage: str, outcome: str, example: str) -> argparse.ArgumentParser:
+    """A page without its options. An example that takes several lines can be copied all the same."""
+    columns = max(FEWEST_COLUMNS, shutil.get_terminal_size().columns)
+    wrap = functools.partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
+    paragraphs = ["\n".join(wrap(part, columns)) for part in outcome.split("\n\n")]
+    lines = wrap(f"Example: {example}", columns - len(" \\"), subsequent_indent=" " * len("Example: "))
+    return argparse.ArgumentParser(
+        usage=usage, description="\n\n".join([*paragraphs, " \\\n".join(lines)]), add_help=False,
+        formatter_class=functools.partial(_Layout, max_help_position=COLUMNS_OF_NAMES, width=columns),
+    )  # fmt: skip
 
 
-def _holds_options(kind: Any) -> bool:
-    """Whether a field is no option by itself, but holds some: a dataclass, or a choice of subcommands."""
-    # Types only: what tyro is told of an option is a dataclass object.
-    is_one = isinstance(kind, type) and dataclasses.is_dataclass(kind)
-    return is_one or any(map(_holds_options, get_args(kind)))
+def _show(group: Any, option: Option) -> None:
+    """Add an option to a group of a page."""
+    text = _plain(texts_of(option.owner)[option.path[-1]] + _default_in_words(option))
+    if option.hint is bool:
+        negative = [] if Mark.OFF in option.marks else [f"--no-{option.name[2:]}"]
+        group.add_argument(option.name, *negative, action="store_true", help=text)
+    else:
+        group.add_argument(option.name, metavar=option.metavar, help=text)
 
 
-def _default_in_words(default: str) -> str:
-    """How --help ends the text of an option."""
-    if default in ("None", "", "''"):
+def _default_in_words(option: Option) -> str:
+    """How the text of an option ends; nothing where the text says more, or it must be typed."""
+    if option.default in (None, "", ()) or option.is_place or Mark.OFF in option.marks or option.is_needed:
         return ""
-    return f"(default: {({'True': 'on', 'False': 'off'}).get(default, default)})"
+    if isinstance(option.default, bool):
+        return " (default: on)" if option.default else " (default: off)"
+    shown = option.default if isinstance(option.default, tuple) else (option.default,)
+    return f" (default: {' '.join(map(str, shown))})"
+
+
+def _plain(text: str) -> str:
+    """Text in which argparse fills nothing in."""
+    return text.replace("%", "%%")
+
+
+class _Layout(argparse.RawDescriptionHelpFormatter):
+    """Lines of options that break between words only."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)

@@ -6,7 +6,7 @@ last name of one: folders name users and studies, and a page is made to be share
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -268,7 +268,7 @@ def _last_names(pairs: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{key}={_last_name(path)}" for key, _equals, path in parts)
 
 
-SHARED_AS = {
+SHARED_AS: dict[str, Callable[[Any], Any]] = {
     "store": _last_name,
     "weights": _last_name,
     "continue_from": _last_name,

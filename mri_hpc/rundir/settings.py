@@ -1,9 +1,10 @@
 """The settings of a run: what it is (identity) and how it is operated."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import OFTEN
 from mri_hpc.base.settings import (
     differences,
     identity,
@@ -20,11 +21,11 @@ from mri_hpc.rundir.layout import RunDir
 class TrainingSettings:
     """What is trained, on what, and when it ends."""
 
-    model: str = identity("resnet18")
+    model: Annotated[str, OFTEN] = identity("resnet18")
     """Any torchvision classification model, by its name."""
-    weights: str = identity("")
+    weights: Annotated[str, OFTEN] = identity("")
     """File of weights to start from; pretrained: torchvision's ImageNet weights; empty: random ones."""
-    continue_from: str = identity("")
+    continue_from: Annotated[str, OFTEN] = identity("")
     """Finished run whose model this one starts from, to go on with more data."""
     normalise: Literal["auto", "image", "imagenet"] = identity("auto")
     """Grey values by each image's mean and deviation, or by ImageNet's; auto: as the weights want them."""
@@ -34,11 +35,11 @@ class TrainingSettings:
     """Highest learning rate of the head; by default that of the rest."""
     optimizer: Literal["adamw", "sgd"] = identity("adamw")
     """The optimizer; sgd has momentum 0.9."""
-    lr: float = identity(1e-3)
+    lr: Annotated[float, OFTEN] = identity(1e-3)
     """Highest learning rate, reached after the warm-up; with --batch-size auto: that of 64 images a step."""
     weight_decay: float = identity(0.01)
     """Weight decay, not applied to biases and normalisation."""
-    batch_size: int | Literal["auto"] = identity(64)
+    batch_size: Annotated[int | Literal["auto"], OFTEN] = identity(64)
     """Images a step, over all ranks together; auto: the most that fit, found when the run first starts."""
     accumulate: int = identity(1)
     """Parts into which each rank cuts its share of a step, where the whole does not fit into memory."""
@@ -70,9 +71,9 @@ class TrainingSettings:
     """Splits for which a hash takes some of the patients named for training, for good."""
     snapshot: str = identity("newest")
     """Digest of the store's snapshot; newest: the newest when the run is made."""
-    store: str = operation("data/store")
+    store: Annotated[str, OFTEN] = operation("data/store")
     """Folder of the store."""
-    epochs: int = operation(30)
+    epochs: Annotated[int, OFTEN] = operation(30)
     """Most epochs; early stopping usually ends sooner."""
     patience: int = operation(6)
     """Epochs without improvement of the validation loss before training stops."""
@@ -144,17 +145,17 @@ class JobSettings:
 
     cluster: Literal["auto", "slurm", "local"] = operation("auto")
     """slurm, local (this machine), or auto: slurm if its controller answers."""
-    nodes: int = operation(1)
+    nodes: Annotated[int, OFTEN] = operation(1)
     """Nodes of the job; on this machine: groups of ranks, or by default one rank a GPU where it has any."""
     tasks_per_node: int | None = operation(None)
     """Ranks a node; by default one a GPU, and one where there is none."""
-    gpus_per_node: int | None = operation(None)
+    gpus_per_node: Annotated[int | None, OFTEN] = operation(None)
     """GPUs a node; by default one a rank, where the partition has any."""
     cpus_per_task: int | None = operation(None)
     """Cores, and torch threads, a rank."""
     mem_gb: float | None = operation(None)
     """Memory a node, in GB; by default the partition's."""
-    partition: str | None = operation(None)
+    partition: Annotated[str | None, OFTEN] = operation(None)
     """Slurm partition; by default the site's."""
     account: str | None = operation(None)
     """Slurm account to charge."""
@@ -162,7 +163,7 @@ class JobSettings:
     """Slurm quality of service."""
     constraint: str | None = operation(None)
     """Features that the nodes must have."""
-    time_limit_min: int = operation(240)
+    time_limit_min: Annotated[int, OFTEN] = operation(240)
     """Time limit of one attempt, in minutes; a run that needs longer requeues itself."""
     signal_ahead_s: int = operation(90)
     """Seconds before the time limit at which the ranks are told to save."""

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-import tyro
-
-from mri_hpc.base.command import Flag, print_json, progress
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.command import print_json, progress
+from mri_hpc.base.errors import Verdict
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.cohort.audit import audit
 from mri_hpc.storage.store import Store
 
@@ -16,7 +16,7 @@ from mri_hpc.storage.store import Store
 class Audit:
     """Look for leaks: patients or images on both sides of a split. Status 2 if there are any."""
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
     near: Flag = False
     """Also compare what images look like, not only their bytes; reads all of them."""
@@ -27,7 +27,7 @@ class Audit:
 
 
 def audit_store(options: Audit) -> None:
-    """Print leaks and doubts of the newest snapshot; UserError on leaks, unless it only reports."""
+    """Print leaks and doubts of the newest snapshot; Verdict on leaks, unless it only reports."""
     store = Store.open(options.store)
     snapshot = store.resolve()
     with store.reader(snapshot, is_read_once=True) as reader:
@@ -46,7 +46,7 @@ def audit_store(options: Audit) -> None:
             print(f"no leaks among {len(snapshot):,} images")
     if leaks and not options.report_only:
         more = f" (and {len(leaks) - 1} more kinds)" if len(leaks) > 1 else ""
-        raise UserError(
+        raise Verdict(
             f"{options.store} leaks: {leaks[0].text}{more}; correct it with mri-hpc store relabel, or in the "
             "source"
         )

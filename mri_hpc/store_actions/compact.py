@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-import tyro
-
-from mri_hpc.base.command import Flag, counted, print_json, progress, shown_bytes
+from mri_hpc.base.command import counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.storage.store import Compacted, Store
 
 T = TypeVar("T")
@@ -23,7 +22,7 @@ class Compact:
     The larger of the small ones wait until there are four of about the same size.
     """
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
     target_mb: int = 256
     """Size from which a chunk file is left as it is."""

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import tyro
-
-from mri_hpc.base.command import Flag, print_json, progress, shown_bytes
+from mri_hpc.base.command import print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag, Word
 from mri_hpc.storage.store import Store
 
 T = TypeVar("T")
@@ -18,9 +17,9 @@ T = TypeVar("T")
 class Export:
     """Write the newest snapshot into one HDF5 file: images, all columns and the names of the classes."""
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
-    single: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    single: Annotated[Path, Word(value="FILE")]
     """The file to make; it must not be there yet. It is built as the chunks are, and as easily read."""
     json: Flag = False
     """Print as JSON."""

@@ -3,12 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import tyro
 
-from mri_hpc.base.command import Flag, counted, print_json, shown_bytes
+from mri_hpc.base.command import counted, print_json, shown_bytes
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.store import Snapshot, Store
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Info:
     """What is in the store: images, patients, classes, files, rejected sources, digests, and how it grew."""
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
     json: Flag = False
     """Print as JSON."""
@@ -38,13 +38,14 @@ def info(options: Info) -> None:
 
 def summary(store: Store, snapshot: Snapshot) -> dict[str, Any]:
     """What `store info --json` prints."""
-    without_label, *labels = snapshot.counts("label").tolist()
-    reasons = snapshot.rejections
-    recipe = load_recipe(store.recipe)
-    with ThreadPoolExecutor(1) as beside:
-        # Sorting ten million hashes leaves the interpreter to the reading of commits.
+    with ThreadPoolExecutor(2) as beside:
+        # Sorting ten million hashes, and summing them up, leave the interpreter to the reading of commits.
         twins = beside.submit(lambda: snapshot.num_twins)
+        content_digest = beside.submit(lambda: snapshot.content_digest)
         growth = store.growth(snapshot)
+        without_label, *labels = snapshot.counts("label").tolist()
+        reasons = snapshot.rejections
+    recipe = load_recipe(store.recipe)
     return {
         "store": str(store.path),
         "images": len(snapshot),
@@ -63,7 +64,7 @@ def summary(store: Store, snapshot: Snapshot) -> dict[str, Any]:
         "ids": recipe.ids,
         "commits": len(snapshot.commits),
         "snapshot": snapshot.digest,
-        "content_digest": snapshot.content_digest,
+        "content_digest": content_digest.result(),
         "snapshots": len(store.published()),
         "snapshot_bytes": store.snapshot_bytes(),
         "growth": {"by": growth.by, "periods": [asdict(period) for period in growth.periods]},

@@ -5,12 +5,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import tyro
-
-from mri_hpc.base.command import Flag, print_json
+from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.base.mounts import Mount, mount_of
 from mri_hpc.testing.proof import Verdict, left_behind, own_folder, prove
 
@@ -25,7 +24,7 @@ class Prove:
     beside one another. All of it in one new folder, of at most 2,000 files and 200 MB, which is removed.
     """
 
-    folder: tyro.conf.Positional[Path]
+    folder: Annotated[Path, PLACE]
     """A folder on the file system, such as the one in which the store will lie."""
     seconds: int = 60
     """About how long it may take; more of them kill more writers."""

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import tyro
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.command import Flag, print_json
+from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag, Word
 from mri_hpc.intake.pictures import png_bytes
 from mri_hpc.storage.store import Snapshot, Store
 
@@ -23,11 +23,11 @@ GAP_GREY = 96
 class Sheet:
     """Draw a contact sheet: images spread evenly over a selection, the same each time."""
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, PLACE]
     """The PNG file to write."""
-    label: Annotated[str, tyro.conf.arg(name="class")] = ""
+    label: Annotated[str, Word(option="class")] = ""
     """Only images of this class."""
     patient: str = ""
     """Only images of this patient, by the name that the store has for them."""

@@ -6,12 +6,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import tyro
-
-from mri_hpc.base.command import Flag, counted, print_json, progress, shown_bytes
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.command import counted, print_json, progress, shown_bytes
+from mri_hpc.base.errors import UserError, Verdict
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.intake.labelled_files import find_labels
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import Recipe, load_recipe
@@ -29,7 +28,7 @@ class Verify:
     With --repair, damaged or missing chunks are made again: from other chunks, else from the sources.
     """
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
     sample: str = "100%"
     """Share of the chunks to read, such as 1%, others each day; of the rest only sizes are looked at."""
@@ -50,7 +49,7 @@ class Verify:
 
 
 def check_store(options: Verify) -> None:
-    """Verify a store, mend it if asked to, and print what was found; UserError where anything is damaged."""
+    """Verify a store, mend it if asked to, and print what was found; Verdict where anything is damaged."""
     share = _share(options.sample)
     store, day = Store.open(options.store), int(time.time() // DAY_S)
     start = time.monotonic()
@@ -140,19 +139,19 @@ def _print(values: Mapping[str, Any]) -> None:
     )
 
 
-def _damage(store: Path, findings: Findings, repaired: Repaired | None) -> UserError:
+def _damage(store: Path, findings: Findings, repaired: Repaired | None) -> Verdict:
     """One line about what is damaged, and still is after a repair."""
     problems = findings.problems
     if repaired is None:
-        return UserError(f"{store} is damaged, {len(problems)} found; the first: {problems[0]}")
+        return Verdict(f"{store} is damaged, {len(problems)} found; the first: {problems[0]}")
     held = f"{store} is not whole yet, {len(problems)} left"
     if repaired.lost:
         one = repaired.lost[0]
-        return UserError(
+        return Verdict(
             f"{held}: {len(repaired.lost)} images cannot be made again, the first: {one.source or 'source'} "
             f"({one.key:016x}): {one.why}; bring it back below --source, or restore its chunk from a backup"
         )
-    return UserError(f"{held}; the first: {(*repaired.remarks, *problems)[0]}")
+    return Verdict(f"{held}; the first: {(*repaired.remarks, *problems)[0]}")
 
 
 def _shown(chunks: Sequence[T]) -> Iterable[T]:

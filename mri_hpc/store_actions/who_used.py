@@ -5,13 +5,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import tyro
 
-from mri_hpc.base.command import Flag, print_json
+from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.intake.labels import SPLITS
@@ -31,9 +31,9 @@ class WhoUsed:
     Runs that start from the model of one that has learnt from the patient are listed as its descendants.
     """
 
-    store: tyro.conf.Positional[Path]
+    store: Annotated[Path, PLACE]
     """Folder of the store."""
-    patient: tyro.conf.Positional[str]
+    patient: Annotated[str, PLACE]
     """The patient's id as in the labels, or the pseudonym."""
     runs: Path = Path("runs")
     """Folder of runs."""

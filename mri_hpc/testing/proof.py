@@ -169,13 +169,14 @@ def _repair(folder: Path) -> str:
 
 def _history(trial: Trial, change: Callable[[Trial, Change], None]) -> None:
     """Every kind of change, each killed once, and made as a whole."""
-    for make in (
+    makers: tuple[Callable[[], Change], ...] = (
         trial.adding,
         partial(trial.adding, is_replacing=True),
         lambda: trial.relabelling(_relabelled(trial)),
         trial.compacting,
         lambda: trial.retracting("patient0"),
-    ):
+    )
+    for make in makers:
         change(trial, make())
         trial.run(make())
         _demand(trial)

@@ -207,7 +207,7 @@ def _typed(settings: TrainingSettings, path: Path | None) -> str:
 
 def _settled(settings: TrainingSettings, network: nn.Module, start: Start | None) -> Normalisation:
     """The normalisation of a run, where auto is that which its weights were trained with."""
-    asked = cast(Normalisation, settings.normalise) if settings.normalise != "auto" else None
+    asked = settings.normalise if settings.normalise != "auto" else None
     if start is None:
         return asked or "image"
     weight = start.tensors.get(f"{first_layer(network)[0]}.weight")

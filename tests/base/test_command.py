@@ -1,11 +1,16 @@
 """A command ends in one clear line and the right status."""
 
+import importlib
+import json
 from dataclasses import dataclass
 
 import pytest
 
-from mri_hpc.base.command import run_command
-from mri_hpc.base.errors import UserError
+import mri_hpc
+from mri_hpc.__main__ import COMMANDS
+from mri_hpc.base.command import print_json, run_command
+from mri_hpc.base.errors import UserError, Verdict
+from mri_hpc.base.marks import Flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +19,8 @@ class Options:
 
     count: int = 1
     """How many."""
+    json: Flag = False
+    """Print as JSON."""
 
 
 def run(body, argv=()):
@@ -57,15 +64,41 @@ def test_the_body_may_choose_its_status():
     assert run(lambda options: None) == 0
 
 
-def test_an_unknown_option_exits_with_2_and_names_the_nearest(capsys):
-    with pytest.raises(SystemExit) as left:
-        run(lambda options: None, ["--coutn", "3"])
-    assert left.value.code == 2
-    assert "--count" in capsys.readouterr().err
+def test_what_was_looked_at_and_is_bad_gets_no_second_document(capsys):
+    def body(_options):
+        print_json({"problems": 1})
+        raise Verdict("1 problem")
+
+    assert run(body, ["--json"]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"problems": 1}
+    assert printed.err == "mri-hpc try: 1 problem\n"
 
 
-def test_help_shows_the_example(capsys):
-    with pytest.raises(SystemExit) as left:
-        run(lambda options: None, ["--help"])
-    assert left.value.code == 0
-    assert "Example: mri-hpc try --count 2" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(UserError("no store"), "user"), (OSError(28, "No space left on device", "/store"), "system")],
+)
+def test_with_json_an_error_says_its_kind(capsys, error, kind):
+    assert run(raising(error), ["--json"]) == 2
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)["error"]
+    assert found["kind"] == kind
+    assert printed.err == f"mri-hpc try: {found['message']}\n"
+
+
+def test_without_json_an_error_leaves_stdout_empty(capsys):
+    assert run(raising(UserError("no store"))) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--count", "many", "--version"]])
+def test_every_command_tells_the_version(capsys, words):
+    assert run(lambda options: None, words) == 0
+    assert capsys.readouterr().out == f"mri-hpc {mri_hpc.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_version_is_told_by(command, capsys):
+    assert importlib.import_module(f"mri_hpc.{command}").main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("mri-hpc ")

@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -153,7 +154,7 @@ def tasks(sources: list[bytes], rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def text(values: dict) -> str:
+def text(values: dict[str, Any]) -> str:
     """The figures for people."""
     took, far, both = values["seconds"], values["distance"], values["tasks"]
     lines = [

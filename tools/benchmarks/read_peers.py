@@ -59,7 +59,7 @@ def _ffcv(folder: Path, images: np.ndarray, batch: int) -> Play:
     from ffcv.traversal_order.base import TraversalOrder
     from ffcv.writer import DatasetWriter
 
-    class Given(TraversalOrder):
+    class Given(TraversalOrder):  # type: ignore[misc]
         rows = np.arange(len(images))
 
         def sample_order(self, epoch: int) -> np.ndarray:

@@ -117,7 +117,7 @@ def measure(store: StoreDir, snapshot: Snapshot, *, epochs: int) -> dict[str, An
     """What every side does in every state."""
     batches = _batches(len(snapshot))
     images = _all_images(store, snapshot)
-    values = {
+    values: dict[str, Any] = {
         "images": len(snapshot),
         "chunks": len(snapshot.chunks),
         "image_shape": snapshot.image_shape,

@@ -85,7 +85,7 @@ def replace_pixels(path: Path, head: ChunkHead, made: Mapping[int, bytes], size:
             copy(size - new.tell())
         written = read_head(temp)
         if content_id(written) != path.stem or made.keys() & set(damaged_rows(temp, written)):
-            raise UserError(f"{path}: what was just written reads back otherwise: is the disk failing?")
+            raise StoreDamage(f"{path}: what was just written reads back otherwise: is the disk failing?")
 
     replace(path, write)
 
@@ -284,7 +284,7 @@ def _read_head(file: h5py.File, path: Path) -> ChunkHead:
     found = int(file.attrs["format"])
     refuse_newer(path, found, reads=FORMAT)
     if found != FORMAT:
-        raise UserError(
+        raise StoreDamage(
             f"{path} has chunk format {found}, this version reads {FORMAT}: use the version that made it"
         )
     names = [*(column.name for column in COLUMNS), *STRINGS]

@@ -3,8 +3,13 @@
 import errno
 from pathlib import Path
 
+from mri_hpc.base.errors import NewerFormat, StoreDamage
+
 # The system or the user is at fault, not what is on the disk.
 NO_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
+
+UNREADABLE = (StoreDamage, NewerFormat)
+"""What is raised where a file of a store cannot be read."""
 
 
 def is_damage(error: OSError) -> bool:

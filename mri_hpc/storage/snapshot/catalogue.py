@@ -12,16 +12,16 @@ import numpy as np
 
 from mri_hpc.base.atomic import publish_folder, replace
 from mri_hpc.base.documents import refuse_newer
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import StoreDamage, StoreRaced, UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_head
 from mri_hpc.storage.disk.column_file import ColumnFile, save_column
 from mri_hpc.storage.disk.columns import ChunkHead
 from mri_hpc.storage.disk.commits import RETRACT, Commit, read_commits, read_kind
-from mri_hpc.storage.disk.damage import advice, is_damage
+from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
 from mri_hpc.storage.snapshot.folding import digest_of, fold
-from mri_hpc.storage.snapshot.presence import bring_back
+from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
 from mri_hpc.storage.snapshot.relocation import refuse_withdrawn, relocated
 from mri_hpc.storage.snapshot.table import Snapshot, array_names, lazy_snapshot
 
@@ -64,11 +64,14 @@ def recall(store: Path, digest: str) -> Snapshot:
     return load_snapshot(folder)
 
 
-def current(store: StoreDir) -> Snapshot:
+def current(store: StoreDir, *, since: Snapshot | None = None) -> Snapshot:
     """The snapshot of all commits there are now, which may be empty.
 
-    It is folded in memory from a published one; chunks of commits that are folded are not opened.
+    It is folded in memory from a published one, or from that of a moment ago (since); chunks of commits that
+    are folded are not opened.
     """
+    if since is not None and since.digest == digest_of(store.commit_ids()):
+        return since
     return look(store, functools.partial(_folded, store))
 
 
@@ -88,7 +91,7 @@ def look(store: StoreDir, find: Callable[[Standing], T]) -> T:
     while True:
         try:
             return find(_standing(store, ids))
-        except UserError:
+        except StoreRaced:
             # A chunk that has just been superseded may be gone: then a commit says so.
             before, ids = ids, store.commit_ids()
             if newest_compaction(ids) == newest_compaction(before):
@@ -111,12 +114,21 @@ def _folded(store: StoreDir, standing: Standing) -> Snapshot:
 
 
 def head_of(store: StoreDir, chunk: str) -> ChunkHead:
-    """Everything of a chunk but its pixels; UserError where it is missing or not as it was sealed."""
+    """Everything of a chunk but its pixels; StoreDamage where it is missing or not as it was sealed.
+
+    StoreRaced where it has been superseded, and removed, meanwhile.
+    """
     try:
         return read_sealed_head(store.chunk(chunk))
     except MissingChunk:
         bring_back(store, chunk)
+    try:
         return read_sealed_head(store.chunk(chunk))
+    except MissingChunk as error:
+        with contextlib.suppress(*UNREADABLE):
+            if is_superseded(store, chunk):
+                raise StoreRaced(str(error)) from None
+        raise
 
 
 def _readable_now(store: StoreDir, snapshot: Snapshot) -> Snapshot:
@@ -155,7 +167,7 @@ def mend_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
 
 
 def load_snapshot(folder: Path) -> Snapshot:
-    """A published snapshot; UserError where it is damaged, which a column shows when it is first used."""
+    """A published snapshot; StoreDamage where it is damaged, which a column shows when it is first used."""
     with _damage_named(folder):
         info = _read_info(folder)
         crcs = info.pop("crcs")
@@ -178,13 +190,13 @@ def load_snapshot(folder: Path) -> Snapshot:
 
 @contextlib.contextmanager
 def _damage_named(folder: Path) -> Iterator[None]:
-    """What is raised on damaged files of a snapshot, as a UserError that says which and what to do."""
+    """What is raised on damaged files of a snapshot, as StoreDamage that says which and what to do."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, OSError) and not is_damage(error):
             raise
-        raise UserError(f"{folder} is damaged ({error}): {advice(folder)}") from None
+        raise StoreDamage(f"{folder} is damaged ({error}): {advice(folder)}") from None
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
@@ -192,7 +204,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     found = info.pop("format")
     refuse_newer(folder, found, reads=FORMAT)
     if found != FORMAT:
-        raise UserError(
+        raise StoreDamage(
             f"{folder} was written by another version: remove it, it is folded again from commits/"
         )
     return info
@@ -270,7 +282,7 @@ def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
     """A published snapshot that folds many of these commits and no others: the best of the newest ones.
 
     Which one it is only decides how much is left to fold. Of each only commits.npy is compared with its
-    checksum: damage of other columns is a UserError when they are folded on.
+    checksum: damage of other columns is told when they are folded on.
     """
     best: Path | None = None
     most, fits = 0, 0
@@ -278,7 +290,7 @@ def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
         folder = store.snapshots / publication.digest
         try:
             folded = load_snapshot(folder).commits.tolist()
-        except (UserError, PermissionError):
+        except (*UNREADABLE, PermissionError):
             continue
         if not all(name.decode() in ids for name in folded):
             continue

@@ -5,13 +5,15 @@ That is the greatest element of a total order on what is stored, wherever it is 
 order in which commits arrived, nor when they were folded, nor how chunks are cut can matter.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.intake.labels import MOST_CLASSES
 from mri_hpc.storage.disk.columns import STRINGS, ChunkHead, column_bytes
 from mri_hpc.storage.disk.commits import Commit
@@ -22,6 +24,10 @@ from mri_hpc.storage.snapshot.rejections import fold_rejected
 from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.rows import Rows
 from mri_hpc.storage.snapshot.table import CHUNKS, CONTENT, WITHHELD, Snapshot, lazy_snapshot
+
+MANY_ROWS = 2**20
+"""From so many on, columns are summed up side by side: more threads would hold more columns in memory."""
+DIGEST_THREADS = 2
 
 
 def digest_of(commit_ids: Iterable[str]) -> str:
@@ -39,7 +45,7 @@ def fold(
     """The snapshot of the commits of `base` and of `new`.
 
     head_of: gives everything but the pixels of a chunk; asked for chunks that are new and hold content now.
-    only: keys, ascending; then it tells of them alone, and has no digest of content.
+    only: keys, ascending; then it tells of them alone, and its digest of content is of them alone.
     """
     compacted = mentions(base, new)
     retracted = _retracted(base, new)
@@ -59,7 +65,6 @@ def fold(
     commits = sorted({*known, *(commit.id.encode() for commit in new)})
     small: dict[str, Any] = {
         "digest": digest_of(name.decode() for name in commits),
-        "content_digest": "" if only is not None else _content_digest(rows),
         "image_shape": _only_shape({head.image_shape for head in heads.values()}, base if kept else None),
         "classes": _classes(rows),
         "patient_names": rows.tables["patient"],
@@ -78,7 +83,7 @@ def fold(
         "reasons": reasons,
         "key": rows.key,
     }
-    return lazy_snapshot(small, rows.column)
+    return lazy_snapshot(small, rows.column, sum_up=functools.partial(_content_digest, rows))
 
 
 def _retracted(base: Snapshot | None, new: Iterable[Commit]) -> Retractions:
@@ -188,20 +193,29 @@ def _only_shape(shapes: set[tuple[int, int]], base: Snapshot | None) -> tuple[in
     if base is not None:
         shapes = shapes | {base.image_shape}
     if len(shapes) > 1:
-        raise UserError(
+        raise StoreDamage(
             f"the store holds images of different shapes: {sorted(shapes)}; its recipe.json was changed"
         )
     return shapes.pop() if shapes else (0, 0)
 
 
 def _content_digest(rows: Rows) -> str:
-    """Digest of what is stored, by key. The tables are sorted and without waste, so codes stand for names."""
-    digest = hashlib.sha256()
-    for name in (*CONTENT, *STRINGS):
-        of_column = hashlib.sha256()
-        for part in rows.blocks(name):
-            of_column.update(column_bytes(part))
-        digest.update(of_column.digest())
+    """Sum up what is stored, by key. The tables are sorted and without waste, so codes stand for names."""
+    digest, columns = hashlib.sha256(), (*CONTENT, *STRINGS)
+    if len(rows) < MANY_ROWS:
+        of_columns = [_column_digest(rows, name) for name in columns]
+    else:
+        with ThreadPoolExecutor(DIGEST_THREADS) as threads:
+            of_columns = list(threads.map(functools.partial(_column_digest, rows), columns))
+    for of_column in of_columns:
+        digest.update(of_column)
     for name in STRINGS:
         digest.update(hashlib.sha256(column_bytes(rows.tables[name])).digest())
     return digest.hexdigest()[:32]
+
+
+def _column_digest(rows: Rows, name: str) -> bytes:
+    digest = hashlib.sha256()
+    for part in rows.blocks(name):
+        digest.update(column_bytes(part))
+    return digest.digest()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.storage.disk.columns import ChunkHead
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.snapshot.retractions import of_commits
@@ -40,9 +40,9 @@ def refuse_withdrawn(store: Path, snapshot: Snapshot, retractions: Iterable[Comm
 def relocated(
     store: Path, snapshot: Snapshot, now: Snapshot, head_of: Callable[[str], ChunkHead]
 ) -> Snapshot:
-    """The snapshot with its rows found where `now` says that chunks are; UserError where they are nowhere."""
+    """The snapshot with its rows where `now` says that chunks are; StoreDamage where they are nowhere."""
     if not len(now.chunks):
-        raise UserError(f"{store}: the images of snapshot {snapshot.digest} are gone: restore a backup")
+        raise StoreDamage(f"{store}: the images of snapshot {snapshot.digest} are gone: restore a backup")
     places = np.minimum(np.searchsorted(now.chunks["name"], snapshot.chunks["name"]), len(now.chunks) - 1)
     stays = now.chunks["name"][places] == snapshot.chunks["name"]
     # A chunk that another version of this program has made again may begin elsewhere in its file.
@@ -57,7 +57,7 @@ def relocated(
     chunk[moved[~is_found]] = -1
     _find_older_versions(snapshot, now, chunk, row, head_of)
     if (chunk < 0).any():
-        raise UserError(
+        raise StoreDamage(
             f"{store}: {int((chunk < 0).sum())} images of snapshot {snapshot.digest} are in no chunk: "
             f"restore a backup; see: mri-hpc store verify {store}"
         )

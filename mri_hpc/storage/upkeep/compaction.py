@@ -6,6 +6,7 @@ Superseded files are removed some days later. Chunks between a quarter of the ta
 there are four, as do those between a sixteenth and a quarter, and so on: a byte is rewritten once a tier.
 """
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,10 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.errors import StoreDamage, UserError
+from mri_hpc.base.errors import StoreDamage, StoreRaced
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
 from mri_hpc.storage.disk.columns import ChunkHead, chunk_id
-from mri_hpc.storage.disk.commits import publish_compaction, publish_retraction
+from mri_hpc.storage.disk.commits import (
+    RETRACT,
+    publish_compaction,
+    publish_retraction,
+    read_commits,
+    read_kind,
+)
 from mri_hpc.storage.disk.layout import StoreDir, compaction_id, newest_compaction
 from mri_hpc.storage.disk.pixels import pixels_in, read_parts
 from mri_hpc.storage.snapshot.catalogue import current, head_of, publish_snapshot
@@ -29,6 +36,7 @@ from mri_hpc.storage.snapshot.presence import (
     settle_removals,
 )
 from mri_hpc.storage.snapshot.relocation import pixels_of, pixels_of_head
+from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 from mri_hpc.storage.upkeep.removal import remove_superseded
 from mri_hpc.storage.upkeep.tidying import tidy
@@ -84,35 +92,41 @@ def compact(
     target_bytes: int = TARGET_BYTES,
     keep_s: float = KEEP_S,
     only_withdrawn: bool = False,
+    since: Snapshot | None = None,
     progress: Callable[[Sequence[Group]], Iterable[Group]] = lambda groups: groups,
 ) -> Compacted:
     """Rewrite what the tiers ask for, or only what holds images of withdrawn patients; then remove files.
 
-    May run beside itself: who comes second looks again at what is left to do.
+    May run beside itself: who comes second looks again at what is left to do. since: the store as it was a
+    moment ago, which saves folding it again where nothing but retractions has come since.
     """
     done = Compacted()
     store.sweep()
     settle_removals(store)
-    view = _look(store)
+    view = (since and _view_since(store, since)) or _look(store)
     done.chunks_before = len(view.snapshot.chunks)
     while groups := plan(view, target_bytes, only_must=only_withdrawn):
         _rewrite_all(store, view, progress(groups), done)
         view = _look(store)
-    done.chunks_after = len(view.snapshot.chunks)
+    snapshot = current(store, since=view.snapshot)
+    done.chunks_after = len(snapshot.chunks)
     if done.bytes_written or done.images_dropped:
-        publish_snapshot(store, view.snapshot)
-    _tidy_until_settled(store, view.snapshot)
-    done.removed = remove_superseded(store, view.snapshot, keep_s=keep_s)
+        publish_snapshot(store, snapshot)
+    _tidy_until_settled(store, snapshot)
+    done.removed = remove_superseded(store, snapshot, keep_s=keep_s)
     return done
 
 
 def _tidy_until_settled(store: StoreDir, snapshot: Snapshot) -> None:
-    """Where somebody is withdrawn at the same moment, what was read before may have been written back."""
+    """Where somebody is retracted at the same moment, what was read before may have been written back."""
+    known, retracted = {name.decode() for name in snapshot.commits.tolist()}, snapshot.retractions
     while True:
-        tidy(store, snapshot.retractions)
-        before, snapshot = snapshot, current(store)
-        if np.array_equal(before.retracted_keys, snapshot.retracted_keys):
+        tidy(store, retracted)
+        new = read_kind(store, RETRACT, besides=known)
+        if not new:
             return
+        known |= {commit.id for commit in new}
+        retracted = retracted.joined(of_commits(new))
 
 
 def look_ahead(store: StoreDir, *, target_bytes: int = TARGET_BYTES) -> Compacted:
@@ -201,14 +215,29 @@ def _look(store: StoreDir) -> _View:
         snapshot = current(store)
     try:
         return _view_of(store, snapshot)
-    except UserError:
+    except StoreRaced:
         if not store.commit(compaction_id(newest_number(snapshot) + 1)).exists():
             raise
         return _look(store)
 
 
-def _view_of(store: StoreDir, snapshot: Snapshot) -> _View:
-    return _View(snapshot=snapshot, number=newest_number(snapshot), staying=_staying(store, snapshot))
+def _view_since(store: StoreDir, snapshot: Snapshot) -> _View | None:
+    """What there is now, where nothing but retractions by key has come since a snapshot; None elsewhere."""
+    new = sorted(set(store.commit_ids()) - {name.decode() for name in snapshot.commits.tolist()})
+    if len(snapshot.withheld) or not all(name.startswith(RETRACT) for name in new):
+        return None
+    retracted = of_commits(read_commits(store, new))
+    if (snapshot.is_of(retracted.patients) & ~retracted.has_keys(snapshot.key)).any():
+        return None
+    with contextlib.suppress(StoreRaced):
+        return _view_of(store, snapshot, retracted)
+    return None
+
+
+def _view_of(store: StoreDir, snapshot: Snapshot, new: Retractions | None = None) -> _View:
+    """What a snapshot holds. new: retractions that it does not fold yet, by key."""
+    staying = _staying(store, snapshot, new)
+    return _View(snapshot=snapshot, number=newest_number(snapshot), staying=staying)
 
 
 def newest_number(snapshot: Snapshot) -> int:
@@ -216,28 +245,33 @@ def newest_number(snapshot: Snapshot) -> int:
     return newest_compaction(name.decode() for name in snapshot.commits.tolist())
 
 
-def _staying(store: StoreDir, snapshot: Snapshot) -> dict[str, np.ndarray]:
+def _staying(store: StoreDir, snapshot: Snapshot, new: Retractions | None) -> dict[str, np.ndarray]:
     """Which images stay, of chunks that hold any that need not."""
-    used = np.bincount(snapshot.chunk, minlength=len(snapshot.chunks))
+    chunk = snapshot.chunk[~new.has_keys(snapshot.key)] if new else snapshot.chunk
+    used = np.bincount(chunk, minlength=len(snapshot.chunks))
     found = {}
     for place in np.flatnonzero(used < snapshot.chunks["images"]).tolist():
         name = snapshot.chunks["name"][place].decode()
-        staying = _staying_of(snapshot, place, head_of(store, name))
+        staying = _staying_of(snapshot, place, head_of(store, name), new)
         if not staying.all():
             found[name] = staying
     return found
 
 
-def _staying_of(snapshot: Snapshot, place: int, head: ChunkHead) -> np.ndarray:
+def _staying_of(
+    snapshot: Snapshot, place: int, head: ChunkHead, new: Retractions | None = None
+) -> np.ndarray:
     """Images of a chunk that are in use, and older versions of others, which runs on older snapshots read."""
+    rows = np.flatnonzero(snapshot.chunk == place)
+    retracted = snapshot.retractions.joined(new) if new else snapshot.retractions
     is_used = np.zeros(len(head), bool)
-    is_used[snapshot.row[snapshot.chunk == place]] = True
+    is_used[snapshot.row[rows[~new.has_keys(snapshot.key[rows])] if new else rows]] = True
     if not len(snapshot):
         return is_used
     pixels = pixels_of_head(head)
     at = np.minimum(np.searchsorted(snapshot.key, pixels["key"]), len(snapshot) - 1)
     is_older = (snapshot.key[at] == pixels["key"]) & (pixels_of(snapshot, at) != pixels)
-    is_older &= ~snapshot.retractions.has_keys(pixels["key"])
+    is_older &= ~retracted.has_keys(pixels["key"])
     # Of several copies of an older version in this chunk, one.
     is_first = np.zeros(len(head), bool)
     is_first[np.unique(pixels, return_index=True)[1]] = True
@@ -252,7 +286,7 @@ def _rewrite_all(store: StoreDir, view: _View, groups: Iterable[Group], done: Co
             number += 1
             if not _rewrite(store, view, group, number, done):
                 return
-    except (UserError, FileNotFoundError):
+    except (StoreRaced, FileNotFoundError):
         # What somebody else has superseded may be gone already.
         if not store.commit(compaction_id(number)).exists():
             raise
@@ -293,7 +327,7 @@ def _chunk_of(
         for column in first.columns
     }
     if len({head.recipe_digest for head in heads.values()}) > 1:
-        raise UserError(
+        raise StoreDamage(
             f"{store.path} holds chunks of different recipes; see: mri-hpc store verify {store.path}"
         )
     name = chunk_id(columns, first.recipe_digest)

@@ -1,18 +1,16 @@
 """How a store grew: what commits added, by the time at which they were made."""
 
-import contextlib
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, read_commit
+from mri_hpc.storage.disk.commits import skim_additions
+from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.catalogue import load_snapshot, publications
 from mri_hpc.storage.snapshot.table import Snapshot
 
 MOST_ROWS = 12
-OTHERS = (COMPACT, RELABEL, RETRACT)
 
 Day = datetime.date
 
@@ -63,10 +61,10 @@ class Growth:
 def growth(store: StoreDir, now: Snapshot) -> Growth:
     """What came in when. now: the snapshot of all that is there.
 
-    Commits are read one by one, some 40 µs each: 10 million images have some 8,000. Those that cannot be read
-    are passed over; store verify names them.
+    Commits are skimmed one by one: 10 million images have some 8,000. Those that are damaged are passed over;
+    store verify names them.
     """
-    added = _added(store)
+    added = skim_additions(store)
     by = _finest([_day(commit.created) for commit in added])
     images: dict[Day, int] = {}
     sizes: dict[Day, int] = {}
@@ -89,15 +87,6 @@ def growth(store: StoreDir, now: Snapshot) -> Growth:
     return Growth(by=by.name, periods=periods)
 
 
-def _added(store: StoreDir) -> list[Commit]:
-    found = []
-    for name in store.commit_ids():
-        if not name.startswith(OTHERS):
-            with contextlib.suppress(UserError):
-                found.append(read_commit(store, name))
-    return [commit for commit in found if commit.images]
-
-
 def _finest(days: Sequence[Day]) -> Unit:
     """The finest unit that gives few periods."""
     fitting = [unit for unit in UNITS if len({*map(unit.begin, days)}) <= MOST_ROWS]
@@ -114,5 +103,5 @@ def _num_patients(store: StoreDir, digest: str | None) -> int | None:
         return None
     try:
         return len(load_snapshot(store.snapshots / digest).column("patient_names"))
-    except (UserError, PermissionError):
+    except (*UNREADABLE, PermissionError):
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import StoreRaced, UserError
 from mri_hpc.storage.disk.chunk_file import (
     layout_of,
     publish_chunk_of_parts,
@@ -24,6 +24,7 @@ from mri_hpc.storage.disk.chunk_file import (
 )
 from mri_hpc.storage.disk.columns import ChunkHead, chunk_id
 from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, publish_compaction
+from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction
 from mri_hpc.storage.disk.pixels import damaged_rows
 from mri_hpc.storage.snapshot.catalogue import head_of, load_snapshot, mend_snapshot
@@ -78,7 +79,7 @@ def repair(
     """
     repaired = Repaired()
     store.sweep()
-    with contextlib.suppress(UserError):
+    with contextlib.suppress(*UNREADABLE):
         # A commit that cannot be read.
         settle_removals(store)
     for _round in range(ROUNDS):
@@ -109,6 +110,7 @@ class _Round:
             try:
                 is_better |= self._mend_chunk(commit)
             except UserError as error:
+                # Of any kind: the site's key may be missing, too. The other chunks are repaired all the same.
                 self._repaired.remarks.append(str(error))
         for digest in self._findings.damaged_snapshots:
             is_better |= self._fold_again(digest)
@@ -133,7 +135,7 @@ class _Round:
             return False
         try:
             head = read_sealed_head(self._store.chunk(commit.chunk))
-        except UserError:
+        except UNREADABLE:
             return self._make_again(commit)
         if head.recipe_digest != self._recipe.digest():
             return False
@@ -268,7 +270,7 @@ class _Round:
         try:
             snapshot = fold(None, commits, self._head_of_that_time)
             mend_snapshot(self._store, snapshot)
-        except UserError as error:
+        except (*UNREADABLE, StoreRaced) as error:
             self._repaired.remarks.append(
                 f"{folder} cannot be folded again, since chunks of its time are gone or damaged ({error}); "
                 "restore it from a backup, or remove it: a run on it can then only be continued by a new one "
@@ -279,12 +281,12 @@ class _Round:
         return True
 
     def _head_of_that_time(self, chunk: str) -> ChunkHead:
-        """Everything of a chunk but its pixels, also where it is gone; UserError where nothing tells it."""
+        """Everything of a chunk but its pixels, also where it is gone; StoreDamage where nothing tells it."""
         if chunk in self._findings.sound:
             return self._findings.sound[chunk]
         try:
             return head_of(self._store, chunk)
-        except UserError:
+        except (*UNREADABLE, StoreRaced):
             maker = next(commit for commit in self._findings.commits if commit.chunk == chunk)
             columns = self._salvage.columns(maker)
             # Readers will want to know where the pixels of one that is still to be repaired begin.
@@ -304,7 +306,7 @@ class _Round:
         try:
             named = {name.decode() for name in load_snapshot(self._store.snapshots / digest).commits.tolist()}
             tries = [[commit for commit in by_time if commit.id in named]]
-        except UserError:
+        except UNREADABLE:
             # As a rule it folds all commits of its time.
             tries = [by_time[:count] for count in range(len(by_time), 0, -1)]
         for commits in tries:
@@ -316,7 +318,7 @@ class _Round:
         """Take withdrawn images out of the chunks for good, as their retraction would have."""
         try:
             compact(self._store, only_withdrawn=True)
-        except UserError as error:
+        except (*UNREADABLE, StoreRaced) as error:
             self._repaired.remarks.append(f"withdrawn images are still in damaged chunks: {error}")
             return False
         return True

@@ -33,6 +33,8 @@ class Withdrawal:
     """Of images, and of the sources that they came from."""
     images: int
     """In the newest snapshot."""
+    snapshot: Snapshot
+    """Of the moment when this was looked for: saves folding it again."""
 
 
 def name_in_store(store: StoreDir, given: str, key_file: Path) -> str:
@@ -53,18 +55,18 @@ def look_for(store: StoreDir, patient: str, *, given: str) -> Withdrawal:
     keys = set(snapshot.key[is_of].tolist()) | _keys_in_names(store, snapshot, patient)
     if not keys and not snapshot.retractions.covers((), patient):
         raise UserError(f"{store.path} has nothing of a patient {given!r}: is it the id as in the labels?")
-    return Withdrawal(patient=patient, keys=tuple(sorted(keys)), images=int(is_of.sum()))
+    return Withdrawal(patient=patient, keys=tuple(sorted(keys)), images=int(is_of.sum()), snapshot=snapshot)
 
 
 def retract(store: StoreDir, withdrawal: Withdrawal, why: str) -> Compacted:
     """Take a patient out of the newest snapshot, the chunks and the private tables."""
     publish_retraction(store, withdrawal.keys, [withdrawal.patient], why)
-    return remove_withdrawn(store)
+    return remove_withdrawn(store, since=withdrawal.snapshot)
 
 
-def remove_withdrawn(store: StoreDir) -> Compacted:
-    """Take what retractions withdraw out of the chunks and the private tables."""
-    done = compact(store, only_withdrawn=True)
+def remove_withdrawn(store: StoreDir, *, since: Snapshot | None = None) -> Compacted:
+    """Take what is retracted out of the chunks and the private tables. since: the store a moment ago."""
+    done = compact(store, only_withdrawn=True, since=since)
     # What another task was writing when it was killed may hold images of the patient.
     store.sweep()
     return done

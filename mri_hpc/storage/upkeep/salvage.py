@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import read_content
 from mri_hpc.intake.decoders import decode
 from mri_hpc.intake.labels import Labels
@@ -24,6 +24,7 @@ from mri_hpc.storage.adding.unit import TakenSource, columns_of
 from mri_hpc.storage.disk.chunk_file import content_id, read_head, read_sealed_head
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
 from mri_hpc.storage.disk.commits import ADD, RETRACT, Commit, read_kind
+from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.pixels import Pixels, is_sound, pixels_in, read_parts
 from mri_hpc.storage.disk.private_tables import find_in_names, read_names, sources_of
@@ -203,7 +204,7 @@ class Salvage:
         found = []
         for path in sorted(self._store.chunks.glob("[!.]*.h5")):
             if path.stem not in self._findings.sound:
-                with contextlib.suppress(UserError):
+                with contextlib.suppress(*UNREADABLE):
                     found.append((path, read_head(path)))
         return found
 
@@ -232,7 +233,7 @@ class Salvage:
         """Of the chunks that a compaction has made the chunk from, the smallest first."""
         try:
             heads = [read_sealed_head(path) for path in self._superseded(commit)]
-        except (UserError, FileNotFoundError):
+        except (*UNREADABLE, FileNotFoundError):
             return None
         if not heads or any(head.recipe_digest != self._recipe_digest for head in heads):
             return None

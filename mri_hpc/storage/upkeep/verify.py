@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.atomic import TEMP_PREFIX
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import StoreDamage
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.disk.chunk_file import read_sealed_head
 from mri_hpc.storage.disk.columns import ChunkHead
 from mri_hpc.storage.disk.commits import Commit, read_commit
-from mri_hpc.storage.disk.damage import advice, is_damage
+from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
 from mri_hpc.storage.disk.pixels import damaged_rows
 from mri_hpc.storage.snapshot.catalogue import load_snapshot, published
@@ -86,7 +86,7 @@ def verify(
             if head is None and name in read_whole:
                 head = _check_chunk(store.chunk(name), recipe_digest, findings)
                 findings.bytes += size
-        except (UserError, OSError) as error:
+        except (*UNREADABLE, OSError) as error:
             # Compacted since the commits were listed, it may be gone.
             if not is_superseded(store, name):
                 findings.problems.append(_complaint(store.chunk(name), error))
@@ -103,7 +103,7 @@ def verify(
         except PermissionError as error:
             # Another user's: whoever may not read it cannot mend it either.
             findings.problems.append(f"{error.filename} may not be read by you: ask its owner (ls -l)")
-        except (UserError, OSError) as error:
+        except (*UNREADABLE, OSError) as error:
             findings.problems.append(_complaint(store.snapshots / name, error))
             findings.damaged_snapshots.append(name)
     commits = [*findings.commits, *_readable_commits(store, sorted(late), findings)]
@@ -119,9 +119,9 @@ def turn_of_day(chunks: Iterable[str], share: float, day: int) -> set[str]:
     return {names[(day * count + place) % len(names)] for place in range(count)}
 
 
-def _complaint(path: Path, error: UserError | OSError) -> str:
+def _complaint(path: Path, error: Exception) -> str:
     """What is wrong with a damaged file, for people; raises what is no damage."""
-    if isinstance(error, UserError):
+    if not isinstance(error, OSError):
         return str(error)
     if not is_damage(error):
         raise error
@@ -133,17 +133,17 @@ def _readable_commits(store: StoreDir, ids: Iterable[str], findings: Findings) -
     for name in ids:
         try:
             commits.append(read_commit(store, name))
-        except UserError as error:
+        except UNREADABLE as error:
             findings.problems.append(str(error))
             findings.unreadable_commits.append(name)
     return commits
 
 
 def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHead:
-    """Columns of a sound chunk; UserError says what is wrong with it."""
+    """Columns of a sound chunk; StoreDamage says what is wrong with it."""
     head = read_sealed_head(path)
     if head.recipe_digest != recipe_digest:
-        raise UserError(
+        raise StoreDamage(
             f"{path} was made with another recipe than {path.parents[1] / 'recipe.json'}: restore the one "
             "that was changed"
         )
@@ -152,7 +152,7 @@ def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHea
         findings.damaged.extend(head.columns["key"][damaged].tolist())
         keys = ", ".join(f"{int(head.columns['key'][row]):016x}" for row in damaged[:SAMPLES_NAMED])
         more = f" and {len(damaged) - SAMPLES_NAMED} more" if len(damaged) > SAMPLES_NAMED else ""
-        raise UserError(
+        raise StoreDamage(
             f"{path}: pixels of {len(damaged)} of {len(head)} images differ from their CRC: "
             f"{keys}{more}; {advice(path)}"
         )
@@ -160,21 +160,21 @@ def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHea
 
 
 def _check_size(store: StoreDir, commit: Commit) -> int:
-    """Bytes of a chunk's file; UserError where they are not those that its commit says."""
+    """Bytes of a chunk's file; StoreDamage where they are not those that its commit says."""
     path = store.chunk(commit.chunk)
     if not is_there(store, commit.chunk):
         bring_back(store, commit.chunk)
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: a commit names it; {advice(path)}") from None
+        raise StoreDamage(f"{path} is missing: a commit names it; {advice(path)}") from None
     if size != commit.chunk_bytes:
-        raise UserError(f"{path} has {size} bytes, its commit says {commit.chunk_bytes}: {advice(path)}")
+        raise StoreDamage(f"{path} has {size} bytes, its commit says {commit.chunk_bytes}: {advice(path)}")
     return size
 
 
 def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findings) -> None:
-    """UserError where a published snapshot is not what folding its commits anew gives.
+    """StoreDamage where a published snapshot is not what folding its commits anew gives.
 
     One of chunks that have been superseded since, and may be gone, is only checked for its own checksums, and
     one of commits that were published since the verification began, too. late: these.
@@ -185,7 +185,7 @@ def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findi
         saved.column(name)
     named = {name.decode() for name in saved.commits.tolist()}
     if named - ids - late or digest_of(named) != folder.name:
-        raise UserError(
+        raise StoreDamage(
             f"{folder} folds commits that are not in the store ({len(named - ids - late)}): restore them "
             "from a backup, or remove it"
         )
@@ -196,7 +196,7 @@ def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findi
     wrong = [name for name in array_names() if not _equal(getattr(saved, name), getattr(folded, name))]
     if wrong or saved.content_digest != folded.content_digest or saved.classes != folded.classes:
         what = ", ".join(wrong) or "its names"
-        raise UserError(f"{folder} differs from its commits in {what}: {advice(folder)}")
+        raise StoreDamage(f"{folder} differs from its commits in {what}: {advice(folder)}")
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:
@@ -221,6 +221,6 @@ def _is_sealed(path: Path) -> bool:
     """Whether a file is a sound chunk, under the name that its content gives it."""
     try:
         read_sealed_head(path)
-    except UserError:
+    except UNREADABLE:
         return False
     return path.suffix == ".h5"

@@ -1,7 +1,6 @@
 """What tests of preprocess ask about its last line and about the store."""
 
-from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.store import Store
 from mri_hpc.store_actions.info import summary
 
 SMALL = ("--size", 16)
@@ -13,4 +12,5 @@ def counts(printed):
 
 
 def info(store):
-    return summary(StoreDir(store), resolve(store))
+    found = Store.open(store)
+    return summary(found, found.resolve())

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[3]
 PLACES = ("hpc/**/*.sh", "hpc/**/*.env", "tools/**/*.sh", ".ci/run")
@@ -63,10 +64,22 @@ def test_a_dry_run_of_the_installer_shows_its_commands_and_makes_nothing(tmp_pat
     environment = f"{tmp_path}/an\\ env"
     assert f"+ python3 -m venv {environment} \n" in ran.stdout
     pip = f"+ {environment}/bin/python -m pip --disable-pip-version-check install"
-    assert f"{pip} --quiet --constraint requirements.lock . \n" in ran.stdout
+    assert (
+        f"{pip} --quiet --require-hashes --requirement requirements.lock \n{pip} --quiet --no-deps . \n"
+        in ran.stdout
+    )
     assert f"source {environment}/bin/activate" in ran.stdout
     assert f"export MRI_PYTHON={environment}/bin/python" in ran.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more", [(), ("--lock",)])
+def test_what_only_preprocesses_gets_the_lock_without_torch(tmp_path, more):
+    ran = install("--dry-run", "--preprocess-only", *more, "--env", tmp_path / "env")
+    assert ran.returncode == 0, ran.stderr
+    assert "--require-hashes --requirement requirements-preprocess.lock \n" in ran.stdout
+    assert "--no-deps . \n" in ran.stdout
+    assert "requirements.lock" not in ran.stdout and "mri_hpc.launch" not in ran.stdout
 
 
 def test_an_environment_that_is_there_is_kept(tmp_path):
@@ -191,33 +204,71 @@ def test_what_is_installed_is_what_the_project_and_the_demos_phantoms_import():
     assert names - modules - sys.stdlib_module_names == {"mri_hpc", "phantom", "markupsafe"}
 
 
-# The lock.
+# The locks.
+
+LOCKS = ("requirements.lock", "requirements-preprocess.lock")
+PINNED = re.compile(r"([\w.-]+)==(\d[\w.]*)( ; [\w\s.<>='()]+)?((?: --hash=sha256:[0-9a-f]{64})+)")
 
 
-def locked():
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    return dict(line.split("==") for line in lines if not line.startswith("#"))
+def locked(lock):
+    """Name → version, of a lock of which every line is pinned, and has hashes."""
+    lines = (ROOT / lock).read_text().replace("\\\n", "").splitlines()
+    pinned = [re.sub(" +", " ", line) for line in lines if not line.startswith("#")]
+    found = [PINNED.fullmatch(line) for line in pinned]
+    assert all(found), pinned[found.index(None)] if None in found else ""
+    return {match[1]: match[2] for match in found}
 
 
 def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_lock_holds_an_exact_version_of_all_that_is_needed_and_no_test_tool():
+def test_the_lock_holds_all_that_is_needed_with_nvidias_libraries_and_no_test_tool():
     assert len(needed()) > 10
-    assert {normal(name) for name in needed()} <= set(locked())
-    assert not {"pytest", "ruff", "mypy", "hypothesis", "import-linter", "scikit-learn", "mri-hpc"} & set(
-        locked()
-    )
-    assert all(re.fullmatch(r"\d+(\.\w+)*", version) for version in locked().values())
+    assert {normal(name) for name in needed()} <= set(locked("requirements.lock"))
+    assert {"nvidia-nccl-cu13", "triton"} <= set(locked("requirements.lock"))
+    tools = {"pytest", "ruff", "mypy", "hypothesis", "import-linter", "scikit-learn", "uv", "mri-hpc"}
+    assert not tools & set(locked("requirements.lock"))
 
 
-def test_the_command_that_refreshes_the_lock_prints_one():
-    printed = subprocess.run(
-        [sys.executable, ROOT / "tools" / "lock.py"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    head = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line.startswith("#")]
-    # Versions, and what others need, go their own way until somebody refreshes the lock.
-    assert printed[: len(head)] == head
-    assert any(line.startswith("torch==") for line in printed)
-    assert not any(line.startswith(("nvidia-", "mri", "pytest")) for line in printed)
+def test_the_lock_without_torch_is_a_part_of_the_other():
+    part, whole = locked("requirements-preprocess.lock"), locked("requirements.lock")
+    assert part.items() <= whole.items()
+    assert not [name for name in part if name.startswith(("torch", "nvidia", "triton", "cuda"))]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_address_and_the_command_that_makes_it(lock):
+    text = (ROOT / lock).read_text()
+    assert "//" not in text and "index" not in text
+    assert "tools/lock.py\n" in text.split("==")[0]
+
+
+def test_preprocess_and_store_import_only_what_their_lock_holds(tmp_path):
+    """In a Python that finds nothing else of what is installed here."""
+    held = {MODULES.get(name, name.replace("-", "_")) for name in locked("requirements-preprocess.lock")}
+    raw, store = str(tmp_path / "raw"), str(tmp_path / "store")
+    code = f"""
+import importlib.abc, sys
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] not in {sorted(held | {"mri_hpc"} | sys.stdlib_module_names)}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Refuse())
+from mri_hpc import preprocess, store
+sys.exit(
+    preprocess.main(["--source", {raw!r}, "--store", {store!r}])
+    or store.main(["info", {store!r}, "--json"])
+    or store.main(["verify", {store!r}])
+)
+"""
+    for number in range(4):
+        path = tmp_path / "raw" / f"class{number % 2}" / f"patient{number}" / "slice.png"
+        path.parent.mkdir(parents=True)
+        Image.new("L", (40, 40), 40 * number).save(path)
+    key = {**os.environ, "MRI_KEY_FILE": str(tmp_path / "key")}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=key)
+    assert ran.returncode == 0, ran.stderr
+    assert '"images": 4' in ran.stdout

@@ -1,10 +1,11 @@
 import json
-from dataclasses import replace
 
 import pytest
 
-from mri_hpc.storage.disk.commits import publish_commit, read_commit
+from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.storage.disk.commits import publish_commit
 from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.snapshot import folding
 from mri_hpc.storage.snapshot.catalogue import Publication, resolve
 from mri_hpc.storage.upkeep import growth as growing
 from mri_hpc.store import main
@@ -29,13 +30,16 @@ def info(store, capsys):
     return run
 
 
-def made_on(monkeypatch, days):
+def made_at(store, name, created):
+    """As if a commit had been made at another time."""
+    path = store / "commits" / f"{name}.json"
+    path.write_bytes(seal({**unseal(path.read_bytes()), "created": created}))
+
+
+def made_on(store, days):
     """As if the commits, in order of their names, had been made so many days after one another."""
-    times = iter(NOON + day * DAY_S for day in days)
-    real = read_commit
-    monkeypatch.setattr(
-        growing, "read_commit", lambda store, name: replace(real(store, name), created=next(times))
-    )
+    for path, day in zip(sorted((store / "commits").iterdir()), days, strict=True):
+        made_at(store, path.stem, NOON + day * DAY_S)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +55,7 @@ def test_growth_is_told_by_the_finest_period_that_gives_few_rows(
     store, info, monkeypatch, days, by, since, images
 ):
     monkeypatch.setattr(growing, "MOST_ROWS", 4 if by in ("month", "year") else 3)
-    made_on(monkeypatch, days)
+    made_on(store, days)
     values = info()["growth"]
     assert values["by"] == by
     assert [period["since"] for period in values["periods"]] == since
@@ -82,12 +86,8 @@ def test_patients_of_an_earlier_period_are_those_of_its_last_snapshot(
     make_pictures(raw, 1, first=40, patients=100)
     preprocess(raw, store)
     (new,) = (path.stem for path in (store / "commits").iterdir() if path.stem not in commits_of(store, old))
-    real = read_commit
-    monkeypatch.setattr(
-        growing,
-        "read_commit",
-        lambda place, name: replace(real(place, name), created=NOON + DAY_S * (name == new)),
-    )
+    for path in (store / "commits").iterdir():
+        made_at(store, path.stem, NOON + DAY_S * (path.stem == new))
     published = Publication(digest=old, time_ns=int((NOON + 60) * 1e9))
     monkeypatch.setattr(growing, "publications", lambda _store: [published])
     assert [period["patients"] for period in info()["growth"]["periods"]] == [7, 8]
@@ -120,3 +120,9 @@ def test_the_snapshots_and_their_size_are_told(store, info):
         1,
         sum(file.stat().st_size for file in folder.iterdir()),
     )
+
+
+def test_the_digest_of_content_is_that_of_columns_summed_up_one_by_one(store, info, monkeypatch):
+    alone = info()["content_digest"]
+    monkeypatch.setattr(folding, "MANY_ROWS", 1)
+    assert info()["content_digest"] == alone == resolve(store).content_digest

@@ -11,6 +11,7 @@ from mri_hpc.storage.disk.chunk_file import read_head
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader
+from mri_hpc.storage.snapshot import catalogue
 from mri_hpc.storage.snapshot.catalogue import current, resolve
 from mri_hpc.storage.upkeep import compaction, retraction
 from mri_hpc.storage.upkeep.verify import verify
@@ -44,6 +45,20 @@ def test_a_copy_without_the_private_folder_is_rid_of_a_patient_too(store, name, 
     assert main(["retract", str(store), "--patient", name, "--yes"]) == 0
     assert main(["compact", str(store), "--keep-days", "0"]) == 0
     assert_nothing_is_left(store, pixels)
+
+
+@pytest.mark.parametrize(("is_published", "folds"), [(True, 1), (False, 2)])
+def test_a_retraction_folds_the_store_once_beside_what_nobody_has_folded_yet(
+    store, monkeypatch, is_published, folds
+):
+    if is_published:
+        resolve(store)
+    real, folded = catalogue.fold, []
+    monkeypatch.setattr(catalogue, "fold", lambda *a, **k: folded.append(a) or real(*a, **k))
+    assert main(["retract", str(store), "--patient", "patient3", "--yes"]) == 0
+    assert len(folded) == folds
+    assert len(resolve(store)) == 34
+    assert verify(open_store(store)).problems == []
 
 
 def test_a_withdrawn_patient_is_gone_from_the_snapshot_the_disk_and_the_private_tables(store, name, capsys):
