@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +78,15 @@ def _values(folder: Path, mount: Mount, verdicts: Sequence[Verdict], seconds: fl
         "file_system": mount.kind,
         "mounted_at": mount.point,
         "kept": all(verdict.is_kept for verdict in verdicts),
-        "promises": [{**asdict(verdict), "seconds": round(verdict.seconds, 3)} for verdict in verdicts],
+        "promises": [
+            {
+                "promise": one.what,
+                "kept": one.is_kept,
+                "found": one.found,
+                "means": one.means,
+                "seconds": round(one.seconds, 3),
+            }
+            for one in verdicts
+        ],
         "seconds": round(seconds, 3),
     }

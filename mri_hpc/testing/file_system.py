@@ -223,6 +223,11 @@ def _block(number: int) -> bytes:
 
 CHECKS = (
     Check(
+        what="fsync is answered",
+        means="a machine that loses its power loses what was said to be stored",
+        look=sync,
+    ),
+    Check(
         what="a name is given to one file only",
         means="two tasks could both believe that their commit counts: images lost, or twice",
         look=give_names,
@@ -241,11 +246,6 @@ CHECKS = (
         what="a folder is published at once",
         means="a snapshot could be read before it is whole",
         look=publish_folders,
-    ),
-    Check(
-        what="fsync is answered",
-        means="a machine that loses its power loses what was said to be stored",
-        look=sync,
     ),
     Check(
         what="an open file outlives its name",
