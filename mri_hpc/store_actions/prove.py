@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mri_hpc.base.command import print_json
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.marks import PLACE, Flag
 from mri_hpc.base.mounts import Mount, mount_of
-from mri_hpc.testing.proof import Verdict, left_behind, own_folder, prove
+from mri_hpc.testing.proof import Outcome, left_behind, own_folder, prove
 
 LEAST_S, MOST_S = 5, 24 * 3600
 
@@ -37,47 +37,47 @@ class Prove:
 
 
 def prove_file_system(options: Prove) -> None:
-    """Print a verdict for each promise; UserError where one is not kept."""
+    """Print what came of each check; Verdict where a promise is not kept."""
     if not options.folder.is_dir():
         raise UserError(
             f"{options.folder} is not a folder: give one on the file system that is to be looked at"
         )
     start_s, mount = time.monotonic(), mount_of(options.folder)
-    verdicts = []
+    outcomes = []
     with own_folder(options.folder) as folder:
         print(f"working in {folder}", file=sys.stderr)
-        for verdict in prove(folder, seconds=options.seconds):
-            verdicts.append(verdict)
+        for outcome in prove(folder, seconds=options.seconds):
+            outcomes.append(outcome)
             if not options.json:
-                _print(verdict)
+                _print(outcome)
     seconds = time.monotonic() - start_s
     for left in left_behind(options.folder):
         print(f"{left} is of another proof, which runs or was killed on another machine", file=sys.stderr)
     if options.json:
-        print_json(_values(options.folder, mount, verdicts, seconds))
-    broken = [verdict for verdict in verdicts if not verdict.is_kept]
+        print_json(_values(options.folder, mount, outcomes, seconds))
+    broken = [outcome for outcome in outcomes if outcome.is_kept is False]
     if broken:
-        raise UserError(
-            f"{options.folder} ({mount.kind}): {len(broken)} of {len(verdicts)} promises are not kept, the "
+        raise Verdict(
+            f"{options.folder} ({mount.kind}): {len(broken)} of {len(outcomes)} promises are not kept, the "
             f"first: {broken[0].what}: {broken[0].found}; put the store on another file system"
         )
     if not options.json:
-        print(f"{mount.kind}: a store keeps its promises here; {len(verdicts)} of them kept, {seconds:.0f} s")
+        print(f"{mount.kind}: a store keeps its promises here; {len(outcomes)} of them kept, {seconds:.0f} s")
 
 
-def _print(verdict: Verdict) -> None:
-    mark = "ok    " if verdict.is_kept else "NOT OK"
-    print(f"{mark} {verdict.seconds:5.1f} s  {verdict.what}: {verdict.found}", flush=True)
-    if not verdict.is_kept:
-        print(f"                it means: {verdict.means}", flush=True)
+def _print(outcome: Outcome) -> None:
+    mark = {True: "ok", False: "NOT OK", None: "-"}[outcome.is_kept]
+    print(f"{mark:6} {outcome.seconds:5.1f} s  {outcome.what}: {outcome.found}", flush=True)
+    if outcome.is_kept is False:
+        print(f"                it means: {outcome.means}", flush=True)
 
 
-def _values(folder: Path, mount: Mount, verdicts: Sequence[Verdict], seconds: float) -> dict[str, Any]:
+def _values(folder: Path, mount: Mount, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "file_system": mount.kind,
         "mounted_at": mount.point,
-        "kept": all(verdict.is_kept for verdict in verdicts),
+        "kept": all(outcome.is_kept for outcome in outcomes),
         "promises": [
             {
                 "promise": one.what,
@@ -86,7 +86,7 @@ def _values(folder: Path, mount: Mount, verdicts: Sequence[Verdict], seconds: fl
                 "means": one.means,
                 "seconds": round(one.seconds, 3),
             }
-            for one in verdicts
+            for one in outcomes
         ],
         "seconds": round(seconds, 3),
     }

@@ -111,7 +111,7 @@ def list_names(folder: Path) -> str:
     for look in range(LOOKS):
         before = {path.name for path in folder.iterdir()}
         name = f"file-{look}"
-        processes.together([partial(publish_new_bytes, folder / name, _block(look))], folder)
+        processes.together([partial(replace_bytes, folder / name, _block(look))], folder)
         after = {path.name for path in folder.iterdir()}
         if after - before != {name}:
             raise NotKept(
@@ -152,7 +152,7 @@ def sync(folder: Path) -> str:
     seconds = []
     for name in range(LOOKS):
         start_s = time.monotonic()
-        publish_new_bytes(folder / f"{name}", _block(name))
+        replace_bytes(folder / f"{name}", _block(name))
         seconds.append(time.monotonic() - start_s)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -165,7 +165,7 @@ def sync(folder: Path) -> str:
     finally:
         os.close(descriptor)
     sync_folder(folder)
-    return f"{which}; {statistics.median(seconds) * 1e3:.1f} ms to publish a file"
+    return f"{which}; {statistics.median(seconds) * 1e3:.1f} ms to write a file"
 
 
 def unlink_open_files(folder: Path) -> str:
@@ -209,12 +209,12 @@ def keep_private(folder: Path) -> str:
     """A folder and a file for their owner alone."""
     private = folder / "private"
     private.mkdir(mode=0o700)
-    publish_new_bytes(private / "file", _block(1), is_private=True)
-    modes = {path: path.stat().st_mode & 0o777 for path in (private, private / "file")}
-    if list(modes.values()) != [0o700, 0o600]:
-        shown = ", ".join(f"{mode:o}" for mode in modes.values())
-        raise NotKept(f"folder and file have modes {shown}, in place of 700, 600")
-    return "folder 700, file 600"
+    os.close(os.open(private / "file", os.O_WRONLY | os.O_CREAT, 0o600))
+    modes = [path.stat().st_mode & 0o777 for path in (private, private / "file")]
+    shown = "folder {:o}, file {:o}".format(*modes)
+    if any(mode & 0o077 for mode in modes):
+        raise NotKept(f"{shown}, in place of 700 and 600")
+    return shown
 
 
 def _block(number: int) -> bytes:

@@ -93,14 +93,14 @@ def lost_snapshots(bench: Workbench, store: Store, model: StoreModel) -> list[st
     """Older snapshots that cannot be read as they were, or can though images of them were retracted."""
     found = []
     for digest, images in model.older.items():
-        is_withdrawn = model.is_withdrawn_from(images)
+        is_refused = model.refuses(images)
         try:
             snapshot = store.resolve(digest)
         except UserError as error:
-            if not is_withdrawn:
+            if not is_refused:
                 found.append(f"snapshot {digest} cannot be read: {error}")
             continue
-        if is_withdrawn:
+        if is_refused:
             found.append(f"snapshot {digest} can be read, and holds images of a retracted patient")
         else:
             found += different_pixels(bench, store, snapshot, images)

@@ -68,8 +68,8 @@ class StoreModel:
         """Sources whose pixels may be in no file."""
         return set[bytes]().union(*(self.versions[path] for path in self.gone))
 
-    def is_withdrawn_from(self, older: Mapping[str, Image]) -> bool:
-        """Tell whether images of an older snapshot were retracted since, so that it is refused."""
+    def refuses(self, older: Mapping[str, Image]) -> bool:
+        """Tell whether an older snapshot may not be read any more: images of it were retracted since."""
         return any(path in self.gone or image.patient in self.retracted for path, image in older.items())
 
     def copy(self) -> "StoreModel":

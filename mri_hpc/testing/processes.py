@@ -22,11 +22,19 @@ def start(step: Callable[[], object], logs: Path, watch: Watch = lambda: lambda:
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    # What Python itself does after a fork swallows a Ctrl-C of that moment.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child:
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:
+            end_all([child])
+            raise
         return child
     status = BUG
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         # One that stands still would outlive a parent that is killed.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         log = _log(logs, os.getpid()).open("w")

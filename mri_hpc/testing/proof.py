@@ -20,34 +20,36 @@ NAME = "mri-hpc-prove"
 PICTURES, PATIENTS, MORE = 6, 3, 3
 # Of the time that is left when the file system itself has been looked at.
 KILLING, BESIDE = 0.6, 0.35
-LAST_MOMENT = 40
+# A relabelling has some ten moments, adding more than a hundred: early ones are asked for more often.
+MOST_DOUBLINGS = 6.8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Outcome:
     """What came of one check."""
 
     what: str
-    is_kept: bool
+    is_kept: bool | None
+    """None: not tried, since something that it rests on is not kept."""
     found: str
     means: str
     """For a store, where it is not kept."""
     seconds: float
 
 
-def prove(folder: Path, *, seconds: float, seed: int = 0) -> Iterator[Verdict]:
-    """Look at all that a store relies on, in an empty folder, in about the time given; yields the verdicts.
+def prove(folder: Path, *, seconds: float, seed: int = 0) -> Iterator[Outcome]:
+    """Look at all that a store relies on, in an empty folder, in about the time given; yields the outcomes.
 
     Stores are only tried on a file system that keeps what is asked of it.
     """
     start_s, are_kept = time.monotonic(), True
     for check in CHECKS:
-        verdict = _verdict(check, folder)
-        are_kept &= verdict.is_kept
-        yield verdict
+        outcome = _outcome(check, folder)
+        are_kept &= bool(outcome.is_kept)
+        yield outcome
     left_s = max(0.0, seconds - (time.monotonic() - start_s))
     for check in _of_stores(random.Random(seed), left_s):
-        yield _verdict(check, folder) if are_kept else _not_tried(check)
+        yield _outcome(check, folder) if are_kept else _not_tried(check)
 
 
 @contextlib.contextmanager
@@ -74,7 +76,7 @@ def left_behind(below: Path) -> list[Path]:
     return sorted(below.glob(f"{TEMP_PREFIX}*-{NAME}"))
 
 
-def _verdict(check: Check, folder: Path) -> Verdict:
+def _outcome(check: Check, folder: Path) -> Outcome:
     start_s, place = time.monotonic(), folder / "check"
     place.mkdir()
     try:
@@ -82,16 +84,18 @@ def _verdict(check: Check, folder: Path) -> Verdict:
     except (NotKept, UserError, OSError) as error:
         is_kept, found = False, str(error)
     except AssertionError as error:
-        # The traceback of another process; its last line is the error.
-        is_kept, found = False, str(error).strip().splitlines()[-1]
+        # The traceback of another process; its last line is the error, behind the name of its class.
+        last = str(error).strip().splitlines()[-1]
+        is_kept, found = False, last.partition(": ")[2] or last
+    found = found.replace(f"{place}/", "")
     shutil.rmtree(place)
     seconds = time.monotonic() - start_s
-    return Verdict(what=check.what, is_kept=is_kept, found=found, means=check.means, seconds=seconds)
+    return Outcome(what=check.what, is_kept=is_kept, found=found, means=check.means, seconds=seconds)
 
 
-def _not_tried(check: Check) -> Verdict:
+def _not_tried(check: Check) -> Outcome:
     found = "not tried: what is missing above comes first"
-    return Verdict(what=check.what, is_kept=False, found=found, means=check.means, seconds=0.0)
+    return Outcome(what=check.what, is_kept=None, found=found, means=check.means, seconds=0.0)
 
 
 def _of_stores(chance: random.Random, seconds: float) -> Sequence[Check]:
@@ -120,7 +124,7 @@ def _kill_writers(folder: Path, *, chance: random.Random, seconds: float) -> str
 
     def change(trial: Trial, change: Change) -> None:
         nonlocal kills
-        is_killed = trial.kill(change, chance.randint(1, LAST_MOMENT))
+        is_killed = trial.kill(change, _moment(chance))
         kills += is_killed
         _demand(trial)
 
@@ -144,7 +148,7 @@ def _write_beside(folder: Path, *, chance: random.Random, seconds: float) -> str
             (trial.retracting("patient0"), trial.compacting()),
             (trial.compacting(), trial.compacting()),
         ):
-            trial.beside(change, chance.randint(1, LAST_MOMENT), other)
+            trial.beside(change, _moment(chance), other)
             _demand(trial)
         trial.together([trial.adding(is_replacing=True), trial.retracting("patient1"), trial.compacting()])
         _demand(trial)
@@ -196,6 +200,10 @@ def _rounds(folder: Path, seconds: float, play: Callable[[Trial], None]) -> int:
         shutil.rmtree(folder / "trial")
         rounds += 1
     return rounds
+
+
+def _moment(chance: random.Random) -> int:
+    return int(2 ** chance.uniform(0, MOST_DOUBLINGS))
 
 
 def _put_pictures(trial: Trial) -> None:

@@ -128,11 +128,31 @@ def test_what_a_file_system_does_not_keep_is_named_first_and_no_store_is_tried(
     out, err = capsys.readouterr()
     broken = [line for line in out.splitlines() if line.startswith("NOT OK")]
     assert what in broken[0]
-    assert "not tried: what is missing above comes first" in broken[-1]
+    assert [line.split()[0] for line in out.splitlines() if "not tried: what is missing" in line] == ["-"] * 3
     assert "it means: " in out
     last = err.splitlines()[-1]
     assert f"{len(broken)} of 12 promises are not kept, the first: {what}: " in last
     assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_one_document_also_where_a_promise_is_not_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "link", link_over)
+    assert main(["prove", str(tmp_path), "--json"]) == 2
+    out, err = capsys.readouterr()
+    values = json.loads(out)
+    assert not values["kept"]
+    assert [one["kept"] for one in values["promises"][:2]] == [True, False]
+    assert "promises are not kept" in err
+
+
+def test_without_hard_links_names_are_given_by_renames(tmp_path, monkeypatch):
+    def refused(_source, _target):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    outcomes = {outcome.what: outcome for outcome in prove(tmp_path, seconds=1)}
+    assert [outcome for outcome in outcomes.values() if not outcome.is_kept] == []
+    assert "by renames that replace nothing" in outcomes["a name is given to one file only"].found
 
 
 def test_a_listing_that_is_out_of_date_is_found(tmp_path, monkeypatch):
@@ -146,9 +166,9 @@ def test_a_listing_that_is_out_of_date_is_found(tmp_path, monkeypatch):
 
 def test_a_name_that_is_there_before_its_content_is_found_by_kills(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", link_slowly)
-    verdicts = {verdict.what: verdict for verdict in prove(tmp_path, seconds=20, seed=1)}
+    verdicts = {outcome.what: outcome for outcome in prove(tmp_path, seconds=20, seed=1)}
     assert verdicts["a name is given to one file only"].is_kept
-    assert not verdicts["writers that are killed lose and double nothing"].is_kept
+    assert verdicts["writers that are killed lose and double nothing"].is_kept is False
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
@@ -165,7 +185,7 @@ def test_a_proof_that_is_interrupted_removes_its_folder_and_one_that_is_killed_l
         assert process.stdout.readline().startswith("ok")
         process.send_signal(number)
         err = process.communicate()[1]
-    assert process.returncode == status
+    assert process.returncode == status, err
     left = list(tmp_path.iterdir())
     assert [str(path) for path in left] == ([] if number == signal.SIGINT else [err.split()[-1]])
     with own_folder(tmp_path) as folder:
