@@ -19,7 +19,7 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Run the named command; returns its exit status."""
+    """Run the named command; return its exit status."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: mri-hpc COMMAND [options]\n")

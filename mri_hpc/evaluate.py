@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mri_hpc.base.command import print_json, run_command
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figure_of_merit import PERCENT, Figure
 from mri_hpc.results.metrics import Metrics
@@ -19,10 +19,10 @@ from mri_hpc.rundir.provenance import read_provenance
 class Options:
     """Metrics of a finished run, by slice and by patient, each with its 95 % interval. Research use only."""
 
-    run: Annotated[Path, PLACE]
+    run: Annotated[Path, POSITIONAL]
     """Folder of the run."""
     split: Literal["test", "validation"] = "test"
-    """Which images to judge by; the best epoch was chosen on validation."""
+    """Images to judge by; the best epoch was chosen on validation."""
     json: Flag = False
     """Print JSON."""
 
@@ -120,8 +120,8 @@ def _interval(figure: Figure) -> str:
     return f"[bold]{value:>5}[/] [dim]{low:>5}–{high}{unit}[/]"
 
 
-def _percent(share: float) -> str:
-    return f"{PERCENT.number(share)} {PERCENT.unit}"
+def _percent(fraction: float) -> str:
+    return f"{PERCENT.number(fraction)} {PERCENT.unit}"
 
 
 if __name__ == "__main__":

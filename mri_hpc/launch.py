@@ -62,9 +62,9 @@ class Options:
     json: Annotated[Flag, OFTEN] = False
     """Print what was done as JSON."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    """What is trained."""
+    """Settings of the training."""
     job: JobSettings = field(default_factory=JobSettings)
-    """How it is run."""
+    """Settings of its job."""
 
     def __post_init__(self) -> None:
         if self.dry_run and self.json:
@@ -72,7 +72,7 @@ class Options:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     typed = list(sys.argv[1:] if argv is None else argv)
     return run_command(
         NAME,
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def launch(options: Options, typed: Sequence[str]) -> int:
-    """Do what the options ask; returns the exit status."""
+    """Do what the options ask for; return the exit status."""
     plan = _plan(options, typed)
     if options.cancel:
         return _cancel(plan.run, as_json=options.json)
@@ -128,7 +128,7 @@ def _plan(options: Options, typed: Sequence[str]) -> Plan:
 
 
 def _defaults(typed: Sequence[str]) -> Options | None:
-    """The options of the run that the command line names, or continues; None where it names neither."""
+    """Return the options of the run that the command line names, or continues; None for neither."""
     # Before anything else in the command line is looked at.
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--run", type=Path)
@@ -144,36 +144,36 @@ def _defaults(typed: Sequence[str]) -> Options | None:
 
 
 def _saved_options(run: RunDir) -> Options:
-    """The options that an existing run was last launched with."""
+    """Return the options that an existing run was last launched with."""
     saved = saved_settings(run)
     return Options(run=run.path, training=saved.training, job=saved.job)
 
 
 def _options_after(path: Path) -> Options:
-    """The options of a new run that goes on from the finished one at `path`."""
+    """Return the options of a new run that goes on from the finished one at `path`."""
     settings = settings_after(path)
     return Options(training=settings.training, job=settings.job)
 
 
 def _cancel(run: RunDir, *, as_json: bool) -> int:
-    """End the run's job, wait for its ranks to save, and say what is kept."""
-    said = "nothing to cancel" if run.is_finished else end_job(run)
+    """End the run's job, wait for its ranks to save, and print what is kept."""
+    outcome = "nothing to cancel" if run.is_finished else end_job(run)
     manifest = newest_manifest(run)
     if as_json:
         state = "finished" if run.is_finished else "cancelled"
         step = manifest.progress.step if manifest else 0
-        print_json({"run": str(run.path), "state": state, "said": said, "saved_step": step})
+        print_json({"run": str(run.path), "state": state, "said": outcome, "saved_step": step})
         return DONE
     if run.is_finished:
-        print(f"{shown(run.path)} is finished: {said}\n{_what_next('report', 'report', run)}")
+        print(f"{shown(run.path)} is finished: {outcome}\n{_what_next('report', 'report', run)}")
         return DONE
     kept = f"saved at step {manifest.progress.step}" if manifest else "nothing was saved yet"
-    print(f"{shown(run.path)}: {said}; {kept}\n{_what_next('resume', 'launch', '--run', run)}")
+    print(f"{shown(run.path)}: {outcome}; {kept}\n{_what_next('resume', 'launch', '--run', run)}")
     return DONE
 
 
 def _report(plan: Plan, scheduler: Scheduler, sizes: Sizes, launched: Launched) -> str:
-    """What was done, where it is to be seen, and how it is stopped."""
+    """Report what was done, and name the commands that watch and stop it."""
     run, name = plan.run, shown(plan.run.path)
     if launched.state is LaunchState.FINISHED:
         passed_over = not_taken(plan, why_not_submitted(run))
@@ -211,7 +211,7 @@ def _print_as_json(plan: Plan, sizes: Sizes, launched: Launched) -> None:
 
 
 def _what_next(label: str, command: str, *arguments: str | RunDir) -> str:
-    """A line that names a command to copy."""
+    """Write a line that names a command to copy."""
     words = [str(shown(a.path)) if isinstance(a, RunDir) else a for a in arguments]
     return f"  {label:<7} {shlex.join(['python', '-m', f'mri_hpc.{command}', *words])}"
 

@@ -1,4 +1,4 @@
-"""Which run is meant, and its settings: a new run is checked, an existing one goes on as it was saved."""
+"""The plan of a launch: the run that is meant, and its settings, checked for a new run."""
 
 import dataclasses
 from collections.abc import Callable
@@ -33,9 +33,9 @@ class RunSettings:
     """All settings of a run."""
 
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    """What is trained."""
+    """Settings of the training itself."""
     job: JobSettings = field(default_factory=JobSettings)
-    """How it is run."""
+    """Settings of its job."""
 
 
 def plan_of(
@@ -45,7 +45,7 @@ def plan_of(
     over_saved: Callable[[RunDir], RunSettings] | None = None,
     must_exist: bool = False,
 ) -> Plan:
-    """Return which run is meant, and its settings. UserError where the run cannot be or is another one.
+    """Return the run that is meant, and its settings. UserError where it cannot be or is another one.
 
     path: folder of the run; by default runs/MODEL-DIGITS, so that the same settings are the same run.
     over_saved: asked again where such a run is there already: what was asked, over the run's saved settings.
@@ -87,7 +87,7 @@ def settings_after(path: Path) -> RunSettings:
 
 
 def not_taken(plan: Plan, reason: str) -> list[str]:
-    """Return a line naming what was asked and changes nothing, where nothing was submitted, and why."""
+    """Return a line naming what was asked for in vain where nothing was submitted, and why."""
     if not plan.run.settings.is_file():
         return []
     others = {
@@ -121,7 +121,7 @@ def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
 
 
 def _with_whole_paths(training: TrainingSettings) -> TrainingSettings:
-    """Paths that mean the same in whatever folder a rank, or a later launch, starts."""
+    """Return settings whose paths mean the same in whatever folder a rank, or a later launch, starts."""
     return dataclasses.replace(
         training,
         store=_whole(training.store),
@@ -135,13 +135,13 @@ def _whole(path: str) -> str:
 
 
 def _settled(training: TrainingSettings) -> TrainingSettings:
-    """The settings with "newest" and "the epochs of the run" replaced by what they mean now."""
+    """Return the settings with "newest" and "the epochs of the run" settled: as what they mean now."""
     epochs = training.schedule_epochs or training.epochs
     return dataclasses.replace(training, snapshot=_snapshot_of(training).digest, schedule_epochs=epochs)
 
 
 def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
-    """What is to be said of the run's data. Raises UserError for what would fail the ranks hours later."""
+    """Return notes on the run's data. Raises UserError for what would fail the ranks hours later."""
     from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
     from mri_hpc.cohort.splits import split_lines, split_of
     from mri_hpc.training.model import check_model_name, check_weights

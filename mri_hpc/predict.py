@@ -10,8 +10,8 @@ from typing import Annotated
 
 from mri_hpc.base.command import counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.exit_status import USER_CAN_MEND
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.exit_status import USER_CAN_FIX
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.images import PatientFrom, Rejected, as_text
 from mri_hpc.results.answer import Answer
 from mri_hpc.results.answer_tables import print_tables, write_tables
@@ -24,9 +24,9 @@ MOST_THREADS = 8
 class Options:
     """Probabilities for images and for patients, from a finished run; needs no store. Research use only."""
 
-    run: Annotated[Path, PLACE]
+    run: Annotated[Path, POSITIONAL]
     """Folder of the run."""
-    paths: Annotated[tuple[Path, ...], PLACE]
+    paths: Annotated[tuple[Path, ...], POSITIONAL]
     """Images, and folders of images."""
     out: Path | None = None
     """Folder for predictions.csv, patients.csv and rejected.csv; without it, tables are printed."""
@@ -66,7 +66,7 @@ def predict(options: Options) -> int | None:
     print(
         "mri-hpc predict: none of the files given could be judged; the reasons stand above", file=sys.stderr
     )
-    return USER_CAN_MEND
+    return USER_CAN_FIX
 
 
 def _use_threads() -> None:

@@ -46,9 +46,9 @@ class Options:
     fit: Literal["letterbox", "stretch"] | None = None
     """Keep proportions on black, or fill the square; by default as the store, and letterbox for a new one."""
     ids: Literal["pseudonym", "as-given"] | None = None
-    """How patients are named in the store; by default as the store, and pseudonym for a new one."""
+    """Names of patients in the store; by default as there, and pseudonym in a new one."""
     task: int | None = None
-    """Which share of the work is this task's, from 0; by default its place in the Slurm array."""
+    """This task's share of the work, from 0; by default its number in the Slurm array."""
     tasks: int | None = None
     """Number of shares."""
     replace: Flag = False
@@ -122,7 +122,7 @@ def _shared_listing(options: Options, store: Store) -> Path | None:
 
 
 def _refuse_nothing(options: Options, share: Share, tally: Tally) -> None:
-    """Verdict where the source is of no use, or has gone meanwhile."""
+    """Raise Verdict where the source is of no use, or has gone meanwhile."""
     if tally.gone and next(list_sources(options.source), None) is None:
         raise Verdict(
             f"{options.source} lost all its files while they were read, {tally.gone} of them unread: is it "
@@ -139,14 +139,14 @@ class _Progress:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._started_s = self._told_s = time.monotonic()
+        self._started_s = self._reported_s = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
 
     def __call__(self, tally: Tally, under_way: int) -> None:
         now = time.monotonic()
-        if now - self._told_s < (0.2 if self._is_terminal else REPORT_INTERVAL_S):
+        if now - self._reported_s < (0.2 if self._is_terminal else REPORT_INTERVAL_S):
             return
-        self._told_s = now
+        self._reported_s = now
         done = tally.done + under_way
         speed = (tally.stored + under_way) / (now - self._started_s)
         text = f"{done} of {self._total} sources, {tally.rejected} rejected, {speed:.0f} images/s"
@@ -170,7 +170,7 @@ def _print_ignored_columns(labels: FolderLabels | CsvLabels) -> None:
 def _print_notes(
     tally: Tally, store: Store, labels: FolderLabels | CsvLabels, paths: Sequence[str], name: str
 ) -> None:
-    """What the user should know beside the counts. name: the source root's."""
+    """Print what the user should know beside the counts. name: the source root's."""
     for reason, count in sorted(tally.reasons.items()):
         print(f"rejected {count}: {reason}", file=sys.stderr)
     if tally.reasons:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json, run_command
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.rundir.layout import open_run
 
 
@@ -17,7 +17,7 @@ class Options:
     """One HTML page about a run, RUN/report.html: figures with intervals, curves, patients, restarts,
     provenance. Research use only."""
 
-    run: Annotated[Path, PLACE]
+    run: Annotated[Path, POSITIONAL]
     """Folder of the run; one that is not finished gets a page of what there is."""
     json: Flag = False
     """Print JSON."""

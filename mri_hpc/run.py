@@ -1,4 +1,4 @@
-"""A run as Python sees it: its settings, state, figures, model and predictions."""
+"""A run, for Python: its settings, state, figures, model and predictions."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +20,7 @@ class Run:
     """A run that `mri-hpc launch` has made; nothing here changes it. Research use only."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises UserError where there is no run."""
+        """Open the run at `path`; UserError where there is none."""
         self._run = open_run(Path(path))
 
     @property
@@ -30,16 +30,16 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has come to its end."""
+        """Tell whether it has come to its end."""
         return self._run.is_finished
 
     @property
     def settings(self) -> TrainingSettings:
-        """What is trained, on what, and when it ends; raises UserError."""
+        """Settings of the training; raises UserError."""
         return load_training(self._run)
 
     def status(self) -> "Summary":
-        """Sum up how far it is, its restarts and what they cost: what `mri-hpc status` shows."""
+        """Sum up its progress, its restarts and their cost: what `mri-hpc status` shows."""
         from mri_hpc.cluster.watching import Watcher
 
         return Watcher(self._run).look().summary

@@ -1,4 +1,4 @@
-"""``mri-hpc status``: how a run is doing, and what it has lost."""
+"""``mri-hpc status``: the state of a run, and what it has lost."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Annotated
 from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.rundir.layout import open_run
 
 EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"
@@ -19,7 +19,7 @@ EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"
 class Options:
     """Show how a run stands: state, progress, speed, restarts and their causes, what was lost, digests."""
 
-    run: Annotated[Path, PLACE]
+    run: Annotated[Path, POSITIONAL]
     """Folder of the run."""
     watch: Flag = False
     """Show it again every second, until the run has ended, or Ctrl-C."""
@@ -32,12 +32,12 @@ class Options:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     return run_command("mri-hpc status", Options, show, argv, example=EXAMPLE)
 
 
 def show(options: Options) -> int:
-    """Print what there is to see; raises UserError where there is no run."""
+    """Print the state of a run; raises UserError where there is none."""
     run = open_run(options.run)
     # What draws on terminals is not needed for --help.
     from rich.console import Console

@@ -31,7 +31,7 @@ EXAMPLE = "torchrun --nproc-per-node 2 -m -- mri_hpc.train --run runs/resnet18-1
 class TrainOptions:
     """Train one rank of a run, whose settings are in RUN/settings.toml (mri-hpc launch writes them).
 
-    Exit status 75: all ranks were told to stop and have saved; start them again to go on.
+    Exit status 75: all ranks were asked to stop and have saved; start them again to go on.
     """
 
     run: Path
@@ -41,12 +41,12 @@ class TrainOptions:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command; return its exit status."""
     return run_command("mri-hpc train", TrainOptions, _train, argv, example=EXAMPLE)
 
 
 def threads_of(run: RunDir, environment: Mapping[str, str], place: Place) -> int:
-    """Torch threads of this rank: as told, else the job's cores, else one if there are other ranks."""
+    """Return the torch threads of this rank: OMP_NUM_THREADS, else the job's cores, else 1 beside others."""
     if environment.get("OMP_NUM_THREADS", "").isdigit():
         return int(environment["OMP_NUM_THREADS"])
     per_task = load_job(run).cpus_per_task
@@ -86,7 +86,7 @@ def _train(options: TrainOptions) -> int:
     except OSError as error:
         if error.errno not in (errno.EIO, errno.ESTALE):
             raise
-        # A file server or a disk that fails for a while: no end of the run, as what a user can mend would be.
+        # A file server or a disk that fails for a while: no end of the run, as its user's error would be.
         raise RuntimeError("the files of this run cannot be read or written now") from error
     except RuntimeError as error:
         if not any(words in str(error) for words in GONE_PEER):
@@ -96,7 +96,7 @@ def _train(options: TrainOptions) -> int:
 
 
 def _attempt(options: TrainOptions, run: RunDir, place: Place) -> Attempt:
-    """This start of the ranks, with its folder."""
+    """Claim the attempt that this start of the ranks is."""
     if options.submission is not None:
         attempt = Attempt(submission=options.submission, restart=place.restart)
         run.claim_attempt(attempt)

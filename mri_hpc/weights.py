@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from mri_hpc.base.command import Action, print_json, run_action, shown_bytes
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import PLACE, Flag, Word
+from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.base.settings import nearest
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Fetch:
     must see that folder. Files that are there and whole are not downloaded again.
     """
 
-    models: Annotated[tuple[str, ...], PLACE, Word(value="[MODEL ...]")]
+    models: Annotated[tuple[str, ...], POSITIONAL, Word(value="[MODEL ...]")]
     """Names of models, such as resnet50; weights list names all."""
     json: Flag = False
     """Print as JSON."""
@@ -39,7 +39,7 @@ class List:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     return run_action(
         "mri-hpc weights",
         "Fetch weights that torchvision publishes, trained on ImageNet, and see which are here.",
@@ -94,7 +94,7 @@ def list_weights(options: List) -> None:
 
 
 def _have(wanted: "Published") -> str:
-    """Fetch the weights unless they are here and whole; what was done, for people."""
+    """Fetch the weights unless they are here and whole; return what was done, for people."""
     from mri_hpc.training.pretrained import fetch
 
     if wanted.is_whole():

@@ -24,6 +24,7 @@ ROOMS = {
     "training": "slow",
     "test_kinds.py": "fast",
     "test_layers.py": "slow",
+    "test_words.py": "fast",
 }
 TESTS = Path(__file__).parent
 

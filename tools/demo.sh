@@ -96,7 +96,7 @@ make_environment() {
     say "installing into .venv: this downloads a few GB, most of it torch; for some minutes nothing is printed"
     python3 -m venv .venv
     "$python" -m pip install --quiet --disable-pip-version-check --editable . ||
-        fail "installing failed; once the above is mended, run this again: it goes on from here"
+        fail "installing failed; once the above is fixed, run this again: it goes on from here"
 }
 
 # A folder of an earlier demo is emptied; any other that holds something is left alone.

@@ -37,7 +37,7 @@ case "$stage" in
         options=()
         if [[ "${MRI_AUDIT:-}" == report ]]; then options=(--report-only); fi
         if "$MRI_PYTHON" -m mri_hpc.store audit "$store" ${options[@]+"${options[@]}"}; then exit 0; fi
-        echo "pipeline: the audit did not pass: nothing is launched. Mend what it names, then run the pipeline again;" \
+        echo "pipeline: the audit did not pass: nothing is launched. Fix what it names, then run the pipeline again;" \
             "MRI_AUDIT=report goes on where it finds leaks."
         exit 2
         ;;

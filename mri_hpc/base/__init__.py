@@ -1,1 +1,1 @@
-"""What every room stands on: errors, atomic files, commands, settings, the stop flag."""
+"""The ground of every room: errors, atomic files, commands, settings, the stop flag."""

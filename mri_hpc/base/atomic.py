@@ -11,7 +11,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.process import look_at
 
 TEMP_PREFIX = ".tmp-"
-"""Names that begin so are never read by anyone; a kill can leave them behind."""
+"""Prefix of names that no reader looks at; a kill can leave such files behind."""
 
 RENAME_NOREPLACE = 1
 AT_FDCWD = -100
@@ -48,12 +48,12 @@ def publish_new_bytes(
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
-    """Publish `data` at `path`, in place of what may be there."""
+    """Publish `data` at `path`; it replaces a file that may be there."""
     replace(path, lambda temp: _write_bytes(temp, data))
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Publish what `write` writes at `path`, in place of what may be there."""
+    """Publish a file written by `write` at `path`; it replaces one that may be there."""
     with temporary_beside(path) as temp:
         write(temp)
         _sync_file(temp)
@@ -90,7 +90,7 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
         try:
             temp.rename(path)
         except OSError:
-            # Somebody has taken ours away: what was there stays.
+            # Another process has taken ours away: what was there stays.
             with contextlib.suppress(OSError):
                 old.rename(path)
             raise
@@ -98,7 +98,7 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Take a folder, or a file, away at once: nobody ever sees a part of it; harmless when it is not there.
+    """Remove a folder, or a file, at once: no reader sees a part of it; harmless when it is not there.
 
     Of a link to a folder the link alone.
     """
@@ -116,7 +116,7 @@ def move(path: Path, target: Path) -> bool:
 
 
 def is_abandoned(temp: Path) -> bool | None:
-    """Whether the process that made a temporary file has ended; None where that cannot be told from here.
+    """Tell whether the process that made a temporary file has ended; None if that is unknown here.
 
     No clock is asked: one that jumps takes no file away from a process that is still writing it.
     """
@@ -162,12 +162,12 @@ def sync_folder(path: Path) -> None:
 
 
 def _here() -> str:
-    """Where a process id means one process: the machine, and the container in it."""
+    """Name the scope in which a process id is unique: the machine, and the container in it."""
     return f"{os.uname().nodename}.{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def _is_process(number: int) -> bool:
-    """Whether there is such a process, also where other users' are hidden in /proc."""
+    """Tell whether there is such a process, also where other users' are hidden in /proc."""
     try:
         os.kill(number, 0)
     except (ProcessLookupError, OverflowError):
@@ -179,14 +179,14 @@ def _is_process(number: int) -> bool:
 
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """A name beside `path` that no reader looks at; gone afterwards, whatever happened short of a kill."""
+    """Yield a name beside `path` that no reader looks at; gone afterwards, short of a kill."""
     # mkstemp would give mode 0600; a plain open honours the umask and the folder's group.
     maker = f"{_here()}-{os.getpid()}.{look_at(os.getpid()).start_ticks}"
     temp = path.with_name(f"{TEMP_PREFIX}{maker}-{os.urandom(4).hex()}-{path.name}")
     try:
         yield temp
     except OSError as error:
-        # A write that fails does not say which file it was; of the temporary name nobody knows.
+        # A write that fails does not name its file, and the temporary name means nothing to the user.
         if error.errno and str(error.filename or temp).startswith(str(temp)):
             error.filename, error.filename2 = str(path), None
         raise
@@ -237,7 +237,7 @@ def _link_new(temp: Path, path: Path) -> bool:
 
 
 def _rename_new(temp: Path, path: Path) -> bool:
-    # As shutil above: where there are hard links, nobody comes here.
+    # As shutil above: needed only where there are no hard links.
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What every command shares: parsing by dataclass, one line for an error, an exit status, JSON, progress."""
+"""The frame of every command: parsing by dataclass, one line for an error, exit status, JSON, progress."""
 
 import errno
 import json
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from mri_hpc.base.command_line import options_of, read
 from mri_hpc.base.errors import UsageError, UserError, Verdict
-from mri_hpc.base.exit_status import DONE, INTERRUPTED, USER_CAN_MEND
+from mri_hpc.base.exit_status import DONE, INTERRUPTED, USER_CAN_FIX
 from mri_hpc.base.settings import nearest
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ HELP = {"-h", "--help", "--help-all"}
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One of the things that a command does, with options of its own."""
+    """One action of a command, with options of its own."""
 
     options: type
     body: Callable[[Any], int | None]
@@ -38,12 +38,12 @@ def run_command(
     default: Callable[[], Any] | None = None,
     action: str = "",
 ) -> int:
-    """Parse the command line into `options_type` and run `body`; returns the exit status.
+    """Parse the command line into `options_type` and run `body`; return the exit status.
 
     `default` gives an object with the values of options that were not typed, or None. `action`: the word that
     was typed before them.
 
-    The statuses are those of ``base.exit_status``. What the user can mend is one line on stderr, and with
+    The statuses are those of ``base.exit_status``. What the user can fix is one line on stderr, and with
     --json a document on stdout. `body` may return a status of its own. What is a bug escapes.
     """
     words = list(sys.argv[1:] if argv is None else argv)
@@ -66,7 +66,7 @@ def run_command(
 def run_action(
     name: str, outcome: str, actions: Mapping[str, Action], argv: Sequence[str] | None = None, *, example: str
 ) -> int:
-    """Run the action that the first word names, on the words after it; returns the exit status."""
+    """Run the action that the first word names, on the words after it; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     word = words[0].replace("_", "-") if words else ""
     if word in actions:
@@ -90,7 +90,7 @@ def run_action(
 
 
 def parse(called: str, options_type: type, words: Sequence[str], *, default: Any = None) -> Any:
-    """The words as an object of `options_type`; raises UsageError where they do not fit.
+    """Parse the words as an object of `options_type`; raises UsageError where they do not fit.
 
     `default`, an object of that type, gives the values of options that were not typed.
     """
@@ -101,7 +101,7 @@ def parse(called: str, options_type: type, words: Sequence[str], *, default: Any
 
 
 def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -> int:
-    """Run a command; its exit status, also where it raises what is no bug."""
+    """Run a command; return its exit status, also where it raises what is no bug."""
     asked = _asked(words)
     try:
         if "--version" in asked:
@@ -122,29 +122,29 @@ def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -
         print(f"{name}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
-        if not is_users_to_mend(error):
+        if not is_users_to_fix(error):
             raise
         return _complain(name, _described(error), kind="system", as_json="--json" in asked)
 
 
 def _asked(words: Sequence[str]) -> set[str]:
-    """The words that may be options."""
+    """Return the words that may be options."""
     return set(words[: words.index("--")] if "--" in words else words)
 
 
 def shown(path: Path) -> Path:
-    """The path as it is typed from here: relative where it lies below the current folder."""
+    """Write the path as it is typed from here: relative where it lies below the current folder."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things for people."""
+    """Write a number of things for people."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def shown_bytes(count: int) -> str:
-    """A size for people."""
+    """Write a size for people."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
@@ -154,7 +154,7 @@ def print_json(values: Any) -> None:
 
 
 def _finite(values: Any) -> Any:
-    """The values with None for every NaN and infinity, for which JSON has no word."""
+    """Return the values with None for every NaN and infinity, for which JSON has no word."""
     if isinstance(values, Mapping):
         return {name: _finite(value) for name, value in values.items()}
     if isinstance(values, list | tuple):
@@ -172,8 +172,8 @@ def progress(items: Iterable[T], *, what: str, total: int | None = None) -> Iter
     return track(items, description=what, total=total, console=Console(stderr=True), transient=True)
 
 
-def is_users_to_mend(error: OSError) -> bool:
-    """Whether an operating system error is about the user's files (no space, no permission, not there)."""
+def is_users_to_fix(error: OSError) -> bool:
+    """Tell whether an error of the system is about the user's files (no space, no permission, not there)."""
     return error.errno in {
         errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR,
         errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EIO, errno.ESTALE, errno.ELOOP, errno.EFBIG,
@@ -198,4 +198,4 @@ def _complain(name: str, message: str, *, kind: str, as_json: bool) -> int:
     print(f"{name}: {message}", file=sys.stderr)
     if as_json:
         print_json({"error": {"kind": kind, "message": message}})
-    return USER_CAN_MEND
+    return USER_CAN_FIX

@@ -1,4 +1,4 @@
-"""A command line as a frozen dataclass: each field is an option, or has its place without a name.
+"""A command line as a frozen dataclass: each field is an option, or is typed without a name.
 
 argparse tells options from values and lays out --help. Its own words about mistakes differ from one Python to
 the next: all that can be wrong is said here. tyro said it in boxes that only regular expressions could read.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mri_hpc.base.errors import UsageError
-from mri_hpc.base.marks import PLACE, Mark, Word
+from mri_hpc.base.marks import POSITIONAL, Mark, Word
 
 METAVARS = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
 # In place of a value that is not there: argparse would say so in words of its own.
@@ -41,33 +41,33 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Tells it from others of the same options object."""
+        """Key that no other option of the same options object has."""
         return ".".join(self.path)
 
     @property
-    def is_place(self) -> bool:
-        """Typed without a name."""
-        return PLACE in self.marks
+    def is_positional(self) -> bool:
+        """Tell whether it is typed without a name."""
+        return POSITIONAL in self.marks
 
     @property
     def name(self) -> str:
-        """As it is typed, such as --batch-size; of a place: what its value is called."""
+        """Name as it is typed, such as --batch-size; of a positional: the name of its value."""
         word = self._word.option or self.path[-1].replace("_", "-")
-        return self.metavar if self.is_place else f"--{word}"
+        return self.metavar if self.is_positional else f"--{word}"
 
     @property
     def metavar(self) -> str:
-        """What its value is called, such as INT or adamw|sgd."""
+        """Name of its value, such as INT or adamw|sgd."""
         return self._word.value or called(self.hint)
 
     @property
     def is_needed(self) -> bool:
-        """It must be typed."""
+        """Tell whether it must be typed."""
         return self.default is MISSING
 
     @property
     def is_many(self) -> bool:
-        """Any number of values, none included."""
+        """Tell whether it takes any number of values, none included."""
         return get_origin(self.hint) is tuple
 
     @property
@@ -76,7 +76,7 @@ class Option:
 
 
 def options_of(options_type: Any, default: Any = None, path: tuple[str, ...] = ()) -> Iterator[Option]:
-    """The options of a dataclass and of those within it, in order.
+    """List the options of a dataclass and of those within it, in order.
 
     `default`, an object of that type, gives the values of those that are not typed.
     """
@@ -93,7 +93,7 @@ def options_of(options_type: Any, default: Any = None, path: tuple[str, ...] = (
 
 
 def read(options_type: Any, options: Sequence[Option], words: Sequence[str]) -> Any:
-    """The options object that the words give.
+    """Read the words as an options object.
 
     Raises UsageError where they do not fit, and what the object itself raises at values that cannot be.
     """
@@ -107,15 +107,15 @@ def read(options_type: Any, options: Sequence[Option], words: Sequence[str]) -> 
     for one in options:
         if getattr(found, one.key, None) is NO_VALUE:
             raise UsageError(f"{one.name} needs a value")
-    typed = vars(found) | _in_places(options, extra, words[end + 1 :])
+    typed = vars(found) | _positionals(options, extra, words[end + 1 :])
     return _built(options_type, {one.path: _value(one, typed[one.key]) for one in options})
 
 
 def parser_of(options: Sequence[Option]) -> argparse.ArgumentParser:
-    """What tells options from values: texts by key, None for what is not typed. All else it leaves."""
+    """Make the parser that tells options from values: texts by key, None if not typed. It leaves all else."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for one in options:
-        if one.is_place:
+        if one.is_positional:
             continue
         if one.hint is bool:
             parser.add_argument(one.name, dest=one.key, action="store_const", const=True)
@@ -129,7 +129,7 @@ def parser_of(options: Sequence[Option]) -> argparse.ArgumentParser:
 
 
 def _with_dashes(options: Sequence[Option], words: Sequence[str]) -> list[str]:
-    """Options as they are documented, --batch-size for --batch_size, and numbers below 0 beside theirs."""
+    """Write options as documented, --batch-size for --batch_size, and numbers below 0 beside theirs."""
     takes_one = {one.name for one in options if one.hint is not bool and not one.is_many}
     found: list[str] = []
     for word in words:
@@ -145,7 +145,7 @@ def _with_dashes(options: Sequence[Option], words: Sequence[str]) -> list[str]:
 
 
 def called(hint: Any) -> str:
-    """What a value of a type is called: INT, adamw|sgd, INT|auto, [PATH ...]."""
+    """Name the values of a type: INT, adamw|sgd, INT|auto, [PATH ...]."""
     if get_origin(hint) is Literal:
         return "|".join(get_args(hint))
     if get_origin(hint) is tuple:
@@ -154,24 +154,24 @@ def called(hint: Any) -> str:
     return "|".join(map(called, parts)) if parts else METAVARS[hint]
 
 
-def _in_places(
+def _positionals(
     options: Sequence[Option], extra: Sequence[str], after: Sequence[str]
 ) -> dict[str, str | list[str] | None]:
-    """What was typed by place, by key; UsageError at what has no place, or is an option that is none."""
-    places = [one for one in options if one.is_place]
-    found: dict[str, Any] = {one.key: None for one in places}
+    """Deal out the words typed without a name, by key; UsageError at one too many, or an unknown option."""
+    positionals = [one for one in options if one.is_positional]
+    found: dict[str, Any] = {one.key: None for one in positionals}
     unknown: list[str] = []
     is_after_unknown = False
     for number, word in enumerate([*extra, *after]):
         is_option = number < len(extra) and word.startswith("-") and not _is_number(word) and word != "-"
-        place = next((one for one in places if one.is_many or found[one.key] is None), None)
+        positional = next((one for one in positionals if one.is_many or found[one.key] is None), None)
         # What follows an option that is none was meant as its value.
-        if is_option or is_after_unknown or place is None:
+        if is_option or is_after_unknown or positional is None:
             unknown.append(word)
-        elif place.is_many:
-            found[place.key] = [*(found[place.key] or ()), word]
+        elif positional.is_many:
+            found[positional.key] = [*(found[positional.key] or ()), word]
         else:
-            found[place.key] = word
+            found[positional.key] = word
         is_after_unknown = is_option
     if unknown:
         raise UsageError(f"unrecognized options: {', '.join(unknown)}{_meant(unknown[0], options)}")
@@ -179,15 +179,15 @@ def _in_places(
 
 
 def _meant(word: str, options: Sequence[Option]) -> str:
-    """The option that was meant, for the end of a line; nothing where none is near."""
+    """Name the option that was meant, for the end of a line; empty where none is near."""
     # Without dashes, which make all options look alike.
-    names = {one.name[2:]: one.name for one in options if not one.is_place}
+    names = {one.name[2:]: one.name for one in options if not one.is_positional}
     close = difflib.get_close_matches(word.partition("=")[0].lstrip("-"), names, n=1)
     return f"; did you mean {names[close[0]]}?" if close and word.startswith("-") else ""
 
 
 def _value(option: Option, typed: Any) -> Any:
-    """The value of an option from its text or texts; MISSING raises UsageError with what the option is."""
+    """Return the value of an option from its text or texts; UsageError with its description for MISSING."""
     if isinstance(typed, bool):
         return typed
     if typed is not None:
@@ -201,13 +201,13 @@ def _value(option: Option, typed: Any) -> Any:
         from mri_hpc.base.help_page import texts_of
 
         text = texts_of(option.owner)[option.path[-1]].rstrip(".")
-        kind = "" if option.is_place else f" {option.metavar}"
+        kind = "" if option.is_positional else f" {option.metavar}"
         raise UsageError(f"{option.name}{kind} is missing: {text[:1].lower()}{text[1:]}")
     return option.default
 
 
 def converted(typed: str | list[str], hint: Any) -> Any:
-    """Typed text as a value of a type; ValueError where it is none. None cannot be typed."""
+    """Convert typed text to a value of a type; ValueError where it is none. None cannot be typed."""
     parts = get_args(hint)
     if isinstance(typed, list):
         return tuple(converted(one, parts[0]) for one in typed)
@@ -227,7 +227,7 @@ def converted(typed: str | list[str], hint: Any) -> Any:
 
 
 def _built(options_type: Any, values: dict[tuple[str, ...], Any], path: tuple[str, ...] = ()) -> Any:
-    """The options object, from within outwards."""
+    """Build the options object, from within outwards."""
     return options_type(**{
         field.name: _built(hint, values, (*path, field.name))
         if dataclasses.is_dataclass(hint := _hints(options_type)[field.name])

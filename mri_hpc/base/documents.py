@@ -1,4 +1,4 @@
-"""JSON that outlives a command: each document says its format, may gain fields, and is read in one way."""
+"""JSON documents that outlive a command: each has its format in it, and may gain fields."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ FORMAT = "format"
 
 
 def with_format(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as a document of this format says them."""
+    """Return the values with the number of their format."""
     return {FORMAT: number, **values}
 
 
 def parse(document: bytes | str) -> dict[str, Any]:
-    """The values of a document; ValueError where it is no JSON object."""
+    """Return the values of a document; ValueError where it is no JSON object."""
     # Not msgspec's own parser: a loss that is no number is written as NaN.
     values = json.loads(document)
     if not isinstance(values, dict):
@@ -27,7 +27,7 @@ def parse(document: bytes | str) -> dict[str, Any]:
 
 
 def without_format(values: Mapping[str, Any], *, of: Path, reads: int) -> dict[str, Any]:
-    """The values but for the format, which is 1 where a document does not say it, as in 0.1.0.
+    """Return the values but for the format, which is 1 where a document has none, as in 0.1.0.
 
     of: the file, to be named. reads: the newest format that is known. NewerFormat where it is newer.
     """
@@ -45,7 +45,7 @@ def refuse_newer(path: Path, found: int, *, reads: int) -> None:
 
 
 def convert(values: Any, kind: type[T]) -> T:
-    """Plain values as an object of a dataclass; fields that it does not know are left out.
+    """Return plain values as an object of a dataclass; fields that it does not know are left out.
 
     ValueError where a value is missing, or is none for its field, which the message names.
     """

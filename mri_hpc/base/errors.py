@@ -1,16 +1,16 @@
-"""The two exceptions of the project; anything else that escapes is a bug."""
+"""The exceptions of the project; anything else that escapes is a bug."""
 
 from typing import ClassVar
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says what, where, what was found, what to do next.
+    """An error that the user can fix. The message says what, where, what was found, what to do next.
 
     Caught in ``base.command`` alone: one line on stderr, exit status 2.
     """
 
     kind: ClassVar[str] = "user"
-    """What scripts read of it with --json."""
+    """Word for it that scripts read with --json."""
 
 
 class UsageError(UserError):
@@ -38,7 +38,7 @@ class StoreDamage(UserError):
 
 
 class StoreRaced(UserError):
-    """Somebody else has compacted or removed meanwhile what this needs; caught where looking again helps."""
+    """Another process has compacted or removed what this needs; caught where looking again helps."""
 
     kind: ClassVar[str] = "store-raced"
 

@@ -3,8 +3,8 @@
 DONE = 0
 """All that was asked for is done."""
 BUG = 1
-"""Something that nobody foresaw: a traceback is on stderr."""
-USER_CAN_MEND = 2
+"""A case that was not foreseen: a traceback is on stderr."""
+USER_CAN_FIX = 2
 """One line on stderr says what is wrong and what to do."""
 LOST_PEER = 69
 """Another rank has gone, and how that one ended says more (EX_UNAVAILABLE). Below the statuses of those that

@@ -1,4 +1,4 @@
-"""What --help prints: the options that matter, or all of them, in lines as wide as the terminal."""
+"""The pages of --help: the options that matter, or all of them, in lines as wide as the terminal."""
 
 import argparse
 import ast
@@ -24,10 +24,10 @@ ALWAYS = (
 def page_of_command(
     name: str, options_type: type, options: Sequence[Option], *, example: str, with_all: bool
 ) -> str:
-    """The page about a command; without `with_all` only the options that matter most, where some do."""
+    """Write the page about a command; without `with_all` only the options that matter most, where some do."""
     is_short = not with_all and any(OFTEN in one.marks for one in options)
-    places = "".join(f" {one.name}" for one in options if one.is_place)
-    parser = _page(f"{name}{places} [OPTIONS]", inspect.cleandoc(options_type.__doc__ or ""), example)
+    positionals = "".join(f" {one.name}" for one in options if one.is_positional)
+    parser = _page(f"{name}{positionals} [OPTIONS]", inspect.cleandoc(options_type.__doc__ or ""), example)
     groups: dict[type, Any] = {}
     for one in options:
         if OFTEN in one.marks or not is_short:
@@ -45,7 +45,7 @@ def page_of_command(
 
 
 def page_of_actions(name: str, outcome: str, actions: Mapping[str, type], *, example: str) -> str:
-    """The page about a command that has actions."""
+    """Write the page about a command that has actions."""
     parser = _page(f"{name} ACTION [OPTIONS]", outcome, example)
     group = parser.add_argument_group("actions")
     for action, options_type in actions.items():
@@ -56,7 +56,7 @@ def page_of_actions(name: str, outcome: str, actions: Mapping[str, type], *, exa
 
 @functools.cache
 def texts_of(options_type: type) -> Mapping[str, str]:
-    """What stands under each field of a dataclass, in one line each."""
+    """Read the docstrings under the fields of a dataclass, one line each."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(options_type))).body
     assert isinstance(body, ast.ClassDef)
     found = {}
@@ -68,7 +68,7 @@ def texts_of(options_type: type) -> Mapping[str, str]:
 
 
 def _page(usage: str, outcome: str, example: str) -> argparse.ArgumentParser:
-    """A page without its options. An example that takes several lines can be copied all the same."""
+    """Make a page without its options. An example that takes several lines can be copied all the same."""
     columns = max(FEWEST_COLUMNS, shutil.get_terminal_size().columns)
     wrap = functools.partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
     paragraphs = ["\n".join(wrap(part, columns)) for part in outcome.split("\n\n")]
@@ -90,8 +90,13 @@ def _show(group: Any, option: Option) -> None:
 
 
 def _default_in_words(option: Option) -> str:
-    """How the text of an option ends; nothing where the text says more, or it must be typed."""
-    if option.default in (None, "", ()) or option.is_place or Mark.OFF in option.marks or option.is_needed:
+    """Write the end of an option's text: its default; empty where the text says more, or it must be typed."""
+    if (
+        option.default in (None, "", ())
+        or option.is_positional
+        or Mark.OFF in option.marks
+        or option.is_needed
+    ):
         return ""
     if isinstance(option.default, bool):
         return " (default: on)" if option.default else " (default: off)"
@@ -100,7 +105,7 @@ def _default_in_words(option: Option) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which argparse fills nothing in."""
+    """Escape text, so that argparse fills nothing in."""
     return text.replace("%", "%%")
 
 

@@ -1,4 +1,4 @@
-"""What is said of a field of options beside its type: how it is typed, and where --help shows it."""
+"""Marks of fields of options: how they are typed, and where --help shows them."""
 
 import enum
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from typing import Annotated
 
 
 class Mark(enum.Enum):
-    """What is said of a field beside its type, in Annotated."""
+    """A mark of a field beside its type, in Annotated."""
 
-    PLACE = enum.auto()
-    """It is typed without a name, in its place."""
+    POSITIONAL = enum.auto()
+    """Mark of a field that is typed without a name: a positional argument."""
     OFTEN = enum.auto()
-    """--help shows it; where no field has this mark, --help shows them all."""
+    """Mark of a field that --help shows; where no field has it, --help shows them all."""
     OFF = enum.auto()
-    """A switch that is off unless it is typed: there is no --no-NAME."""
+    """Type of a switch that is off unless it is typed: there is no --no-NAME."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """How a field, or its value, is called on the command line."""
+    """Names of a field, and of its value, on the command line."""
 
     option: str = ""
     """Without the dashes; by default the name of the field."""
@@ -26,5 +26,5 @@ class Word:
     """By default its type."""
 
 
-PLACE, OFTEN = Mark.PLACE, Mark.OFTEN
+POSITIONAL, OFTEN = Mark.POSITIONAL, Mark.OFTEN
 Flag = Annotated[bool, Mark.OFF]

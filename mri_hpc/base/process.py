@@ -14,11 +14,11 @@ class Process:
     state: str
     """One letter: R, S, ...; Z and X for one that has ended."""
     start_ticks: int
-    """When it began, in clock ticks since the machine did: tells it from a later one of the same number."""
+    """Start in clock ticks since the machine's: it differs for a later process of the same number."""
 
 
 def look_at(pid: int | str) -> Process:
-    """The process of this number, or "self"; OSError where there is none, or it is hidden from this user."""
+    """Look up a process by number, or "self"; OSError where there is none, or this user may not see it."""
     # The name stands in brackets, and may hold blanks, brackets and bytes of any kind.
     fields = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
     return Process(state=fields[STATE], start_ticks=int(fields[START_TICKS]))

@@ -1,4 +1,4 @@
-"""JSON documents that notice damage: a checksum of all other values stands among them."""
+"""JSON documents with a checksum of all other values, which shows damage."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ CHECKSUM = "checksum"
 
 
 def seal(values: Mapping[str, Any]) -> bytes:
-    """The document of these values, with its checksum."""
+    """Return the values as a document with its checksum."""
     return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=1).encode() + b"\n"
 
 
 def unseal(document: bytes) -> dict[str, Any]:
-    """The values of a document; ValueError where any of them is not the one that was sealed."""
+    """Return the values of a document; ValueError where any of them is not the one that was sealed."""
     values = json.loads(document)
     if not isinstance(values, dict) or values.pop(CHECKSUM, None) != _checksum(values):
         raise ValueError("its checksum does not fit")

@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 FORMAT = 1
 ALWAYS_COUNTS = object()
-"""In place of a neutral value: a field of 0.1.0, which counts whatever it is."""
+"""Mark of a field of 0.1.0, which has no neutral value: it counts whatever it is."""
 
 IN_WORDS = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
 
 
 def identity(default: Any, *, neutral: Any = ALWAYS_COUNTS) -> Any:
-    """A field that says *which* run this is: another value is another run.
+    """Declare a field that makes the run the one it is: another value is another run.
 
     neutral: for a field that 0.1.0 had not, the value that means "as before this field existed", whatever the
     default is. A run of before reads as that, and only other values change the digest.
@@ -34,18 +34,18 @@ def identity(default: Any, *, neutral: Any = ALWAYS_COUNTS) -> Any:
 
 
 def operation(default: Any) -> Any:
-    """A field that says how a run is operated: it may differ from one attempt to the next."""
+    """Declare a field of how a run is operated: it may differ from one attempt to the next."""
     return dataclasses.field(default=default, metadata={"kind": "operation"})
 
 
 def identity_of(settings: Any) -> dict[str, Any]:
-    """The identity fields of a settings object, by name."""
+    """Return the identity fields of a settings object, by name."""
     fields = dataclasses.fields(settings)
     return {f.name: getattr(settings, f.name) for f in fields if f.metadata["kind"] == "identity"}
 
 
 def identity_digest(settings: Any) -> str:
-    """Hex digest of the identity: equal for two settings exactly if they are of the same run.
+    """Return the hex digest of the identity: equal for two settings exactly if they are of the same run.
 
     Fields of 0.1.0 always count, later ones where they are not neutral: new fields leave old names alone.
     """
@@ -59,7 +59,7 @@ def identity_digest(settings: Any) -> str:
 
 
 def differences(saved: Any, wanted: Any) -> dict[str, tuple[Any, Any]]:
-    """Fields in which two settings objects of one type differ: name → (saved, wanted)."""
+    """Return the fields in which two settings objects of one type differ: name → (saved, wanted)."""
     pairs = {f.name: (getattr(saved, f.name), getattr(wanted, f.name)) for f in dataclasses.fields(saved)}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -71,7 +71,7 @@ def save_tables(path: Path, tables: Mapping[str, Any]) -> None:
 
 
 def load_table(path: Path, table: str, settings_type: type[T]) -> T:
-    """One table of a TOML file as a settings object; an unknown key is refused, naming the nearest.
+    """Read one table of a TOML file as a settings object; refuse an unknown key, naming the nearest.
 
     A key that is not there means what it meant when the file was written: that there was no such field yet,
     or None, which is not written; never today's default, but for what says only how a run is operated.
@@ -107,13 +107,13 @@ def load_table(path: Path, table: str, settings_type: type[T]) -> T:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?``, or nothing where no known word is near."""
+    """Return ``; did you mean 'x'?``, or nothing where no known word is near."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _absent(field: dataclasses.Field[Any], hint: Any, path: Path, table: str) -> Any:
-    """What a key means that a saved file does not hold."""
+    """Return the value that a key means which a saved file does not hold."""
     neutral = field.metadata.get("neutral")
     if type(None) in get_args(hint):
         assert neutral in (None, ALWAYS_COUNTS), f"{field.name}: None is not written, so it must be neutral"
@@ -126,7 +126,7 @@ def _absent(field: dataclasses.Field[Any], hint: Any, path: Path, table: str) ->
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value as TOML gives it is of a field's type."""
+    """Tell whether a value as TOML gives it is of a field's type."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Literal:
         return value in parts
@@ -139,7 +139,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _described(hint: Any) -> str:
-    """What a value may be, in words."""
+    """Return in words the values that a field may have."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Literal:
         return ("one of " if len(parts) > 1 else "") + ", ".join(map(repr, parts))

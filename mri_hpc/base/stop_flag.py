@@ -1,4 +1,4 @@
-"""A signal sets a flag; what to do about it is decided at a step boundary, never in the handler."""
+"""The flag that a stop signal sets; it is acted on at a step boundary, never in the handler."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 @dataclass(frozen=True, kw_only=True)
 class StopRequest:
-    """That this process was asked to stop."""
+    """One request to this process to stop."""
 
     signal_name: str
     """As in ``SIGTERM``."""
@@ -22,12 +22,12 @@ class StopRequest:
 
 
 class StopFlag:
-    """Remembers the first stop signal of this process."""
+    """The first stop signal of this process, if one has come."""
 
     def __init__(self) -> None:
         self.request: StopRequest | None = None
         self.is_up = threading.Event()
-        """For threads that wait for a request; set once signals are heard at once."""
+        """Event for threads that wait for a request; set once `hear` was called."""
 
     def listen(self) -> "StopFlag":
         """Take over the stop signals of this process; returns itself."""
@@ -38,7 +38,7 @@ class StopFlag:
         return self
 
     def hear(self) -> None:
-        """From here on, remember signals at once: a handler waits for the end of a call into torch."""
+        """Remember signals at once from here on: a handler waits for the end of a call into torch."""
         ears, mouth = os.pipe()
         os.set_blocking(mouth, False)
         signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)

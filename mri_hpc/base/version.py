@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def version(checkout: Path = CHECKOUT) -> str:
-    """The version of the checkout that this runs from, installed or not; else that of what is installed."""
+    """Return the version of the checkout that this runs from, installed or not; else of the installed one."""
     setup = configparser.ConfigParser()
     setup.read(checkout / "setup.cfg", encoding="utf-8")
     # What was installed from a checkout in place says the version of that day.

@@ -1,4 +1,4 @@
-"""The batch script's part: before srun, whether ranks may start; after it, what becomes of the job.
+"""The batch script's part: before srun, the check that ranks may start; after it, the job's end.
 
 What decides has seconds until Slurm ends it as well: it imports no more than it needs.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN, DONE
 from mri_hpc.cluster import slurm
-from mri_hpc.cluster.outcome import explain_vanished, may_start, say, settle
+from mri_hpc.cluster.outcome import conclude, explain_vanished, may_start, say
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
@@ -52,7 +52,7 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
     with contextlib.suppress(UserError):
         # Also where the controller is away, the ledger has to know that the ranks have gone.
         state = slurm.job_state(job_id)
-    decision = settle(run, attempt, status=status, job=state, signal_ahead_s=signal_ahead_s)
+    decision = conclude(run, attempt, status=status, job=state, signal_ahead_s=signal_ahead_s)
     say(f"mri_hpc: ranks ended with {status}; {decision.cause}: {decision.action} ({decision.reason})")
     if decision.action is Action.AGAIN:
         complaint = slurm.requeue(job_id)
@@ -65,7 +65,7 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``before`` or ``after``: called by the batch script alone."""
+    """Do the part ``before`` or ``after`` srun: called by the batch script alone."""
     parser = argparse.ArgumentParser(prog="mri_hpc.cluster.batch")
     parser.add_argument("when", choices=("before", "after"))
     parser.add_argument("--run", required=True, type=Path)

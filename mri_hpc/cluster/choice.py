@@ -1,4 +1,4 @@
-"""Which scheduler is meant: by a run's settings, by a job that it has taken, or by a rank's environment."""
+"""The scheduler of a run's settings, of a job that it has taken, or of a rank's environment."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -27,12 +27,12 @@ def scheduler_of(job: Job) -> Scheduler:
 
 
 def name_of(job: Job) -> str:
-    """Name who runs a submission, for people."""
+    """Name the job that runs a submission, for people."""
     return f"nothing ({job.failure})" if job.failure else scheduler_of(job).name(job)
 
 
 def standing_of(job: Job) -> Standing:
-    """Return where the job stands now. A supervisor on another machine counts as running.
+    """Ask how the job stands now. A supervisor on another machine counts as running.
 
     Raises UserError where Slurm does not answer.
     """
@@ -45,9 +45,9 @@ def phase_of(job: Job) -> Phase:
 
 
 def kill_time_of(environment: Mapping[str, str]) -> Callable[[StopRequest], float | None]:
-    """Return what tells when the rank with this environment may be killed after a stop signal.
+    """Return a function that gives the time at which this rank may be killed after a stop signal.
 
-    By Unix time; None where nobody knows.
+    environment: the rank's. The time is a Unix time, or None where it is unknown.
     """
     is_in_a_job = slurm.place(environment) is not None and slurm.own_job_id(environment)
     scheduler = SCHEDULERS[Cluster.SLURM if is_in_a_job else Cluster.LOCAL]

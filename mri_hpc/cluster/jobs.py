@@ -1,4 +1,4 @@
-"""Who runs a submission of a run, as its folder says: a job of Slurm, or a supervisor on some machine."""
+"""The job that runs a submission, as the run's folder names it: one of Slurm, or a supervisor."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ class Cluster(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Who runs a submission; published as attempts/<submission>.0/job.json."""
+    """The job of a submission; published as attempts/<submission>.0/job.json."""
 
     cluster: str
     """One of Cluster; empty where submitting failed."""
@@ -34,9 +34,9 @@ class Job:
     pid: int = 0
     """Process of the supervisor."""
     began: str = ""
-    """When that process began: with the pid it names it for good."""
+    """Start of that process: with the pid it names it for good."""
     failure: str = ""
-    """Why nothing was started, where submitting failed."""
+    """Reason why nothing was started, where submitting failed."""
 
 
 def slurm_job(job_id: str) -> Job:
@@ -45,13 +45,13 @@ def slurm_job(job_id: str) -> Job:
 
 
 def publish_job(run: RunDir, submission: int, job: Job) -> bool:
-    """Say who runs a submission; False if that was said already."""
+    """Publish the job that runs a submission; False if one was published already."""
     document = json.dumps(with_format(FORMAT, asdict(job)), indent=1)
     return publish_new_bytes(_job_file(run, submission), document.encode())
 
 
 def job_of(run: RunDir, submission: int) -> Job | None:
-    """Return who runs a submission; None where its launch has not come so far. UserError: unreadable."""
+    """Read the job of a submission; None where its launch has not come so far. UserError: unreadable."""
     path = _job_file(run, submission)
     try:
         return convert(without_format(parse(path.read_bytes()), of=path, reads=FORMAT), Job)

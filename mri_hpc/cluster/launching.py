@@ -1,4 +1,4 @@
-"""A run is submitted once, to Slurm or to a supervisor on this machine, and ended when its user says so."""
+"""Launching: a run is submitted once, to Slurm or to a supervisor, and ended when its user asks for it."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, refuse_other_identity, save_settings
 
-# How long another launch may take from claiming a submission to saying who runs it.
+# The longest that another launch may take from claiming a submission to publishing its job.
 CLAIM_TIMEOUT_S = 120.0
 # Longer than ranks are given to save.
 CANCEL_WAIT_S = 45.0
@@ -40,16 +40,16 @@ class Plan:
 
 
 class LaunchState(StrEnum):
-    """What launching came to."""
+    """Outcomes of launching."""
 
     SUBMITTED = "submitted"
-    LIVE = "live"  # somebody runs it already
+    LIVE = "live"  # a job runs it already
     FINISHED = "finished"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launched:
-    """What launching came to, and who runs the run."""
+    """The outcome of launching, and the job that has the run."""
 
     state: LaunchState
     submission: int = 0
@@ -57,7 +57,7 @@ class Launched:
 
 
 def sizes_of(scheduler: Scheduler, job: JobSettings, *, batch_size: int | Literal["auto"]) -> Sizes:
-    """Return what the settings come to, here and now. Raises UserError where that cannot be.
+    """Work out the sizes that the settings come to, here and now. UserError where these cannot be.
 
     batch_size: of all ranks together; auto is found by the ranks.
     """
@@ -71,7 +71,7 @@ def sizes_of(scheduler: Scheduler, job: JobSettings, *, batch_size: int | Litera
 
 
 def submit_once(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> Launched:
-    """Submit the run unless it is finished or somebody has it; of several launches at once one submits.
+    """Submit the run unless it is finished or a job has it; of several launches at once one submits.
 
     Raises UserError where a job that was cancelled has not ended.
     """
@@ -98,7 +98,7 @@ def submit_once(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> Launched:
 
 
 def why_not_submitted(run: RunDir) -> str:
-    """Why launching the run would submit nothing; empty where it would. UserError as by `phase_of`."""
+    """Say why launching the run would submit nothing; empty where it would. UserError as by `phase_of`."""
     if run.is_finished:
         return "the run is finished and never starts again"
     newest = run.newest_attempt()
@@ -107,14 +107,14 @@ def why_not_submitted(run: RunDir) -> str:
 
 
 def describe(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> str:
-    """Return what would be submitted: the batch script, or the supervisor's and the ranks' command lines."""
+    """Show what would be submitted: the batch script, or the supervisor's and the ranks' command lines."""
     newest = plan.run.newest_attempt()
     submission = newest.submission + 1 if newest else 1
     return scheduler.describe(plan.run, submission, plan.job, sizes)
 
 
 def end_job(run: RunDir) -> str:
-    """End the run's job for good, and wait for its ranks to save; what came of it, for people.
+    """End the run's job for good, wait for its ranks to save, and return what came of it, for people.
 
     Raises UserError where the job is out of reach.
     """
@@ -125,15 +125,15 @@ def end_job(run: RunDir) -> str:
     # Before the job hears of it: whoever decides on its end reads it here.
     _record_cancelled(run, newest)
     scheduler_of(job).cancel(job)
-    said = "cancelled" if _is_gone_in_time(job) else "told to end; its ranks still save"
-    return f"{name_of(job)} {said}"
+    end = "cancelled" if _is_gone_in_time(job) else "told to end; its ranks still save"
+    return f"{name_of(job)} {end}"
 
 
 def _job_to_end(run: RunDir, newest: Attempt) -> Job | None:
-    """Who runs the newest submission; what its launch may submit without having said so will not start."""
+    """Return the newest submission's job; one that its launch has not published yet will not start."""
     job = job_of(run, newest.submission)
     started = {Attempt.parse(e.attempt).submission for e in read_events(run) if e.kind == Kind.STARTED}
-    # Ranks that somebody has started by hand have no job.
+    # Ranks that were started by hand have no job.
     if job or newest.submission in started:
         return job
     _record_cancelled(run, newest)
@@ -145,7 +145,7 @@ def _record_cancelled(run: RunDir, attempt: Attempt) -> None:
 
 
 def _has_run(run: RunDir, submission: int, job: Job) -> bool:
-    """Whether this job goes on with the run. One that was cancelled is waited for, where it can be seen."""
+    """Tell whether this job goes on with the run; wait for one that was cancelled, where it can be seen."""
     if phase_of(job) is Phase.GONE:
         return False
     if not is_cancelled(run, submission):
@@ -160,7 +160,7 @@ def _has_run(run: RunDir, submission: int, job: Job) -> bool:
 
 
 def _job_of_submission(run: RunDir, submission: int) -> Job | None:
-    """Who runs a submission; waits for a launch that is under way, and gives up on one that was cut short."""
+    """Return a submission's job; wait for a launch that is under way, give up on one that was cut short."""
     folder = run.attempt_folder(Attempt(submission=submission, restart=0))
     while True:
         job = job_of(run, submission)
@@ -172,7 +172,7 @@ def _job_of_submission(run: RunDir, submission: int) -> Job | None:
 def _submit(
     plan: Plan, scheduler: Scheduler, sizes: Sizes, claimed: Attempt, *, is_folder_here: bool
 ) -> Launched:
-    """Submit the claimed attempt and say who runs it; where it is refused, leave nothing that was not there.
+    """Submit the claimed attempt and publish its job; where it is refused, leave nothing new behind.
 
     is_folder_here: the run's folder was there before.
     """
@@ -193,7 +193,7 @@ def _submit(
                 # Others, who wait for this submission, find no run and make their own.
                 _take_back(run, is_folder_here=is_folder_here)
             else:
-                # Others wait to hear who runs this submission: nobody.
+                # Others wait for the job of this submission: there is none.
                 publish_job(run, claimed.submission, Job(cluster="", failure=str(error)))
         raise
     publish_job(run, claimed.submission, job)
@@ -215,7 +215,7 @@ def _take_back(run: RunDir, *, is_folder_here: bool) -> None:
 
 
 def _explain_newest_start(run: RunDir) -> None:
-    """Have the ledger say why the ranks that started last have gone, where nobody could."""
+    """Record why the ranks that started last have gone, where they could not do it themselves."""
     signs = {Kind.STARTING, Kind.STARTED}
     started = [Attempt.parse(event.attempt) for event in read_events(run) if event.kind in signs]
     if not started:

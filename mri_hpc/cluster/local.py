@@ -1,4 +1,4 @@
-"""A run without Slurm: a supervisor on this machine starts the ranks and plays the batch script's part."""
+"""The supervisor of a run without Slurm: it starts the ranks and plays the batch script's part."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER
 from mri_hpc.cluster.batch import STATUS_OF_ACTION
-from mri_hpc.cluster.outcome import may_start, patiently, say, settle
+from mri_hpc.cluster.outcome import conclude, may_start, patiently, say
 from mri_hpc.cluster.rank import SAVE_GRACE, rank_command
 from mri_hpc.cluster.requeue import says_more_than_a_peer
 from mri_hpc.rundir.decisions import Action
@@ -44,7 +44,7 @@ class Ranks:
         self._are_killed = False
 
     def reap(self) -> bool:
-        """Take note of the ranks that have ended; True if any did since the last call."""
+        """Note the ranks that have ended; True if any did since the last call."""
         ended = {rank: p.returncode for rank, p in self._processes.items() if p.poll() is not None}
         for rank, code in ended.items():
             del self._processes[rank]
@@ -63,16 +63,16 @@ class Ranks:
 
     @property
     def are_gone(self) -> bool:
-        """Whether all have ended."""
+        """Tell whether all have ended."""
         return not self._processes
 
     @property
     def has_crashed(self) -> bool:
-        """Whether one ended without having finished or saved."""
+        """Tell whether one ended without having finished or saved."""
         return self.status not in (DONE, AGAIN)
 
     def _note(self, rank: int, status: int) -> None:
-        # Some rank has left because it was told to: one that did not in time, as amid imports, is no crash.
+        # Some rank has left because it was asked to: one that did not in time, as amid imports, is no crash.
         if self._are_killed and self.status in (AGAIN, LOST_PEER):
             return
         # The first that failed speaks for all, unless it only lost a peer, which may be seen to end after it.
@@ -84,7 +84,7 @@ class Ranks:
 
 
 class Supervisor:
-    """Runs the attempts of one submission until there is nothing more to do."""
+    """The supervisor of one submission: it runs attempts until there is nothing more to do."""
 
     def __init__(
         self, run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
@@ -94,7 +94,7 @@ class Supervisor:
         self._is_cancelled = False
 
     def supervise(self) -> int:
-        """Run attempt after attempt; returns what a batch script would exit with."""
+        """Run attempt after attempt; return the exit status that a batch script would have."""
         # Blocked, they wait for sigtimedwait: no handler runs between two lines of ours.
         signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
         attempt = Attempt(submission=self._submission, restart=0)
@@ -102,7 +102,7 @@ class Supervisor:
             ranks = self._start(attempt)
             say(f"attempt {attempt}: {self._num_ranks} ranks started")
             self._watch(ranks)
-            decision = settle(
+            decision = conclude(
                 self._run,
                 attempt,
                 status=ranks.status,
@@ -168,14 +168,14 @@ class Supervisor:
 
 
 def _wait_for_signal(until: float | None) -> int | None:
-    """The next signal; None where none came in time. A child that ended before the call counts as well."""
+    """Wait for the next signal; None where none came in time. Children that ended before count as well."""
     wait_s = 60.0 if until is None else max(0.05, until - time.monotonic())
     received = signal.sigtimedwait(HEARD, wait_s)
     return received.si_signo if received else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The supervisor's process: started by launch alone."""
+    """Run the supervisor's process: started by launch alone."""
     parser = argparse.ArgumentParser(prog="mri_hpc.cluster.local")
     parser.add_argument("--run", required=True, type=Path)
     parser.add_argument("--module", required=True)

@@ -57,7 +57,7 @@ class Slurm(Scheduler):
         return f"Slurm job {job.job_id}"
 
     def standing(self, job: Job) -> Standing:
-        """Return where the job stands, and Slurm's word for what it waits for."""
+        """Ask Slurm how the job stands, and for its word for what it waits for."""
         state = slurm.job_state(job.job_id)
         if state is None or not state.is_live:
             return Standing(phase=Phase.GONE)
@@ -67,7 +67,7 @@ class Slurm(Scheduler):
         return Standing(phase=Phase.PENDING, wait=f"Slurm: {state.reason or state.state}")
 
     def is_out_of_reach(self, job: Job) -> bool:
-        """Reach every job, from wherever Slurm answers."""
+        """Return False: every job can be reached where Slurm answers."""
         return False
 
     def end(self, job: Job) -> str:
@@ -76,7 +76,7 @@ class Slurm(Scheduler):
         return state.state if state else ""
 
     def past_end(self, job: Job, restart: int) -> str:
-        """Return as what Slurm's accounting holds that run of the job."""
+        """Return the state of that run of the job in Slurm's accounting."""
         return slurm.past_state(job.job_id, restart)
 
     def cancel(self, job: Job) -> None:

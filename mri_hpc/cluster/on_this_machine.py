@@ -81,7 +81,7 @@ class ThisMachine(Scheduler):
         return f"supervisor {job.pid} on {job.host}"
 
     def standing(self, job: Job) -> Standing:
-        """Return whether the supervisor lives."""
+        """Look whether the supervisor lives."""
         is_here = process_began(job.pid) == job.began
         return Standing(phase=Phase.RUNNING if self.is_out_of_reach(job) or is_here else Phase.GONE)
 
@@ -90,7 +90,7 @@ class ThisMachine(Scheduler):
         return job.host != os.uname().nodename
 
     def end(self, job: Job) -> str:
-        """Return nothing: a supervisor writes into the ledger how it ended, or nobody knows."""
+        """Return nothing: a supervisor's end is in the ledger, or unknown."""
         return ""
 
     def past_end(self, job: Job, restart: int) -> str:
@@ -118,7 +118,7 @@ class ThisMachine(Scheduler):
 def start_supervisor(
     run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
 ) -> Job:
-    """Start a supervisor that outlives this shell; returns at once."""
+    """Start a supervisor that outlives this shell; return at once."""
     log = run.attempt_folder(Attempt(submission=submission, restart=0)) / SUPERVISOR_LOG
     command = supervisor_command(run, submission, ranks=ranks, threads=threads, gpus=gpus, module=module)
     with log.open("ab") as output:
@@ -127,7 +127,7 @@ def start_supervisor(
             env=slurm.without_slurm(os.environ),
         )  # fmt: skip
     job = local_job(process.pid)
-    # It is nobody's child any more: without this, letting go of the object would warn about it.
+    # It is no child of ours any more: without this, letting go of the object would warn about it.
     process.returncode = 0
     return job
 
@@ -147,7 +147,7 @@ def local_job(pid: int) -> Job:
 
 
 def process_began(pid: int) -> str | None:
-    """Return boot and clock tick at which a process began; None when it has ended, waited for or not."""
+    """Return boot and clock tick at which a process began; None once it has ended, waited for or not."""
     try:
         process = look_at(pid)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

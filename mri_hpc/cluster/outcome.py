@@ -1,4 +1,4 @@
-"""What is written down when the ranks of an attempt have gone: the same for batch script and supervisor."""
+"""The outcome of an attempt, written down once its ranks have gone: by batch script or supervisor."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ LAST_LINES = 12
 LOG_TAIL_BYTES = 8192
 # A file server that is away comes back, as Slurm's controller does.
 PATIENCE_S = 300.0
-# Slurm ends the batch script as well: KillWait, by default 30 s, after the ranks were told.
+# Slurm ends the batch script as well: KillWait, by default 30 s, after it signalled the ranks.
 PATIENCE_OF_A_JOB_THAT_ENDS_S = 8.0
 INTERVAL_S = 2.0
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def may_start(run: RunDir, submission: int) -> bool:
-    """Whether ranks of a submission may start: not once the run is finished, cancelled, or in newer hands."""
+    """Tell whether ranks may start: not once the run is finished, cancelled, or in newer hands."""
     if run.is_finished or is_cancelled(run, submission):
         return False
     newest = run.newest_attempt()
@@ -44,14 +44,14 @@ def may_start(run: RunDir, submission: int) -> bool:
 
 
 def is_cancelled(run: RunDir, submission: int) -> bool:
-    """Whether the user has cancelled this submission."""
+    """Tell whether the user has cancelled this submission."""
     return any(
         event.kind == Kind.CANCELLED and Attempt.parse(event.attempt).submission == submission
         for event in read_events(run)
     )
 
 
-def settle(
+def conclude(
     run: RunDir,
     attempt: Attempt,
     *,
@@ -75,7 +75,7 @@ def settle(
     is_ending = job is not None and find_cause(known) in CAUSE_OF_STATE.values()
     try:
         return patiently(
-            lambda: _settle(run, attempt, known, rank=rank, failed_s=failed_s),
+            lambda: _conclude(run, attempt, known, rank=rank, failed_s=failed_s),
             patience_s=PATIENCE_OF_A_JOB_THAT_ENDS_S if is_ending else PATIENCE_S,
         )
     except OSError as error:
@@ -88,7 +88,7 @@ def settle(
 
 
 def patiently(ask: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
-    """What `ask` gives, also where the run's files cannot be reached for a while; OSError after longer."""
+    """Return what `ask` returns, asking again while the run's files are out of reach; OSError in the end."""
     give_up_s = time.monotonic() + patience_s
     while True:
         try:
@@ -106,7 +106,7 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def _settle(
+def _conclude(
     run: RunDir, attempt: Attempt, known: Ending, *, rank: int | None, failed_s: float | None
 ) -> Decision:
     """Record and decide by all that lies in the run's folder. May be called again where it raised OSError."""
@@ -158,18 +158,18 @@ def explain_vanished(run: RunDir, attempt: Attempt, *, state: str, otherwise: Ca
 
 
 def is_decided(run: RunDir, attempt: Attempt) -> bool:
-    """Whether the ledger says what became of an attempt."""
+    """Tell whether the ledger holds a decision on an attempt."""
     return any(event.kind == Kind.DECIDED and event.attempt == str(attempt) for event in read_events(run))
 
 
 def _agreed_stop(events: list[Event], attempt: Attempt, *, before_s: float | None) -> Event | None:
-    """The agreement to stop; one that followed the death of a rank explains nothing."""
+    """Return the agreement to stop; None where it only followed the death of a rank."""
     agreed = [e for e in events if e.kind == Kind.STOP_AGREED and e.attempt == str(attempt)]
     return agreed[-1] if agreed and (before_s is None or agreed[-1].time < before_s) else None
 
 
 def _last_words(run: RunDir, attempt: Attempt, rank: int | None) -> list[str]:
-    """The last lines of the failing rank's log; of rank 0's where none is known to have failed first."""
+    """Read the last lines of the failing rank's log; of rank 0's where none is known to have failed first."""
     path = run.rank_log(attempt, rank or 0)
     if not path.is_file():
         return [f"no log at {path}: the rank did not come to write one"]

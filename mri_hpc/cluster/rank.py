@@ -1,4 +1,7 @@
-"""One rank process: how it is started, by srun or by the local supervisor, and how it ended."""
+"""The start of a rank process, by srun or by the local supervisor, and the record of its end.
+
+Its name is in the jobs that Slurm has queued: a newer version has to start them.
+"""
 
 import argparse
 import ctypes
@@ -19,34 +22,34 @@ from mri_hpc.rundir.place import Place
 
 PR_SET_PDEATHSIG = 1
 SAVE_GRACE = "MRI_SAVE_GRACE_S"
-"""Variable in which the supervisor tells its ranks for how long it lets them save."""
+"""Variable with the seconds for which the supervisor lets its ranks save."""
 RANK_MODULE = "mri_hpc.train"
-"""What a rank runs, as ``python -m``: called with --run and --submission."""
+"""Module that a rank runs, as ``python -m``: called with --run and --submission."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankStart:
-    """What submitit calls in each task: becomes the rank, so that submitit's handlers are gone."""
+    """The callable that submitit calls in each task; it becomes the rank, without submitit's handlers."""
 
     run: str
     submission: int
     module: str
 
     def __call__(self) -> None:
-        """Does not return."""
+        """Replace this process by the rank's; does not return."""
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         command = rank_command(Path(self.run), self.submission, self.module)
         os.execv(command[0], command)
 
 
 def rank_command(run: Path, submission: int, module: str) -> list[str]:
-    """The command line of one rank; who it is, it finds in its environment."""
+    """Return the command line of one rank, which finds its place in its environment."""
     options = ["--run", str(run), "--submission", str(submission)]
     return [sys.executable, "-u", "-m", "mri_hpc.cluster.rank", "--module", module, *options]
 
 
 def place_of(environment: Mapping[str, str]) -> Place:
-    """Where this rank stands: by torchrun, else by Slurm, else by torchrun's variables, else alone."""
+    """Return this rank's place: by torchrun, else by Slurm, else by torchrun's variables, else alone."""
     under_slurm = None if "TORCHELASTIC_RUN_ID" in environment else slurm.place(environment)
     if under_slurm:
         return under_slurm
@@ -62,7 +65,7 @@ def place_of(environment: Mapping[str, str]) -> Place:
 
 
 def die_with_parent(parent: int) -> None:
-    """Be killed when the parent dies, whatever it dies of."""
+    """Have this process killed when its parent dies, whatever it dies of."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(BUG)
@@ -122,5 +125,5 @@ if __name__ == "__main__":
     exit_status = main()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # All is said and saved. Taking torch's modules apart costs seconds, of the few before a kill.
+    # All is printed and saved. Taking torch's modules apart costs seconds, of the few before a kill.
     os._exit(exit_status)

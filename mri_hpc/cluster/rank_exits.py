@@ -1,4 +1,4 @@
-"""How each rank of an attempt ended, as it wrote down itself."""
+"""Exit statuses of the ranks of an attempt, which each writes down itself."""
 
 import json
 import time
@@ -9,13 +9,13 @@ from mri_hpc.rundir.layout import Attempt, RunDir
 
 
 def record_exit(run: RunDir, attempt: Attempt, rank: int, status: int) -> None:
-    """Write down how a rank ended: the step's own exit status is that of whichever died worst."""
+    """Write down the exit status of a rank: the job step's own is that of whichever rank died worst."""
     text = json.dumps({"status": status, "time": time.time()})
     replace_bytes(_exit_file(run, attempt, rank), text.encode())
 
 
 def read_exits(run: RunDir, attempt: Attempt) -> dict[int, tuple[int, float]]:
-    """Return rank → (status, Unix time), for the ranks that came to say so."""
+    """Read rank → (status, Unix time), of the ranks that came to write it down."""
     exits = {}
     for file in run.attempt_folder(attempt).glob("rank*.exit.json"):
         values = json.loads(file.read_text())

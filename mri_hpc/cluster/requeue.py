@@ -1,10 +1,10 @@
-"""From what became of the ranks to whether they start again; batch script and supervisor both ask here."""
+"""The rules by which ranks start again, or not, once they have gone; for batch script and supervisor."""
 
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER, USER_CAN_MEND
+from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER, USER_CAN_FIX
 from mri_hpc.cluster.slurm import JobState
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt
@@ -16,7 +16,7 @@ SIGNAL_SLACK_S = 60
 KILLED_BY_STOP_SIGNAL = {
     128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 }
-# What Slurm's word for the end of a job says about the cause.
+# Slurm's words for the end of a job, and the causes that they name.
 CAUSE_OF_STATE = {
     "CANCELLED": Cause.CANCELLED,
     "PREEMPTED": Cause.PREEMPTED,
@@ -33,12 +33,12 @@ ENDED_EARLY = {Cause.TIME_LIMIT, Cause.STOPPED}
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """What is known once the ranks of an attempt have gone."""
+    """Facts about an attempt whose ranks have gone."""
 
     status: int
     """Exit status that speaks for all ranks: that of the first to fail, else 75 if any said "again"."""
     restart: int = 0
-    """Which restart of its submission the attempt is."""
+    """Number of the attempt's restart within its submission."""
     is_done: bool = False
     """DONE is there."""
     is_superseded: bool = False
@@ -50,14 +50,14 @@ class Ending:
     stopped_s: float = 0.0
     """Unix time of that agreement, or at which the ranks were gone without one."""
     signal_ahead_s: int = 0
-    """How long before the time limit the ranks are told."""
+    """Seconds before the time limit at which the ranks are signalled."""
     job: JobState | None = None
-    """What Slurm says; None without Slurm, or where it does not answer."""
+    """State of the job in Slurm; None without Slurm, or where it does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What is done, and why."""
+    """The action to take, and its reason."""
 
     action: Action
     cause: Cause
@@ -66,7 +66,7 @@ class Decision:
 
 
 def find_cause(ending: Ending) -> Cause:
-    """Why the ranks have gone. Slurm is believed before the exit status: dying ranks fail in many ways."""
+    """Find why the ranks have gone. Slurm is believed before the status: dying ranks fail in many ways."""
     for is_so, cause in (
         (ending.is_done, Cause.FINISHED),
         (ending.is_superseded, Cause.SUPERSEDED),
@@ -74,14 +74,14 @@ def find_cause(ending: Ending) -> Cause:
     ):
         if is_so:
             return cause
-    told_by_slurm = _cause_by_slurm(ending, ending.job) if ending.job else None
-    if told_by_slurm is Cause.CANCELLED or ending.status != USER_CAN_MEND:
-        return told_by_slurm or _cause_by_status(ending)
+    by_slurm = _cause_by_slurm(ending, ending.job) if ending.job else None
+    if by_slurm is Cause.CANCELLED or ending.status != USER_CAN_FIX:
+        return by_slurm or _cause_by_status(ending)
     return Cause.USER_ERROR
 
 
 def decide(cause: Cause, status: int, in_vain: int) -> Decision:
-    """Settle what is done about the cause: the one place that says whether a run comes back.
+    """Decide on the action for a cause: here alone it is decided whether a run comes back.
 
     in_vain: earlier attempts of this submission, as `attempts_in_vain` counts them.
     """
@@ -99,7 +99,7 @@ def decide(cause: Cause, status: int, in_vain: int) -> Decision:
             return decision(Action.STAY_AWAY, "cancelled by the user; launch again to resume")
         case Cause.USER_ERROR:
             return decision(
-                Action.GIVE_UP, "the ranks ended with an error that you can mend; the last words say which"
+                Action.GIVE_UP, "the ranks ended with an error that you can fix; the last words say which"
             )
         case Cause.PREEMPTED | Cause.NODE_FAILURE | Cause.REQUEUED | Cause.VANISHED:
             return decision(
@@ -127,7 +127,7 @@ def decide(cause: Cause, status: int, in_vain: int) -> Decision:
 
 
 def decide_without_ledger(cause: Cause, status: int) -> Decision:
-    """What is done about the cause where nobody can tell how often it has come."""
+    """Decide on the action for a cause where it is unknown how often it has come."""
     if cause in (Cause.CRASH, Cause.STOPPED):
         end = _end_of(status) if cause is Cause.CRASH else "stopped by a signal"
         reason = f"{end}, and without the ledger nobody can count its attempts: launch again to resume"
@@ -136,7 +136,7 @@ def decide_without_ledger(cause: Cause, status: int) -> Decision:
 
 
 def _end_of(status: int) -> str:
-    """How a rank ended, for people."""
+    """Describe the end of a rank, for people."""
     if status == 128 + signal.SIGKILL:
         return f"killed with status {status}, often for want of memory (--mem-gb asks for more)"
     if status == LOST_PEER:
@@ -162,10 +162,10 @@ def attempts_in_vain(events: Sequence[Event], submission: int, step: int) -> int
 
 
 def speaking_status(status: int, exits: Mapping[int, tuple[int, float]]) -> tuple[int, int | None]:
-    """The status that speaks for all ranks, and the rank whose log explains it.
+    """Return the status that speaks for all ranks, and the rank whose log explains it.
 
     status: of the whole step, in which ranks that were ended for the sake of another drown the first one.
-    exits: rank → (status, Unix time), for the ranks that could say so.
+    exits: rank → (status, Unix time), of the ranks that could write it down.
     """
     failed = [
         (code == LOST_PEER, when, rank, code)
@@ -182,7 +182,7 @@ def speaking_status(status: int, exits: Mapping[int, tuple[int, float]]) -> tupl
 
 
 def says_more_than_a_peer(status: int) -> bool:
-    """Whether an exit status tells more of a crash than that of a rank which lost another."""
+    """Tell whether an exit status says more of a crash than that of a rank which lost another."""
     return status not in {DONE, AGAIN, LOST_PEER} | KILLED_BY_STOP_SIGNAL
 
 
@@ -201,8 +201,10 @@ def _cause_by_slurm(ending: Ending, job: JobState) -> Cause | None:
 
 def _is_ahead_of_limit(ending: Ending, job: JobState) -> bool:
     # Ranks that had yet to meet leave without an agreement.
-    is_told = ending.stop_signal == signal.SIGUSR2.name or (not ending.stop_signal and ending.status == AGAIN)
-    if not is_told or job.end_s is None:
+    is_signalled = ending.stop_signal == signal.SIGUSR2.name or (
+        not ending.stop_signal and ending.status == AGAIN
+    )
+    if not is_signalled or job.end_s is None:
         return False
     return job.end_s - ending.stopped_s <= ending.signal_ahead_s + SIGNAL_SLACK_S
 

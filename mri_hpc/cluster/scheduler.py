@@ -1,4 +1,4 @@
-"""The seam between runs and whoever runs their jobs: Slurm, or this machine."""
+"""The seam between runs and the schedulers of their jobs: Slurm, or this machine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mri_hpc.rundir.settings import JobSettings
 
 
 class Phase(StrEnum):
-    """Where a job stands."""
+    """Phases of a job."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -21,16 +21,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Where a job stands now."""
+    """The phase of a job, and what it waits for."""
 
     phase: Phase
     wait: str = ""
-    """For people: what it waits for, in whose words."""
+    """For people: what it waits for, in the scheduler's words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How many processes the job has, and where."""
+    """Numbers of a job's nodes, ranks, GPUs and threads."""
 
     nodes: int
     ranks_per_node: int
@@ -38,7 +38,7 @@ class Sizes:
     threads: int = 1
     """Of each rank on this machine; Slurm's jobs find theirs in the environment."""
     notes: tuple[str, ...] = ()
-    """For people: what was asked for and cannot be here."""
+    """For people: wishes that cannot be met here."""
 
     @property
     def ranks(self) -> int:
@@ -47,9 +47,9 @@ class Sizes:
 
 
 class Scheduler(Protocol):
-    """Takes jobs, and tells how they are. Which one is meant, ``cluster.choice`` alone settles.
+    """A scheduler: takes jobs, and reports on them. ``cluster.choice`` alone chooses among them.
 
-    Where nothing else is said, UserError where it does not answer.
+    Every method raises UserError where it does not answer, unless its docstring says otherwise.
     """
 
     @property
@@ -57,13 +57,13 @@ class Scheduler(Protocol):
         """Seconds between two questions of one watcher about one job."""
 
     def sizes(self, settings: JobSettings) -> Sizes:
-        """Return what the settings come to, here and now; UserError where that cannot be."""
+        """Work out the sizes that the settings come to, here and now; UserError where these cannot be."""
 
     def where(self, sizes: Sizes) -> str:
         """Name, for people, where a job of these sizes runs."""
 
     def describe(self, run: RunDir, submission: int, settings: JobSettings, sizes: Sizes) -> str:
-        """Return what `submit` would submit, as a script to read."""
+        """Show what `submit` would submit, as a script to read."""
 
     def submit(self, run: RunDir, submission: int, settings: JobSettings, sizes: Sizes) -> Job:
         """Have the ranks of a submission started; UserError where that is refused."""
@@ -72,10 +72,10 @@ class Scheduler(Protocol):
         """Name a job for people."""
 
     def standing(self, job: Job) -> Standing:
-        """Return where the job stands now. One that cannot be asked from here counts as running."""
+        """Ask how the job stands now. One that cannot be asked from here counts as running."""
 
     def is_out_of_reach(self, job: Job) -> bool:
-        """Tell whether the job cannot be asked, or told anything, from here."""
+        """Tell whether the job can neither be asked nor cancelled from here."""
 
     def end(self, job: Job) -> str:
         """Return the scheduler's word for how a job has ended, as in CAUSE_OF_STATE; empty without one."""
@@ -87,7 +87,7 @@ class Scheduler(Protocol):
         """Tell the job to end for good; its ranks save first. UserError where it is out of reach."""
 
     def kill_time(self, environment: Mapping[str, str], request: StopRequest) -> float | None:
-        """Return when the rank with this environment may be killed after a stop signal; None if unknown.
+        """Return the Unix time from which this rank may be killed after a stop signal; None if unknown.
 
         Unix time; never raises UserError.
         """

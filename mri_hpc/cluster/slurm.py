@@ -42,36 +42,36 @@ SBATCH_VARIABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class JobState:
-    """What Slurm says about one job."""
+    """The state of one job in Slurm."""
 
     state: str
     """Slurm's word: PENDING, RUNNING, CANCELLED, ..."""
     is_completing: bool = False
-    """It ends: its ranks may still be saving, its batch script still deciding."""
+    """True while it ends: its ranks may still be saving, its batch script still deciding."""
     restarts: int = 0
-    """How often the job has been requeued."""
+    """Number of times the job was requeued."""
     is_preempted: bool = False
-    """A job of higher priority is taking this one's place."""
+    """True where a job of higher priority is taking its nodes."""
     is_out_of_time: bool = False
-    """It has run as long as it may."""
+    """True where it has run as long as it may."""
     end_s: float | None = None
     """Unix time at which Slurm will end it."""
     reason: str = ""
-    """Why it waits, or why it ended."""
+    """Slurm's word for why it waits, or why it ended."""
 
     @property
     def is_live(self) -> bool:
-        """Whether it runs, or will run, without anybody's doing."""
+        """Tell whether it runs, or will run by itself."""
         return self.is_completing or self.state in LIVE_STATES
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it has yet to start."""
+        """Tell whether it has yet to start."""
         return not self.is_completing and self.state in WAITING_STATES
 
 
 def place(environment: Mapping[str, str] = os.environ) -> "Place | None":
-    """Where this process stands in a job step of srun; None outside of one."""
+    """Return the place of this process in a job step of srun; None outside of one."""
     if "SLURM_STEP_ID" not in environment or "SLURM_PROCID" not in environment:
         return None
     # Of ranks; whoever decides on the end of a job has none, and seconds.
@@ -88,53 +88,53 @@ def place(environment: Mapping[str, str] = os.environ) -> "Place | None":
 
 
 def array_share(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
-    """This task's place in its job array and the number of places, from 0; None outside of an array.
+    """Return this task's share of its job array: its number, from 0, and the count; None outside of an array.
 
-    In an array with holes (``--array=1,3,7``) every task has the one place of all: no share may be left out.
+    In an array with holes (``--array=1,3,7``) every task has the one share of all: none may be left out.
     """
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return None
     first, step = int(environment["SLURM_ARRAY_TASK_MIN"]), int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
-    place_in_array = (int(environment["SLURM_ARRAY_TASK_ID"]) - first) // step
-    places = (int(environment["SLURM_ARRAY_TASK_MAX"]) - first) // step + 1
-    has_holes = int(environment.get("SLURM_ARRAY_TASK_COUNT", places)) != places
-    return (0, 1) if has_holes else (place_in_array, places)
+    index = (int(environment["SLURM_ARRAY_TASK_ID"]) - first) // step
+    count = (int(environment["SLURM_ARRAY_TASK_MAX"]) - first) // step + 1
+    has_holes = int(environment.get("SLURM_ARRAY_TASK_COUNT", count)) != count
+    return (0, 1) if has_holes else (index, count)
 
 
 def array_job(environment: Mapping[str, str] = os.environ) -> str | None:
-    """``job.restart`` of the job array that this process belongs to; None outside of one."""
+    """Return ``job.restart`` of the job array that this process belongs to; None outside of one."""
     job_id = environment.get("SLURM_ARRAY_JOB_ID")
     return f"{job_id}.{restart_count(environment)}" if job_id else None
 
 
 def own_job_id(environment: Mapping[str, str] = os.environ) -> str:
-    """Number of the job that this process belongs to; empty outside of Slurm."""
+    """Return the number of the job that this process belongs to; empty outside of Slurm."""
     return environment.get("SLURM_JOB_ID", "")
 
 
 def restart_count(environment: Mapping[str, str] = os.environ) -> int:
-    """How often this job was requeued; Slurm leaves the variable out on the first run."""
+    """Return the number of times this job was requeued; on the first run Slurm leaves the variable out."""
     return int(environment.get("SLURM_RESTART_COUNT", "0"))
 
 
 def without_slurm(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process that is to know nothing of the job that it was started in."""
+    """Return the environment without the variables of the job that this process was started in."""
     return {name: value for name, value in environment.items() if not name.startswith("SLURM_")}
 
 
 def weaker_variables(options: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Variables to keep from sbatch: those that would overrule `options`, and a surrounding job's."""
+    """List variables to keep from sbatch: those that would overrule `options`, and a surrounding job's."""
     overruling = [SBATCH_VARIABLES[option] for option in options if option in SBATCH_VARIABLES]
     surrounding = [name for name in environment if name.startswith("SLURM_") and name != "SLURM_CONF"]
     return sorted({*overruling, *surrounding} & set(environment))
 
 
 def controller_answers() -> bool:
-    """Whether there is a Slurm; False where its clients are absent, or installed but not configured.
+    """Tell whether there is a Slurm; False where its clients are absent, or installed but not configured.
 
     Raises UserError where one is configured and its controller does not answer.
     """
-    # Not for whoever decides on the end of a job, in seconds.
+    # Imported here: deciding on the end of a job, in seconds, needs none of it.
     import shutil
 
     if shutil.which("scontrol") is None:
@@ -145,14 +145,14 @@ def controller_answers() -> bool:
     if "SLURM_CONF" not in os.environ and answer and any(word in answer.stderr for word in UNCONFIGURED):
         return False
     controllers = [line for line in answer.stdout.splitlines() if " at " in line] if answer else []
-    said = controllers[0] if controllers else _complaint(answer)
+    complaint = controllers[0] if controllers else _complaint(answer)
     raise UserError(
-        f"Slurm is configured here but does not answer: {said}; try again, or use --cluster local"
+        f"Slurm is configured here but does not answer: {complaint}; try again, or use --cluster local"
     )
 
 
 def partition_has_gpus(partition: str | None) -> bool:
-    """Whether the partition (None: the one that sbatch would take) has GPUs; UserError if it is unknown."""
+    """Tell whether the partition (None: the one that sbatch would take) has GPUs; UserError: unknown."""
     wanted = partition or os.environ.get("SBATCH_PARTITION")
     answer = _ask(["sinfo", "--noheader", "--format=%P|%G"])
     if answer is None or answer.returncode != 0:
@@ -164,9 +164,9 @@ def partition_has_gpus(partition: str | None) -> bool:
 
 
 def parse_partitions(text: str, wanted: str | None, named: str = "--partition") -> bool:
-    """Whether the wanted partition (None: the default, with a star) has GPUs. text: lines ``name|gres``.
+    """Tell whether the wanted partition (None: the default, with a star) has GPUs.
 
-    named: what names it, for people. UserError where there is no such partition.
+    text: lines ``name|gres``. named: the option or variable with its name. UserError: no such partition.
     """
     pairs = [line.split("|", 1) for line in text.splitlines() if "|" in line]
     for name in (wanted or "").split(","):
@@ -180,7 +180,7 @@ def parse_partitions(text: str, wanted: str | None, named: str = "--partition") 
 
 
 def job_state(job_id: str) -> JobState | None:
-    """What Slurm says about a job; None where it knows nothing of it (any more).
+    """Ask Slurm for the state of a job; None where it knows nothing of it (any more).
 
     Raises UserError where Slurm does not answer.
     """
@@ -197,7 +197,7 @@ def job_state(job_id: str) -> JobState | None:
 
 
 def kill_time(job_id: str, received_s: float, environment: Mapping[str, str] = os.environ) -> float | None:
-    """Unix time from which Slurm may kill the processes of a job that was told to stop; None if unknown.
+    """Return the Unix time from which Slurm may kill a job that was asked to stop; None if unknown.
 
     received_s: when the signal arrived.
     """
@@ -211,13 +211,13 @@ def kill_time(job_id: str, received_s: float, environment: Mapping[str, str] = o
 
 
 def past_state(job_id: str, restart: int) -> str:
-    """As what the accounting holds an earlier run of a requeued job, from 0; empty where it does not say."""
+    """Return the accounting's state of an earlier run of a requeued job, from 0; empty if unknown."""
     lines = _account(job_id, duplicates=True).splitlines()
     return _first_word(lines[restart]) if restart < len(lines) else ""
 
 
 def parse_job(text: str, now: float) -> JobState | None:
-    """The one line of ``scontrol --oneliner show job``."""
+    """Parse the one line of ``scontrol --oneliner show job``; None where it names no state."""
     values: dict[str, str] = {}
     for name, value in re.findall(r"(\S+?)=(\S*)", text):
         # The first wins: paths further on may hold anything.
@@ -239,7 +239,7 @@ def parse_job(text: str, now: float) -> JobState | None:
 
 
 def parse_kill_time(shown: str, config: str, received_s: float) -> float | None:
-    """From ``scontrol --oneliner show job`` and ``scontrol show config``; None where they do not tell."""
+    """Parse ``scontrol --oneliner show job`` and ``scontrol show config``; None where the time is unknown."""
     job, kill_wait = parse_job(shown, received_s), re.search(r"^KillWait\s*=\s*(\d+)", config, re.MULTILINE)
     if job is None or kill_wait is None:
         return None
@@ -250,7 +250,7 @@ def parse_kill_time(shown: str, config: str, received_s: float) -> float | None:
 
 
 def parse_accounting(text: str, shown: JobState | None) -> JobState | None:
-    """The last line of sacct (its state alone), joined to what scontrol showed."""
+    """Parse the last line of sacct (its state alone), and join it to what scontrol showed."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return shown
@@ -262,7 +262,7 @@ def parse_accounting(text: str, shown: JobState | None) -> JobState | None:
 
 
 def requeue(job_id: str) -> str:
-    """Have Slurm run the job again, also when its controller is away for a while; empty, or its complaint."""
+    """Have Slurm run the job again, waiting for a controller that is away; return its complaint, or empty."""
     give_up_s = time.monotonic() + REQUEUE_PATIENCE_S
     while True:
         answer = _ask(["scontrol", "requeue", job_id])
@@ -275,7 +275,7 @@ def requeue(job_id: str) -> str:
 
 
 def is_pending_already(complaint: str) -> bool:
-    """Whether scontrol refused because the job waits to be run again anyway."""
+    """Tell whether scontrol refused because the job waits to be run again anyway."""
     return "pending execution" in complaint
 
 
@@ -295,7 +295,7 @@ def _account(job_id: str, *, duplicates: bool = False) -> str:
 def _ask(
     argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S
 ) -> subprocess.CompletedProcess[str] | None:
-    """The outcome of one of Slurm's commands; None where it is not installed or does not come back."""
+    """Run one of Slurm's commands; None where it is not installed or does not come back."""
     environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
     try:
         return subprocess.run(
@@ -321,7 +321,7 @@ def _unix_time(text: str) -> float | None:
 
 
 def _seconds(text: str) -> int | None:
-    """``[days-]hours:minutes:seconds`` in seconds; None for UNLIMITED and the like."""
+    """Parse ``[days-]hours:minutes:seconds`` as seconds; None for UNLIMITED and the like."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
     if not match:
         return None

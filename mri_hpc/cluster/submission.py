@@ -1,4 +1,4 @@
-"""A run's job as submitit submits it to Slurm."""
+"""The submission of a run's job to Slurm, by submitit."""
 
 import contextlib
 import io
@@ -39,7 +39,7 @@ class Executor(submitit.SlurmExecutor):
         return ["env", *unset, "sbatch", str(submission_file_path)]
 
     def script(self) -> str:
-        """The batch script that would be submitted."""
+        """Return the batch script that would be submitted."""
         return str(self._make_submission_file_text(self._submitit_command_str, uid=""))
 
 
@@ -55,13 +55,13 @@ def submit(
         with contextlib.redirect_stderr(io.StringIO()):
             return slurm_job(executor.submit(start).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
-        said = _essence(str(error))
-        cure = "; see sbatch --help for what --slurm may name" if "unrecognized option" in said else ""
-        raise UserError(f"Slurm refused the job: {said}{cure}") from None
+        complaint = _essence(str(error))
+        cure = "; see sbatch --help for what --slurm may name" if "unrecognized option" in complaint else ""
+        raise UserError(f"Slurm refused the job: {complaint}{cure}") from None
 
 
 def job_python(environment: Mapping[str, str] = os.environ) -> str:
-    """The program that a job starts as python: MRI_PYTHON, else the python of this process.
+    """Return the program that a job starts as python: MRI_PYTHON, else the python of this process.
 
     Inside a container this one's path means nothing to the node: there MRI_PYTHON enters the container.
     """
@@ -77,7 +77,7 @@ def job_python(environment: Mapping[str, str] = os.environ) -> str:
 def batch_script(
     run: RunDir, submission: int, settings: JobSettings, *, ranks_per_node: int, gpus: int
 ) -> str:
-    """What `submit` would submit."""
+    """Return the batch script that `submit` would submit."""
     return _executor(run, submission, settings, ranks_per_node=ranks_per_node, gpus=gpus).script()
 
 
@@ -122,7 +122,7 @@ def _executor(
 
 
 def _before_srun(run: RunDir, submission: int, python: str, *, has_gpus: bool) -> list[str]:
-    """Shell lines: outlive the signals that end the ranks, and start none that may not start."""
+    """Return shell lines that outlive the signals to the ranks, and start none that may not start."""
     # A Slurm that does not fence its GPUs in shows them to every job of the node.
     without_gpus = [] if has_gpus else ['export CUDA_VISIBLE_DEVICES=""']
     return [
@@ -139,7 +139,7 @@ def _before_srun(run: RunDir, submission: int, python: str, *, has_gpus: bool) -
 
 
 def _after_srun(run: RunDir, submission: int, python: str, signal_ahead_s: int) -> list[str]:
-    """Shell lines: what becomes of the job; their last status is the batch script's."""
+    """Return shell lines that decide on the job; their last status is the batch script's."""
     command = _batch_command(python, "after", run, submission)
     return [
         "ranks_status=$?",
@@ -156,7 +156,7 @@ def _batch_command(python: str, when: str, run: RunDir, submission: int) -> str:
 
 
 def _more_options(settings: JobSettings) -> Mapping[str, Any]:
-    """The user's further sbatch options; ``--slurm requeue=`` and the like stay ours."""
+    """Return the user's further sbatch options; ``--slurm requeue=`` and the like stay ours."""
     pairs = (pair.split("=", 1) for pair in settings.slurm)
     # A key without a value is a flag, as in exclusive=.
     options = {key.strip().lstrip("-").replace("_", "-"): value or True for key, value in pairs}
@@ -175,8 +175,8 @@ def _job_name(run: RunDir) -> str:
 
 
 def _essence(text: str) -> str:
-    """Slurm's complaint in one line."""
+    """Shorten Slurm's complaint to one line."""
     # Without "error:" where sbatch does not know an option; a hint to its --help is no complaint.
-    said = re.findall(r"^.*?sbatch: (?:error: )?(.+)$", text, re.MULTILINE)
-    lines = [line.strip() for line in said if not line.startswith("Try ")]
+    found = re.findall(r"^.*?sbatch: (?:error: )?(.+)$", text, re.MULTILINE)
+    lines = [line.strip() for line in found if not line.startswith("Try ")]
     return "; ".join(dict.fromkeys(lines)) or (text.strip().splitlines() or ["no reason given"])[-1]

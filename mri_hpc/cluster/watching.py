@@ -1,4 +1,4 @@
-"""How a run stands: what lies in its folder, and whether its job lives."""
+"""The state of a run as people see it: from its folder, and from its scheduler."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mri_hpc.base.command import print_json, shown
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.exit_status import DONE, USER_CAN_MEND
+from mri_hpc.base.exit_status import DONE, USER_CAN_FIX
 from mri_hpc.cluster.choice import name_of, scheduler_of, standing_of
 from mri_hpc.cluster.jobs import Job, job_of
 from mri_hpc.cluster.requeue import CAUSE_OF_STATE
@@ -49,28 +49,28 @@ class View:
 
     summary: Summary
     epochs: int
-    """The most that it may take."""
+    """Most epochs that it may take."""
     total_steps: int | None
-    """Of all epochs; None until one epoch has shown how many it has."""
+    """Steps of all epochs; None until one epoch has shown how many it has."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will happen by itself."""
+        """Tell whether nothing more will happen by itself."""
         return State(self.summary.state) in ENDED
 
 
 class Watcher:
-    """Looks at one run again and again, asking its scheduler only as often as that wants."""
+    """An observer of one run, which asks its scheduler only as often as that wants."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._job: Job | None = None
         self._asked_s = 0.0
-        """Unix time."""
+        """Unix time at which the scheduler was last asked."""
         self._standing: Standing | None = None
 
     def look(self) -> View:
-        """The run now."""
+        """Look at the run now."""
         # First the job, then the ledger: a job that goes in between has written there why.
         newest = self._run.newest_attempt()
         job = job_of(self._run, newest.submission) if newest else None
@@ -79,7 +79,7 @@ class Watcher:
             try:
                 self._standing = standing_of(job)
             except UserError:
-                # Slurm is away: the run's own files still tell.
+                # Slurm is away: the run's own files are still there.
                 self._standing = None
         settings = settled(self._run, load_training(self._run))
         metrics, events = read_metrics(self._run), read_events(self._run)
@@ -91,7 +91,7 @@ class Watcher:
             is_outdated = bool(events) and events[-1].time > self._asked_s
             summary = _with_standing(summary, None if is_outdated else self._standing, job)
         if events and summary.state == State.STOPPED:
-            # Nobody saw it end: its clock stops with the last that was heard of it.
+            # Its end was not seen: its clock stops with its last sign.
             clock = account(events, metrics, _last_sign_s(self._run, events))
             summary = dataclasses.replace(summary, **clock_values(clock))
         an_epoch = steps_an_epoch(metrics)
@@ -102,14 +102,14 @@ class Watcher:
         )
 
     def _is_due(self, job: Job) -> bool:
-        """Whether to ask how the job stands; of a newer one nothing is known."""
+        """Tell whether to ask how the job stands; of a newer one nothing is known."""
         every_s = 0.0 if job.failure else scheduler_of(job).ask_every_s
         is_rare = every_s > 0 and job == self._job
         return not is_rare or time.time() - self._asked_s >= every_s
 
 
 def watch(run: RunDir, *, is_done: Callable[[View], bool] = lambda view: view.has_ended) -> View:
-    """Show the run until `is_done`, on a terminal as a picture, else in lines; returns the last view."""
+    """Show the run until `is_done`, on a terminal as a picture, else in lines; return the last view."""
     watcher, console = Watcher(run), Console(stderr=False)
     view = watcher.look()
     if not console.is_terminal:
@@ -123,7 +123,7 @@ def watch(run: RunDir, *, is_done: Callable[[View], bool] = lambda view: view.ha
 
 
 def follow(run: RunDir, *, as_json: bool) -> int:
-    """Follow a run until it ends; status 0 only if it is finished. Ctrl-C ends the following alone."""
+    """Follow a run until it ends; return 0 only if it is finished. Ctrl-C ends the following alone."""
     try:
         view = watch_silently(run) if as_json else watch(run)
     except KeyboardInterrupt:
@@ -143,11 +143,11 @@ def follow(run: RunDir, *, as_json: bool) -> int:
     )
     for line in view.summary.last_words:
         print(f"  {line}", file=sys.stderr)
-    return USER_CAN_MEND
+    return USER_CAN_FIX
 
 
 def watch_silently(run: RunDir) -> View:
-    """Return when the run has ended."""
+    """Wait until the run has ended; return its last view."""
     watcher = Watcher(run)
     view = watcher.look()
     while not view.has_ended:
@@ -157,7 +157,7 @@ def watch_silently(run: RunDir) -> View:
 
 
 def picture(run: RunDir, view: View) -> Group:
-    """The run as a human sees it: heading, bar, table."""
+    """Draw the run for people: heading, bar, table."""
     summary = view.summary
     heading = Text.assemble(
         (run.path.name, "bold"), "  ", (summary.state.replace("_", " "), COLOURS[State(summary.state)])
@@ -168,10 +168,10 @@ def picture(run: RunDir, view: View) -> Group:
     is_finished = summary.state == State.FINISHED
     # Early stopping ends before the last epoch: then all is done as well.
     total = 0 if is_finished else view.total_steps or 0
-    share = 1.0 if is_finished else summary.step / total if total else 0.0
+    fraction = 1.0 if is_finished else summary.step / total if total else 0.0
     has_left = summary.time_left_s is not None and summary.state == State.RUNNING
     bar.add_row(
-        _bar(share),
+        _bar(fraction),
         f"epoch {summary.epoch} of " + ("at most " if is_finished else "") + str(view.epochs),
         f"step {summary.step}" + (f" of {total}" if total else ""),
         f"about {duration(summary.time_left_s)} left" if has_left else "",
@@ -186,14 +186,14 @@ def picture(run: RunDir, view: View) -> Group:
     return Group(heading, bar, table)
 
 
-def _bar(share: float) -> Text:
-    """A bar of one width, also where there is no colour to tell what is done from what is left."""
-    done = min(BAR_WIDTH, int(share * BAR_WIDTH))
+def _bar(fraction: float) -> Text:
+    """Draw a bar of one width that shows what is done and what is left also without colour."""
+    done = min(BAR_WIDTH, int(fraction * BAR_WIDTH))
     return Text.assemble(("█" * done, "green"), ("░" * (BAR_WIDTH - done), "dim"))
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds for people: ``1 h 05 min``, ``3 min``, ``12 s``."""
+    """Write seconds for people: ``1 h 05 min``, ``3 min``, ``12 s``."""
     if seconds is None:
         return "unknown"
     if seconds < 90:
@@ -203,12 +203,12 @@ def duration(seconds: float | None) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things for people: ``1 step``, ``3 steps``."""
+    """Write a number of things for people: ``1 step``, ``3 steps``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _rows(summary: Summary) -> list[tuple[str, str]]:
-    """Lines of the table; those without a value are left out."""
+    """Return the lines of the table that have a value."""
     is_running = summary.state == State.RUNNING
     best = ""
     if summary.best_validation_loss is not None:
@@ -248,7 +248,7 @@ def _batch(summary: Summary) -> str:
 
 
 def _restarts(summary: Summary) -> str:
-    """How many, of what cause, and what each of the last ones has cost."""
+    """Write the number of restarts, their causes, and the cost of each of the last ones."""
     causes = ", ".join(f"{cause.replace('_', ' ')} × {count}" for cause, count in summary.causes.items())
     lines = [f"{summary.restarts}" + (f" ({causes})" if causes else "")]
     hidden = len(summary.history) - MOST_RESTARTS
@@ -266,14 +266,14 @@ def _restart(restart: Restart) -> str:
 
 
 def _wall_clock(summary: Summary) -> str:
-    """Its parts, the largest first, as shares."""
+    """Write the parts of the wall clock, the largest first, in percent."""
     total = sum(summary.ledger.values())
     if total <= 0:
         return ""
     parts = sorted(summary.ledger.items(), key=lambda part: -part[1])
-    shares = [(name.replace("_", " "), f"{100 * seconds / total:.1f}%") for name, seconds in parts]
-    told = ", ".join(f"{name} {share}" for name, share in shares if share not in ("0.0%", "-0.0%"))
-    return f"{duration(total)}: {told}"
+    percents = [(name.replace("_", " "), f"{100 * seconds / total:.1f}%") for name, seconds in parts]
+    shown_parts = ", ".join(f"{name} {percent}" for name, percent in percents if percent.strip("-") != "0.0%")
+    return f"{duration(total)}: {shown_parts}"
 
 
 def _useful(summary: Summary) -> str:
@@ -295,13 +295,13 @@ def _attempt(summary: Summary) -> str:
 
 
 def _with_standing(summary: Summary, standing: Standing | None, job: Job) -> Summary:
-    """The state that the ledger tells, put right by whether the job lives."""
+    """Replace the state that comes from the ledger by the job's, where the job says more."""
     summary = dataclasses.replace(summary, job_id=summary.job_id or job.job_id)
     if State(summary.state) in ENDED or standing is None:
         return summary
     if standing.phase is Phase.GONE:
         return _with_end(summary, job)
-    # A job that runs, of whose ranks no word has come so far, is starting them.
+    # A job that runs, and whose ranks have written nothing so far, is starting them.
     state = State.RUNNING if summary.state == State.RUNNING else State.STARTING
     if standing.phase is Phase.PENDING:
         state = State.PENDING if summary.state == State.PENDING else State.REQUEUED
@@ -309,7 +309,7 @@ def _with_standing(summary: Summary, standing: Standing | None, job: Job) -> Sum
 
 
 def _with_end(summary: Summary, job: Job) -> Summary:
-    """A run whose job is gone without a word in the ledger."""
+    """Sum up a run whose job is gone without a word in the ledger."""
     end = ""
     with contextlib.suppress(UserError):
         end = "" if job.failure else scheduler_of(job).end(job)
@@ -318,21 +318,21 @@ def _with_end(summary: Summary, job: Job) -> Summary:
         # scancel may reach it while it waits.
         reason = f"{name_of(job)} was cancelled"
         return dataclasses.replace(summary, state=State.CANCELLED.value, reason=reason)
-    said = f"ended as {end} before it could say why" if end else "is gone, and nothing says why"
+    what = f"ended as {end} before it could say why" if end else "is gone, and nothing says why"
     if cause is Cause.PREEMPTED:
-        said = "was preempted, and Slurm did not requeue it"
-    reason = f"{name_of(job)} {said}: launch again to resume"
+        what = "was preempted, and Slurm did not requeue it"
+    reason = f"{name_of(job)} {what}: launch again to resume"
     return dataclasses.replace(summary, state=State.STOPPED.value, reason=reason)
 
 
 def _last_sign_s(run: RunDir, events: Sequence[Event]) -> float:
-    """When the run was last heard of: Unix time of its newest event, or of its newest step."""
+    """Return the Unix time of the run's last sign: its newest event, or its newest step."""
     stepped_s = run.metrics.stat().st_mtime if run.metrics.exists() else 0.0
     return max(events[-1].time, stepped_s)
 
 
 def _with_final_digests(run: RunDir, summary: Summary) -> Summary:
-    """Once finished, the model's own digests, which the provenance holds."""
+    """Put in the model's own digests, which the provenance holds, once the run is finished."""
     if summary.state != State.FINISHED:
         return summary
     provenance = read_provenance(run)
@@ -344,12 +344,12 @@ def _with_final_digests(run: RunDir, summary: Summary) -> Summary:
 
 
 def _watch_in_lines(watcher: Watcher, view: View, is_done: Callable[[View], bool]) -> View:
-    said = ""
+    printed = ""
     while True:
         line = _line(view)
-        if line != said:
+        if line != printed:
             print(line, flush=True)
-            said = line
+            printed = line
         if is_done(view):
             return view
         time.sleep(REFRESH_S)
@@ -357,7 +357,7 @@ def _watch_in_lines(watcher: Watcher, view: View, is_done: Callable[[View], bool
 
 
 def _line(view: View) -> str:
-    """What is worth a line of its own when it changes."""
+    """Write the values of which each change is worth a line of its own."""
     summary = view.summary
     parts = [summary.state, f"epoch={summary.epoch}/{view.epochs}", f"saved_step={summary.saved_step}"]
     if summary.validation_loss is not None:

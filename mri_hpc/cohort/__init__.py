@@ -1,1 +1,1 @@
-"""Who is in which split."""
+"""Splits of the images, their audit, and the lineage of runs."""

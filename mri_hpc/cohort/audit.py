@@ -40,7 +40,7 @@ def audit(
     near: bool = False,
     progress: Callable[[range], Iterable[int]] = lambda rows: rows,
 ) -> list[Finding]:
-    """Leaks first, then doubts. near: also compare what images look like, which reads all of them."""
+    """Find leaks first, then doubts. near: also compare what images look like, which reads all of them."""
     same_pixels = _same_pixels(snapshot, reader)
     found = [
         _patients_in_two(snapshot, "split"),
@@ -62,7 +62,7 @@ def audit(
 
 
 def _patients_in_two(snapshot: Snapshot, what: str) -> Finding:
-    """Patients to whom the data give two splits, or two folds; images that have none are in neither."""
+    """Find patients to whom the data give two splits, or two folds; images that have none are in neither."""
     patient, value = np.asarray(snapshot.patient), np.asarray(getattr(snapshot, what)).astype(np.int64)
     known = (patient >= 0) & (value >= 0)
     pairs = np.unique(np.stack([patient[known], value[known]]), axis=1)
@@ -84,7 +84,7 @@ def _shown(value: int, what: str) -> str:
 
 
 def _groups(values: np.ndarray) -> list[np.ndarray]:
-    """Rows of equal values, where there are several."""
+    """Group rows of equal values, where there are several."""
     order = np.argsort(values, kind="stable")
     edges = np.flatnonzero(np.diff(values[order].view(np.int64)) != 0) + 1
     starts, ends = np.append(0, edges), np.append(edges, len(order))
@@ -93,7 +93,7 @@ def _groups(values: np.ndarray) -> list[np.ndarray]:
 
 
 def _same_pixels(snapshot: Snapshot, reader: Reader) -> list[np.ndarray]:
-    """Rows of the same pixels, but for those that show nothing; a CRC alone can agree by chance."""
+    """Group rows of the same pixels, but for those that show nothing; a CRC alone can agree by chance."""
     found = []
     for rows in _groups(np.asarray(snapshot.crc).astype(np.uint64)):
         images = _read(snapshot, reader, rows)
@@ -112,12 +112,12 @@ def _read(snapshot: Snapshot, reader: Reader, rows: np.ndarray) -> Iterator[np.n
 
 
 def _at_once(snapshot: Snapshot) -> int:
-    """Images that are in memory at a time."""
+    """Return the number of images that are in memory at a time."""
     return max(1, PART_BYTES // math.prod(snapshot.image_shape))
 
 
 def _shared(snapshot: Snapshot, groups: list[np.ndarray], what: str) -> Finding:
-    """Groups of images that are the same but of several patients, or in several splits or folds."""
+    """Find groups of images that are the same but of several patients, or in several splits or folds."""
     torn = [rows for rows in groups if _is_torn(snapshot, rows)]
     return Finding(
         kind=f"{what}, other patient or split",
@@ -129,10 +129,10 @@ def _shared(snapshot: Snapshot, groups: list[np.ndarray], what: str) -> Finding:
 
 
 def _is_torn(snapshot: Snapshot, rows: np.ndarray) -> bool:
-    """Whether rows may come on two sides of a split."""
+    """Tell whether rows may come on two sides of a split."""
     values = (getattr(snapshot, name)[rows] for name in ("patient", "split", "fold"))
-    is_nobody = bool((snapshot.patient[rows] < 0).any())
-    return is_nobody or any(len(np.unique(value[value >= 0])) > 1 for value in values)
+    is_unnamed = bool((snapshot.patient[rows] < 0).any())
+    return is_unnamed or any(len(np.unique(value[value >= 0])) > 1 for value in values)
 
 
 def _in_two_classes(snapshot: Snapshot, groups: list[np.ndarray]) -> Finding:
@@ -190,7 +190,7 @@ def _without(snapshot: Snapshot, what: str, so: str) -> Finding:
 
 
 def _looks(snapshot: Snapshot, reader: Reader, progress: Callable[[range], Iterable[int]]) -> np.ndarray:
-    """What each image looks like, as a number: uint64, (n,); one of its own where it shows nothing."""
+    """Hash the look of each image: uint64, (n,); a value of its own where it shows nothing."""
     looks = np.empty(len(snapshot), np.uint64)
     at_once = _at_once(snapshot)
     for start in progress(range(0, len(snapshot), at_once)):
@@ -206,7 +206,7 @@ def _number(bits: np.ndarray) -> int:
 
 
 def is_brighter_than_left(image: np.ndarray) -> np.ndarray:
-    """Difference hash: bool, (16, 16), of the image made 16 high and 17 wide. image: uint8, (H, W)."""
+    """Compute the difference hash: bool, (16, 16), of an image, uint8, (H, W), made 16 high and 17 wide."""
     rows = np.linspace(0, image.shape[0], HASH_SIDE, endpoint=False).astype(int)
     columns = np.linspace(0, image.shape[1], HASH_SIDE + 1, endpoint=False).astype(int)
     small = np.add.reduceat(np.add.reduceat(image.astype(np.int64), rows, axis=0), columns, axis=1)

@@ -30,7 +30,7 @@ class Ancestor:
 
 
 def open_finished(path: Path) -> RunDir:
-    """The finished run at `path`, to go on from; UserError where there is none, or it is not finished."""
+    """Open the finished run at `path`, to go on from; UserError where there is none, or it is unfinished."""
     run = open_run(path)
     if not run.model.is_file():
         raise UserError(
@@ -41,7 +41,7 @@ def open_finished(path: Path) -> RunDir:
 
 
 def check_lineage(training: TrainingSettings, snapshot: Snapshot, code: np.ndarray) -> list[str]:
-    """What a new run takes over and adds, for people.
+    """Check the runs that a new one goes on from; return, for people, what it takes over and adds.
 
     snapshot, code: of the new run; code as `split_of` gives it. Raises UserError where the weights do not
     fit, or a run that it descends from has learnt from a patient that it is judged on.
@@ -64,7 +64,7 @@ def check_lineage(training: TrainingSettings, snapshot: Snapshot, code: np.ndarr
 
 
 def check_weights_of_run(training: TrainingSettings, snapshot: Snapshot, code: np.ndarray) -> list[str]:
-    """A note where nobody can tell on whom the run was trained that --weights names a model of, if it does.
+    """Check the run that --weights names a model of, if it does; return a note where its images are unknown.
 
     snapshot, code: of the new run. Raises UserError where that run has learnt from a patient that this one is
     judged on.
@@ -85,7 +85,7 @@ def check_weights_of_run(training: TrainingSettings, snapshot: Snapshot, code: n
 
 
 def parent_of(training: TrainingSettings) -> RunDir | None:
-    """The run whose model a run starts from, whichever option names it."""
+    """Return the run whose model a run starts from, whichever option names it."""
     if training.continue_from:
         return RunDir(Path(training.continue_from))
     run = RunDir(Path(training.weights).parent)
@@ -94,7 +94,7 @@ def parent_of(training: TrainingSettings) -> RunDir | None:
 
 
 def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
-    """The run that is continued, the one that it continued, and so on. Raises UserError where one is gone."""
+    """List the run that is continued, the one that it continued, and so on. UserError where one is gone."""
     child, seen = training, set()
     while (run := parent_of(child)) and run.path not in seen:
         seen.add(run.path)
@@ -110,16 +110,16 @@ def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
 
 
 def _find_snapshot(run: RunDir, settings: TrainingSettings, *, stores: Iterable[str]) -> Snapshot:
-    """What the run was trained on; UserError where no store holds it any more."""
-    places = list(dict.fromkeys(stores))
-    for store in places:
+    """Find the snapshot that the run was trained on; UserError where no store holds it any more."""
+    looked_in = list(dict.fromkeys(stores))
+    for store in looked_in:
         try:
             return Store.open(Path(store)).recall(settings.snapshot)
         except UserError as error:
             reason = error
     raise UserError(
         f"{shown(run.path)} was trained on snapshot {settings.snapshot[:12]}, which is not in "
-        f"{' and not in '.join(places)} ({reason}): nobody can tell whether its patients are judged now; "
+        f"{' and not in '.join(looked_in)} ({reason}): nobody can tell whether its patients are judged now; "
         f"bring its store back, or train without --continue-from"
     )
 
@@ -159,13 +159,13 @@ def _refuse_other_names(name: str, ancestor: Ancestor, store: Path) -> None:
 
 
 def _no_longer_stored(ancestors: Iterable[Ancestor], snapshot: Snapshot) -> list[str]:
-    """A note where ancestors have learnt from patients who have left the store since."""
+    """Return a note where ancestors have learnt from patients who have left the store since."""
     learnt = [_patients(one.snapshot, np.isin(one.code, list(LEARNT_FROM))) for one in ancestors]
     gone = sorted(set().union(*learnt) - set(snapshot.patient_names.tolist()))
     if not gone:
         return []
     which = f"{len(gone)} patients who are not in the store any more (such as {gone[0].decode()})"
-    return [f"its weights have learnt from {which}: where they withdrew, train without --continue-from"]
+    return [f"its weights have learnt from {which}: where they were retracted, train without --continue-from"]
 
 
 def _refuse_leak(name: str, ancestor: Ancestor, snapshot: Snapshot, code: np.ndarray) -> None:
@@ -186,7 +186,7 @@ def _refuse_shared(
     if patients:
         which = f"{len(patients)} patients of this run's {judged} (such as {patients[0].decode()})"
         _refuse(name, which, seen)
-    # The same picture under another name, or of nobody known.
+    # The same picture under another name, or of no known patient.
     bytes_seen = np.asarray(ancestor.snapshot.source_hash)[was_seen]
     images = int(np.isin(np.asarray(snapshot.source_hash)[is_judged], bytes_seen).sum())
     if images:
@@ -201,20 +201,20 @@ def _refuse(name: str, which: str, seen: str) -> None:
 
 
 def _patients(snapshot: Snapshot, rows: np.ndarray) -> set[bytes]:
-    """Pseudonyms in these rows."""
+    """Return the pseudonyms in these rows."""
     patient = np.unique(np.asarray(snapshot.patient)[rows])
     return set(snapshot.patient_names[patient[patient >= 0]].tolist())
 
 
 def _model_step(run: RunDir) -> list[str]:
-    """After which step the run's model was saved, where its checkpoints still say so."""
+    """Return the step after which the run's model was saved, where its checkpoints still say so."""
     manifest = newest_manifest(run)
     best = manifest.progress.early_stopping.best_step if manifest else -1
     return [f"step {best}"] if best >= 0 else []
 
 
 def _growth(parent: Ancestor, new: Snapshot, code: np.ndarray) -> list[str]:
-    """How much more is in some split than was in one of the parent's. code: of the new run."""
+    """Count what splits have gained since the parent. code: of the new run."""
     old = parent.snapshot
     if old.digest == new.digest:
         return [f"snapshot {old.digest[:8]} as before"]

@@ -1,4 +1,4 @@
-"""Which images train, validate and test: a pure function of the patient, and of what the data prescribe."""
+"""Splits for training, validation and test: a pure function of the patient, and of what data prescribe."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -28,8 +28,8 @@ TAKE_THEM = (
     f"{NAME_THEM}, or have them taken from those named for training: --from-train validation|test|both"
 )
 
-VALIDATION_SHARE = 0.15
-TEST_SHARE = 0.15
+VALIDATION_FRACTION = 0.15
+TEST_FRACTION = 0.15
 FEW_PATIENTS = 10
 """Of a class, below which intervals say little. Simulated 2026-11-28: 3 classes of 4 to 9 patients, 6 slices
 each, 72 % or 94 % of patients right in truth. Of 100 intervals at 95 % so many held it: by patient (600 data
@@ -50,7 +50,7 @@ class Split:
 
 
 def rows_of(code: np.ndarray) -> Split:
-    """Rows of each split. code: int8, (n,), from split_of."""
+    """Return the rows of each split. code: int8, (n,), from split_of."""
     train, validation, test = (np.flatnonzero(code == c) for c in (TRAIN, VALIDATION, TEST))
     return Split(train=train, validation=validation, test=test)
 
@@ -61,7 +61,7 @@ def split_of(
     test_fold: int | None = None,
     from_train: FromTrain = "none",
 ) -> np.ndarray:
-    """The split of every image: int8, (n,), TRAIN, VALIDATION, TEST or UNUSED.
+    """Return the split of every image: int8, (n,), TRAIN, VALIDATION, TEST or UNUSED.
 
     Each patient's is decided by the patient's own rows and the arguments alone, so that no patient moves when
     rows of others arrive, whatever these name:
@@ -70,7 +70,7 @@ def split_of(
     - Else by the split that the data name for some image of the patient; where they name none, by a hash of
       the patient. Images without a patient are taken each by itself, and hashed by their key.
     - from_train: the splits for which the hash is asked of those named for training, too. It is an argument,
-      since that the data name nobody for validation, say, can change with any row that arrives.
+      since that the data name no patient for validation, say, can change with any row that arrives.
 
     Images of unknown class are unused. Raises UserError where a patient would be in two splits, or a split
     would be empty.
@@ -90,7 +90,7 @@ def split_of(
 
 
 def split_lines(snapshot: Snapshot, code: np.ndarray) -> list[str]:
-    """For people: patients (images, where some name none) of each split and of none, and classes it lacks."""
+    """List for people the patients (or images) of each split and of none, and the classes it lacks."""
     patient, label = np.asarray(snapshot.patient), np.asarray(snapshot.label)
     is_named = bool((patient[code != UNUSED] >= 0).all())
     unit, what = (patient, "patient") if is_named else (np.arange(len(snapshot)), "image")
@@ -109,7 +109,7 @@ def split_lines(snapshot: Snapshot, code: np.ndarray) -> list[str]:
 
 
 def _unused(snapshot: Snapshot, code: np.ndarray) -> list[str]:
-    """A line on the images that are in no split, and why; none where there are none."""
+    """Return a line on the images that are in no split, and why; none where there are none."""
     patient, is_unused = np.asarray(snapshot.patient), code == UNUSED
     if not is_unused.any():
         return []
@@ -122,15 +122,15 @@ def _unused(snapshot: Snapshot, code: np.ndarray) -> list[str]:
 
 
 def _few_patients(snapshot: Snapshot, code: np.ndarray) -> list[str]:
-    """A warning where classes have so few test patients that their figures will say little."""
+    """Return a warning where classes have so few test patients that their figures will say little."""
     patient, label = np.asarray(snapshot.patient), np.asarray(snapshot.label)
     counts = [len(np.unique(patient[(code == TEST) & (label == c)])) for c in range(len(snapshot.classes))]
-    said = few_units(dict(zip(snapshot.classes, counts, strict=True)), "test patients")
-    return [f"warning: {said}"] if said else []
+    warning = few_units(dict(zip(snapshot.classes, counts, strict=True)), "test patients")
+    return [f"warning: {warning}"] if warning else []
 
 
 def few_units(counts: Mapping[str, int], units: str) -> str:
-    """What is said where a class has few, though not none; empty where none has. counts: by class."""
+    """Warn where a class has few, though not none; empty where none has. counts: by class."""
     few = [f"{name} {count}" for name, count in counts.items() if 0 < count < FEW_PATIENTS]
     if not few:
         return ""
@@ -156,16 +156,16 @@ def _by_fold(snapshot: Snapshot, val_fold: int, test_fold: int) -> np.ndarray:
 
 
 def _by_name_or_hash(snapshot: Snapshot, from_train: tuple[int, ...]) -> np.ndarray:
-    """What the data name for each patient, else what a hash says. from_train: splits, as in `split_of`."""
+    """Return the split that the data name for each patient, else the hash's. from_train: as in `split_of`."""
     named, hashed = _named_splits(snapshot), _hashed_splits(snapshot)
     code = np.empty(len(snapshot), np.int8)
     for rows in _blocks(len(snapshot)):
         patient, own = np.asarray(snapshot.patient[rows]), np.asarray(snapshot.split[rows])
-        is_nobody = patient < 0
+        is_unnamed = patient < 0
         by_hash = hashed[patient]
         # A key is a hash already.
-        keys = np.asarray(snapshot.key[rows])[is_nobody]
-        by_hash[is_nobody] = _spread((keys >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+        keys = np.asarray(snapshot.key[rows])[is_unnamed]
+        by_hash[is_unnamed] = _spread((keys >> np.uint64(11)).astype(np.float64) * 2.0**-53)
         # What an image names itself stands, so that patients in two splits are found.
         by_name = np.where(own >= 0, own, named[patient])
         is_hashed = (by_name < 0) | ((by_name == TRAIN) & np.isin(by_hash, from_train))
@@ -174,7 +174,7 @@ def _by_name_or_hash(snapshot: Snapshot, from_train: tuple[int, ...]) -> np.ndar
 
 
 def _named_splits(snapshot: Snapshot) -> np.ndarray:
-    """The split that the data name for each patient: int8, (patients + 1,), the last one for nobody."""
+    """Return the split that data name for each patient: int8, (patients + 1,), the last for no patient."""
     splits = np.full(len(snapshot.patient_names) + 1, UNUSED, np.int8)
     for rows in _blocks(len(snapshot)):
         patient, own = np.asarray(snapshot.patient[rows]), np.asarray(snapshot.split[rows])
@@ -184,25 +184,25 @@ def _named_splits(snapshot: Snapshot) -> np.ndarray:
 
 
 def _hashed_splits(snapshot: Snapshot) -> np.ndarray:
-    """The split that the hash gives each patient: int8, (patients + 1,), the last one for nobody."""
-    places = np.array([_place(name) for name in snapshot.patient_names.tolist()], dtype=np.float64)
-    return np.append(_spread(places), np.int8(UNUSED))
+    """Return the split that the hash gives each patient: int8, (patients + 1,), the last for no patient."""
+    positions = np.array([_position(name) for name in snapshot.patient_names.tolist()], dtype=np.float64)
+    return np.append(_spread(positions), np.int8(UNUSED))
 
 
-def _spread(places: np.ndarray) -> np.ndarray:
-    """Splits of numbers in [0, 1): int8, (n,)."""
-    codes = np.full(len(places), TRAIN, np.int8)
-    codes[places < TEST_SHARE + VALIDATION_SHARE] = VALIDATION
-    codes[places < TEST_SHARE] = TEST
+def _spread(positions: np.ndarray) -> np.ndarray:
+    """Return the splits of numbers in [0, 1): int8, (n,)."""
+    codes = np.full(len(positions), TRAIN, np.int8)
+    codes[positions < TEST_FRACTION + VALIDATION_FRACTION] = VALIDATION
+    codes[positions < TEST_FRACTION] = TEST
     return codes
 
 
-def _place(name: bytes) -> float:
+def _position(name: bytes) -> float:
     return int.from_bytes(hashlib.sha256(b"patient:" + name).digest()[:6], "big") / 2**48
 
 
 def _blocks(rows: int) -> Iterator[slice]:
-    """Rows in parts: columns of ten million rows would be converted as a whole otherwise."""
+    """Yield rows in parts: columns of ten million rows would be converted as a whole otherwise."""
     for start in range(0, rows, BLOCK):
         yield slice(start, min(start + BLOCK, rows))
 

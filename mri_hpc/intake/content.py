@@ -13,7 +13,7 @@ from mri_hpc.intake.fingerprint import Fingerprint, Look, fingerprint, mtime_ns
 
 MAX_BYTES = 96 * 2**20
 """Of one file."""
-HEAD_BYTES = 1024
+START_BYTES = 1024
 """So many first bytes tell what a source is."""
 
 CANNOT_OPEN = "file cannot be opened"
@@ -37,9 +37,9 @@ class Content:
     """In the order of `Source.files`."""
 
     @property
-    def head(self) -> bytes:
-        """The first HEAD_BYTES of its first file."""
-        return self.files[0].data[:HEAD_BYTES]
+    def start(self) -> bytes:
+        """The first START_BYTES of its first file."""
+        return self.files[0].data[:START_BYTES]
 
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
@@ -49,7 +49,7 @@ class Content:
 
 
 def in_memory(data: bytes) -> Content:
-    """Content of one file that lies on no disk."""
+    """Make content of one file that lies on no disk."""
     return Content(files=(FileContent(data=data, look=Look(size=len(data), mtime_ns=0)),))
 
 
@@ -96,7 +96,7 @@ def _read_file(path: Path) -> tuple[FileContent, os.stat_result]:
 
 
 def _check_unchanged(before: os.stat_result, after: os.stat_result) -> None:
-    """BadSource where a file was written meanwhile."""
+    """Raise BadSource where a file was written meanwhile."""
     # The time of the last change, too: some copiers give a file that they overwrite its old mtime back.
     if (before.st_mtime_ns, before.st_ctime_ns) != (after.st_mtime_ns, after.st_ctime_ns):
         raise BadSource(BEING_WRITTEN)

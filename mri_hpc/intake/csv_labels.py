@@ -25,24 +25,24 @@ class CsvLabels:
     def __init__(self, rows: Mapping[str, Label], *, file: Path, ignored: tuple[str, ...] = ()) -> None:
         self.rows = rows
         self.file = file
-        """Where they stand."""
+        """The file in which they stand."""
         self.ignored = ignored
         """Columns of the file that mean nothing here."""
 
     def of(self, path: str) -> Label:
-        """What the CSV says about a source; BadSource where it says nothing."""
+        """Return the label that the CSV gives a source; BadSource where it gives none."""
         found = self.rows.get(path)
         if found is None:
             raise BadSource(NO_LABEL_IN_CSV)
         return found
 
     def num_without_file(self, paths: Iterable[str]) -> int:
-        """Rows that name a file which is not among `paths`."""
+        """Count rows that name a file which is not among `paths`."""
         return len(self.rows.keys() - set(paths))
 
 
 def read_csv(path: Path, root: Path) -> CsvLabels:
-    """Labels in a CSV with the columns path and label; separated by comma, semicolon or tab; BOM or not.
+    """Read labels from a CSV with the columns path and label; by comma, semicolon or tab; BOM or not.
 
     Paths are relative to `root`, or absolute below it. UserError names the line that is wrong.
     """
@@ -90,7 +90,7 @@ def _check_columns(columns: Sequence[str], path: Path) -> None:
 def _read_rows(
     reader: "csv.DictReader[str]", path: Path, root: Path
 ) -> tuple[dict[str, Label], dict[str, int]]:
-    """What the CSV says about each source, and on which line."""
+    """Read the label of each source, and the line on which it stands."""
     rows: dict[str, Label] = {}
     lines: dict[str, int] = {}
     for line, row in _numbered_rows(reader, path):
@@ -127,7 +127,7 @@ def _numbered_rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[tuple[
 
 
 def _relative(text: str, root: Path, where: str) -> str:
-    """The path as a source's path: below the root, with forward slashes."""
+    """Return the path as a source's path: below the root, with forward slashes."""
     if not text:
         raise UserError(f"{where}: the path is empty: name an image, or remove the line")
     path = posixpath.normpath(text.replace("\\", "/"))

@@ -37,8 +37,8 @@ class Decoder(Protocol):
         """The formats, by the names that users know."""
         ...
 
-    def reads(self, head: bytes) -> bool:
-        """Whether a source is of these formats. head: its first HEAD_BYTES."""
+    def reads(self, start: bytes) -> bool:
+        """Tell whether a source is of these formats. start: its first START_BYTES."""
         ...
 
     def decode(self, content: Content, recipe: Recipe) -> Iterator[Sample]:
@@ -49,7 +49,7 @@ class Decoder(Protocol):
         ...
 
     def versions(self) -> Mapping[str, str]:
-        """Versions of the libraries that decide about pixels, by name."""
+        """Return versions of the libraries that decide about pixels, by name."""
         ...
 
 
@@ -59,15 +59,15 @@ DECODERS: tuple[Decoder, ...] = (Pictures(),)
 
 def decode(content: Content, recipe: Recipe) -> Iterator[Sample]:
     """Yield the samples of a source; BadSource, also amid them, says why there are none."""
-    head = content.head
+    start = content.start
     for decoder in DECODERS:
-        if decoder.reads(head):
+        if decoder.reads(start):
             return decoder.decode(content, recipe)
-    raise BadSource(why_not_read(head, [name for decoder in DECODERS for name in decoder.formats]))
+    raise BadSource(why_not_read(start, [name for decoder in DECODERS for name in decoder.formats]))
 
 
 def decode_file(path: Path, recipe: Recipe) -> list[Sample]:
-    """The samples of a source that is one file; BadSource says why there are none."""
+    """Decode a source that is one file; BadSource says why there are none."""
     try:
         return list(decode(read_content(path.parent, [path.name]), recipe))
     except FileNotFoundError:
@@ -75,5 +75,5 @@ def decode_file(path: Path, recipe: Recipe) -> list[Sample]:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of all that decodes, by name of the library."""
+    """Return versions of all that decodes, by name of the library."""
     return {name: version for decoder in DECODERS for name, version in decoder.versions().items()}

@@ -44,7 +44,7 @@ class Look:
 
 
 def fingerprint(looks: Sequence[Look], sha256s: Sequence[bytes]) -> Fingerprint:
-    """The fingerprint of a source. looks, sha256s: of each of its files, in the order of `Source.files`."""
+    """Make the fingerprint of a source. looks, sha256s: of its files, in the order of `Source.files`."""
     look = look_of(looks)
     digest = sha256s[0] if len(sha256s) == 1 else hashlib.sha256(b"".join(sha256s)).digest()
     return Fingerprint(
@@ -53,7 +53,7 @@ def fingerprint(looks: Sequence[Look], sha256s: Sequence[bytes]) -> Fingerprint:
 
 
 def look_of(looks: Sequence[Look]) -> Look:
-    """How a source looks whose files look so, in the order of `Source.files`."""
+    """Join the looks of a source's files, in the order of `Source.files`, into that of the source."""
     if len(looks) == 1:
         return looks[0]
     packed = np.array([(look.size, look.mtime_ns) for look in looks], "<i8").tobytes()
@@ -65,7 +65,7 @@ def look_of(looks: Sequence[Look]) -> Look:
 
 
 def look_at(sources: Sources, root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Size and time of each source, as in its fingerprint: int64, (n,) each.
+    """Look up size and time of each source, as in its fingerprint: int64, (n,) each.
 
     Both are -1 for one of which a file is gone, or not to be looked at.
     """
@@ -86,7 +86,7 @@ def look_at(sources: Sources, root: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mtime_ns(status: os.stat_result) -> int:
-    """Time of a file's last change in ns, as far as int64 holds it: some disks keep times of any year."""
+    """Return a file's last change in ns, as far as int64 holds it: some disks keep times of any year."""
     return max(min(status.st_mtime_ns, 2**63 - 1), -(2**63))
 
 

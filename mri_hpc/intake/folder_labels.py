@@ -28,11 +28,11 @@ class FolderLabels:
     """
 
     def of(self, path: str) -> Label:
-        """What the folders say about a source; BadSource where there is no class folder."""
+        """Return the label that the folders give a source; BadSource where there is no class folder."""
         return _of_folders(path.rpartition("/")[0])
 
     def check(self, paths: Iterable[str]) -> None:
-        """UserError where a patient is in two splits."""
+        """Raise UserError where a patient is in two splits."""
         in_splits = (path for path in paths if path.partition("/")[0].lower() in SPLIT_WORDS)
         # Names the folders above the patient's: the name itself may tell who it is.
         check_patients_stay(
@@ -40,7 +40,7 @@ class FolderLabels:
         )
 
     def refuse_patients(self, paths: Iterable[str]) -> None:
-        """UserError where classes look like patients, whose ids would be read by all as names of classes."""
+        """Raise UserError where classes look like patients, whose ids all would read as names of classes."""
         names = self._classes(paths)
         if _are_like_patients(names) and not _are_counted(names):
             raise UserError(
@@ -50,7 +50,7 @@ class FolderLabels:
             )
 
     def hint(self, paths: Iterable[str]) -> str:
-        """A word on classes that look like a source one folder too deep or too high; empty where none do."""
+        """Return a hint where classes look like a source one folder too deep or too high; else empty."""
         names = self._classes(paths)
         if len(names) == 1:
             return (
@@ -76,23 +76,23 @@ class FolderLabels:
 
 
 def _are_like_patients(names: Sequence[str]) -> bool:
-    """Whether so many classes have names that differ in numbers alone."""
+    """Tell whether so many classes have names that differ in numbers alone."""
     return len(names) >= LIKE_PATIENTS and len({re.sub(r"\d+", "0", name) for name in names}) == 1
 
 
 def _are_counted(names: Sequence[str]) -> bool:
-    """Whether names that differ in numbers alone count few things that are not called persons."""
+    """Tell whether names that differ in numbers alone count few things that are not called persons."""
     word = re.match(r"[^\W\d_]*", names[0])
     if len(names) > MOST_COUNTED or (word and PERSON.fullmatch(word[0])):
         return False
     numbers = zip(*(map(int, re.findall(r"\d+", name)) for name in names), strict=True)
-    differing = [sorted(place) for place in numbers if len({*place}) > 1]
+    differing = [sorted(column) for column in numbers if len({*column}) > 1]
     return differing in ([[*range(len(names))]], [[*range(1, len(names) + 1)]])
 
 
 @functools.lru_cache
 def _of_folders(path: str) -> Label:
-    """What folders say; path: of the folder that holds a file."""
+    """Read a label from folder names. path: of the folder that holds a file."""
     folders = PurePosixPath(path).parts
     split = -1
     if len(folders) >= 2 and folders[0].lower() in SPLIT_WORDS:

@@ -16,48 +16,48 @@ FOREIGN = {
 }  # fmt: skip
 
 
-def why_not_read(head: bytes, formats: Sequence[str]) -> str:
-    """Why a source that begins so is not read. head: its first bytes; formats: those that are read."""
-    if not head:
+def why_not_read(start: bytes, formats: Sequence[str]) -> str:
+    """Name the reason why a source is not read. start: its first bytes; formats: those that are read."""
+    if not start:
         return "empty file"
-    if head.startswith(b"version https://git-lfs"):
+    if start.startswith(b"version https://git-lfs"):
         return "Git LFS pointer in place of the file (run: git lfs pull)"
-    if head[128:132] == b"DICM":
+    if start[128:132] == b"DICM":
         return f"{NOT_READ_YET} yet: DICOM"
-    if _is_nifti(head):
+    if _is_nifti(start):
         return f"{NOT_READ_YET} yet: NIfTI"
     are_read = f"{', '.join(formats[:-1])} and {formats[-1]} are"
     for magic, name in FOREIGN.items():
-        if head.startswith(magic):
+        if start.startswith(magic):
             return f"{NOT_READ_YET}: {name} ({are_read})"
-    if head.startswith(b"\x1f\x8b"):
+    if start.startswith(b"\x1f\x8b"):
         return f"{NOT_READ_YET}: gzip ({are_read})"
-    if not head.strip(b"\0"):
+    if not start.strip(b"\0"):
         return "file of zeros"
-    return _text_reason(head) or "not a picture"
+    return _text_reason(start) or "not a picture"
 
 
-def _is_nifti(head: bytes) -> bool:
-    if head.startswith(b"\x1f\x8b"):
+def _is_nifti(start: bytes) -> bool:
+    if start.startswith(b"\x1f\x8b"):
         try:
-            head = zlib.decompressobj(wbits=GZIP).decompress(head, NIFTI_HEADER_BYTES)
+            start = zlib.decompressobj(wbits=GZIP).decompress(start, NIFTI_HEADER_BYTES)
         except zlib.error:
             return False
-    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:12] == b"n+2\0\r\n\x1a\n"
+    return start[344:348] in (b"n+1\0", b"ni1\0") or start[4:12] == b"n+2\0\r\n\x1a\n"
 
 
-def _text_reason(head: bytes) -> str:
+def _text_reason(start: bytes) -> str:
     try:
-        text = head.decode()
+        text = start.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:
+        if error.start < len(start) - 4:
             return ""
-        text = head[: error.start].decode()
+        text = start[: error.start].decode()
     if any(ord(letter) < 32 and letter not in "\t\n\r\f" for letter in text):
         return ""
-    start = text.lstrip().lower()
+    opening = text.lstrip().lower()
     return (
         "web page in place of a picture"
-        if start.startswith(("<!doctype html", "<html"))
+        if opening.startswith(("<!doctype html", "<html"))
         else "text, not a picture"
     )

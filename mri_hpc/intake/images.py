@@ -1,4 +1,4 @@
-"""Images that somebody names by files and folders: which they are, and whom each is of."""
+"""Images that are named by files and folders, and the patient of each."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mri_hpc.intake.patient_folders import PatientFolder, names_of, patient_fold
 from mri_hpc.intake.sources import list_sources
 
 PatientFrom = Literal["folder", "file", "none"]
-"""What tells the patient: folder, the first that is no class, split or study, else the one given; file, each
+"""Origin of the patient: folder, the first that is no class, split or study, else the one given; file, each
 file by itself; none, nothing."""
 
 
@@ -33,7 +33,7 @@ class Rejected:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundImages:
-    """What paths stand for."""
+    """The images that paths stand for."""
 
     images: tuple[Image, ...]
     """Each file once."""
@@ -60,9 +60,9 @@ def find_images(
         is_folder = parts != [""]
         owners = patient_folders(path, parts, classes) if is_folder else [None]
         # Links below a folder are files of their own: git-annex keeps equal images of two patients as one.
-        place = path.resolve() if is_folder else path.parent.resolve() / path.name
+        base = path.resolve() if is_folder else path.parent.resolve() / path.name
         for part, owner in zip(parts, owners, strict=True):
-            found.setdefault(place / part, (path / part, owner))
+            found.setdefault(base / part, (path / part, owner))
     names = names_of(owner for _file, owner in found.values() if owner)
     images = [
         Image(path=file, patient=_patient(file, names[owner] if owner else "", patient_from))
@@ -72,10 +72,10 @@ def find_images(
 
 
 def as_text(name: str | Path) -> str:
-    """A file's name as text that can be written: bytes of other encodings become question marks."""
+    """Return a file's name as text that can be written: bytes of other encodings become question marks."""
     return os.fsencode(name).decode(errors="replace")
 
 
 def _patient(file: Path, folder: str, patient_from: PatientFrom) -> str:
-    """folder: what the patient is called by the folders; empty where they name none."""
+    """Name the patient of a file. folder: the name that folders give; empty where they give none."""
     return {"folder": as_text(folder), "file": as_text(file), "none": ""}[patient_from]

@@ -12,7 +12,7 @@ TABLE = "labels.csv"
 
 
 def find_labels(root: Path, table: Path | None) -> FolderLabels | CsvLabels:
-    """Labels from the table that is given, else from the one in the source, else from folders."""
+    """Open the labels in the table that is given, else in the one in the source, else of folders."""
     own = root / TABLE
     file = table or (own if own.is_file() else None)
     return read_csv(file, root) if file else FolderLabels()
@@ -21,7 +21,7 @@ def find_labels(root: Path, table: Path | None) -> FolderLabels | CsvLabels:
 def labelled_paths(
     root: Path, labels: FolderLabels | CsvLabels, *, ids: str, shared: Path | None
 ) -> list[str]:
-    """Paths below the root of all files but the table of labels itself.
+    """List paths below the root of all files but the table of labels itself.
 
     ids: as in Recipe; shared: as in sources.listing. UserError where there is no file, where a patient is in
     two splits, or where pseudonyms are wanted and ids of patients would be stored as the names of classes.

@@ -1,4 +1,4 @@
-"""What is known about a source beside its pixels, whoever says it: folders, or a table."""
+"""Labels: all that is known about a source beside its pixels, from folders or from a table."""
 
 import math
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ MOST_CLASSES = 2**15 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """What is known about one source."""
+    """All that is known about one source beside its pixels."""
 
     label: str = ""
     """Class name; empty where unknown."""
@@ -38,7 +38,7 @@ class Label:
     plane: int = -1
     """Index into PLANES; -1 unknown."""
     plane_inferred: bool = False
-    """Whether the plane was guessed rather than recorded by a scanner."""
+    """Guessed, rather than recorded by a scanner."""
     box: tuple[float, float, float, float] = NO_BOX
     """Centre x, centre y, width, height as fractions of the source picture; NaN none."""
 
@@ -47,22 +47,22 @@ class Labels(Protocol):
     """Says of each source what is known beside its pixels."""
 
     def of(self, path: str) -> Label:
-        """Label of a source, by the path of its first file below the root; BadSource where it has none."""
+        """Return a source's label, by the path of its first file below the root; BadSource: there is none."""
         ...
 
 
 def check_patients_stay(labels: Iterable[tuple[Label, str]], where: str) -> None:
-    """UserError where one patient has two folds, or two splits. labels: with the place to name."""
+    """Raise UserError where a patient has two folds, or two splits. labels: each with its origin to name."""
     first: dict[str, tuple[Label, str]] = {}
-    for label, place in labels:
+    for label, origin in labels:
         if not label.patient:
             continue
-        before, before_place = first.setdefault(label.patient, (label, place))
+        before, before_origin = first.setdefault(label.patient, (label, origin))
         for what in ("fold", "split"):
             if getattr(before, what) != getattr(label, what):
                 raise UserError(
-                    f"{where}: a patient is in {what} {_shown(before, what)} ({before_place}) and in {what} "
-                    f"{_shown(label, what)} ({place}); a patient is never in two: mend the {what}s"
+                    f"{where}: a patient is in {what} {_shown(before, what)} ({before_origin}) and in {what} "
+                    f"{_shown(label, what)} ({origin}); a patient is never in two: give one {what}"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Who images are of, told by the folders in which they lie."""
+"""Patients of images, by the folders in which these lie."""
 
 import re
 from collections import defaultdict
@@ -29,7 +29,7 @@ class PatientFolder:
 
 
 def patient_folders(root: Path, parts: Sequence[str], classes: Container[str]) -> list[PatientFolder | None]:
-    """Who each file below the folder `root` is of; None where nothing tells.
+    """Find the patient's folder of each file below the folder `root`; None where nothing tells.
 
     The first folder below the root that names no class, split or study. Where no file has one, and none lies
     in a folder of a class or split, all are of one patient: the root itself, unless it is a class or split.
@@ -48,12 +48,12 @@ def patient_folders(root: Path, parts: Sequence[str], classes: Container[str]) -
 
 
 def names_of(folders: Iterable[PatientFolder]) -> dict[PatientFolder, str]:
-    """What each patient is called: by the folder's name, or where others share it by its path."""
+    """Name each patient by the folder's name, or where others share it by its path."""
     unique = dict.fromkeys(folders)
-    places: dict[str, set[Path]] = defaultdict(set)
+    above: dict[str, set[Path]] = defaultdict(set)
     for folder in unique:
-        places[folder.name].add(folder.above)
-    return {folder: folder.name if len(places[folder.name]) == 1 else folder.given for folder in unique}
+        above[folder.name].add(folder.above)
+    return {folder: folder.name if len(above[folder.name]) == 1 else folder.given for folder in unique}
 
 
 def _is_group(name: str, classes: Container[str]) -> bool:

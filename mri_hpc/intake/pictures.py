@@ -48,7 +48,7 @@ SEVERAL_FRAMES = "several frames in one picture file (save each as a file of its
 WRAPPED = "more than 8 bits wrapped into 8, so that bright turns black (export it again)"
 # In 2,400 MR slices of 512 x 512, at most 0.03 % of neighbours jump so; in wrapped ones 1 to 12 %.
 WRAPPED_JUMP = 192
-WRAPPED_SHARE = 0.01
+WRAPPED_FRACTION = 0.01
 # Of such jumps, in most wrapped slices 0.33 to 1 climb on; of writing and masks at most 0.08, of noise 0.25.
 WRAPPED_CLIMBS = 0.33
 
@@ -69,9 +69,9 @@ class Pictures:
 
     formats: tuple[str, ...] = ("JPEG", "PNG", "BMP", "TIFF")
 
-    def reads(self, head: bytes) -> bool:
+    def reads(self, start: bytes) -> bool:
         """As in Decoder."""
-        return head.startswith((JPEG, PNG, BMP, *TIFF))
+        return start.startswith((JPEG, PNG, BMP, *TIFF))
 
     def decode(self, content: Content, recipe: Recipe) -> Iterator[Sample]:
         """As in Decoder."""
@@ -85,7 +85,7 @@ class Pictures:
 
 
 def decode_picture(data: bytes, recipe: Recipe) -> tuple[np.ndarray, Placed]:
-    """The picture as the recipe wants it: uint8, (size, size), and where in it the picture lies.
+    """Decode a picture as the recipe wants it: uint8, (size, size); return also where in it the picture lies.
 
     Raises BadSource where the bytes are damaged, too small, too large, or hold several frames.
     """
@@ -102,32 +102,32 @@ def decode_picture(data: bytes, recipe: Recipe) -> tuple[np.ndarray, Placed]:
 
 
 def _check_jpeg(data: bytes) -> int:
-    """Where the pixels begin; BadSource where a JPEG has no end, since decoders make it up with zeros."""
-    place = 2
-    while data[place : place + 2] != JPEG_SCAN and place < len(data):
-        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    """Find where pixels start; BadSource where a JPEG has no end, since decoders make it up with zeros."""
+    position = 2
+    while data[position : position + 2] != JPEG_SCAN and position < len(data):
+        position += 2 + int.from_bytes(data[position + 2 : position + 4])
     # Within a scan these two bytes are nothing but the end, and most often they come last.
-    if data.rfind(JPEG_END, place if place < len(data) else 0) < 0:
+    if data.rfind(JPEG_END, position if position < len(data) else 0) < 0:
         raise BadSource(TRUNCATED)
-    return place
+    return position
 
 
 def _check_png(data: bytes) -> None:
-    """BadSource where a PNG has no end, or other pixels than its checksums say: Pillow looks at neither."""
-    place, kind = len(PNG), b""
+    """Raise BadSource where a PNG has no end, or pixels that its checksums deny: Pillow looks at neither."""
+    position, kind = len(PNG), b""
     while kind != b"IEND":
-        length, kind = struct.unpack(">I4s", data[place : place + 8].ljust(8, b"\0"))
-        end = place + 12 + length
+        length, kind = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\0"))
+        end = position + 12 + length
         if end > len(data):
             raise BadSource(TRUNCATED)
         # Small letters: metadata.
-        if kind[:1].isupper() and data[end - 4 : end] != zlib.crc32(data[place + 4 : end - 4]).to_bytes(4):
+        if kind[:1].isupper() and data[end - 4 : end] != zlib.crc32(data[position + 4 : end - 4]).to_bytes(4):
             raise BadSource(DAMAGED_PICTURE)
-        place = end
+        position = end
 
 
 def fit_to_square(grey: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Placed]:
-    """A grey image, uint8, (h, w), resized into the recipe's square."""
+    """Resize a grey image, uint8, (h, w), into the recipe's square."""
     size = recipe.size
     height, width = fitted_shape(grey.shape[0], grey.shape[1], recipe)
     is_shrinking = height <= grey.shape[0] and width <= grey.shape[1]
@@ -143,7 +143,7 @@ def fit_to_square(grey: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Placed]
 
 
 def fitted_shape(height: int, width: int, recipe: Recipe) -> tuple[int, int]:
-    """Height and width that a picture takes in the recipe's square."""
+    """Compute height and width that a picture takes in the recipe's square."""
     if recipe.fit == "stretch" or height == width:
         return recipe.size, recipe.size
     longest = max(height, width)
@@ -151,7 +151,7 @@ def fitted_shape(height: int, width: int, recipe: Recipe) -> tuple[int, int]:
 
 
 def _decode_jpeg(data: bytes, recipe: Recipe, scan: int) -> np.ndarray | None:
-    """Luma, shrunk while decoding to no less than is needed; None where Pillow has to see to it.
+    """Decode luma, shrunk meanwhile to no less than is needed; None where Pillow has to see to it.
 
     scan: where the pixels begin.
     """
@@ -183,7 +183,7 @@ def _turn(grey: np.ndarray, data: bytes, header: bytes) -> np.ndarray:
 
 
 def turned(grey: np.ndarray, orientation: int) -> np.ndarray:
-    """An image upright. orientation: as EXIF numbers them, 1 to 8; others mean upright."""
+    """Turn an image upright. orientation: as EXIF numbers them, 1 to 8; others mean upright."""
     turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}
     upright = np.rot90(grey, turns.get(orientation, 0))
     mirrored = {2: 1, 4: 1, 5: 0, 7: 0}
@@ -210,7 +210,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Pillow warns of odd metadata: of no use to anyone who adds a million files."""
+    """Keep Pillow from warning of odd metadata: of no use to anyone who adds a million files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -218,7 +218,7 @@ def _quietly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _libtiff_silenced() -> Iterator[None]:
-    """While it works, stderr leads nowhere: libtiff writes there what it makes of each damaged row."""
+    """Lead stderr nowhere meanwhile: libtiff writes there what it makes of each damaged row."""
     with contextlib.ExitStack() as undo:
         # Whatever the state of the descriptors is, it says nothing about the picture.
         with contextlib.suppress(OSError):
@@ -232,7 +232,7 @@ def _libtiff_silenced() -> Iterator[None]:
 
 
 def check_size(width: int, height: int) -> None:
-    """BadSource where a picture is too small to show anything, or so large that it must be an attack."""
+    """Raise BadSource where a picture is too small to show anything, or so large that it may be an attack."""
     if min(width, height) < MIN_SIDE:
         raise BadSource(f"picture smaller than {MIN_SIDE} pixels on a side")
     if width * height > MAX_PIXELS:
@@ -240,13 +240,13 @@ def check_size(width: int, height: int) -> None:
 
 
 def is_wrapped(grey: np.ndarray) -> bool:
-    """Whether brightness climbs over white and on from black, as only pixels do that lost their upper bits.
+    """Tell whether brightness climbs over white and on from black, as in pixels that lost their upper bits.
 
     grey: uint8, (h, w). The edges of writing and of masks jump as far, but nothing climbs beside them.
     """
     rows = grey[::4]
     jumps = cv2.absdiff(rows[:, 1:-2], rows[:, 2:-1]) >= WRAPPED_JUMP
-    if np.count_nonzero(jumps) < WRAPPED_SHARE * jumps.size:
+    if np.count_nonzero(jumps) < WRAPPED_FRACTION * jumps.size:
         return False
     # Steps on the circle of 256 values, where 255 lies beside 0.
     steps = np.sign(np.diff(rows, axis=1).view(np.int8))
@@ -260,7 +260,7 @@ def _damage(error: Exception) -> str:
 
 
 def _grey(picture: Image.Image) -> np.ndarray:
-    """uint8, (h, w), from any of Pillow's modes."""
+    """Make grey, uint8, (h, w), of any of Pillow's modes."""
     if picture.mode.startswith("I;16"):
         return _from_integers(picture)
     if picture.mode in ("I", "F"):
@@ -298,7 +298,7 @@ def _from_range(picture: Image.Image) -> np.ndarray:
 
 
 def _by_bands(picture: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-    """uint8, (h, w), converted some rows at a time: what lies between takes eight times that room."""
+    """Convert some rows at a time, to uint8, (h, w): what lies between takes eight times that room."""
     grey = np.empty((picture.height, picture.width), np.uint8)
     for top, band in _bands(picture):
         grey[top : top + band.height] = convert(band)
@@ -306,14 +306,14 @@ def _by_bands(picture: Image.Image, convert: Callable[[Image.Image], np.ndarray]
 
 
 def _bands(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """A picture some rows at a time, each part with its first row."""
+    """Yield a picture some rows at a time, each part with its first row."""
     rows = max(1, BAND_PIXELS // picture.width)
     for top in range(0, picture.height, rows):
         yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
 
 
 def png_bytes(grey: np.ndarray) -> bytes:
-    """A grey image as a PNG file. grey: uint8, (h, w)."""
+    """Encode a grey image as a PNG file. grey: uint8, (h, w)."""
     file = io.BytesIO()
     Image.fromarray(grey).save(file, "PNG")
     return file.getvalue()

@@ -65,7 +65,7 @@ PICTURES = {
 
 
 def probe(recipe: Recipe) -> Recipe:
-    """The recipe, with the CRC of the pixels to which this machine decodes each probe picture."""
+    """Add to the recipe the CRC of the pixels to which this machine decodes each probe picture."""
     small = replace(recipe, size=PROBE_SIZE)
     crcs = {
         name: zlib.crc32(next(decode(in_memory(base64.b85decode(text)), small)).pixels.data)

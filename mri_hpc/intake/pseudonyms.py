@@ -1,4 +1,4 @@
-"""Pseudonyms: a patient has the same one in every store of a site; without its key nobody can tell whose.
+"""Pseudonyms: a patient has the same one in every store of a site; without its key none can be traced.
 
 Sources are named by keys of the same kind: from one that anybody could make, who guesses a path could tell
 the patient in it.
@@ -40,7 +40,7 @@ class Pseudonyms:
         return self._name("S", study_id)
 
     def source_key(self, root_name: str, path: str, frame: str = "") -> int:
-        """Key of a source, or of one frame in it: 8 bytes."""
+        """Derive the key of a source, or of one frame in it: 8 bytes."""
         if self._of_source is None:
             return source_key(root_name, path, frame)
         digest = self._of_source.copy()
@@ -48,7 +48,7 @@ class Pseudonyms:
         return int.from_bytes(digest.digest()[:8], "big")
 
     def fingerprint(self) -> str:
-        """Tells one site key from another without telling the key; empty where ids are as given."""
+        """Tell one site key from another without telling the key; empty where ids are as given."""
         return self._name("K", "which key is this")[1:] if self._key else ""
 
     def _new_name(self, kind: str, given: str) -> str:
@@ -59,7 +59,7 @@ class Pseudonyms:
 
 
 def pseudonyms_of(*, ids: str, site: str, key_file: Path) -> Pseudonyms:
-    """Those of a store, as its recipe says; UserError where the key they were made with is not at hand."""
+    """Make those of a store, as its recipe says; UserError where the key of its pseudonyms is not at hand."""
     if ids == "as-given":
         return Pseudonyms(None)
     # It is made where it is missing, and would be another one.
@@ -74,7 +74,7 @@ def pseudonyms_of(*, ids: str, site: str, key_file: Path) -> Pseudonyms:
 
 
 def key_path(environment: Mapping[str, str]) -> Path:
-    """Where the site's key lies: MRI_KEY_FILE, else in the user's configuration folder."""
+    """Find the file of the site's key: MRI_KEY_FILE, else in the user's configuration folder."""
     if environment.get("MRI_KEY_FILE"):
         return Path(environment["MRI_KEY_FILE"])
     if environment.get("XDG_CONFIG_HOME"):
@@ -86,7 +86,7 @@ def key_path(environment: Mapping[str, str]) -> Path:
 
 
 def site_key(path: Path) -> bytes:
-    """The site's key; made on first use, once, however many tasks ask at the same time."""
+    """Read the site's key; made on first use, once, however many tasks ask at the same time."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         publish_new_bytes(path, os.urandom(KEY_BYTES).hex().encode() + b"\n", is_private=True)

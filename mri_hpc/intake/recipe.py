@@ -18,14 +18,14 @@ DECODER = "grey601-dct-area-1"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How sources become arrays, and how patients are named."""
+    """The rule by which sources become arrays, and patients get names."""
 
     size: int = 224
     """Side of the square image, in pixels."""
     fit: Literal["letterbox", "stretch"] = "letterbox"
     """letterbox keeps the proportions, on black; stretch fills the square."""
     ids: Literal["pseudonym", "as-given"] = "pseudonym"
-    """Whether patients are named by keyed pseudonyms or by the ids given."""
+    """Keyed pseudonyms, or the ids given."""
     site: str = ""
     """Fingerprint of the site's key, which names the patients; empty where ids are as given."""
     decoder: str = DECODER
@@ -43,21 +43,21 @@ class Recipe:
         return self.size, self.size
 
     def parameters(self) -> dict[str, Any]:
-        """What decides about pixels and names."""
+        """Return the parameters that decide about pixels and names."""
         return {name: value for name, value in asdict(self).items() if name != "probe"}
 
     def digest(self) -> str:
-        """Hex digest of the parameters; the same for every machine."""
+        """Return the hex digest of the parameters; the same on every machine."""
         text = json.dumps({"format": FORMAT, **self.parameters()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
-        """The recipe as it lies on disk."""
+        """Write the recipe as it lies on disk."""
         return seal(with_format(FORMAT, {**self.parameters(), "probe": dict(self.probe)}))
 
 
 def load_recipe(path: Path) -> Recipe:
-    """The recipe in a file; UserError where there is none, a damaged one, or one of another version."""
+    """Read a recipe; UserError where there is none, a damaged one, or one of another version."""
     try:
         values = unseal(path.read_bytes())
         written_by, decoder = values["format"], values["decoder"]
@@ -81,13 +81,13 @@ def wanted_recipe(
     fit: Literal["letterbox", "stretch"] | None,
     ids: Literal["pseudonym", "as-given"] | None,
 ) -> Recipe:
-    """What is asked for of the recipe of a store: None: as in the one there, in a new one as usual."""
+    """Complete the recipe asked for. None: as in the store there, in a new one as usual."""
     base = load_recipe(path) if path.exists() else Recipe()
     return Recipe(size=base.size if size is None else size, fit=fit or base.fit, ids=ids or base.ids)
 
 
-def settle_recipe(path: Path, wanted: Recipe) -> Recipe:
-    """The recipe of a store: `wanted` where this is the first task, else the one there, which must agree.
+def publish_recipe(path: Path, wanted: Recipe) -> Recipe:
+    """Publish `wanted` as the recipe of a store, or return the one that is there, which must agree.
 
     UserError where parameters or the site's key differ, or this machine decodes the probe to other pixels.
     """

@@ -15,14 +15,14 @@ class Sample:
     pixels: np.ndarray
     """uint8, (H, W)."""
     frame: str = ""
-    """Which image of the source; empty where it holds only one."""
+    """Name of the image within the source; empty where it holds only one."""
     slice_index: int = -1
-    """Place within the volume; -1 none."""
+    """Position within the volume; -1 none."""
     position: float = float("nan")
-    """Place along the volume's axis in millimetres; NaN none."""
+    """Position along the volume's axis in millimetres; NaN none."""
     plane: int = -1
     """Index into labels.PLANES; -1 unknown."""
     plane_inferred: bool = False
-    """Whether the plane was guessed."""
+    """The plane was guessed."""
     placed: Placed = (0.0, 0.0, 1.0, 1.0)
-    """Where in the image the source picture lies."""
+    """The part of the image that the source picture takes."""

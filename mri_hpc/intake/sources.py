@@ -1,4 +1,4 @@
-"""What lies below the source root: which files there are, and by which key each is known for good."""
+"""Sources: the files below the source root, and the key by which each is known for good."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _Above = tuple[tuple[int, int], ...] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What is read, stored or rejected as a whole: one file, or several that only together hold an image."""
+    """One file, or several that only together hold an image: read, stored or rejected as a whole."""
 
     key: int
     """By which it is known for good; see source_key and Pseudonyms.source_key."""
@@ -42,11 +42,11 @@ class Sources:
     files: Sequence[str]
     """As in Source, those of one source after those of another."""
     starts: np.ndarray
-    """Where in `files` those of each source begin, and where the last ones end: int64, (n + 1,)."""
+    """Start in `files` of those of each source, and the end of the last ones: int64, (n + 1,)."""
 
     @classmethod
     def of_files(cls, keys: np.ndarray, files: Sequence[str]) -> "Sources":
-        """Sources of one file each."""
+        """Make sources of one file each."""
         return cls(keys=keys, files=files, starts=np.arange(len(files) + 1))
 
     @property
@@ -65,7 +65,7 @@ class Sources:
             yield Source(key=key, files=tuple(self.files[start:end]))
 
     def take(self, rows: np.ndarray) -> "Sources":
-        """Some of them, in the order of rows: int64."""
+        """Pick some of them, in the order of rows: int64."""
         counts = np.diff(self.starts)[rows]
         starts = np.concatenate([[0], np.cumsum(counts)])
         files = np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], counts)
@@ -82,32 +82,32 @@ class Sources:
 
 
 def source_key(root_name: str, path: str, frame: str = "") -> int:
-    """Key of a source, or of one frame in it: the first 8 bytes of the sha256 of its name."""
+    """Derive the key of a source, or of one frame in it: the first 8 bytes of the sha256 of its name."""
     return int.from_bytes(hashlib.sha256(source_name(root_name, path, frame)).digest()[:8], "big")
 
 
 def source_name(root_name: str, path: str, frame: str = "") -> bytes:
-    """What keys are made from: ``ROOT/path[#frame]``."""
+    """Return the name that keys are made from: ``ROOT/path[#frame]``."""
     name = f"{root_name}/{path}#{frame}" if frame else f"{root_name}/{path}"
     # As os.fsencode, which takes longer than the digest.
     return name.encode("utf-8", "surrogateescape")
 
 
 def root_name(root: Path) -> str:
-    """The name by which a source root enters keys: its folder's own, wherever that folder lies."""
+    """Return the name by which a source root enters keys: its folder's own, wherever that folder lies."""
     plain = root.absolute()
     return (plain.resolve() if ".." in plain.parts else plain).name
 
 
 def check_root(root: Path) -> None:
-    """UserError where the source is not a folder."""
+    """Raise UserError where the source is not a folder."""
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"{root} {found}: --source (or MRI_SOURCE) takes the folder that holds the images")
 
 
 def list_sources(root: Path) -> Iterator[str]:
-    """Paths of all files below the root, sorted by folder; links are followed, and loops of links end.
+    """Yield paths of all files below the root, sorted by folder; links are followed, loops of links end.
 
     A folder that cannot be listed is listed itself: so it is rejected, and the work goes on.
     """
@@ -137,7 +137,7 @@ def list_sources(root: Path) -> Iterator[str]:
 
 
 def _names_in(folder: Path) -> list[tuple[str, bool]]:
-    """Names in a folder, sorted, and whether each is a folder."""
+    """List names in a folder, sorted, each with whether it is a folder."""
     with os.scandir(folder) as entries:
         return sorted((entry.name, _is_folder(entry)) for entry in entries if not _is_passed_over(entry.name))
 
@@ -154,12 +154,12 @@ def _is_passed_over(name: str) -> bool:
 
 
 def shared_listing(folder: Path, root: Path, job: str) -> Path:
-    """Where the tasks of one job share their listing of a root."""
+    """Name the file in which the tasks of one job have one listing of a root."""
     return folder / f"{job}.{source_key(str(root.absolute()), ''):016x}"
 
 
 def listing(root: Path, shared: Path | None) -> list[str]:
-    """Paths of all files below the root; from the file `shared` if a task of the same job has published it.
+    """List all files below the root; from the file `shared` if a task of the same job has published it.
 
     A listing only saves work: what is there is found out again when a source is read.
     """

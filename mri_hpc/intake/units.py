@@ -1,4 +1,4 @@
-"""Who takes what: the share of a task, and the units into which it is cut."""
+"""The share of a task, and the units into which it is cut."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mri_hpc.intake.sources import Sources
 
 
 class _Sliced(Protocol):
-    """What has parts that are of its own kind."""
+    """A thing that has parts of its own kind."""
 
     def __len__(self) -> int: ...
 
@@ -38,21 +38,21 @@ class Share:
             )
 
     def of(self, sources: Sources) -> Sources:
-        """The sources that belong to this share."""
+        """Pick the sources that belong to this share."""
         return sources.take(np.flatnonzero(self.holds(sources.keys)))
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
-        """Which sources belong to this share: bool, (n,). keys: uint64, (n,)."""
+        """Find the sources that belong to this share: bool, (n,). keys: uint64, (n,)."""
         return keys % np.uint64(self.count) == self.index
 
 
 def unit_images(image_bytes: int, wanted: int | None = None) -> int:
-    """Images of a unit, all of which are in memory at once; wanted: fewer of them."""
+    """Return the number of images in a unit, all in memory at once. wanted: fewer of them."""
     most = max(1, UNIT_BYTES // image_bytes)
     return min(wanted or most, most)
 
 
 def cut(items: T, unit_size: int) -> Iterator[T]:
-    """Consecutive runs of at most `unit_size`."""
+    """Yield consecutive runs of at most `unit_size`."""
     for start in range(0, len(items), unit_size):
         yield items[start : start + unit_size]

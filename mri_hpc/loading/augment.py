@@ -14,7 +14,7 @@ SCALE = 0.1
 SHIFT = 0.05
 CONTRAST = 0.15
 BRIGHTNESS = 0.15
-FLIP_SHARE = 0.5
+FLIP_PROBABILITY = 0.5
 
 LEAST_DEVIATION = 1e-3
 """Grey levels; an image of one grey becomes zeros."""
@@ -46,7 +46,7 @@ def draw(keys: np.ndarray, seed: int, epoch: int) -> Draw:
     )
     angle = np.deg2rad(ROTATION_DEGREES) * turn
     size = 1 + SCALE * scale
-    mirror = np.where(flip < 2 * FLIP_SHARE - 1, -1.0, 1.0)
+    mirror = np.where(flip < 2 * FLIP_PROBABILITY - 1, -1.0, 1.0)
     theta = np.empty((len(keys), 2, 3), np.float32)
     theta[:, 0, 0], theta[:, 0, 1] = mirror * size * np.cos(angle), -size * np.sin(angle)
     theta[:, 1, 0], theta[:, 1, 1] = mirror * size * np.sin(angle), size * np.cos(angle)
@@ -60,7 +60,7 @@ def draw(keys: np.ndarray, seed: int, epoch: int) -> Draw:
 
 
 def standardised(images: torch.Tensor, how: Normalisation) -> torch.Tensor:
-    """Images as a network is shown them.
+    """Standardise images as a network is shown them.
 
     image: with mean 0 and deviation 1 each, whatever the scanner's scale. imagenet: black and white are the
     same in all images, and near what a network that was trained on photographs expects.
@@ -76,7 +76,7 @@ def standardised(images: torch.Tensor, how: Normalisation) -> torch.Tensor:
 def augmented(
     images: torch.Tensor, keys: np.ndarray, seed: int, epoch: int, how: Normalisation
 ) -> torch.Tensor:
-    """Images as a training step sees them, standardised. images: uint8, (b, H, W); keys: uint64, (b,)."""
+    """Augment and standardise images for a training step. images: uint8, (b, H, W); keys: uint64, (b,)."""
     drawn = draw(keys, seed, epoch)
     theta, contrast, brightness = (
         torch.from_numpy(values).to(images.device, non_blocking=True)

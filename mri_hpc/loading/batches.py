@@ -12,7 +12,7 @@ import torch
 
 from mri_hpc.cohort.splits import Split
 from mri_hpc.loading.micro_batches import MicroBatch
-from mri_hpc.loading.order import Order, Plan
+from mri_hpc.loading.order import Order, StepRows
 from mri_hpc.rundir.progress import Progress
 
 READ_AHEAD = 3
@@ -26,7 +26,7 @@ class ReadsRows(Protocol):
     """Reads what batches hold, as storage.reading.reader.Reader does."""
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Images of some rows of the snapshot: uint8, (b, H, W)."""
+        """Read images of some rows of the snapshot: uint8, (b, H, W)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,24 +108,24 @@ class Batches:
     def _read(
         self, order: Order, *, accumulate: int = 1, first_step: int = 0
     ) -> Generator[Batch, None, None]:
-        plans = order.plans(
+        steps = order.rows_by_step(
             rank=self._rank, world_size=self._world_size, accumulate=accumulate, first_step=first_step
         )
-        for plan, images, labels in read_ahead(plans, self._fetch, start_thread=self._use_device):
+        for step, images, labels in read_ahead(steps, self._fetch, start_thread=self._use_device):
             yield Batch(
                 images=images.to(self._device, non_blocking=True),
                 labels=labels.to(self._device, non_blocking=True),
-                keys=plan.keys,
-                step_keys=plan.step_keys,
-                micro_batches=plan.micro_batches,
+                keys=step.keys,
+                step_keys=step.step_keys,
+                micro_batches=step.micro_batches,
             )
 
-    def _fetch(self, plan: Plan) -> tuple[Plan, torch.Tensor, torch.Tensor]:
-        images = torch.from_numpy(self._reader.read(plan.rows))
-        labels = torch.from_numpy(np.asarray(self._labels)[plan.rows].astype(np.int64))
+    def _fetch(self, step: StepRows) -> tuple[StepRows, torch.Tensor, torch.Tensor]:
+        images = torch.from_numpy(self._reader.read(step.rows))
+        labels = torch.from_numpy(np.asarray(self._labels)[step.rows].astype(np.int64))
         if self._device.type == "cuda":
             images, labels = images.pin_memory(), labels.pin_memory()
-        return plan, images, labels
+        return step, images, labels
 
     def _use_device(self) -> None:
         # A new thread stands on GPU 0, and pinning there would make a context on it for every rank.
@@ -134,18 +134,18 @@ class Batches:
 
 
 def read_ahead(
-    plans: Iterator[T], fetch: Callable[[T], U], *, start_thread: Callable[[], None] = lambda: None
+    items: Iterator[T], fetch: Callable[[T], U], *, start_thread: Callable[[], None] = lambda: None
 ) -> Generator[U, None, None]:
-    """Fetch every plan in order, some of them ahead, in one thread; what the thread raises is raised here.
+    """Fetch every item in order, some of them ahead, in one thread; what the thread raises is raised here.
 
     A thread and not forked workers: those would get the stop signal too, and die before the checkpoint.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead", initializer=start_thread) as thread:
-        pending = deque(thread.submit(fetch, plan) for plan in islice(plans, READ_AHEAD))
+        pending = deque(thread.submit(fetch, item) for item in islice(items, READ_AHEAD))
         try:
             while pending:
                 fetched = pending.popleft().result()
-                pending.extend(thread.submit(fetch, plan) for plan in islice(plans, 1))
+                pending.extend(thread.submit(fetch, item) for item in islice(items, 1))
                 yield fetched
         finally:
             thread.shutdown(wait=True, cancel_futures=True)

@@ -61,11 +61,11 @@ class Dataset:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """One image, uint8, (1, H, W), or what `transform` makes of it; and its label, -1 unknown."""
+        """Return an image, uint8, (1, H, W), or what `transform` makes of it; and its label, -1 unknown."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
-        """Several at a time, which torch's loaders ask for: read together, as fast as memory is copied."""
+        """Read several at a time, which torch's loaders ask for: together, as fast as memory is copied."""
         rows = self.rows[np.asarray(indices, np.int64)]
         images = torch.from_numpy(self.reader.read(rows))[:, np.newaxis]
         shown = images if self._transform is None else map(self._transform, images)
@@ -73,7 +73,7 @@ class Dataset:
         return list(zip(shown, labels, strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs: no open file, and no column of the snapshot."""
+        """Return all that another process needs: no open file, and no column of the snapshot."""
         plain = {name: value for name, value in vars(self).items() if name not in ("labels", "patients")}
         return {**plain, "_opened": None}
 
@@ -103,7 +103,7 @@ class Dataset:
         return [name.decode() for name in self.snapshot.text("patient", self.rows).tolist()]
 
     def _open(self) -> tuple[Snapshot, Reader]:
-        """The snapshot and its reader, of this process and no other."""
+        """Open the snapshot and its reader, of this process and no other."""
         if self._opened is None or self._opened[0] != os.getpid():
             snapshot = self._store.resolve(self._digest)
             self._opened = os.getpid(), snapshot, self._store.reader(snapshot)

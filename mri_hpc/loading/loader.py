@@ -11,7 +11,7 @@ from mri_hpc.loading.batches import Batch, Batches
 from mri_hpc.loading.dataset import Dataset
 from mri_hpc.rundir.progress import Progress
 
-NOBODY = np.empty(0, np.int64)
+NO_ROWS = np.empty(0, np.int64)
 
 
 class Loader:
@@ -37,7 +37,7 @@ class Loader:
             dataset.reader,
             keys=dataset.snapshot.key,
             labels=dataset.snapshot.label,
-            split=Split(train=dataset.rows, validation=NOBODY, test=NOBODY),
+            split=Split(train=dataset.rows, validation=NO_ROWS, test=NO_ROWS),
             batch_size=batch_size,
             seed=seed,
             rank=rank,
@@ -46,9 +46,9 @@ class Loader:
         )
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
+        """Return the number of steps of an epoch."""
         return self._batches.steps_per_epoch
 
     def epoch(self, number: int, *, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from 0, in its order; first_step: where to take it up."""
+        """Yield the batches of one epoch, from 0, in its order; first_step: where to take it up."""
         return self._batches.training(replace(self._progress, epoch=number, step_in_epoch=first_step))

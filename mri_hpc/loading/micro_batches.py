@@ -8,7 +8,7 @@ class MicroBatch:
     """Samples of a step that pass through the network together."""
 
     samples: slice
-    """Their places in the step."""
+    """Their positions in the step."""
     rank: int
     """The rank that it is dealt to."""
     stream: tuple[int, ...]
@@ -27,15 +27,15 @@ def deal(num_samples: int, *, world_size: int, accumulate: int = 1) -> list[Micr
     """
     dealt = []
     for rank in range(world_size):
-        own = share(num_samples, world_size, rank)
+        own = equal_part(num_samples, world_size, rank)
         for number in range(accumulate):
-            part = share(own.stop - own.start, accumulate, number)
+            part = equal_part(own.stop - own.start, accumulate, number)
             samples = slice(own.start + part.start, own.start + part.stop)
             dealt.append(MicroBatch(samples=samples, rank=rank, stream=(rank, number)))
     return dealt
 
 
-def share(num_items: int, num_parts: int, part: int) -> slice:
+def equal_part(num_items: int, num_parts: int, part: int) -> slice:
     """Find the items of one part, where all parts differ by at most one item."""
     size, larger = divmod(num_items, num_parts)
     start = part * size + min(part, larger)

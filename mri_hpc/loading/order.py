@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.loading.micro_batches import MicroBatch, deal, share
+from mri_hpc.loading.micro_batches import MicroBatch, deal, equal_part
 
 GOLDEN = 0x9E3779B97F4A7C15
 MASK = 2**64 - 1
@@ -19,7 +19,7 @@ BLOCK = 2**16
 
 
 def mix64(keys: np.ndarray, *numbers: int) -> np.ndarray:
-    """Keys scrambled by some integers, without collisions. keys: uint64, (n,); returns uint64, (n,).
+    """Scramble keys by some integers, without collisions. keys: uint64, (n,); returns uint64, (n,).
 
     The finaliser of SplitMix64 (Steele, Lea, Flood, 2014), once for the keys and once for each number.
     Own arithmetic, because streams of numpy's generators may change between versions.
@@ -32,7 +32,7 @@ def mix64(keys: np.ndarray, *numbers: int) -> np.ndarray:
 
 
 def _finalise(values: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64: one number to one number. uint64, (n,), modulo 2**64."""
+    """Finalise as SplitMix64: one number to one number. uint64, (n,), modulo 2**64."""
     values = values + np.uint64(GOLDEN)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -40,17 +40,17 @@ def _finalise(values: np.ndarray) -> np.ndarray:
 
 
 def uniform(keys: np.ndarray, *numbers: int) -> np.ndarray:
-    """A number in [0, 1) for each key. keys: uint64, (n,); returns float64, (n,)."""
+    """Draw a number in [0, 1) for each key. keys: uint64, (n,); returns float64, (n,)."""
     return (mix64(keys, *numbers) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def seed_of(*numbers: int) -> int:
-    """One seed below 2**63 out of some integers."""
+    """Make one seed below 2**63 out of some integers."""
     return int(mix64(np.zeros(1, np.uint64), *numbers)[0] >> np.uint64(1))
 
 
 def permutation(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Positions of the samples in the order of an epoch: int64, (n,). keys: uint64, (n,), unique.
+    """Return positions of the samples in the order of an epoch: int64, (n,). keys: uint64, (n,), unique.
 
     Samples are sorted by their scrambled key, so those that are added later fall between the others.
     """
@@ -76,29 +76,29 @@ class Order:
         return -(-len(self.rows) // self.batch_size)
 
     def shuffled(self, seed: int, epoch: int) -> "Order":
-        """The same samples in the order of a training epoch, that of `permutation`."""
+        """Put the same samples in the order of a training epoch, that of `permutation`."""
         return replace(self, shuffle=(seed, epoch))
 
-    def plans(
+    def rows_by_step(
         self, *, rank: int, world_size: int, accumulate: int = 1, first_step: int = 0
-    ) -> Iterator["Plan"]:
+    ) -> Iterator["StepRows"]:
         """Yield what a rank reads in each step from `first_step` on, cut into `accumulate` micro-batches."""
-        first = share(len(self.rows), max(1, self.steps), first_step).start
+        first = equal_part(len(self.rows), max(1, self.steps), first_step).start
         runs, waiting = self._rows_from(first), np.empty(0, np.int64)
         for step in range(first_step, self.steps):
-            whole = share(len(self.rows), self.steps, step)
+            whole = equal_part(len(self.rows), self.steps, step)
             size = whole.stop - whole.start
             while len(waiting) < size:
                 waiting = np.concatenate([waiting, next(runs)])
             rows, waiting = waiting[:size], waiting[size:]
             dealt = deal(size, world_size=world_size, accumulate=accumulate)
             own = tuple(micro_batch for micro_batch in dealt if micro_batch.rank == rank)
-            places = np.concatenate([np.arange(size)[micro_batch.samples] for micro_batch in own])
+            positions = np.concatenate([np.arange(size)[micro_batch.samples] for micro_batch in own])
             keys = self.keys[rows]
-            yield Plan(rows=rows[places], keys=keys[places], step_keys=keys, micro_batches=own)
+            yield StepRows(rows=rows[positions], keys=keys[positions], step_keys=keys, micro_batches=own)
 
     def _rows_from(self, first: int) -> Iterator[np.ndarray]:
-        """Rows in their order, without the `first` ones, in runs: int64, (any,)."""
+        """Yield rows in their order, without the `first` ones, in runs: int64, (any,)."""
         if self.shuffle is None:
             yield self.rows[first:]
             return
@@ -109,7 +109,7 @@ class Order:
                 yield self._window(window, len(counts))[max(0, first - begin) :]
 
     def _counts_of_windows(self) -> np.ndarray:
-        """Samples in each of the windows, equal ranges of scrambled keys, that are sorted one at a time."""
+        """Count samples in each window: equal ranges of scrambled keys, which are sorted one at a time."""
         windows = 1
         while len(self.rows) > windows * WINDOW:
             windows *= 2
@@ -121,7 +121,7 @@ class Order:
         return found
 
     def _window(self, window: int, windows: int) -> np.ndarray:
-        """Rows of one window in their order: int64, (any,)."""
+        """Return rows of one window in their order: int64, (any,)."""
         rows, keys = [], []
         for part, mixed in self._mixed():
             is_in = _window_of(mixed, windows) == window
@@ -131,7 +131,7 @@ class Order:
         return np.concatenate(rows)[order]
 
     def _mixed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows and their scrambled keys, a block at a time."""
+        """Yield rows and their scrambled keys, a block at a time."""
         assert self.shuffle is not None
         for start in range(0, len(self.rows), BLOCK):
             rows = self.rows[start : start + BLOCK]
@@ -155,7 +155,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class StepRows:
     """Samples that one rank reads in one step."""
 
     rows: np.ndarray

@@ -1,4 +1,4 @@
-"""What a finished model says about images that somebody names: by image, and by patient."""
+"""Answers of a finished model about images that a user names: by image, and by patient."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Model = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
-    """What the model says about one image."""
+    """The model's answer about one image."""
 
     name: str
     """Path, with #frame where the file holds several images."""
@@ -33,7 +33,7 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JudgedPatient:
-    """What the model says about one patient."""
+    """The model's answer about one patient."""
 
     patient: str
     num_images: int
@@ -43,14 +43,14 @@ class JudgedPatient:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
-    """What came of it all."""
+    """All answers of one prediction, and what was rejected."""
 
     classes: tuple[str, ...]
     images: tuple[Judged, ...]
     rejected: tuple[Rejected, ...]
 
     def patients(self) -> list[JudgedPatient]:
-        """All patients that are named, by name."""
+        """Return all patients that are named, by name."""
         named = [image for image in self.images if image.patient]
         if not named:
             return []
@@ -64,11 +64,11 @@ class Answer:
         ]
 
     def predicted(self, probabilities: np.ndarray) -> str:
-        """The most probable class."""
+        """Return the most probable class."""
         return self.classes[int(probabilities.argmax())]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "classes": list(self.classes),
             "images": [

@@ -55,7 +55,7 @@ def print_tables(answer: Answer) -> None:
     """Print patients, then images, as many as fit a look, and how many are left out."""
     from rich.console import Console
 
-    # Into a file or a pipe no line is broken.
+    # Into a file or a pipe no line is wrapped.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     patients = [
         _Row(name=one.patient, num_images=str(one.num_images), probabilities=one.probabilities)
@@ -77,7 +77,7 @@ def print_tables(answer: Answer) -> None:
 
 
 def _width(classes: Sequence[str]) -> int:
-    """Columns of the terminal that a table with all classes needs."""
+    """Return the columns of the terminal that a table with all classes needs."""
     from rich.cells import cell_len
 
     widths = [max(cell_len(name), len("100.0")) for name in classes]
@@ -87,7 +87,7 @@ def _width(classes: Sequence[str]) -> int:
 
 
 def _table(answer: Answer, title: str, rows: Sequence[_Row], *, shows_all: bool) -> Any:
-    """shows_all: a column for each class; else one for the predicted class."""
+    """Lay rows out as a table. shows_all: a column for each class; else one for the predicted class."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -103,7 +103,7 @@ def _table(answer: Answer, title: str, rows: Sequence[_Row], *, shows_all: bool)
         chances = row.probabilities if shows_all else [row.probabilities.max()]
         predicted = f"[bold]{escape(answer.predicted(row.probabilities))}[/]"
         counted = [row.num_images] if counts_images else []
-        table.add_row(escape(row.name), *counted, predicted, *(f"{100 * share:.1f}" for share in chances))
+        table.add_row(escape(row.name), *counted, predicted, *(f"{100 * chance:.1f}" for chance in chances))
     return table
 
 
@@ -122,7 +122,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _digits(probabilities: np.ndarray) -> list[str]:
-    return [f"{share:.9g}" for share in probabilities]
+    return [f"{probability:.9g}" for probability in probabilities]
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

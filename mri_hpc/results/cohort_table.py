@@ -23,7 +23,7 @@ class Cell:
 def tabulate(
     classes: Sequence[str], split_counts: Mapping[str, Any], rows: Sequence[Prediction]
 ) -> dict[str, dict[str, Cell]]:
-    """Class → split → cell.
+    """Tabulate cells by class and split.
 
     split_counts: as in provenance, split → "classes" → class → images and patients. What it does not give is
     counted from the predictions, which hold all validation and test images.
@@ -41,7 +41,7 @@ def tabulate(
 def totals(
     table: Mapping[str, Mapping[str, Cell]], split_counts: Mapping[str, Any], rows: Sequence[Prediction]
 ) -> dict[str, Cell]:
-    """All images and patients of each split; a patient of several classes counts once."""
+    """Count all images and patients of each split; a patient of several classes counts once."""
     return {
         split: Cell(
             images=_sum([cells[split].images for cells in table.values()]),
@@ -74,8 +74,8 @@ def _count(rows: Sequence[Prediction]) -> dict[tuple[str, str], Cell]:
         if row.patient:
             patients[row.split, row.label].add(row.patient)
     return {
-        place: Cell(images=num, patients=len(patients[place]) if place in patients else None)
-        for place, num in images.items()
+        cell: Cell(images=num, patients=len(patients[cell]) if cell in patients else None)
+        for cell, num in images.items()
     }
 
 

@@ -87,13 +87,13 @@ class Evaluation:
     def method(self) -> str:
         """Sentences on how the intervals are made, and what a patient's answer is."""
         drawn, units = ("whole patients", "patients") if self.counts.patients else ("images", "images")
-        said = (
+        intervals = (
             f"95 % intervals: {NUM_RESAMPLES} resamples of {drawn}, drawn with replacement; Wilson's for "
             f"proportions of {units}, and wherever resamples cannot tell (all alike, or without a class); "
             "MOVER for the means of such."
         )
         pooled = f" A patient's probabilities are {PATIENT_MODEL.in_words('slices')}."
-        return said + pooled if self.counts.patients else said
+        return intervals + pooled if self.counts.patients else intervals
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
@@ -238,6 +238,6 @@ def _notes_on_unused(provenance: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _notes_on_few(metrics: Metrics, units: str) -> Iterator[str]:
-    said = few_units({name: values.support for name, values in metrics.classes.items()}, units)
-    if said:
-        yield said
+    note = few_units({name: values.support for name, values in metrics.classes.items()}, units)
+    if note:
+        yield note

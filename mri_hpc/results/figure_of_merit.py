@@ -9,7 +9,7 @@ import numpy as np
 from mri_hpc.results.intervals import percentiles, wilson
 
 MOST_UNDEFINED = 0.05
-"""Share of resamples that may lack a figure (no patient of a class was drawn) before Wilson's takes over."""
+"""Fraction of resamples that may lack a figure (its class was not drawn) before Wilson's takes over."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 CLASS_COLOURS = ("#2563a8", "#c2571a", "#2f7d4f", "#8a4fa3", "#9a7b0a", "#b3405f", "#3b8491", "#6b6f76")
 """Told apart with colour blindness, and by lightness in print."""
 CLASS_LINES = ("-", "--", ":", "-.")
-"""Where there are more classes than colours, these start again, with the next kind of line."""
+"""Styles of line: with more classes than colours, these start again, with the next one."""
 INK, MUTED, FAINT = "#1d2733", "#667384", "#dde2e8"
 TRAINING_COLOUR, VALIDATION_COLOUR = "#9db4cd", "#1f4e86"
 
@@ -51,7 +51,7 @@ MOST_POINTS = 400
 def loss_curves(
     metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[int], model_epoch: int | None
 ) -> str:
-    """Training loss, smoothed, and validation loss over steps; empty where nothing was logged.
+    """Draw training loss, smoothed, and validation loss over steps; empty where nothing was logged.
 
     model_epoch: from 0; its validation is ringed.
     """
@@ -76,7 +76,7 @@ def loss_curves(
 
 
 def accuracy_curve(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[int], chance: float) -> str:
-    """Balanced accuracy on validation images over steps; empty where it was not logged.
+    """Draw balanced accuracy on validation images over steps; empty where it was not logged.
 
     chance: 0 where it is not known.
     """
@@ -96,7 +96,7 @@ def accuracy_curve(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[in
 
 
 def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: str) -> str:
-    """One curve a class, in the order and the colours of the classes; empty where there is none."""
+    """Draw one curve a class, in the order and the colours of the classes; empty where there is none."""
     if not any(curves):
         return ""
     with rc_context(STYLE):
@@ -114,7 +114,7 @@ def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: 
 
 
 def class_colour(number: int) -> str:
-    """The colour of a class, by its place among the classes."""
+    """Return the colour of a class, by its position among the classes."""
     return CLASS_COLOURS[number % len(CLASS_COLOURS)]
 
 
@@ -147,7 +147,7 @@ def _ring(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _smoothed(steps: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over equal stretches of steps, no more than there are points to draw."""
+    """Average over equal stretches of steps, no more than there are points to draw."""
     parts = min(len(steps), MOST_POINTS // 4)
     edges = np.linspace(0, len(steps), parts + 1).astype(int)[:-1]
     sizes = np.diff(np.append(edges, len(steps)))
@@ -166,14 +166,14 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _svg(drawing: Drawing, name: str, description: str) -> str:
-    """The drawing as an element of a page: its ids made unique to it, its size left to the page."""
+    """Write the drawing as an element of a page: its ids made unique to it, its size left to the page."""
     text = io.StringIO()
     nothing = {key: None for key in ("Date", "Creator", "Format", "Type")}
     drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
-    head, body = svg.split(">", 1)
-    box = re.search(r'viewBox="([^"]+)"', head)
+    opening, body = svg.split(">", 1)
+    box = re.search(r'viewBox="([^"]+)"', opening)
     assert box
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = body.replace('xlink:href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")

@@ -16,7 +16,7 @@ WEIGHTS_AT_ONCE = 1_000_000
 def resample_counts(
     num_clusters: int, num_units: int, num_resamples: int = NUM_RESAMPLES
 ) -> Iterator[np.ndarray]:
-    """Blocks of resamples, each of as many clusters as there are, drawn with replacement.
+    """Yield blocks of resamples, each of as many clusters as there are, drawn with replacement.
 
     Yields float64, (num_clusters, r): how often each cluster was drawn; r adds up to num_resamples. The more
     units there are, the smaller the blocks; what is drawn does not depend on it.
@@ -32,13 +32,13 @@ def resample_counts(
 
 
 def percentiles(resampled: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of a figure's resampled values."""
+    """Return the middle 95 % of a figure's resampled values."""
     low, high = np.percentile(resampled, (2.5, 97.5))
     return float(low), float(high)
 
 
 def mover(of_parts: np.ndarray) -> tuple[float, float]:
-    """Limits of the mean of independent figures, by their own. of_parts: (k, 3), value, low and high of each.
+    """Compute limits of the mean of independent figures. of_parts: (k, 3), value, low and high of each.
 
     MOVER (Zou and Donner, Statistics in Medicine 2008): the distances to the limits add up as variances do.
     """
@@ -48,13 +48,13 @@ def mover(of_parts: np.ndarray) -> tuple[float, float]:
 
 
 def means(of_parts: np.ndarray) -> tuple[float, float]:
-    """Limits of the mean of figures that depend on each other: wider than need be. of_parts: as for mover."""
+    """Compute limits of the mean of dependent figures: wider than need be. of_parts: as for mover."""
     _value, low, high = of_parts.T
     return float(low.mean()), float(high.mean())
 
 
 def wilson(proportion: float, num: int) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a proportion observed on `num` independent units."""
+    """Compute Wilson's score interval (1927) of a proportion observed on `num` independent units."""
     centre = proportion + Z_95**2 / (2 * num)
     margin = Z_95 * math.sqrt(proportion * (1 - proportion) / num + Z_95**2 / (4 * num**2))
     scale = 1 + Z_95**2 / num

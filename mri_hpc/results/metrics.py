@@ -85,7 +85,7 @@ class MeanOfClasses:
 
 @dataclass(frozen=True, kw_only=True)
 class Proportion:
-    """A metric that is a share of all units."""
+    """A metric that is a fraction of all units."""
 
     name: str
     """In JSON."""

@@ -91,7 +91,7 @@ def make_page(run: RunDir) -> str:
 def _model_epoch(
     provenance: Mapping[str, Any], metrics: Sequence[dict[str, Any]], training: TrainingSettings
 ) -> int:
-    """The epoch, from 0, whose weights are the model's, or would be if the run ended here; -1: none yet.
+    """Return the epoch, from 0, whose weights are the model's, or would be if the run ended now; -1: none.
 
     Not that of the lowest loss: a loss that is lower by less than min_improvement is no improvement.
     """
@@ -106,15 +106,17 @@ def _model_epoch(
 
 
 def _validation_chance(classes: Sequence[str], provenance: Mapping[str, Any]) -> float:
-    """Of the logged balanced accuracy, which is a mean over the classes that occur; 0 where not known."""
+    """Return the chance level of the logged balanced accuracy, over occurring classes; 0: not known."""
     of_classes = (provenance.get("split_counts") or {}).get("validation", {}).get("classes", {})
     occurring = [name for name in classes if of_classes.get(name, {}).get("images", 1)]
     return 1 / len(occurring) if occurring else 0.0
 
 
 def _wall_clock(ledger: Mapping[str, float]) -> list[tuple[str, float, float]]:
-    """Parts of the wall clock as (name, seconds, share), the largest first, without those of no second."""
+    """List the wall clock's parts as (name, seconds, fraction), largest first, without those of no second."""
     total = sum(ledger.values())
+    if total <= 0:
+        return []
     parts = sorted(ledger.items(), key=lambda part: -part[1])
     return [
         (name.replace("_", " "), seconds, seconds / total) for name, seconds in parts if abs(seconds) >= 0.5
@@ -167,13 +169,13 @@ def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
 
 
 def _heading(metric: Metric | ClassMetric) -> str:
-    """Name a metric at the head of a row or column, with its unit."""
+    """Name a metric at the start of a row or column, with its unit."""
     unit = f", {metric.scale.unit}" if metric.scale.unit else ""
     return f"{metric.title[0].upper()}{metric.title[1:]}{unit}"
 
 
 def _by_urgency(evaluation: Evaluation) -> list[PatientResult]:
-    """Wrong ones first; then by how little the model believed the class that the data give."""
+    """Sort wrong ones first; then by how little the model believed the class that the data give."""
     index = {name: number for number, name in enumerate(evaluation.classes)}
     return sorted(
         evaluation.patients, key=lambda p: (not p.is_wrong, p.probabilities[index[p.label]], p.patient)
@@ -250,7 +252,7 @@ def _plain(value: Any) -> str:
 
 
 def _grouped(count: int | None) -> str:
-    """Write a count in groups of three digits; only for what nobody types again, as they would a seed."""
+    """Write a count in groups of three digits; only for what is not typed again, as they would a seed."""
     return "" if count is None else f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
@@ -289,8 +291,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f}"
+def _percent(fraction: float, digits: int = 1) -> str:
+    return f"{100 * fraction:.{digits}f}"
 
 
 def _moment(unix_s: float | None) -> str:

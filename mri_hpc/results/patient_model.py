@@ -26,7 +26,7 @@ class PatientModel(Protocol):
         """Pool images by patient. patients: name of each image's, (n,); probabilities: float64, (n, k)."""
 
     def in_words(self, images: str) -> str:
-        """Say what a patient's probabilities are. images: what these are called where it is said."""
+        """Say what a patient's probabilities are. images: what these are called in the text around it."""
 
 
 class MeanOfImages:

@@ -57,7 +57,7 @@ class PatientResult:
 def image_outcomes(classes: tuple[str, ...], rows: Sequence[Prediction]) -> Outcomes:
     """Take labelled images as units; those of one patient are one cluster, one without is its own."""
     index = {name: number for number, name in enumerate(classes)}
-    # A key is 16 hex digits and a pseudonym may look alike, so the two are kept apart by their place.
+    # A key is 16 hex digits and a pseudonym may look alike, so the two are kept apart by their position.
     names = [(row.patient, "") if row.patient else ("", row.key) for row in rows]
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     probabilities = np.array([row.probabilities for row in rows], dtype=np.float64)

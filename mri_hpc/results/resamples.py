@@ -46,7 +46,7 @@ class Resamples:
 
 
 def accuracy(drawn: Resamples) -> np.ndarray:
-    """Estimate the share of units that are answered rightly: (r,)."""
+    """Estimate the fraction of units that are answered rightly: (r,)."""
     return drawn.right.sum(axis=0) / drawn.total
 
 

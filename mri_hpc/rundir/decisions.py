@@ -1,10 +1,10 @@
-"""What the ledger says of the end of an attempt: its cause, and what is done about it."""
+"""Words of the ledger for the end of an attempt: its cause, and the action taken."""
 
 from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """Why the ranks of an attempt have gone."""
+    """Causes for which the ranks of an attempt have gone."""
 
     FINISHED = "finished"
     SUPERSEDED = "superseded"  # a newer attempt has the run
@@ -14,13 +14,13 @@ class Cause(StrEnum):
     TIME_LIMIT = "time_limit"
     NODE_FAILURE = "node_failure"
     REQUEUED = "requeued"
-    STOPPED = "stopped"  # by a signal from somebody
+    STOPPED = "stopped"  # by a signal of unknown origin
     CRASH = "crash"
-    VANISHED = "vanished"  # killed with whoever would have said why
+    VANISHED = "vanished"  # killed together with the process that would have written down why
 
 
 class Action(StrEnum):
-    """What is done about it."""
+    """Actions that can follow."""
 
     FINISHED = "finished"
     AGAIN = "again"

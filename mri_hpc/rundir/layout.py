@@ -1,4 +1,4 @@
-"""Where everything of a run lies."""
+"""Files and folders of a run."""
 
 import json
 import re
@@ -28,7 +28,7 @@ class Attempt:
 
     @classmethod
     def parse(cls, text: str) -> "Attempt":
-        """The attempt named ``submission.restart``; ValueError if it is none."""
+        """Parse ``submission.restart``; ValueError if the text is no such name."""
         submission, restart = text.split(".")
         return cls(submission=int(submission), restart=int(restart))
 
@@ -46,12 +46,12 @@ class RunDir:
 
     @property
     def recipe(self) -> Path:
-        """How images become arrays: a copy of the store's, for predicting without the store."""
+        """Copy of the store's recipe, by which images become arrays: for predicting without the store."""
         return self.path / "recipe.json"
 
     @property
     def done(self) -> Path:
-        """Written last: the run is finished and never starts again."""
+        """Mark that is written last: the run is finished and never starts again."""
         return self.path / "DONE"
 
     @property
@@ -71,7 +71,7 @@ class RunDir:
 
     @property
     def batch_size(self) -> Path:
-        """What --batch-size auto came to, in the first attempt."""
+        """Batch size that the first attempt found for --batch-size auto."""
         return self.path / "batch_size.json"
 
     @property
@@ -86,7 +86,7 @@ class RunDir:
 
     @property
     def submitit(self) -> Path:
-        """Where submitit keeps its pickles and scripts; never read for state."""
+        """Folder of submitit's pickles and scripts; never read for state."""
         return self.path / "submitit"
 
     @property
@@ -111,26 +111,26 @@ class RunDir:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run reached its end."""
+        """Tell whether the run has reached its end."""
         return self.done.exists()
 
     def attempt_folder(self, attempt: Attempt) -> Path:
-        """Folder of one attempt: logs of its ranks, and where they meet."""
+        """Return the folder of one attempt: logs of its ranks, and the address at which they meet."""
         return self.attempts / str(attempt)
 
     def rank_log(self, attempt: Attempt, rank: int) -> Path:
-        """What one rank printed."""
+        """Return the file of what one rank prints."""
         return self.attempt_folder(attempt) / f"rank{rank}.log"
 
     def all_attempts(self) -> list[Attempt]:
-        """Attempts that were claimed, oldest first."""
+        """List the attempts that were claimed, oldest first."""
         if not self.attempts.is_dir():
             return []
         names = [folder.name for folder in self.attempts.iterdir()]
         return sorted(Attempt.parse(name) for name in names if re.fullmatch(r"\d+\.\d+", name))
 
     def newest_attempt(self) -> Attempt | None:
-        """The attempt that may write."""
+        """Return the attempt that may write; None before the first."""
         return max(self.all_attempts(), default=None)
 
     def claim_attempt(self, attempt: Attempt) -> None:
@@ -155,7 +155,7 @@ class RunDir:
 
 
 def open_run(path: Path) -> RunDir:
-    """The run at `path`; UserError if there is none."""
+    """Open the run at `path`; UserError if there is none."""
     run = RunDir(path)
     if run.settings.is_file():
         return run

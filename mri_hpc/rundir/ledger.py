@@ -1,4 +1,4 @@
-"""The ledger of a run: what happened, when, and in which attempt. Lines are only ever appended."""
+"""The ledger of a run: events with their time and attempt. Lines are only ever appended."""
 
 import json
 import time
@@ -16,7 +16,7 @@ FORMAT = 1
 
 
 class Kind(StrEnum):
-    """What can happen to a run. Beside each: who writes it, and the values it carries."""
+    """Kinds of events of a run. Beside each: its writer, and the values it carries."""
 
     SUBMITTED = "submitted"  # launch: cluster, job_id, nodes, ranks
     STARTING = "starting"  # batch script or local supervisor: the ranks are started now
@@ -32,7 +32,7 @@ class Kind(StrEnum):
     PREDICTED = "predicted"  # rank 0: images, seconds
     RANKS_GONE = "ranks_gone"  # batch script or local supervisor: status
     DECIDED = "decided"  # they too: decision, cause, reason, step (saved), status; giving up: last_words
-    CANCELLED = "cancelled"  # launch --cancel: by whom
+    CANCELLED = "cancelled"  # launch --cancel: by (the user's name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Event:
     kind: str
     """One of Kind."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """What the kind carries."""
+    """Values that the kind carries."""
 
 
 # Keys of a line for time, attempt and kind of its event; all others are its values.
@@ -54,7 +54,7 @@ NAMED = ("time", "attempt", "event")
 
 
 def record(run: RunDir, attempt: Attempt, kind: Kind, **values: Any) -> Event:
-    """Append one event, durably; returns it."""
+    """Append one event, durably; return it."""
     event = Event(time=time.time(), attempt=str(attempt), kind=kind.value, values=values)
     # Each line says its format: attempts of several versions may write to one ledger.
     line = {"time": round(event.time, 6), "attempt": event.attempt, "event": event.kind, **values}
@@ -63,7 +63,7 @@ def record(run: RunDir, attempt: Attempt, kind: Kind, **values: Any) -> Event:
 
 
 def read_events(run: RunDir) -> list[Event]:
-    """All events in the order written. A line cut short by a full disk or a lost node is passed over.
+    """Read all events in the order written, but for lines cut short by a full disk or a lost node.
 
     UserError where a newer version has written in a newer format.
     """

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are complete, without opening their weights."""
+"""Manifests of checkpoints: they show which are complete, without opening weights."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a complete checkpoint says about itself. Lies beside the state that it describes."""
+    """Description of a complete checkpoint. Lies beside the state that it describes."""
 
     progress: Progress
     attempt: str
@@ -30,28 +30,28 @@ class Manifest:
     files: Mapping[str, str]
     """File name → sha256 of its bytes."""
     conditions: Mapping[str, Any]
-    """What bit-equality rests on: ranks, threads a rank, device model, versions, collective algorithm."""
+    """Conditions of bit-equality: ranks, threads a rank, device model, versions, collective algorithm."""
 
     def to_json(self) -> bytes:
-        """The manifest as it lies on disk."""
+        """Return the manifest as it lies on disk."""
         return seal(with_format(FORMAT, self.to_values()))
 
     def to_values(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "progress": _finite(self.progress.to_dict())}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unreadable:
-    """A manifest that is there, and does not say what its checkpoint is."""
+    """A manifest that is there and cannot be used."""
 
     reason: str
     is_of_another_version: bool = False
-    """Whether it is whole, and lacks what this version needs or has a newer format; else it is damaged."""
+    """True for one that is whole, and lacks parts or has a newer format; a damaged one has False."""
 
 
 def open_manifest(checkpoint: Path) -> Manifest | Unreadable | None:
-    """The manifest of a checkpoint folder, or why it cannot be read; None where there is none."""
+    """Open the manifest of a checkpoint folder, or the reason why not; None where there is none."""
     values = _open_values(checkpoint)
     if values is None or isinstance(values, Unreadable):
         return values
@@ -62,7 +62,7 @@ def open_manifest(checkpoint: Path) -> Manifest | Unreadable | None:
 
 
 def _open_values(checkpoint: Path) -> dict[str, Any] | Unreadable | None:
-    """The values of a manifest that has every part, or why it cannot be read; None where there is none."""
+    """Open the values of a manifest that has every part, or the reason why not; None without one."""
     try:
         document = (checkpoint / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -87,13 +87,13 @@ def _of_another_version(values: Mapping[str, Any]) -> Unreadable:
 
 
 def read_manifest(checkpoint: Path) -> Manifest | None:
-    """The manifest of a checkpoint folder; None where there is none, or none that can be read."""
+    """Read the manifest of a checkpoint folder; None where there is none, or none that can be read."""
     found = open_manifest(checkpoint)
     return found if isinstance(found, Manifest) else None
 
 
 def checkpoint_folders(run: RunDir) -> list[Path]:
-    """Folders of checkpoints by step, newest first, complete or not."""
+    """List the folders of checkpoints by step, newest first, complete or not."""
     if not run.checkpoints.is_dir():
         return []
     named_by_step = [folder for folder in run.checkpoints.iterdir() if folder.name.isdigit()]
@@ -101,29 +101,29 @@ def checkpoint_folders(run: RunDir) -> list[Path]:
 
 
 def newest_manifest(run: RunDir) -> Manifest | None:
-    """The manifest of the newest complete checkpoint; None before the first."""
+    """Read the manifest of the newest complete checkpoint; None before the first."""
     manifests = map(read_manifest, checkpoint_folders(run))
     return next((manifest for manifest in manifests if manifest), None)
 
 
 def newest_step(run: RunDir) -> int:
-    """Step of the newest complete checkpoint; 0 before the first.
+    """Read the step of the newest complete checkpoint; 0 before the first.
 
-    For whoever decides on the end of a job, in seconds: without what makes an object of a manifest.
+    Fast, as deciding on the end of a job has to be: without the library that makes objects of manifests.
     """
     opened = map(_open_values, checkpoint_folders(run))
     return next((int(values["progress"]["step"]) for values in opened if isinstance(values, dict)), 0)
 
 
 def _unsealed(document: bytes) -> dict[str, Any]:
-    """The values of a manifest; ValueError where it is damaged."""
+    """Return the values of a manifest; ValueError where it is damaged."""
     values = parse(document)
     # Earlier versions wrote none.
     return unseal(document) if CHECKSUM in values else values
 
 
 def _of_this_version(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with a number as best loss; ValueError, KeyError or TypeError where parts are missing."""
+    """Return the values, with a number as best loss; ValueError, KeyError or TypeError without all parts."""
     progress = values["progress"]
     stopping = progress["early_stopping"]
     # A default in place of one would make another run of it from there.
@@ -137,14 +137,14 @@ def _of_this_version(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _version(values: Mapping[str, Any]) -> str:
-    """Which version wrote it, in brackets; empty where it does not say."""
+    """Return the version that wrote it, in brackets; empty where there is none in it."""
     conditions = values.get("conditions")
     version = conditions.get("mri_hpc") if isinstance(conditions, dict) else None
     return f" ({version})" if version else ""
 
 
 def _finite(progress: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: before the first validation the best loss is null."""
+    """Replace an infinite best loss, as before the first validation, by None: JSON has no infinity."""
     stopping = progress["early_stopping"]
     best = stopping["best_loss"] if math.isfinite(stopping["best_loss"]) else None
     return {**progress, "early_stopping": {**stopping, "best_loss": best}}

@@ -13,10 +13,10 @@ FORMAT = 1
 
 
 class MetricsLog:
-    """Appends lines for one attempt, after dropping what earlier attempts wrote beyond the step resumed from,
+    """The file, open for one attempt; lines of earlier attempts beyond the step resumed from are dropped,
     and validations from `resumed_epoch` on: a checkpoint can be of the last step of an epoch, not validated.
 
-    The file is replaced, not cut: an older attempt that still runs holds the old file, which nobody reads.
+    The file is replaced, not cut: an older attempt that still runs holds the old file, which is not read.
     """
 
     def __init__(self, run: RunDir, attempt: Attempt, *, resumed_step: int, resumed_epoch: int) -> None:
@@ -29,12 +29,12 @@ class MetricsLog:
     def step(
         self, *, step: int, epoch: int, loss: float, lr: float, images: int, seconds: float, **metrics: float
     ) -> None:
-        """One training step: mean loss over the batch, how long it took, and other figures by name."""
+        """Append one training step: mean loss over the batch, seconds it took, and other figures by name."""
         values = {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "images": images}
         self._append({**values, "seconds": round(seconds, 5), **metrics})
 
     def validation(self, *, step: int, epoch: int, loss: float, **metrics: float) -> None:
-        """One validation: mean loss over the validation split, and other figures by name."""
+        """Append one validation: mean loss over the validation split, and other figures by name."""
         self._append({"step": step, "epoch": epoch, "validation_loss": loss, **metrics})
 
     def sync(self) -> None:
@@ -52,7 +52,7 @@ class MetricsLog:
 
 
 def read_metrics(run: RunDir) -> list[dict[str, Any]]:
-    """All lines in order; a line cut short is passed over. UserError where they are of a newer format."""
+    """Read all lines in order but for those cut short. UserError where they are of a newer format."""
     if not run.metrics.exists():
         return []
     lines = run.metrics.read_text(encoding="utf-8", errors="replace").splitlines()

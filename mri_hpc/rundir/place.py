@@ -1,11 +1,11 @@
-"""Where one rank of a job stands."""
+"""The place of one rank among all ranks of a job."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One rank among all, on which host, and of which start of the job."""
+    """The number of one rank among all, its host, and the start of the job to which it belongs."""
 
     rank: int = 0
     local_rank: int = 0
@@ -14,6 +14,6 @@ class Place:
     host: str = "localhost"
     """Name by which other ranks reach this one."""
     restart: int = 0
-    """How often the job has been requeued or restarted."""
+    """Number of times the job was requeued or restarted."""
     job_id: str = ""
     """Slurm's number of the job; empty without Slurm."""

@@ -1,4 +1,4 @@
-"""predictions.csv: what the finished model says about every image of the validation and test splits."""
+"""predictions.csv: the finished model's probabilities for every image of the validation and test splits."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ FIXED = ("key", "patient", "split", "label", "predicted")
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One image, what it is and what the model says."""
+    """One image, its label, and the model's probabilities."""
 
     key: str
     """Source key, 16 hex digits."""
@@ -41,7 +41,7 @@ def write_predictions(path: Path, classes: Sequence[str], rows: Iterable[Predict
 
 
 def read_predictions(path: Path) -> tuple[tuple[str, ...], list[Prediction]]:
-    """Classes and rows; UserError where the file is missing or is something else."""
+    """Read classes and rows; UserError where the file is missing or is something else."""
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
     except FileNotFoundError:

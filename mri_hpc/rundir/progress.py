@@ -1,4 +1,4 @@
-"""How far a run is: the whole resume state beside weights and optimizer, as integers and one digest."""
+"""Progress of a run: the whole resume state beside weights and optimizer, as integers and one digest."""
 
 import hashlib
 import math
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStopping:
-    """The best validation loss so far, and for how many epochs it has not been beaten."""
+    """The best validation loss so far, and the number of epochs since without a better one."""
 
     best_loss: float = math.inf
     best_epoch: int = -1
@@ -21,7 +21,7 @@ class EarlyStopping:
     epochs_without_improvement: int = 0
 
     def after_epoch(self, epoch: int, step: int, loss: float, min_improvement: float) -> "EarlyStopping":
-        """The state after validating `epoch`. A loss that is not a number is no improvement."""
+        """Return the state after validating `epoch`. A loss that is not a number is no improvement."""
         if loss < self.best_loss - min_improvement:
             return EarlyStopping(best_loss=loss, best_epoch=epoch, best_step=step)
         return replace(self, epochs_without_improvement=self.epochs_without_improvement + 1)
@@ -44,7 +44,7 @@ class Progress:
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
 
     def after_step(self, step_keys: "np.ndarray") -> "Progress":
-        """Progress after one optimizer step. step_keys: uint64, (B,), of the whole batch over all ranks."""
+        """Return the progress after a step. step_keys: uint64, (B,), of the whole batch over all ranks."""
         chained = hashlib.sha256(bytes.fromhex(self.samples_digest))
         chained.update(step_keys.astype("<u8").tobytes())
         return replace(
@@ -55,14 +55,14 @@ class Progress:
         )
 
     def after_epoch(self, validation_loss: float, min_improvement: float) -> "Progress":
-        """Progress after validating the epoch under way: the next epoch begins."""
+        """Return the progress after validating the epoch under way: the next epoch begins."""
         stopping = self.early_stopping.after_epoch(self.epoch, self.step, validation_loss, min_improvement)
         return replace(self, epoch=self.epoch + 1, step_in_epoch=0, early_stopping=stopping)
 
     def is_over(self, epochs: int, patience: int) -> bool:
-        """Whether training has ended: the epochs are done, or `patience` epochs brought no improvement."""
+        """Tell whether training has ended: epochs are done, or `patience` of them brought no improvement."""
         return self.epoch >= epochs or self.early_stopping.epochs_without_improvement >= patience
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""provenance.json: what a finished model comes from, as plain values."""
+"""provenance.json: the origin of a finished model, as plain values."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ FORMAT = 1
 
 
 def write_provenance(run: RunDir, values: Mapping[str, Any]) -> None:
-    """Publish what the model of a run comes from."""
+    """Publish the origin of a run's model."""
     document = json.dumps(with_format(FORMAT, values), indent=1)
     replace_bytes(run.provenance, document.encode() + b"\n")
 
 
 def read_provenance(run: RunDir) -> Mapping[str, Any]:
-    """What provenance.json says; empty while the run is not finished. Raises UserError."""
+    """Read provenance.json; empty while the run is not finished. Raises UserError."""
     try:
         values = parse(run.provenance.read_bytes())
         return without_format(values, of=run.provenance, reads=FORMAT)

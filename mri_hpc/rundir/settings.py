@@ -19,7 +19,7 @@ from mri_hpc.rundir.layout import RunDir
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """What is trained, on what, and when it ends."""
+    """Settings of the training itself: model, data, and when it ends."""
 
     model: Annotated[str, OFTEN] = identity("resnet18")
     """Any torchvision classification model, by its name."""
@@ -46,7 +46,7 @@ class TrainingSettings:
     clip_norm: float = identity(0.0)
     """Largest norm of the gradient; 0: not clipped."""
     label_smoothing: float = identity(0.0)
-    """Share of the label that is spread over all classes, in training only."""
+    """Fraction of the label that is spread over all classes, in training only."""
     ema_decay: float = identity(0.0)
     """Validate and publish weights averaged over steps with this decay, such as 0.999; 0: the last ones."""
     warmup_epochs: float = identity(1.0)
@@ -54,7 +54,7 @@ class TrainingSettings:
     schedule_epochs: int = identity(0)
     """Epochs over which the cosine falls; 0: the epochs of the run when it is made."""
     class_weights: Literal["balanced", "none"] = identity("balanced")
-    """Whether rare classes count more in the loss."""
+    """Count rare classes more in the loss."""
     augment: bool = identity(True)
     """Flip, rotate, scale and shift training images at random."""
     seed: int = identity(0)
@@ -78,7 +78,7 @@ class TrainingSettings:
     patience: int = operation(6)
     """Epochs without improvement of the validation loss before training stops."""
     min_improvement: float = operation(0.0)
-    """By how much the validation loss must fall to count as an improvement."""
+    """Least fall of the validation loss that counts as an improvement."""
     checkpoint_interval_s: float = operation(300.0)
     """Seconds between periodic checkpoints: the most work that a sudden death can cost."""
     checkpoint_keep: int = operation(3)
@@ -135,13 +135,13 @@ class TrainingSettings:
             raise UserError(f"--val-fold and --test-fold must differ, both are {self.val_fold}")
 
     def identity_digest(self) -> str:
-        """Hex digest of the identity: equal for two runs exactly if they are the same run."""
+        """Return the hex digest of the identity: equal for two runs exactly if they are the same run."""
         return identity_digest(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobSettings:
-    """Where and how the run's job is submitted."""
+    """Settings of the run's job: its scheduler, and what it asks for."""
 
     cluster: Literal["auto", "slurm", "local"] = operation("auto")
     """slurm, local (this machine), or auto: slurm if its controller answers."""
@@ -166,7 +166,7 @@ class JobSettings:
     time_limit_min: Annotated[int, OFTEN] = operation(240)
     """Time limit of one attempt, in minutes; a run that needs longer requeues itself."""
     signal_ahead_s: int = operation(90)
-    """Seconds before the time limit at which the ranks are told to save."""
+    """Seconds before the time limit at which the ranks are signalled to save."""
     slurm: tuple[str, ...] = operation(())
     """More sbatch options, as KEY=VALUE."""
 
@@ -200,12 +200,12 @@ def save_settings(run: RunDir, training: TrainingSettings, job: JobSettings) -> 
 
 
 def load_training(run: RunDir) -> TrainingSettings:
-    """The training settings of a run; raises UserError."""
+    """Read the training settings of a run; raises UserError."""
     return load_table(run.settings, "training", TrainingSettings)
 
 
 def load_job(run: RunDir) -> JobSettings:
-    """The job settings of a run; raises UserError."""
+    """Read the job settings of a run; raises UserError."""
     return load_table(run.settings, "job", JobSettings)
 
 

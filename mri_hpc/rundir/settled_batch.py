@@ -1,4 +1,4 @@
-"""What ``--batch-size auto`` came to: found once, by the first ranks, and the same for all later ones."""
+"""The batch size settled for ``auto``: found once, by the first ranks, and the same for all later ones."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -21,13 +21,13 @@ class SettledBatch:
     lr: float
     """Highest learning rate at that batch size."""
     head_lr: float | None
-    """That of the head; None where it is that of the rest."""
+    """Learning rate of the head; None where it is that of the rest."""
     images_a_rank: int
-    """Of a step, of each of the ranks that measured."""
+    """Images of a step that each of the ranks took which measured."""
     ranks: int
-    """How many they were."""
+    """Number of ranks that measured."""
     device: str
-    """What each of them ran on."""
+    """Model of their device."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "lr", "images_a_rank", "ranks"):
@@ -36,13 +36,13 @@ class SettledBatch:
 
 
 def publish_settled(run: RunDir, settled: SettledBatch) -> None:
-    """Publish what was found, unless another attempt was first."""
+    """Publish the settled batch size, unless another attempt was first."""
     document = json.dumps(with_format(FORMAT, asdict(settled)), indent=1)
     publish_new_bytes(run.batch_size, document.encode() + b"\n")
 
 
 def read_settled(run: RunDir) -> SettledBatch | None:
-    """What was found; None before. Raises UserError where the file is not what a run wrote."""
+    """Read the settled batch size; None before. UserError where the file is not what a run wrote."""
     try:
         values = parse(run.batch_size.read_bytes())
         return convert(without_format(values, of=run.batch_size, reads=FORMAT), SettledBatch)
@@ -55,13 +55,13 @@ def read_settled(run: RunDir) -> SettledBatch | None:
 
 
 def settled(run: RunDir, settings: TrainingSettings) -> TrainingSettings:
-    """The settings with the batch size and rates that auto came to, where that is known."""
+    """Return the settings with the settled batch size and rates in place of auto, where these are known."""
     found = read_settled(run) if settings.batch_size == "auto" else None
     return with_batch(settings, found, ranks=found.ranks) if found else settings
 
 
 def with_batch(settings: TrainingSettings, found: SettledBatch, *, ranks: int) -> TrainingSettings:
-    """The settings with a batch size in place of auto, and the rates that go with it.
+    """Return the settings with a batch size in place of auto, and the rates that go with it.
 
     Fewer ranks than those that measured cut their larger shares into parts of the size that fitted.
     """

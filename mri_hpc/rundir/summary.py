@@ -20,16 +20,16 @@ TURNS = {Kind.SUBMITTED, Kind.STARTING, Kind.STARTED, Kind.CANCELLED, Kind.DECID
 
 
 class State(StrEnum):
-    """How a run stands."""
+    """States of a run."""
 
     PENDING = "pending"  # submitted; no ranks were started
     STARTING = "starting"  # the ranks were started, and come to their first step
     RUNNING = "running"
     REQUEUED = "requeued"  # waits to be run again
-    STOPPED = "stopped"  # nothing runs, and nobody has decided so
+    STOPPED = "stopped"  # nothing runs, and no decision says so
     FINISHED = "finished"
     CANCELLED = "cancelled"
-    FAILED = "failed"  # the user can mend it
+    FAILED = "failed"  # by an error that the user can fix
     GAVE_UP = "gave_up"  # it crashed too often
 
 
@@ -44,7 +44,7 @@ STATE_OF_ACTION: Mapping[str, State] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Restart:
-    """How one attempt ended, other than by finishing."""
+    """The end of one attempt, other than by finishing."""
 
     attempt: str
     time: float
@@ -55,7 +55,7 @@ class Restart:
     steps_lost: int = 0
     """Steps that the next attempt had to do again."""
     seconds_lost: float = 0.0
-    """How long they had taken, and what it never finished, until its death was noticed."""
+    """Seconds that these had taken, and what it never finished, until its death was noticed."""
     seconds_down: float = 0.0
     """From the end of its work to the first step of the next attempt: stopping, queueing, starting."""
 
@@ -75,11 +75,11 @@ class Summary:
     restarts: int = 0
     """Attempts after the first."""
     causes: Mapping[str, int] = field(default_factory=dict)
-    """Why attempts ended, and how many for each; finishing is no cause."""
+    """Causes for which attempts ended, with the number of each; finishing is no cause."""
     steps_lost: int = 0
     """Steps that had to be done again, over all attempts."""
     seconds_lost: float = 0.0
-    """How long those had taken."""
+    """Seconds that these had taken."""
     ledger: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the wall clock by part, as WallClock names them."""
     ettr: float | None = None
@@ -87,20 +87,20 @@ class Summary:
     ettr_without_queueing: float | None = None
     """The same while its ranks ran."""
     weights_digest: str = ""
-    """Of the newest checkpoint; of the model once the run is finished."""
+    """Digest of the newest checkpoint's weights; of the model's once the run is finished."""
     samples_digest: str = ""
-    """Over every sample so far, in order."""
+    """Digest of every sample so far, in order."""
     loss: float | None = None
-    """Of the last step."""
+    """Loss of the last step."""
     validation_loss: float | None = None
-    """Of the last validation."""
+    """Loss of the last validation."""
     best_validation_loss: float | None = None
     best_epoch: int | None = None
     """Epoch of the best validation loss, from 0."""
     images_per_s: float | None = None
     """Speed over the last steps."""
     time_left_s: float | None = None
-    """Until all epochs are done; early stopping may come sooner. None where it cannot be told."""
+    """Seconds until all epochs are done; early stopping may come sooner. None where that is unknown."""
     batch_size: int | None = None
     """Images a step, over all ranks; None until auto is settled."""
     highest_lr: float | None = None
@@ -114,9 +114,9 @@ class Summary:
     ranks: int | None = None
     host: str = ""
     reason: str = ""
-    """Why nothing runs."""
+    """Reason why nothing runs."""
     last_stop: str = ""
-    """How the ranks stopped when they were last told to, and why in that way."""
+    """Way in which the ranks stopped when they last were to, and the reason for that way."""
     changed: tuple[str, ...] = ()
     """Conditions of bit-equality that changed as the run went on: a line each."""
     last_words: tuple[str, ...] = ()
@@ -127,7 +127,7 @@ class Summary:
     """Attempts that ended without finishing, oldest first."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
@@ -141,7 +141,7 @@ def summarise(
     settings: TrainingSettings | None = None,
     is_finished: bool = False,
 ) -> Summary:
-    """Fold what lies in a run directory.
+    """Sum up a run from what lies in its directory.
 
     epochs: the most that the run may take, for the time left. settings: settled, where they are known.
     """
@@ -190,7 +190,7 @@ def summarise(
 
 
 def clock_values(clock: WallClock) -> dict[str, Any]:
-    """What a summary says about the wall clock."""
+    """Return the values of a summary that come from the wall clock."""
     return {
         "ledger": clock.parts, "ettr": clock.ettr, "ettr_without_queueing": clock.ettr_without_queueing
     }  # fmt: skip
@@ -210,7 +210,7 @@ def _changed(events: Sequence[Event]) -> tuple[str, ...]:
 
 
 def _recipe(settings: TrainingSettings) -> dict[str, Any]:
-    """How the run learns, of what its settings say, once that is a number."""
+    """Return batch size and rate of the settings once they are numbers, and the run continued from."""
     recipe: dict[str, Any] = {"continued_from": settings.continue_from}
     if settings.batch_size != "auto":
         recipe |= {"batch_size": settings.batch_size, "highest_lr": settings.lr}
@@ -218,13 +218,13 @@ def _recipe(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def _decided(events: Sequence[Event]) -> list[Event]:
-    """What was decided about each attempt: the last word on it counts."""
+    """Return the last decision on each attempt, oldest attempt first."""
     last = {event.attempt: event for event in events if event.kind == Kind.DECIDED}
     return sorted(last.values(), key=lambda event: Attempt.parse(event.attempt))
 
 
 def _state(events: Sequence[Event]) -> State:
-    """What the ledger alone says. Whether a job really lives has to be asked elsewhere."""
+    """Return the state by the ledger alone. Whether a job really lives has to be asked elsewhere."""
     state = State.PENDING
     for event in _of_newest(events):
         match event.kind:
@@ -245,13 +245,13 @@ def _state(events: Sequence[Event]) -> State:
 
 
 def _ending(events: Sequence[Event]) -> Mapping[str, Any]:
-    """What was decided, if nothing has happened since."""
+    """Return the values of the newest decision, if nothing has happened since."""
     turns = [event for event in _of_newest(events) if event.kind in TURNS]
     return turns[-1].values if turns and turns[-1].kind == Kind.DECIDED else {}
 
 
 def _of_newest(events: Sequence[Event]) -> list[Event]:
-    """Events but for what attempts that were cut off still said after a newer one had begun."""
+    """Return the events but for those of attempts that still wrote after a newer one had begun."""
     newest, own = Attempt(submission=0, restart=0), []
     for event in events:
         attempt = Attempt.parse(event.attempt)
@@ -262,7 +262,7 @@ def _of_newest(events: Sequence[Event]) -> list[Event]:
 
 
 def _restarts(decided: Sequence[Event], costs: Sequence[Cost]) -> list[Restart]:
-    """Attempts that ended without finishing, and what that has cost."""
+    """Return the attempts that ended without finishing, and what that has cost."""
     # Where a clock was set back, an attempt may have no time of its own.
     by_attempt = {event.attempt: Cost(attempt=event.attempt) for event in decided}
     by_attempt |= {cost.attempt: cost for cost in costs}
@@ -310,7 +310,7 @@ def _time_left(
     seconds_a_step: float | None,
     epochs: int | None,
 ) -> float | None:
-    """Steps that are left at the present speed. Known once one epoch has shown how many steps it has."""
+    """Estimate the seconds left, at the present speed; None until one epoch has shown its steps."""
     if not validations or not steps or seconds_a_step is None or epochs is None:
         return None
     steps_an_epoch = validations[-1]["step"] / (validations[-1]["epoch"] + 1)
@@ -318,6 +318,6 @@ def _time_left(
 
 
 def steps_an_epoch(metrics: Sequence[Mapping[str, Any]]) -> int | None:
-    """Steps of one epoch, once one was validated."""
+    """Return the number of steps of one epoch; None until one was validated."""
     validations = [line for line in metrics if "validation_loss" in line]
     return round(validations[-1]["step"] / (validations[-1]["epoch"] + 1)) if validations else None

@@ -1,4 +1,4 @@
-"""Into what the wall clock of a run went, second by second: a pure fold over its ledger and its metrics."""
+"""The wall clock of a run by part, every second in one: a pure fold over its ledger and its metrics."""
 
 import math
 from collections import defaultdict
@@ -21,15 +21,15 @@ STEP_ITSELF = "seconds"
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What the end of one attempt has cost."""
+    """Cost of the end of one attempt."""
 
     attempt: str
     steps_lost: int | None = None
-    """Steps it did that a later attempt had to do again; None while none has gone on from it."""
+    """Steps that a later attempt had to do again; None while none has gone on from it."""
     seconds_lost: float = 0.0
-    """How long those steps had taken, and what it never finished, until its death was noticed."""
+    """Seconds that those steps had taken, and what it never finished, until its death was noticed."""
     seconds_down: float = 0.0
-    """From the end of its work to the first step of the next attempt: stopping, queueing, starting."""
+    """Seconds from the end of its work to the next attempt's first step: stopping, queueing, starting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +49,15 @@ class WallClock:
     saving: float = 0.0
     """Checkpoints, as far as the ranks waited for them."""
     lost: float = 0.0
-    """What had to be done again or was never finished, and the time until a death was noticed."""
+    """Work that had to be done again or was never finished, and the time until a death was noticed."""
     stopping: float = 0.0
     """From the agreement to stop, or the end of the work, to the decision what comes next; saving apart."""
     away: float = 0.0
-    """Nobody had asked for it to run: cancelled, given up or vanished, until it was launched again."""
+    """Not asked for: from when it was cancelled, given up or vanished until it was launched again."""
     under_way: float = 0.0
-    """Of the attempt that runs now: what it has not written down yet."""
+    """Time of the attempt that runs now of which it has written nothing down yet."""
     unaccounted: float = 0.0
-    """What is in none of the above; below zero where they overlap."""
+    """The rest, in none of the above; below zero where they overlap."""
     costs: tuple[Cost, ...] = ()
     """Of each attempt whose ranks were started, oldest first."""
 
@@ -77,23 +77,30 @@ class WallClock:
 
         Useful is what an uninterrupted run does as well and what was not done in vain: training, validation
         and predicting. After Kokolis et al., arXiv 2410.21680: productive runtime / available wall clock,
-        which counts queueing, and leaves out the time in which nobody had asked for the run. None before
+        which counts queueing, and leaves out the time in which the run was not asked for. None before
         there is any.
         """
-        return self._useful_share_of(self.total - self.away)
+        return self._useful_fraction_of(self.total - self.away)
 
     @property
     def ettr_without_queueing(self) -> float | None:
-        """The same while ranks ran, which is what this software, and not the cluster, is to answer for."""
-        return self._useful_share_of(self.total - self.away - self.queueing)
+        """The same ratio while ranks ran, for which this software, and not the cluster, is to answer."""
+        return self._useful_fraction_of(self.total - self.away - self.queueing)
 
-    def _useful_share_of(self, seconds: float) -> float | None:
+    def _useful_fraction_of(self, seconds: float) -> float | None:
         useful = self.training + self.validation + self.predicting
         return round(useful / seconds, 4) if seconds > 0 else None
 
 
+# Read so, second by second: a run whose first attempt dies after step 12, two steps after its checkpoint.
+#
+#   0 submitted      10 starting: queueing 10     20 first step begins: starting 10
+#   40 step 10: training 20     41 saved: saving 1     45 step 12, in no checkpoint: lost 4
+#   75 ranks_gone: lost 30, until the death was noticed     76 decided, again: stopping 1
+#   76 starting (1.1): queueing 0     86 ready: starting 10     90 steps 11, 12 again: training 4
+#   91 epoch: validation 1     93 saved: saving 2     96 predicted: predicting 3     97 decided: stopping 1
 def account(events: Sequence[Event], metrics: Sequence[Mapping[str, Any]], now: float) -> WallClock:
-    """The wall clock from the first event to the end of the run, or to `now` (Unix time) before its end."""
+    """Account for the time from the first event to the end of the run, or to `now` (Unix time)."""
     spells = _spells(events, metrics, now)
     if not spells:
         return WallClock()
@@ -120,7 +127,7 @@ def account(events: Sequence[Event], metrics: Sequence[Mapping[str, Any]], now: 
 
 
 class _Spell:
-    """One attempt: from when it was asked for until it was decided what comes next. Seconds by part."""
+    """One attempt, from the request to the decision on what comes next; seconds by part."""
 
     def __init__(self, attempt: str, events: Sequence[Event], *, training: float) -> None:
         self.attempt, self.training = attempt, training
@@ -139,14 +146,14 @@ class _Spell:
         self.limit_s, self.is_newest = 0.0, True
 
     def charge(self, found: "_Spell") -> None:
-        """Take to account what the next attempt found lost as it began."""
+        """Charge the attempt with the steps that the next one found lost as it began."""
         for event in found.of(Kind.LOST):
             self.steps_in_vain += int(event.values.get("steps", 0))
             self._seconds_in_vain += _seconds(event)
             self._last_sign_s = max(self._last_sign_s, _seconds(event, "last_step_s"))
 
     def charge_unsaved(self, steps: Iterable[Mapping[str, Any]]) -> None:
-        """Take to account its steps that no checkpoint holds, where nobody has gone on since it died."""
+        """Charge the attempt, which died and has no next one, with its steps that no checkpoint holds."""
         saved = max((int(event.values.get("step", 0)) for event in self.of(Kind.SAVED)), default=0)
         seconds = sum(line.get("seconds", 0.0) for line in steps if line["step"] > saved)
         self.training -= seconds
@@ -154,36 +161,36 @@ class _Spell:
         self._last_sign_s += seconds
 
     def forget_epochs(self, resumed: int) -> None:
-        """Take to account that a later attempt goes on in this epoch, and validates again from it on."""
+        """Count validations from epoch `resumed` on as in vain: a later attempt does them again."""
         epochs = {int(event.values["epoch"]) for event in self.of(Kind.EPOCH)}
         self._epochs_in_vain |= {epoch for epoch in epochs if epoch >= resumed}
 
     def of(self, *kinds: Kind) -> list[Event]:
-        """Its events of these kinds."""
+        """Return its events of these kinds."""
         return [event for event in self._events if event.kind in kinds]
 
     def seconds_of(self, kind: Kind) -> float:
-        """What its events of a kind took."""
+        """Sum the seconds of its events of a kind."""
         return sum(_seconds(event) for event in self.of(kind))
 
     def validation(self, *, in_vain: bool) -> float:
-        """Validations that had, or had not, to be done again."""
+        """Sum the seconds of validations that had, or had not, to be done again."""
         epochs = [e for e in self.of(Kind.EPOCH) if (e.values["epoch"] in self._epochs_in_vain) == in_vain]
         return sum(_seconds(event, "validation_s") for event in epochs)
 
     @property
     def starting(self) -> float:
-        """Until its first piece of work."""
+        """Seconds until its first piece of work."""
         return max(0.0, self._ready_s - self.began_s) if self.began_s is not None else 0.0
 
     @property
     def lost(self) -> float:
-        """Done in vain, or never finished."""
+        """Seconds of work done in vain, or never finished."""
         return self._seconds_in_vain + self.validation(in_vain=True) + self._unfinished
 
     @property
     def stopping(self) -> float:
-        """From the end of its work on, but for saving."""
+        """Seconds from the end of its work on, but for saving."""
         left = self.of(Kind.STOP_AGREED, Kind.PREDICTED)
         if not left:
             return self.ended_s - self._gone_s
@@ -192,32 +199,32 @@ class _Spell:
 
     @property
     def under_way(self) -> float:
-        """What it has not written down, while it runs."""
+        """Seconds, while it runs, of which it has written nothing down."""
         if self._is_over or self.began_s is None:
             return 0.0
-        told = self.starting + self.training + self.validation(in_vain=False) + self.seconds_of(Kind.SAVED)
-        return max(0.0, self.ended_s - self.began_s - told)
+        known = self.starting + self.training + self.validation(in_vain=False) + self.seconds_of(Kind.SAVED)
+        return max(0.0, self.ended_s - self.began_s - known)
 
     @property
     def is_dead(self) -> bool:
-        """Whether it ended, and neither because it was told to nor because it was done."""
+        """Tell whether it ended without being asked to and without being done."""
         return self._is_over and not self.of(Kind.STOP_AGREED, Kind.PREDICTED)
 
     @property
     def is_coming_back(self) -> bool:
-        """Whether it is to be run again, and nothing has happened since."""
+        """Tell whether it is to be run again, and nothing has happened since."""
         ends = self.of(Kind.DECIDED, Kind.CANCELLED)
         return bool(ends) and ends[-1].values.get("decision") == Action.AGAIN
 
     @property
     def ended_s(self) -> float:
-        """When it was decided what comes next; when it was gone, where only the next attempt said so."""
+        """Unix time of the decision on what comes next; where its own is missing, at which it was gone."""
         decided = self.of(Kind.DECIDED) if self.of(Kind.RANKS_GONE) else []
         return self._capped(max([self._gone_s, *(event.time for event in decided)]))
 
     @property
     def _gone_s(self) -> float:
-        """When its ranks had gone; where nobody saw that, when they were last heard of."""
+        """Unix time at which its ranks had gone; of their last sign where that was not seen."""
         if not self._is_over:
             return self.limit_s
         gone = self.of(Kind.RANKS_GONE) or (self.of(Kind.CANCELLED) if self.began_s is None else [])
@@ -225,23 +232,23 @@ class _Spell:
 
     @property
     def _is_over(self) -> bool:
-        """Whether its ranks have gone, or are leaving, or never came."""
+        """Tell whether its ranks have gone, or are leaving, or never came."""
         ends = self.of(Kind.RANKS_GONE, Kind.DECIDED, Kind.STOP_AGREED, Kind.PREDICTED)
         return not self.is_newest or bool(ends) or (self.began_s is None and bool(self.of(Kind.CANCELLED)))
 
     @property
     def _ready_s(self) -> float:
-        """When its first piece of work began; when it was gone, where it came to none."""
+        """Unix time at which its first piece of work began; at which it was gone, where it came to none."""
         began = [event.time - _work_s(event) for event in self.of(*WORK)]
         return self._capped(min(began, default=self._gone_s))
 
     @property
     def _unfinished(self) -> float:
-        """A step, validation or prediction that was not finished; after a death, until that was noticed."""
+        """Seconds of work that was not finished; after a death, until that was noticed."""
         work = self.of(*WORK)
         stop = self.of(Kind.STOP_AGREED)
         if stop:
-            # Told to stop before the first piece of work: that was starting.
+            # Asked to stop before the first piece of work: that was starting.
             return 0.0 if work[0] is stop[0] else _seconds(stop[0], "unfinished_s")
         return max(0.0, self._gone_s - self._last_sign_s) if work and self.is_dead else 0.0
 
@@ -250,7 +257,7 @@ class _Spell:
 
 
 def _spells(events: Sequence[Event], metrics: Sequence[Mapping[str, Any]], now: float) -> list[_Spell]:
-    """One an attempt, oldest first, each told what later ones found lost."""
+    """Make one spell an attempt, oldest first, each charged with what later ones found lost."""
     steps = [line for line in metrics if "loss" in line]
     training: defaultdict[str, float] = defaultdict(float)
     for line in steps:
@@ -275,7 +282,7 @@ def _spells(events: Sequence[Event], metrics: Sequence[Mapping[str, Any]], now: 
 
 
 def _by_attempt(events: Sequence[Event]) -> dict[str, list[Event]]:
-    """Events by attempt, oldest first, without what an attempt says after a newer one has begun."""
+    """Group events by attempt, oldest first, without those that come after a newer one has begun."""
     names = sorted({event.attempt for event in events}, key=Attempt.parse)
     kept: dict[str, list[Event]] = {}
     limit_s = math.inf
@@ -286,7 +293,7 @@ def _by_attempt(events: Sequence[Event]) -> dict[str, list[Event]]:
 
 
 def _idle_between(before: _Spell | None, spell: _Spell) -> tuple[float, float]:
-    """Seconds before an attempt: nobody had asked for the run; it was queueing."""
+    """Return the seconds before an attempt in which the run was away, and in which it was queueing."""
     began_s = spell.began_s if spell.began_s is not None else spell.ended_s
     if before is None:
         return 0.0, began_s - spell.asked_s
@@ -312,7 +319,7 @@ def _costs(spells: Sequence[_Spell], idle: Sequence[tuple[float, float]]) -> Ite
 
 
 def _began_s(events: Sequence[Event]) -> float | None:
-    """When the ranks of an attempt were started; None where they were not."""
+    """Return the Unix time at which the ranks of an attempt were started; None where they were not."""
     for event in events:
         if event.kind == Kind.STARTING:
             return event.time
@@ -324,7 +331,7 @@ def _began_s(events: Sequence[Event]) -> float | None:
 
 
 def _work_s(event: Event) -> float:
-    """How long the work took that an event tells of when it is done."""
+    """Return the seconds of the work whose end an event is."""
     if event.kind == Kind.EPOCH:
         return _seconds(event, "training_s") + _seconds(event, "validation_s")
     return _seconds(event)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from mri_hpc.base.command import print_json, progress
 from mri_hpc.base.errors import Verdict
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.cohort.audit import audit
 from mri_hpc.storage.store import Store
 
@@ -16,7 +16,7 @@ from mri_hpc.storage.store import Store
 class Audit:
     """Look for leaks: patients or images on both sides of a split. Status 2 if there are any."""
 
-    store: Annotated[Path, PLACE]
+    store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
     near: Flag = False
     """Also compare what images look like, not only their bytes; reads all of them."""

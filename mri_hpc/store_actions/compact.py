@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 from mri_hpc.base.command import counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.storage.store import Compacted, Store
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Compact:
     The larger of the small ones wait until there are four of about the same size.
     """
 
-    store: Annotated[Path, PLACE]
+    store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
     target_mb: int = 256
     """Size from which a chunk file is left as it is."""

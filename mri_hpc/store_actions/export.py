@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 from mri_hpc.base.command import print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import PLACE, Flag, Word
+from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.storage.store import Store
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ T = TypeVar("T")
 class Export:
     """Write the newest snapshot into one HDF5 file: images, all columns and the names of the classes."""
 
-    store: Annotated[Path, PLACE]
+    store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
     single: Annotated[Path, Word(value="FILE")]
     """The file to make; it must not be there yet. It is built as the chunks are, and as easily read."""

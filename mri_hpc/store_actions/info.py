@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from mri_hpc.base.command import counted, print_json, shown_bytes
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.store import Snapshot, Store
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Info:
     """What is in the store: images, patients, classes, files, rejected sources, digests, and how it grew."""
 
-    store: Annotated[Path, PLACE]
+    store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
     json: Flag = False
     """Print as JSON."""

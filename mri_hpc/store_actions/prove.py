@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError, Verdict
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.base.mounts import Mount, mount_of
 from mri_hpc.testing.proof import Outcome, left_behind, own_folder, prove
 
@@ -24,7 +24,7 @@ class Prove:
     beside one another. All of it in one new folder, of at most 2,000 files and 200 MB, which is removed.
     """
 
-    folder: Annotated[Path, PLACE]
+    folder: Annotated[Path, POSITIONAL]
     """A folder on the file system, such as the one in which the store will lie."""
     seconds: int = 60
     """About how long it may take; more of them kill more writers."""
@@ -37,7 +37,7 @@ class Prove:
 
 
 def prove_file_system(options: Prove) -> None:
-    """Print what came of each check; Verdict where a promise is not kept."""
+    """Print the end of each check; Verdict where a promise is not kept."""
     if not options.folder.is_dir():
         raise UserError(
             f"{options.folder} is not a folder: give one on the file system that is to be looked at"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.csv_labels import read_csv
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import load_recipe
@@ -25,7 +25,7 @@ class Relabel:
     Runs keep what their snapshot said; new runs take the corrected ones. Planes and boxes stay as they are.
     """
 
-    store: Annotated[Path, PLACE]
+    store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
     labels: Path
     """CSV as for preprocess: path, label, and where they change patient, study, fold, split."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.storage.store import Store
 
@@ -21,7 +21,7 @@ class Retract:
     of the retraction (see who-used). Backups and copies of the store are yours to clean.
     """
 
-    store: Annotated[Path, PLACE]
+    store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
     patient: str
     """The patient's id as in the labels, or the pseudonym."""

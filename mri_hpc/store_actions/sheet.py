@@ -10,7 +10,7 @@ import numpy as np
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import PLACE, Flag, Word
+from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.intake.pictures import png_bytes
 from mri_hpc.storage.store import Snapshot, Store
 
@@ -23,9 +23,9 @@ GAP_GREY = 96
 class Sheet:
     """Draw a contact sheet: images spread evenly over a selection, the same each time."""
 
-    store: Annotated[Path, PLACE]
+    store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
-    out: Annotated[Path, PLACE]
+    out: Annotated[Path, POSITIONAL]
     """The PNG file to write."""
     label: Annotated[str, Word(option="class")] = ""
     """Only images of this class."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from mri_hpc.base.command import counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError, Verdict
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.labelled_files import find_labels
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import Recipe, load_recipe
@@ -28,7 +28,7 @@ class Verify:
     With --repair, damaged or missing chunks are made again: from other chunks, else from the sources.
     """
 
-    store: Annotated[Path, PLACE]
+    store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
     sample: str = "100%"
     """Share of the chunks to read, such as 1%, others each day; of the rest only sizes are looked at."""

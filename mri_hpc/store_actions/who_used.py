@@ -11,7 +11,7 @@ import numpy as np
 
 from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import PLACE, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.intake.labels import SPLITS
@@ -31,9 +31,9 @@ class WhoUsed:
     Runs that start from the model of one that has learnt from the patient are listed as its descendants.
     """
 
-    store: Annotated[Path, PLACE]
+    store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
-    patient: Annotated[str, PLACE]
+    patient: Annotated[str, POSITIONAL]
     """The patient's id as in the labels, or the pseudonym."""
     runs: Path = Path("runs")
     """Folder of runs."""

@@ -1,4 +1,4 @@
-"""What a store promises, for tests: a plain model of it, what must hold, and kills at any file operation.
+"""The promises of a store, for tests: a plain model of it, invariants, and kills at any file operation.
 
 - `Workbench`: a folder with pictures, their labels, and the store that is made of them.
 - `StoreModel`, `Image`: what that store must hold, as plain dictionaries.

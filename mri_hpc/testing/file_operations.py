@@ -32,7 +32,7 @@ class Operation:
     target: str = ""
     """Of two names, the new one."""
     failed: bool = False
-    """Whether the system refused it, as where a name is taken."""
+    """The system refused it, as where a name is taken."""
 
 
 class FileOperations:

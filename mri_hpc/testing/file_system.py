@@ -1,4 +1,4 @@
-"""What a store asks of a file system, each asked for by itself, with two processes where two can differ."""
+"""The demands of a store on a file system, one by one, with two processes where two can differ."""
 
 import errno
 import fcntl
@@ -40,7 +40,7 @@ class Check:
 
 
 def give_names(folder: Path) -> str:
-    """Two processes publish files of the same names: each name is one's, and the file is that one's."""
+    """Have two processes publish files of the same names: each name is one's, and the file is that one's."""
 
     def publish(who: int) -> Callable[[], object]:
         def step() -> None:
@@ -75,7 +75,7 @@ def _way_of_linking(folder: Path) -> str:
 
 
 def replace_files(folder: Path) -> str:
-    """One process replaces a file, another reads it: it is always one of the versions, whole."""
+    """Replace a file in one process, read it in another: it is always one of the versions, whole."""
     path = folder / "file"
     replace_bytes(path, _block(0))
 
@@ -107,7 +107,7 @@ def _read_whole(path: Path) -> bytes:
 
 
 def list_names(folder: Path) -> str:
-    """One process publishes, another lists the folder, which it has listed before, and reads the file."""
+    """Write a file in one process; list the folder, listed before, in another, and read the file."""
     for look in range(LOOKS):
         before = {path.name for path in folder.iterdir()}
         name = f"file-{look}"
@@ -123,7 +123,7 @@ def list_names(folder: Path) -> str:
 
 
 def publish_folders(folder: Path) -> str:
-    """Two processes publish folders of the same names: each is one's, whole, and stays."""
+    """Have two processes publish folders of the same names: each is one's, whole, and stays."""
 
     def publish(who: int) -> Callable[[], object]:
         def fill(temp: Path) -> None:
@@ -148,7 +148,7 @@ def publish_folders(folder: Path) -> str:
 
 
 def sync(folder: Path) -> str:
-    """fsync of files and folders."""
+    """Time fsync of files and folders."""
     seconds = []
     for name in range(LOOKS):
         start_s = time.monotonic()
@@ -169,7 +169,7 @@ def sync(folder: Path) -> str:
 
 
 def unlink_open_files(folder: Path) -> str:
-    """A file that another process removes is read to its end by who has it open."""
+    """Read a file to its end that another process has removed."""
     path = folder / "file"
     path.write_bytes(_block(7))
     with path.open("rb", buffering=0) as file:
@@ -183,7 +183,7 @@ def unlink_open_files(folder: Path) -> str:
 
 
 def map_files(folder: Path) -> str:
-    """What another process wrote is seen in mapped memory, and stays when the file is replaced."""
+    """Mapped memory shows what another process wrote, and stays when the file is replaced."""
     path = folder / "file"
     processes.together([lambda: replace_bytes(path, _block(1))], folder)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
@@ -196,7 +196,7 @@ def map_files(folder: Path) -> str:
 
 
 def look_at_locks(folder: Path) -> str:
-    """Whether flock works; nothing here asks for it."""
+    """Say how flock does, which nothing here asks for."""
     with (folder / "file").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -206,7 +206,7 @@ def look_at_locks(folder: Path) -> str:
 
 
 def keep_private(folder: Path) -> str:
-    """A folder and a file for their owner alone."""
+    """Make a folder and a file for their owner alone."""
     private = folder / "private"
     private.mkdir(mode=0o700)
     os.close(os.open(private / "file", os.O_WRONLY | os.O_CREAT, 0o600))

@@ -1,4 +1,4 @@
-"""What must hold of a store, whatever was done to it and whatever was killed."""
+"""Invariants of a store, whatever was done to it and whatever was killed."""
 
 import zlib
 from collections.abc import Iterable, Mapping
@@ -15,11 +15,11 @@ from mri_hpc.testing.model import Image, StoreModel
 from mri_hpc.testing.workbench import Workbench
 
 Row = tuple[int, str, str]
-"""What a snapshot says of an image: hash of its source, label, name of its patient."""
+"""An image as a snapshot tells of it: hash of its source, label, name of its patient."""
 
 
 def problems(bench: Workbench, model: StoreModel) -> list[str]:
-    """Every way in which the store is not as the model says; none where all promises are kept."""
+    """List every way in which the store is not as the model says; none where all promises are kept."""
     if not bench.has_store:
         return [f"there is no store, and {len(model.images)} images should be in it"] if model.images else []
     store = bench.store
@@ -37,7 +37,7 @@ def problems(bench: Workbench, model: StoreModel) -> list[str]:
 
 
 def different_rows(bench: Workbench, snapshot: Snapshot, model: StoreModel) -> list[str]:
-    """Images that are missing, too many, twice, or told of otherwise than by the model."""
+    """List images that are missing, too many, twice, or told of otherwise than by the model."""
     rows, wanted = rows_of(snapshot), wanted_rows(bench, model.images)
     found = [f"image {key:016x} should not be there" for key in rows.keys() - wanted.keys()]
     if len(rows) < len(snapshot):
@@ -51,7 +51,7 @@ def different_rows(bench: Workbench, snapshot: Snapshot, model: StoreModel) -> l
 
 
 def rows_of(snapshot: Snapshot) -> dict[int, Row]:
-    """What a snapshot says of each image, by key."""
+    """Rows of a snapshot, by key."""
     every = slice(0, len(snapshot))
     columns = snapshot.text("label", every), snapshot.text("patient", every)
     labels, patients = ([name.decode() for name in column.tolist()] for column in columns)
@@ -60,7 +60,7 @@ def rows_of(snapshot: Snapshot) -> dict[int, Row]:
 
 
 def wanted_rows(bench: Workbench, images: Mapping[str, Image]) -> dict[int, Row]:
-    """What a snapshot should say of images, by key, in the order of `images`."""
+    """Rows that a snapshot should have, by key, in the order of `images`."""
     name_of = bench.pseudonyms.patient
     return {
         bench.key_of(path): (
@@ -73,7 +73,7 @@ def wanted_rows(bench: Workbench, images: Mapping[str, Image]) -> dict[int, Row]
 def different_pixels(
     bench: Workbench, store: Store, snapshot: Snapshot, images: Mapping[str, Image]
 ) -> list[str]:
-    """Images of a snapshot whose pixels or CRC are not what their source is decoded to."""
+    """List images of a snapshot whose pixels or CRC are not what their source is decoded to."""
     recipe, keys, found = load_recipe(store.recipe), snapshot.key.tolist(), []
     paths = {bench.key_of(path): path for path in images}
     with store.reader(snapshot) as reader:
@@ -90,7 +90,7 @@ def different_pixels(
 
 
 def lost_snapshots(bench: Workbench, store: Store, model: StoreModel) -> list[str]:
-    """Older snapshots that cannot be read as they were, or can though images of them were retracted."""
+    """List older snapshots that cannot be read as they were, or can though images of them were retracted."""
     found = []
     for digest, images in model.older.items():
         is_refused = model.refuses(images)
@@ -108,7 +108,7 @@ def lost_snapshots(bench: Workbench, store: Store, model: StoreModel) -> list[st
 
 
 def open_private_files(private: Path) -> list[str]:
-    """Files and folders that others than their owner may look into."""
+    """List files and folders that others than their owner may look into."""
     paths = [private, *private.rglob("*")]
     modes = {path: path.stat().st_mode & 0o777 for path in paths}
     return [
@@ -119,7 +119,7 @@ def open_private_files(private: Path) -> list[str]:
 
 
 def holding(folder: Path, pixels: Iterable[bytes]) -> list[Path]:
-    """Files below a folder that hold any of these runs of pixels."""
+    """List files below a folder that hold any of these runs of pixels."""
     wanted = list(pixels)
     files = (path for path in folder.rglob("*") if path.is_file()) if wanted else ()
     return [path for path in files if _holds(path.read_bytes(), wanted)]
@@ -130,6 +130,6 @@ def _holds(data: bytes, wanted: Iterable[bytes]) -> bool:
 
 
 def pixels_of(source: bytes, recipe: Recipe) -> bytes:
-    """What the one sample of a source is decoded to."""
+    """Decode the one sample of a source."""
     (sample,) = decode(in_memory(source), recipe)
     return sample.pixels.tobytes()

@@ -17,7 +17,7 @@ class Image:
 
 @dataclass(kw_only=True)
 class StoreModel:
-    """What a store must hold after some changes, by path below the source root."""
+    """The content that a store must have after some changes, by path below the source root."""
 
     images: dict[str, Image] = field(default_factory=dict)
     """In the newest snapshot."""
@@ -28,7 +28,7 @@ class StoreModel:
     gone: set[str] = field(default_factory=set)
     """Paths that went with their patients, and never come back."""
     older: dict[str, dict[str, Image]] = field(default_factory=dict)
-    """What published snapshots hold, by digest."""
+    """Content of published snapshots, by digest."""
     is_purged: bool = True
     """Pixels of retracted patients have left the disk: no retraction that was killed is still to be ended."""
 
@@ -90,7 +90,7 @@ class StoreModel:
         holds: Callable[[str, Image | None], bool],
         has_retracted: Callable[[str], bool],
     ) -> "StoreModel":
-        """Where a change was killed: each image is as before it or as after it, and the store tells which.
+        """Follow a change that was killed: each image is as before it or as after it, as the store tells.
 
         after: the model had the change ended; holds: the store holds a path as this image, or lacks it.
         """

@@ -26,7 +26,7 @@ MOST_DOUBLINGS = 6.8
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of one check."""
+    """The end of one check."""
 
     what: str
     is_kept: bool | None

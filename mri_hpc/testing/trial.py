@@ -25,7 +25,7 @@ class Change:
     step: Callable[[], object]
     to_model: Callable[[StoreModel], object]
     purges: bool = False
-    """When it has ended, no pixels of retracted patients are on the disk."""
+    """Once it has ended, no pixels of retracted patients are on the disk."""
 
 
 class Trial:
@@ -67,7 +67,7 @@ class Trial:
         return replace(image, label=held.label, patient=held.patient)
 
     def relabelling(self, rows: Mapping[str, Image]) -> Change:
-        """Corrects labels and patients of images that are there."""
+        """Relabels images that are there, or gives them to other patients."""
         return Change(
             name="relabel",
             step=lambda: self.bench.relabel(rows),
@@ -145,11 +145,11 @@ class Trial:
         self.model.publish(self.bench.store.resolve().digest)
 
     def problems(self) -> list[str]:
-        """Every way in which the store is not as it must be."""
+        """List every way in which the store is not as it must be."""
         return problems(self.bench, self.model)
 
     def problems_beside_clean(self) -> list[str]:
-        """Every way in which the content differs from what one undisturbed task makes of the same sources."""
+        """List where the content differs from what one undisturbed task makes of the same sources."""
         if not self.model.images:
             return []
         with tempfile.TemporaryDirectory(prefix="clean-", dir=self.bench.root) as folder:

@@ -112,11 +112,11 @@ class Workbench:
         store.add(intake, share.of(intake.sources(paths)), unit_size=self.unit_images)
 
     def relabel(self, rows: Mapping[str, Image]) -> None:
-        """Correct label and patient of some images."""
+        """Give some images other labels and patients."""
         labels = {path: Label(label=row.label, patient=row.patient) for path, row in rows.items()}
         name = root_name(self.raw)
         self.store.relabel(
-            self.store.corrections(labels, root_name=name, pseudonyms=self.pseudonyms), "corrected"
+            self.store.corrections(labels, root_name=name, pseudonyms=self.pseudonyms), "relabelled"
         )
 
     def retract(self, patient: str) -> None:

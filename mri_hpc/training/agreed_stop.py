@@ -27,17 +27,17 @@ class Agreement:
     rank: int
     """The rank that got it."""
     phase: str
-    """What the ranks were doing."""
+    """Work that the ranks were doing."""
     agreed_after_s: float
     """Seconds since it arrived."""
     way: str
-    """How they stop: one of deadline.Way."""
+    """The way they stop: one of deadline.Way."""
     why: str
-    """Why in this way, for people."""
+    """The reason for this way, for people."""
 
 
 class AgreedStop:
-    """Asks between two items of work whether some rank was told to stop."""
+    """Asks between two items of work whether some rank was asked to stop."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class AgreedStop:
         self._flag.take(StopRequest(signal_name=reason, received_s=time.time()))
 
     def watch(self, items: Generator[T, None, None], *, phase: str) -> Iterator[T]:
-        """The items, until the ranks agree to stop. Every rank must have as many items."""
+        """Yield the items, until the ranks agree to stop. Every rank must have as many items."""
         # A generator that is closed early ends its reading thread now, not at some collection of garbage.
         with closing(items):
             while not self.is_agreed(phase):
@@ -75,7 +75,7 @@ class AgreedStop:
     def gives_up_step(self, rest_of_step_s: Callable[[], float]) -> bool:
         """Ask whether all ranks stop between two micro-batches of a step too long to be finished; all must.
 
-        rest_of_step_s: asked only where some rank was told to stop.
+        rest_of_step_s: asked only where some rank was asked to stop.
         """
         if not (asked := self._asked()):
             return False
@@ -85,24 +85,24 @@ class AgreedStop:
         return self.agreed is not None
 
     def _asked(self) -> tuple[StopRequest, int] | None:
-        """What some rank was told, and which; the same for all ranks, and from then on."""
+        """Return the request that some rank got, and the rank; the same for all ranks, and from then on."""
         self._at_boundary()
         if self._first is None:
             rank = self._ranks.largest(0 if self._flag.request is None else 1 + self._ranks.rank) - 1
             if rank < 0:
                 return None
-            self._first = self._as_told_here(rank), rank
+            self._first = self._by_own_clock(rank), rank
             self._flag.take(self._first[0])
         return self._first
 
-    def _as_told_here(self, rank: int) -> StopRequest:
-        """What a rank was told, by the clock of this host: that of another may be set otherwise."""
-        told = self._flag.request
-        request, age_s = self._ranks.from_rank((told, time.time() - told.received_s) if told else None, rank)
+    def _by_own_clock(self, rank: int) -> StopRequest:
+        """Return a rank's request, by the clock of this host: that of another may be set otherwise."""
+        own = self._flag.request
+        request, age_s = self._ranks.from_rank((own, time.time() - own.received_s) if own else None, rank)
         return replace(request, received_s=time.time() - age_s)
 
     def _outlook(self, rest_of_step_s: float = 0.0) -> Outlook:
-        """As rank 0 has it, which alone looks up the deadline, and saves."""
+        """Return the outlook of rank 0, which alone looks up the deadline, and saves."""
         return self._ranks.from_rank(self._deadline.outlook(rest_of_step_s) if self._deadline else Outlook())
 
     def _agree(self, request: StopRequest, rank: int, *, phase: str, outlook: Outlook) -> None:

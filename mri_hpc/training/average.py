@@ -47,7 +47,7 @@ class Average:
 
 
 def decay_at(num_steps: int, decay: float) -> float:
-    """The decay after so many steps: small at first, so that the random start is soon forgotten.
+    """Return the decay after so many steps: small at first, so that the random start is soon forgotten.
 
     As in TensorFlow's ExponentialMovingAverage.
     """

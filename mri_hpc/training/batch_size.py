@@ -36,7 +36,7 @@ ENOUGH_IMAGES = 8
 """Of a rank, however small the data set."""
 IMAGES_ON_CPU = 32
 """Of a rank: a processor is slow long before its memory is full."""
-MEMORY_SHARE = 0.85
+MEMORY_FRACTION = 0.85
 """Of what is free on a GPU: the rest is for the exchange between ranks, and for what varies."""
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def settle(
     image_shape: tuple[int, int],
     has_begun: bool,
 ) -> TrainingSettings:
-    """The settings with a number in place of auto, the same for all attempts of the run.
+    """Put a number in place of auto, the same for all attempts of the run; return the settings.
 
     stop: asked before each size; where the ranks agree to stop, the settings stay as they are.
     has_begun: whether steps were done; then UserError where what they were done with is gone.
@@ -81,7 +81,7 @@ def settle(
 
 
 def settled_batch(settings: TrainingSettings, images_a_rank: int, ranks: Ranks) -> SettledBatch:
-    """The batch of all ranks together, and its rates."""
+    """Return the batch of all ranks together, and its rates."""
     batch_size = images_a_rank * ranks.world_size
     factor = rate_factor(settings.optimizer, batch_size)
     return SettledBatch(
@@ -95,20 +95,22 @@ def settled_batch(settings: TrainingSettings, images_a_rank: int, ranks: Ranks) 
 
 
 def rate_factor(optimizer: str, batch_size: int) -> float:
-    """By what the typed rates are multiplied at a batch size: in proportion to it for sgd (arXiv 1706.02677),
-    to its square root for adamw (arXiv 2205.10287)."""
-    share = batch_size / RATES_ARE_FOR
-    return share if optimizer == "sgd" else math.sqrt(share)
+    """Return the factor of the typed rates at a batch size.
+
+    In proportion to it for sgd (arXiv 1706.02677), to its square root for adamw (arXiv 2205.10287).
+    """
+    factor = batch_size / RATES_ARE_FOR
+    return factor if optimizer == "sgd" else math.sqrt(factor)
 
 
 def most_images_a_rank(num_training_images: int, world_size: int) -> int:
-    """More are not tried, whatever fits."""
+    """Return the most images of a rank that are tried, whatever fits."""
     most = min(MOST_IMAGES, num_training_images // LEAST_STEPS)
     return max(most // world_size, ENOUGH_IMAGES)
 
 
 def largest_that_fits(fits: Callable[[int], bool], *, most: int) -> int:
-    """The largest of 2, 4, 8 ... that fits and is not above `most`. Raises UserError where 2 do not fit."""
+    """Find the largest of 2, 4, 8 ... that fits, up to `most`. Raises UserError where 2 do not fit."""
     if not fits(MIN_SHARE):
         raise UserError(
             f"--batch-size auto: not even {MIN_SHARE} images a rank fit into the GPU's memory: use a smaller "
@@ -120,6 +122,17 @@ def largest_that_fits(fits: Callable[[int], bool], *, most: int) -> int:
     return images
 
 
+def refusal_of(error: torch.OutOfMemoryError, settings: TrainingSettings, world_size: int) -> UserError:
+    """Advise what to do where a step does not fit into the memory of the GPU."""
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+    reason = str(error).split(". ")[0]
+    return UserError(
+        f"--batch-size {settings.batch_size} over {world_size} rank(s){parts} does not fit "
+        f"into the GPU's memory ({reason}): launch this run on more ranks, or a new one with "
+        f"--accumulate {2 * settings.accumulate}, a smaller --batch-size, or --batch-size auto"
+    )
+
+
 def _all_say(fits: bool, ranks: Ranks) -> bool:
     return not ranks.largest(int(not fits))
 
@@ -127,7 +140,7 @@ def _all_say(fits: bool, ranks: Ranks) -> bool:
 def _fits_on(
     ranks: Ranks, settings: TrainingSettings, num_classes: int, image_shape: tuple[int, int]
 ) -> Callable[[int], bool]:
-    """Tells whether so many images fit into a step of this rank."""
+    """Make what tells whether so many images fit into a step of this rank."""
     if ranks.device.type == "cpu":
         return lambda images: images <= IMAGES_ON_CPU
     free_bytes, _ = torch.cuda.mem_get_info(ranks.device)
@@ -138,7 +151,7 @@ def _fits_on(
         weights_of_classes=np.ones(num_classes, np.float32), steps_per_epoch=1,
     )  # fmt: skip
     return lambda images: _fits_on_gpu(
-        learner, _blank(images, image_shape, ranks.device, settings.accumulate), MEMORY_SHARE * free_bytes
+        learner, _blank(images, image_shape, ranks.device, settings.accumulate), MEMORY_FRACTION * free_bytes
     )
 
 

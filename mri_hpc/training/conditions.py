@@ -17,7 +17,7 @@ ALGORITHM_VARIABLES = ("NCCL_ALGO", "NCCL_PROTO")
 
 
 def conditions(ranks: Ranks, *, threads: int, deterministic: bool) -> dict[str, Any]:
-    """The conditions of this attempt, as plain values for JSON; all ranks must ask."""
+    """Look up the conditions of this attempt, as plain values for JSON; all ranks must ask."""
     devices, all_threads = zip(*ranks.from_all((device_model(ranks.device), threads)), strict=True)
     return {
         "ranks": ranks.world_size,
@@ -31,7 +31,7 @@ def conditions(ranks: Ranks, *, threads: int, deterministic: bool) -> dict[str, 
 
 
 def versions() -> dict[str, str]:
-    """Versions of this code and of the libraries that compute."""
+    """Look up the versions of this code and of the libraries that compute."""
     nccl = torch.cuda.nccl.version() if torch.cuda.is_available() else ()
     return {
         "mri_hpc": code_version(),
@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def code_version(checkout: Path = CHECKOUT) -> str:
-    """The version of mri_hpc, and the commit where it runs from a checkout."""
+    """Return the version of mri_hpc, and the commit where it runs from a checkout."""
     commit = _commit(checkout / ".git")
     return f"{version()} ({commit[:12]})" if commit else version()
 
@@ -58,7 +58,7 @@ def device_model(device: torch.device) -> str:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Conditions that differ: name → (before, now). Of what was not recorded before, nothing can be said."""
+    """Find conditions that differ: name → (before, now). Those not recorded before are left out."""
     names = sorted({*before} & {*now})
     return {n: (before[n], now[n]) for n in names if before[n] != now[n]}
 

@@ -1,4 +1,4 @@
-"""How a stop goes: what is left until the kill is held against what a step and a save cost."""
+"""The way a stop goes: what is left until the kill is held against what a step and a save cost."""
 
 import logging
 import statistics
@@ -13,7 +13,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind, read_events
 
 KillTime = Callable[[StopRequest], float | None]
-"""Unix time from which a process that was told to stop may be killed; None where nobody knows."""
+"""Unix time from which a process that was asked to stop may be killed; None where it is not known."""
 MARGIN = 1.5
 """A save may take so many times what the last ones took."""
 SAVES_TIMED = 5
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Way(StrEnum):
-    """How the ranks stop."""
+    """A way in which the ranks stop."""
 
     FINISH = "finish"  # the step under way, then save
     GIVE_UP = "give_up"  # the step under way, and save the state before it
@@ -34,17 +34,17 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What is known when the way to stop is chosen."""
+    """All that is known when the way to stop is chosen."""
 
     left_s: float | None = None
-    """Until the kill; None where nobody knows."""
+    """Until the kill; None where it is not known."""
     save_s: float | None = None
-    """What a save takes; None before the first one."""
+    """Cost of a save; None before the first one."""
     rest_of_step_s: float = 0.0
-    """What the step under way still takes; 0 between steps."""
+    """The rest of the step under way; 0 between steps."""
 
     def way(self) -> Way:
-        """How to stop: without knowledge, the step is finished and the state saved."""
+        """Choose how to stop: without knowledge, the step is finished and the state saved."""
         if self.left_s is None:
             return Way.FINISH
         if self.save_s is not None and self.save_s > self.left_s:
@@ -53,7 +53,7 @@ class Outlook:
         return Way.FINISH if is_enough or not self.rest_of_step_s else Way.GIVE_UP
 
     def why(self) -> str:
-        """The choice for people: one line."""
+        """Explain the choice to people, in one line."""
         if self.left_s is None:
             return "saves: nothing says how much time is left"
         left = f"{max(0.0, self.left_s):.1f} s left"
@@ -68,7 +68,7 @@ class Outlook:
 
 
 class Deadline:
-    """When the ranks will be killed, and what a save costs: looked up in a thread once they are to stop."""
+    """Time of the kill, and cost of a save: looked up in a thread once the ranks are to stop."""
 
     def __init__(self, flag: StopFlag, run: RunDir, kill_time: KillTime) -> None:
         self._flag, self._run, self._kill_time = flag, run, kill_time
@@ -79,7 +79,7 @@ class Deadline:
         threading.Thread(target=self._look, name="deadline", daemon=True).start()
 
     def outlook(self, rest_of_step_s: float = 0.0) -> Outlook:
-        """What is known by now, or a second after this was first asked."""
+        """Return what is known by now, or a second after this was first asked."""
         assert self._flag.request, "nobody has asked to stop"
         now = time.monotonic()
         # Not after the signal, which another rank may have got long before it could say so.

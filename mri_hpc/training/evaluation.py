@@ -33,7 +33,7 @@ class Answers:
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean, over the classes that occur, of the share of their images that is recognised."""
+        """Mean, over the classes that occur, of the fraction of their images that is recognised."""
         num_classes = self.logits.shape[1]
         total = np.bincount(self.labels, minlength=num_classes)
         right = np.bincount(self.labels[self.logits.argmax(1) == self.labels], minlength=num_classes)
@@ -41,7 +41,7 @@ class Answers:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities: float64, (n, classes), adding up to 1. logits: float32, (n, classes)."""
+    """Compute probabilities: float64, (n, classes), adding up to 1. logits: float32, (n, classes)."""
     powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
@@ -65,7 +65,7 @@ def answer(
 
 
 def _joined(keys: list[np.ndarray], answers: np.ndarray) -> np.ndarray:
-    """Keys and answers as one array of records."""
+    """Join keys and answers into one array of records."""
     rows = np.empty(len(answers), [("key", "<u8"), ("answer", "<f4", (answers.shape[1],))])
     rows["key"], rows["answer"] = np.concatenate(keys), answers
     return rows

@@ -18,14 +18,14 @@ SHIFT_THEIR_INPUT = ("inception_v3", "googlenet")
 
 @dataclass(frozen=True, kw_only=True)
 class Colours:
-    """What a network's weights take from red, green and blue, where white is 1."""
+    """Factors by which a network's weights take red, green and blue, where white is 1."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
 
 def colours_of(model: str) -> Colours:
-    """The normalisation with which torchvision trained the model of that name."""
+    """Return the normalisation with which torchvision trained the model of that name."""
     if model in SHIFT_THEIR_INPUT:
         return Colours(mean=(0.5,) * COLOURS, deviation=(0.5,) * COLOURS)
     transforms = torchvision.models.get_model_weights(model).DEFAULT.transforms()
@@ -46,11 +46,11 @@ def see_grey(network: nn.Module, how: Normalisation, colours: Colours) -> None:
 
 
 def folded(weight: torch.Tensor, how: Normalisation, colours: Colours) -> torch.Tensor:
-    """Weights that make of a grey image what the given ones make of it as a colour image.
+    """Make weights that see in a grey image what the given ones see in it as a colour image.
 
     image: all colours are shown the standardised grey. imagenet: each colour is shown grey as the weights
     take that colour, which is grey times a factor plus a constant. The constant comes in by a channel of
-    ones, not by the bias: what pads the image is zero after normalising, so it has no share in it.
+    ones, not by the bias: what pads the image is zero after normalising, so it plays no part in it.
     weight: (out, 3, h, w); returns (out, CHANNELS[how], h, w).
     """
     exact, dtype = weight.double(), torch.promote_types(weight.dtype, torch.float32)
@@ -59,5 +59,5 @@ def folded(weight: torch.Tensor, how: Normalisation, colours: Colours) -> torch.
     mean, deviation = (torch.tensor(v, dtype=torch.float64) for v in (colours.mean, colours.deviation))
     factor = IMAGENET_DEVIATION / deviation
     constant = (IMAGENET_MEAN - mean) / deviation
-    parts = [(exact * share[:, None, None]).sum(1) for share in (factor, constant)]
+    parts = [(exact * scale[:, None, None]).sum(1) for scale in (factor, constant)]
     return torch.stack(parts, 1).to(dtype)

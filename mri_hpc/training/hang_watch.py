@@ -26,7 +26,7 @@ class HangWatch:
         threading.Thread(target=self._watch, name="hang-watch", daemon=True).start()
 
     def beat(self) -> None:
-        """A boundary was passed."""
+        """Note that a boundary was passed."""
         self._ticks = 0
 
     def close(self) -> None:

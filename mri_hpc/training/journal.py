@@ -17,9 +17,10 @@ from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.evaluation import Answers
-from mri_hpc.training.learner import Learner, StepLoss
+from mri_hpc.training.learner import Learner
 from mri_hpc.training.saver import Saver
 from mri_hpc.training.start_times import StartTimes
+from mri_hpc.training.step_loss import StepLoss
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -43,14 +44,14 @@ class StepDone:
 
 
 def diverged(what: str) -> UserError:
-    """That a run has come to where nothing can be learnt any more, and what to do."""
+    """Tell that a run has come to where nothing can be learnt any more, and what to do."""
     return UserError(
         f"{what}: launch a new run with a lower --lr, or with --precision fp32; of this one they are a part"
     )
 
 
 class StepsUnderWay:
-    """Steps whose losses have not been read: on a GPU they are read a step later, so that nobody waits.
+    """Steps whose losses have not been read: on a GPU they are read a step later, so that no step waits.
 
     On every rank: all of them see the same losses, and stop at the same one that is no number.
     """
@@ -61,7 +62,7 @@ class StepsUnderWay:
         self._last_s = time.monotonic()
 
     def start(self) -> None:
-        """Steps follow: what came before is not part of the first one's time."""
+        """Begin to time: what came before is not part of the first step's time."""
         self._last_s = time.monotonic()
 
     def add(self, progress: Progress, loss: StepLoss, num_images: int) -> list[StepDone]:
@@ -76,7 +77,7 @@ class StepsUnderWay:
         self._last_s += seconds
 
     def rest(self) -> list[StepDone]:
-        """All that are left; raises UserError as add does."""
+        """Return all that are left; raises UserError as add does."""
         return self._finished(0)
 
     def are_sound(self) -> bool:
@@ -172,7 +173,7 @@ class Journal:
         self._board.flush()
 
     def save_if_due(self, progress: Progress, steps: StepsUnderWay) -> None:
-        """Save when the interval has passed, and never a state that a broken loss or step has led to.
+        """Save when the interval has passed, and never a state that an unsound loss or step has led to.
 
         Where it is not saved, the other ranks learn why from the next loss, or at the end of the epoch.
         """
@@ -223,16 +224,16 @@ class Journal:
             self._board.close()
 
     def _record_loss(self, resumed: Progress) -> None:
-        """Say which steps an earlier attempt did in vain, unless one that died while it began has said so."""
+        """Record steps that an earlier attempt did in vain, unless one that died as it began has done so."""
         steps = [line for line in read_metrics(self._run) if "loss" in line]
         in_vain = [line for line in steps if line["step"] > resumed.step]
         if not in_vain:
             return
         last_step_s = round(self._run.metrics.stat().st_mtime, 3)
-        # Of the same file: an attempt replaces it as soon as it has said what was lost.
-        said = [e.values for e in read_events(self._run) if e.kind == Kind.LOST]
-        said = [values for values in said if values.get("last_step_s") == last_step_s]
-        num_steps = in_vain[-1]["step"] - resumed.step - sum(values["steps"] for values in said)
-        seconds = sum(line["seconds"] for line in in_vain) - sum(values["seconds"] for values in said)
+        # Of the same file: an attempt replaces it as soon as it has recorded what was lost.
+        recorded = [e.values for e in read_events(self._run) if e.kind == Kind.LOST]
+        recorded = [values for values in recorded if values.get("last_step_s") == last_step_s]
+        num_steps = in_vain[-1]["step"] - resumed.step - sum(values["steps"] for values in recorded)
+        seconds = sum(line["seconds"] for line in in_vain) - sum(values["seconds"] for values in recorded)
         if num_steps > 0:
             self.event(Kind.LOST, steps=num_steps, seconds=round(seconds, 3), last_step_s=last_step_s)

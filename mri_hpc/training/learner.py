@@ -3,16 +3,13 @@
 import contextlib
 import functools
 import inspect
-import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
@@ -24,11 +21,13 @@ from mri_hpc.loading.batches import Batch
 from mri_hpc.loading.order import seed_of
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.training.arithmetic import dtype_of
 from mri_hpc.training.average import Average
 from mri_hpc.training.model import GreyClassifier
 from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates
 from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.state import TrainingState
+from mri_hpc.training.step_loss import StepLoss, mean_over_ranks
 from mri_hpc.training.weights import load_weights
 
 GivesUp = Callable[[Callable[[], float]], bool]
@@ -37,59 +36,7 @@ STEP_STREAM = 2
 """Sets the seeds of steps apart from that of the weights."""
 HAS_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
 WITHOUT_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if HAS_NEW_NAME else "broadcast_buffers": False}
-"""What keeps DDP from copying running statistics at every step; torch renamed it in 2.15."""
-
-
-def use_device(*, deterministic: bool, threads: int) -> None:
-    """Choose torch's arithmetic for this process, before the device is first used."""
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.benchmark = not deterministic
-    if deterministic:
-        # cuBLAS reads it when CUDA starts.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-
-
-def class_weights(labels: np.ndarray, classes: tuple[str, ...], how: str) -> np.ndarray:
-    """Weight of each class in the loss, 1 on average over the training images: float32, (classes,).
-
-    labels: int, (n,), of the training split. Raises UserError where a class has no training image, or there
-    is one class only.
-    """
-    counts = np.bincount(labels, minlength=len(classes))
-    for name, count in zip(classes, counts, strict=True):
-        if not count:
-            raise UserError(
-                f"class {name!r} has no image in the training split: add images of more of its patients, "
-                f"or retract what it has"
-            )
-    if len(classes) < 2:
-        raise UserError(f"all images are of one class, {classes[0]!r}: a classifier needs two to tell apart")
-    if how == "none":
-        return np.ones(len(classes), np.float32)
-    return (len(labels) / (len(classes) * counts)).astype(np.float32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepLoss:
-    """Mean loss over the images of a step and all ranks, which may be on its way."""
-
-    tensor: torch.Tensor
-    """float32, (1,), on the processor; (2,) with the norm of the gradient where that is clipped."""
-    wait: Callable[[], object]
-    """Returns when the loss is there."""
-    lr: float
-    """The learning rate of the step; that of all but the head where the head has its own."""
-
-    def value(self) -> float:
-        """The loss; waits for it."""
-        self.wait()
-        return float(self.tensor[0])
-
-    def gradient_norm(self) -> float | None:
-        """The norm of the gradient, before it was clipped; None where it is not. Waits for it."""
-        self.wait()
-        return float(self.tensor[1]) if len(self.tensor) > 1 else None
+"""Keeps DDP from copying running statistics at every step; torch renamed it in 2.15."""
 
 
 class Learner:
@@ -109,7 +56,7 @@ class Learner:
         layout = torch.channels_last if on_gpu else torch.contiguous_format
         self.model = model.to(ranks.device).to(memory_format=layout)
         self._class_weights = torch.from_numpy(weights_of_classes).to(ranks.device)
-        self._dtype = _dtype(settings.precision, ranks.device)
+        self._dtype = dtype_of(settings.precision, ranks.device)
         self.optimizer = optimizer_of(self.model, settings)
         self._average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
         self._scaler = torch.amp.GradScaler(ranks.device.type, enabled=self._dtype is torch.float16)
@@ -135,7 +82,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         if self._average:
             self._average.follow(self.model)
-        return self._reduced(torch.stack(losses).sum(), norm, lr)
+        return mean_over_ranks(torch.stack(losses).sum(), norm, lr, self._ranks)
 
     def share_of_loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Compute what a micro-batch adds to the mean loss of the step over all images.
@@ -156,7 +103,7 @@ class Learner:
             return model(standardised(batch.images, model.normalisation)).float()
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weighted loss and weight of each image: float32, (b,), twice."""
+        """Return weighted loss and weight of each image: float32, (b,), twice."""
         return self._losses(logits, batch), self._class_weights[batch.labels]
 
     def copy_statistics_from_first(self) -> None:
@@ -261,7 +208,7 @@ class Learner:
         return standardised(batch.images, how)
 
     def _over_ranks(self) -> nn.Module:
-        """The model as all ranks share it; made at the first step, from the weights to go on from."""
+        """Return the model that all ranks train; made at the first step, from the weights to go on from."""
         if self._ranks.is_alone:
             return self.model
         if self._parallel is None:
@@ -292,22 +239,6 @@ class Learner:
         losses = cross_entropy(logits.float(), batch.labels, reduction="none", label_smoothing=smoothing)
         return losses * self._class_weights[batch.labels]
 
-    def _reduced(self, loss: torch.Tensor, norm: torch.Tensor | None, lr: float) -> StepLoss:
-        # The norm is the same on all ranks: with the loss it costs no exchange of its own.
-        values = [loss] if norm is None else [loss, norm]
-        tensor = torch.stack(values) / self._ranks.world_size
-        work = None if self._ranks.is_alone else dist.all_reduce(tensor, async_op=True)
-        if self._ranks.device.type == "cpu":
-            return StepLoss(tensor=tensor, wait=work.wait if work else lambda: None, lr=lr)
-        if work:
-            # Makes the GPU wait for the exchange, not this thread.
-            work.wait()
-        # Copied now: a copy asked for at the next step would be queued behind that step, and wait for it.
-        copied = tensor.to("cpu", non_blocking=True)
-        arrival = torch.cuda.Event()
-        arrival.record()
-        return StepLoss(tensor=copied, wait=arrival.synchronize, lr=lr)
-
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
         if self._dtype is torch.float32:
             return contextlib.nullcontext()
@@ -315,14 +246,5 @@ class Learner:
 
 
 def _on_processor(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights and statistics by torchvision's names."""
+    """Copy weights and statistics, by torchvision's names."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    on_gpu = device.type == "cuda"
-    if precision == "fp16" and not on_gpu:
-        raise UserError("--precision fp16 needs a GPU, and torch finds none here: use auto, bf16 or fp32")
-    if precision == "auto":
-        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

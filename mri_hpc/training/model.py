@@ -27,7 +27,7 @@ from mri_hpc.training.weights import Start, check_numbers, load_weights, read_st
 PRETRAINED = "pretrained"
 """In place of a file: what torchvision publishes."""
 HEADS = ("fc", "classifier", "head", "heads")
-"""What torchvision calls the part of a network that ends in its outputs."""
+"""Torchvision's names for the part of a network that ends in its outputs."""
 WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
 MODEL_STREAM = 1
 """Sets the seed of the weights apart from those of steps."""
@@ -45,18 +45,18 @@ class GreyClassifier(nn.Module):
         super().__init__()
         self.network = network
         self.normalisation: Normalisation = normalisation
-        """How images are to be standardised."""
+        """The way in which images are to be standardised."""
         self._is_frozen = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits, (b, classes). images: standardised float, (b, H, W)."""
+        """Return logits, (b, classes). images: standardised float, (b, H, W)."""
         grey = images[:, None]
         if self.normalisation == "imagenet":
             grey = torch.cat([grey, torch.ones_like(grey)], 1)
         return self.network(grey)
 
     def train(self, mode: bool = True) -> "GreyClassifier":
-        """As of every module; but the statistics of a frozen part stay as they are."""
+        """Set the mode as of every module; but the statistics of a frozen part stay as they are."""
         super().train(mode)
         if self._is_frozen:
             for module in self.modules():
@@ -74,7 +74,7 @@ class GreyClassifier(nn.Module):
 
 
 def head_of(network: nn.Module) -> list[nn.Parameter]:
-    """Parameters of the layer that gives the outputs."""
+    """Return the parameters of the layer that gives the outputs."""
     return list(network.get_submodule(_head_name(network)).parameters())
 
 
@@ -106,7 +106,7 @@ def build(
     *,
     going_on: Path | None = None,
 ) -> GreyClassifier:
-    """The network of a run as it is at step 0, on the processor. Raises UserError where it cannot be.
+    """Build the network of a run as it is at step 0, on the processor. Raises UserError where it cannot be.
 
     going_on: weights that the run has saved, in place of those that it started from, which may be gone.
     """
@@ -121,7 +121,7 @@ def build(
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedModel:
-    """What a finished run leaves behind to predict with."""
+    """A finished run's model, to predict with."""
 
     model: GreyClassifier
     """On the processor, for prediction."""
@@ -130,7 +130,7 @@ class FinishedModel:
 
 
 def load_for_prediction(run: RunDir) -> FinishedModel:
-    """The finished model of a run; UserError before there is one, or where the file is something else."""
+    """Load the finished model of a run; UserError before there is one, or where the file is another thing."""
     if not run.model.exists():
         raise UserError(
             f"{run.model} does not exist: the run has not finished; see: mri-hpc status {run.path}"
@@ -155,7 +155,7 @@ def load_for_prediction(run: RunDir) -> FinishedModel:
 
 
 def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
-    """sha256, in hex, over names, dtypes, shapes and bytes of all weights, sorted by name."""
+    """Compute the sha256, in hex, over names, dtypes, shapes and bytes of all weights, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()
@@ -165,7 +165,7 @@ def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def start_path(settings: TrainingSettings) -> Path | None:
-    """The file that a run starts from; None where it starts from random weights. Raises UserError."""
+    """Find the file that a run starts from; None where it starts from random weights. Raises UserError."""
     if settings.continue_from:
         model = RunDir(Path(settings.continue_from)).model
         if not model.is_file():
@@ -182,7 +182,7 @@ def start_path(settings: TrainingSettings) -> Path | None:
 def _at_start(
     settings: TrainingSettings, num_classes: int, image_shape: tuple[int, int], going_on: Path | None = None
 ) -> GreyClassifier:
-    """The model of a run before its first step, whatever the size of images that it can take."""
+    """Build the model of a run before its first step, whatever the size of images that it can take."""
     network = _network(settings.model, num_classes, image_shape)
     path, colours = going_on or start_path(settings), colours_of(settings.model)
     origin = str(going_on or _typed(settings, path))
@@ -199,14 +199,14 @@ def _at_start(
 
 
 def _typed(settings: TrainingSettings, path: Path | None) -> str:
-    """What the user asked for to start from that file."""
+    """Name the option by which the user asked to start from that file."""
     if settings.continue_from:
         return f"--continue-from {settings.continue_from} ({path})"
     return f"--weights {settings.weights}" + (f" ({path})" if settings.weights == PRETRAINED else "")
 
 
 def _settled(settings: TrainingSettings, network: nn.Module, start: Start | None) -> Normalisation:
-    """The normalisation of a run, where auto is that which its weights were trained with."""
+    """Settle the normalisation of a run, where auto is that which its weights were trained with."""
     asked = settings.normalise if settings.normalise != "auto" else None
     if start is None:
         return asked or "image"

@@ -14,7 +14,7 @@ MOMENTUM = 0.9
 
 
 def optimizer_of(model: GreyClassifier, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimizer of all parameters that are learnt; each group carries its highest rate."""
+    """Make the optimizer of all parameters that are learnt; each group carries its highest rate."""
     head = {id(p) for p in head_of(model.network)}
     learnt = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -42,7 +42,7 @@ def set_rates(
 
 
 def learnt_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """All parameters that the optimizer moves."""
+    """Return all parameters that the optimizer moves."""
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from mri_hpc.base.atomic import replace
-from mri_hpc.base.command import is_users_to_mend
+from mri_hpc.base.command import is_users_to_fix
 from mri_hpc.base.errors import UserError
 
 HASH = torch.hub.HASH_REGEX
@@ -29,9 +29,9 @@ class Published:
     model: str
     url: str
     path: Path
-    """Where torch keeps them on this machine."""
+    """Folder in which torch keeps them on this machine."""
     sha256: str
-    """How its digest begins, in hex."""
+    """Start of its digest, in hex."""
     num_bytes: int
     """Of the file, to about a kilobyte."""
 
@@ -49,7 +49,7 @@ class Published:
 
 
 def known_models() -> list[str]:
-    """Names of torchvision's classifiers; all have published weights."""
+    """List the names of torchvision's classifiers; all have published weights."""
     return torchvision.models.list_models(module=torchvision.models)
 
 
@@ -72,7 +72,7 @@ def published(model: str) -> Published:
 
 
 def find(model: str, *, is_checked: bool = False) -> Path:
-    """The file of published weights on this machine; UserError where it is not there. Downloads nothing.
+    """Find the file of published weights on this machine; UserError where it is not there. Downloads nothing.
 
     is_checked: whether its digest is looked at too.
     """
@@ -100,7 +100,7 @@ def fetch(wanted: Published) -> None:
             f"help, a proxy on the way may answer in its place"
         ) from None
     except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and is_users_to_mend(error):
+        if isinstance(error, OSError) and is_users_to_fix(error):
             raise
         cause = getattr(error, "reason", None) or error
         reason = getattr(cause, "strerror", None) or cause or type(error).__name__

@@ -63,7 +63,7 @@ def provenance(
 
 
 def _counts(snapshot: Snapshot, rows: np.ndarray) -> dict[str, Any]:
-    """Images and patients of a split, and of each class in it."""
+    """Count images and patients of a split, and of each class in it."""
     label, patient = np.asarray(snapshot.label)[rows], np.asarray(snapshot.patient)[rows]
     of_class = {
         name: _images_and_patients(patient[label == code]) for code, name in enumerate(snapshot.classes)
@@ -76,7 +76,7 @@ def _images_and_patients(patient: np.ndarray) -> dict[str, int]:
 
 
 def lineage(settings: TrainingSettings) -> list[dict[str, str]]:
-    """The runs that this one goes on from, the nearest first: path, model digest and snapshot of each.
+    """List the runs that this one goes on from, the nearest first: path, model digest and snapshot of each.
 
     Of a run that is gone by now the path is known, and nothing more.
     """
@@ -91,7 +91,7 @@ def lineage(settings: TrainingSettings) -> list[dict[str, str]]:
 
 
 def _initial_digest(settings: TrainingSettings) -> str:
-    """sha256 of the file of initial weights; empty where there is none, or none any more."""
+    """Compute the sha256 of the file of initial weights; empty where there is none, or none any more."""
     try:
         path = start_path(settings)
         if path is None:

@@ -15,24 +15,27 @@ from mri_hpc.cohort.splits import Split, rows_of, split_of
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
-from mri_hpc.rundir.manifests import Manifest, Unreadable
+from mri_hpc.rundir.manifests import Manifest
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Reader, Snapshot, Store
 from mri_hpc.training import checkpoint, prediction
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
-from mri_hpc.training.batch_size import settle
+from mri_hpc.training.arithmetic import use_device
+from mri_hpc.training.batch_size import refusal_of, settle
+from mri_hpc.training.class_weights import class_weights
 from mri_hpc.training.conditions import changes, conditions
 from mri_hpc.training.deadline import Deadline, KillTime
 from mri_hpc.training.evaluation import Answers, answer
 from mri_hpc.training.hang_watch import HangWatch
 from mri_hpc.training.journal import Journal
-from mri_hpc.training.learner import Learner, class_weights, use_device
+from mri_hpc.training.learner import Learner
 from mri_hpc.training.loop import train
 from mri_hpc.training.model import build, weights_digest
 from mri_hpc.training.provenance import provenance
 from mri_hpc.training.ranks import Ranks, join
+from mri_hpc.training.resumption import load_best, newest_intact
 from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 
@@ -74,7 +77,7 @@ def run_rank(
     try:
         status = rank.work()
     except torch.OutOfMemoryError as error:
-        raise UserError(rank.way_out_of(error)) from None
+        raise rank.refusal_of(error) from None
     ranks.leave()
     watch.close()
     return status
@@ -99,8 +102,8 @@ class _Rank:
         self._conditions = conditions(ranks, threads=threads, deterministic=settings.deterministic)
 
     def work(self) -> int:
-        """The attempt, from the newest checkpoint on."""
-        manifest = self._newest_intact()
+        """Run the attempt, from the newest checkpoint on; returns DONE or AGAIN."""
+        manifest = newest_intact(self._run, self._attempt, self._ranks)
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
         cohort = self._open_cohort(manifest)
@@ -134,7 +137,7 @@ class _Rank:
         return AGAIN if self._stop.agreed else DONE
 
     def _may_not_begin(self) -> bool:
-        """Ask whether the ranks were told to stop, or stood still until a newer attempt has taken over."""
+        """Ask whether the ranks were asked to stop, or stood still until a newer attempt has taken over."""
         if self._ranks.is_first and checkpoint.is_superseded(self._run, self._attempt):
             self._stop.request(SUPERSEDED)
         return self._stop.is_agreed("starting")
@@ -148,43 +151,12 @@ class _Rank:
             record(self._run, self._attempt, Kind.STOP_AGREED, step=step, **agreed, unfinished_s=0.0)
         return AGAIN
 
-    def way_out_of(self, error: torch.OutOfMemoryError) -> str:
+    def refusal_of(self, error: torch.OutOfMemoryError) -> UserError:
         """Advise what to do where a step does not fit into the memory of the GPU."""
-        settings = self._settings
-        parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
-        reason = str(error).split(". ")[0]
-        return (
-            f"--batch-size {settings.batch_size} over {self._ranks.world_size} rank(s){parts} does not fit "
-            f"into the GPU's memory ({reason}): launch this run on more ranks, or a new one with "
-            f"--accumulate {2 * settings.accumulate}, a smaller --batch-size, or --batch-size auto"
-        )
-
-    def _newest_intact(self) -> Manifest | None:
-        """The newest checkpoint whose files are as they were written; the same for all ranks.
-
-        Raises UserError on all of them where another version wrote it.
-        """
-        found = self._ranks.from_rank(self._look_for_checkpoint() if self._ranks.is_first else None)
-        if isinstance(found, UserError):
-            raise found
-        return found
-
-    def _look_for_checkpoint(self) -> Manifest | UserError | None:
-        if checkpoint.is_superseded(self._run, self._attempt):
-            return None
-        checkpoint.sweep(self._run)
-        for folder, manifest in checkpoint.published(self._run):
-            if isinstance(manifest, Unreadable) and manifest.is_of_another_version:
-                return UserError(f"{folder}: {manifest.reason}: use that version, or start a new run")
-            reason = checkpoint.damage(folder)
-            if isinstance(manifest, Manifest) and not reason:
-                return manifest
-            log.warning("checkpoint %s is damaged (%s): passed over", folder, reason)
-            record(self._run, self._attempt, Kind.DAMAGED, checkpoint=folder.name, reason=reason)
-        return None
+        return refusal_of(error, self._settings, self._ranks.world_size)
 
     def _open_cohort(self, manifest: Manifest | None) -> Cohort:
-        """The run's snapshot, which a checkpoint names, and its splits."""
+        """Open the run's snapshot, which a checkpoint names, and its splits."""
         wanted = manifest.progress.snapshot if manifest else self._settings.snapshot
         store = Store.open(Path(self._settings.store))
         if wanted == "newest":
@@ -196,7 +168,7 @@ class _Rank:
         return Cohort(snapshot=snapshot, split=rows_of(code))
 
     def _settled(self, cohort: Cohort, *, has_begun: bool) -> TrainingSettings:
-        """The settings with a number for the batch size, the same for all ranks and attempts."""
+        """Return the settings with a number for the batch size, the same for all ranks and attempts."""
         return settle(
             self._run, self._settings, self._ranks,
             stop=self._stop, num_training_images=len(cohort.split.train),
@@ -258,7 +230,7 @@ class _Rank:
             journal.event(Kind.TRAINED, epoch=progress.epoch, step=progress.step, reason=reason)
         began = time.monotonic()
         last_weights_digest = weights_digest(learner.weights())
-        self._load_best(learner, progress)
+        load_best(self._run, learner, progress, self._ranks)
         answers: dict[str, Answers] = {}
         for split in prediction.PREDICTED_SPLITS:
             found = answer(learner, batches, split, stop=self._stop, ranks=self._ranks, is_exact=True)
@@ -283,29 +255,3 @@ class _Rank:
             )  # fmt: skip
             journal.event(Kind.PREDICTED, images=num_images, seconds=round(time.monotonic() - began, 3))
             self._run.mark_done()
-
-    def _load_best(self, learner: Learner, progress: Progress) -> None:
-        """Take the weights of the best epoch; the last ones if no validation loss was ever a number."""
-        best = progress.early_stopping.best_step
-        step = best if best >= 0 else progress.step
-        # Rank 0 has written it, so the others wait for its word before they look.
-        refusal = self._ranks.from_rank(self._refusal_of_best(step) if self._ranks.is_first else None)
-        if refusal:
-            raise refusal
-        weights = checkpoint.load_weights(self._run, step)
-        learner.load_weights(weights, of=checkpoint.weights_file(self._run, step))
-
-    def _refusal_of_best(self, step: int) -> UserError | None:
-        """Advise what to do where the best epoch's checkpoint cannot be read; None where it can."""
-        folder = self._run.checkpoints / str(step)
-        reason = checkpoint.damage(folder)
-        if not reason:
-            return None
-        # Most often none: the newest are kept, and the best is older.
-        older = (found for found, _ in checkpoint.published(self._run) if int(found.name) < step)
-        before = next((found for found in older if not checkpoint.damage(found)), None)
-        start = f"step {before.name}" if before else "the start"
-        return UserError(
-            f"the best epoch's checkpoint {folder} cannot be read ({reason}): restore it from a backup; or "
-            f"remove it and those after it and launch again, to train from {start} on"
-        )

@@ -67,16 +67,16 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank 0, which writes."""
+        """Tell whether this is rank 0, which writes."""
         return self.place.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        """Whether this is the only rank."""
+        """Tell whether this is the only rank."""
         return self.place.world_size == 1
 
     def largest(self, value: int) -> int:
-        """The largest value that any rank gives."""
+        """Return the largest value that any rank gives."""
         if self.is_alone:
             return value
         values = torch.tensor([value], dtype=torch.int64)
@@ -84,7 +84,7 @@ class Ranks:
         return int(values[0])
 
     def from_rank(self, value: Any, rank: int = 0) -> Any:
-        """The value that one rank gives, on every rank. Any value that pickle knows, of our own ranks."""
+        """Return the value that one rank gives, on every rank. Any that pickle knows, of our own ranks."""
         if self.is_alone:
             return value
         values = [value if self.rank == rank else None]
@@ -92,7 +92,7 @@ class Ranks:
         return values[0]
 
     def from_all(self, value: Any) -> list[Any]:
-        """What every rank gives, by rank, on every rank. Any values that pickle knows, of our own ranks."""
+        """Return the values of all ranks, by rank, on every rank. Any that pickle knows, of our own ranks."""
         if self.is_alone:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -100,7 +100,7 @@ class Ranks:
         return values
 
     def gathered(self, values: np.ndarray) -> list[np.ndarray] | None:
-        """What every rank gives, by rank; None on other ranks than the first."""
+        """Return the values of all ranks, by rank; None on other ranks than the first."""
         if self.is_alone:
             return [values]
         parts: list[Any] | None = [None] * self.world_size if self.is_first else None
@@ -114,7 +114,7 @@ class Ranks:
                 dist.broadcast(tensor, src=0)
 
     def leave(self) -> None:
-        """Leave when all ranks do, so that nobody finds a peer gone in the middle of something."""
+        """Leave when all ranks do, so that none finds a peer gone in the middle of something."""
         if not self.is_alone:
             dist.barrier(group=self.control)
             dist.destroy_process_group()
@@ -129,7 +129,7 @@ def join(
     timeout_s: float,
     at_look: Callable[[], None],
 ) -> Ranks | None:
-    """Meet the other ranks of the attempt; None where this one is told to stop and they do not come.
+    """Meet the other ranks of the attempt; None where this one is asked to stop and they do not come.
 
     at_look: called as often as they are looked for, as a sign of life. Where they do not come in time, the
     process ends as one that hangs.
@@ -156,7 +156,7 @@ def join(
 
 
 def pick_device(place: Place) -> torch.device:
-    """The GPU of this rank, else the processor. Raises UserError where ranks would share a GPU."""
+    """Choose the GPU of this rank, else the processor. Raises UserError where two ranks would use one GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     count = torch.cuda.device_count()
@@ -172,7 +172,7 @@ def pick_device(place: Place) -> torch.device:
 
 
 def share_submission(place: Place, run: RunDir, address: str, port: int) -> Attempt:
-    """An attempt claimed by rank 0, on every rank, through the store that torchrun's agent keeps."""
+    """Give every rank the attempt that rank 0 claimed, through the store that torchrun's agent keeps."""
     store = TCPStore(address, port, is_master=False)
     name = f"mri_hpc/{place.restart}/attempt"
     if place.rank == 0:
@@ -190,7 +190,7 @@ class _Hosts:
 
 
 class _Patience:
-    """How long a rank waits for the others: less once it is told to stop, with nothing to save."""
+    """Patience of a rank that waits for the others: less once it is asked to stop, with nothing to save."""
 
     def __init__(self, flag: StopFlag, timeout_s: float, at_look: Callable[[], None]) -> None:
         self._flag, self._timeout_s, self._at_look = flag, timeout_s, at_look
@@ -221,7 +221,7 @@ class _Patience:
         return True
 
     def _look(self, look: Callable[[], bool]) -> bool | None:
-        """Whether it is there; None where rank 0, which keeps the store, was told to stop and has gone."""
+        """Tell whether it is there; None where rank 0, which keeps the store, was asked to stop and left."""
         try:
             return look()
         except dist.DistNetworkError:
@@ -231,7 +231,7 @@ class _Patience:
 
 
 def _meet(place: Place, run: RunDir, attempt: Attempt, patience: _Patience) -> _Hosts | None:
-    """All ranks at the store of this attempt, which rank 0 opens on a free port and publishes."""
+    """Meet all ranks at the store of this attempt, which rank 0 opens on a free port and publishes."""
     path = run.attempt_folder(attempt) / RENDEZVOUS
     if place.rank == 0:
         store = TCPStore(place.host, 0, is_master=True, wait_for_workers=False)
@@ -254,9 +254,9 @@ def _meet(place: Place, run: RunDir, attempt: Attempt, patience: _Patience) -> _
 
 
 def _join_store(where: Mapping[str, Any], place: Place, met: list[TCPStore]) -> bool:
-    """Whether rank 0 answers; then its store, which holds this rank's host, is the one that was met.
+    """Tell whether rank 0 answers; then its store, which holds this rank's host, is the one that was met.
 
-    Rank 0 may be told to stop, and gone again: left to itself, TCPStore would look for it for minutes.
+    Rank 0 may be asked to stop, and gone again: left to itself, TCPStore would look for it for minutes.
     """
     try:
         store = TCPStore(where["host"], where["port"], is_master=False, timeout=timedelta(seconds=CONNECT_S))

@@ -9,7 +9,7 @@ FLOOR = 0.01
 def learning_rate(
     step: int, *, highest: float, steps_per_epoch: int, warmup_epochs: float, schedule_epochs: int
 ) -> float:
-    """The rate of one step, counted from 0: linear warm-up, cosine down to FLOOR, constant from there."""
+    """Return the rate of a step, from 0: linear warm-up, cosine down to FLOOR, constant from there."""
     warmup_steps = min(warmup_epochs, schedule_epochs) * steps_per_epoch
     if step < warmup_steps:
         return highest * (step + 1) / (warmup_steps + 1)

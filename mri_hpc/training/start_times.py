@@ -7,7 +7,7 @@ from mri_hpc.base.process import look_at
 
 
 def process_age_s() -> float:
-    """Seconds since this process began, imports included."""
+    """Return seconds since this process began, imports included."""
     began = look_at("self").start_ticks / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - began
 
@@ -20,7 +20,7 @@ class StartTimes:
         self._so_far = 0.0
 
     def end_of(self, part: str) -> None:
-        """A part ends here; the next begins."""
+        """End a part here; the next begins."""
         age = process_age_s()
         self.parts[part] = round(age - self._so_far, 3)
         self._so_far = age

@@ -22,4 +22,4 @@ class TrainingState:
     """All else that the next step depends on, as torch.save takes it: optimizer, scaler, average."""
     progress: Progress
     conditions: Mapping[str, Any]
-    """What bit-equality rests on, of the attempt that did the step."""
+    """Conditions of bit-equality, of the attempt that did the step."""

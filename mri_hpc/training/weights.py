@@ -29,7 +29,7 @@ NOT_WEIGHTS = (
     SafetensorError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
     AssertionError, ArithmeticError, MemoryError, struct.error,
 )  # fmt: skip
-"""What torch raises, and safetensors, where the bytes are something else."""
+"""Errors of torch, and of safetensors, where the bytes are something else."""
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ class Start:
     """Weights to start from, by the names that the network gives them."""
 
     origin: str
-    """What the user typed to have them."""
+    """The user's words for them."""
     tensors: Mapping[str, torch.Tensor]
 
 
 def read_start(path: Path, network: nn.Module, *, origin: str) -> Start:
-    """The weights of a file, without what others put before their names. Raises UserError.
+    """Read the weights of a file, without what others put before their names. Raises UserError.
 
     origin: what the user typed, for messages.
     """
@@ -56,7 +56,7 @@ def read_start(path: Path, network: nn.Module, *, origin: str) -> Start:
 def start_from(
     network: nn.Module, start: Start, *, model: str, head: Sequence[str], how: Normalisation, colours: Colours
 ) -> None:
-    """Put the weights in their place; the head stays as it is where theirs is of other classes.
+    """Load the weights; the head stays as it is where theirs is of other classes.
 
     network: one that sees grey. model: its name, for messages. head: names of the tensors of its last layer.
     Raises UserError where they are not of this model.
@@ -81,7 +81,7 @@ def start_from(
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], *, of: Path | str) -> None:
-    """Put all weights of a network in their place. Raises UserError where they are those of another model.
+    """Load all weights of a network. Raises UserError where they are those of another model.
 
     of: where they come from, to be named.
     """
@@ -114,7 +114,7 @@ def _is_plain_and_finite(tensor: torch.Tensor) -> bool:
 
 
 def _of_deeper_network(network: nn.Module, unknown: Sequence[str], head: Sequence[str]) -> bool:
-    """Whether there are layers within the network's parts that it lacks, as those of resnet34 in resnet18.
+    """Tell whether there are layers within the network's parts that it lacks, as resnet34's in resnet18.
 
     Heads differ in how many layers they have, and what stands beside the parts is something else.
     """
@@ -125,7 +125,7 @@ def _of_deeper_network(network: nn.Module, unknown: Sequence[str], head: Sequenc
 def _as_the_network_is(
     network: nn.Module, tensors: Mapping[str, torch.Tensor], how: Normalisation, colours: Colours
 ) -> Mapping[str, torch.Tensor]:
-    """The tensors with a first layer for grey, and positions for images of the network's size."""
+    """Return the tensors with a first layer for grey, and positions for images of the network's size."""
     found = dict(tensors)
     name = f"{first_layer(network)[0]}.weight"
     if name in found and found[name].dim() == 4 and found[name].shape[1] == COLOURS:
@@ -141,7 +141,7 @@ def _as_the_network_is(
 
 
 def _prefix(found: Mapping[str, Any], wanted: Iterable[str], first: str) -> str:
-    """What stands before the names in a file (module., model., backbone.): with it, most are known."""
+    """Find the prefix of names in a file (module., model., backbone.): with it, most are known."""
     known, end = set(wanted), f"{first}.weight"
     prefixes = ["", *(name.removesuffix(end) for name in found if name.endswith(f".{end}"))]
     return max(prefixes, key=lambda prefix: len(known & {name.removeprefix(prefix) for name in found}))

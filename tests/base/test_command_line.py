@@ -8,7 +8,7 @@ import pytest
 
 from mri_hpc.base.command import Action, run_action, run_command
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import OFTEN, PLACE, Flag, Word
+from mri_hpc.base.marks import OFTEN, POSITIONAL, Flag, Word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,9 @@ class Options:
 class Places:
     """Try places."""
 
-    first: Annotated[str, PLACE]
+    first: Annotated[str, POSITIONAL]
     """What comes first."""
-    others: Annotated[tuple[str, ...], PLACE]
+    others: Annotated[tuple[str, ...], POSITIONAL]
     """What else comes."""
     json: Flag = False
     """Print as JSON."""

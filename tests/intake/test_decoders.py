@@ -9,7 +9,7 @@ from PIL import Image
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake import decoders
-from mri_hpc.intake.content import HEAD_BYTES, in_memory
+from mri_hpc.intake.content import START_BYTES, in_memory
 from mri_hpc.intake.decoders import decode_file
 from mri_hpc.intake.foreign import why_not_read
 from mri_hpc.intake.pictures import fit_to_square
@@ -45,7 +45,7 @@ def test_what_is_no_picture_is_rejected_with_its_reason(data, reason, tmp_path):
     file.write_bytes(data)
     with pytest.raises(BadSource, match=reason):
         decode_file(file, Recipe())
-    assert reason in why_not_read(data[:HEAD_BYTES], ("PNG", "TIFF"))
+    assert reason in why_not_read(data[:START_BYTES], ("PNG", "TIFF"))
 
 
 def test_content_not_the_name_tells_what_a_file_is(tmp_path):
@@ -68,8 +68,8 @@ class Tiles:
 
     formats = ("Tiles",)
 
-    def reads(self, head):
-        return head.startswith(b"TILES")
+    def reads(self, start):
+        return start.startswith(b"TILES")
 
     def decode(self, content, recipe):
         (file,) = content.files

@@ -5,7 +5,7 @@ import pytest
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.intake.probe import probe
-from mri_hpc.intake.recipe import Recipe, load_recipe, settle_recipe
+from mri_hpc.intake.recipe import Recipe, load_recipe, publish_recipe
 
 
 def test_a_recipe_comes_back_as_it_was_written(tmp_path):
@@ -16,11 +16,11 @@ def test_a_recipe_comes_back_as_it_was_written(tmp_path):
 
 def test_the_first_task_settles_the_recipe_and_others_must_agree(tmp_path):
     file = tmp_path / "recipe.json"
-    assert settle_recipe(file, probe(Recipe(size=96))).size == 96
+    assert publish_recipe(file, probe(Recipe(size=96))).size == 96
     before = file.read_bytes()
-    settle_recipe(file, probe(Recipe(size=96)))
+    publish_recipe(file, probe(Recipe(size=96)))
     with pytest.raises(UserError, match="size 96 there, 224 here; ids pseudonym there, as-given here"):
-        settle_recipe(file, probe(Recipe(ids="as-given")))
+        publish_recipe(file, probe(Recipe(ids="as-given")))
     assert file.read_bytes() == before
 
 
@@ -28,11 +28,11 @@ def test_only_differing_pixels_of_the_probe_refuse(tmp_path):
     file = tmp_path / "recipe.json"
     here = probe(Recipe())
     assert len(here.probe) >= 5
-    settle_recipe(file, here)
-    settle_recipe(file, replace(here, probe=here.probe[1:]))
+    publish_recipe(file, here)
+    publish_recipe(file, replace(here, probe=here.probe[1:]))
     name, crc = here.probe[0]
     with pytest.raises(UserError, match=f"decodes {name} to other pixels"):
-        settle_recipe(file, replace(here, probe=((name, crc ^ 1), *here.probe[1:])))
+        publish_recipe(file, replace(here, probe=((name, crc ^ 1), *here.probe[1:])))
 
 
 def test_the_digest_follows_what_decides_about_pixels_alone():
@@ -85,6 +85,6 @@ def test_a_changed_value_is_found_even_where_it_could_be_one(tmp_path):
 
 
 def test_a_store_keeps_to_the_site_key_that_it_was_made_with(tmp_path):
-    settle_recipe(tmp_path / "recipe.json", Recipe(site="KEY1"))
+    publish_recipe(tmp_path / "recipe.json", Recipe(site="KEY1"))
     with pytest.raises(UserError, match="set MRI_KEY_FILE to that key"):
-        settle_recipe(tmp_path / "recipe.json", Recipe(site="KEY2"))
+        publish_recipe(tmp_path / "recipe.json", Recipe(site="KEY2"))

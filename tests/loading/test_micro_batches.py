@@ -34,9 +34,9 @@ def test_what_is_dealt_is_pinned_so_that_old_runs_draw_the_same_numbers():
 def test_a_rank_reads_its_micro_batches_one_after_the_other():
     keys = np.arange(100, 114, dtype=np.uint64)
     order = Order(rows=np.arange(14), keys=keys, batch_size=7)
-    plan = list(order.plans(rank=1, world_size=2, accumulate=2))[1]
-    assert (plan.rows.tolist(), plan.keys.tolist()) == ([11, 12, 13], [111, 112, 113])
-    assert (sizes(plan.micro_batches), len(plan.step_keys)) == ([2, 1], 7)
+    step = list(order.rows_by_step(rank=1, world_size=2, accumulate=2))[1]
+    assert (step.rows.tolist(), step.keys.tolist()) == ([11, 12, 13], [111, 112, 113])
+    assert (sizes(step.micro_batches), len(step.step_keys)) == ([2, 1], 7)
 
 
 def test_parts_of_a_batch_are_its_micro_batches_wherever_in_the_step_they_stand():

@@ -14,9 +14,9 @@ def test_the_order_is_the_same_however_many_windows_it_is_made_in(monkeypatch, w
     monkeypatch.setattr(order, "BLOCK", 100)
     keys = np.sort(mix64(np.arange(2000, dtype=np.uint64)))
     rows = np.flatnonzero(np.arange(2000) % 3)
-    plans = Order(rows=rows, keys=keys, batch_size=17).shuffled(3, 4).plans(rank=0, world_size=1)
-    whole = [plan.rows for plan in plans]
+    steps = Order(rows=rows, keys=keys, batch_size=17).shuffled(3, 4).rows_by_step(rank=0, world_size=1)
+    whole = [step.rows for step in steps]
     assert np.concatenate(whole).tolist() == rows[permutation(keys[rows], 3, 4)].tolist()
     again = Order(rows=rows, keys=keys, batch_size=17).shuffled(3, 4)
-    rest = [plan.rows.tolist() for plan in again.plans(rank=0, world_size=1, first_step=first_step)]
+    rest = [step.rows.tolist() for step in again.rows_by_step(rank=0, world_size=1, first_step=first_step)]
     assert rest == [part.tolist() for part in whole[first_step:]]

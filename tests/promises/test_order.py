@@ -72,7 +72,7 @@ def test_data_that_arrive_leave_the_order_of_the_others_as_it_was(keys, seed, da
 @given(KEYS, st.integers(2, 64), st.sampled_from([1, 2, 4]))
 def test_every_sample_is_in_an_epoch_once_whatever_the_number_of_ranks(keys, batch_size, world_size):
     order = Order(rows=np.arange(len(keys)), keys=keys, batch_size=batch_size).shuffled(5, 2)
-    by_rank = [list(order.plans(rank=rank, world_size=world_size)) for rank in range(world_size)]
+    by_rank = [list(order.rows_by_step(rank=rank, world_size=world_size)) for rank in range(world_size)]
     for of_step in zip(*by_rank, strict=True):
         own = np.concatenate([plan.keys for plan in of_step])
         assert own.tolist() == of_step[0].step_keys.tolist()

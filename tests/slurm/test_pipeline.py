@@ -70,7 +70,7 @@ def test_the_pipeline_ends_in_a_submitted_run_and_with_a_leak_in_none(slurm, pro
     jobs, said = pipeline()
     assert slurm.wait_end(jobs["audit"], timeout_s=240) == "FAILED", outputs(project)
     report = (project / f"audit-{jobs['audit']}.out").read_text()
-    assert "the audit did not pass: nothing is launched. Mend what it names" in report
+    assert "the audit did not pass: nothing is launched. Fix what it names" in report
     assert f"audit-{jobs['audit']}.out: where it finds a leak, this says which" in said
     assert slurm.wait_end(jobs["launch"], timeout_s=60) == "CANCELLED"
     assert list((project / "runs").iterdir()) == [run]

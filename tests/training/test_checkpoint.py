@@ -13,11 +13,12 @@ from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training import checkpoint
 from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.journal import Journal, StepsUnderWay
-from mri_hpc.training.learner import Learner, StepLoss
+from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build, weights_digest
 from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
+from mri_hpc.training.step_loss import StepLoss
 
 FIRST = Attempt(submission=1, restart=0)
 LATER = Attempt(submission=1, restart=1)

@@ -7,8 +7,8 @@ import torch
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.place import Place
-from mri_hpc.training import learner, ranks
-from mri_hpc.training.learner import use_device
+from mri_hpc.training import arithmetic, ranks
+from mri_hpc.training.arithmetic import use_device
 from mri_hpc.training.ranks import pick_device
 
 
@@ -35,7 +35,7 @@ def gpus(monkeypatch):
 def environment(monkeypatch):
     """Stands in for the process's environment; empty at first."""
     pretended = SimpleNamespace(environ={})
-    for module in (learner, ranks):
+    for module in (arithmetic, ranks):
         monkeypatch.setattr(module, "os", pretended)
     return pretended.environ
 
@@ -79,7 +79,7 @@ def test_ranks_that_would_share_a_gpu_are_refused(gpus):
 )
 def test_auto_is_bf16_on_gpus_that_have_it(gpus, precision, count, has_bf16, dtype):
     gpus(count, has_bf16=has_bf16)
-    assert learner._dtype(precision, pick_device(place(0))) is dtype
+    assert arithmetic.dtype_of(precision, pick_device(place(0))) is dtype
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training import journal as journal_module
 from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.journal import Journal, StepDone
-from mri_hpc.training.learner import Learner, StepLoss
+from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build
 from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
+from mri_hpc.training.step_loss import StepLoss
 
 ALONE = Ranks(place=Place(), device=torch.device("cpu"), backend="none", num_hosts=1)
 SETTINGS = TrainingSettings(model="squeezenet1_1")

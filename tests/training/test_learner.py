@@ -11,12 +11,14 @@ from mri_hpc.loading.micro_batches import deal
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.training.class_weights import class_weights
 from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.journal import StepsUnderWay
-from mri_hpc.training.learner import Learner, StepLoss, class_weights
+from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build
 from mri_hpc.training.ranks import Ranks, interface_towards
 from mri_hpc.training.schedule import learning_rate
+from mri_hpc.training.step_loss import StepLoss
 
 WEIGHTS = np.array([0.5, 1.0, 2.0], np.float32)
 

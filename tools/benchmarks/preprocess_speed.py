@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def as_jpeg(path: Path) -> bytes:
-    """A picture as a 512 × 512 colour JPEG."""
+    """Write a picture as a 512 × 512 colour JPEG."""
     file = io.BytesIO()
     with Image.open(path) as picture:
         picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
@@ -80,30 +80,30 @@ def as_jpeg(path: Path) -> bytes:
 
 
 def ours(data: bytes) -> np.ndarray:
-    """As preprocess decodes, all checks included."""
+    """Decode as preprocess does, all checks included."""
     return next(decode(in_memory(data), RECIPE)).pixels
 
 
 def pillow(data: bytes) -> np.ndarray:
-    """As most scripts do it."""
+    """Decode as most scripts do."""
     with Image.open(io.BytesIO(data)) as picture:
         return np.asarray(picture.convert("L").resize(RECIPE.image_shape))
 
 
 def bare(data: bytes) -> np.ndarray:
-    """The two calls that the work comes down to."""
+    """Make the two calls that the work comes down to."""
     grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=RECIPE.size, min_width=RECIPE.size)
     return cv2.resize(grey[:, :, 0], RECIPE.image_shape, interpolation=cv2.INTER_AREA)
 
 
 def exact(data: bytes) -> np.ndarray:
-    """Every pixel decoded, then averaged over areas."""
+    """Decode every pixel, then average over areas."""
     grey = simplejpeg.decode_jpeg(data, "GRAY")
     return cv2.resize(grey[:, :, 0], RECIPE.image_shape, interpolation=cv2.INTER_AREA)
 
 
 def seconds(sources: list[bytes], rounds: int) -> dict[str, list[float]]:
-    """Seconds of processor time of each side, a value an image and round."""
+    """Measure seconds of processor time of each side, a value an image and round."""
     sides: dict[str, Callable[[bytes], np.ndarray]] = {"ours": ours, "pillow": pillow, "bare": bare}
     found: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds):
@@ -118,7 +118,7 @@ def seconds(sources: list[bytes], rounds: int) -> dict[str, list[float]]:
 
 
 def distance(sources: list[bytes]) -> dict[str, float]:
-    """Grey levels between our pixels of the JPEGs among the sources and the exact ones."""
+    """Measure grey levels between our pixels of the JPEGs among the sources and the exact ones."""
     jpegs = [data for data in sources if data.startswith(JPEG)]
     if not jpegs:
         return {}
@@ -133,7 +133,7 @@ def distance(sources: list[bytes]) -> dict[str, float]:
 
 
 def tasks(sources: list[bytes], rounds: int) -> dict[str, list[float]]:
-    """How many times faster two tasks at once were than one, a value a round."""
+    """Measure by what factor two tasks at once are faster than one, a value a round."""
     found: dict[str, list[float]] = {"by_wall_time": [], "by_processor_time": []}
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw" / "class"
@@ -155,7 +155,7 @@ def tasks(sources: list[bytes], rounds: int) -> dict[str, list[float]]:
 
 
 def text(values: dict[str, Any]) -> str:
-    """The figures for people."""
+    """Write the figures for people."""
     took, far, both = values["seconds"], values["distance"], values["tasks"]
     lines = [
         f"{values['date']}, load {values['load']:.1f}; {values['images']} JPEGs of {SIDE} × {SIDE} to "
@@ -179,13 +179,13 @@ def _ratios(a: list[float], b: list[float]) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    """Median and quartiles."""
+    """Write median and quartiles."""
     low, middle, high = np.percentile(values, (25, 50, 75))
     return f"{middle:.2f} ({low:.2f}–{high:.2f})"
 
 
 def _preprocess(source: Path, store: Path, count: int) -> tuple[float, float]:
-    """Seconds that the slower of some tasks reports, and processor seconds of all, with their start."""
+    """Return seconds that the slower of some tasks reports, and processor seconds of all, start included."""
     command = [sys.executable, "-m", "mri_hpc.preprocess", "--source", str(source), "--store", str(store)]
     command += ["--ids", "as-given", "--json", "--tasks", str(count)]
     printed, cpu_s = _cpu_s([[*command, "--task", str(task)] for task in range(count)])
@@ -193,7 +193,7 @@ def _preprocess(source: Path, store: Path, count: int) -> tuple[float, float]:
 
 
 def _cpu_s(commands: list[list[str]]) -> tuple[list[bytes], float]:
-    """What commands that run at once print, and their processor seconds together."""
+    """Run commands at once; return what they print, and their processor seconds together."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for command in commands

@@ -1,4 +1,4 @@
-"""What others read the same images with; each is used where it is installed, and else named as missing.
+"""Peers that read the same images; each is used where it is installed, and else named as missing.
 
 FFCV gets the same rows in the same order. MosaicML Streaming reads them by index from local shards. LitData
 and WebDataset have no uniform order at speed: they go through their shards in a shuffled order of their own.
@@ -25,17 +25,17 @@ SHARD_BYTES = 64 * 2**20
 
 
 def missing() -> list[str]:
-    """Peers that are not installed here."""
+    """List peers that are not installed here."""
     return [name for name, module in MODULES.items() if importlib.util.find_spec(module) is None]
 
 
 def peers(folder: Path, images: np.ndarray, batch: int) -> Iterator[tuple[str, Play]]:
-    """Each peer that is installed, its data written below `folder`. images: uint8, (n, H, W)."""
+    """Yield each peer that is installed, its data written below `folder`. images: uint8, (n, H, W)."""
     for name, make in zip(MODULES, (_ffcv, _streaming, _litdata, _webdataset), strict=True):
         if name not in missing():
-            place = folder / name
-            place.mkdir()
-            yield name, make(place, images, batch)
+            own = folder / name
+            own.mkdir()
+            yield name, make(own, images, batch)
 
 
 class Images:

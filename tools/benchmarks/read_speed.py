@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def make_store(path: Path, chunks: int, images: int, size: int) -> StoreDir:
-    """A store of random images, published as preprocess publishes them."""
+    """Make a store of random images, published as preprocess publishes them."""
     store = StoreDir(path)
     path.mkdir(parents=True)
     store.make()
@@ -114,7 +114,7 @@ def make_store(path: Path, chunks: int, images: int, size: int) -> StoreDir:
 
 
 def measure(store: StoreDir, snapshot: Snapshot, *, epochs: int) -> dict[str, Any]:
-    """What every side does in every state."""
+    """Measure every side in every state."""
     batches = _batches(len(snapshot))
     images = _all_images(store, snapshot)
     values: dict[str, Any] = {
@@ -138,7 +138,7 @@ def measure(store: StoreDir, snapshot: Snapshot, *, epochs: int) -> dict[str, An
 
 
 def print_peers(folder: Path, store: StoreDir, snapshot: Snapshot, *, epochs: int) -> None:
-    """A line for each peer that is installed, which plays the same rounds as np.take and this store."""
+    """Print a line for each peer that is installed, which plays the same rounds as np.take and this store."""
     from read_peers import missing, peers
 
     print(f"not installed: {', '.join(missing()) or 'none'}")
@@ -157,7 +157,7 @@ def print_peers(folder: Path, store: StoreDir, snapshot: Snapshot, *, epochs: in
 
 
 def _batches(images: int) -> list[np.ndarray]:
-    """Full batches of a uniform permutation."""
+    """Return full batches of a uniform permutation."""
     rows = np.random.default_rng(1).permutation(images)
     return [rows[start : start + BATCH] for start in range(0, images - BATCH + 1, BATCH)]
 
@@ -171,35 +171,35 @@ def _sides(images: np.ndarray, store: StoreDir, snapshot: Snapshot) -> dict[str,
 
 
 def _ahead(fetch: Fetch) -> Play:
-    """Through the thread that reads ahead."""
+    """Fetch through the thread that reads ahead."""
     return lambda batches: sum(len(batch) for batch in read_ahead(iter(batches), fetch))
 
 
 def _warm(
     sides: dict[str, Side], batches: list[np.ndarray], epochs: int, a_round: int = ROUND_BATCHES
 ) -> dict[str, list[dict[str, float]]]:
-    """What each side did in each of its rounds. a_round: batches of a round."""
+    """Measure each side in each of its rounds. a_round: batches of a round."""
     parts = [batches[i : i + a_round] for i in range(0, len(batches), a_round)]
     for side in sides.values():
         side.play(parts[0] if side.is_slow else batches)
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for number, part in enumerate(parts * epochs):
         playing = [name for name, side in sides.items() if not side.is_slow or number % SLOW_EVERY == 0]
-        # Nobody always comes first.
+        # No side always comes first.
         for name in playing if number % 2 else playing[::-1]:
             rounds[name].append({"round": number, **_timed(sides[name].play, part)})
     return rounds
 
 
 def _timed(play: Play, batches: list[np.ndarray]) -> dict[str, float]:
-    """Seconds of wall and of processor time for an image."""
+    """Measure seconds of wall and of processor time for an image."""
     wall, cpu = time.perf_counter(), time.process_time()
     images = play(batches)
     return {"wall_s": (time.perf_counter() - wall) / images, "cpu_s": (time.process_time() - cpu) / images}
 
 
 def in_memory(images: np.ndarray) -> Fetch:
-    """np.take, into recycled memory. images: uint8, (n, H, W)."""
+    """Read by np.take, into recycled memory. images: uint8, (n, H, W)."""
     buffers = Buffers()
 
     def fetch(rows: np.ndarray) -> torch.Tensor:
@@ -212,13 +212,13 @@ def in_memory(images: np.ndarray) -> Fetch:
 
 
 def by_store(store: StoreDir, snapshot: Snapshot) -> Fetch:
-    """As training reads."""
+    """Read as training does."""
     reader = Reader(store.path, snapshot)
     return lambda rows: torch.from_numpy(reader.read(rows))
 
 
 def by_h5py(store: StoreDir, snapshot: Snapshot) -> Fetch:
-    """As a plain Dataset over h5py files does, with its images stacked by the loader."""
+    """Read as a plain Dataset over h5py files does, with its images stacked by the loader."""
     names = [name.decode() for name in snapshot.chunks["name"].tolist()]
     images = [h5py.File(store.chunk(name), "r", locking=False)["images"] for name in names]
     chunk, row = snapshot.chunk.tolist(), snapshot.row.tolist()
@@ -226,7 +226,7 @@ def by_h5py(store: StoreDir, snapshot: Snapshot) -> Fetch:
 
 
 def table(values: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+    """Write the figures as Markdown."""
     shape = values["image_shape"]
     load = " and ".join(f"{one:.1f}" for one in values["load"])
     lines = [
@@ -259,7 +259,7 @@ def table(values: dict[str, Any]) -> str:
 
 
 def _ratios(side: list[dict[str, float]], other: list[dict[str, float]], by: str) -> str:
-    """How much faster a side is in the rounds that both played: median and quartiles."""
+    """Compute by what factor a side is faster in the rounds that both played: median and quartiles."""
     others = {one["round"]: one[by] for one in other}
     ratios = [others[one["round"]] / one[by] for one in side if one["round"] in others]
     low, middle, high = np.percentile(ratios, (25, 50, 75))
@@ -296,7 +296,7 @@ def _all_images(store: StoreDir, snapshot: Snapshot) -> np.ndarray:
 def _cold(
     store: StoreDir, snapshot: Snapshot, batches: list[np.ndarray]
 ) -> dict[str, list[dict[str, float]]]:
-    """What both sides that read from disk do with nothing of the chunks in memory, in turns."""
+    """Measure both sides that read from disk with nothing of the chunks in memory, in turns."""
     makes = {STORE: by_store, H5PY: by_h5py}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in makes}
     for number in range(COLD_ROUNDS):
@@ -307,7 +307,7 @@ def _cold(
 
 
 def _first_batch_ms(store: StoreDir, snapshot: Snapshot, rows: np.ndarray, state: str) -> float:
-    """From opening to the first batch; warm: the system holds it already, from a reader before."""
+    """Measure from opening to the first batch; warm: the system holds it already, from a reader before."""
     if state == "cold":
         _forget(store)
     else:
@@ -318,7 +318,7 @@ def _first_batch_ms(store: StoreDir, snapshot: Snapshot, rows: np.ndarray, state
 
 
 def _forget(store: StoreDir) -> None:
-    """Take the chunks out of the system's cache; nobody may have them mapped."""
+    """Take the chunks out of the system's cache; no process may have them mapped."""
     os.sync()
     for path in store.chunks.iterdir():
         with path.open("rb") as file:

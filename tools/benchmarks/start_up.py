@@ -87,7 +87,7 @@ def main() -> int:
 
 
 def measure(folder: Path, *, starts: int, size: int) -> dict[str, Any]:
-    """All figures: parts by rank, whole starts, stops."""
+    """Measure all figures: parts by rank, whole starts, stops."""
     draw(folder / "raw", size)
     store, run = folder / "store", RunDir(folder / "run")
     command("preprocess", "--source", folder / "raw", "--store", store, "--size", size, "--ids", "as-given")
@@ -103,7 +103,7 @@ def measure(folder: Path, *, starts: int, size: int) -> dict[str, Any]:
 
 
 def measure_epilogue(folder: Path, before: Path | None) -> dict[str, Any]:
-    """Seconds of the epilogue's process, of this checkout and of the one before, in turns."""
+    """Measure seconds of the epilogue's process, of this checkout and of the one before, in turns."""
     run, empty = RunDir(folder / "ended"), folder / "empty"
     attempt = Attempt(submission=1, restart=0)
     run.claim_attempt(attempt)
@@ -120,7 +120,7 @@ def measure_epilogue(folder: Path, before: Path | None) -> dict[str, Any]:
 
 
 def epilogue_s(run: RunDir, checkout: Path, *, path: Path) -> float:
-    """Seconds of one epilogue. path: of programs, without Slurm's."""
+    """Measure seconds of one epilogue. path: of programs, without Slurm's."""
     words = [sys.executable, "-m", "mri_hpc.cluster.batch", "after", "--run", str(run.path)]
     environment = {**os.environ, "PATH": str(path), "PYTHONPATH": str(checkout)}
     began = time.perf_counter()
@@ -130,7 +130,7 @@ def epilogue_s(run: RunDir, checkout: Path, *, path: Path) -> float:
 
 
 def epilogue_line(values: dict[str, Any]) -> str:
-    """The epilogue's median, and its ratio to the one before."""
+    """Write the epilogue's median, and its ratio to the one before."""
     line = f"epilogue: {_median(values['epilogue_s'])} s"
     if "epilogue_before_s" not in values:
         return line
@@ -152,7 +152,7 @@ def start_and_stop(run: RunDir, *options: object) -> Start:
 
 
 def draw(raw: Path, size: int) -> None:
-    """Noise, half of which has a bright square: folders of classes and patients."""
+    """Draw noise, half of which has a bright square: folders of classes and patients."""
     random = np.random.default_rng(0)
     for number in range(PATIENTS * SLICES):
         patient, has_square = number // SLICES, number // SLICES % 2
@@ -164,7 +164,7 @@ def draw(raw: Path, size: int) -> None:
 
 
 def command(name: str, *options: object) -> None:
-    """Run one of our commands to its end; what it said, where it fails."""
+    """Run one of our commands to its end; raise what it printed, where it fails."""
     words = [sys.executable, "-m", f"mri_hpc.{name}", *map(str, options)]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)
     if ran.returncode:
@@ -172,13 +172,13 @@ def command(name: str, *options: object) -> None:
 
 
 def newest(run: RunDir, kind: Kind, *, after: float) -> Event | None:
-    """The newest event of a kind that is younger than `after`, Unix time."""
+    """Return the newest event of a kind that is younger than `after`, Unix time."""
     found = [event for event in read_events(run) if event.kind == kind and event.time > after]
     return found[-1] if found else None
 
 
 def wait_for(look: Callable[[], Any], run: RunDir) -> Any:
-    """What look finds, as soon as it finds something."""
+    """Return what look finds, as soon as it finds something."""
     give_up_s = time.monotonic() + PATIENCE_S
     while not (found := look()):
         if time.monotonic() > give_up_s:
@@ -189,14 +189,14 @@ def wait_for(look: Callable[[], Any], run: RunDir) -> Any:
 
 
 def parts_until_ready(run: RunDir, attempt: str, rank: int) -> dict[str, float]:
-    """The parts of a start as a rank's log has them, up to the first step, which rank 0 times for all."""
+    """Read the parts of a start from a rank's log, up to the first step, which rank 0 times for all."""
     text = (run.attempts / attempt / f"rank{rank}.log").read_text()
     line = re.findall(r"ready after (.*)", text)[-1]
     return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)", line)}
 
 
 def stops(run: RunDir) -> list[dict[str, float]]:
-    """Of each stop: seconds of the step before it, until agreed, and from there to the durable checkpoint."""
+    """Return, of each stop, seconds of the step before it, until agreed, and to the durable checkpoint."""
     events, metrics = read_events(run), read_metrics(run)
     agreed = [event for event in events if event.kind == Kind.STOP_AGREED]
     saved = [event for event in events if event.kind == Kind.SAVED and event.values["reason"] == "stop"]
@@ -212,7 +212,7 @@ def stops(run: RunDir) -> list[dict[str, float]]:
 
 
 def table(values: dict[str, Any]) -> str:
-    """Markdown: medians of the parts by rank, and of the whole."""
+    """Write medians of the parts by rank, and of the whole, as Markdown."""
     starts, stops_done = values["parts"], values["stops"]
     rows = ["| part, s | rank 0 | rank 1 |", "|---|---|---|"]
     for name in starts[0][0]:

@@ -1,4 +1,4 @@
-"""What a store of ten million images costs: time and peak memory of commands, process start included.
+"""Costs of a store of ten million images: time and peak memory of commands, process start included.
 
     python tools/benchmarks/ten_million.py FOLDER           takes about 3 GB in FOLDER, and removes them
 
@@ -73,9 +73,9 @@ from mri_hpc.loading.order import Order
 snapshot = resolve(Path(sys.argv[1]))
 split = rows_of(split_of(snapshot))
 order = Order(rows=split.train, keys=snapshot.key, batch_size=256).shuffled(seed=1, epoch=0)
-plan = next(order.plans(rank=0, world_size=1))
-images = Reader(Path(sys.argv[1]), snapshot).read(plan.rows)
-assert images.shape == (len(plan.rows), 224, 224) and len(images) > 200, images.shape
+step = next(order.rows_by_step(rank=0, world_size=1))
+images = Reader(Path(sys.argv[1]), snapshot).read(step.rows)
+assert images.shape == (len(step.rows), 224, 224) and len(images) > 200, images.shape
 print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr)
 """
 
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def measure(folder: Path, sources: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds and peak MB of everything."""
+    """Measure seconds and peak MB of everything."""
     found: dict[str, list[dict[str, float]]] = {}
     for images in sorted({min(images, options.images) for images in STORES}):
         store = make_store(folder / f"store-{images}", made_up(images))
@@ -138,7 +138,7 @@ def measure(folder: Path, sources: Path, options: argparse.Namespace) -> dict[st
 
 
 def made_up(images: int) -> Index:
-    """Images of as many patients as a large hospital has."""
+    """Make up images of as many patients as a large hospital has."""
     number = np.arange(images, dtype=np.uint64)
     patients = -(-images // IMAGES_A_PATIENT)
     names = np.array([_pseudonym(i) for i in range(patients)], "S17")
@@ -152,7 +152,7 @@ def _pseudonym(number: int) -> bytes:
 
 
 def make_store(path: Path, index: Index) -> StoreDir:
-    """A store as an array of tasks leaves it after compaction has tidied, but for pixels and names."""
+    """Make a store as tasks of an array leave it after compaction has tidied, but for pixels and names."""
     store = StoreDir(path)
     path.mkdir(parents=True)
     store.make()
@@ -177,7 +177,7 @@ def make_store(path: Path, index: Index) -> StoreDir:
 
 
 def _units(key: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of each chunk: those of a task, by key, cut."""
+    """Yield rows of each chunk: those of a task, by key, cut."""
     order = np.argsort(key)
     task = key[order] % np.uint64(TASKS)
     for index in range(TASKS):
@@ -199,7 +199,7 @@ def _head(index: Index, rows: np.ndarray) -> ChunkHead:
 
 
 def _commit(store: StoreDir, chunk: str, images: int) -> Commit:
-    """A commit as publish_commit writes it, without waiting for the disk; its chunk is a hole."""
+    """Write a commit as publish_commit does, without waiting for the disk; its chunk is a hole."""
     size = OFFSET + images * SIZE**2
     with store.chunk(chunk).open("wb") as file:
         file.truncate(size)
@@ -219,7 +219,7 @@ def _rounds(options: argparse.Namespace, *command: str) -> list[dict[str, float]
 
 
 def _few_new(store: StoreDir, sources: Path, rounds: int) -> Iterator[dict[str, float]]:
-    """Twenty new files a round, each round as a day of its own."""
+    """Add twenty new files a round, each round as a day of its own."""
     for day in range(rounds):
         folder = sources / f"{store.path.name}-day{day}"
         _write_pictures(folder, 20, first=day * 20)
@@ -241,7 +241,7 @@ def _preprocess(source: Path, store: Path, *, stored: int) -> dict[str, float]:
 
 
 def _link_sources(source: Path, links: int) -> Index:
-    """A folder of so many paths, and what a store would hold of them."""
+    """Make a folder of so many paths, and what a store would hold of them."""
     _write_pictures(source.parent / "linked-to", LINKED_FILES, first=0)
     files = sorted((source.parent / "linked-to").rglob("*.jpg"))
     mtime_ns = 1_700_000_000_000_000_000
@@ -282,7 +282,7 @@ def _write_pictures(folder: Path, count: int, *, first: int) -> None:
 
 
 def run(arguments: list[str]) -> dict[str, float]:
-    """Seconds, peak MB, and where it prints counts how many sources were stored."""
+    """Return seconds, peak MB, and where it prints counts how many sources were stored."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     before, start = _processor_s(), time.perf_counter()
     done = subprocess.run(
@@ -303,7 +303,7 @@ def run(arguments: list[str]) -> dict[str, float]:
 
 
 def text(values: dict[str, Any]) -> str:
-    """The figures for people."""
+    """Write the figures for people."""
     lines = [f"{values['images']:,} images; {values['machine']}, {values['date']}, load {values['load']:.1f}"]
     for what, rounds in values["found"].items():
         took, busy, peak = ([one[name] for one in rounds] for name in ("seconds", "processor_s", "peak_mb"))

@@ -1,1 +1,1 @@
-"""What phantoms.py draws: heads as functions of a place in space, cut into slices like a scanner's."""
+"""Phantoms: heads as functions of a point in space, cut into slices like a scanner's."""

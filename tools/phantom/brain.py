@@ -23,7 +23,7 @@ class Brain:
         self.scene = scene
 
     def draw(self, image: np.ndarray) -> None:
-        """Everything inside the dura, in place."""
+        """Draw everything inside the dura, in place."""
         self._draw_cerebrum(image)
         self._draw_nuclei(image)
         self._draw_ventricles(image)

@@ -20,7 +20,7 @@ class Build:
     """In what one person's head differs from another's."""
 
     offsets: np.ndarray
-    """Where in the noise this head's folds and textures lie: float, (8, 3)."""
+    """Offsets into the noise, for this head's folds and textures: float, (8, 3)."""
     ventricle_mm: float
     """By how much the ventricles are wider than the average."""
     sulcus_mm: float
@@ -30,11 +30,11 @@ class Build:
     scalp_mm: float
     """Thickness of the scalp."""
     enhancement: float
-    """How strongly vessels and glands take up contrast; 1 is the average."""
+    """Strength with which vessels and glands take up contrast; 1 is the average."""
 
     @classmethod
     def random(cls, random: np.random.Generator) -> "Build":
-        """One drawn at random."""
+        """Draw one at random."""
         return cls(
             offsets=random.uniform(0, FIELD_SIDE, (8, 3)),
             ventricle_mm=random.normal(0, 1.2),
@@ -67,13 +67,13 @@ class Scene:
         return cavity(self.places)
 
     def reaches(self, low_mm: Vector, high_mm: Vector) -> bool:
-        """Whether the slice comes into a box: what lies in it need not be drawn otherwise."""
+        """Tell whether the slice comes into a box: what lies in it need not be drawn otherwise."""
         return bool(
             np.all(self.places.min(axis=(1, 2)) <= high_mm) and np.all(self.places.max(axis=(1, 2)) >= low_mm)
         )
 
     def noise(self, layer: int, wave_mm: float) -> np.ndarray:
-        """Noise of this head."""
+        """Return noise of this head."""
         return self.field.smooth_at(self.places, self.build.offsets[layer], wave_mm)
 
     def paint(self, image: np.ndarray, value: float | np.ndarray, distance: np.ndarray) -> None:
@@ -82,7 +82,7 @@ class Scene:
 
 
 def cavity(places: np.ndarray) -> np.ndarray:
-    """Distance to the inside of the skull: brain case, temporal fossae, fossa of the cerebellum."""
+    """Return distances to the inside of the skull: brain case, temporal fossae, fossa of the cerebellum."""
     sides = mirrored(places)
     case = ellipsoid(places, (0, -5, 13), (68, 86, 64))
     temporal = ellipsoid(sides, (36, 4, -25), (26, 38, 24))
@@ -96,7 +96,7 @@ def cavity(places: np.ndarray) -> np.ndarray:
 
 
 def draw_head(scene: Scene, image: np.ndarray) -> None:
-    """Everything outside the brain, in place; leaves fluid where the brain will be."""
+    """Draw everything outside the brain, in place; leaves fluid where the brain will be."""
     skin = _draw_soft_tissue(scene, image)
     _draw_neck(scene, image)
     _draw_face(scene, image, skin)
@@ -104,7 +104,7 @@ def draw_head(scene: Scene, image: np.ndarray) -> None:
 
 
 def _draw_soft_tissue(scene: Scene, image: np.ndarray) -> np.ndarray:
-    """Muscle and fat; returns the distance to the skin."""
+    """Draw muscle and fat; returns the distance to the skin."""
     places, sides, build = scene.places, scene.sides, scene.build
     # Without the fossae: the scalp is smoother than what it covers.
     cranium = ellipsoid(places, (0, -5, 13), (68, 86, 64)) - build.skull_mm - build.scalp_mm
@@ -133,7 +133,7 @@ def _draw_soft_tissue(scene: Scene, image: np.ndarray) -> np.ndarray:
 
 
 def _draw_neck(scene: Scene, image: np.ndarray) -> None:
-    """The spine with its canal; the cord is drawn with the brain."""
+    """Draw the spine with its canal; the cord is drawn with the brain."""
     places = scene.places
     if not scene.reaches((-20, -60, -200), (20, 30, -40)):
         return
@@ -149,7 +149,7 @@ def _draw_neck(scene: Scene, image: np.ndarray) -> None:
 
 
 def _draw_face(scene: Scene, image: np.ndarray, skin: np.ndarray) -> None:
-    """Eyes, nose, sinuses, mouth."""
+    """Draw eyes, nose, sinuses, mouth."""
     places, sides = scene.places, scene.sides
     if not scene.reaches((-75, -45, -120), (75, 115, 0)):
         return
@@ -187,7 +187,7 @@ def _draw_face(scene: Scene, image: np.ndarray, skin: np.ndarray) -> None:
 
 
 def _draw_skull(scene: Scene, image: np.ndarray) -> None:
-    """Bone, with marrow between its tables, and dura."""
+    """Draw bone, with marrow between its tables, and dura."""
     build, places = scene.build, scene.places
     thickness = build.skull_mm + 1.0 * scene.noise(5, 45)
     scene.paint(image, BONE, scene.cavity - thickness)

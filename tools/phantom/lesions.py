@@ -25,16 +25,16 @@ class Lesion:
     stretch: np.ndarray
     """By how much longer than the radius each axis is: float, (3,)."""
     bud: np.ndarray
-    """Where a second, smaller focus of a glioma lies, in radii from the centre: float, (3,)."""
+    """Offset of a second, smaller focus of a glioma, in radii from the centre: float, (3,)."""
     roughness_mm: float
-    """How far the surface strays from an ellipsoid."""
+    """Deviation of the surface from an ellipsoid."""
     enhancement: float
     """Grey value of its brightest part."""
     necrosis: float
-    """Share of the radius that is dead inside, for gliomas."""
+    """Fraction of the radius that is dead inside, for gliomas."""
 
     def distance(self, scene: Scene) -> np.ndarray:
-        """Distance to its surface."""
+        """Return distances to its surface."""
         solid = ellipsoid(scene.places, self.centre_mm, self.radius_mm * self.stretch)
         if self.kind == "pituitary":
             # It comes up from the sella and is held in by its diaphragm: a waist.
@@ -47,7 +47,7 @@ class Lesion:
         return np.maximum(solid, scene.cavity) if self.kind == "meningioma" else solid
 
     def unpressed(self, places: np.ndarray) -> np.ndarray:
-        """Where the tissue that now is at `places` would be without the lesion."""
+        """Return positions that the tissue now at `places` would have without the lesion."""
         away = places - self.centre_mm.astype(np.float32)[:, None, None]
         reach = np.sqrt((away**2).sum(axis=0)) + 1e-3
         pushed = 0.75 * self.radius_mm if self.kind != "glioma" else 0.6 * self.radius_mm
@@ -84,7 +84,7 @@ class Lesion:
 
 
 def random_lesion(kind: str, random: np.random.Generator) -> Lesion:
-    """One of the kind, at a place and of a size such as that kind has."""
+    """Draw one of the kind, in a position and of a size such as that kind has."""
     radius = random.uniform(*{"glioma": (13, 22), "meningioma": (10, 20), "pituitary": (9, 15)}[kind])
     centre = {"glioma": _in_white_matter, "meningioma": _at_the_dura, "pituitary": _above_the_sella}[kind]
     return Lesion(
@@ -107,7 +107,7 @@ def _in_white_matter(radius_mm: float, random: np.random.Generator) -> np.ndarra
 
 
 def _at_the_dura(radius_mm: float, random: np.random.Generator) -> np.ndarray:
-    """On a ray from the middle of the brain, so far out that it sits on the inside of the skull."""
+    """Pick a point on a ray from the middle of the brain, on which it sits on the inside of the skull."""
     middle = np.array([0.0, -5.0, 15.0])
     while (direction := random.normal(size=3))[2] < -0.2 * np.linalg.norm(direction):
         pass

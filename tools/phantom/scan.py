@@ -33,7 +33,7 @@ class Patient:
     shift_mm: np.ndarray
     """float, (3,)."""
     coil: np.ndarray
-    """How sensitivity falls along each axis, per mm: float, (3,)."""
+    """Fall of sensitivity along each axis, per mm: float, (3,)."""
     noise: float
     """Deviation of the receiver's noise, where fat is 0.8."""
     gain: float
@@ -41,7 +41,7 @@ class Patient:
 
     @classmethod
     def random(cls, lesion: Lesion | None, random: np.random.Generator) -> "Patient":
-        """Someone drawn at random, with this lesion."""
+        """Draw someone at random, with this lesion."""
         angles = random.normal(0, np.deg2rad([3.0, 2.5, 4.0]))
         return cls(
             build=Build.random(random),
@@ -54,13 +54,13 @@ class Patient:
         )
 
     def in_scanner(self, place_mm: np.ndarray) -> np.ndarray:
-        """Where a place of the head lies in the scanner."""
+        """Return the position in the scanner of a point of the head."""
         return np.linalg.solve(self.pose, place_mm - self.shift_mm)
 
     def slice(
         self, field: Field, plane: str, position_mm: float, side: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """An image as a scanner shows it, and the lesion's mask: uint8 and bool, both (side, side)."""
+        """Draw an image as a scanner shows it, and the lesion's mask: uint8 and bool, both (side, side)."""
         voxel_mm = FIELD_OF_VIEW_MM / side
         seen = places_of(plane, position_mm, side)
         places = np.tensordot(self.pose.astype(np.float32), seen, axes=1)
@@ -85,7 +85,7 @@ class Patient:
     def _received(
         self, image: np.ndarray, seen: np.ndarray, voxel_mm: float, random: np.random.Generator
     ) -> np.ndarray:
-        """What the coil receives of the tissue, in grey levels."""
+        """Return the tissue as the coil receives it, in grey levels."""
         image = _blurred(image, 0.55 / voxel_mm)
         image *= np.exp(np.tensordot(self.coil.astype(np.float32), seen, axes=1))
         # Coils around the head: what is near them is brighter.
@@ -96,7 +96,7 @@ class Patient:
 
 
 def places_of(plane: str, position_mm: float, side: int) -> np.ndarray:
-    """Where the pixels of a slice lie: mm, float32, (3, side, side)."""
+    """Return positions of the pixels of a slice: mm, float32, (3, side, side)."""
     columns, rows, across = AXES[plane]
     steps = (np.arange(side, dtype=np.float32) - (side - 1) / 2) * (FIELD_OF_VIEW_MM / side)
     places = np.zeros((3, side, side), dtype=np.float32)
@@ -107,13 +107,13 @@ def places_of(plane: str, position_mm: float, side: int) -> np.ndarray:
 
 
 def _blurred(image: np.ndarray, deviation: float) -> np.ndarray:
-    """The image under a Gaussian of that deviation, in pixels, cut off at three of them."""
+    """Blur the image by a Gaussian of that deviation, in pixels, cut off at three of them."""
     width = 2 * int(3 * deviation + 0.5) + 1
     return np.asarray(cv2.GaussianBlur(image, (width, width), deviation, borderType=cv2.BORDER_REFLECT))
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
-    """Rotation about x, then y, then z; angles in radians."""
+    """Return the rotation about x, then y, then z; angles in radians."""
     turn = np.eye(3)
     for axis, angle in enumerate(angles):
         first, second = (axis + 1) % 3, (axis + 2) % 3

@@ -17,7 +17,7 @@ SAMPLES_A_WAVE = 4
 
 
 def ellipsoid(places: np.ndarray, centre: Vector, radii: Vector) -> np.ndarray:
-    """An ellipsoid along the axes; the distance is a first-order estimate."""
+    """Measure an ellipsoid along the axes; the distance is a first-order estimate."""
     radii = _column(radii)
     scaled = (places - _column(centre)) / radii
     near = np.sqrt((scaled * scaled).sum(axis=0)) + 1e-6
@@ -27,30 +27,30 @@ def ellipsoid(places: np.ndarray, centre: Vector, radii: Vector) -> np.ndarray:
 
 
 def capsule(places: np.ndarray, start: Vector, end: Vector, radii: tuple[float, float]) -> np.ndarray:
-    """A rod with round ends, from one radius to the other."""
+    """Measure a rod with round ends, from one radius to the other."""
     axis = np.subtract(end, start, dtype=np.float32)
     x, y, z = places - _column(start)
     along = axis[0] * x + axis[1] * y + axis[2] * z
     square = float(axis @ axis)
-    share = np.clip(along / square, 0, 1)
-    across = np.sqrt(np.maximum(x * x + y * y + z * z + share * (square * share - 2 * along), 0))
-    return across - (radii[0] + (radii[1] - radii[0]) * share)
+    fraction = np.clip(along / square, 0, 1)
+    across = np.sqrt(np.maximum(x * x + y * y + z * z + fraction * (square * fraction - 2 * along), 0))
+    return across - (radii[0] + (radii[1] - radii[0]) * fraction)
 
 
 def tube(places: np.ndarray, path: Sequence[Vector], radii: Sequence[float]) -> np.ndarray:
-    """Rods one after the other, with a radius at each point of the path."""
+    """Measure rods one after the other, with a radius at each point of the path."""
     ends = zip(pairwise(path), pairwise(radii), strict=True)
     return reduce(np.minimum, [capsule(places, start, end, pair) for (start, end), pair in ends])
 
 
 def blend(first: np.ndarray, second: np.ndarray, width_mm: float) -> np.ndarray:
-    """Both together, with a rounded seam."""
-    share = np.clip(0.5 + 0.5 * (second - first) / width_mm, 0, 1)
-    return second + (first - second) * share - width_mm * share * (1 - share)
+    """Join both, with a rounded seam."""
+    fraction = np.clip(0.5 + 0.5 * (second - first) / width_mm, 0, 1)
+    return second + (first - second) * fraction - width_mm * fraction * (1 - fraction)
 
 
 def mirrored(places: np.ndarray) -> np.ndarray:
-    """Places folded onto the right half: what is drawn there appears on both sides."""
+    """Fold positions onto the right half: what is drawn there appears on both sides."""
     return np.concatenate([np.abs(places[:1]), places[1:]])
 
 
@@ -71,12 +71,12 @@ class Field:
         self._noise = (noise / noise.std()).astype(np.float32).ravel()
 
     def at(self, places: np.ndarray, offset: Vector, wave_mm: float) -> np.ndarray:
-        """The noise at these places. offset: where in the field they begin, in its voxels."""
+        """Return the noise in these positions. offset: at which they begin in the field, in its voxels."""
         voxels = places * np.float32(FIELD_WAVE / wave_mm) + _column(offset)
         return self._nearest(voxels) if wave_mm < FINE_MM else self._between(voxels)
 
     def smooth_at(self, places: np.ndarray, offset: Vector, wave_mm: float) -> np.ndarray:
-        """The same for places that lie on a regular grid, (3, H, H), looked up only as densely as needed."""
+        """Return the same on a regular grid, (3, H, H), looked up only as densely as needed."""
         side = places.shape[1]
         step_mm = float(np.abs(places[:, 0, 1] - places[:, 0, 0]).sum()) + 1e-6
         num = min(side, 2 + int(np.ceil(side * step_mm / wave_mm * SAMPLES_A_WAVE)))
@@ -90,23 +90,23 @@ class Field:
         return self._noise[(x * FIELD_SIDE + y) * FIELD_SIDE + z]
 
     def _between(self, voxels: np.ndarray) -> np.ndarray:
-        """Linearly between the eight voxels around each place."""
+        """Interpolate linearly between the eight voxels around each position."""
         low = np.floor(voxels)
-        share = voxels - low
+        fraction = voxels - low
         low = low.astype(np.int32)
         near, far = low & (FIELD_SIDE - 1), (low + 1) & (FIELD_SIDE - 1)
-        total = np.zeros_like(share[0])
-        for x, in_x in ((near[0], 1 - share[0]), (far[0], share[0])):
-            for y, in_y in ((near[1], 1 - share[1]), (far[1], share[1])):
+        total = np.zeros_like(fraction[0])
+        for x, in_x in ((near[0], 1 - fraction[0]), (far[0], fraction[0])):
+            for y, in_y in ((near[1], 1 - fraction[1]), (far[1], fraction[1])):
                 row, in_row = (x * FIELD_SIDE + y) * FIELD_SIDE, in_x * in_y
                 first, second = self._noise[row + near[2]], self._noise[row + far[2]]
-                total = total + in_row * (first + share[2] * (second - first))
+                total = total + in_row * (first + fraction[2] * (second - first))
         return total
 
 
 @cache
 def _spread(side: int, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places to pick, int, (num,), and the matrix that draws out what is there linearly: (side, num)."""
+    """Pick positions, int, (num,), and the matrix that draws out what is there linearly: (side, num)."""
     picked = np.round(np.linspace(0, side - 1, num)).astype(int)
     columns = [np.interp(np.arange(side), picked, row) for row in np.eye(num)]
     return picked, np.stack(columns, axis=1).astype(np.float32)

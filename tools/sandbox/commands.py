@@ -13,7 +13,7 @@ CLEAN_ENVIRONMENT = {"PATH": PROGRAM_PATH, "LANG": "C.UTF-8"}
 def run(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: str = "", timeout_s: float = 30
 ) -> str:
-    """The command's output; a SandboxError with its last line of complaint when it fails."""
+    """Return the command's output; a SandboxError with its last line of complaint when it fails."""
     result = attempt(argv, env=env, stdin=stdin, timeout_s=timeout_s)
     if result.returncode != 0:
         raise SandboxError(
@@ -23,14 +23,14 @@ def run(
 
 
 def complaint_of(result: subprocess.CompletedProcess[str]) -> str:
-    """The last line that a command said about its failure."""
+    """Return the last line that a command printed about its failure."""
     return (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()[-1]
 
 
 def attempt(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: str = "", timeout_s: float = 30
 ) -> subprocess.CompletedProcess[str]:
-    """The command's outcome, whatever its status; a command that hangs counts as status 124."""
+    """Return the command's outcome, whatever its status; a command that hangs counts as status 124."""
     try:
         return subprocess.run(
             list(argv),

@@ -36,12 +36,12 @@ def check_installed() -> None:
 
 
 def find_program(name: str) -> str | None:
-    """Where a program lies, also for users whose PATH leaves out the administrator's folders."""
+    """Find a program, also for users whose PATH leaves out the administrator's folders."""
     return shutil.which(name, path=CLEAN_ENVIRONMENT["PATH"])
 
 
 def start_munged(layout: Layout) -> None:
-    """The daemon that signs who sends a message. All machines reach its socket through the file system."""
+    """Start the daemon that signs who sends a message. All machines reach its socket by the file system."""
     logs = [f"--log-file={layout.log_dir}/munged.log", f"--pid-file={layout.run_dir}/munged.pid"]
     seed = f"--seed-file={layout.run_dir}/munged.seed"
     keys = [f"--key-file={layout.munge_key}", f"--socket={layout.munge_socket}"]
@@ -50,7 +50,7 @@ def start_munged(layout: Layout) -> None:
 
 
 def start_database(layout: Layout) -> None:
-    """An empty MariaDB on the controller's own 127.0.0.1."""
+    """Start an empty MariaDB on the controller's own 127.0.0.1."""
     pid = init_pid(layout, CONTROLLER)
     socket_path = layout.run_dir / "database.socket"
     settings = [
@@ -80,14 +80,14 @@ def start_database(layout: Layout) -> None:
 
 
 def start_slurmdbd(layout: Layout) -> None:
-    """The accounting daemon, with our cluster in its books."""
+    """Start the accounting daemon, with our cluster in its books."""
     start_daemon(layout, CONTROLLER, ["slurmdbd"])
     wait_for(layout, ["sacctmgr", "--noheader", "list", "cluster"], daemon="slurmdbd")
     run(["sacctmgr", "--immediate", "add", "cluster", CLUSTER], env=client_env(layout))
 
 
 def start_slurmctld(layout: Layout) -> None:
-    """The controller."""
+    """Start the controller."""
     start_daemon(layout, CONTROLLER, ["slurmctld"])
     wait_for(layout, ["scontrol", "ping"], daemon="slurmctld")
 
@@ -105,7 +105,7 @@ def stop_slurmctld(layout: Layout) -> None:
 
 
 def start_slurmd(layout: Layout, node: str) -> None:
-    """A node's daemon. The machine's own host name tells it which node it is."""
+    """Start a node's daemon. The machine's own host name tells it which node it is."""
     start_daemon(layout, node, ["slurmd"])
 
 
@@ -150,7 +150,7 @@ def wait_for(layout: Layout, question: list[str], *, daemon: str) -> None:
 
 
 def client_env(layout: Layout) -> dict[str, str]:
-    """The environment in which Slurm's commands speak to this sandbox."""
+    """Return the environment in which Slurm's commands speak to this sandbox."""
     return {**CLEAN_ENVIRONMENT, **layout.client_environment}
 
 
@@ -171,23 +171,23 @@ def slurmctld_answers(layout: Layout) -> bool:
 
 
 def node_states(layout: Layout) -> dict[str, str]:
-    """Node -> state as sinfo names it (idle, mixed, down*, ...); empty while the controller is silent."""
+    """Map node to state as sinfo names it (idle, mixed, down*, ...); empty while the controller is silent."""
     return pairs(layout, ["sinfo", "--noheader", "--Node", "--format=%N %T"])
 
 
 def partitions(layout: Layout) -> dict[str, str]:
-    """Partition -> up or down."""
+    """Map partition to up or down."""
     return pairs(layout, ["sinfo", "--noheader", "--format=%R %a"])
 
 
 def pairs(layout: Layout, question: list[str]) -> dict[str, str]:
-    """An answer of two columns; empty when none comes."""
+    """Return an answer of two columns; empty when none comes."""
     answer = attempt(question, env=client_env(layout), timeout_s=LOOK_S)
     return dict(line.split() for line in answer.stdout.splitlines())
 
 
 def can_connect(path: Path) -> bool:
-    """Whether something listens on a Unix socket."""
+    """Tell whether something listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(str(path))

@@ -2,4 +2,4 @@
 
 
 class SandboxError(Exception):
-    """Something the user can mend: one line that says what, where, and what to do next."""
+    """Something the user can fix: one line that says what, where, and what to do next."""

@@ -1,4 +1,4 @@
-"""Where a sandbox keeps its things, and what identifies it."""
+"""Folders and files of a sandbox, and what identifies it."""
 
 import dataclasses
 import hashlib
@@ -72,7 +72,7 @@ class Layout:
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """What a shell needs so that Slurm's commands speak to this sandbox."""
+        """Lines that a shell needs so that Slurm's commands speak to this sandbox."""
         return {"SLURM_CONF": str(self.slurm_conf), "MRI_SANDBOX_DIR": str(self.dir)}
 
     def claim(self) -> None:
@@ -109,7 +109,7 @@ class Layout:
         partial.replace(self.state_file)
 
     def unfinished_starter(self) -> int | None:
-        """The process that claimed the directory and is still at work on it."""
+        """Find the process that claimed the directory and is still at work on it."""
         try:
             facts = json.loads(self.state_file.read_text())
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
@@ -119,7 +119,7 @@ class Layout:
         return int(facts["starter"])
 
     def load_state(self) -> "State":
-        """The facts of the sandbox in this directory; a SandboxError when there is none."""
+        """Load the facts of the sandbox in this directory; a SandboxError when there is none."""
         try:
             facts = json.loads(self.state_file.read_text())
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
@@ -131,7 +131,7 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
-    """What a sandbox chose when it came up."""
+    """Facts that a sandbox chose when it came up."""
 
     bridge: str
     """The bridge that joins the machines; its number is the subnet's."""
@@ -150,7 +150,7 @@ class State:
         return {CONTROLLER: f"{self.subnet}.2", **nodes}
 
     def address(self, machine: str) -> str:
-        """A machine's address; a SandboxError naming the choices when it is unknown."""
+        """Return a machine's address; a SandboxError naming the choices when it is unknown."""
         if machine not in self.addresses:
             raise SandboxError(f"no machine named {machine}: choose from {', '.join(self.addresses)}")
         return self.addresses[machine]
@@ -168,7 +168,7 @@ class State:
 
 
 def process_began(pid: int) -> str | None:
-    """When a process began, in clock ticks since boot; with its id, that names it for good. None: gone."""
+    """Return a process's start, in ticks since boot; with its id, that names it for good. None: gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -24,7 +24,7 @@ def check_host() -> None:
 
 
 def bring_up(layout: Layout, options: Options) -> State:
-    """A running cluster, or nothing at all and the reason."""
+    """Start a cluster, or nothing at all and the reason."""
     check_host()
     layout.claim()
     try:
@@ -51,7 +51,7 @@ def bring_up(layout: Layout, options: Options) -> State:
 
 
 def switch_on(layout: Layout, state: State, name: str) -> None:
-    """A machine with its network."""
+    """Start a machine with its network."""
     network.plug_in(state, name, machine.start_machine(layout, name))
 
 
@@ -68,7 +68,7 @@ def take_down(layout: Layout) -> bool:
 
 
 def clear_away(layout: Layout) -> None:
-    """Processes first, so that nothing writes into what is deleted after them."""
+    """Remove processes first, so that nothing writes into what is deleted after them."""
     machine.kill_machines(layout)
     network.remove_links(layout)
     layout.remove()
@@ -76,7 +76,7 @@ def clear_away(layout: Layout) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Status:
-    """What answers, and what does not."""
+    """The daemons that answer, and those that do not."""
 
     dir: Path
     daemons: dict[str, bool]
@@ -94,7 +94,7 @@ class Status:
 
 
 def look(layout: Layout) -> Status:
-    """The sandbox's state, asked of every daemon."""
+    """Ask every daemon for the sandbox's state."""
     state = layout.load_state()
     states = daemons.node_states(layout)
     answers = {
@@ -117,7 +117,7 @@ def look(layout: Layout) -> Status:
 
 
 def kill_node(layout: Layout, name: str) -> None:
-    """The power cut: everything on the node is gone at once, and nobody is told."""
+    """Cut the power: everything on the node is gone at once, without a word to anyone."""
     state = node_of(layout, name)
     machine.kill_machines(layout, name)
     network.unplug(state, name)
@@ -133,7 +133,7 @@ def start_node(layout: Layout, name: str) -> None:
 
 
 def node_of(layout: Layout, name: str) -> State:
-    """The state of a sandbox that has this node."""
+    """Load the state of a sandbox that has this node."""
     state = layout.load_state()
     state.address(name)
     if name == CONTROLLER:

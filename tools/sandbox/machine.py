@@ -31,7 +31,7 @@ def check_permitted() -> None:
 
 
 def start_machine(layout: Layout, name: str) -> int:
-    """A machine without network or daemons: the host's process id of its first process."""
+    """Start a machine without network or daemons; returns the host's process id of its first process."""
     init = Path(__file__).with_name("machine_init.py")
     argv = ["unshare", *NAMESPACES, sys.executable, "-I", str(init)]
     files = [str(layout.hosts_file), str(layout.etc / "empty")]
@@ -80,12 +80,12 @@ def run_inside(pid: int, argv: Sequence[str], *, env: dict[str, str] | None = No
 
 
 def entering(pid: int, *, cwd: Path = Path("/")) -> list[str]:
-    """The words that go before a command to run it inside a machine."""
+    """Return the words that go before a command to run it inside a machine."""
     return ["nsenter", "--target", str(pid), "--net", "--uts", "--mount", "--pid", f"--wdns={cwd}", "--"]
 
 
 def init_pid(layout: Layout, name: str) -> int:
-    """The host's process id of a machine's first process; a SandboxError when the machine is off."""
+    """Return the host's process id of a machine's first process; a SandboxError when the machine is off."""
     for pid in processes_of(layout, name):
         if is_first_in_namespace(pid):
             return pid
@@ -93,12 +93,12 @@ def init_pid(layout: Layout, name: str) -> int:
 
 
 def is_on(layout: Layout, name: str) -> bool:
-    """Whether the machine's first process lives."""
+    """Tell whether the machine's first process lives."""
     return any(is_first_in_namespace(pid) for pid in processes_of(layout, name))
 
 
 def processes_of(layout: Layout, name: str | None = None) -> Iterator[int]:
-    """The processes that hold a machine (or all machines) of this sandbox, found by their mark."""
+    """Find the processes that hold a machine (or all machines) of this sandbox, by their mark."""
     wanted = f"{MARK}={layout.tag}/{name or ''}".encode()
     for pid in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
         if any(word == wanted if name else word.startswith(wanted) for word in environment_of(pid)):
@@ -106,7 +106,7 @@ def processes_of(layout: Layout, name: str | None = None) -> Iterator[int]:
 
 
 def environment_of(pid: int) -> list[bytes]:
-    """A process's environment as NAME=VALUE; empty for one that is gone or a zombie."""
+    """Return a process's environment as NAME=VALUE; empty for one that is gone or a zombie."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -114,7 +114,7 @@ def environment_of(pid: int) -> list[bytes]:
 
 
 def is_first_in_namespace(pid: int) -> bool:
-    """Whether a process of the host is number 1 in a process namespace of its own."""
+    """Tell whether a process of the host is number 1 in a process namespace of its own."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -124,7 +124,7 @@ def is_first_in_namespace(pid: int) -> bool:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log, to tell why something failed."""
+    """Return the last line of a log, to tell why something failed."""
     try:
         lines = log.read_text(errors="replace").strip().splitlines()
     except FileNotFoundError:

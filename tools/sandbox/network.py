@@ -13,7 +13,7 @@ SUBNETS = 256
 
 
 def make_bridge(layout: Layout) -> tuple[str, str]:
-    """A new bridge with the host's address on it: its name, and the subnet it stands for.
+    """Make a bridge with the host's address on it; returns its name, and the subnet it stands for.
 
     The kernel refuses a second link of the same name, so a name claims its subnet among starts at once. The
     hardware address carries the sandbox's tag: `remove_links` needs no notes to find the bridge.
@@ -34,7 +34,7 @@ def make_bridge(layout: Layout) -> tuple[str, str]:
 
 
 def is_in_use(subnet: str) -> bool:
-    """Whether the host has an address or a route inside the subnet."""
+    """Tell whether the host has an address or a route inside the subnet."""
     wanted = ipaddress.ip_network(f"{subnet}.0/24")
     routes = [route["dst"] for route in json.loads(run(["ip", "-json", "-4", "route", "show"]))]
     taken = [ipaddress.ip_network(destination) for destination in routes if destination != "default"]
@@ -42,12 +42,12 @@ def is_in_use(subnet: str) -> bool:
 
 
 def hardware_address(layout: Layout) -> str:
-    """A locally administered address made of the sandbox's tag."""
+    """Make a locally administered address of the sandbox's tag."""
     return ":".join(["02", *(layout.tag[i : i + 2] for i in range(0, 10, 2))])
 
 
 def cable_name(state: State, machine: str) -> str:
-    """The host's end of a machine's cable."""
+    """Name the host's end of a machine's cable."""
     return f"{state.bridge}-{machine}"
 
 
@@ -66,7 +66,7 @@ def unplug(state: State, machine: str) -> None:
 
 
 def cut_link(state: State, machine: str) -> None:
-    """Nothing passes between the machine and the others any more; its processes run on."""
+    """Cut the machine off from the others; its processes run on."""
     state.address(machine)
     run(["ip", "link", "set", cable_name(state, machine), "down"])
 
@@ -78,7 +78,7 @@ def heal_link(state: State, machine: str) -> None:
 
 
 def is_plugged_in(state: State, machine: str) -> bool:
-    """Whether the machine's cable is there and not cut."""
+    """Tell whether the machine's cable is there and not cut."""
     return any(link["ifname"] == cable_name(state, machine) and "UP" in link["flags"] for link in all_links())
 
 
@@ -96,5 +96,5 @@ def remove_links(layout: Layout) -> None:
 
 
 def all_links() -> list[dict[str, Any]]:
-    """The host's network links, as `ip` describes them."""
+    """List the host's network links, as `ip` describes them."""
     return list(json.loads(run(["ip", "-json", "link", "show"])))

@@ -1,4 +1,4 @@
-"""What a user may choose about a sandbox."""
+"""Options of a sandbox."""
 
 import argparse
 import dataclasses
@@ -35,7 +35,7 @@ class Options:
     slurmd_timeout_s: int = 60
     """SlurmdTimeout: a node that is silent for so long is down."""
     preempt_mode: str = "requeue"
-    """What becomes of a job in `low` when one in `high` needs its place."""
+    """Fate of a job in `low` when one in `high` needs its place."""
     send_user_signal: bool = False
     """Send the signal of --signal, not SIGTERM, when preemption begins."""
     requeue_delay_s: int = 6
@@ -67,13 +67,13 @@ def check_range(flag: str, value: int, low: int, high: int) -> None:
 
 
 def default_dir() -> Path:
-    """The sandbox named by `eval "$(sandbox env)"`, else one for each user."""
+    """Return the sandbox named by `eval "$(sandbox env)"`, else one for each user."""
     chosen = os.environ.get("MRI_SANDBOX_DIR")
     return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"mri-sandbox-{os.getuid()}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The flags of `up`; each one's destination is the field's name in Options."""
+    """Add the flags of `up`; each one's destination is the field's name in Options."""
     numbers = {
         "--nodes": ("nodes", "nodes n1, n2, ..."),
         "--cpus-per-node": ("cpus_per_node", "CPUs that a node claims to have"),
@@ -99,7 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def options_from(arguments: argparse.Namespace) -> Options:
-    """The Options among parsed arguments."""
+    """Return the Options among parsed arguments."""
     names = [field.name for field in dataclasses.fields(Options)]
     chosen: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     return Options(**chosen)

@@ -13,7 +13,7 @@ NULL_DEVICE = os.makedev(1, 3)
 
 
 def write_files(layout: Layout, state: State) -> None:
-    """Everything below DIR/etc, and the pretended GPUs."""
+    """Write everything below DIR/etc, and the pretended GPUs."""
     files = {
         "slurm.conf": slurm_conf(layout, state),
         "gres.conf": gres_conf(layout, state),
@@ -33,7 +33,7 @@ def write_files(layout: Layout, state: State) -> None:
 
 
 def slurm_conf(layout: Layout, state: State) -> str:
-    """slurm.conf; every path is absolute because slurmctld changes its directory."""
+    """Write slurm.conf; every path is absolute because slurmctld changes its directory."""
     options = state.options
     # A requeued job waits until its old credential has expired, and one second more.
     cred_expire_s = options.requeue_delay_s - 1
@@ -88,7 +88,7 @@ def slurm_conf(layout: Layout, state: State) -> str:
 
 
 def preemption(mode: str) -> list[str]:
-    """The cluster's lines on preemption: a partition of a higher tier pushes out jobs of a lower one."""
+    """Write the lines on preemption: a partition of a higher tier pushes out jobs of a lower one."""
     if mode == "off":
         return []
     modes = "SUSPEND,GANG" if mode == "suspend" else mode.upper()
@@ -96,7 +96,7 @@ def preemption(mode: str) -> list[str]:
 
 
 def node_line(state: State, name: str) -> str:
-    """One node of slurm.conf."""
+    """Write one node of slurm.conf."""
     options = state.options
     gpus = f" Gres=gpu:{options.gpus_per_node}" if options.gpus_per_node else ""
     size = f"CPUs={options.cpus_per_node} RealMemory={options.memory_per_node_mb}"
@@ -104,7 +104,7 @@ def node_line(state: State, name: str) -> str:
 
 
 def partition_line(name: str, *, tier: int, is_default: bool, is_shared: bool) -> str:
-    """One partition over all nodes; suspended and running jobs share nodes only where sharing is forced."""
+    """Write one partition over all nodes; running jobs share nodes with suspended ones only where forced."""
     sharing = "FORCE:1" if is_shared else "NO"
     default = "YES" if is_default else "NO"
     limits = "DefaultTime=01:00:00 MaxTime=1-00:00:00"
@@ -113,7 +113,7 @@ def partition_line(name: str, *, tier: int, is_default: bool, is_shared: bool) -
 
 
 def gres_conf(layout: Layout, state: State) -> str:
-    """The pretended GPUs: devices whose last digits become the indices in CUDA_VISIBLE_DEVICES."""
+    """Write the pretended GPUs: devices whose last digits become the indices in CUDA_VISIBLE_DEVICES."""
     count = state.options.gpus_per_node
     if count == 0:
         return "AutoDetect=off\n"
@@ -122,7 +122,7 @@ def gres_conf(layout: Layout, state: State) -> str:
 
 
 def slurmdbd_conf(layout: Layout) -> str:
-    """The accounting daemon, with its database beside it on the controller."""
+    """Write the settings of the accounting daemon, with its database beside it on the controller."""
     lines = [
         f"DbdHost={CONTROLLER}",
         "SlurmUser=root",
@@ -139,7 +139,7 @@ def slurmdbd_conf(layout: Layout) -> str:
 
 
 def hosts(state: State) -> str:
-    """/etc/hosts of every machine: all machines, and the host under its own name."""
+    """Write /etc/hosts of every machine: all machines, and the host under its own name."""
     entries = ["127.0.0.1 localhost", "::1 localhost", f"{state.host_address} {socket.gethostname()}"]
     entries += [f"{address} {name}" for name, address in state.addresses.items()]
     return "\n".join(entries) + "\n"

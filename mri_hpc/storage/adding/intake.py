@@ -11,7 +11,7 @@ from mri_hpc.intake.decoders import decode
 from mri_hpc.intake.labels import Label, Labels
 from mri_hpc.intake.probe import probe
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
-from mri_hpc.intake.recipe import Recipe, settle_recipe
+from mri_hpc.intake.recipe import Recipe, publish_recipe
 from mri_hpc.intake.sources import Source, Sources, root_name
 from mri_hpc.storage.adding.unit import TakenSource
 from mri_hpc.storage.disk.layout import StoreDir
@@ -72,6 +72,6 @@ def settle_intake(
         root_name=root_name(root),
         labels=labels,
         pseudonyms=pseudonyms,
-        recipe=settle_recipe(store.recipe, recipe),
+        recipe=publish_recipe(store.recipe, recipe),
         is_replacing=is_replacing,
     )

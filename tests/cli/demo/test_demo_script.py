@@ -93,7 +93,7 @@ def test_a_failed_download_says_that_running_again_goes_on(project, commands):
     done = demo(project, path=path)
     assert "this downloads a few GB" in done.stdout
     assert last_line(done).endswith(
-        "installing failed; once the above is mended, run this again: it goes on from here"
+        "installing failed; once the above is fixed, run this again: it goes on from here"
     )
 
 

@@ -49,7 +49,7 @@ def test_what_can_be_no_option_of_sbatch_is_refused_by_its_name(planned_run, lau
     monkeypatch.setattr("mri_hpc.cluster.slurm.partition_has_gpus", lambda _partition: False)
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     run = planned_run()
-    status, _, errors = launch("--run", run.path, "--dry-run", "--cluster", "slurm", "--slurm", word)
+    status, _, errors = launch("--run", run.path, "--dry-run", "--cluster", "slurm", f"--slurm={word}")
     assert (status, errors.count("\n")) == (2, 1)
     assert "is no option of sbatch: give its long name, as in nice=5" in errors
 

@@ -145,7 +145,7 @@ def test_a_store_that_names_patients_otherwise_is_refused(add, finished, continu
     assert "--continue-from a: other names patients otherwise than a did (another site key, or --ids)" in said
 
 
-def test_patients_who_withdrew_are_still_in_the_weights_and_it_is_said(add, finished, continued, tmp_path):
+def test_retracted_patients_are_still_in_the_weights_and_a_note_tells(add, finished, continued, tmp_path):
     add(80)
     parent = finished("a", val_fold=3, test_fold=4)
     assert store_main(["retract", str(tmp_path / "store"), "--patient", "patient5", "--yes"]) == 0

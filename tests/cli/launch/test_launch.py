@@ -98,7 +98,7 @@ def test_waiting_for_a_run_that_fails_ends_with_2_and_the_reason(first_launch, l
     status, _, errors = launch("--run", run.path, "--wait")
     assert status == 2
     assert (
-        f"{run.path.name}: failed; the ranks ended with an error that you can mend; the last words" in errors
+        f"{run.path.name}: failed; the ranks ended with an error that you can fix; the last words" in errors
     )
     # And which: the last lines of the rank that failed.
     assert errors.rstrip().endswith("\n  dying: 2")

@@ -174,6 +174,15 @@ def test_a_run_that_was_only_just_made_gets_a_page(make_run, report):
     assert "Not finished: no results yet." in Page(report(run)).words
 
 
+def test_a_run_whose_clock_stood_still_gets_a_page_without_parts_of_its_wall_clock(make_run, report):
+    run = make_run()
+    events = [{**json.loads(line), "time": 1.8e9} for line in run.events.read_text().splitlines()]
+    run.events.write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    words = Page(report(run)).words
+    assert "Attempts and interruptions" in words
+    assert "unaccounted" not in words
+
+
 def test_wrong_answers_come_first_and_are_marked_in_words(make_run, report):
     # P2 is right, and yet less believed than P3, which is wrong.
     said = {"P1": (0.9, 0.1, 0.0), "P2": (0.4, 0.3, 0.3), "P3": (0.45, 0.55, 0.0), "P4": (0.1, 0.9, 0.0)}

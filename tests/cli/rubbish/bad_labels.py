@@ -145,13 +145,13 @@ CASES = (
         "a patient in two folds",
         table("path,label,patient,fold", "{path},x,P1,{number}"),
         "a patient is in fold 0 (line 2) and in fold 1 (line 3)",
-        "mend the folds",
+        "give one fold",
     ),
     refused(
         "a patient in two split folders",
         patient_in_two_split_folders,
         "a patient is in split test (below test/glioma) and in split train (below train/glioma)",
-        "mend the splits",
+        "give one split",
     ),
     refused(
         "a split that is none",

@@ -153,7 +153,7 @@ def test_an_old_python_is_refused_before_anything_is_made(tmp_path):
     ("finds", "variables", "status", "says"),
     [
         ("exit 0", {}, 0, ""),
-        ("exit 2", {}, 2, "nothing is launched. Mend what it names, then run the pipeline again; MRI_AUDIT"),
+        ("exit 2", {}, 2, "nothing is launched. Fix what it names, then run the pipeline again; MRI_AUDIT"),
         # Leaks are accepted by the audit itself, which then ends with 0.
         ('[ "$5" = --report-only ]', {"MRI_AUDIT": "report"}, 0, ""),
         # Whatever else keeps it from passing is no finding that somebody could accept.
