@@ -12,6 +12,7 @@ from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot.catalogue import current, resolve
 from mri_hpc.storage.upkeep.verify import verify
 from mri_hpc.store_actions.verify import Verify, check_store
+from mri_hpc.testing.file_operations import FileOperations
 from tests.cli.store.harms import (
     assert_nothing_is_left,
     chunk_with,
@@ -21,7 +22,6 @@ from tests.cli.store.harms import (
     pixels,
     truncate,
 )  # fmt: skip
-from tests.harness.file_operations import FileOperations
 from tests.harness.scenes import Place, draw_sources, start, take, wait
 
 KILLS = 5
