@@ -55,11 +55,11 @@ def prove_file_system(options: Prove) -> None:
         print(f"{left} is of another proof, which runs or was killed on another machine", file=sys.stderr)
     if options.json:
         print_json(_values(options.folder, mount, outcomes, seconds))
-    broken = [outcome for outcome in outcomes if outcome.is_kept is False]
-    if broken:
+    failed = [outcome for outcome in outcomes if outcome.is_kept is False]
+    if failed:
         raise Verdict(
-            f"{options.folder} ({mount.kind}): {len(broken)} of {len(outcomes)} promises are not kept, the "
-            f"first: {broken[0].what}: {broken[0].found}; put the store on another file system"
+            f"{options.folder} ({mount.kind}): {len(failed)} of {len(outcomes)} promises are not kept, the "
+            f"first: {failed[0].what}: {failed[0].found}; put the store on another file system"
         )
     if not options.json:
         print(f"{mount.kind}: a store keeps its promises here; {len(outcomes)} of them kept, {seconds:.0f} s")
