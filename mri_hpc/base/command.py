@@ -1,6 +1,7 @@
 """The frame of every command: parsing by dataclass, one line for an error, exit status, JSON, progress."""
 
 import errno
+import io
 import json
 import math
 import os
@@ -103,20 +104,26 @@ def parse(called: str, options_type: type, words: Sequence[str], *, default: Any
 def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -> int:
     """Run a command; return its exit status, also where it raises what is no bug."""
     asked = _asked(words)
+    # A path may be no text, and a terminal may know few letters.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if "--version" in asked:
             from mri_hpc.base.version import version
 
             print(f"mri-hpc {version()}")
             return DONE
-        return run() or DONE
+        status = run() or DONE
+        # At exit it would be too late to say that there is no room for what was printed.
+        _flush_stdout()
+        return status
     except UserError as error:
         # Of what was looked at and is bad, the document is there already.
         as_json = "--json" in asked and not isinstance(error, Verdict)
         return _complain(name, str(error), kind=error.kind, as_json=as_json)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: nothing is left to say, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return DONE
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
@@ -150,7 +157,13 @@ def shown_bytes(count: int) -> str:
 
 def print_json(values: Any) -> None:
     """Print one JSON document for scripts; what is no finite number is null."""
-    print(json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        # A path that is no UTF-8, or a terminal that is none.
+        text = json.dumps(json.loads(text), indent=2)
+    print(text)
 
 
 def _finite(values: Any) -> Any:
@@ -196,6 +209,21 @@ def _described(error: OSError) -> str:
 
 def _complain(name: str, message: str, *, kind: str, as_json: bool) -> int:
     print(f"{name}: {message}", file=sys.stderr)
-    if as_json:
-        print_json({"error": {"kind": kind, "message": message}})
+    try:
+        if as_json:
+            print_json({"error": {"kind": kind, "message": message}})
+        _flush_stdout()
+    except OSError:
+        # Nobody hears, or there is no room: the line on stderr has said it.
+        _forget_stdout()
     return USER_CAN_FIX
+
+
+def _flush_stdout() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _forget_stdout() -> None:
+    """Let what could not be printed go nowhere, also at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

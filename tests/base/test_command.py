@@ -1,8 +1,13 @@
 """A command ends in one clear line and the right status."""
 
 import importlib
+import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +107,44 @@ def test_every_command_tells_the_version(capsys, words):
 def test_the_version_is_told_by(command, capsys):
     assert importlib.import_module(f"mri_hpc.{command}").main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("mri-hpc ")
+
+
+def run_apart(body, *words, stdout):
+    """Run a command with the body's source in a process of its own; return what it left."""
+    program = (
+        "import sys\n"
+        "from tests.base.test_command import run\n"
+        "from mri_hpc.base.command import print_json\n"
+        "from mri_hpc.base.errors import UserError\n"
+        f"def body(_options):\n    {body}\n"
+        f"sys.exit(run(body, {list(words)!r}))\n"
+    )
+    # With a buffer: what is printed reaches the file at exit only.
+    environment = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONIOENCODING": "utf-8:strict"}
+    return subprocess.run(
+        [sys.executable, "-c", program], stdout=stdout, stderr=subprocess.PIPE, env=environment, check=False
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [("print('done')", ()), ("print_json({})", ("--json",)), ("raise UserError('no')", ("--json",))],
+)
+def test_a_result_for_which_there_is_no_room_is_the_users_to_mend(body, words):
+    with Path("/dev/full").open("w") as full:
+        found = run_apart(body, *words, stdout=full)
+    assert found.returncode == 2
+    assert found.stderr.decode().count("\n") == 1
+
+
+def test_json_of_a_path_that_is_no_text_is_json_still(monkeypatch):
+    monkeypatch.setattr("sys.stdout", stream := io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    print_json({"store": "st\udcff"})
+    stream.flush()
+    assert json.loads(stream.buffer.getvalue()) == {"store": "st\udcff"}
+
+
+def test_a_path_that_is_no_text_is_printed_all_the_same():
+    found = run_apart("print('st\\udcff')", stdout=subprocess.PIPE)
+    assert (found.returncode, found.stdout) == (0, b"st\\udcff\n")
