@@ -17,6 +17,7 @@ from mri_hpc.testing.model import Image
 from mri_hpc.testing.trial import Change, Trial
 
 NAME = "mri-hpc-prove"
+UNWRITTEN = "a process failed and could not even write down why; look for room there (df), then run it again"
 PICTURES, PATIENTS, MORE = 6, 3, 3
 # Of the time that is left when the file system itself has been looked at.
 KILLING, BESIDE = 0.6, 0.35
@@ -85,7 +86,7 @@ def _outcome(check: Check, folder: Path) -> Outcome:
         is_kept, found = False, str(error)
     except AssertionError as error:
         # The traceback of another process; its last line is the error, behind the name of its class.
-        last = str(error).strip().splitlines()[-1]
+        last = (str(error).strip().splitlines() or [UNWRITTEN])[-1]
         is_kept, found = False, last.partition(": ")[2] or last
     found = found.replace(f"{place}/", "")
     shutil.rmtree(place)

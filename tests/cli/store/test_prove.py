@@ -213,3 +213,13 @@ def test_what_is_no_folder_is_refused(tmp_path, capsys):
     assert "is not a folder" in capsys.readouterr().err
     assert main(["prove", str(tmp_path), "--seconds", "1"]) == 2
     assert "--seconds must be between" in capsys.readouterr().err
+
+
+def test_a_process_that_has_no_room_for_its_last_words_ends_no_proof(tmp_path, monkeypatch, capsys):
+    def fail_mutely(_steps, _logs):
+        raise AssertionError
+
+    monkeypatch.setattr(file_system.processes, "together", fail_mutely)
+    assert main(["prove", str(tmp_path)]) == 2
+    assert "could not even write down why; look for room there" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
