@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import Split
 from mri_hpc.loading.batches import Batch, Batches
 from mri_hpc.loading.dataset import Dataset
@@ -32,6 +33,11 @@ class Loader:
         device: torch.device | str = "cpu",
     ) -> None:
         """batch_size: images a step, over all ranks together. UserError where a rank's share is too small."""
+        if batch_size < 1 or not 0 <= rank < world_size:
+            raise UserError(
+                f"there are no batches of {batch_size} images for rank {rank} of {world_size}: batch_size is "
+                "at least 1, and rank, from 0, below world_size"
+            )
         self._progress = Progress(snapshot=dataset.snapshot.digest)
         self._batches = Batches(
             dataset.reader,

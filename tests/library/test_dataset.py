@@ -92,3 +92,9 @@ def test_a_loader_takes_an_epoch_up_where_it_was_left_and_deals_it_to_ranks(stor
     ranks = [Loader(dataset, batch_size=16, rank=rank, world_size=2).epoch(0) for rank in range(2)]
     for step, shares in zip(whole, zip(*ranks, strict=True), strict=True):
         assert np.array_equal(step, np.concatenate([share.keys for share in shares]))
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"world_size": 0}, {"rank": 1}, {"rank": -1}])
+def test_a_loader_refuses_what_gives_no_batches(store_path, wrong):
+    with pytest.raises(UserError, match="there are no batches of"):
+        Loader(Dataset(store_path), **wrong)
