@@ -20,7 +20,10 @@ def with_format(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
 def parse(document: bytes | str) -> dict[str, Any]:
     """Return the values of a document; ValueError where it is no JSON object."""
     # Not msgspec's own parser: a loss that is no number is written as NaN.
-    values = json.loads(document)
+    try:
+        values = json.loads(document)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError("no JSON object")
     return values

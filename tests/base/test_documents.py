@@ -59,6 +59,6 @@ def test_a_value_that_is_missing_or_none_for_its_field_is_named(values, says):
 
 def test_only_an_object_is_a_document_and_it_may_hold_what_is_no_number():
     assert str(parse('{"loss": NaN}')["loss"]) == "nan"
-    for document in ("[]", "1", "{", b"\xff"):
+    for document in ("[]", "1", "{", b"\xff", "[" * 1_000_000):
         with pytest.raises(ValueError, match=r"."):
             parse(document)
