@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.exit_status import AGAIN, DONE
+from mri_hpc.base.exit_status import AGAIN, DONE, USER_CAN_FIX
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.outcome import conclude, explain_vanished, may_start, say
 from mri_hpc.rundir.decisions import Action, Cause
@@ -75,7 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     run = RunDir(options.run)
     if options.when == "before":
-        return before_ranks(run, options.submission)
+        try:
+            return before_ranks(run, options.submission)
+        except UserError as error:
+            # The ranks start all the same, and end by it: what ends them is decided upon and written down.
+            say(f"mri_hpc: {error}")
+            return USER_CAN_FIX
     return after_ranks(run, options.submission, status=options.status, signal_ahead_s=options.signal_ahead_s)
 
 
