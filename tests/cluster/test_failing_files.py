@@ -13,7 +13,7 @@ from mri_hpc.cluster import batch, local, outcome
 from mri_hpc.cluster.batch import after_ranks
 from mri_hpc.cluster.choice import phase_of
 from mri_hpc.cluster.on_this_machine import SUPERVISOR_LOG, process_began, start_supervisor
-from mri_hpc.cluster.rank_exits import record_exit
+from mri_hpc.cluster.rank_exits import read_exits, record_exit
 from mri_hpc.cluster.requeue import decide_without_ledger
 from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import JobState
@@ -187,6 +187,25 @@ def test_a_supervisor_refuses_the_ledger_of_a_newer_version_in_one_line(run, new
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     assert capsys.readouterr().out.endswith(": use a newer mri_hpc\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"status": "2", "time": 1.0}',
+        '{"status": 2, "time": null}',
+        '{"format": 99, "status": 2}',
+    ],
+)
+def test_a_note_of_a_rank_that_cannot_be_read_does_not_keep_the_job_from_coming_back(run, end_ranks, text):
+    (run.attempt_folder(FIRST) / "rank1.exit.json").write_text(text)
+    assert end_ranks(JobState(state="PREEMPTED"), 75) == (75, ["7"])
+    record_exit(run, FIRST, 0, 75)
+    assert json.loads((run.attempt_folder(FIRST) / "rank0.exit.json").read_text())["format"] == 1
+    assert list(read_exits(run, FIRST)) == [0]
 
 
 def test_what_is_given_up_for_want_of_a_ledger_says_so():
