@@ -102,3 +102,12 @@ def test_every_command_tells_the_version(capsys, words):
 def test_the_version_is_told_by(command, capsys):
     assert importlib.import_module(f"mri_hpc.{command}").main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("mri-hpc ")
+
+
+def test_a_command_that_is_none_is_refused_as_commands_refuse(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["mri-hpc", "lunch", "--json"])
+    assert mri_hpc.__main__.main() == 2
+    printed = capsys.readouterr()
+    message = "no command 'lunch'; did you mean 'launch'?"
+    assert json.loads(printed.out) == {"error": {"kind": "usage", "message": message}}
+    assert printed.err == f"mri-hpc: {message}\n"
