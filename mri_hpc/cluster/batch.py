@@ -44,6 +44,16 @@ def before_ranks(run: RunDir, submission: int) -> int:
     return DONE
 
 
+def refuse_ranks(run: RunDir, submission: int, reason: str) -> int:
+    """Write down why no ranks may start: the run's files cannot be used by this version."""
+    say(f"mri_hpc: {reason}")
+    attempt = Attempt(submission=submission, restart=slurm.restart_count())
+    with contextlib.suppress(OSError):
+        record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=Cause.USER_ERROR.value,
+               reason=reason, step=-1, status=USER_CAN_FIX)  # fmt: skip
+    return MAY_NOT_START
+
+
 def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: int) -> int:
     """Decide on the job by the cause, carry it out, and return the batch script's exit status."""
     attempt = Attempt(submission=submission, restart=slurm.restart_count())
@@ -78,9 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return before_ranks(run, options.submission)
         except UserError as error:
-            # The ranks start all the same, and end by it: what ends them is decided upon and written down.
-            say(f"mri_hpc: {error}")
-            return USER_CAN_FIX
+            return refuse_ranks(run, options.submission, str(error))
     return after_ranks(run, options.submission, status=options.status, signal_ahead_s=options.signal_ahead_s)
 
 

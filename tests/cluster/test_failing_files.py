@@ -166,16 +166,19 @@ def test_beside_the_ledger_of_a_newer_version_a_job_whose_run_is_in_newer_hands_
 ):
     run.claim_submission()
     assert end_ranks(JobState(state="PREEMPTED"), 75) == (0, [])
-    assert batch.main(["before", "--run", str(run.path), "--submission", "1"]) == batch.MAY_NOT_START
+    assert not outcome.may_start(run, 1)
     run.mark_done()
     assert end_ranks(JobState(state="PREEMPTED"), 75) == (0, [])
 
 
-def test_beside_the_ledger_of_a_newer_version_ranks_start_to_say_so_themselves(run, newer_ledger, capsys):
-    assert batch.main(["before", "--run", str(run.path), "--submission", "1"]) == USER_CAN_FIX
-    assert capsys.readouterr().out == (
-        f"mri_hpc: {run.events} has format 99, this version reads up to 1: use a newer mri_hpc\n"
-    )
+def test_beside_the_ledger_of_a_newer_version_no_ranks_start_and_the_ledger_says_why(
+    run, newer_ledger, capsys
+):
+    assert batch.main(["before", "--run", str(run.path), "--submission", "1"]) == batch.MAY_NOT_START
+    reason = f"{run.events} has format 99, this version reads up to 1: use a newer mri_hpc"
+    assert capsys.readouterr().out == f"mri_hpc: {reason}\n"
+    decided = json.loads(run.events.read_text().splitlines()[-1])
+    assert (decided["decision"], decided["cause"], decided["reason"]) == ("give_up", "user_error", reason)
 
 
 def test_a_supervisor_refuses_the_ledger_of_a_newer_version_in_one_line(run, newer_ledger, capsys):
