@@ -38,7 +38,7 @@ ACTIONS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     outcome = "Look into a store and look after it."
     return run_action("mri-hpc store", outcome, ACTIONS, argv, example="mri-hpc store info data/store")
 
