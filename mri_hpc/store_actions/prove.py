@@ -58,11 +58,11 @@ def prove_file_system(options: Prove) -> None:
         )
     if options.json:
         print_json(_values(options.folder, mount, outcomes, seconds))
-    broken = [outcome for outcome in outcomes if outcome.is_kept is False]
-    if broken:
+    not_kept = [outcome for outcome in outcomes if outcome.is_kept is False]
+    if not_kept:
         raise Verdict(
-            f"{options.folder} ({mount.kind}): {len(broken)} of {len(outcomes)} promises are not kept, the "
-            f"first: {broken[0].what}: {broken[0].found}; put the store on another file system"
+            f"{options.folder} ({mount.kind}): {len(not_kept)} of {len(outcomes)} promises are not kept, the "
+            f"first: {not_kept[0].what}: {not_kept[0].found}; put the store on another file system"
         )
     if not options.json:
         print(f"{mount.kind}: a store keeps its promises here; {len(outcomes)} of them kept, {seconds:.0f} s")
