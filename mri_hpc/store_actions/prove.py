@@ -58,11 +58,11 @@ def prove_file_system(options: Prove) -> None:
         )
     if options.json:
         print_json(_values(options.folder, mount, outcomes, seconds))
-    not_kept = [outcome for outcome in outcomes if outcome.is_kept is False]
-    if not_kept:
+    failed = [outcome for outcome in outcomes if outcome.is_kept is False]
+    if failed:
         raise Verdict(
-            f"{options.folder} ({mount.kind}): {len(not_kept)} of {len(outcomes)} promises are not kept, the "
-            f"first: {not_kept[0].what}: {not_kept[0].found}; put the store on another file system"
+            f"{options.folder} ({mount.kind}): {len(failed)} of {len(outcomes)} promises are not kept, the "
+            f"first: {failed[0].what}: {failed[0].found}; put the store on another file system"
         )
     if not options.json:
         print(f"{mount.kind}: a store keeps its promises here; {len(outcomes)} of them kept, {seconds:.0f} s")
