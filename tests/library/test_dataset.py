@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -174,3 +175,22 @@ def test_a_loader_takes_an_epoch_up_where_it_was_left_and_deals_it_to_ranks(stor
     ranks = [Loader(dataset, batch_size=16, rank=rank, world_size=2).epoch(0) for rank in range(2)]
     for step, shares in zip(whole, zip(*ranks, strict=True), strict=True):
         assert np.array_equal(step, np.concatenate([share.keys for share in shares]))
+
+
+def test_texts_of_a_snapshot_are_of_one_row_or_of_several(store_path):
+    snapshot = Dataset(store_path, "all").snapshot
+    rows = np.flatnonzero(snapshot.label == 0)[:2]
+    assert snapshot.text("label", rows[0]) == snapshot.text("label", int(rows[0])) == "glioma"
+    assert snapshot.text("label", rows).tolist() == [b"glioma", b"glioma"]
+    assert snapshot.text("study", rows[0]) == ""
+    with pytest.raises(
+        UserError, match="column 'plane' is not of texts; those that are: label, patient, study"
+    ):
+        snapshot.text("plane", rows)
+
+
+def test_a_store_without_published_snapshots_names_none(store_path, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(store_path, copy, ignore=shutil.ignore_patterns("snapshots"))
+    with pytest.raises(UserError, match="has no snapshot 'zz'; there are: newest$"):
+        Store.open(copy).resolve("zz")

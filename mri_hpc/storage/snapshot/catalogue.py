@@ -44,9 +44,9 @@ def resolve(store: Path, digest: str = "newest") -> Snapshot:
         return _readable_now(place, load_snapshot(folder))
     snapshot = current(place)
     if digest != "newest" and not snapshot.digest.startswith(digest):
-        raise UserError(
-            f"{store} has no snapshot {digest!r}; there are: {', '.join(published(place))}, or newest"
-        )
+        there = published(place)
+        known = f"{', '.join(there)}, or newest" if there else "newest"
+        raise UserError(f"{store} has no snapshot {digest!r}; there are: {known}")
     if not len(snapshot):
         rejected = int(snapshot.is_rejected.sum())
         raise UserError(
