@@ -8,6 +8,7 @@ from mri_hpc.store_actions.audit import Audit, audit_store
 from mri_hpc.store_actions.compact import Compact, compact_store
 from mri_hpc.store_actions.export import Export, export_store
 from mri_hpc.store_actions.info import Info, info
+from mri_hpc.store_actions.prove import Prove, prove_file_system
 from mri_hpc.store_actions.relabel import Relabel, relabel_images
 from mri_hpc.store_actions.retract import Retract, retract_patient
 from mri_hpc.store_actions.sheet import Sheet, draw_sheet
@@ -32,11 +33,12 @@ ACTIONS = {
         options=Retract, body=retract_patient, example="mri-hpc store retract data/store --patient ID"
     ),
     "who-used": Action(options=WhoUsed, body=who_used, example="mri-hpc store who-used data/store ID"),
+    "prove": Action(options=Prove, body=prove_file_system, example="mri-hpc store prove /scratch/me"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     outcome = "Look into a store and look after it."
     return run_action("mri-hpc store", outcome, ACTIONS, argv, example="mri-hpc store info data/store")
 

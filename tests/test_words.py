@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Files and folders of mri_hpc that still have such words. To be emptied.
-NOT_YET = ("storage", "store_actions")
 QUESTION = re.compile(r"(What|Whether|Where|Who|Whose|How|Which|When|Why)\b")
 RETIRED = re.compile(r"withdr[ae]w\w*|mend(s|ed|ing)?|broken|correct(s|ed|ions?)?|nobody|somebody", re.I)
 # In names alone: text may say that a signal told a process to stop.
@@ -82,8 +80,6 @@ def names() -> Iterator[tuple[Path, int, str]]:
 
 
 def modules() -> Iterator[tuple[Path, ast.Module]]:
-    """Parse the modules of mri_hpc, but for those in NOT_YET."""
+    """Parse the modules of mri_hpc."""
     for path in sorted((ROOT / "mri_hpc").rglob("*.py")):
-        shown = path.relative_to(ROOT)
-        if shown.parts[1] not in NOT_YET:
-            yield shown, ast.parse(path.read_text(encoding="utf-8"))
+        yield path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))

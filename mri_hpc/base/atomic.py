@@ -27,7 +27,7 @@ def publish_new(
     `write` fills a temporary file in the same folder; `check` reopens it and raises if it is not sound.
     Order: data fsync, check, link, directory fsync.
     """
-    with _temporary_beside(path) as temp:
+    with temporary_beside(path) as temp:
         write(temp)
         _sync_file(temp)
         if check:
@@ -54,7 +54,7 @@ def replace_bytes(path: Path, data: bytes) -> None:
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:
     """Publish a file written by `write` at `path`; it replaces one that may be there."""
-    with _temporary_beside(path) as temp:
+    with temporary_beside(path) as temp:
         write(temp)
         _sync_file(temp)
         temp.replace(path)
@@ -66,7 +66,7 @@ def publish_folder(path: Path, fill: Callable[[Path], None]) -> bool:
 
     `fill` writes plain files straight into the temporary folder it is given.
     """
-    with _temporary_beside(path) as temp:
+    with temporary_beside(path) as temp:
         _fill_folder(temp, fill)
         try:
             temp.rename(path)
@@ -83,7 +83,7 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
     A kill between the two renames leaves neither: only for what can be made again.
     """
-    with _temporary_beside(path) as temp, _temporary_beside(path) as old:
+    with temporary_beside(path) as temp, temporary_beside(path) as old:
         _fill_folder(temp, fill)
         with contextlib.suppress(FileNotFoundError):
             path.rename(old)
@@ -102,7 +102,7 @@ def remove_folder(path: Path) -> None:
 
     Of a link to a folder the link alone.
     """
-    with _temporary_beside(path) as temp, contextlib.suppress(FileNotFoundError):
+    with temporary_beside(path) as temp, contextlib.suppress(FileNotFoundError):
         path.rename(temp)
 
 
@@ -178,7 +178,7 @@ def _is_process(number: int) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary_beside(path: Path) -> Iterator[Path]:
+def temporary_beside(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` that no reader looks at; gone afterwards, short of a kill."""
     # mkstemp would give mode 0600; a plain open honours the umask and the folder's group.
     maker = f"{_here()}-{os.getpid()}.{look_at(os.getpid()).start_ticks}"

@@ -1,4 +1,4 @@
-"""A store of images: the one door to it. What lies on the floors below is nobody else's business.
+"""A store of images: the one door to it. What lies on the floors below is used by nothing else.
 
 Each floor is imported when something there is first asked for, so that light commands start light.
 """
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from mri_hpc.storage.snapshot.table import Snapshot
     from mri_hpc.storage.upkeep.compaction import Compacted
     from mri_hpc.storage.upkeep.growth import Growth
-    from mri_hpc.storage.upkeep.relabelling import Corrections
+    from mri_hpc.storage.upkeep.relabelling import Relabelling
     from mri_hpc.storage.upkeep.repair import Repaired
-    from mri_hpc.storage.upkeep.retraction import Withdrawal
+    from mri_hpc.storage.upkeep.retraction import Retraction
     from mri_hpc.storage.upkeep.salvage import Origin
     from mri_hpc.storage.upkeep.verify import Findings
 
 __all__ = [
-    "Compacted", "Corrections", "Findings", "Origin", "Reader", "Repaired", "Snapshot", "Store",
+    "Compacted", "Findings", "Origin", "Reader", "Relabelling", "Repaired", "Snapshot", "Store",
     "Tally",
 ]  # fmt: skip
 
 _FLOORS = {
     "Compacted": "upkeep.compaction",
-    "Corrections": "upkeep.relabelling",
     "Findings": "upkeep.verify",
     "Origin": "upkeep.salvage",
     "Reader": "reading.reader",
+    "Relabelling": "upkeep.relabelling",
     "Repaired": "upkeep.repair",
     "Snapshot": "snapshot.table",
     "Tally": "adding.loop",
@@ -48,11 +48,11 @@ _FLOORS = {
 
 T = TypeVar("T")
 Shown = Callable[[Sequence[Any]], Iterable[Any]]
-"""Gives its items one by one, and tells somebody how far that is."""
+"""Yields its items one by one, and shows how far that is."""
 
 
 def __getattr__(name: str) -> Any:
-    """A value that a store takes or gives, from the floor where it is made."""
+    """Import a class of values that a store takes or gives, from the floor where they are made."""
     if name not in _FLOORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"mri_hpc.storage.{_FLOORS[name]}"), name)
@@ -75,12 +75,12 @@ class Store:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Store":
-        """The store at `path`; UserError where there is none."""
+        """Open the store at `path`; UserError where there is none."""
         return cls(open_store(Path(path)).path)
 
     @classmethod
     def make(cls, path: Path, source: Path) -> "Store":
-        """The store at `path`, made where there is none; UserError where `source` cannot be added to it."""
+        """Open the store at `path`, make it if need be; UserError where `source` cannot be added to it."""
         from mri_hpc.storage.adding.new_store import make_store
 
         return cls(make_store(path, source).path)
@@ -88,20 +88,20 @@ class Store:
     @property
     def recipe(self) -> Path:
         """File that says how images become arrays."""
-        return self._place.recipe
+        return self._dir.recipe
 
     @property
     def names(self) -> Path:
         """Folder, for the owner alone, of tables that name sources and patients."""
-        return self._place.names
+        return self._dir.names
 
     @property
     def listings(self) -> Path:
         """Folder, for the owner alone, of listings that tasks of one array job share."""
-        return self._place.listings
+        return self._dir.listings
 
     def resolve(self, digest: str = "newest") -> "Snapshot":
-        """The snapshot of that digest (or an unambiguous beginning of it), or of all that is there now.
+        """Return the snapshot of that digest (or an unambiguous beginning of it), or of all there is now.
 
         The newest is published if it was not yet. UserError: nothing stored yet, no such snapshot.
         """
@@ -110,37 +110,37 @@ class Store:
         return resolve(self.path, digest)
 
     def recall(self, digest: str) -> "Snapshot":
-        """A published snapshot as it was, for its columns alone; UserError where there is none."""
+        """Load a published snapshot as it was, for its columns alone; UserError where there is none."""
         from mri_hpc.storage.snapshot.catalogue import recall
 
         return recall(self.path, digest)
 
     def current(self) -> "Snapshot":
-        """The snapshot of all that is there now, which may be nothing; it is not published."""
+        """Return the snapshot of all that is there now, which may be nothing; it is not published."""
         from mri_hpc.storage.snapshot.catalogue import current
 
-        return current(self._place)
+        return current(self._dir)
 
     def published(self) -> list[str]:
-        """Digests of the snapshots that are published."""
+        """List the digests of the snapshots that are published."""
         from mri_hpc.storage.snapshot.catalogue import published
 
-        return published(self._place)
+        return published(self._dir)
 
     def snapshot_bytes(self) -> int:
-        """Size of the snapshots that are published."""
+        """Return the size in bytes of the snapshots that are published."""
         from mri_hpc.storage.snapshot.catalogue import published_bytes
 
-        return published_bytes(self._place)
+        return published_bytes(self._dir)
 
     def growth(self, snapshot: "Snapshot") -> "Growth":
-        """How the store grew, by the finest period that gives few rows. snapshot: the current one."""
+        """Count what came in, by the finest period that gives few rows. snapshot: the current one."""
         from mri_hpc.storage.upkeep.growth import growth
 
-        return growth(self._place, snapshot)
+        return growth(self._dir, snapshot)
 
     def reader(self, snapshot: "Snapshot", *, is_read_once: bool = False) -> "Reader":
-        """Reads the images of a snapshot. is_read_once: each is read about once, so nothing is mapped."""
+        """Return a reader of a snapshot's images. is_read_once: of each about once, so nothing is mapped."""
         from mri_hpc.storage.reading.reader import Reader
 
         return Reader(self.path, snapshot, is_read_once=is_read_once)
@@ -149,22 +149,22 @@ class Store:
         """Write a snapshot into one HDF5 file that is not there yet."""
         from mri_hpc.storage.reading.exporting import export
 
-        export(self._place, snapshot, target, progress=progress)
+        export(self._dir, snapshot, target, progress=progress)
 
     def clean_up(self) -> None:
         """Remove what tasks that were killed left behind, and end removals that they had begun."""
-        from mri_hpc.storage.snapshot.presence import settle_removals
+        from mri_hpc.storage.snapshot.presence import end_removals
 
-        self._place.sweep()
-        settle_removals(self._place)
+        self._dir.sweep()
+        end_removals(self._dir)
 
     def intake(
         self, root: Path, labels: "Labels", wanted: "Recipe", key_file: Path, *, is_replacing: bool = False
     ) -> "Intake":
-        """What decides about the sources below a root; the recipe of a new store is settled with it."""
-        from mri_hpc.storage.adding.intake import settle_intake
+        """Return all that decides about the sources below a root; write down the recipe of a new store."""
+        from mri_hpc.storage.adding.intake import make_intake
 
-        return settle_intake(self._place, root, labels, wanted, key_file, is_replacing=is_replacing)
+        return make_intake(self._dir, root, labels, wanted, key_file, is_replacing=is_replacing)
 
     def add(
         self,
@@ -175,50 +175,54 @@ class Store:
         is_stopping: Callable[[], bool] = lambda: False,
         progress: "Callable[[Tally, int], None]" = lambda tally, under_way: None,
     ) -> "Tally":
-        """Store what is new among sources, in units of at most `unit_size`; says what became of them.
+        """Store what is new among sources, in units of at most `unit_size`; return what became of them.
 
-        progress: is told what is settled, and how many sources of the unit under way have been read.
+        progress: is given the outcomes, and how many sources of the unit under way have been read.
         """
         from mri_hpc.storage.adding.known import Known, fold_when_due
         from mri_hpc.storage.adding.loop import add_sources
-        from mri_hpc.storage.upkeep.retraction import remove_withdrawn
+        from mri_hpc.storage.upkeep.retraction import remove_retracted
 
-        fold_when_due(self._place)
+        fold_when_due(self._dir)
         return add_sources(
-            self._place,
+            self._dir,
             intake,
             sources,
-            Known(self._place, sources.keys),
+            Known(self._dir, sources.keys),
             unit_size=unit_size,
-            end_retraction=lambda: remove_withdrawn(self._place),
+            end_retraction=lambda: remove_retracted(self._dir),
             is_stopping=is_stopping,
             progress=progress,
         )
 
-    def verify(self, *, share: float = 1.0, day: int = 0, progress: Shown = _unshown) -> "Findings":
-        """Check every commit, chunk, pixel and snapshot; share, day: as in upkeep/verify.py."""
+    def verify(self, *, fraction: float = 1.0, day: int = 0, progress: Shown = _unshown) -> "Findings":
+        """Check every commit, chunk, pixel and snapshot.
+
+        With a `fraction` below 1 only that part of the chunks is read, others each `day`: all of them in
+        1 / fraction days. Of the rest the files' sizes are compared.
+        """
         from mri_hpc.storage.upkeep.verify import verify
 
-        return verify(self._place, share=share, day=day, progress=progress)
+        return verify(self._dir, fraction=fraction, day=day, progress=progress)
 
     def repair(
         self,
         findings: "Findings",
         origin: "Origin",
         *,
-        share: float = 1.0,
+        fraction: float = 1.0,
         day: int = 0,
         progress: Shown = _unshown,
     ) -> "Repaired":
-        """Make again what a verification has found damaged; share, day: of that verification."""
+        """Make again what a verification has found damaged; fraction, day: of that verification."""
         from mri_hpc.storage.upkeep.repair import repair
         from mri_hpc.storage.upkeep.verify import verify
 
         return repair(
-            self._place,
+            self._dir,
             findings,
             origin,
-            check=lambda trusted: verify(self._place, share=share, day=day, trusted=trusted),
+            check=lambda trusted: verify(self._dir, fraction=fraction, day=day, trusted=trusted),
             progress=progress,
         )
 
@@ -226,58 +230,58 @@ class Store:
         """Rewrite small chunks into large ones; remove those superseded `keep_s` seconds ago."""
         from mri_hpc.storage.upkeep.compaction import compact
 
-        return compact(self._place, target_bytes=target_bytes, keep_s=keep_s, progress=progress)
+        return compact(self._dir, target_bytes=target_bytes, keep_s=keep_s, progress=progress)
 
     def look_ahead(self, *, target_bytes: int) -> "Compacted":
-        """What compacting would do now; nothing is changed."""
+        """Return what compacting would do now; change nothing."""
         from mri_hpc.storage.upkeep.compaction import look_ahead
 
-        return look_ahead(self._place, target_bytes=target_bytes)
+        return look_ahead(self._dir, target_bytes=target_bytes)
 
-    def corrections(
+    def find_relabelling(
         self, rows: "Mapping[str, Label]", *, root_name: str, pseudonyms: "Pseudonyms"
-    ) -> "Corrections":
-        """What is to be changed so that the store says what the rows say. rows: by path below the root."""
-        from mri_hpc.storage.upkeep.relabelling import corrections
+    ) -> "Relabelling":
+        """Find what to change so that the store says what the rows say. rows: by path below the root."""
+        from mri_hpc.storage.upkeep.relabelling import find_relabelling
 
-        return corrections(self.current(), rows, root_name=root_name, pseudonyms=pseudonyms)
+        return find_relabelling(self.current(), rows, root_name=root_name, pseudonyms=pseudonyms)
 
-    def relabel(self, found: "Corrections", why: str) -> None:
-        """Make corrections part of the store."""
+    def relabel(self, relabelling: "Relabelling", why: str) -> None:
+        """Publish the relabels of a relabelling."""
         from mri_hpc.storage.upkeep.relabelling import publish
 
-        publish(self._place, found, why)
+        publish(self._dir, relabelling, why)
 
     def name_of(self, patient: str, key_file: Path) -> str:
-        """The name that a patient has in the store. patient: that name, or the id as in the labels."""
+        """Return the name that a patient has in the store. patient: that name, or the id as in the labels."""
         from mri_hpc.storage.upkeep.retraction import name_in_store
 
-        return name_in_store(self._place, patient, key_file)
+        return name_in_store(self._dir, patient, key_file)
 
-    def look_for(self, name: str, *, given: str) -> "Withdrawal":
-        """What the store has of a patient; UserError where it has, and had, nothing. given: as typed."""
+    def look_for(self, name: str, *, given: str) -> "Retraction":
+        """Find what the store has of a patient; UserError where it has, and had, nothing. given: as typed."""
         from mri_hpc.storage.upkeep.retraction import look_for
 
-        return look_for(self._place, name, given=given)
+        return look_for(self._dir, name, given=given)
 
-    def retract(self, withdrawal: "Withdrawal", why: str) -> "Compacted":
+    def retract(self, retraction: "Retraction", why: str) -> "Compacted":
         """Take a patient out for good: of the newest snapshot, the chunks and the private tables."""
         from mri_hpc.storage.upkeep.retraction import retract
 
-        return retract(self._place, withdrawal, why)
+        return retract(self._dir, retraction, why)
 
     def retractions(self, name: str) -> "list[Commit]":
-        """Records of the retractions of a patient."""
+        """Read the records of the retractions of a patient."""
         from mri_hpc.storage.disk.commits import RETRACT, read_kind
 
-        return [one for one in read_kind(self._place, RETRACT) if name in one.retracted_patients]
+        return [one for one in read_kind(self._dir, RETRACT) if name in one.retracted_patients]
 
     def sources_of(self, keys: Iterable[int]) -> dict[int, str]:
-        """Paths of the sources of some images, by key, as far as this user may know them."""
+        """Find paths of the sources of some images, by key, as far as this user may know them."""
         from mri_hpc.storage.disk.private_tables import sources_of
 
-        return sources_of(self._place, keys)
+        return sources_of(self._dir, keys)
 
     @property
-    def _place(self) -> StoreDir:
+    def _dir(self) -> StoreDir:
         return StoreDir(self.path)

@@ -47,7 +47,7 @@ def audit_store(options: Audit) -> None:
     if leaks and not options.report_only:
         more = f" (and {len(leaks) - 1} more kinds)" if len(leaks) > 1 else ""
         raise Verdict(
-            f"{options.store} leaks: {leaks[0].text}{more}; correct it with mri-hpc store relabel, or in the "
+            f"{options.store} leaks: {leaks[0].text}{more}; change labels with mri-hpc store relabel, or the "
             "source"
         )
 

@@ -27,7 +27,7 @@ class Compact:
     target_mb: int = 256
     """Size from which a chunk file is left as it is."""
     keep_days: float = 7.0
-    """How long superseded files stay, for jobs that are reading them."""
+    """Days that superseded files stay, for jobs that are reading them."""
     dry_run: Flag = False
     """Only say what would be done."""
     json: Flag = False
@@ -41,7 +41,7 @@ class Compact:
 
 
 def compact_store(options: Compact) -> None:
-    """Compact a store and say what changed."""
+    """Compact a store and print what changed."""
     store = Store.open(options.store)
     target_bytes = options.target_mb * 2**20
     if options.dry_run:
@@ -56,14 +56,14 @@ def compact_store(options: Compact) -> None:
             "files_removed": len(found.removed),
         })  # fmt: skip
     else:
-        print(_told(found, is_dry=options.dry_run))
+        print(_summary(found, is_dry=options.dry_run))
 
 
 def _shown(groups: Sequence[T]) -> Iterable[T]:
     return progress(groups, what="compacting", total=len(groups))
 
 
-def _told(found: Compacted, *, is_dry: bool) -> str:
+def _summary(found: Compacted, *, is_dry: bool) -> str:
     parts = [
         f"chunks: {found.chunks_before:,} before, {found.chunks_after:,} {'then' if is_dry else 'now'}",
         f"{shown_bytes(found.bytes_written)} {'to write' if is_dry else 'written'}",

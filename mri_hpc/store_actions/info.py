@@ -1,4 +1,4 @@
-"""``mri-hpc store info``: what is in a store."""
+"""``mri-hpc store info``: the content of a store."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """What is in the store: images, patients, classes, files, rejected sources, digests, and how it grew."""
+    """Show what is in the store: images, patients, classes, files, rejections, digests, and its growth."""
 
     store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
@@ -37,7 +37,7 @@ def info(options: Info) -> None:
 
 
 def summary(store: Store, snapshot: Snapshot) -> dict[str, Any]:
-    """What `store info --json` prints."""
+    """Return what `store info --json` prints."""
     with ThreadPoolExecutor(2) as beside:
         # Sorting ten million hashes, and summing them up, leave the interpreter to the reading of commits.
         twins = beside.submit(lambda: snapshot.num_twins)

@@ -1,4 +1,4 @@
-"""``mri-hpc store relabel``: corrected labels."""
+"""``mri-hpc store relabel``: other labels for stored images."""
 
 import os
 import sys
@@ -13,16 +13,16 @@ from mri_hpc.intake.csv_labels import read_csv
 from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.intake.sources import root_name
-from mri_hpc.storage.store import Corrections, Store
+from mri_hpc.storage.store import Relabelling, Store
 
 PATHS_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relabel:
-    """Correct labels, patients, studies, folds and splits of stored images; empty cells change nothing.
+    """Change labels, patients, studies, folds and splits of stored images; empty cells change nothing.
 
-    Runs keep what their snapshot said; new runs take the corrected ones. Planes and boxes stay as they are.
+    Runs keep the labels of their snapshot; new runs take the new ones. Planes and boxes stay as they are.
     """
 
     store: Annotated[Path, POSITIONAL]
@@ -32,7 +32,7 @@ class Relabel:
     source: Path = Path("data/raw")
     """Folder of images that was preprocessed: its name is part of each image's identity. It may be gone."""
     why: str = ""
-    """Kept with the record, which may be shared: name nobody."""
+    """Kept with the record, which may be shared: name no person."""
     dry_run: Flag = False
     """Only say what would change."""
     json: Flag = False
@@ -40,11 +40,11 @@ class Relabel:
 
 
 def relabel_images(options: Relabel) -> None:
-    """Publish corrections, and say what they change."""
+    """Publish relabels, and print what they change."""
     store = Store.open(options.store)
     rows = read_csv(options.labels, options.source).rows
     recipe = load_recipe(store.recipe)
-    found = store.corrections(
+    found = store.find_relabelling(
         rows,
         root_name=root_name(options.source),
         pseudonyms=pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
@@ -65,7 +65,7 @@ def relabel_images(options: Relabel) -> None:
         _print(found, is_dry=options.dry_run)
 
 
-def _print(found: Corrections, *, is_dry: bool) -> None:
+def _print(found: Relabelling, *, is_dry: bool) -> None:
     for path in found.unknown[:PATHS_SHOWN]:
         print(f"not in the store: {path}", file=sys.stderr)
     if len(found.unknown) > PATHS_SHOWN:

@@ -1,4 +1,4 @@
-"""``mri-hpc store retract``: a patient withdraws."""
+"""``mri-hpc store retract``: a patient is taken out for good."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ class Retract:
     patient: str
     """The patient's id as in the labels, or the pseudonym."""
     why: str = ""
-    """Kept with the record, which may be shared: name nobody."""
+    """Kept with the record, which may be shared: name no person."""
     yes: Flag = False
     """Do not ask: there is no way back."""
     json: Flag = False
@@ -34,21 +34,21 @@ class Retract:
 
 
 def retract_patient(options: Retract) -> None:
-    """Withdraw a patient, and say what went."""
+    """Retract a patient, and print what went."""
     store = Store.open(options.store)
     name = store.name_of(options.patient, key_path(os.environ))
-    withdrawal = store.look_for(name, given=options.patient)
+    retraction = store.look_for(name, given=options.patient)
     if not options.yes:
-        _ask(f"{withdrawal.images} images of {name} are to be removed from the disk for good")
-    done = store.retract(withdrawal, options.why)
+        _ask(f"{retraction.images} images of {name} are to be removed from the disk for good")
+    done = store.retract(retraction, options.why)
     if options.json:
         print_json({
-            "store": str(options.store), "patient": name, "images": withdrawal.images,
+            "store": str(options.store), "patient": name, "images": retraction.images,
             "bytes_written": done.bytes_written, "files_removed": len(done.removed),
         })  # fmt: skip
         return
     print(
-        f"{withdrawal.images} images of {name} are withdrawn, {len(done.removed)} chunk files without them "
+        f"{retraction.images} images of {name} are retracted, {len(done.removed)} chunk files without them "
         f"replaced those that held them; who has seen them: mri-hpc store who-used {options.store} {name}"
     )
 

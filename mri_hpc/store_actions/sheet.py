@@ -50,17 +50,17 @@ def draw_sheet(options: Sheet) -> None:
         sheet = tiled(reader.read(rows))
     replace_bytes(options.out, png_bytes(sheet))
     columns = math.isqrt(len(rows) - 1) + 1
-    places = [_described(snapshot, int(row), place, columns) for place, row in enumerate(rows)]
+    described = [_described(snapshot, int(row), index, columns) for index, row in enumerate(rows)]
     if options.json:
-        print_json({"file": str(options.out), "images": places})
+        print_json({"file": str(options.out), "images": described})
     else:
-        for place in places:
-            print("{line:3d} {column:3d}  {key}  {class}  {patient}".format(**place).rstrip())
+        for one in described:
+            print("{line:3d} {column:3d}  {key}  {class}  {patient}".format(**one).rstrip())
         print(f"{len(rows)} images are in {options.out}, {columns} a line")
 
 
 def selected(snapshot: Snapshot, options: Sheet) -> np.ndarray:
-    """Rows of the wanted class and patient, in order of key: int64, (n,). UserError where there are none."""
+    """Find rows of the wanted class and patient, by key: int64, (n,). UserError where there are none."""
     wanted = np.ones(len(snapshot), bool)
     if options.label:
         if options.label not in snapshot.classes:
@@ -78,25 +78,25 @@ def selected(snapshot: Snapshot, options: Sheet) -> np.ndarray:
 
 
 def evenly(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of some rows, evenly spread."""
+    """Return at most `count` of some rows, evenly spread."""
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
 
 
 def tiled(images: np.ndarray) -> np.ndarray:
-    """Images side by side, in about as many lines as columns: uint8, (h, w). images: uint8, (n, H, W)."""
+    """Lay images side by side, in about as many lines as columns: uint8, (h, w). images: uint8, (n, H, W)."""
     count, height, width = images.shape
     columns = math.isqrt(count - 1) + 1
     lines = -(-count // columns)
     sheet = np.full((lines * (height + GAP) + GAP, columns * (width + GAP) + GAP), GAP_GREY, np.uint8)
-    for place, image in enumerate(images):
-        line, column = divmod(place, columns)
+    for index, image in enumerate(images):
+        line, column = divmod(index, columns)
         top, left = GAP + line * (height + GAP), GAP + column * (width + GAP)
         sheet[top : top + height, left : left + width] = image
     return sheet
 
 
-def _described(snapshot: Snapshot, row: int, place: int, columns: int) -> dict[str, Any]:
-    line, column = divmod(place, columns)
+def _described(snapshot: Snapshot, row: int, index: int, columns: int) -> dict[str, Any]:
+    line, column = divmod(index, columns)
     return {
         "line": line + 1,
         "column": column + 1,

@@ -1,4 +1,4 @@
-"""``mri-hpc store verify``: whether all of a store is sound, and making it so."""
+"""``mri-hpc store verify``: a check that all of a store is sound, and the repair that makes it so."""
 
 import math
 import os
@@ -49,16 +49,16 @@ class Verify:
 
 
 def check_store(options: Verify) -> None:
-    """Verify a store, mend it if asked to, and print what was found; Verdict where anything is damaged."""
-    share = _share(options.sample)
+    """Verify a store, repair it if asked to, and print what was found; Verdict where anything is damaged."""
+    fraction = _fraction(options.sample)
     store, day = Store.open(options.store), int(time.time() // DAY_S)
     start = time.monotonic()
-    findings = store.verify(share=share, day=day, progress=_shown)
+    findings = store.verify(fraction=fraction, day=day, progress=_shown)
     verified = time.monotonic()
     num_bytes, repaired = findings.bytes, None
     if options.repair and findings.problems:
         origin = _origin(options, load_recipe(store.recipe))
-        repaired = store.repair(findings, origin, share=share, day=day, progress=_shown_repair)
+        repaired = store.repair(findings, origin, fraction=fraction, day=day, progress=_shown_repair)
         findings = repaired.findings
     values = {
         "store": str(options.store),
@@ -66,13 +66,13 @@ def check_store(options: Verify) -> None:
         "images": findings.images,
         "bytes": num_bytes,
         "seconds": round(verified - start, 3),
-        "sampled": share,
+        "sampled": fraction,
         "problems": findings.problems,
         "damaged": _damaged(store, findings),
         "remarks": findings.remarks,
     }
     if options.repair:
-        values["repair"] = _told(repaired or Repaired(), time.monotonic() - verified)
+        values["repair"] = _summary(repaired or Repaired(), time.monotonic() - verified)
     if options.json:
         print_json(values)
     else:
@@ -82,7 +82,7 @@ def check_store(options: Verify) -> None:
 
 
 def _origin(options: Verify, recipe: Recipe) -> Origin:
-    """What preprocess was given, as far as it is at hand."""
+    """Return what preprocess was given, as far as it is at hand."""
     assert options.source is not None
     check_root(options.source)
     return Origin(
@@ -98,7 +98,7 @@ def _damaged(store: Store, findings: Findings) -> list[dict[str, str]]:
     return [{"key": f"{key:016x}", "source": sources.get(key, "")} for key in findings.damaged]
 
 
-def _told(repaired: Repaired, seconds: float) -> dict[str, Any]:
+def _summary(repaired: Repaired, seconds: float) -> dict[str, Any]:
     num_made = repaired.from_sources + repaired.from_chunks
     return {
         "chunks": repaired.chunks,
@@ -124,23 +124,23 @@ def _print(values: Mapping[str, Any]) -> None:
         print(f"  not made again: {one['key']}  {one['source'] or '(source not known)'}: {one['why']}")
     if "repair" in values:
         print(
-            f"mended {counted(len(repaired['chunks']), 'chunk')} and "
+            f"repaired {counted(len(repaired['chunks']), 'chunk')} and "
             f"{counted(len(repaired['snapshots']), 'snapshot')}, "
             f"{counted(repaired['from_sources'], 'image')} from sources, "
             f"{repaired['from_chunks']} from other chunks "
             f"({repaired['seconds']:.1f} s, {repaired['images_per_s']:.0f} images/s)"
         )
     rate = shown_bytes(int(values["bytes"] / max(values["seconds"], 1e-3)))
-    share = values["sampled"]
+    fraction = values["sampled"]
     print(
         f"sound: {counted(values['images'], 'image')} in {counted(values['chunks'], 'chunk')} "
         f"({shown_bytes(values['bytes'])}, "
-        f"{rate}/s)" + (f"; read by turns, {share:.4g} of the chunks a day" if share < 1 else "")
+        f"{rate}/s)" + (f"; read by turns, {fraction:.4g} of the chunks a day" if fraction < 1 else "")
     )
 
 
 def _damage(store: Path, findings: Findings, repaired: Repaired | None) -> Verdict:
-    """One line about what is damaged, and still is after a repair."""
+    """Say in one line what is damaged, and still is after a repair."""
     problems = findings.problems
     if repaired is None:
         return Verdict(f"{store} is damaged, {len(problems)} found; the first: {problems[0]}")
@@ -159,15 +159,15 @@ def _shown(chunks: Sequence[T]) -> Iterable[T]:
 
 
 def _shown_repair(chunks: Sequence[T]) -> Iterable[T]:
-    return progress(chunks, what="mending", total=len(chunks))
+    return progress(chunks, what="repairing", total=len(chunks))
 
 
-def _share(text: str) -> float:
-    """A share above 0 and up to 1, written as 1% or as 0.01."""
+def _fraction(text: str) -> float:
+    """Read a fraction above 0 and up to 1, written as 1% or as 0.01."""
     try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        fraction = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        share = math.nan
-    if not 0 < share <= 1:
+        fraction = math.nan
+    if not 0 < fraction <= 1:
         raise UserError(f"--sample must be a share of the chunks such as 1% or 0.01, got {text!r}")
-    return share
+    return fraction

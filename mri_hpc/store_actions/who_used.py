@@ -1,4 +1,4 @@
-"""``mri-hpc store who-used``: which snapshots, runs and predictions have seen a patient."""
+"""``mri-hpc store who-used``: the snapshots, runs and predictions that have seen a patient."""
 
 import os
 import time
@@ -42,7 +42,7 @@ class WhoUsed:
 
 
 def who_used(options: WhoUsed) -> None:
-    """Print who has seen a patient."""
+    """Print the snapshots, runs and predictions that have seen a patient."""
     store = Store.open(options.store)
     name = store.name_of(options.patient, key_path(os.environ))
     snapshots = {digest: store.recall(digest) for digest in store.published()}
@@ -57,7 +57,7 @@ def who_used(options: WhoUsed) -> None:
         "retracted": [_record(commit.created, commit.who, commit.why) for commit in store.retractions(name)],
     }
     if not any(values[what] for what in ("snapshots", "runs")):
-        # A name that was mistyped must not look like one that nobody has seen.
+        # A name that was mistyped must not look like one that nothing has seen.
         store.look_for(name, given=options.patient)
     if options.json:
         print_json(values)
@@ -76,7 +76,7 @@ def _runs(folder: Path) -> list[RunDir]:
 
 
 def _use(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: str) -> dict[str, Any] | None:
-    """What a run has seen of a patient, itself or by its ancestors; None where that is nothing."""
+    """Describe what a run has seen of a patient, itself or by its ancestors; None where that is nothing."""
     images = _images(run, store, snapshots, patient)
     predictions = _predictions(run, patient)
     descends_from = [
@@ -96,7 +96,7 @@ def _use(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: str
 
 
 def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: str) -> Counter[str]:
-    """Images of a patient that a run has seen, by split; none where it is of another store."""
+    """Count images of a patient that a run has seen, by split; none where it is of another store."""
     settings = load_training(run)
     images = Counter[str]()
     if Path(settings.store).resolve() == store.path.resolve():
@@ -108,22 +108,22 @@ def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: 
 
 
 def _ancestors(run: RunDir) -> list[tuple[RunDir, str]]:
-    """Runs that a run descends from, and the snapshot of each where provenance tells it."""
-    told: dict[Path, str] = {}
+    """Find the runs that a run descends from, and the snapshot of each where provenance tells it."""
+    snapshots: dict[Path, str] = {}
     found: list[Path] = []
     child: RunDir | None = run
     while child and child.settings.is_file() and child.path not in found[:-1]:
         # Beyond a run that is gone, the provenance of those that went on from it alone tells.
-        told |= {
+        snapshots |= {
             Path(one["run"]): one["snapshot"] for one in read_provenance(child).get("continued_from", [])
         }
         child = parent_of(load_training(child))
         found += [child.path] if child else []
-    return [(RunDir(path), told.get(path, "")) for path in dict.fromkeys([*found, *told])]
+    return [(RunDir(path), snapshots.get(path, "")) for path in dict.fromkeys([*found, *snapshots])]
 
 
 def _has_learnt(run: RunDir, digest: str, store: Store, snapshots: dict[str, Snapshot], patient: str) -> bool:
-    """Whether a run's model depends on a patient; of one that is gone, whether it may."""
+    """Tell whether a run's model depends on a patient; of one that is gone, whether it may."""
     if run.settings.is_file():
         images = _images(run, store, snapshots, patient)
         return any(images[SPLITS[code]] for code in LEARNT_FROM)
@@ -131,7 +131,7 @@ def _has_learnt(run: RunDir, digest: str, store: Store, snapshots: dict[str, Sna
 
 
 def _snapshots_of(run: RunDir, settings: TrainingSettings) -> set[str]:
-    """Digests of snapshots that a run names, or that its checkpoints were made on."""
+    """Return the digests of snapshots that a run names, or that its checkpoints were made on."""
     manifests = (read_manifest(folder) for folder in checkpoint_folders(run))
     return {settings.snapshot, *(manifest.progress.snapshot for manifest in manifests if manifest)}
 
@@ -146,7 +146,7 @@ def _images_by_split(snapshot: Snapshot, settings: TrainingSettings, patient: st
 
 
 def _predictions(run: RunDir, patient: str) -> Counter[str]:
-    """Rows of predictions.csv that name a patient, by split."""
+    """Count rows of predictions.csv that name a patient, by split."""
     if not run.predictions.is_file():
         return Counter()
     _classes, rows = read_predictions(run.predictions)

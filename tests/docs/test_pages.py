@@ -149,12 +149,26 @@ def test_the_flows_name_functions():
     assert len(FLOW_NAMES) > 40
 
 
-def test_the_layers_of_the_map_are_those_that_are_checked():
+def checked_layers(name):
+    """Layers that a contract of import-linter checks, from the top: a set of modules each."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (layers,) = (one["layers"] for one in contracts if one["name"] == "Imports go down the layers only")
+    (layers,) = (contract["layers"] for contract in contracts if contract["name"] == name)
+    return [set(layer.split(" | ")) for layer in layers]
+
+
+def test_the_layers_of_the_map_are_those_that_are_checked():
     rows = re.findall(r"^\| (`mri_hpc\..+?) \|", section_of(ARCHITECTURE, "Rooms and layers"), re.MULTILINE)
     shown = [set(re.findall(r"`(mri_hpc[\w.]*)`", row)) for row in rows]
-    assert shown == [set(re.findall(r"mri_hpc[\w.]*", layer)) for layer in layers]
+    assert shown == checked_layers("Imports go down the layers only")
+
+
+def test_the_floors_of_the_map_are_those_that_are_checked():
+    section = section_of(ARCHITECTURE, "Rooms and layers")
+    shown = re.findall(r"^\| `mri_hpc/storage/(\w+)(?:\.py)?` \|", section, re.MULTILINE)
+    floors = checked_layers("A store has floors")[::-1]
+    assert len(shown) == len(set(shown)) == sum(map(len, floors))
+    for floor in floors:
+        assert floor == {shown.pop(0) for _ in floor}
 
 
 def glossary():

@@ -10,6 +10,7 @@ from mri_hpc.storage.disk.layout import GONE_PREFIX, LITTER_AGE_S, open_store
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import current, resolve
 from mri_hpc.storage.upkeep.verify import verify
+from mri_hpc.testing.invariants import holding, open_private_files
 from tests.harness.scenes import IMAGES, PATIENTS, Place, Stage, take
 
 
@@ -44,7 +45,7 @@ def check_end(stage: Stage, place: Place) -> None:
     findings = verify(store)
     assert findings.problems == []
     assert findings.images >= len(now)
-    _check_private(place)
+    assert open_private_files(place.store / "private") == []
     if stage.scene.withdrawn:
         check_withdrawn(stage, place)
     elif stage.before is not None:
@@ -59,15 +60,11 @@ def check_withdrawn(stage: Stage, place: Place) -> None:
     rows = np.flatnonzero(np.isin(before.key, gone))
     assert len(rows) == IMAGES // PATIENTS * stage.num_tasks
     names = [f"patient{number}".encode() for number in range(stage.num_tasks)]
-    for path in place.store.rglob("*"):
-        if not path.is_file():
-            continue
-        data = path.read_bytes()
-        assert not any(stage.pixels[row].tobytes() in data for row in rows), path
-        if place.store / "private" in path.parents:
-            # What was rejected for another reason is nobody's image.
-            lines = [line for line in data.splitlines() if b"broken" not in line]
-            assert not [name for name in names if any(name in line for line in lines)], path
+    assert holding(place.store, (stage.pixels[row].tobytes() for row in rows)) == []
+    for path in (place.store / "private").rglob("*.*"):
+        # What was rejected for another reason is nobody's image.
+        lines = [line for line in path.read_bytes().splitlines() if b"broken" not in line]
+        assert not [name for name in names if any(name in line for line in lines)], path
 
 
 def check_litter(stage: Stage, place: Place, *, by_compaction: bool) -> None:
@@ -86,10 +83,3 @@ def check_litter(stage: Stage, place: Place, *, by_compaction: bool) -> None:
         now = current(store)
         assert now.content_digest == stage.after.content_digest
         assert now.num_shadowed == 0
-
-
-def _check_private(place: Place) -> None:
-    private = place.store / "private"
-    assert private.stat().st_mode & 0o777 == 0o700
-    for path in private.rglob("*"):
-        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path

@@ -4,8 +4,6 @@ import contextlib
 import os
 import pickle
 import shutil
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +21,10 @@ from mri_hpc.storage.upkeep import tidying
 from mri_hpc.store_actions.compact import Compact, compact_store
 from mri_hpc.store_actions.relabel import Relabel, relabel_images
 from mri_hpc.store_actions.retract import Retract, retract_patient
-from tests.harness.file_operations import FileOperations
+from mri_hpc.testing import processes
+from mri_hpc.testing.file_operations import FileOperations
 
 IMAGES, PATIENTS, CHUNK_IMAGES, SIDE = 10, 5, 2, 16
-BUG = 1
 
 Step = Callable[[], object]
 Tasks = Callable[["Place", int], Sequence[Step]]
@@ -168,42 +166,19 @@ def small_limits() -> Iterator[None]:
         tidying.MOST_FILES, known.UNFOLDED_COMMITS = before
 
 
-def start(place: Place, step: Step, watch: Callable[[], Callable[[], None]] = lambda: lambda: None) -> int:
-    """Fork a process that takes a step; returns its number. It ends with 0, or leaves a traceback.
+def start(place: Place, step: Step, watch: processes.Watch = lambda: lambda: None) -> int:
+    """Fork a process that takes a step; returns its number. `watch` as in processes.start."""
 
-    `watch` is called in that process before the step, and what it returns after it.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child:
-        return child
-    status = BUG
-    try:
+    def with_key() -> None:
         os.environ["MRI_KEY_FILE"] = str(place.sources / "site.key")
-        log = (place.sources / f"log-{os.getpid()}").open("w")
-        sys.stdout = sys.stderr = log
-        end = watch()
-        try:
-            step()
-            end()
-            status = 0
-        except BaseException:  # noqa: BLE001 - whatever it is, the parent has to hear of it
-            traceback.print_exc(file=log)
-        log.flush()
-    finally:
-        os._exit(status)
+        step()
+
+    return processes.start(with_key, place.sources, watch)
 
 
 def wait(place: Place, child: int) -> int:
     """Status of a process that has ended, negative where a signal ended it; its traceback is raised."""
-    _child, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    log = place.sources / f"log-{child}"
-    text = log.read_text() if log.exists() else ""
-    log.unlink(missing_ok=True)
-    assert code != BUG, text
-    return code
+    return processes.wait(child, place.sources)
 
 
 def take(place: Place, steps: Sequence[Step]) -> None:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tests.harness.file_operations import Operation
+from mri_hpc.testing.file_operations import Operation
 from tests.harness.scenes import Place, Step, start, wait
 
 # Each system call, and what the same change is called in a list of operations.

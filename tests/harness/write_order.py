@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.storage.disk.layout import GONE_PREFIX
-from tests.harness.file_operations import Operation
+from mri_hpc.testing.file_operations import Operation
 
 
 def check_order(operations: Iterable[Operation]) -> None:

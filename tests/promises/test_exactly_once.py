@@ -17,7 +17,7 @@ from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.storage.upkeep.verify import verify
-from tests.harness.file_operations import FileOperations
+from mri_hpc.testing.file_operations import FileOperations
 
 IMAGES = 400
 MOST_ROUNDS = 6

@@ -126,7 +126,7 @@ def test_a_file_system_without_hard_links_does_as_well(stage, name):
     check_end(made, place)
 
 
-def test_pixels_in_files_that_killed_tasks_left_go_when_their_patient_withdraws(stage):
+def test_pixels_in_files_that_killed_tasks_left_go_when_their_patient_is_retracted(stage):
     """An unfinished chunk, and a whole one that was never committed: neither waits for its day."""
     made = stage("retract")
     place = made.place()
@@ -191,7 +191,7 @@ def test_everything_at_once_with_random_kills_ends_as_it_should(tmp_path):
             with Reader(place.store, resolve(place.store, first.digest)) as reader:
                 assert np.array_equal(reader.read(np.arange(len(first))), pixels)
         except UserError as error:
-            assert "have been withdrawn" in str(error)
+            assert "have been retracted" in str(error)
 
     steps = [
         *(lambda task=task: place.preprocess(task, 3) for task in range(3)),

@@ -83,9 +83,11 @@ def test_appending_decodes_what_is_new_and_opens_no_folded_chunk(
     preprocess(raw, store, *SMALL)
     resolve(store)
     decoded, opened = [], []
-    decode, read_head = intake.decode, snapshots.read_sealed_head
+    decode, read_header = intake.decode, snapshots.read_sealed_header
     monkeypatch.setattr(intake, "decode", lambda *a: decoded.append(a) or decode(*a))
-    monkeypatch.setattr(snapshots, "read_sealed_head", lambda path: opened.append(path) or read_head(path))
+    monkeypatch.setattr(
+        snapshots, "read_sealed_header", lambda path: opened.append(path) or read_header(path)
+    )
     make_pictures(raw, 5, first=30)
     preprocess(raw, store)
     assert (len(decoded), len(opened)) == (5, 0)

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from mri_hpc.base import atomic
-from tests.harness.file_operations import FileOperations
+from mri_hpc.testing.file_operations import FileOperations
 from tests.harness.scenes import SCENES
 from tests.harness.system_calls import alike, can_trace, traced
 from tests.harness.write_order import check_order

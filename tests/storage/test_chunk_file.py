@@ -11,7 +11,7 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk import chunk_file as chunk_file
-from mri_hpc.storage.disk.chunk_file import MissingChunk, check_chunk, content_id, publish_chunk, read_head
+from mri_hpc.storage.disk.chunk_file import MissingChunk, check_chunk, content_id, publish_chunk, read_header
 from mri_hpc.storage.disk.columns import chunk_id
 from mri_hpc.storage.disk.pixels import damaged_rows
 
@@ -53,7 +53,7 @@ def test_a_damaged_chunk_that_is_there_is_not_taken_for_the_one_to_publish(make_
     path, _images, _columns = make_chunk(20)
     make_chunk(20)
     good = path.read_bytes()
-    at = read_head(path).offset + 5
+    at = read_header(path).offset + 5
     for damaged in (good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :], good[:5000]):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=str(path)):
@@ -77,21 +77,21 @@ def test_images_can_be_appended_to_a_copy(make_chunk, tmp_path):
 @pytest.mark.parametrize(("count", "side"), [(1, 8), (1, 224), (3000, 8), (9000, 16), (1337, 224)])
 def test_images_lie_in_one_run(make_chunk, count, side):
     path, images, _columns = make_chunk(count, side=side)
-    head = read_head(path)
-    found = np.fromfile(path, np.uint8, count=images.size, offset=head.offset).reshape(images.shape)
+    header = read_header(path)
+    found = np.fromfile(path, np.uint8, count=images.size, offset=header.offset).reshape(images.shape)
     assert np.array_equal(found, images)
 
 
 def test_columns_come_back_as_they_were(make_chunk):
     path, _images, columns = make_chunk(20)
-    head = read_head(path)
-    assert head.columns.keys() == columns.keys()
+    header = read_header(path)
+    assert header.columns.keys() == columns.keys()
     for name, values in columns.items():
-        assert head.columns[name].dtype == values.dtype
-        assert np.array_equal(head.columns[name], values, equal_nan=values.dtype.kind == "f")
-    assert head.image_shape == (16, 16)
-    assert content_id(head) == path.stem
-    assert head.versions == {"version_h5py": "1.2"}
+        assert header.columns[name].dtype == values.dtype
+        assert np.array_equal(header.columns[name], values, equal_nan=values.dtype.kind == "f")
+    assert header.image_shape == (16, 16)
+    assert content_id(header) == path.stem
+    assert header.versions == {"version_h5py": "1.2"}
 
 
 def test_the_same_input_gives_the_same_bytes(make_chunk):
@@ -139,7 +139,7 @@ def test_a_copy_that_is_removed_before_it_was_looked_at_is_published_again(make_
     monkeypatch.setattr(chunk_file, "publish_new", publish_and_lose)
     assert publish_chunk(path, images, columns, ATTRIBUTES)
     assert answers == [False, True]
-    assert len(read_head(path)) == 3
+    assert len(read_header(path)) == 3
 
 
 def test_a_chunk_that_is_set_aside_while_hdf5_opens_it_is_missing_or_read_again(make_chunk, monkeypatch):
@@ -157,10 +157,10 @@ def test_a_chunk_that_is_set_aside_while_hdf5_opens_it_is_missing_or_read_again(
 
     monkeypatch.setattr(h5py, "File", open_late)
     with pytest.raises(MissingChunk, match="is missing"):
-        read_head(path)
+        read_header(path)
     aside.rename(path)
     comes_back[:] = [True]
-    assert len(read_head(path)) == 3
+    assert len(read_header(path)) == 3
 
 
 def test_a_chunk_whose_pixels_do_not_give_their_crc_is_never_sealed(make_columns, tmp_path):
@@ -172,16 +172,16 @@ def test_a_chunk_whose_pixels_do_not_give_their_crc_is_never_sealed(make_columns
 def test_damage_is_found(make_chunk):
     path, _images, _columns = make_chunk(20)
     data = bytearray(path.read_bytes())
-    data[read_head(path).offset + 16 * 16 * 7 + 3] ^= 1
+    data[read_header(path).offset + 16 * 16 * 7 + 3] ^= 1
     path.write_bytes(data)
-    assert damaged_rows(path, read_head(path)) == [7]
-    for broken in (data[:-100], data[:1000], b""):
-        path.write_bytes(broken)
+    assert damaged_rows(path, read_header(path)) == [7]
+    for damaged in (data[:-100], data[:1000], b""):
+        path.write_bytes(damaged)
         with pytest.raises(UserError, match=re.escape(str(path))):
             check_chunk(path)
     path.unlink()
     with pytest.raises(UserError, match="is missing"):
-        read_head(path)
+        read_header(path)
 
 
 def test_the_name_of_a_chunk_follows_from_every_column(make_columns):

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from mri_hpc.base import atomic
 from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import publish_compaction, publish_retraction
 from mri_hpc.storage.disk.layout import LITTER_AGE_S, open_store
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.storage.snapshot.table import CHUNKS
 from mri_hpc.storage.upkeep import compaction, removal
-from mri_hpc.storage.upkeep.compaction import compact, look_ahead, plan
+from mri_hpc.storage.upkeep.compaction import compact, look_ahead
+from mri_hpc.storage.upkeep.groups import FAN_IN, TIERS, View, groups_to_merge
 from mri_hpc.storage.upkeep.verify import verify
 
 SMALL = ("--size", 16, "--chunk-images", 8)
@@ -109,7 +110,7 @@ def test_copies_of_two_arrays_are_dropped(filled, tmp_path, preprocess, make_pic
 def test_a_compaction_based_on_what_is_no_longer_so_is_not_taken(filled):
     store = open_store(filled)
     view = compaction._look(store)
-    (group,) = plan(view, compaction.TARGET_BYTES)
+    (group,) = groups_to_merge(view, compaction.TARGET_BYTES)
     assert publish_compaction(store, 1, chunk="", images=0, superseded=())
     files = sorted(store.chunks.iterdir())
     assert not compaction._rewrite(store, view, group, 1, compaction.Compacted())
@@ -150,7 +151,7 @@ def test_a_chunk_that_a_killed_task_never_committed_goes_after_a_day(filled, mon
 def test_pixels_that_are_damaged_are_not_copied(filled):
     chunk = sorted((filled / "chunks").iterdir())[3]
     data = bytearray(chunk.read_bytes())
-    data[read_head(chunk).offset + 300] ^= 1
+    data[read_header(chunk).offset + 300] ^= 1
     chunk.write_bytes(data)
     with pytest.raises(
         UserError, match=rf"{chunk.name}: pixels differ from their CRC; see: mri-hpc store verify"
@@ -162,18 +163,18 @@ def test_pixels_that_are_damaged_are_not_copied(filled):
 def fake_view(sizes):
     rows = [(f"{number:032d}".encode(), 0, 1, size) for number, size in enumerate(sizes)]
     snapshot = SimpleNamespace(chunks=np.array(rows, CHUNKS))
-    return compaction._View(snapshot=snapshot, number=0, staying={})
+    return View(snapshot=snapshot, number=0, staying={})
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(1, 2_000), max_size=300))
 def test_after_planning_there_are_no_more_chunks_than_bytes_ask_for_and_a_few(sizes):
     target = 1000
-    groups = plan(fake_view(sizes), target)
+    groups = groups_to_merge(fake_view(sizes), target)
     merged = {name for group in groups for name in group.names}
     assert sum(len(group.names) for group in groups) == len(merged)
     left = len(sizes) - len(merged) + len(groups)
-    assert left <= sum(sizes) / target + compaction.TIERS * (compaction.FAN_IN - 1)
+    assert left <= sum(sizes) / target + TIERS * (FAN_IN - 1)
     for group in groups:
         assert group.bytes < 2 * target
 
@@ -183,14 +184,14 @@ def test_daily_compaction_of_daily_additions_rewrites_a_byte_a_few_times():
     target, day, chunks, written = 1000, 10, [], 0
     for _day in range(1000):
         chunks.append(day)
-        while groups := plan(fake_view(chunks), target):
+        while groups := groups_to_merge(fake_view(chunks), target):
             for group in groups:
                 written += group.bytes
                 chunks = [size for i, size in enumerate(chunks) if f"{i:032d}" not in group.names] + [
                     group.bytes
                 ]
                 break
-        assert len(chunks) <= day * 1000 / target + compaction.TIERS * (compaction.FAN_IN - 1)
+        assert len(chunks) <= day * 1000 / target + TIERS * (FAN_IN - 1)
     assert len(chunks) <= 10 + 12
     assert written <= 5 * 1000 * day
 
@@ -222,7 +223,7 @@ def test_a_death_before_any_publication_or_removal_loses_nothing(filled, monkeyp
     assert len(list(store.chunks.iterdir())) == 1
 
 
-def test_images_of_a_withdrawn_patient_leave_the_disk(filled):
+def test_images_of_a_retracted_patient_leave_the_disk(filled):
     store, snapshot = open_store(filled), resolve(filled)
     name = snapshot.patient_names[0].decode()
     gone = snapshot.key[snapshot.patient == 0]
@@ -232,7 +233,7 @@ def test_images_of_a_withdrawn_patient_leave_the_disk(filled):
     assert sorted(seen.withheld["key"].tolist()) == sorted(gone.tolist())
     compact(store)
     for path in store.chunks.iterdir():
-        assert not np.isin(read_head(path).columns["key"], gone).any()
+        assert not np.isin(read_header(path).columns["key"], gone).any()
     after = resolve(filled)
     assert after.content_digest == seen.content_digest
     assert len(after.withheld) == 0

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import ADD, COMPACT, RELABEL, RETRACT, Commit, Relabel, commit_id
 from mri_hpc.storage.disk.layout import compaction_id
 from mri_hpc.storage.snapshot.folding import fold
 from mri_hpc.storage.snapshot.table import array_names
-from mri_hpc.storage.upkeep import compaction
+from mri_hpc.storage.upkeep.groups import staying_of
 
 KEYS = st.integers(1, 12)
 NAMES = st.sampled_from(["", "p", "q", "r"])
@@ -22,17 +22,17 @@ class World:
     """Commits and chunks of a store that exists in memory only."""
 
     def __init__(self):
-        self.commits, self.heads = [], {}
+        self.commits, self.headers = [], {}
         self.number = 0
 
     def now(self):
-        return fold(None, self.commits, self.heads.__getitem__)
+        return fold(None, self.commits, self.headers.__getitem__)
 
     def chunk(self, columns):
-        head = ChunkHead(columns=columns, image_shape=(8, 8), offset=9, recipe_digest="r", versions={})
+        header = ChunkHeader(columns=columns, image_shape=(8, 8), offset=9, recipe_digest="r", versions={})
         name = chunk_id(columns, "r")
-        self.heads[name] = head
-        return name, len(head)
+        self.headers[name] = header
+        return name, len(header)
 
     def add(self, keys, variant, generation):
         name, images = self.chunk(columns_of(keys, variant, generation))
@@ -42,7 +42,7 @@ class World:
 
     def relabel(self, key, patient, fold_number, late):
         """late: how many of the commits before it its author had not seen."""
-        seen = fold(None, self.commits[: len(self.commits) - late], self.heads.__getitem__)
+        seen = fold(None, self.commits[: len(self.commits) - late], self.headers.__getitem__)
         revision = dict(seen.relabels[["key", "revision"]].tolist()).get(key, 0) + 1
         fact = Relabel(
             key=f"{key:016x}", revision=revision, label="x" * (fold_number + 1), patient=patient, study="",
@@ -57,22 +57,22 @@ class World:
         self.commits.append(Commit(id=name, kind=RETRACT, retracted_keys=texts, retracted_patients=patients))
 
     def compact(self, chosen):
-        """As compaction does it: withdraw by key, then one chunk for those chosen."""
+        """As compaction does it: retract by key, then one chunk for those chosen."""
         if len(withheld := self.now().withheld):
             self.retract(withheld["key"].tolist(), [])
         snapshot = self.now()
         names = [name.decode() for name in snapshot.chunks["name"].tolist()]
-        places = [place for place in range(len(names)) if chosen >> place & 1]
-        staying = {p: compaction._staying_of(snapshot, p, self.heads[names[p]]) for p in places}
-        if not places:
+        indices = [index for index in range(len(names)) if chosen >> index & 1]
+        staying = {i: staying_of(snapshot, i, self.headers[names[i]]) for i in indices}
+        if not indices:
             return
         columns = {
-            name: np.concatenate([self.heads[names[p]].columns[name][staying[p]] for p in places])
+            name: np.concatenate([self.headers[names[i]].columns[name][staying[i]] for i in indices])
             for name in columns_of([1], 0, 0)
         }
         name, images = self.chunk(columns) if len(columns["key"]) else ("", 0)
         self.number += 1
-        superseded = sorted({names[p] for p in places} - {name})
+        superseded = sorted({names[i] for i in indices} - {name})
         commit = Commit(
             id=compaction_id(self.number), kind=COMPACT, chunk=name, images=images,
             chunk_bytes=7, superseded=superseded,
@@ -142,11 +142,11 @@ def test_folding_in_any_order_and_in_any_steps_gives_the_same(history, random):
     world = build(history)
     at_once = world.now()
     shuffled = random.sample(world.commits, len(world.commits))
-    step_by_step = fold(None, [], world.heads.__getitem__)
+    step_by_step = fold(None, [], world.headers.__getitem__)
     while shuffled:
         size = random.randint(1, 3)
         part, shuffled = shuffled[:size], shuffled[size:]
-        step_by_step = fold(step_by_step, part, world.heads.__getitem__)
+        step_by_step = fold(step_by_step, part, world.headers.__getitem__)
     assert difference(at_once, step_by_step) == []
 
 
@@ -158,20 +158,22 @@ def told_of(snapshot, keys):
         "patient": (*snapshot.patient_names.tolist(), b""),
         "study": (*snapshot.study_names.tolist(), b""),
     }
-    said = {name: [table[code] for code in getattr(snapshot, name)[rows]] for name, table in names.items()}
+    facts = {name: [table[code] for code in getattr(snapshot, name)[rows]] for name, table in names.items()}
     numbers = ("key", "source_hash", "generation", "fold", "split", "chunk", "row")
-    return said | {name: getattr(snapshot, name)[rows].tolist() for name in numbers}
+    return facts | {name: getattr(snapshot, name)[rows].tolist() for name in numbers}
 
 
 @settings(max_examples=60, deadline=None)
 @given(HISTORY, st.sets(st.integers(1, 13)), st.randoms(use_true_random=False))
 def test_folding_for_some_keys_alone_says_of_them_what_folding_all_says(history, keys, random):
     world = build(history)
-    before = fold(None, random.sample(world.commits, random.randint(0, len(world.commits))), world.heads.get)
+    before = fold(
+        None, random.sample(world.commits, random.randint(0, len(world.commits))), world.headers.get
+    )
     folded = set(before.commits.tolist())
     new = [commit for commit in world.commits if commit.id.encode() not in folded]
     wanted = np.array(sorted(keys), "<u8")
-    some = fold(before, new, world.heads.__getitem__, only=wanted)
+    some = fold(before, new, world.headers.__getitem__, only=wanted)
     assert told_of(some, wanted) == told_of(world.now(), wanted)
     assert set(some.key.tolist()) <= keys
 
@@ -182,7 +184,7 @@ def test_compacting_never_changes_what_is_stored(history):
     """Not when it happens (see build), and not for what happens afterwards."""
     world = build(history)
     without = [commit for commit in world.commits if commit.kind != COMPACT]
-    assert fold(None, without, world.heads.__getitem__).content_digest == world.now().content_digest
+    assert fold(None, without, world.headers.__getitem__).content_digest == world.now().content_digest
 
 
 @settings(max_examples=60, deadline=None)
@@ -192,7 +194,7 @@ def test_chunks_that_are_gone_are_never_asked_for(history):
     dead = {name for commit in world.commits for name in commit.superseded}
     made_again = {commit.chunk for commit in world.commits if commit.kind == COMPACT}
     asked = []
-    fold(None, world.commits, lambda name: asked.append(name) or world.heads[name])
+    fold(None, world.commits, lambda name: asked.append(name) or world.headers[name])
     assert not set(asked) & (dead - made_again)
 
 
@@ -203,7 +205,7 @@ def test_of_two_relabels_at_once_the_one_of_greater_name_wins(order):
     for label in ("early", "late"):
         fact = Relabel(key=f"{1:016x}", revision=1, label=label, patient="", study="", fold=-1, split=-1)
         world.commits.append(Commit(id=f"relabel-{label:>024}", kind=RELABEL, relabels=[fact]))
-    base = fold(None, [world.commits[0]], world.heads.__getitem__)
+    base = fold(None, [world.commits[0]], world.headers.__getitem__)
     later = [world.commits[1 + i] for i in order]
     winner = max(world.commits[1:], key=lambda commit: commit.id).relabels[0].label
-    assert fold(base, later, world.heads.__getitem__).classes == (winner,)
+    assert fold(base, later, world.headers.__getitem__).classes == (winner,)

@@ -8,7 +8,7 @@ import pytest
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.disk.private_tables import NAMES, names_csv, read_names, read_seen, sources_of
 from mri_hpc.storage.snapshot.catalogue import current
@@ -76,7 +76,7 @@ def test_damaged_images_are_found_in_tables_that_are_folded_meanwhile(folded_whi
         labels=FolderLabels(),
         pseudonyms=lambda: Pseudonyms(None),
     )
-    columns = read_head(next(store.chunks.iterdir())).columns
+    columns = read_header(next(store.chunks.iterdir())).columns
     found, lost = Salvage(store, verify(store), sources).pixels_in_sources(columns, range(4))
     assert (len(found), lost) == (4, [])
     assert len(list(store.names.iterdir())) == 1
@@ -120,18 +120,18 @@ def test_a_quote_that_begins_a_cell_takes_no_other_line_with_it(count):
 def test_one_flipped_bit_costs_at_most_the_two_lines_that_it_lies_between():
     rows = [row(1), row(2, "glioma/a, b.png"), row(3, 'glioma/"a".png'), row(4)]
     good = names_csv(rows)
-    for place in range(len(good)):
+    for position in range(len(good)):
         for bit in range(8):
             data = bytearray(good)
-            data[place] ^= 1 << bit
-            line = good[:place].count(b"\n")
-            others = {*rows[: max(line - 1, 0)], *rows[line + (good[place : place + 1] == b"\n") :]}
-            assert others <= {*rows_of(bytes(data))}, (place, bit)
+            data[position] ^= 1 << bit
+            line = good[:position].count(b"\n")
+            others = {*rows[: max(line - 1, 0)], *rows[line + (good[position : position + 1] == b"\n") :]}
+            assert others <= {*rows_of(bytes(data))}, (position, bit)
 
 
-def test_a_withdrawn_patient_is_found_in_a_damaged_table_and_no_line_of_theirs_stays(filled, tmp_path):
+def test_a_retracted_patient_is_found_in_a_damaged_table_and_no_line_of_theirs_stays(filled, tmp_path):
     store, name = open_store(filled), Pseudonyms(site_key(tmp_path / "site.key")).patient("patient3")
-    withdrawn = len(look_for(store, name, given=name).keys)
+    retracted = len(look_for(store, name, given=name).keys)
     table = [found for file in store.names.iterdir() for found in rows_of(file.read_bytes())]
     for file in store.names.iterdir():
         file.unlink()
@@ -142,24 +142,24 @@ def test_a_withdrawn_patient_is_found_in_a_damaged_table_and_no_line_of_theirs_s
     data[start] = ord('"')
     data[data.index(b",", start) + 1] = ord('"')
     (store.names / "all.csv").write_bytes(data)
-    withdrawal = look_for(store, name, given=name)
-    assert (len(withdrawal.keys), withdrawal.images) == (withdrawn, withdrawn)
-    retract(store, withdrawal, "")
+    retraction = look_for(store, name, given=name)
+    assert (len(retraction.keys), retraction.images) == (retracted, retracted)
+    retract(store, retraction, "")
     compact(store)
     left = b"".join(file.read_bytes() for file in store.names.iterdir())
     assert b"patient3" not in left
-    assert len(rows_of(left)) == 60 - withdrawn + len(others)
+    assert len(rows_of(left)) == 60 - retracted + len(others)
 
 
-def test_only_tables_in_which_something_was_withdrawn_are_written_anew(filled, tmp_path):
+def test_only_tables_in_which_something_was_retracted_are_written_anew(filled, tmp_path):
     store, name = open_store(filled), Pseudonyms(site_key(tmp_path / "site.key")).patient("patient3")
     apart = store.names / f"add-{0:032x}.csv"
     apart.write_bytes(names_csv([row(2), row(1)]))
     before = {file: file.read_bytes() for file in (*store.names.iterdir(), *store.seen.iterdir())}
-    withdrawal = look_for(store, name, given=name)
-    retract(store, withdrawal, "")
+    retraction = look_for(store, name, given=name)
+    retract(store, retraction, "")
     for file, data in before.items():
-        is_of = b"patient3" in data if file.suffix == ".csv" else _holds(data, withdrawal.keys)
+        is_of = b"patient3" in data if file.suffix == ".csv" else _holds(data, retraction.keys)
         assert file.exists() != is_of
     assert apart.read_bytes() == before[apart]
     after = {file: file.stat().st_ino for file in (*store.names.iterdir(), *store.seen.iterdir())}
@@ -167,13 +167,13 @@ def test_only_tables_in_which_something_was_withdrawn_are_written_anew(filled, t
     assert {file: file.stat().st_ino for file in (*store.names.iterdir(), *store.seen.iterdir())} == after
 
 
-def test_withdrawn_images_are_no_longer_among_what_was_seen(filled, tmp_path):
+def test_retracted_images_are_no_longer_among_what_was_seen(filled, tmp_path):
     store, name = open_store(filled), Pseudonyms(site_key(tmp_path / "site.key")).patient("patient3")
-    withdrawal = look_for(store, name, given=name)
-    assert any(_holds(file.read_bytes(), withdrawal.keys) for file in store.seen.iterdir())
-    retract(store, withdrawal, "")
-    assert not any(_holds(file.read_bytes(), withdrawal.keys) for file in store.seen.iterdir())
-    assert sum(len(read_seen(file.read_bytes())) for file in store.seen.iterdir()) == 60 - withdrawal.images
+    retraction = look_for(store, name, given=name)
+    assert any(_holds(file.read_bytes(), retraction.keys) for file in store.seen.iterdir())
+    retract(store, retraction, "")
+    assert not any(_holds(file.read_bytes(), retraction.keys) for file in store.seen.iterdir())
+    assert sum(len(read_seen(file.read_bytes())) for file in store.seen.iterdir()) == 60 - retraction.images
 
 
 def _holds(data, keys):

@@ -252,13 +252,13 @@ def test_a_batch_stays_as_it_is_while_anything_refers_to_it(filled, snapshot, wa
 
 
 def test_memory_of_batches_that_nobody_holds_is_used_again(filled, snapshot):
-    places = set()
+    addresses = set()
     with Reader(filled, snapshot) as reader:
         for size in (20, 19, 20, 7, 20):
-            places.add(reader.read(np.arange(size)).ctypes.data)
-        assert len(places) == 1
-        (place,) = places
-        assert place % mmap.PAGESIZE == 0
+            addresses.add(reader.read(np.arange(size)).ctypes.data)
+        assert len(addresses) == 1
+        (address,) = addresses
+        assert address % mmap.PAGESIZE == 0
         held = reader.read(np.arange(20))
-        assert held.ctypes.data == place
-        assert reader.read(np.arange(20)).ctypes.data != place
+        assert held.ctypes.data == address
+        assert reader.read(np.arange(20)).ctypes.data != address

@@ -1,4 +1,4 @@
-"""Files of chunks go while others publish, commit, read and withdraw: what a commit names is never lost."""
+"""Files of chunks go while others publish, commit, read and retract: what a commit names is never lost."""
 
 import os
 import shutil
@@ -178,7 +178,7 @@ def test_a_chunk_whose_file_is_removed_as_litter_around_its_commit_is_published_
 @pytest.mark.parametrize(
     ("module", "name"), [(adding, "_reject_retracted"), (adding, "seal"), (unit, "publish_commit")]
 )
-def test_who_withdraws_while_a_task_reads_is_not_stored_by_it(
+def test_who_is_retracted_while_a_task_reads_is_not_stored_by_it(
     tmp_path, filled, make_pictures, preprocess, interrupted, module, name
 ):
     """Before a unit is sealed, while it is, and between its chunk and its commit."""
@@ -202,7 +202,7 @@ def without_rejected(data):
     return b"\n".join(line for line in data.splitlines() if b"retracted: " not in line)
 
 
-def test_lines_of_who_withdraws_during_a_compaction_are_not_written_back(filled, interrupted, monkeypatch):
+def test_lines_of_who_is_retracted_during_a_compaction_are_not_written_back(filled, interrupted, monkeypatch):
     monkeypatch.setattr(tidying, "MOST_FILES", 2)
     interrupted(tidying, "publish_new_bytes", lambda: retract(filled))
     compact(open_store(filled))

@@ -13,8 +13,8 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk import chunk_file as chunk_file
 from mri_hpc.storage.disk import column_file
-from mri_hpc.storage.disk.chunk_file import read_sealed_head
-from mri_hpc.storage.disk.columns import ChunkHead, chunk_id
+from mri_hpc.storage.disk.chunk_file import read_sealed_header
+from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import Commit, Rejection, commit_id, publish_commit, read_commit
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot import catalogue as snapshots
@@ -24,31 +24,31 @@ from mri_hpc.storage.snapshot.table import CHANGED, array_names
 from mri_hpc.storage.upkeep.compaction import compact
 from mri_hpc.store import main
 
-HEADS = {}
+HEADERS = {}
 
 
 def fold(base, new):
     """As folding.fold; new: commits with the columns of their chunks, which may be asked for again later."""
-    HEADS.update({commit.chunk: head for commit, head in new if head})
-    return folding.fold(base, [commit for commit, _head in new], HEADS.__getitem__)
+    HEADERS.update({commit.chunk: header for commit, header in new if header})
+    return folding.fold(base, [commit for commit, _header in new], HEADERS.__getitem__)
 
 
 def add(columns=None, rejected=()):
     """A commit and the columns of its chunk, as they would be read from disk."""
-    head = None
+    header = None
     name = ""
     if columns is not None:
-        head = ChunkHead(columns=columns, image_shape=(8, 8), offset=1000, recipe_digest="r", versions={})
+        header = ChunkHeader(columns=columns, image_shape=(8, 8), offset=1000, recipe_digest="r", versions={})
         name = chunk_id(columns, "r")
     commit = Commit(
         id=commit_id(name, rejected),
         kind="add",
         chunk=name,
-        images=len(head) if head else 0,
+        images=len(header) if header else 0,
         chunk_bytes=5000,
         rejected=rejected,
     )
-    return commit, head
+    return commit, header
 
 
 def reject(key, *, reason="empty file", mtime_ns=1, source_hash=""):
@@ -266,7 +266,7 @@ def test_folding_on_opens_no_chunk_that_is_folded(filled, tmp_path, make_picture
     preprocess(tmp_path / "raw", filled)
     opened = []
     monkeypatch.setattr(
-        snapshots, "read_sealed_head", lambda path: opened.append(path) or read_sealed_head(path)
+        snapshots, "read_sealed_header", lambda path: opened.append(path) or read_sealed_header(path)
     )
     assert len(resolve(filled)) == 63
     assert len(opened) == 1
@@ -282,7 +282,7 @@ def test_a_snapshot_on_top_of_another_is_the_one_folded_anew(filled, tmp_path, m
     on_top = current(store)
     assert len(list(store.snapshots.iterdir())) == 1
     commits = [read_commit(store, name) for name in store.commit_ids()]
-    anew = fold(None, [(commit, chunk_file.read_head(store.chunk(commit.chunk))) for commit in commits])
+    anew = fold(None, [(commit, chunk_file.read_header(store.chunk(commit.chunk))) for commit in commits])
     assert same(on_top, anew)
 
 
@@ -293,23 +293,23 @@ def test_chunks_that_a_compaction_removes_between_listing_and_folding_are_looked
     shutil.rmtree(store.snapshots)
     store.snapshots.mkdir()
 
-    def compact_first(place, chunk):
-        monkeypatch.setattr(snapshots, "head_of", head_of)
+    def compact_first(opened, chunk):
+        monkeypatch.setattr(snapshots, "header_of", header_of)
         # They are superseded, and then removed.
-        compact(place, keep_s=0)
-        compact(place, keep_s=0)
-        assert not place.chunk(chunk).exists()
-        return head_of(place, chunk)
+        compact(opened, keep_s=0)
+        compact(opened, keep_s=0)
+        assert not opened.chunk(chunk).exists()
+        return header_of(opened, chunk)
 
-    head_of = snapshots.head_of
-    monkeypatch.setattr(snapshots, "head_of", compact_first)
+    header_of = snapshots.header_of
+    monkeypatch.setattr(snapshots, "header_of", compact_first)
     assert current(store).content_digest == content
 
 
 def test_a_chunk_that_is_missing_while_nothing_was_compacted_is_said(filled):
     store = open_store(filled)
     next(store.chunks.iterdir()).unlink()
-    with pytest.raises(UserError, match="mend it: mri-hpc store verify"):
+    with pytest.raises(UserError, match="repair it: mri-hpc store verify"):
         current(store)
 
 
@@ -340,7 +340,7 @@ def test_a_damaged_snapshot_is_named(filled):
         flipped[-1 if file.suffix == ".npy" else whole.index(b"glioma")] ^= 4
         for data in (b"", whole[:50], bytes(flipped)):
             file.write_bytes(data)
-            with pytest.raises(UserError, match=r"mend it: mri-hpc store verify .* --repair --source DIR"):
+            with pytest.raises(UserError, match=r"repair it: mri-hpc store verify .* --repair --source DIR"):
                 same(load_snapshot(folder), snapshot)
         file.write_bytes(whole)
     assert same(load_snapshot(folder), snapshot)
@@ -355,7 +355,7 @@ def test_a_damaged_snapshot_is_never_folded_on(filled, tmp_path, make_pictures, 
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         status, _out, err = preprocess(tmp_path / "raw", filled)
         assert (status, err.count("\n")) == (2, 1)
-        assert f"{name} differs from its checksum): mend it: mri-hpc store verify {filled} --repair" in err
+        assert f"{name} differs from its checksum): repair it: mri-hpc store verify {filled} --repair" in err
         file.write_bytes(whole)
 
 

@@ -33,29 +33,29 @@ def test_a_sound_store_has_no_problems(filled, capsys):
 
 
 def test_every_flipped_bit_of_pixels_is_found_with_its_key(filled, chunk):
-    from mri_hpc.storage.disk.chunk_file import read_head
+    from mri_hpc.storage.disk.chunk_file import read_header
 
-    head = read_head(chunk)
+    header = read_header(chunk)
     data = bytearray(chunk.read_bytes())
-    data[head.offset + 256 * 3 + 100] ^= 1
+    data[header.offset + 256 * 3 + 100] ^= 1
     chunk.write_bytes(data)
     (problem,) = problems(filled)
     assert str(chunk) in problem
-    assert f"pixels of 1 of {len(head)} images differ" in problem
-    assert f"{int(head.columns['key'][3]):016x}" in problem
+    assert f"pixels of 1 of {len(header)} images differ" in problem
+    assert f"{int(header.columns['key'][3]):016x}" in problem
 
 
 def test_flipped_bits_anywhere_are_found_or_harmless(filled, chunk):
     """Metadata of HDF5 has no checksum in this format, so what is read out must still be what was sealed."""
     good = chunk.read_bytes()
-    from mri_hpc.storage.disk.chunk_file import content_id, read_head
+    from mri_hpc.storage.disk.chunk_file import content_id, read_header
 
     random = np.random.default_rng(3)
-    for place in random.integers(0, len(good), 150):
+    for position in random.integers(0, len(good), 150):
         data = bytearray(good)
-        data[place] ^= 1 << int(random.integers(8))
+        data[position] ^= 1 << int(random.integers(8))
         chunk.write_bytes(data)
-        assert problems(filled) or content_id(read_head(chunk)) == chunk.stem
+        assert problems(filled) or content_id(read_header(chunk)) == chunk.stem
     chunk.write_bytes(good)
     assert problems(filled) == []
 
@@ -98,15 +98,15 @@ def test_what_is_published_while_it_runs_is_no_problem(filled, tmp_path, make_pi
 
 
 def test_a_chunk_that_the_disk_does_not_give_is_named_and_the_others_are_read(filled, chunk, monkeypatch):
-    def read(path, head):
+    def read(path, header):
         if path == chunk:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return damaged_rows(path, head)
+        return damaged_rows(path, header)
 
     monkeypatch.setattr(verifying, "damaged_rows", read)
     findings = verify(open_store(filled))
     (problem,) = findings.problems
-    assert problem.startswith(f"{chunk} cannot be read (Input/output error): mend it:")
+    assert problem.startswith(f"{chunk} cannot be read (Input/output error): repair it:")
     assert (findings.chunks, list(findings.damaged_chunks)) == (7, [chunk.stem])
 
 
@@ -164,7 +164,7 @@ def test_a_sample_has_read_every_chunk_after_as_many_days_as_it_promises(filled)
     assert set().union(*turns) == set(names)
     assert turn_of_day(names, 1.0, 20_000) == set(names)
     assert turn_of_day([], 0.1, 20_000) == set()
-    findings = verify(open_store(filled), share=0.25, day=3)
+    findings = verify(open_store(filled), fraction=0.25, day=3)
     assert (findings.chunks, findings.problems) == (2, [])
 
 
@@ -172,22 +172,22 @@ def test_a_sample_finds_missing_and_truncated_chunks_also_out_of_turn(filled, ch
     good = chunk.read_bytes()
     for day in range(8):
         chunk.write_bytes(good[:-1])
-        assert len(verify(open_store(filled), share=0.1, day=day).problems) == 1
+        assert len(verify(open_store(filled), fraction=0.1, day=day).problems) == 1
         chunk.unlink()
-        assert "is missing" in verify(open_store(filled), share=0.1, day=day).problems[0]
+        assert "is missing" in verify(open_store(filled), fraction=0.1, day=day).problems[0]
 
 
 def test_damage_names_the_sources(filled, chunk, capsys):
-    from mri_hpc.storage.disk.chunk_file import read_head
+    from mri_hpc.storage.disk.chunk_file import read_header
 
-    head = read_head(chunk)
+    header = read_header(chunk)
     data = bytearray(chunk.read_bytes())
-    data[head.offset + 256 * 3 + 100] ^= 1
+    data[header.offset + 256 * 3 + 100] ^= 1
     chunk.write_bytes(data)
     assert main(["verify", str(filled), "--json"]) == 2
     (damaged,) = json.loads(capsys.readouterr().out)["damaged"]
-    assert damaged["key"] == f"{int(head.columns['key'][3]):016x}"
-    label = head.columns["label"][3].decode()
+    assert damaged["key"] == f"{int(header.columns['key'][3]):016x}"
+    label = header.columns["label"][3].decode()
     assert damaged["source"].startswith(f"{label}/patient") and damaged["source"].endswith(".jpg")
     assert main(["verify", str(filled)]) == 2
     assert f"damaged: {damaged['key']}  {damaged['source']}" in capsys.readouterr().out
@@ -228,11 +228,11 @@ def test_an_export_is_one_file_that_h5py_reads_and_equals_the_store(filled, tmp_
 
 
 def test_an_export_of_damaged_pixels_leaves_no_file(filled, chunk, tmp_path, capsys):
-    from mri_hpc.storage.disk.chunk_file import read_head
+    from mri_hpc.storage.disk.chunk_file import read_header
 
     resolve(filled)
     data = bytearray(chunk.read_bytes())
-    data[read_head(chunk).offset + 256 * 3 + 100] ^= 1
+    data[read_header(chunk).offset + 256 * 3 + 100] ^= 1
     chunk.write_bytes(data)
     (tmp_path / "out").mkdir()
     assert main(["export", str(filled), "--single", str(tmp_path / "out" / "all.h5")]) == 2

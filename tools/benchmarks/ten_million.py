@@ -39,7 +39,7 @@ from mri_hpc.base.sealed_json import seal
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.sources import source_key
 from mri_hpc.loading.order import mix64
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader
 from mri_hpc.storage.disk.commits import ADD, Commit, commit_id
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN
@@ -157,17 +157,17 @@ def make_store(path: Path, index: Index) -> StoreDir:
     path.mkdir(parents=True)
     store.make()
     store.recipe.write_bytes(Recipe(size=SIZE, ids="as-given").to_json())
-    heads: dict[str, ChunkHead] = {}
+    headers: dict[str, ChunkHeader] = {}
     commits = []
     for rows in _units(index.key):
         name = hashlib.sha256(index.key[rows].tobytes()).hexdigest()[:32]
-        heads[name] = _head(index, rows)
+        headers[name] = _header(index, rows)
         commits.append(_commit(store, name, len(rows)))
         seen = np.zeros(len(rows), SEEN)
         seen["key"], seen["source_hash"] = index.key[rows], index.source_hash[rows]
         seen["size"], seen["mtime_ns"] = index.size, index.mtime_ns
         (store.seen / f"{commits[-1].id}.bin").write_bytes(seen.tobytes())
-    snapshot = fold(None, commits, heads.__getitem__)
+    snapshot = fold(None, commits, headers.__getitem__)
     publish_snapshot(store, snapshot)
     before = -1
     while MOST_FILES < (count := len(list(store.seen.iterdir()))) != before:
@@ -185,7 +185,7 @@ def _units(key: np.ndarray) -> Iterator[np.ndarray]:
         yield from np.split(own, range(CHUNK_IMAGES, len(own), CHUNK_IMAGES))
 
 
-def _head(index: Index, rows: np.ndarray) -> ChunkHead:
+def _header(index: Index, rows: np.ndarray) -> ChunkHeader:
     columns = {c.name: np.zeros((len(rows), c.width)[: 1 + (c.width > 1)], c.dtype) for c in COLUMNS}
     for name in ("fold", "split", "slice_index", "plane"):
         columns[name][:] = -1
@@ -195,7 +195,9 @@ def _head(index: Index, rows: np.ndarray) -> ChunkHead:
     columns |= {name: getattr(index, name)[rows] for name in ("key", "source_hash", "label", "patient")}
     columns["study"] = np.full(len(rows), b"")
     assert all(name in columns for name in STRINGS)
-    return ChunkHead(columns=columns, image_shape=(SIZE, SIZE), offset=OFFSET, recipe_digest="", versions={})
+    return ChunkHeader(
+        columns=columns, image_shape=(SIZE, SIZE), offset=OFFSET, recipe_digest="", versions={}
+    )
 
 
 def _commit(store: StoreDir, chunk: str, images: int) -> Commit:

@@ -28,15 +28,15 @@ class Intake:
     pseudonyms: Pseudonyms
     recipe: Recipe
     is_replacing: bool = False
-    """Whether a source with other bytes than those stored takes their place."""
+    """True where a source with other bytes than those stored replaces them."""
 
     def sources(self, paths: Sequence[str]) -> Sources:
-        """Files below the root, each a source of its own."""
+        """Return files below the root, each as a source of its own."""
         key_of, name = self.pseudonyms.source_key, self.root_name
         return Sources.of_files(np.fromiter((key_of(name, path) for path in paths), "<u8", len(paths)), paths)
 
     def taken(self, source: Source, content: Content, label: Label, *, generation: int = 0) -> TakenSource:
-        """A source as it enters a store; BadSource where it cannot be decoded."""
+        """Decode a source as it enters a store; BadSource where it cannot be."""
         samples = list(decode(content, self.recipe))
         assert samples, "a decoder yields samples or raises BadSource"
         key_of = self.pseudonyms.source_key
@@ -57,10 +57,10 @@ class Intake:
         )
 
 
-def settle_intake(
+def make_intake(
     store: StoreDir, root: Path, labels: Labels, wanted: Recipe, key_file: Path, *, is_replacing: bool = False
 ) -> Intake:
-    """What decides about the sources below a root; the recipe of a new store is settled with it.
+    """Return all that decides about the sources below a root; write down the recipe of a new store.
 
     wanted: what is asked for of the recipe, without the site's key and the probe; key_file: that key, made
     where it is missing and pseudonyms are wanted. UserError where the store has another recipe.

@@ -1,4 +1,4 @@
-"""What the store knows about the sources of one task: what it holds, what it rejected, what was read."""
+"""Known sources: those of one task that the store holds, has rejected, or has read before."""
 
 import contextlib
 import functools
@@ -9,11 +9,11 @@ import numpy as np
 
 from mri_hpc.intake.fingerprint import Look
 from mri_hpc.intake.labels import Label
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import RETRACT, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen
-from mri_hpc.storage.snapshot.catalogue import Standing, current, head_of, look, publish_snapshot
+from mri_hpc.storage.snapshot.catalogue import Standing, current, header_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
@@ -26,7 +26,7 @@ FOLDED_IMAGES_A_COMMIT = 2**15
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What the store holds of a source."""
+    """Bytes and generation of a stored source."""
 
     source_hash: int
     generation: int
@@ -34,7 +34,7 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredLabel:
-    """What the store says of a source beside its pixels; empty or -1 where unknown."""
+    """Facts that the store has of a source beside its pixels; empty or -1 where unknown."""
 
     label: str
     patient: str
@@ -43,7 +43,7 @@ class StoredLabel:
     split: int
 
     def differs_from(self, label: Label, patient: str) -> bool:
-        """Whether labels say something else; what they leave open is no difference. patient: as here."""
+        """Tell whether labels say something else; what they leave open is no difference. patient: as here."""
         return (
             label.label not in ("", self.label)
             or patient not in ("", self.patient)
@@ -54,7 +54,7 @@ class StoredLabel:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierRejection:
-    """Why a source was rejected, and how it looked then."""
+    """Reason why a source was rejected, and its look at that time."""
 
     look: Look
     reason: str
@@ -62,13 +62,13 @@ class EarlierRejection:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownSources:
-    """What the store knows about some sources, by key."""
+    """Some sources that the store knows, by key."""
 
     stored: dict[int, Stored]
     rejected: dict[int, EarlierRejection]
 
     def rejection(self, key: int, look: Look) -> str:
-        """Why a source that looks so was rejected before; empty where it was not."""
+        """Return why a source that looks so was rejected before; empty where it was not."""
         found = self.rejected.get(key)
         return found.reason if found and found.look == look else ""
 
@@ -80,19 +80,19 @@ def fold_when_due(store: StoreDir) -> None:
 
 
 def _is_fold_due(standing: Standing) -> bool:
-    """Whether commits have become many: for the size of a snapshot too, all of which is written anew."""
+    """Tell whether commits are many: for the size of a snapshot too, all of which is written anew."""
     images = 0 if standing.base is None else len(standing.base)
     return len(standing.new) >= max(UNFOLDED_COMMITS, images // FOLDED_IMAGES_A_COMMIT)
 
 
 class Known:
-    """What the store knew when a task began, in columns: of a million sources, some tens of megabytes.
+    """The store's knowledge when a task began, in columns: of a million sources, some tens of megabytes.
 
     Commits that no snapshot has folded yet are folded for the keys of the task alone.
     """
 
     def __init__(self, store: StoreDir, keys: np.ndarray) -> None:
-        """keys: of the task's sources, uint64, (n,)."""
+        """Look up the task's sources. keys: theirs, uint64, (n,)."""
         wanted = np.sort(keys)
         self._base: Snapshot | None = None
         self._new_hashes: list[np.ndarray] = []
@@ -102,27 +102,27 @@ class Known:
         self._store, self._heard_of = store, {name.decode() for name in self._snapshot.commits.tolist()}
 
     def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
-        """A snapshot that tells of the wanted keys."""
+        """Return a snapshot that tells of the wanted keys."""
         self._base, self._new_hashes = standing.base, []
 
-        def noted(name: str) -> ChunkHead:
-            head = head_of(store, name)
-            self._new_hashes.append(head.columns["source_hash"])
-            return head
+        def noted(name: str) -> ChunkHeader:
+            header = header_of(store, name)
+            self._new_hashes.append(header.columns["source_hash"])
+            return header
 
         if standing.base is not None and not standing.new:
             return standing.base
         return fold(standing.base, standing.new, noted, only=wanted)
 
     def of(self, keys: np.ndarray) -> KnownSources:
-        """What is known about some sources. keys: uint64, (n,)."""
+        """Return what is known about some sources. keys: uint64, (n,)."""
         wanted = np.sort(keys)
         return KnownSources(
             stored=_stored(self._snapshot, wanted), rejected=_rejected(self._snapshot, wanted)
         )
 
     def are_unchanged(self, keys: np.ndarray, sizes: np.ndarray, mtimes_ns: np.ndarray) -> np.ndarray:
-        """Which sources are stored and, by size and time of their files, as they are now: bool, (n,)."""
+        """Find sources that are stored and, by size and time of their files, as they are now: bool, (n,)."""
         stored, rows = self._stored_rows(keys)
         seen_rows, of_stored = _rows_of(self._seen["key"], keys[stored])
         seen, files = self._seen[seen_rows], stored[of_stored]
@@ -133,7 +133,7 @@ class Known:
         return unchanged
 
     def labels_of(self, keys: np.ndarray) -> list[StoredLabel | None]:
-        """What the store says of some sources; None for one that is not stored. keys: uint64, (n,)."""
+        """Return what the store says of some sources; None for one not stored. keys: uint64, (n,)."""
         snapshot = self._snapshot
         found: list[StoredLabel | None] = [None] * len(keys)
 
@@ -153,23 +153,23 @@ class Known:
         return found
 
     def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
-        """Whether a source was taken out for good. patient: name in the store."""
+        """Tell whether a source was retracted. patient: name in the store."""
         return self._retracted.covers(keys, patient)
 
     def hear_of_retractions(self) -> bool:
-        """Take note of who was retracted since this was last asked; return whether anybody was."""
+        """Take note of retractions since this was last called; tell whether there were any."""
         new = read_kind(self._store, RETRACT, besides=self._heard_of)
         self._heard_of |= {commit.id for commit in new}
         self._retracted = self._retracted.joined(of_commits(new)) if new else self._retracted
         return bool(new)
 
     def has_bytes(self, source_hash: int) -> bool:
-        """Whether the store held these bytes before, under whatever key."""
+        """Tell whether the store held these bytes before, under whatever key."""
         at = np.searchsorted(self._hashes, np.uint64(source_hash))
         return bool(at < len(self._hashes) and self._hashes[at] == source_hash)
 
     def _stored_rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which of some sources are stored, by key, and in which row of the snapshot: int64, (s,) each."""
+        """Find which sources are stored, by key, and in which row of the snapshot: int64, (s,) each."""
         order = np.argsort(keys)
         is_there, rows = positions(self._snapshot.key, keys[order])
         return order[is_there], rows
@@ -199,7 +199,7 @@ def _rejected(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, EarlierReject
 
 
 def _seen(store: StoreDir, wanted: np.ndarray) -> np.ndarray:
-    """What was read before of some sources: rows of SEEN, ascending by key. wanted: keys, ascending.
+    """Read what was read before of some sources: rows of SEEN, ascending by key. wanted: keys, ascending.
 
     An entry that is missing or damaged fits no file, and only costs reading one again.
     """
@@ -214,7 +214,7 @@ def _seen(store: StoreDir, wanted: np.ndarray) -> np.ndarray:
 
 
 def _rows_of(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with one of the wanted keys, and with which: int64. keys: ascending; wanted: ascending, unique."""
+    """Find rows with a wanted key, and which key: int64. keys: ascending; wanted: ascending, unique."""
     starts, ends = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
     counts = ends - starts
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)

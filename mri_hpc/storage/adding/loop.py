@@ -30,7 +30,7 @@ LOOKED_UP = 2**14
 
 @dataclass(kw_only=True)
 class Tally:
-    """What became of the sources so far."""
+    """Outcomes of the sources so far."""
 
     stored: int = 0
     already_there: int = 0
@@ -46,7 +46,7 @@ class Tally:
     images: int = 0
     """Images that the stored sources gave."""
     reasons: dict[str, int] = field(default_factory=dict)
-    """Why sources were rejected, and how many each."""
+    """Reasons why sources were rejected, and how many each."""
 
     def reject(self, reason: str) -> None:
         """Count one rejected source."""
@@ -55,7 +55,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Sources that are settled."""
+        """Sources of which the outcome is known."""
         return self.stored + self.already_there + self.rejected + self.gone
 
 
@@ -70,14 +70,14 @@ def add_sources(
     is_stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[Tally, int], None] = lambda tally, under_way: None,
 ) -> Tally:
-    """Store what is new among `sources`, in units of at most `unit_size`; says what became of them.
+    """Store what is new among `sources`, in units of at most `unit_size`; return what became of them.
 
-    The unit under way when `is_stopping` turns true is given up: nothing of it is visible. `progress` is told
-    what is settled, and how many sources of the unit under way have been read. `end_retraction` takes out of
-    the chunks what is retracted: it is called where that happened while images of it were being published.
+    The unit under way when `is_stopping` turns true is given up: nothing of it is visible. `progress` is
+    given the outcomes, and how many sources of the unit under way have been read. `end_retraction` takes out
+    of the chunks what is retracted: it is called where that happened while images of it were being published.
     """
     tally = Tally()
-    new = _unsettled(sources, intake, known, tally)
+    new = _sources_to_read(sources, intake, known, tally)
     progress(tally, 0)
     for part in cut(new, unit_size):
         about = known.of(part.keys)
@@ -117,8 +117,8 @@ def _reject_retracted(unit: Unit, known: Known) -> None:
     unit.taken = [source for source in unit.taken if not is_retracted(source)]
 
 
-def _unsettled(sources: Sources, intake: Intake, known: Known, tally: Tally) -> Sources:
-    """The sources that have to be read, by key; looked at in the order of their folders, as disks like it."""
+def _sources_to_read(sources: Sources, intake: Intake, known: Known, tally: Tally) -> Sources:
+    """Return the sources to be read, by key; looked at in the order of their folders, as disks like it."""
     rows = [np.empty(0, np.int64)]
     for number, part in enumerate(cut(sources, LOOKED_UP)):
         rows.append(number * LOOKED_UP + _rows_to_read(part, intake, known, tally))
@@ -127,7 +127,7 @@ def _unsettled(sources: Sources, intake: Intake, known: Known, tally: Tally) -> 
 
 
 def _rows_to_read(part: Sources, intake: Intake, known: Known, tally: Tally) -> np.ndarray:
-    """Sources of which only reading tells what becomes of them: int64; the others are counted."""
+    """Find sources of which only reading tells what becomes of them: int64; count the others."""
     sizes, times_ns = look_at(part, intake.root)
     # Of those that are gone, or not to be looked at, it is known when their turn comes.
     is_there = sizes >= 0
@@ -147,19 +147,19 @@ def _rows_to_read(part: Sources, intake: Intake, known: Known, tally: Tally) -> 
 
 
 def _num_labelled_otherwise(part: Sources, intake: Intake, known: Known) -> int:
-    """How many stored sources the labels speak of otherwise than the store."""
+    """Count the stored sources of which the labels speak otherwise than the store."""
     stored = zip(part.paths, known.labels_of(part.keys), strict=True)
     return sum(kept is not None and _differ(path, kept, intake) for path, kept in stored)
 
 
 def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known) -> bool:
-    """Whether a source whose file is as it was when it was rejected would be again. reason: of then."""
+    """Tell whether a source, its file as when it was rejected, would be rejected again. reason: of then."""
     if reason == CHANGED and intake.is_replacing:
         return False
     label, problem = _label_or_problem(source.path, intake)
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
-    # It may have been called a retracted patient's by mistake, which was corrected since.
+    # The labels may have called it a retracted patient's by mistake, and name another one now.
     return reason != RETRACTED or known.is_retracted([source.key], intake.pseudonyms.patient(label.patient))
 
 
@@ -212,7 +212,7 @@ def _reject(source: Source, reason: str, content: Content | None, about: KnownSo
 
 
 def _rejection(key: int, reason: str, found: Fingerprint | None) -> Rejection:
-    """found: None where the source was not read."""
+    """Make the record of a rejection. found: None where the source was not read."""
     return Rejection(
         key=f"{key:016x}",
         reason=reason,

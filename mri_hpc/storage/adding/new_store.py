@@ -9,7 +9,7 @@ from mri_hpc.storage.disk.layout import StoreDir
 
 
 def make_store(path: Path, root: Path) -> StoreDir:
-    """The store at `path` with all its folders, made where they are missing.
+    """Return the store at `path` with all its folders, made where they are missing.
 
     UserError where sources below `root` cannot be added to it: one lies within the other, or something else
     lies there already.
@@ -17,10 +17,10 @@ def make_store(path: Path, root: Path) -> StoreDir:
     check_root(root)
     store = StoreDir(path)
     # Not Path.resolve, which raises RuntimeError on a loop of links.
-    source, place = (Path(os.path.realpath(folder)) for folder in (root, path))
-    if place.is_relative_to(source):
+    source, target = (Path(os.path.realpath(folder)) for folder in (root, path))
+    if target.is_relative_to(source):
         raise UserError(f"--store {path} lies within --source {root}: keep them apart")
-    if source.is_relative_to(place):
+    if source.is_relative_to(target):
         raise UserError(f"--source {root} lies within --store {path}: keep them apart")
     _refuse_other_folder(store)
     # In this order: the recipe of a store that another task has just begun is there before its first commit.
@@ -34,7 +34,7 @@ def make_store(path: Path, root: Path) -> StoreDir:
 
 
 def _refuse_other_folder(store: StoreDir) -> None:
-    """UserError where what is to become a store is a file, or a folder that holds something else."""
+    """Raise UserError where what is to become a store is a file, or a folder that holds something else."""
     if store.path.exists() and not store.path.is_dir():
         raise UserError(f"{store.path} is a file: choose a new folder for --store")
     if not store.path.exists():

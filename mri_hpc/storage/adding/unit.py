@@ -1,4 +1,4 @@
-"""A unit: what a task has gathered before it is sealed into a chunk and a commit."""
+"""A unit: sources that a task has gathered before it seals them into a chunk and a commit."""
 
 import functools
 import zlib
@@ -36,7 +36,7 @@ class TakenSource(SeenSource):
 
     path: str
     generation: int
-    """How often the source was replaced before."""
+    """Number of times that the source was replaced before."""
     label: Label
     patient: str
     """Name in the store; empty where unknown."""
@@ -62,7 +62,7 @@ class RejectedSource:
 
 @dataclass(kw_only=True)
 class Unit:
-    """What one unit has gathered."""
+    """Sources that one unit has gathered, by outcome."""
 
     taken: list[TakenSource] = field(default_factory=list)
     rejected: list[RejectedSource] = field(default_factory=list)
@@ -111,7 +111,7 @@ def _publish_chunk(path: Path, unit: Unit, columns: Mapping[str, np.ndarray], re
 
 
 def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
-    """Columns of the chunk that sources become."""
+    """Return the columns of the chunk that sources become."""
     rows = [(source, key, sample) for source in sources for key, sample in source.images]
     values: Mapping[str, list[object]] = {
         "key": [key for _, key, _ in rows],
@@ -139,12 +139,12 @@ def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
 
 
 def _plane(label: Label, sample: Sample) -> tuple[int, bool]:
-    """What the scanner wrote goes before what somebody wrote into a table."""
+    """Return the plane, and whether it is inferred: the scanner's word goes before a table's."""
     return (label.plane, label.plane_inferred) if sample.plane < 0 else (sample.plane, sample.plane_inferred)
 
 
 def _placed_box(label: Label, sample: Sample) -> tuple[float, float, float, float]:
-    """A box in fractions of the source picture as fractions of the stored image."""
+    """Turn a box in fractions of the source picture into fractions of the stored image."""
     cx, cy, w, h = label.box
     left, top, width, height = sample.placed
     return left + cx * width, top + cy * height, w * width, h * height
@@ -156,7 +156,7 @@ def _versions() -> dict[str, str]:
 
 
 def _names(unit: Unit) -> Iterator[tuple[str, ...]]:
-    """Rows as in private_tables.NAMES."""
+    """Yield rows as in private_tables.NAMES."""
     for source in unit.taken:
         patient, study = source.label.patient, source.label.study
         yield f"{source.key:016x}", source.path, patient, source.patient, study, source.study, ""
@@ -175,6 +175,6 @@ def _publish_seen(store: StoreDir, commit: str, unit: Unit) -> None:
 
 
 def _seen_row(source: SeenSource) -> tuple[int, int, int, int]:
-    """As in private_tables.SEEN."""
+    """Return a row as in private_tables.SEEN."""
     found = source.fingerprint
     return source.key, found.size, found.mtime_ns, found.source_hash

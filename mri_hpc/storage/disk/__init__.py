@@ -1,1 +1,1 @@
-"""What of a store lies on disk, file by file."""
+"""The files of a store, one by one: chunks, commits, columns, private tables."""

@@ -13,7 +13,7 @@ import numpy as np
 from mri_hpc.base.atomic import publish_new, replace
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, UserError
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
 from mri_hpc.storage.disk.damage import advice
 from mri_hpc.storage.disk.pixels import damaged_rows, read_at
 
@@ -31,7 +31,7 @@ class MissingChunk(StoreDamage):
 
 
 def versions() -> dict[str, str]:
-    """Versions of what writes chunks."""
+    """Return the versions of what writes chunks."""
     return {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "numpy": np.__version__}
 
 
@@ -49,29 +49,29 @@ def publish_chunk_of_parts(
     columns: Mapping[str, np.ndarray],
     attributes: Mapping[str, str],
 ) -> bool:
-    """As publish_chunk, with one part of the images in memory. parts: uint8, (any, H, W); shape: of all."""
+    """Do as publish_chunk, one part of the images in memory. parts: uint8, (any, H, W); shape: of all."""
 
     def write(temp: Path) -> None:
         _write_chunk(temp, parts(), shape, columns, attributes)
 
     while not publish_new(path, write, check=check_chunk):
         try:
-            read_sealed_head(path)
+            read_sealed_header(path)
             check_chunk(path)
         except (MissingChunk, FileNotFoundError):
-            # Nobody had committed the copy that was there, and so it was removed (see removal.py).
+            # No commit named the copy that was there, and so it was removed (see removal.py).
             continue
         return False
     return True
 
 
-def replace_pixels(path: Path, head: ChunkHead, made: Mapping[int, bytes], size: int) -> None:
+def replace_pixels(path: Path, header: ChunkHeader, made: Mapping[int, bytes], size: int) -> None:
     """Publish a chunk again with the images of some rows made anew, in a file of `size` bytes, at once.
 
-    Nothing is written into the file that is there: who has it open reads on in it. head: its columns, sound.
+    Nothing is written into the file that is there: who has it open reads on in it. header: its own, sound.
     What can neither be read nor was made becomes zeros.
     """
-    image_bytes = head.image_shape[0] * head.image_shape[1]
+    image_bytes = header.image_shape[0] * header.image_shape[1]
 
     def write(temp: Path) -> None:
         with path.open("rb") as old, temp.open("xb") as new:
@@ -79,11 +79,11 @@ def replace_pixels(path: Path, head: ChunkHead, made: Mapping[int, bytes], size:
             def copy(count: int) -> None:
                 new.write(read_at(old.fileno(), count, new.tell()).ljust(count, b"\0"))
 
-            copy(head.offset)
-            for row in range(len(head)):
+            copy(header.offset)
+            for row in range(len(header)):
                 new.write(made[row]) if row in made else copy(image_bytes)
             copy(size - new.tell())
-        written = read_head(temp)
+        written = read_header(temp)
         if content_id(written) != path.stem or made.keys() & set(damaged_rows(temp, written)):
             raise StoreDamage(f"{path}: what was just written reads back otherwise: is the disk failing?")
 
@@ -102,7 +102,7 @@ def replace_chunk(
 ) -> None:
     """Publish a chunk in place of the damaged one that may be there, at once, in a file of `size` bytes.
 
-    offset: where the first image begins, as readers know it; None: nobody does.
+    offset: where the first image begins, as readers know it; None: not known.
     """
     usual_offset, usual_size = layout_of(shape, columns, attributes)
     # The metadata of HDF5, which lie before the images, are given as many bytes as they had.
@@ -117,7 +117,7 @@ def replace_chunk(
             with temp.open("ab") as file:
                 file.write(bytes(missing))
         check_chunk(temp)
-        if missing < 0 or read_head(temp).offset != usual_offset + more:
+        if missing < 0 or read_header(temp).offset != usual_offset + more:
             raise UserError(
                 f"{path} would be laid out otherwise than it was: install the versions of h5py and HDF5 that "
                 "h5dump -A shows of other chunks"
@@ -129,7 +129,7 @@ def replace_chunk(
 def layout_of(
     shape: tuple[int, ...], columns: Mapping[str, np.ndarray], attributes: Mapping[str, str]
 ) -> tuple[int, int]:
-    """Where the pixels of a chunk begin as it is written today, and the bytes of its file."""
+    """Return the offset of the pixels of a chunk as it is written today, and the bytes of its file."""
     frame = os.memfd_create("chunk")
     try:
         return _write_frame(frame, shape, columns, attributes), os.fstat(frame).st_size
@@ -137,25 +137,25 @@ def layout_of(
         os.close(frame)
 
 
-def read_head(path: Path) -> ChunkHead:
-    """All columns of a chunk; StoreDamage where the file is missing or damaged."""
+def read_header(path: Path) -> ChunkHeader:
+    """Read the header of a chunk; StoreDamage where the file is missing or damaged."""
     before = _changed_ns(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return _read_head(file, path)
+            return _read_header(file, path)
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
         # HDF5 looks at the path more than once, and the file may be set aside, and put back, in between.
         if _changed_ns(path) != before:
-            return read_head(path)
+            return read_header(path)
         # HDF5 says it in several lines.
         reason = " ".join(str(error).split())[:200]
         raise StoreDamage(f"{path} cannot be read as a chunk ({reason}): {advice(path)}") from None
 
 
 def _changed_ns(path: Path) -> int:
-    """When a file, or its name, was last changed; 0 where nobody can tell."""
+    """Return the time at which a file, or its name, was last changed; 0 where that cannot be known."""
     try:
         return path.stat().st_ctime_ns
     except FileNotFoundError:
@@ -168,28 +168,28 @@ def _missing(path: Path) -> MissingChunk:
     return MissingChunk(f"{path} is missing: a commit names it; {advice(path)}")
 
 
-def read_sealed_head(path: Path) -> ChunkHead:
-    """All columns of a published chunk; StoreDamage where they are not those that gave it its name."""
-    head = read_head(path)
-    if content_id(head) != path.stem:
+def read_sealed_header(path: Path) -> ChunkHeader:
+    """Read the header of a published chunk; StoreDamage where its columns did not give it its name."""
+    header = read_header(path)
+    if content_id(header) != path.stem:
         raise StoreDamage(f"{path}: its columns are not those that it was sealed with: {advice(path)}")
-    return head
+    return header
 
 
 def check_chunk(path: Path) -> None:
     """Raise StoreDamage where pixels of a chunk differ from their CRC."""
-    head = read_head(path)
-    damaged = damaged_rows(path, head)
+    header = read_header(path)
+    damaged = damaged_rows(path, header)
     if damaged:
         raise StoreDamage(
-            f"{path}: pixels differ from their CRC in {len(damaged)} of {len(head)} images: remove it, "
+            f"{path}: pixels differ from their CRC in {len(damaged)} of {len(header)} images: remove it, "
             "and run preprocess again"
         )
 
 
-def content_id(head: ChunkHead) -> str:
-    """The name that a chunk's content gives it."""
-    return chunk_id(head.columns, head.recipe_digest)
+def content_id(header: ChunkHeader) -> str:
+    """Return the name that a chunk's content gives it."""
+    return chunk_id(header.columns, header.recipe_digest)
 
 
 def _write_chunk(
@@ -230,7 +230,7 @@ def _write_frame(
     *,
     more_metadata: int = 0,
 ) -> int:
-    """Write everything of a chunk but its pixels; returns the offset at which they belong.
+    """Write everything of a chunk but its pixels; return the offset at which they belong.
 
     more_metadata: bytes by which that offset is to be larger than usual.
     """
@@ -263,7 +263,7 @@ def _metadata_bytes(num_images: int) -> int:
 
 
 def _make_images(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset:
-    """A dataset that can grow, of one HDF5 chunk an image, all allocated at once and so in one run."""
+    """Make a dataset that can grow, of one HDF5 chunk an image, all allocated at once and so in one run."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_chunk((1, *shape[1:]))
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -280,7 +280,7 @@ def _write_column(file: h5py.File, name: str, values: np.ndarray, dtype: Any) ->
     file.create_dataset(name, data=values.astype(dtype), maxshape=growing, chunks=run, track_times=False)
 
 
-def _read_head(file: h5py.File, path: Path) -> ChunkHead:
+def _read_header(file: h5py.File, path: Path) -> ChunkHeader:
     found = int(file.attrs["format"])
     refuse_newer(path, found, reads=FORMAT)
     if found != FORMAT:
@@ -295,7 +295,7 @@ def _read_head(file: h5py.File, path: Path) -> ChunkHead:
     if any(len(file[name]) != len(images) for name in names):
         raise ValueError("columns of different lengths")
     columns = {name: file[name][...] for name in names}
-    return ChunkHead(
+    return ChunkHeader(
         columns=columns,
         image_shape=(int(images.shape[1]), int(images.shape[2])),
         offset=_one_run(images),
@@ -305,7 +305,7 @@ def _read_head(file: h5py.File, path: Path) -> ChunkHead:
 
 
 def _one_run(images: h5py.Dataset) -> int:
-    """Offset of the first image; ValueError where the images do not lie one after the other."""
+    """Return the offset of the first image; ValueError where the images do not lie one after the other."""
     if not len(images):
         raise ValueError("no images")
     offsets = np.full(len(images), -1, np.int64)

@@ -15,7 +15,7 @@ BLOCK_BYTES = 2**22
 
 
 def save_column(path: Path, values: np.ndarray) -> int:
-    """Write what np.save writes; returns the CRC of the file."""
+    """Write what np.save writes; return the CRC of the file."""
     values = np.ascontiguousarray(values)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(values))
@@ -47,11 +47,11 @@ class ColumnFile:
             self._offset = file.tell()
 
     def array(self) -> np.ndarray:
-        """The array, which stays mapped."""
+        """Return the array, which stays mapped."""
         return self._sound
 
     def copy(self) -> np.ndarray:
-        """The array in memory of its own."""
+        """Return the array in memory of its own."""
         data = bytearray()
         if self._sound.nbytes:
             data = bytearray(len(self._mapped))

@@ -38,14 +38,14 @@ BLOCK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ChunkHead:
+class ChunkHeader:
     """Everything in a chunk but its pixels."""
 
     columns: Mapping[str, np.ndarray]
     """By name, as in columns.py; strings as fixed-length UTF-8."""
     image_shape: tuple[int, int]
     offset: int
-    """Where in the file the first image begins; the others follow without a gap."""
+    """Offset in the file at which the first image begins; the others follow without a gap."""
     recipe_digest: str
     versions: Mapping[str, str]
 
@@ -54,18 +54,18 @@ class ChunkHead:
 
 
 def bytes_table(names: Iterable[bytes]) -> np.ndarray:
-    """A table of names: bytes, sorted, each once."""
+    """Return a table of names: bytes, sorted, each once."""
     return np.array(sorted(set(names)), dtype=np.bytes_)
 
 
 def blocks(column: np.ndarray) -> Iterator[np.ndarray]:
-    """A column in parts."""
+    """Yield a column in parts."""
     for start in range(0, len(column), BLOCK):
         yield column[start : start + BLOCK]
 
 
 def column_bytes(values: np.ndarray) -> bytes:
-    """The bytes of a column, the same for equal values: one NaN, no padding that depends on other rows."""
+    """Return the bytes of a column, equal for equal values: one NaN, no padding that hangs on other rows."""
     if values.dtype.kind == "S":
         return b"\0".join(values.tolist())
     if values.dtype.kind == "f":
@@ -74,7 +74,7 @@ def column_bytes(values: np.ndarray) -> bytes:
 
 
 def chunk_id(columns: Mapping[str, np.ndarray], recipe_digest: str) -> str:
-    """The name of a chunk: a digest of what is in it (pixels by their CRCs) and of the recipe."""
+    """Return the name of a chunk: a digest of what is in it (pixels by their CRCs) and of the recipe."""
     digest = hashlib.sha256(recipe_digest.encode())
     for name in (*(column.name for column in COLUMNS), *STRINGS):
         digest.update(hashlib.sha256(column_bytes(columns[name])).digest())

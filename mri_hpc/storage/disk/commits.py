@@ -1,4 +1,4 @@
-"""Commits: small records of what became visible, was rejected, corrected, withdrawn or rewritten.
+"""Commits: small records of what became visible, was rejected, relabelled, retracted or rewritten.
 
 Records are only ever added, by any number of tasks at once. Those of compaction are numbered, and each number
 is given once: whoever compacts has seen all that was compacted before.
@@ -41,7 +41,7 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Relabel:
-    """What the data say about one image from now on; of several, the greatest revision counts."""
+    """New label, patient, study, fold and split of one image; of several, the greatest revision counts."""
 
     key: str
     """Key of the image, 16 hex digits."""
@@ -70,9 +70,9 @@ class Commit:
     rejected: Sequence[Rejection] = ()
     """Add: sources that did not become samples."""
     superseded: Sequence[str] = ()
-    """Compact: ids of the chunks whose content is in the new one, or elsewhere, or withdrawn."""
+    """Compact: ids of the chunks whose content is in the new one, or elsewhere, or retracted."""
     relabels: Sequence[Relabel] = ()
-    """Relabel: what is corrected."""
+    """Relabel: what the data say from now on, an image each."""
     retracted_keys: Sequence[str] = ()
     """Retract: keys of sources and images that are gone for good, 16 hex digits each."""
     retracted_patients: Sequence[str] = ()
@@ -86,12 +86,12 @@ class Commit:
 
     @property
     def number(self) -> int:
-        """Place of a compaction among all compactions, from 1; 0 for other kinds."""
+        """Number of a compaction among all compactions, from 1; 0 for other kinds."""
         return compaction_number(self.id)
 
 
 def commit_id(chunk: str, rejected: Sequence[Rejection]) -> str:
-    """The name of an add commit: the same work done again gives the same name."""
+    """Return the name of an add commit: the same work done again gives the same name."""
     text = json.dumps([ADD, chunk, [asdict(one) for one in sorted(rejected)]])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -115,7 +115,7 @@ def publish_commit(
 def publish_compaction(
     store: StoreDir, number: int, *, chunk: str, images: int, superseded: Iterable[str], why: str = ""
 ) -> bool:
-    """Let one chunk stand for others; False where somebody else has compacted since, and nothing is done."""
+    """Let one chunk stand for others; False, and nothing is done, where another has compacted since."""
     commit = Commit(
         id=compaction_id(number),
         kind=COMPACT,
@@ -129,12 +129,12 @@ def publish_compaction(
 
 
 def publish_relabel(store: StoreDir, relabels: Iterable[Relabel], why: str) -> None:
-    """Correct what the store says about images; harmless when the same commit is there."""
+    """Change what the store says about images; harmless when the same commit is there."""
     _publish(store, _named(Commit(id="", kind=RELABEL, relabels=sorted(relabels), why=why)))
 
 
 def publish_retraction(store: StoreDir, keys: Iterable[int], patients: Iterable[str], why: str) -> None:
-    """Withdraw images and patients for good; harmless when the same commit is there."""
+    """Retract images and patients for good; harmless when the same commit is there."""
     texts = [f"{key:016x}" for key in sorted(set(keys))]
     names = sorted(set(patients))
     _publish(
@@ -143,7 +143,7 @@ def publish_retraction(store: StoreDir, keys: Iterable[int], patients: Iterable[
 
 
 def read_commit(store: StoreDir, name: str) -> Commit:
-    """One commit; StoreDamage where it is missing or damaged, NewerFormat where a newer version made it."""
+    """Read a commit; StoreDamage where it is missing or damaged, NewerFormat where it is too new."""
     path = store.commit(name)
     try:
         values = without_format(unseal(path.read_bytes()), of=path, reads=FORMAT)
@@ -162,7 +162,7 @@ def read_commit(store: StoreDir, name: str) -> Commit:
 
 
 def read_commits(store: StoreDir, names: Iterable[str]) -> list[Commit]:
-    """Several commits."""
+    """Read several commits."""
     return [read_commit(store, name) for name in names]
 
 
@@ -187,12 +187,12 @@ def skim_additions(store: StoreDir) -> list[Addition]:
 
 
 def read_kind(store: StoreDir, kind: str, *, besides: Container[str] = ()) -> list[Commit]:
-    """All commits of a kind other than ADD, whose names tell it, but for those named in `besides`."""
+    """Read all commits of a kind other than ADD, whose names tell it, but for those named in `besides`."""
     return read_commits(store, (n for n in store.commit_ids() if n.startswith(kind) and n not in besides))
 
 
 def user_name() -> str:
-    """Who does this; the user's number where the system knows no name."""
+    """Return the name of the user; the user's number where the system knows no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -209,7 +209,7 @@ def _named(commit: Commit) -> Commit:
 
 
 def _name_of(commit: Commit) -> str:
-    """The name that a commit's content gives it; a compaction's is its number."""
+    """Return the name that a commit's content gives it; a compaction's is its number."""
     if commit.kind == ADD:
         return commit_id(commit.chunk, commit.rejected)
     if commit.kind == COMPACT:

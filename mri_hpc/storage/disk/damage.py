@@ -1,4 +1,4 @@
-"""What counts as damage of a file, and what to do about it."""
+"""Damage of a store's files: which errors are one, and what to do about it."""
 
 import errno
 from pathlib import Path
@@ -9,14 +9,14 @@ from mri_hpc.base.errors import NewerFormat, StoreDamage
 NO_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
 
 UNREADABLE = (StoreDamage, NewerFormat)
-"""What is raised where a file of a store cannot be read."""
+"""Errors that are raised where a file of a store cannot be read."""
 
 
 def is_damage(error: OSError) -> bool:
-    """True where a file that cannot be read is damaged, or lost."""
+    """Tell whether a file that cannot be read is damaged, or lost."""
     return error.errno not in NO_DAMAGE
 
 
 def advice(path: Path) -> str:
-    """What to do about a damaged chunk or snapshot."""
-    return f"mend it: mri-hpc store verify {path.parents[1]} --repair --source DIR"
+    """Return what to do about a damaged chunk or snapshot."""
+    return f"repair it: mri-hpc store verify {path.parents[1]} --repair --source DIR"

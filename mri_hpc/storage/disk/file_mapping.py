@@ -16,17 +16,17 @@ _libc.mmap.argtypes = (
 
 
 def mapped_whole(descriptor: int) -> mmap.mmap:
-    """A whole open file, to be read; it may be closed. ValueError where it is empty."""
+    """Map a whole open file, to be read; it may be closed. ValueError where it is empty."""
     size = os.fstat(descriptor).st_size
     if not size:
         raise ValueError("the file is empty")
     mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
-    place(np.frombuffer(mapped, np.uint8).ctypes.data, size, descriptor, 0)
+    map_to(np.frombuffer(mapped, np.uint8).ctypes.data, size, descriptor, 0)
     return mapped
 
 
-def place(address: int, size: int, descriptor: int, offset: int) -> None:
-    """Put a part of an open file, to be read, to an address that is ours; both begin where a page does."""
+def map_to(address: int, size: int, descriptor: int, offset: int) -> None:
+    """Map a part of an open file, to be read, to an address that is ours; both begin where a page does."""
     flags = mmap.MAP_SHARED | _MAP_FIXED
     if _libc.mmap(address, size, mmap.PROT_READ, flags, descriptor, offset) == _FAILED:
         number = ctypes.get_errno()

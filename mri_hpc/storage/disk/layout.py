@@ -1,4 +1,4 @@
-"""Where everything of a store lies."""
+"""The folder of a store: where everything in it lies."""
 
 import contextlib
 import re
@@ -24,7 +24,7 @@ class StoreDir:
 
     @property
     def recipe(self) -> Path:
-        """How images become arrays."""
+        """File of the recipe, by which images become arrays."""
         return self.path / "recipe.json"
 
     @property
@@ -44,7 +44,7 @@ class StoreDir:
 
     @property
     def private(self) -> Path:
-        """What identifies a person: mappings of patient ids and paths."""
+        """Folder of all that identifies a person: mappings of patient ids and paths."""
         return self.path / "private"
 
     @property
@@ -63,11 +63,11 @@ class StoreDir:
         return self.private / "listings"
 
     def chunk(self, chunk_id: str) -> Path:
-        """File of one chunk."""
+        """Return the file of one chunk."""
         return self.chunks / f"{chunk_id}.h5"
 
     def commit(self, commit_id: str) -> Path:
-        """File of one commit record."""
+        """Return the file of one commit record."""
         return self.commits / f"{commit_id}.json"
 
     def make(self) -> None:
@@ -82,7 +82,7 @@ class StoreDir:
             self._make_names_last()
 
     def _make_private(self) -> None:
-        """UserError where the file system lets others into it, whatever mode is asked for."""
+        """Make the private folder; UserError where the file system lets others in whatever its mode."""
         try:
             self.private.mkdir(mode=0o700)
         except FileExistsError:
@@ -104,7 +104,7 @@ class StoreDir:
             )
 
     def _make_names_last(self) -> None:
-        """A file is no more durable than the folders that it lies in."""
+        """Sync the folders: a file is no more durable than those that it lies in."""
         sync_folder(self.private)
         sync_folder(self.path)
         # The folder above is the user's, and need not be readable.
@@ -112,7 +112,7 @@ class StoreDir:
             sync_folder(self.path.parent)
 
     def commit_ids(self) -> list[str]:
-        """Ids of all commits, sorted; with every compaction up to the newest."""
+        """List the ids of all commits, sorted; with every compaction up to the newest."""
         names = (file.name for file in self.commits.iterdir())
         ids = {
             name.removesuffix(".json")
@@ -122,7 +122,7 @@ class StoreDir:
         return sorted(ids | self._missed_compactions(ids))
 
     def _missed_compactions(self, ids: set[str]) -> set[str]:
-        """Compactions that a listing, which is no picture of one moment, has passed over."""
+        """Find compactions that a listing, which is no picture of one moment, has passed over."""
         newest = newest_compaction(ids)
         while self.commit(compaction_id(newest + 1)).exists():
             newest += 1
@@ -132,35 +132,35 @@ class StoreDir:
     def sweep(self) -> None:
         """Remove what tasks that were killed left behind, and listings of more than a day ago.
 
-        Of tasks on other machines nobody here can tell whether they still run: a day is given to them.
+        Whether tasks on other machines still run cannot be known here: a day is given to them.
         """
         for folder in (self.path, self.chunks, self.commits, self.snapshots, self.seen, self.names):
             _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
         _remove(self.listings, _is_litter)
         for folder in self.snapshots.iterdir():
-            # Of mending. One of another user need not be open to this one.
+            # Of a repair. One of another user need not be open to this one.
             with contextlib.suppress(OSError):
                 _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
 
 
 def compaction_id(number: int) -> str:
-    """Name of the commit of a compaction."""
+    """Return the name of the commit of a compaction."""
     return f"compact-{number:08d}"
 
 
 def compaction_number(commit_id: str) -> int:
-    """Number of the compaction that a commit records; 0 where it records something else."""
+    """Return the number of the compaction that a commit records; 0 where it records something else."""
     found = COMPACTION.fullmatch(commit_id)
     return int(found.group(1)) if found else 0
 
 
 def newest_compaction(commit_ids: Iterable[str]) -> int:
-    """Greatest number of a compaction among these commits; 0 where there is none."""
+    """Return the greatest number of a compaction among these commits; 0 where there is none."""
     return max(map(compaction_number, commit_ids), default=0)
 
 
 def open_store(path: Path) -> StoreDir:
-    """The store at `path`; UserError if there is none."""
+    """Open the store at `path`; UserError if there is none."""
     store = StoreDir(path)
     if not (store.recipe.is_file() and store.commits.is_dir()):
         found = "something else" if path.exists() else "nothing"
@@ -193,7 +193,7 @@ def _is_temporary(path: Path) -> bool:
 
 
 def _is_litter(path: Path) -> bool:
-    """Whether nobody needs a file any more: its maker has ended or, where nobody can tell, it is old."""
+    """Tell whether a file can go: its maker has ended or, where that cannot be known, it is old."""
     has_ended = is_abandoned(path)
     return _is_old(path) if has_ended is None else has_ended
 

@@ -1,4 +1,4 @@
-"""The pixels of a chunk's file, read by offset and compared with their CRCs, as nobody needs HDF5 for it."""
+"""The pixels of a chunk's file, read by offset and compared with their CRCs, without HDF5."""
 
 import os
 import zlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.damage import is_damage
 
 PART_BYTES = 2**20
@@ -17,7 +17,7 @@ PART_BYTES = 2**20
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pixels:
-    """Where the images of a chunk lie in its file, and what they must give."""
+    """Position of the images of a chunk in its file, and the CRCs that they must give."""
 
     offset: int
     """Of the first image; the others follow without a gap."""
@@ -31,24 +31,24 @@ class Part:
     """Images that follow one another in a file."""
 
     rows: np.ndarray
-    """int64, (n,): which they are, in the chunk."""
+    """int64, (n,): of the chunk."""
     data: bytes
     """One image after the other; zeros where the file, or the disk, gives nothing."""
     is_sound: list[bool]
     """True for an image that could be read, and gives its CRC."""
 
     def sound(self) -> Iterator[tuple[int, bytes]]:
-        """Row and pixels of each sound image."""
+        """Yield row and pixels of each sound image."""
         size = len(self.data) // len(self.rows)
-        for place, row in enumerate(self.rows.tolist()):
-            if self.is_sound[place]:
-                yield row, self.data[place * size : (place + 1) * size]
+        for index, row in enumerate(self.rows.tolist()):
+            if self.is_sound[index]:
+                yield row, self.data[index * size : (index + 1) * size]
 
 
-def pixels_in(head: ChunkHead) -> Pixels:
-    """The pixels of a chunk, as its columns say."""
-    image_bytes = head.image_shape[0] * head.image_shape[1]
-    return Pixels(offset=head.offset, image_bytes=image_bytes, crc=head.columns["crc"])
+def pixels_in(header: ChunkHeader) -> Pixels:
+    """Return the pixels of a chunk, as its columns say."""
+    image_bytes = header.image_shape[0] * header.image_shape[1]
+    return Pixels(offset=header.offset, image_bytes=image_bytes, crc=header.columns["crc"])
 
 
 def read_parts(descriptor: int, pixels: Pixels, rows: np.ndarray | None = None) -> Iterator[Part]:
@@ -60,20 +60,20 @@ def read_parts(descriptor: int, pixels: Pixels, rows: np.ndarray | None = None) 
             yield _read_part(descriptor, pixels, run[start : start + most])
 
 
-def damaged_rows(path: Path, head: ChunkHead) -> list[int]:
-    """Rows whose pixels cannot be read, or do not give their CRC; read by offset, as training reads them."""
+def damaged_rows(path: Path, header: ChunkHeader) -> list[int]:
+    """Find rows whose pixels cannot be read, or do not give their CRC; read by offset, as training does."""
     with path.open("rb") as file:
-        parts = read_parts(file.fileno(), pixels_in(head))
+        parts = read_parts(file.fileno(), pixels_in(header))
         return [int(row) for part in parts for row in part.rows[np.logical_not(part.is_sound)]]
 
 
 def is_sound(image: bytes | memoryview, crc: int) -> bool:
-    """True where pixels give their CRC."""
+    """Tell whether pixels give their CRC."""
     return zlib.crc32(image) == crc
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:
-    """These bytes of a file; fewer where it ends, or the disk cannot read on."""
+    """Read these bytes of a file; fewer where it ends, or the disk cannot read on."""
     try:
         return os.pread(descriptor, size, offset)
     except OSError as error:
@@ -89,8 +89,8 @@ def _read_part(descriptor: int, pixels: Pixels, rows: np.ndarray) -> Part:
         whole = memoryview(data)
         images = [whole[start : start + size] for start in range(0, len(data), size)]
     else:
-        # What follows a place that the disk cannot read may be readable.
-        found = [read_at(descriptor, size, begin + place * size) for place in range(len(rows))]
+        # What follows bytes that the disk cannot read may be readable.
+        found = [read_at(descriptor, size, begin + index * size) for index in range(len(rows))]
         data = b"".join(image.ljust(size, b"\0") for image in found)
         images = [memoryview(image) for image in found]
     crcs = pixels.crc[rows].tolist()

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def read_names(data: bytes) -> list[dict[str, str]]:
-    """Rows of one file of names; a damaged one gives all but the lines that are damaged beyond reading."""
+    """Read rows of one file of names; a damaged one gives all but the lines damaged beyond reading."""
     rows = (_cells(line) for line in lines_of(data))
     return [
         {**dict(zip(NAMES, cells, strict=True)), "path": _inlines_of(cells[1])}
@@ -36,7 +36,7 @@ def read_names(data: bytes) -> list[dict[str, str]]:
 
 
 def names_csv(rows: Iterable[tuple[str, ...]]) -> bytes:
-    """A file of names, a line a row; line ends in paths are ``//n`` and ``//r`` there. rows: as in NAMES."""
+    """Return a file of names, a line a row; line ends in paths are ``//n`` and ``//r``. rows: as in NAMES."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(NAMES)
@@ -45,13 +45,13 @@ def names_csv(rows: Iterable[tuple[str, ...]]) -> bytes:
 
 
 def lines_of(data: bytes) -> list[str]:
-    """Lines of a file of names but for the first, or what is left of them."""
+    """Return the lines of a file of names but for the first, or what is left of them."""
     lines = (line.removesuffix("\r") for line in data.decode("utf-8", "surrogateescape").split("\n"))
     return [line for line in lines if line not in ("", HEADER)]
 
 
 def _cells(line: str) -> list[str]:
-    """Cells of one line; a quote that damage has put into it is taken as it is."""
+    """Return the cells of one line; a quote that damage has put into it is taken as it is."""
     if '"' in line:
         with contextlib.suppress(csv.Error):
             cells = next(csv.reader([line], strict=True))
@@ -73,17 +73,17 @@ def _inlines_of(path: str) -> str:
 
 
 def read_seen(data: bytes) -> np.ndarray:
-    """Rows of one file of what was seen, as in SEEN; of a damaged one what can be read of it."""
+    """Read the rows of one file of what was seen, as in SEEN; of a damaged one what can be read of it."""
     return np.frombuffer(data[: len(data) // SEEN.itemsize * SEEN.itemsize], SEEN)
 
 
 def table_files(folder: Path, suffix: str) -> list[Path]:
-    """Files of one table."""
+    """List the files of one table."""
     return sorted(folder.glob(f"[!.]*.{suffix}"))
 
 
 def contents_of(files: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
-    """Files and what they hold, but for those that somebody else folds, and has published, meanwhile."""
+    """Yield files and what they hold, but for those that another task has folded into a new one meanwhile."""
     for path in files:
         try:
             data = path.read_bytes()
@@ -95,7 +95,7 @@ def contents_of(files: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
 def find_in_names(
     store: StoreDir, find: Callable[[list[dict[str, str]]], T], files: Iterable[Path] | None = None
 ) -> dict[Path, T]:
-    """What `find` finds in each table of which source is which; two of them may hold the same row.
+    """Return what `find` finds in each table of names; two of them may hold the same row.
 
     files: the tables that are looked at, unless one of them is gone; None: all.
     """
@@ -113,7 +113,7 @@ def find_in_names(
 
 
 def sources_of(store: StoreDir, keys: Iterable[int], files: Iterable[Path] | None = None) -> dict[int, str]:
-    """Paths of the sources of some images, by key, as far as the private folder names them to this user.
+    """Find paths of the sources of some images, by key, as far as the private folder tells them this user.
 
     files: the tables that are looked at, unless one of them is gone; None: all.
     """

@@ -20,13 +20,13 @@ class _Room:
 
 
 class Buffers:
-    """Gives out arrays, and their memory again when nobody holds a part of them; for one thread at a time."""
+    """Gives out arrays, and their memory again once no part of them is held; for one thread at a time."""
 
     def __init__(self) -> None:
         self._rooms: list[_Room] = []
 
     def empty(self, shape: tuple[int, ...]) -> np.ndarray:
-        """An array of any content, on a page's edge: uint8, of that shape."""
+        """Return an array of any content, on a page's edge: uint8, of that shape."""
         size = math.prod(shape)
         room = next((room for room in self._rooms if room.user() is None and len(room.memory) >= size), None)
         memory = room.memory if room else self._new_memory(size)

@@ -44,6 +44,6 @@ def export(
 
 
 def columns_of(snapshot: Snapshot) -> dict[str, np.ndarray]:
-    """The columns of a snapshot as a chunk has them, names in place of codes."""
+    """Return the columns of a snapshot as a chunk has them, names in place of codes."""
     columns = {column.name: np.asarray(getattr(snapshot, column.name), column.dtype) for column in COLUMNS}
     return columns | {name: snapshot.text(name, slice(None)) for name in STRINGS}

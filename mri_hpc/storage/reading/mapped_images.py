@@ -30,7 +30,7 @@ class MappedImages:
         assert fit(offsets, image_shape)
         self._image_bytes = image_shape[0] * image_shape[1]
         self._offsets, self._counts = offsets.tolist(), counts.tolist()
-        self._first = np.array(self._places(_alignment(offsets, self._image_bytes)), np.int64)
+        self._first = np.array(self._first_rows(_alignment(offsets, self._image_bytes)), np.int64)
         size = (int(self._first[-1]) + self._counts[-1]) * self._image_bytes
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         self._range = mmap.mmap(-1, size + LARGE_PAGE, flags=flags, prot=0)
@@ -40,12 +40,12 @@ class MappedImages:
         self._images = whole[self._skipped : self._skipped + size].reshape(-1, *image_shape)
 
     def map(self, file: int, descriptor: int) -> None:
-        """Put the images of an open file, which must be long enough to hold them, to their place."""
+        """Map an open file, which must be long enough to hold its images, so that these become their rows."""
         into_page = self._offsets[file] % mmap.PAGESIZE
         start = int(self._first[file]) * self._image_bytes - into_page
         size = into_page + self._counts[file] * self._image_bytes
         offset = self._offsets[file] - into_page
-        file_mapping.place(self._images.ctypes.data + start, size, descriptor, offset)
+        file_mapping.map_to(self._images.ctypes.data + start, size, descriptor, offset)
         # Else the system reads on for megabytes around each image.
         self._range.madvise(mmap.MADV_RANDOM, self._skipped + start, size)
 
@@ -54,25 +54,25 @@ class MappedImages:
         # Of its modes, the default one copies everything twice.
         np.take(self._images, self._first.take(files) + rows, axis=0, out=out, mode="clip")
 
-    def _places(self, alignment: int) -> list[int]:
-        """Row of the array that the first image of each file becomes.
+    def _first_rows(self, alignment: int) -> list[int]:
+        """Choose the row of the array that the first image of each file becomes.
 
         Its address and its offset in the file leave the same remainder by `alignment`.
         """
         step = math.gcd(self._image_bytes, alignment)
         period = alignment // step
         inverse = pow(self._image_bytes // step, -1, period)
-        places, end = [], 0
+        rows, end = [], 0
         for offset, count in zip(self._offsets, self._counts, strict=True):
             begin = -(-end // alignment) * alignment + offset % alignment
             lowest = -(-begin // self._image_bytes)
-            places.append(lowest + (offset // step * inverse - lowest) % period)
-            end = (places[-1] + count) * self._image_bytes
-        return places
+            rows.append(lowest + (offset // step * inverse - lowest) % period)
+            end = (rows[-1] + count) * self._image_bytes
+        return rows
 
 
 def fit(offsets: np.ndarray, image_shape: tuple[int, int]) -> bool:
-    """Whether images at these offsets in their files can be mapped so as to be rows of one array."""
+    """Tell whether images at these offsets in their files can be mapped so as to be rows of one array."""
     return len(offsets) > 0 and _agree(offsets, image_shape[0] * image_shape[1], mmap.PAGESIZE)
 
 

@@ -36,7 +36,7 @@ class Reader:
     """Reads rows of one snapshot. Opens files when they are first needed; for one thread at a time."""
 
     def __init__(self, store: Path, snapshot: Snapshot, *, is_read_once: bool = False) -> None:
-        """is_read_once: mapping would not pay, and what is mapped counts as memory of the process."""
+        """Open no file yet. is_read_once: nothing is mapped, which would not pay, and counts as memory."""
         self._store = StoreDir(store)
         self._snapshot = snapshot
         self._image_bytes = snapshot.image_shape[0] * snapshot.image_shape[1]
@@ -52,7 +52,7 @@ class Reader:
         self._byte = [bytearray(1)]
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Images of these rows of the snapshot, in this order: uint8, (B, H, W). rows: int64, (B,).
+        """Read images of these rows of the snapshot, in this order: uint8, (B, H, W). rows: int64, (B,).
 
         They stay as they are while anything refers to them: the array, a slice, or a tensor made from it.
         The CRC of one image of each batch is checked. StoreDamage names the chunk that is missing or damaged.
@@ -89,9 +89,9 @@ class Reader:
     def _fetch_from_disk(self, rows: np.ndarray) -> None:
         """Have the system fetch all rows at once, without waiting, where they are not in memory."""
         probed = rows[:: max(1, len(rows) // PROBED)][:PROBED]
-        if all(self._is_in_memory(chunk, offset) for chunk, offset in self._places(probed)):
+        if all(self._is_in_memory(chunk, offset) for chunk, offset in self._offsets(probed)):
             return
-        for chunk, offset in self._places(rows):
+        for chunk, offset in self._offsets(rows):
             os.posix_fadvise(self._file(chunk), offset, self._image_bytes, os.POSIX_FADV_WILLNEED)
 
     def _copy_mapped(self, rows: np.ndarray, images: np.ndarray) -> None:
@@ -107,17 +107,17 @@ class Reader:
 
     def _read_by_offset(self, rows: np.ndarray, images: np.ndarray) -> None:
         pixels, size = images.reshape(-1).data, self._image_bytes
-        for chunk, offset, places in self._runs(rows):
-            self._read_run(chunk, offset, [pixels[i * size : (i + 1) * size] for i in places])
+        for chunk, offset, in_batch in self._runs(rows):
+            self._read_run(chunk, offset, [pixels[i * size : (i + 1) * size] for i in in_batch])
 
-    def _places(self, rows: np.ndarray) -> Iterator[tuple[int, int]]:
-        """Chunk of each row, and offset in its file. Plain integers: numpy's cost as much as a read."""
+    def _offsets(self, rows: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Yield chunk and offset in its file of each row. Plain integers: numpy's cost as much as a read."""
         chunks = self._chunk.take(rows)
         offsets = self._first.take(chunks) + self._row.take(rows).astype(np.int64) * self._image_bytes
         return zip(chunks.tolist(), offsets.tolist(), strict=True)
 
     def _runs(self, rows: np.ndarray) -> Iterator[tuple[int, int, list[int]]]:
-        """(chunk, offset in its file, places in the batch) of images that follow one another in a file."""
+        """Yield (chunk, offset in its file, indices in the batch) of images that are neighbours in a file."""
         chunks = self._chunk.take(rows)
         offsets = self._first.take(chunks) + self._row.take(rows).astype(np.int64) * self._image_bytes
         order = np.lexsort((offsets, chunks))
@@ -126,10 +126,10 @@ class Reader:
         is_start[1:] = (np.diff(chunks) != 0) | (np.diff(offsets) != self._image_bytes)
         starts = np.flatnonzero(is_start).tolist()
         # Plain lists: a single image a run is the common case, and numpy scalars cost as much as reading it.
-        places, files, begins = order.tolist(), chunks.tolist(), offsets.tolist()
-        for start, end in zip(starts, [*starts[1:], len(places)], strict=False):
+        in_batch, files, begins = order.tolist(), chunks.tolist(), offsets.tolist()
+        for start, end in zip(starts, [*starts[1:], len(in_batch)], strict=False):
             for first in range(start, end, MOST_BUFFERS):
-                yield files[first], begins[first], places[first : min(end, first + MOST_BUFFERS)]
+                yield files[first], begins[first], in_batch[first : min(end, first + MOST_BUFFERS)]
 
     def _read_run(self, chunk: int, offset: int, buffers: list[memoryview]) -> None:
         """Fill buffers with consecutive images of one chunk."""
@@ -157,7 +157,7 @@ class Reader:
             raise
 
     def _is_in_memory(self, chunk: int, offset: int) -> bool:
-        """Whether a read there would not wait for the disk; False also where the system cannot tell."""
+        """Tell whether a read there would not wait for the disk; False also where the system cannot say."""
         descriptor = self._file(chunk)
         try:
             return os.preadv(descriptor, self._byte, offset, os.RWF_NOWAIT) == 1
@@ -180,7 +180,7 @@ class Reader:
         return StoreDamage(f"{self._path(chunk)} is cut short; run: mri-hpc store verify {self._store.path}")
 
     def _file(self, chunk: int) -> int:
-        """Descriptor of an open chunk; the one used longest ago is closed where too many are open."""
+        """Return the descriptor of a chunk, opened if need be; close the one used longest ago of too many."""
         if chunk in self._open:
             self._open.move_to_end(chunk)
             return self._open[chunk]
@@ -215,7 +215,7 @@ class Reader:
 
 
 def _can_map(store: StoreDir, snapshot: Snapshot) -> bool:
-    """Whether mapping all chunks is safe, and pays, which it does when they are read again from memory."""
+    """Tell whether mapping all chunks is safe, and pays, as it does when they are read again from memory."""
     return (
         len(snapshot.chunks) <= MOST_OPEN
         and fit(np.asarray(snapshot.chunks["offset"]), snapshot.image_shape)
@@ -230,12 +230,12 @@ def _memory_bytes() -> int:
 
 
 def _has_bounded_addresses() -> bool:
-    """Whether what this process maps counts against a limit (ulimit -v), though it takes no memory."""
+    """Tell whether what this process maps counts against a limit (ulimit -v), though it takes no memory."""
     return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _file_system(path: Path) -> int:
-    """The number that statfs(2) gives a file system's type; 0 where it gives none."""
+    """Return the number that statfs(2) gives a file system's type; 0 where it gives none."""
     # The type is the first member, and the whole is smaller than this.
     answer = (ctypes.c_long * 64)()
     libc = ctypes.CDLL(None, use_errno=True)

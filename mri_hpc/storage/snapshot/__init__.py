@@ -1,1 +1,1 @@
-"""What a store holds: commits folded into a table of one row an image."""
+"""The content of a store: commits folded into a table of one row an image."""

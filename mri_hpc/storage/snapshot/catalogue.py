@@ -14,15 +14,15 @@ from mri_hpc.base.atomic import publish_folder, replace
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, StoreRaced, UserError
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_head
+from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_header
 from mri_hpc.storage.disk.column_file import ColumnFile, save_column
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import RETRACT, Commit, read_commits, read_kind
 from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
 from mri_hpc.storage.snapshot.folding import digest_of, fold
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
-from mri_hpc.storage.snapshot.relocation import refuse_withdrawn, relocated
+from mri_hpc.storage.snapshot.relocation import refuse_retracted, relocated
 from mri_hpc.storage.snapshot.table import Snapshot, array_names, lazy_snapshot
 
 FORMAT = 2
@@ -33,31 +33,31 @@ INFO = "snapshot.json"
 T = TypeVar("T")
 
 
-def resolve(store: Path, digest: str = "newest") -> Snapshot:
-    """The snapshot of that digest (or an unambiguous beginning of it), or of all commits there are now.
+def resolve(path: Path, digest: str = "newest") -> Snapshot:
+    """Return the snapshot of that digest (or an unambiguous beginning of it), or of all commits now.
 
     The newest is published if it was not yet. UserError: no store, nothing stored yet, no such snapshot.
     """
-    place = open_store(store)
-    folder = _folder_named(place, digest)
+    store = open_store(path)
+    folder = _folder_named(store, digest)
     if folder:
-        return _readable_now(place, load_snapshot(folder))
-    snapshot = current(place)
+        return _readable_now(store, load_snapshot(folder))
+    snapshot = current(store)
     if digest != "newest" and not snapshot.digest.startswith(digest):
-        there = published(place)
+        there = published(store)
         known = f"{', '.join(there)}, or newest" if there else "newest"
-        raise UserError(f"{store} has no snapshot {digest!r}; there are: {known}")
+        raise UserError(f"{path} has no snapshot {digest!r}; there are: {known}")
     if not len(snapshot):
         rejected = int(snapshot.is_rejected.sum())
         raise UserError(
-            f"{store} holds no image ({rejected} sources were rejected): add some with mri-hpc preprocess"
+            f"{path} holds no image ({rejected} sources were rejected): add some with mri-hpc preprocess"
         )
-    publish_snapshot(place, snapshot)
-    return load_snapshot(place.snapshots / snapshot.digest)
+    publish_snapshot(store, snapshot)
+    return load_snapshot(store.snapshots / snapshot.digest)
 
 
 def recall(store: Path, digest: str) -> Snapshot:
-    """A published snapshot as it was, for its columns alone: its images may lie elsewhere now, or be gone."""
+    """Load a published snapshot as it was, for its columns alone: its images may have moved, or be gone."""
     folder = _folder_named(open_store(store), digest)
     if folder is None:
         raise UserError(f"{store} has no snapshot {digest!r}")
@@ -65,7 +65,7 @@ def recall(store: Path, digest: str) -> Snapshot:
 
 
 def current(store: StoreDir, *, since: Snapshot | None = None) -> Snapshot:
-    """The snapshot of all commits there are now, which may be empty.
+    """Return the snapshot of all commits there are now, which may be empty.
 
     It is folded in memory from a published one, or from that of a moment ago (since); chunks of commits that
     are folded are not opened.
@@ -86,7 +86,7 @@ class Standing:
 
 
 def look(store: StoreDir, find: Callable[[Standing], T]) -> T:
-    """What `find` finds in the commits there are now, and in their chunks."""
+    """Return what `find` finds in the commits there are now, and in their chunks."""
     ids = store.commit_ids()
     while True:
         try:
@@ -110,20 +110,20 @@ def _standing(store: StoreDir, ids: list[str]) -> Standing:
 def _folded(store: StoreDir, standing: Standing) -> Snapshot:
     if standing.base is not None and not standing.new:
         return standing.base
-    return fold(standing.base, standing.new, functools.partial(head_of, store))
+    return fold(standing.base, standing.new, functools.partial(header_of, store))
 
 
-def head_of(store: StoreDir, chunk: str) -> ChunkHead:
-    """Everything of a chunk but its pixels; StoreDamage where it is missing or not as it was sealed.
+def header_of(store: StoreDir, chunk: str) -> ChunkHeader:
+    """Read the header of a chunk; StoreDamage where it is missing or not as it was sealed.
 
     StoreRaced where it has been superseded, and removed, meanwhile.
     """
     try:
-        return read_sealed_head(store.chunk(chunk))
+        return read_sealed_header(store.chunk(chunk))
     except MissingChunk:
         bring_back(store, chunk)
     try:
-        return read_sealed_head(store.chunk(chunk))
+        return read_sealed_header(store.chunk(chunk))
     except MissingChunk as error:
         with contextlib.suppress(*UNREADABLE):
             if is_superseded(store, chunk):
@@ -132,20 +132,20 @@ def head_of(store: StoreDir, chunk: str) -> ChunkHead:
 
 
 def _readable_now(store: StoreDir, snapshot: Snapshot) -> Snapshot:
-    """An older snapshot, with its images found where they are now; UserError where some may not be read."""
+    """Return an older snapshot with its images where they are now; UserError where some may not be read."""
     folded = {name.decode() for name in snapshot.commits.tolist()}
     later = set(store.commit_ids()) - folded
-    refuse_withdrawn(store.path, snapshot, read_kind(store, RETRACT, besides=folded))
+    refuse_retracted(store.path, snapshot, read_kind(store, RETRACT, besides=folded))
     if not newest_compaction(later):
         return snapshot
-    return relocated(store.path, snapshot, current(store), functools.partial(head_of, store))
+    return relocated(store.path, snapshot, current(store), functools.partial(header_of, store))
 
 
 def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
     """Write snapshots/DIGEST; harmless when it is there.
 
     No snapshot is ever removed, those of compactions neither: a run names its snapshot by digest and may lie
-    anywhere, so nothing here can tell that nobody reads one; who-used reads them all. Each takes some 71
+    anywhere, so nothing here can tell that none reads it; who-used reads them all. Each takes some 71
     bytes an image, a seven-hundredth of 224 × 224 pixels. `store info` says how many and how large they are.
     """
     folder = store.snapshots / snapshot.digest
@@ -153,7 +153,7 @@ def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
         publish_folder(folder, functools.partial(_save, snapshot=snapshot))
 
 
-def mend_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
+def repair_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
     """Write the files of a published snapshot again, each in place of the one that is there.
 
     A kill leaves some as they were: what can be read of the folder, its name above all, is never away. Its
@@ -167,7 +167,7 @@ def mend_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
 
 
 def load_snapshot(folder: Path) -> Snapshot:
-    """A published snapshot; StoreDamage where it is damaged, which a column shows when it is first used."""
+    """Load a published snapshot; StoreDamage where it is damaged, which a column shows on its first use."""
     with _damage_named(folder):
         info = _read_info(folder)
         crcs = info.pop("crcs")
@@ -190,7 +190,7 @@ def load_snapshot(folder: Path) -> Snapshot:
 
 @contextlib.contextmanager
 def _damage_named(folder: Path) -> Iterator[None]:
-    """What is raised on damaged files of a snapshot, as StoreDamage that says which and what to do."""
+    """Raise errors on damaged files of a snapshot as StoreDamage that says which and what to do."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -211,7 +211,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
-    """A file in a folder that is published as a whole."""
+    """Write a file in a folder that is published as a whole."""
     write(path)
 
 
@@ -235,12 +235,12 @@ def _write_bytes(path: Path, data: bytes) -> None:
 
 
 def published(store: StoreDir) -> list[str]:
-    """Digests of the snapshots that are published."""
+    """List the digests of the snapshots that are published."""
     return sorted(f.name for f in store.snapshots.iterdir() if not f.name.startswith("."))
 
 
 def published_bytes(store: StoreDir) -> int:
-    """Size of the snapshots that are published."""
+    """Return the size in bytes of the snapshots that are published."""
     folders = (store.snapshots / name for name in published(store))
     return sum(file.stat().st_size for folder in folders for file in folder.glob("[!.]*"))
 
@@ -260,7 +260,7 @@ class Publication:
 
 
 def publications(store: StoreDir) -> list[Publication]:
-    """Snapshots that are published, the oldest first."""
+    """List the snapshots that are published, the oldest first."""
     found = []
     for name in published(store):
         with contextlib.suppress(FileNotFoundError):
@@ -271,7 +271,7 @@ def publications(store: StoreDir) -> list[Publication]:
 
 
 def _folder_named(store: StoreDir, digest: str) -> Path | None:
-    """The published snapshot whose digest begins so; UserError where several do."""
+    """Return the published snapshot whose digest begins so; UserError where several do."""
     found = [name for name in published(store) if name.startswith(digest)]
     if len(found) > 1:
         raise UserError(f"{store.path}: {len(found)} snapshots begin with {digest!r}: {', '.join(found)}")
@@ -279,10 +279,10 @@ def _folder_named(store: StoreDir, digest: str) -> Path | None:
 
 
 def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
-    """A published snapshot that folds many of these commits and no others: the best of the newest ones.
+    """Choose a published snapshot that folds many of these commits and no others: the best of the newest.
 
-    Which one it is only decides how much is left to fold. Of each only commits.npy is compared with its
-    checksum: damage of other columns is told when they are folded on.
+    The choice only decides how much is left to fold. Of each only commits.npy is compared with its
+    checksum: damage of other columns is found when they are folded on.
     """
     best: Path | None = None
     most, fits = 0, 0

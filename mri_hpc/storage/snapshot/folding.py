@@ -15,9 +15,9 @@ import numpy as np
 
 from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.intake.labels import MOST_CLASSES
-from mri_hpc.storage.disk.columns import STRINGS, ChunkHead, column_bytes
+from mri_hpc.storage.disk.columns import STRINGS, ChunkHeader, column_bytes
 from mri_hpc.storage.disk.commits import Commit
-from mri_hpc.storage.snapshot import corrections as relabels
+from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot import rows as table_rows
 from mri_hpc.storage.snapshot.live import mentions, sizes_of_live
 from mri_hpc.storage.snapshot.rejections import fold_rejected
@@ -31,32 +31,37 @@ DIGEST_THREADS = 2
 
 
 def digest_of(commit_ids: Iterable[str]) -> str:
-    """The digest of a set of commits."""
+    """Return the digest of a set of commits."""
     return hashlib.sha256("\n".join(sorted(commit_ids)).encode()).hexdigest()[:32]
 
 
+# Key 7 is in two commits: in A with generation 0 and label "glioma", in B, by a --replace, with generation 1.
+# The row of B wins, whether A or B was published, read or folded first; that of A is shadowed from then on.
+# Were both of generation 0, as of two tasks that read different bytes, the row of smaller source_hash would
+# win, and of equal hashes that of smaller crc, fold, split and so on. Of equal rows the chunk of smaller name
+# decides. A relabel of key 7 is laid over the row that won, and what it covers goes to `ingested`.
 def fold(
     base: Snapshot | None,
     new: Sequence[Commit],
-    head_of: Callable[[str], ChunkHead],
+    header_of: Callable[[str], ChunkHeader],
     *,
     only: np.ndarray | None = None,
 ) -> Snapshot:
-    """The snapshot of the commits of `base` and of `new`.
+    """Return the snapshot of the commits of `base` and of `new`.
 
-    head_of: gives everything but the pixels of a chunk; asked for chunks that are new and hold content now.
+    header_of: reads the header of a chunk; called for chunks that are new and hold content now.
     only: keys, ascending; then it tells of them alone, and its digest of content is of them alone.
     """
     compacted = mentions(base, new)
     retracted = _retracted(base, new)
-    corrected = relabels.merged(_facts(base, "relabels", "relabel_names", relabels.RELABELS), new)
+    relabelled = relabels.merged(_facts(base, "relabels", "relabel_names", relabels.RELABELS), new)
 
     sizes = sizes_of_live(base, new, compacted)
     kept = _kept_of(base, sizes)
-    heads = {name: head_of(name) for name in sorted(sizes.keys() - kept)}
-    chunks = _chunks(base, kept, heads, sizes)
-    rows = table_rows.merged(_rows_of_base(base, kept, chunks, only), _rows_of_heads(heads, chunks, only))
-    rows, ingested = _corrected(rows, corrected)
+    headers = {name: header_of(name) for name in sorted(sizes.keys() - kept)}
+    chunks = _chunks(base, kept, headers, sizes)
+    rows = table_rows.merged(_rows_of_base(base, kept, chunks, only), _rows_of_headers(headers, chunks, only))
+    rows, ingested = _relabelled(rows, relabelled)
     rows, withheld = _without_retracted(rows, chunks, retracted)
     rows, ingested = table_rows.with_types(rows), relabels.only(ingested, rows.key)
 
@@ -65,15 +70,17 @@ def fold(
     commits = sorted({*known, *(commit.id.encode() for commit in new)})
     small: dict[str, Any] = {
         "digest": digest_of(name.decode() for name in commits),
-        "image_shape": _only_shape({head.image_shape for head in heads.values()}, base if kept else None),
+        "image_shape": _only_shape(
+            {header.image_shape for header in headers.values()}, base if kept else None
+        ),
         "classes": _classes(rows),
         "patient_names": rows.tables["patient"],
         "study_names": rows.tables["study"],
         "commits": np.array(commits, "S32"),
         "chunks": chunks,
         "compacted": compacted,
-        "relabels": corrected.rows,
-        "relabel_names": corrected.names,
+        "relabels": relabelled.rows,
+        "relabel_names": relabelled.names,
         "ingested": ingested.rows,
         "ingested_names": ingested.names,
         "retracted_keys": retracted.keys,
@@ -98,9 +105,9 @@ def _facts(base: Snapshot | None, rows: str, names: str, dtype: np.dtype) -> rel
 
 
 def _kept_of(base: Snapshot | None, sizes: dict[str, int]) -> set[str]:
-    """Chunks whose rows are taken from `base`; the others that hold content are read.
+    """Return the chunks whose rows are taken from `base`; the others that hold content are read.
 
-    Rows that are withheld are not in `base`, and a correction can bring them back. Nor are copies that lost
+    Rows that are withheld are not in `base`, and a relabel can bring them back. Nor are copies that lost
     against others: where a chunk has been superseded since, they may be what is left.
     """
     if base is None:
@@ -115,16 +122,16 @@ def _kept_of(base: Snapshot | None, sizes: dict[str, int]) -> set[str]:
 
 
 def _chunks(
-    base: Snapshot | None, kept: set[str], heads: dict[str, ChunkHead], sizes: dict[str, int]
+    base: Snapshot | None, kept: set[str], headers: dict[str, ChunkHeader], sizes: dict[str, int]
 ) -> np.ndarray:
     known = [] if base is None else base.chunks.tolist()
     rows = [row for row in known if row[0].decode() in kept]
-    rows += [(name.encode(), head.offset, len(head), sizes[name]) for name, head in heads.items()]
+    rows += [(name.encode(), header.offset, len(header), sizes[name]) for name, header in headers.items()]
     return np.array(sorted(rows), CHUNKS)
 
 
 def _rows_of_base(base: Snapshot | None, kept: set[str], chunks: np.ndarray, only: np.ndarray | None) -> Rows:
-    """Rows of the chunks that stay, with what was said of them when they were ingested."""
+    """Return the rows of the chunks that stay, with the facts that were ingested."""
     if base is None:
         return table_rows.none()
     rows = table_rows.of_base(base, np.searchsorted(chunks["name"], base.chunks["name"]).astype("<i4"))
@@ -136,16 +143,16 @@ def _rows_of_base(base: Snapshot | None, kept: set[str], chunks: np.ndarray, onl
     return rows if which is None else rows.chosen(which)
 
 
-def _rows_of_heads(heads: dict[str, ChunkHead], chunks: np.ndarray, only: np.ndarray | None) -> Rows:
-    places = {name: int(np.searchsorted(chunks["name"], name.encode())) for name in heads}
-    rows = table_rows.of_heads([(head, places[name]) for name, head in heads.items()])
+def _rows_of_headers(headers: dict[str, ChunkHeader], chunks: np.ndarray, only: np.ndarray | None) -> Rows:
+    index = {name: int(np.searchsorted(chunks["name"], name.encode())) for name in headers}
+    rows = table_rows.of_headers([(header, index[name]) for name, header in headers.items()])
     if only is not None:
         rows = rows.chosen(np.isin(rows.key, only))
     return table_rows.winners(rows)
 
 
 def positions(key: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the wanted keys are among others, and where: bool, (w,), and int64. Both ascending, unique."""
+    """Find wanted keys among others, and their rows: bool, (w,), and int64. Both are ascending, unique."""
     if not len(key):
         return np.zeros(len(wanted), bool), np.empty(0, np.int64)
     at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
@@ -153,9 +160,9 @@ def positions(key: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return is_there, at[is_there]
 
 
-def _corrected(rows: Rows, corrected: relabels.Facts) -> tuple[Rows, relabels.Facts]:
-    """Rows with corrections laid over them, and what these rows said before."""
-    is_there, at = positions(rows.key, corrected.rows["key"])
+def _relabelled(rows: Rows, relabelled: relabels.Facts) -> tuple[Rows, relabels.Facts]:
+    """Lay relabels over ingested rows; return also the ingested facts of the rows that they cover."""
+    is_there, at = positions(rows.key, relabelled.rows["key"])
     if not len(at):
         return rows, relabels.none(relabels.INGESTED)
     before = np.zeros(len(at), relabels.INGESTED)
@@ -164,7 +171,7 @@ def _corrected(rows: Rows, corrected: relabels.Facts) -> tuple[Rows, relabels.Fa
     texts = {
         name: np.append(rows.tables[name], np.bytes_(b""))[rows.column(name)[at]] for name in relabels.TEXTS
     }
-    now = relabels.Facts(rows=corrected.rows[is_there], names=corrected.names)
+    now = relabels.Facts(rows=relabelled.rows[is_there], names=relabelled.names)
     return table_rows.with_facts(rows, now), relabels.coded(before, texts)
 
 

@@ -1,4 +1,4 @@
-"""Which chunks hold content now: those that commits name, and no compaction has superseded."""
+"""Live chunks: those that hold content now, since commits name them and no compaction has superseded them."""
 
 from collections.abc import Iterable
 
@@ -9,13 +9,13 @@ from mri_hpc.storage.snapshot.table import COMPACTED, Snapshot
 
 
 def live_chunks(base: Snapshot | None, new: Iterable[Commit]) -> set[str]:
-    """Chunks that hold content, of those that commits name: no compaction has superseded them."""
+    """Return the chunks that hold content: those that commits name, and no compaction has superseded."""
     new = list(new)
     return set(sizes_of_live(base, new, mentions(base, new)))
 
 
 def mentions(base: Snapshot | None, new: Iterable[Commit]) -> np.ndarray:
-    """The last mention of each chunk by a compaction, as in COMPACTED; the later one counts."""
+    """Return the last mention of each chunk by a compaction, as in COMPACTED; the later one counts."""
     last: dict[bytes, tuple[int, bool]] = {}
     if base is not None:
         last = {name: (number, is_made) for name, number, is_made in base.compacted.tolist()}
@@ -30,7 +30,7 @@ def mentions(base: Snapshot | None, new: Iterable[Commit]) -> np.ndarray:
 
 
 def sizes_of_live(base: Snapshot | None, new: Iterable[Commit], compacted: np.ndarray) -> dict[str, int]:
-    """Bytes of every chunk that holds content now, by name."""
+    """Return the bytes of every chunk that holds content now, by name."""
     named = {} if base is None else {name.decode(): size for name, *_rest, size in base.chunks.tolist()}
     named |= {commit.chunk: commit.chunk_bytes for commit in new if commit.chunk}
     dead = {name.decode() for name in compacted["name"][~compacted["is_made"]].tolist()}

@@ -2,7 +2,7 @@
 
 A file is set aside before the commits are looked at for the last time: whoever commits a chunk looks for its
 file afterwards, and publishes it again where it is not there. So no commit is ever left without its file.
-What is set aside has a name of its own: nobody removes what somebody else has set aside since.
+What is set aside has a name of its own: no task removes what another has set aside since.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mri_hpc.base.atomic import move, sync_folder
 from mri_hpc.base.errors import StoreDamage
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import COMPACT, RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
 from mri_hpc.storage.snapshot.live import live_chunks
@@ -23,7 +23,7 @@ from mri_hpc.storage.snapshot.table import Snapshot
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What came of publishing a chunk and its commit."""
+    """Outcome of publishing a chunk and its commit."""
 
     is_new: bool
     """The chunk was not there before."""
@@ -32,13 +32,13 @@ class Published:
 
 
 def remove(store: StoreDir, name: str, snapshot: Snapshot | None = None) -> bool:
-    """Remove a chunk, unless it holds content; says whether it is gone. snapshot: a recent one saves time."""
+    """Remove a chunk, unless it holds content; tell whether it is gone. snapshot: a recent one saves time."""
     aside = store.chunks / f"{GONE_PREFIX}{os.urandom(4).hex()}-{name}.h5"
-    return move(store.chunk(name), aside) and _settle(store, aside, snapshot)
+    return move(store.chunk(name), aside) and _end_removal(store, aside, snapshot)
 
 
 def open_chunk(store: StoreDir, name: str) -> int:
-    """Descriptor of a chunk's file; FileNotFoundError where it is neither there nor set aside."""
+    """Open a chunk's file, return its descriptor; FileNotFoundError where it is not there, nor set aside."""
     try:
         return os.open(store.chunk(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -47,14 +47,14 @@ def open_chunk(store: StoreDir, name: str) -> int:
 
 
 def bring_back(store: StoreDir, name: str) -> None:
-    """Settle what becomes of a missing chunk: whoever set it aside may have been killed, or be at it now."""
-    # Where this user may not write, or nobody, the chunk stays missing until somebody may.
+    """End the removal of a missing chunk: whoever set it aside may have been killed, or be at it now."""
+    # Where this user may not write, the chunk stays missing until a user comes who may.
     with contextlib.suppress(OSError):
-        settle_removals(store, name)
+        end_removals(store, name)
 
 
 def is_there(store: StoreDir, name: str) -> bool:
-    """Whether a chunk's file is there, as its server says: only opening makes a network file system ask."""
+    """Tell whether a chunk's file is there, as its server says: a network file system asks it on opening."""
     try:
         os.close(os.open(store.chunk(name), os.O_RDONLY | os.O_CLOEXEC))
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def publish_and_commit(
 
 
 def keep_there(store: StoreDir, name: str, publish: Callable[[], object]) -> None:
-    """After its commit: publish a chunk again where its file was removed by who saw no commit yet."""
+    """Publish a chunk again, after its commit, where a task that saw no commit yet has removed its file."""
     while name and not is_there(store, name) and not is_superseded(store, name):
         publish()
         remove_if_retracted(store, name)
@@ -96,7 +96,7 @@ def remove_if_retracted(store: StoreDir, name: str) -> None:
 
 
 def is_superseded(store: StoreDir, name: str) -> bool:
-    """Whether the last compaction that mentions a chunk has put others in its place."""
+    """Tell whether the last compaction that mentions a chunk lets others stand for it."""
     mentions = [
         (commit.number, commit.chunk == name)
         for commit in read_kind(store, COMPACT)
@@ -105,13 +105,14 @@ def is_superseded(store: StoreDir, name: str) -> bool:
     return bool(mentions) and not max(mentions)[1]
 
 
-def settle_removals(store: StoreDir, name: str = "") -> None:
+def end_removals(store: StoreDir, name: str = "") -> None:
     """End what was killed between setting a file aside and removing it. name: of one chunk; empty: all."""
     for aside in store.chunks.glob(f"{GONE_PREFIX}*{name}.h5"):
-        _settle(store, aside, None)
+        _end_removal(store, aside, None)
 
 
-def _settle(store: StoreDir, aside: Path, snapshot: Snapshot | None) -> bool:
+def _end_removal(store: StoreDir, aside: Path, snapshot: Snapshot | None) -> bool:
+    """Remove a file that was set aside, or put it back where it holds content; tell whether it is gone."""
     name = aside.stem.rpartition("-")[2]
     if name in _live_now(store, snapshot):
         move(aside, store.chunk(name))
@@ -121,17 +122,16 @@ def _settle(store: StoreDir, aside: Path, snapshot: Snapshot | None) -> bool:
 
 
 def _live_now(store: StoreDir, snapshot: Snapshot | None) -> set[str]:
-    """Chunks that hold content, as the commits say that there are at this moment."""
+    """Return the chunks that hold content, as the commits say that there are at this moment."""
     folded = set() if snapshot is None else {name.decode() for name in snapshot.commits.tolist()}
     return live_chunks(snapshot, read_commits(store, set(store.commit_ids()) - folded))
 
 
 def holds(path: Path, retracted: Retractions) -> bool:
-    """True where a chunk holds images of retracted keys, or nobody can tell."""
+    """Tell whether a chunk holds images of retracted keys; True where it cannot be read."""
     if not len(retracted.keys):
         return False
     try:
-        return bool(retracted.has_keys(read_head(path).columns["key"]).any())
+        return bool(retracted.has_keys(read_header(path).columns["key"]).any())
     except StoreDamage:
-        # Nobody can tell what is in it.
         return True

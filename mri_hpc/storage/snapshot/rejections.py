@@ -11,30 +11,30 @@ from mri_hpc.storage.snapshot.table import REJECTED, Snapshot
 def fold_rejected(
     base: Snapshot | None, new: Sequence[Commit], only: np.ndarray | None = None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The last try of each source: greatest time, then size, hash and reason, so that order cannot matter.
+    """Return the last try of each source: greatest time, then size, hash and reason; order cannot matter.
 
-    Returns rows of REJECTED, ascending by key, and the reasons that they point to. only: keys, ascending.
+    That is rows of REJECTED, ascending by key, and the reasons that they point to. only: keys, ascending.
     """
     before = np.empty(0, REJECTED) if base is None else np.asarray(base.rejected)
     added = [one for commit in new for one in commit.rejected]
     known = () if base is None else base.reasons
     reasons = sorted({*known, *(one.reason for one in added)})
-    place = {reason: number for number, reason in enumerate(reasons)}
+    code_of = {reason: code for code, reason in enumerate(reasons)}
     rows = np.array(
         [
-            (int(one.key, 16), one.mtime_ns, one.size, int(one.source_hash or "0", 16), place[one.reason])
+            (int(one.key, 16), one.mtime_ns, one.size, int(one.source_hash or "0", 16), code_of[one.reason])
             for one in added
         ],
         REJECTED,
     )
     if only is not None:
         before, rows = (part[np.isin(part["key"], only)] for part in (before, rows))
-    before = _recoded(before, [place[reason] for reason in known])
+    before = _recoded(before, [code_of[reason] for reason in known])
     return _used_only(_last(np.concatenate([before, rows])) if len(rows) else before, reasons)
 
 
 def _last(rows: np.ndarray) -> np.ndarray:
-    """The greatest row of each key, ascending."""
+    """Return the greatest row of each key, ascending."""
     order = np.lexsort([rows[name] for name in ("reason", "source_hash", "size", "mtime_ns", "key")])
     key = rows["key"][order]
     is_last = np.ones(len(order), bool)
@@ -46,14 +46,14 @@ def _used_only(rows: np.ndarray, reasons: Sequence[str]) -> tuple[np.ndarray, tu
     used = np.unique(rows["reason"]).tolist()
     if len(used) == len(reasons):
         return rows, tuple(reasons)
-    places = np.zeros(len(reasons), "<i4")
-    places[used] = np.arange(len(used))
-    return _recoded(rows, places), tuple(reasons[code] for code in used)
+    codes = np.zeros(len(reasons), "<i4")
+    codes[used] = np.arange(len(used))
+    return _recoded(rows, codes), tuple(reasons[code] for code in used)
 
 
-def _recoded(rows: np.ndarray, places: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Rows with other codes for their reasons."""
+def _recoded(rows: np.ndarray, codes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return rows with other codes for their reasons. codes: the new one of each old one."""
     rows = rows.copy()
     if len(rows):
-        rows["reason"] = np.asarray(places, "<i4")[rows["reason"]]
+        rows["reason"] = np.asarray(codes, "<i4")[rows["reason"]]
     return rows

@@ -12,7 +12,7 @@ from mri_hpc.storage.disk.commits import Commit
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Retractions:
-    """What was retracted."""
+    """Keys and patients that were retracted."""
 
     keys: np.ndarray
     """uint64, ascending, unique: of sources and images."""
@@ -31,11 +31,11 @@ class Retractions:
         return np.isin(names, self.patients)
 
     def covers(self, keys: Iterable[int], patient: str) -> bool:
-        """True where any of these keys, or this patient, is retracted."""
+        """Tell whether any of these keys, or this patient, is retracted."""
         return patient in self._names or not self._numbers.isdisjoint(keys)
 
     def joined(self, other: "Retractions") -> "Retractions":
-        """What either retracts."""
+        """Return what either retracts."""
         return Retractions(
             keys=np.union1d(self.keys, other.keys),
             patients=bytes_table([*self.patients.tolist(), *other.patients.tolist()]),
@@ -51,7 +51,7 @@ class Retractions:
 
 
 def of_commits(commits: Iterable[Commit]) -> Retractions:
-    """What commits retract."""
+    """Return what commits retract."""
     commits = list(commits)
     keys = [int(key, 16) for commit in commits for key in commit.retracted_keys]
     names = (name.encode() for commit in commits for name in commit.retracted_patients)

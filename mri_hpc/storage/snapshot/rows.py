@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, blocks, bytes_table
-from mri_hpc.storage.snapshot import corrections as relabels
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, blocks, bytes_table
+from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot.table import CODES, CONTENT, Snapshot
 
 INSERTED_BLOCK = 2**16
@@ -35,21 +35,21 @@ class Rows:
         return len(self.key)
 
     def column(self, name: str) -> np.ndarray:
-        """One column, which is not kept."""
+        """Return one column, which is not kept."""
         return self.key if name == "key" else self.make(name)
 
     def blocks(self, name: str) -> Iterator[np.ndarray]:
-        """One column in parts."""
+        """Yield one column in parts."""
         if name == "key" or self.make_blocks is None:
             return blocks(self.column(name))
         return self.make_blocks(name)
 
     def chosen(self, which: np.ndarray) -> "Rows":
-        """Some of the rows. which: positions or bool, (n,)."""
+        """Return some of the rows. which: their indices, or bool, (n,)."""
         return Rows(key=self.key[which], make=lambda name: self.make(name)[which], tables=self.tables)
 
     def without(self, lost: np.ndarray) -> "Rows":
-        """The rows but for those at some positions."""
+        """Return the rows but for those of some indices."""
         if not len(lost):
             return self
         stays = np.ones(len(self), bool)
@@ -57,35 +57,35 @@ class Rows:
         return self.chosen(stays)
 
 
-def of_base(base: Snapshot, places: np.ndarray) -> Rows:
-    """Rows of a snapshot. places: of its chunks among those of the new one."""
+def of_base(base: Snapshot, chunk_index: np.ndarray) -> Rows:
+    """Return the rows of a snapshot. chunk_index: int32, of each of its chunks among those of the new one."""
 
     def make(name: str) -> np.ndarray:
         column = base.column(name)
-        return places[column] if name == "chunk" and len(base) else column
+        return chunk_index[column] if name == "chunk" and len(base) else column
 
     return Rows(key=base.column("key"), make=make, tables={name: base.names(name) for name in STRINGS})
 
 
-def of_heads(heads: Sequence[tuple[ChunkHead, int]]) -> Rows:
-    """Rows of chunks, each with its place among those of the snapshot."""
-    return concatenated([_of_head(head, place) for head, place in heads])
+def of_headers(headers: Sequence[tuple[ChunkHeader, int]]) -> Rows:
+    """Return the rows of chunks, each given with its index among those of the snapshot."""
+    return concatenated([_of_header(header, chunk_index) for header, chunk_index in headers])
 
 
-def _of_head(head: ChunkHead, place: int) -> Rows:
-    columns = {column.name: head.columns[column.name] for column in COLUMNS}
-    columns["chunk"] = np.full(len(head), place, "<i4")
-    columns["row"] = np.arange(len(head), dtype="<i4")
+def _of_header(header: ChunkHeader, chunk_index: int) -> Rows:
+    columns = {column.name: header.columns[column.name] for column in COLUMNS}
+    columns["chunk"] = np.full(len(header), chunk_index, "<i4")
+    columns["row"] = np.arange(len(header), dtype="<i4")
     tables = {}
     for name in STRINGS:
-        tables[name], columns[name] = np.unique(head.columns[name], return_inverse=True)
+        tables[name], columns[name] = np.unique(header.columns[name], return_inverse=True)
         if len(tables[name]) and tables[name][0] == b"":
             tables[name], columns[name] = tables[name][1:], columns[name] - 1
     return _held(columns, tables)
 
 
 def none() -> Rows:
-    """No rows."""
+    """Return no rows."""
     columns = {c.name: np.empty((0, c.width) if c.width > 1 else 0, c.dtype) for c in COLUMNS}
     columns |= {name: np.empty(0, "<i4") for name in (*STRINGS, "chunk", "row")}
     return _held(columns, {name: np.empty(0, "S1") for name in STRINGS})
@@ -96,7 +96,7 @@ def _held(columns: dict[str, np.ndarray], tables: dict[str, np.ndarray]) -> Rows
 
 
 def concatenated(parts: Sequence[Rows]) -> Rows:
-    """Rows of several parts, one after the other, in memory."""
+    """Return the rows of several parts, one after the other, in memory."""
     parts = [*parts, none()]
     tables = {name: bytes_table(n for part in parts for n in part.tables[name].tolist()) for name in STRINGS}
     columns = {name: np.concatenate([recoded(part, name, tables) for part in parts]) for name in NAMES}
@@ -104,7 +104,9 @@ def concatenated(parts: Sequence[Rows]) -> Rows:
 
 
 def winners(rows: Rows) -> Rows:
-    """One row a key, ascending."""
+    """Return one row a key, ascending: the best of each."""
+    # Of keys 7, 5, 7: order 1, 0, 2 gives 5, 7, 7, of which the last two are doubled. Where row 2 is the
+    # better 7, order becomes 1, 2, 0, and what is no repetition stays: rows 1 and 2. Others are not compared.
     order = np.argsort(rows.key, kind="stable")
     key = rows.key[order]
     is_again = np.zeros(len(key), bool)
@@ -117,7 +119,7 @@ def winners(rows: Rows) -> Rows:
 
 
 def _best_first(rows: Rows, which: np.ndarray) -> np.ndarray:
-    """Rows by key, and those of one key by what decides between them."""
+    """Sort rows by key, and those of one key so that the one that wins comes first."""
     c = {name: rows.column(name)[which] for name in NAMES}
     content = [c[name] for name in (*CONTENT[1:-1], *STRINGS)] + list(c["box"].T)
     # The last is looked at first.
@@ -125,7 +127,12 @@ def _best_first(rows: Rows, which: np.ndarray) -> np.ndarray:
 
 
 def merged(base: Rows, new: Rows) -> Rows:
-    """The winners of two tables, each of one row a key, ascending."""
+    """Return the winners of two tables, each of one row a key, ascending."""
+    # A base of keys 10, 20, 30 and new rows of 20 and 25: at is 1, 2, the rows of the base that they go
+    # before, and is_in_both is yes, no. Where the new 20 wins, lost is 1, and both new rows stay. The base
+    # without its row 1 is 10, 30, and both go in before 30: before is 1, 1, that is at less the lost rows
+    # ahead of it. Where the base's 20 wins, lost is empty and only 25 stays: before is 2. Either way the
+    # keys become 10, 20, 25, 30.
     if not len(new) or not len(base):
         return new if len(new) else base
     at = np.searchsorted(base.key, new.key)
@@ -134,14 +141,14 @@ def merged(base: Rows, new: Rows) -> Rows:
     lost = at[is_in_both][from_new]
     stays = ~is_in_both
     stays[is_in_both] = from_new
-    places = at[stays] - np.searchsorted(lost, at[stays])
+    before = at[stays] - np.searchsorted(lost, at[stays])
     base, new = base.without(lost), new.chosen(stays)
     tables = {name: _joined_tables(base.tables[name], new.tables[name]) for name in STRINGS}
 
     def make_blocks(name: str) -> Iterator[np.ndarray]:
-        return _inserted(recoded(base, name, tables), places, recoded(new, name, tables))
+        return _inserted(recoded(base, name, tables), before, recoded(new, name, tables))
 
-    key = np.concatenate(list(_inserted(base.key, places, new.key)))
+    key = np.concatenate(list(_inserted(base.key, before, new.key)))
     return Rows(
         key=key,
         make=lambda name: np.concatenate(list(make_blocks(name))),
@@ -151,7 +158,7 @@ def merged(base: Rows, new: Rows) -> Rows:
 
 
 def _which_win(base: Rows, new: Rows) -> np.ndarray:
-    """Whether the row of `new` wins, for each of the keys, which both have: bool, (n,)."""
+    """Find the keys of which the row of `new` wins: bool, (n,). Both have the same keys."""
     if not len(new):
         # The usual case: no column of the base need be looked at.
         return np.empty(0, bool)
@@ -160,32 +167,32 @@ def _which_win(base: Rows, new: Rows) -> np.ndarray:
     return first >= len(base)
 
 
-def _inserted(values: np.ndarray, places: np.ndarray, new: np.ndarray) -> Iterator[np.ndarray]:
-    """What np.insert gives, in parts; those into which nothing comes are not copied. places: ascending."""
+def _inserted(values: np.ndarray, before: np.ndarray, new: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield what np.insert returns in parts, uncopied where nothing comes in. before: indices, ascending."""
     done = 0
     for start in range(0, max(1, len(values)), INSERTED_BLOCK):
         end = start + INSERTED_BLOCK
-        upto = len(places) if end >= len(values) else int(np.searchsorted(places, end))
+        upto = len(before) if end >= len(values) else int(np.searchsorted(before, end))
         part = values[start:end]
-        yield np.insert(part, places[done:upto] - start, new[done:upto], axis=0) if upto > done else part
+        yield np.insert(part, before[done:upto] - start, new[done:upto], axis=0) if upto > done else part
         done = upto
 
 
 def _joined_tables(base: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Both tables in one; `base` itself where it has all names, so that its codes stay."""
+    """Join two tables of names; return `base` itself where it has all of them, so that its codes stay."""
     unknown = set(new.tolist()) - set(base[np.isin(base, new)].tolist())
     return bytes_table([*base.tolist(), *unknown]) if unknown else base
 
 
 def with_facts(rows: Rows, facts: relabels.Facts) -> Rows:
-    """Rows, ascending by key, that say what `facts` say, all of whose keys are among them."""
+    """Lay facts over rows, which are ascending by key, and have all keys of the facts."""
     if not len(facts.rows):
         return rows
     at = np.searchsorted(rows.key, facts.rows["key"])
     tables = dict(rows.tables)
     for name in relabels.TEXTS:
-        said = np.array(sorted(set(facts.texts(name).tolist()) - {b""}), np.bytes_)
-        tables[name] = _joined_tables(rows.tables[name], said)
+        names = np.array(sorted(set(facts.texts(name).tolist()) - {b""}), np.bytes_)
+        tables[name] = _joined_tables(rows.tables[name], names)
 
     def make(name: str) -> np.ndarray:
         if name in relabels.TEXTS:
@@ -203,7 +210,7 @@ def with_facts(rows: Rows, facts: relabels.Facts) -> Rows:
 
 
 def with_types(rows: Rows) -> Rows:
-    """Rows with tables of the names that are used, and with columns of the types of a snapshot."""
+    """Return rows with tables of the names that are used, and with columns of the types of a snapshot."""
     used = {name: _used_names(rows, name) for name in STRINGS}
     tables = {
         name: rows.tables[name] if used[name].all() else bytes_table(rows.tables[name][used[name]].tolist())
@@ -225,7 +232,7 @@ def with_types(rows: Rows) -> Rows:
 
 
 def _used_names(rows: Rows, name: str) -> np.ndarray:
-    """Whether each name of a table is used: bool."""
+    """Find the names of a table that are used: bool."""
     # A code of -1 means the last: empty.
     is_used = np.zeros(len(rows.tables[name]) + 1, bool)
     for codes in rows.blocks(name):
@@ -234,13 +241,13 @@ def _used_names(rows: Rows, name: str) -> np.ndarray:
 
 
 def recoded(rows: Rows, name: str, tables: dict[str, np.ndarray]) -> np.ndarray:
-    """A column, where it is one of texts as codes into another table, which has all names that are used."""
+    """Return a column, one of texts as codes into another table, which has all names that are used."""
     column = rows.column(name)
     if name not in STRINGS or tables[name] is rows.tables[name]:
         return column
     before, after = rows.tables[name], tables[name]
     if not len(before):
         return np.asarray(column, dtype="<i4")
-    # -1 stays.
-    places = np.append(np.searchsorted(after, before), -1).astype("<i4")
-    return places[column]
+    # From the table a, c to a, b, c: codes is 0, 2, -1, so that a column 1, -1, 0 becomes 2, -1, 0; -1 stays.
+    codes = np.append(np.searchsorted(after, before), -1).astype("<i4")
+    return codes[column]

@@ -31,7 +31,7 @@ CONTENT = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Snapshot:
-    """What a store held at one moment: a row an image, in order of key. Columns may be memory-mapped."""
+    """The content of a store at one moment: a row an image, in order of key. Columns may be memory-mapped."""
 
     digest: str
     """Names exactly this set of commits."""
@@ -52,11 +52,11 @@ class Snapshot:
     compacted: np.ndarray
     """Every chunk that a compaction made or superseded: name, number of the last one, whether it made it."""
     relabels: np.ndarray
-    """The corrections that count, as in relabels.py, also of images that are not there."""
+    """The relabels that count, as in relabels.py, also of images that are not there."""
     relabel_names: np.ndarray
     """UTF-8 bytes, sorted; `relabels` points into it."""
     ingested: np.ndarray
-    """What was said of corrected images when they were ingested, as in relabels.py."""
+    """The ingested facts of relabelled images, as in relabels.py."""
     ingested_names: np.ndarray
     """UTF-8 bytes, sorted; `ingested` points into it."""
     retracted_keys: np.ndarray
@@ -89,9 +89,9 @@ class Snapshot:
     split: np.ndarray
     """int8, (n,): index into labels.SPLITS, -1 none."""
     slice_index: np.ndarray
-    """int32, (n,): place in its volume, -1 none."""
+    """int32, (n,): number of the slice in its volume, -1 none."""
     position: np.ndarray
-    """float32, (n,): place along the axis of its volume in millimetres, NaN none."""
+    """float32, (n,): position along the axis of its volume in millimetres, NaN none."""
     plane: np.ndarray
     """int8, (n,): index into labels.PLANES, -1 unknown."""
     plane_inferred: np.ndarray
@@ -107,7 +107,7 @@ class Snapshot:
         return len(self.key)
 
     def column(self, name: str) -> np.ndarray:
-        """One of the arrays; unlike an attribute, it is not kept where it has to be made or mapped first."""
+        """Return one of the arrays; unlike an attribute, one that has to be made or mapped is not kept."""
         return np.asarray(getattr(self, name))
 
     @functools.cached_property
@@ -116,7 +116,7 @@ class Snapshot:
         return self.stands(self.rejected)
 
     def stands(self, rejected: np.ndarray) -> np.ndarray:
-        """Whether some rows of `rejected` stand: bool."""
+        """Find which of some rows of `rejected` stand: bool, (r,)."""
         changed = self.reasons.index(CHANGED) if CHANGED in self.reasons else -1
         if not len(self) or not len(rejected):
             return np.ones(len(rejected), bool)
@@ -127,17 +127,17 @@ class Snapshot:
 
     @functools.cached_property
     def retractions(self) -> Retractions:
-        """What was retracted up to this snapshot."""
+        """Keys and patients that were retracted up to this snapshot."""
         return Retractions(keys=np.asarray(self.retracted_keys), patients=np.asarray(self.retracted_patients))
 
     def is_of(self, patients: np.ndarray) -> np.ndarray:
         """Find the rows of some patients: bool, (n,). patients: names in the store, UTF-8 bytes."""
-        # A code of -1 means the last: nobody.
+        # A code of -1 means the last: no patient.
         is_meant = np.append(np.isin(self.patient_names, patients), False)
         return np.asarray(is_meant[self.patient])
 
     def names(self, column: str) -> np.ndarray:
-        """What the codes of a column point to: UTF-8 bytes, sorted. column: label, patient or study."""
+        """Return the names that the codes of label, patient or study (`column`) point to: bytes, sorted."""
         if column == "label":
             return bytes_table(name.encode() for name in self.classes)
         return np.asarray(self.patient_names if column == "patient" else self.study_names)
@@ -149,7 +149,7 @@ class Snapshot:
     def text(self, column: str, rows: np.ndarray | slice) -> np.ndarray: ...
 
     def text(self, column: str, rows: int | np.integer | np.ndarray | slice) -> str | np.ndarray:
-        """Label, patient or study of one row; of several: UTF-8 bytes, (n,). Empty where it is unknown.
+        """Return label, patient or study of one row; of several: UTF-8 bytes, (n,). Empty where unknown.
 
         Raises UserError where the column is another.
         """
@@ -225,5 +225,5 @@ def lazy_snapshot(
 
 @functools.cache
 def array_names() -> list[str]:
-    """Fields of a snapshot that are arrays."""
+    """List the fields of a snapshot that are arrays."""
     return [f.name for f in fields(Snapshot) if f.type is np.ndarray]

@@ -1,4 +1,4 @@
-"""How a store grew: what commits added, by the time at which they were made."""
+"""Growth of a store: what commits added, by the time at which they were made."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ Day = datetime.date
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A unit of time by which growth is told."""
+    """A unit of time by which growth is counted."""
 
     name: str
     begin: Callable[[Day], Day]
     """Gives the first day of the unit that a day is in."""
     form: str
-    """How that day is written."""
+    """Format in which that day is written."""
 
 
 UNITS = (
@@ -36,12 +36,12 @@ UNITS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Period:
-    """What came in during one day, week, month or year in which anything did."""
+    """Additions of one day, week, month or year in which there were any."""
 
     since: str
     """Its first day, its month, or its year, in local time."""
     images: int
-    """That were added, also those that were copies, or have been replaced or withdrawn since."""
+    """That were added, also those that were copies, or have been replaced or retracted since."""
     bytes: int
     """Of the chunk files in which they came."""
     patients: int | None
@@ -50,7 +50,7 @@ class Period:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """How a store grew."""
+    """Growth of a store over time."""
 
     by: str
     """The finest of day, week, month and year that gives few periods."""
@@ -59,7 +59,7 @@ class Growth:
 
 
 def growth(store: StoreDir, now: Snapshot) -> Growth:
-    """What came in when. now: the snapshot of all that is there.
+    """Count what came in, by period. now: the snapshot of all that is there.
 
     Commits are skimmed one by one: 10 million images have some 8,000. Those that are damaged are passed over;
     store verify names them.
@@ -88,7 +88,7 @@ def growth(store: StoreDir, now: Snapshot) -> Growth:
 
 
 def _finest(days: Sequence[Day]) -> Unit:
-    """The finest unit that gives few periods."""
+    """Choose the finest unit that gives few periods."""
     fitting = [unit for unit in UNITS if len({*map(unit.begin, days)}) <= MOST_ROWS]
     return fitting[0] if fitting else UNITS[-1]
 
@@ -98,7 +98,7 @@ def _day(seconds: float) -> Day:
 
 
 def _num_patients(store: StoreDir, digest: str | None) -> int | None:
-    """Patients in a published snapshot; None where there is none, or one that cannot be read."""
+    """Count the patients in a published snapshot; None where there is none, or one that cannot be read."""
     if digest is None:
         return None
     try:

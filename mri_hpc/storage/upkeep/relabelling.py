@@ -1,4 +1,4 @@
-"""Relabelling: corrected labels, patients, studies, folds and splits, without decoding an image."""
+"""Relabelling: other labels, patients, studies, folds and splits, without decoding an image."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,61 +19,61 @@ MOST_IN_A_COMMIT = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corrections:
-    """What a table of labels changes."""
+class Relabelling:
+    """The changes that a table of labels makes."""
 
     relabels: Sequence[Relabel]
     changes: Mapping[str, int]
-    """How many images change what, for people."""
+    """Count of images by kind of change, for people."""
     unchanged: int
     """Rows that say what the store says."""
     unknown: Sequence[str]
     """Paths of which the store holds no image."""
 
 
-def corrections(
+def find_relabelling(
     snapshot: Snapshot, rows: Mapping[str, Label], *, root_name: str, pseudonyms: Pseudonyms
-) -> Corrections:
-    """What is to be changed so that the store says what the rows say; an empty cell changes nothing."""
+) -> Relabelling:
+    """Find what to change so that the store says what the rows say; an empty cell changes nothing."""
     revisions = dict(
         zip(snapshot.relabels["key"].tolist(), snapshot.relabels["revision"].tolist(), strict=True)
     )
-    place_of = _places(snapshot, [pseudonyms.source_key(root_name, path) for path in rows])
+    row_of = _rows(snapshot, [pseudonyms.source_key(root_name, path) for path in rows])
     relabels, changes, unknown = [], Counter[str](), []
     for path, label in rows.items():
         key = pseudonyms.source_key(root_name, path)
-        if key not in place_of:
+        if key not in row_of:
             unknown.append(path)
             continue
-        before = _said(snapshot, place_of[key], key, revisions.get(key, 0))
-        after = _corrected(before, label, pseudonyms)
+        before = _stored(snapshot, row_of[key], key, revisions.get(key, 0))
+        after = _relabelled(before, label, pseudonyms)
         if after == before:
             continue
         if snapshot.retractions.covers((), after.patient):
             raise UserError(
-                f"{path} is given to a patient who was withdrawn from this store: correct that row"
+                f"{path} is given to a patient who was retracted from this store: change that row"
             )
         relabels.append(after)
-        changes.update(_told(before, after))
+        changes.update(_named_changes(before, after))
     unchanged = len(rows) - len(unknown) - len(relabels)
-    return Corrections(relabels=relabels, changes=changes, unchanged=unchanged, unknown=unknown)
+    return Relabelling(relabels=relabels, changes=changes, unchanged=unchanged, unknown=unknown)
 
 
-def publish(store: StoreDir, found: Corrections, why: str) -> None:
-    """Make corrections part of the store."""
-    for part in cut(sorted(found.relabels), MOST_IN_A_COMMIT):
+def publish(store: StoreDir, relabelling: Relabelling, why: str) -> None:
+    """Publish the relabels of a relabelling."""
+    for part in cut(sorted(relabelling.relabels), MOST_IN_A_COMMIT):
         publish_relabel(store, part, why)
 
 
-def _places(snapshot: Snapshot, keys: Sequence[int]) -> dict[int, int]:
-    """Rows of these keys, where there are any."""
+def _rows(snapshot: Snapshot, keys: Sequence[int]) -> dict[int, int]:
+    """Find the rows of these keys, where there are any."""
     wanted = np.unique(np.array(keys, "<u8"))
     found, rows, _wanted = np.intersect1d(snapshot.key, wanted, assume_unique=True, return_indices=True)
     return dict(zip(found.tolist(), rows.tolist(), strict=True))
 
 
-def _said(snapshot: Snapshot, row: int, key: int, revision: int) -> Relabel:
-    """What the store says about an image now."""
+def _stored(snapshot: Snapshot, row: int, key: int, revision: int) -> Relabel:
+    """Return what the store says about an image now."""
     return Relabel(
         key=f"{key:016x}",
         revision=revision,
@@ -85,8 +85,8 @@ def _said(snapshot: Snapshot, row: int, key: int, revision: int) -> Relabel:
     )
 
 
-def _corrected(before: Relabel, label: Label, pseudonyms: Pseudonyms) -> Relabel:
-    """The next revision; `before` itself where nothing changes."""
+def _relabelled(before: Relabel, label: Label, pseudonyms: Pseudonyms) -> Relabel:
+    """Return the next revision; `before` itself where nothing changes."""
     after = replace(
         before,
         label=label.label or before.label,
@@ -98,7 +98,7 @@ def _corrected(before: Relabel, label: Label, pseudonyms: Pseudonyms) -> Relabel
     return before if after == before else replace(after, revision=before.revision + 1)
 
 
-def _told(before: Relabel, after: Relabel) -> list[str]:
+def _named_changes(before: Relabel, after: Relabel) -> list[str]:
     changed = [
         name
         for name in ("patient", "study", "fold", "split")

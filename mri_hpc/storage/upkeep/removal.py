@@ -1,4 +1,4 @@
-"""Removing the files of chunks that hold nothing any more, once nobody can be reading them."""
+"""Removal of the files of chunks that hold nothing any more, once no task can be reading them."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from mri_hpc.storage.snapshot.table import Snapshot
 def remove_superseded(store: StoreDir, snapshot: Snapshot, *, keep_s: float) -> list[Path]:
     """Remove chunks superseded `keep_s` seconds ago, and a day later those that were never committed.
 
-    Either go at once where they hold images of withdrawn patients. snapshot: a recent one.
+    Either go at once where they hold images of retracted patients. snapshot: a recent one.
     """
     live = {name.decode() for name in snapshot.chunks["name"].tolist()}
     numbers = {name.decode(): number for name, number, _is_made in snapshot.compacted.tolist()}
@@ -29,7 +29,7 @@ def remove_superseded(store: StoreDir, snapshot: Snapshot, *, keep_s: float) -> 
 
 
 def _is_due(store: StoreDir, snapshot: Snapshot, path: Path, number: int, keep_s: float) -> bool:
-    """Whether a chunk that holds nothing any more can go. number: of the compaction that superseded it."""
+    """Tell whether a chunk that holds nothing now can go. number: of the compaction that superseded it."""
     # One without a commit, too: whoever is about to commit it publishes it again.
     if holds(path, snapshot.retractions):
         return True

@@ -1,9 +1,9 @@
 """Repair: damaged or missing chunks are made again, and damaged snapshots are folded again.
 
 A chunk is replaced by one rename: who has the old file open reads on in it, a kill leaves the old one or the
-new one, and of two repairs at once both publish the same. Withdrawn images are never made again: where a
+new one, and of two repairs at once both publish the same. Retracted images are never made again: where a
 chunk that held some is gone, another stands in for it, by a compaction that supersedes it. Superseded chunks
-are left alone: nobody reads them.
+are left alone: no snapshot of now reads them.
 """
 
 import contextlib
@@ -18,36 +18,36 @@ from mri_hpc.base.errors import StoreRaced, UserError
 from mri_hpc.storage.disk.chunk_file import (
     layout_of,
     publish_chunk_of_parts,
-    read_sealed_head,
+    read_sealed_header,
     replace_chunk,
     replace_pixels,
 )
-from mri_hpc.storage.disk.columns import ChunkHead, chunk_id
+from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, publish_compaction
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction
 from mri_hpc.storage.disk.pixels import damaged_rows
-from mri_hpc.storage.snapshot.catalogue import head_of, load_snapshot, mend_snapshot
+from mri_hpc.storage.snapshot.catalogue import header_of, load_snapshot, repair_snapshot
 from mri_hpc.storage.snapshot.folding import digest_of, fold
 from mri_hpc.storage.snapshot.presence import (
+    end_removals,
     is_superseded,
     keep_there,
     publish_and_commit,
     remove_if_retracted,
-    settle_removals,
 )
 from mri_hpc.storage.upkeep.compaction import compact
 from mri_hpc.storage.upkeep.salvage import Columns, Lost, Origin, Salvage, chosen
 from mri_hpc.storage.upkeep.verify import Findings
 
-# Mending one thing can show that another is damaged, too.
+# Repairing one thing can show that another is damaged, too.
 ROUNDS = 3
 WHY = "another chunk stands in for a damaged one"
 
 
 @dataclass(kw_only=True)
 class Repaired:
-    """What was repaired, and what could not be."""
+    """Outcome of a repair: what was repaired, and what could not be."""
 
     chunks: list[str] = field(default_factory=list)
     """Ids of the chunks that are whole again, or have another stand in for them."""
@@ -60,9 +60,9 @@ class Repaired:
     lost: list[Lost] = field(default_factory=list)
     """Images that could not be made again."""
     remarks: list[str] = field(default_factory=list)
-    """What else could not be repaired: a line each, with what to do."""
+    """Other things that could not be repaired: a line each, with what to do."""
     findings: Findings = field(default_factory=Findings)
-    """What a verification finds then."""
+    """Of the verification that follows."""
 
 
 def repair(
@@ -70,10 +70,10 @@ def repair(
     findings: Findings,
     sources: Origin,
     *,
-    check: Callable[[Mapping[str, ChunkHead]], Findings],
+    check: Callable[[Mapping[str, ChunkHeader]], Findings],
     progress: Callable[[Sequence[Commit]], Iterable[Commit]] = lambda commits: commits,
 ) -> Repaired:
-    """Mend what a verification has found; says what was done, and what is left.
+    """Repair what a verification has found; return what was done, and what is left.
 
     check: verifies again, but for the chunks that it is given.
     """
@@ -81,10 +81,10 @@ def repair(
     store.sweep()
     with contextlib.suppress(*UNREADABLE):
         # A commit that cannot be read.
-        settle_removals(store)
+        end_removals(store)
     for _round in range(ROUNDS):
         repaired.lost, repaired.remarks = [], []
-        is_better = _Round(store, findings, sources, repaired).mend(progress)
+        is_better = _Round(store, findings, sources, repaired).repair(progress)
         findings = check(findings.sound)
         if not is_better or not findings.problems:
             break
@@ -93,7 +93,7 @@ def repair(
 
 
 class _Round:
-    """Mends what one verification has found."""
+    """Repairs what one verification has found."""
 
     def __init__(self, store: StoreDir, findings: Findings, sources: Origin, repaired: Repaired) -> None:
         self._store = store
@@ -101,57 +101,57 @@ class _Round:
         self._recipe = sources.recipe
         self._repaired = repaired
         self._salvage = Salvage(store, findings, sources)
-        self._has_withdrawn = False
+        self._has_retracted = False
 
-    def mend(self, progress: Callable[[Sequence[Commit]], Iterable[Commit]]) -> bool:
-        """Says whether anything is better than it was."""
+    def repair(self, progress: Callable[[Sequence[Commit]], Iterable[Commit]]) -> bool:
+        """Repair chunks, then snapshots; tell whether anything is better than it was."""
         is_better = False
-        for commit in progress(self._chunks_to_mend()):
+        for commit in progress(self._chunks_to_repair()):
             try:
-                is_better |= self._mend_chunk(commit)
+                is_better |= self._repair_chunk(commit)
             except UserError as error:
                 # Of any kind: the site's key may be missing, too. The other chunks are repaired all the same.
                 self._repaired.remarks.append(str(error))
         for digest in self._findings.damaged_snapshots:
             is_better |= self._fold_again(digest)
-        if self._has_withdrawn:
-            is_better |= self._end_withdrawal()
+        if self._has_retracted:
+            is_better |= self._end_retraction()
         return is_better
 
-    def _chunks_to_mend(self) -> list[Commit]:
+    def _chunks_to_repair(self) -> list[Commit]:
         blind = [
             name for name in self._findings.unreadable_commits if name.startswith((COMPACT, RELABEL, RETRACT))
         ]
         if blind and self._findings.damaged_chunks:
             self._repaired.remarks.append(
-                f"{self._store.commit(blind[0])} may withdraw images or supersede chunks: no chunk is made "
+                f"{self._store.commit(blind[0])} may retract images or supersede chunks: no chunk is made "
                 "again before it can be read; restore it from a backup"
             )
             return []
         return list(self._findings.damaged_chunks.values())
 
-    def _mend_chunk(self, commit: Commit) -> bool:
+    def _repair_chunk(self, commit: Commit) -> bool:
         if is_superseded(self._store, commit.chunk):
             return False
         try:
-            head = read_sealed_head(self._store.chunk(commit.chunk))
+            header = read_sealed_header(self._store.chunk(commit.chunk))
         except UNREADABLE:
             return self._make_again(commit)
-        if head.recipe_digest != self._recipe.digest():
+        if header.recipe_digest != self._recipe.digest():
             return False
-        return self._mend_pixels(commit, head)
+        return self._repair_pixels(commit, header)
 
-    def _mend_pixels(self, commit: Commit, head: ChunkHead) -> bool:
+    def _repair_pixels(self, commit: Commit, header: ChunkHeader) -> bool:
         """Make the damaged images of a chunk again; its columns are sound."""
         path = self._store.chunk(commit.chunk)
-        damaged = damaged_rows(path, head)
-        is_withdrawn = self._salvage.is_withdrawn(head.columns)
-        self._has_withdrawn |= bool(is_withdrawn[damaged].any())
-        wanted = [row for row in damaged if not is_withdrawn[row]]
-        taken, made = self._gathered(head.columns, wanted)
+        damaged = damaged_rows(path, header)
+        is_retracted = self._salvage.is_retracted(header.columns)
+        self._has_retracted |= bool(is_retracted[damaged].any())
+        wanted = [row for row in damaged if not is_retracted[row]]
+        taken, made = self._gathered(header.columns, wanted)
         if not taken and not made and path.stat().st_size == commit.chunk_bytes:
             return False
-        replace_pixels(path, head, taken | made, commit.chunk_bytes)
+        replace_pixels(path, header, taken | made, commit.chunk_bytes)
         remove_if_retracted(self._store, commit.chunk)
         self._note(commit, taken, made, is_whole=len(taken) + len(made) == len(wanted))
         return True
@@ -168,9 +168,9 @@ class _Round:
                 "it from a backup, or give the labels that it was made with (--labels)"
             )
             return False
-        is_withdrawn = self._salvage.is_withdrawn(columns)
-        self._has_withdrawn |= bool(is_withdrawn.any())
-        rows = np.flatnonzero(~is_withdrawn)
+        is_retracted = self._salvage.is_retracted(columns)
+        self._has_retracted |= bool(is_retracted.any())
+        rows = np.flatnonzero(~is_retracted)
         left = self._left_in_file(path, columns)
         taken, made = self._gathered(columns, [row for row in rows.tolist() if row not in left])
         found = left | taken | made
@@ -178,7 +178,7 @@ class _Round:
             return False
         images = [found[row] for row in rows.tolist()]
         attributes = self._attributes(commit, commit.chunk)
-        if is_same and not is_withdrawn.any():
+        if is_same and not is_retracted.any():
             offset = min(self._salvage.offsets(commit.chunk), default=None)
             shape, size = self._shape(columns), commit.chunk_bytes
             replace_chunk(path, images, shape, columns, attributes, offset=offset, size=size)
@@ -189,7 +189,7 @@ class _Round:
         return True
 
     def _left_in_file(self, path: Path, columns: Columns) -> dict[int, bytes]:
-        """Images of a damaged file that are sound, by row."""
+        """Read the images of a damaged file that are sound, by row."""
         begin, _size = layout_of(self._shape(columns), columns, {})
         found: dict[int, bytes] = {}
         for offset in {begin, *self._salvage.offsets(path.stem)}:
@@ -197,7 +197,7 @@ class _Round:
         return found
 
     def _gathered(self, columns: Columns, rows: Sequence[int]) -> tuple[dict[int, bytes], dict[int, bytes]]:
-        """Images of these rows from other chunks, and from their sources, by row; the lost are noted."""
+        """Return images of these rows from other chunks, and from their sources, by row; note the lost."""
         taken = self._salvage.pixels_in_chunks(columns, rows)
         made, lost = self._salvage.pixels_in_sources(columns, [row for row in rows if row not in taken])
         self._repaired.lost += lost
@@ -222,7 +222,7 @@ class _Round:
         )  # fmt: skip
         if not publish_and_commit(self._store, name, publish, superseding).is_ours:
             self._repaired.remarks.append(
-                f"{self._store.path} is compacted or repaired by somebody else at this moment: run it again"
+                f"{self._store.path} is compacted or repaired by another task at this moment: run it again"
             )
             return False
         keep_there(self._store, name, publish)
@@ -245,7 +245,7 @@ class _Round:
         return {"recipe_digest": self._recipe.digest(), "chunk_id": name, **made_by}
 
     def _versions(self, commit: Commit) -> dict[str, str]:
-        """Versions of what made the images of a chunk, as the commits say that added them."""
+        """Return the versions of what made the images of a chunk, as the commits say that added them."""
         makers = {one.chunk: one for one in self._findings.commits}
         found: dict[str, set[str]] = {}
         waiting, seen = [commit], {commit.id}
@@ -268,8 +268,8 @@ class _Round:
             )
             return False
         try:
-            snapshot = fold(None, commits, self._head_of_that_time)
-            mend_snapshot(self._store, snapshot)
+            snapshot = fold(None, commits, self._header_of_that_time)
+            repair_snapshot(self._store, snapshot)
         except (*UNREADABLE, StoreRaced) as error:
             self._repaired.remarks.append(
                 f"{folder} cannot be folded again, since chunks of its time are gone or damaged ({error}); "
@@ -280,19 +280,19 @@ class _Round:
         self._repaired.snapshots.append(digest)
         return True
 
-    def _head_of_that_time(self, chunk: str) -> ChunkHead:
-        """Everything of a chunk but its pixels, also where it is gone; StoreDamage where nothing tells it."""
+    def _header_of_that_time(self, chunk: str) -> ChunkHeader:
+        """Return the header of a chunk, also of one that is gone; StoreDamage where nothing tells it."""
         if chunk in self._findings.sound:
             return self._findings.sound[chunk]
         try:
-            return head_of(self._store, chunk)
+            return header_of(self._store, chunk)
         except (*UNREADABLE, StoreRaced):
             maker = next(commit for commit in self._findings.commits if commit.chunk == chunk)
             columns = self._salvage.columns(maker)
             # Readers will want to know where the pixels of one that is still to be repaired begin.
             if columns is None or not is_superseded(self._store, chunk):
                 raise
-        return ChunkHead(
+        return ChunkHeader(
             columns=columns,
             image_shape=self._recipe.image_shape,
             offset=min(self._salvage.offsets(chunk), default=0),
@@ -301,7 +301,7 @@ class _Round:
         )
 
     def _commits_of(self, digest: str) -> list[Commit] | None:
-        """The commits that a snapshot folds, by its own account, else by trying; None: not known."""
+        """Return the commits that a snapshot folds, by its own account, else by trying; None: not known."""
         by_time = sorted(self._findings.commits, key=lambda commit: (commit.created, commit.id))
         try:
             named = {name.decode() for name in load_snapshot(self._store.snapshots / digest).commits.tolist()}
@@ -314,11 +314,11 @@ class _Round:
                 return commits
         return None
 
-    def _end_withdrawal(self) -> bool:
-        """Take withdrawn images out of the chunks for good, as their retraction would have."""
+    def _end_retraction(self) -> bool:
+        """Take retracted images out of the chunks for good, as their retraction would have."""
         try:
-            compact(self._store, only_withdrawn=True)
+            compact(self._store, only_retracted=True)
         except (*UNREADABLE, StoreRaced) as error:
-            self._repaired.remarks.append(f"withdrawn images are still in damaged chunks: {error}")
+            self._repaired.remarks.append(f"retracted images are still in damaged chunks: {error}")
             return False
         return True

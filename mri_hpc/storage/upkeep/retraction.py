@@ -1,6 +1,6 @@
 """Retraction: a patient leaves the store for good. Tombstones keep the images from coming back.
 
-Order: the commit that withdraws, then chunks without the images, then the old files and the private lines go.
+Order: the commit that retracts, then chunks without the images, then the old files and the private lines go.
 Killed on the way, it is ended by doing it again, or by the next compaction.
 """
 
@@ -24,8 +24,8 @@ PSEUDONYM = re.compile(r"P[A-Z2-7]{16}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Withdrawal:
-    """What is to be taken out."""
+class Retraction:
+    """A patient who is to be taken out, with all that the store has of them."""
 
     patient: str
     """Name in the store."""
@@ -38,7 +38,7 @@ class Withdrawal:
 
 
 def name_in_store(store: StoreDir, given: str, key_file: Path) -> str:
-    """The name that a patient has in the store; `given`: that name, or the id as the hospital gives it."""
+    """Return the name that a patient has in the store. given: that name, or the id as in the labels."""
     recipe = load_recipe(store.recipe)
     if recipe.ids == "as-given" or PSEUDONYM.fullmatch(given):
         return given
@@ -48,32 +48,32 @@ def name_in_store(store: StoreDir, given: str, key_file: Path) -> str:
         raise UserError(f"{error}, or give the pseudonym in place of the patient's id") from None
 
 
-def look_for(store: StoreDir, patient: str, *, given: str) -> Withdrawal:
-    """What the store has of a patient; UserError where it has, and had, nothing. given: as it was typed."""
+def look_for(store: StoreDir, patient: str, *, given: str) -> Retraction:
+    """Find what the store has of a patient; UserError where it has, and had, nothing. given: as typed."""
     snapshot = current(store)
     is_of = snapshot.is_of(np.array([patient.encode()]))
     keys = set(snapshot.key[is_of].tolist()) | _keys_in_names(store, snapshot, patient)
     if not keys and not snapshot.retractions.covers((), patient):
         raise UserError(f"{store.path} has nothing of a patient {given!r}: is it the id as in the labels?")
-    return Withdrawal(patient=patient, keys=tuple(sorted(keys)), images=int(is_of.sum()), snapshot=snapshot)
+    return Retraction(patient=patient, keys=tuple(sorted(keys)), images=int(is_of.sum()), snapshot=snapshot)
 
 
-def retract(store: StoreDir, withdrawal: Withdrawal, why: str) -> Compacted:
+def retract(store: StoreDir, retraction: Retraction, why: str) -> Compacted:
     """Take a patient out of the newest snapshot, the chunks and the private tables."""
-    publish_retraction(store, withdrawal.keys, [withdrawal.patient], why)
-    return remove_withdrawn(store, since=withdrawal.snapshot)
+    publish_retraction(store, retraction.keys, [retraction.patient], why)
+    return remove_retracted(store, since=retraction.snapshot)
 
 
-def remove_withdrawn(store: StoreDir, *, since: Snapshot | None = None) -> Compacted:
+def remove_retracted(store: StoreDir, *, since: Snapshot | None = None) -> Compacted:
     """Take what is retracted out of the chunks and the private tables. since: the store a moment ago."""
-    done = compact(store, only_withdrawn=True, since=since)
+    done = compact(store, only_retracted=True, since=since)
     # What another task was writing when it was killed may hold images of the patient.
     store.sweep()
     return done
 
 
 def _keys_in_names(store: StoreDir, snapshot: Snapshot, patient: str) -> set[int]:
-    """Keys of sources given as this patient's, but for those that were corrected to be another's."""
+    """Find keys of sources given as this patient's, but for those that were relabelled as another's."""
 
     def listed(rows: list[dict[str, str]]) -> set[int]:
         return {int(row["key"], 16) for row in rows if row["patient_name"] == patient}
@@ -82,7 +82,7 @@ def _keys_in_names(store: StoreDir, snapshot: Snapshot, patient: str) -> set[int
 
 
 def _of_others(snapshot: Snapshot, patient: str) -> set[int]:
-    """Keys of images that were ingested as one patient's and belong to another."""
-    corrected = np.isin(snapshot.key, snapshot.ingested["key"])
+    """Find keys of images that were ingested as one patient's and belong to another."""
+    is_relabelled = np.isin(snapshot.key, snapshot.ingested["key"])
     others = ~snapshot.is_of(np.array([patient.encode()]))
-    return set(snapshot.key[corrected & others].tolist())
+    return set(snapshot.key[is_relabelled & others].tolist())

@@ -1,4 +1,4 @@
-"""What is left of damaged chunks: their columns and pixels, wherever else they are known.
+"""Salvage of damaged chunks: their columns and pixels, wherever else they are known.
 
 Columns count only where they give the chunk its name, pixels only where they give the CRC in the columns.
 """
@@ -21,14 +21,14 @@ from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.sources import Source, list_sources, root_name
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.unit import TakenSource, columns_of
-from mri_hpc.storage.disk.chunk_file import content_id, read_head, read_sealed_head
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHead, chunk_id
+from mri_hpc.storage.disk.chunk_file import content_id, read_header, read_sealed_header
+from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import ADD, RETRACT, Commit, read_kind
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.pixels import Pixels, is_sound, pixels_in, read_parts
 from mri_hpc.storage.disk.private_tables import find_in_names, read_names, sources_of
-from mri_hpc.storage.snapshot import corrections as relabels
+from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot.catalogue import load_snapshot, published
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
@@ -54,7 +54,7 @@ class Lost:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where the sources of a store lie."""
+    """The sources of a store, and all by which they were stored."""
 
     root: Path
     recipe: Recipe
@@ -74,7 +74,7 @@ class Salvage:
         self._recipe_digest = sources.recipe.digest()
 
     def columns(self, commit: Commit) -> Columns | None:
-        """The columns that gave a chunk its name; None where they are not known any more."""
+        """Find the columns that gave a chunk its name; None where they are not known any more."""
         for look in (self._in_snapshots, self._in_strays, self._in_superseded, self._in_sources):
             found = look(commit)
             if found and chunk_id(found, self._recipe_digest) == commit.chunk:
@@ -82,48 +82,48 @@ class Salvage:
         return None
 
     def content(self, commit: Commit) -> Columns | None:
-        """Columns of all that a compaction may have put into a chunk, in whatever order; None: not known."""
+        """Find the columns of all that a compaction put into a chunk, in any order; None: not known."""
         return self._in_superseded(commit)
 
-    def is_withdrawn(self, columns: Columns) -> np.ndarray:
-        """Which images are withdrawn, as the store says at this moment: bool, (n,)."""
+    def is_retracted(self, columns: Columns) -> np.ndarray:
+        """Find the images that are retracted, as the store says at this moment: bool, (n,)."""
         retracted = of_commits(read_kind(self._store, RETRACT))
         for snapshot in self._snapshots:
             retracted = retracted.joined(snapshot.retractions)
-        corrected = self._corrected_patients
+        relabelled = self._relabelled_patients
         now = [
-            corrected.get(key, patient)
+            relabelled.get(key, patient)
             for key, patient in zip(columns["key"].tolist(), columns["patient"].tolist(), strict=True)
         ]
         return retracted.has_keys(columns["key"]) | retracted.has_patients(np.array(now, np.bytes_))
 
     def offsets(self, chunk: str) -> set[int]:
-        """Where published snapshots say that the pixels of a chunk begin."""
+        """Find the offsets at which published snapshots say that the pixels of a chunk begin."""
         found = set()
         for snapshot in self._snapshots:
             found.update(snapshot.chunks["offset"][snapshot.chunks["name"] == chunk.encode()].tolist())
         return found
 
     def pixels_in_file(self, path: Path, offset: int, columns: Columns) -> dict[int, bytes]:
-        """Images that are sound of a damaged file, by row. offset: where its pixels may begin."""
+        """Read the sound images of a damaged file, by row. offset: where its pixels may begin."""
         image_bytes = math.prod(self._sources.recipe.image_shape)
         return dict(_sound(path, Pixels(offset=offset, image_bytes=image_bytes, crc=columns["crc"])))
 
     def pixels_in_chunks(self, columns: Columns, rows: Iterable[int]) -> dict[int, bytes]:
-        """Images of these rows that another chunk holds too, by row."""
+        """Read images of these rows that another chunk holds too, by row."""
         wanted: dict[tuple[int, int], list[int]] = {}
         for row in rows:
             wanted.setdefault((int(columns["source_hash"][row]), int(columns["crc"][row])), []).append(row)
         found: dict[int, bytes] = {}
-        for path, head in self._donors:
+        for path, header in self._donors:
             if not wanted:
                 break
-            for pair, data in _images_of(path, head, set(wanted)):
+            for pair, data in _images_of(path, header, set(wanted)):
                 found.update((row, data) for row in wanted.pop(pair, ()))
         return found
 
     def pixels_in_sources(self, columns: Columns, rows: Sequence[int]) -> tuple[dict[int, bytes], list[Lost]]:
-        """Images of these rows made from their sources, by row, and those that cannot be made."""
+        """Make images of these rows from their sources; return them by row, and those that cannot be made."""
         paths = self._paths_of([int(columns["key"][row]) for row in rows])
         found: dict[int, bytes] = {}
         lost = []
@@ -137,7 +137,7 @@ class Salvage:
         return found, lost
 
     def _made(self, path: str, source_hash: int, crc: int) -> bytes:
-        """Pixels of an image, decoded as when it was stored; BadSource says why there are none."""
+        """Decode the pixels of an image as when it was stored; BadSource says why there are none."""
         if not path:
             raise BadSource(NOT_NAMED)
         try:
@@ -152,7 +152,7 @@ class Salvage:
         raise BadSource(OTHER_PIXELS)
 
     def _paths_of(self, keys: Sequence[int]) -> dict[int, str]:
-        """Paths of sources by key: as the private folder says, else as they are found below the root."""
+        """Find paths of sources by key: as the private folder says, else as they are found below the root."""
         wanted = [hash(f"{key:016x}") for key in keys]
         files = [file for file, named in self._tables.items() if np.isin(wanted, named).any()]
         paths = sources_of(self._store, keys, files)
@@ -188,24 +188,24 @@ class Salvage:
         )
 
     @cached_property
-    def _corrected_patients(self) -> dict[int, bytes]:
-        """Names of the patients of images that were corrected, by key."""
+    def _relabelled_patients(self) -> dict[int, bytes]:
+        """Names of the patients of relabelled images, by key."""
         found = relabels.merged(relabels.none(relabels.RELABELS), self._findings.commits)
         return dict(zip(found.rows["key"].tolist(), found.texts("patient").tolist(), strict=True))
 
     @cached_property
-    def _donors(self) -> list[tuple[Path, ChunkHead]]:
+    def _donors(self) -> list[tuple[Path, ChunkHeader]]:
         """Chunks whose columns can be read: those that hold nothing any more, strangers, and sound ones."""
-        sound = [(self._store.chunk(name), head) for name, head in self._findings.sound.items()]
+        sound = [(self._store.chunk(name), header) for name, header in self._findings.sound.items()]
         return [*self._others, *sound]
 
     @cached_property
-    def _others(self) -> list[tuple[Path, ChunkHead]]:
+    def _others(self) -> list[tuple[Path, ChunkHeader]]:
         found = []
         for path in sorted(self._store.chunks.glob("[!.]*.h5")):
             if path.stem not in self._findings.sound:
                 with contextlib.suppress(*UNREADABLE):
-                    found.append((path, read_head(path)))
+                    found.append((path, read_header(path)))
         return found
 
     def _in_snapshots(self, commit: Commit) -> Columns | None:
@@ -223,29 +223,31 @@ class Salvage:
         return columns | {name: np.array(values[name], np.bytes_) for name in STRINGS}
 
     def _in_strays(self, commit: Commit) -> Columns | None:
-        """Of the same chunk under another name."""
-        for path, head in self._others:
-            if path.stem != commit.chunk and content_id(head) == commit.chunk:
-                return head.columns
+        """Find the columns of the same chunk under another name."""
+        for path, header in self._others:
+            if path.stem != commit.chunk and content_id(header) == commit.chunk:
+                return header.columns
         return None
 
     def _in_superseded(self, commit: Commit) -> Columns | None:
-        """Of the chunks that a compaction has made the chunk from, the smallest first."""
+        """Join the columns of the chunks that a compaction has made the chunk from, the smallest first."""
         try:
-            heads = [read_sealed_head(path) for path in self._superseded(commit)]
+            headers = [read_sealed_header(path) for path in self._superseded(commit)]
         except (*UNREADABLE, FileNotFoundError):
             return None
-        if not heads or any(head.recipe_digest != self._recipe_digest for head in heads):
+        if not headers or any(header.recipe_digest != self._recipe_digest for header in headers):
             return None
-        columns = {name: np.concatenate([head.columns[name] for head in heads]) for name in heads[0].columns}
-        return chosen(columns, ~self.is_withdrawn(columns))
+        columns = {
+            name: np.concatenate([header.columns[name] for header in headers]) for name in headers[0].columns
+        }
+        return chosen(columns, ~self.is_retracted(columns))
 
     def _superseded(self, commit: Commit) -> list[Path]:
         paths = [self._store.chunk(name) for name in commit.superseded]
         return sorted(paths, key=lambda path: (path.stat().st_size, path.stem))
 
     def _in_sources(self, commit: Commit) -> Columns | None:
-        """As the sources that were stored together give them, by the labels that there are."""
+        """Make the columns from the sources that were stored together, by the labels that there are."""
         names = self._store.names / f"{commit.id}.csv"
         if commit.kind != ADD:
             return None
@@ -260,7 +262,7 @@ class Salvage:
         return columns_of(taken) if taken else None
 
     def _taken(self, row: Mapping[str, str]) -> TakenSource:
-        """A source as it was stored. row: of it in the table of names."""
+        """Decode a source as it was stored. row: of it in the table of names."""
         intake, source = self._intake, Source(key=int(row["key"], 16), files=(row["path"],))
         return intake.taken(source, read_content(intake.root, source.files), intake.labels.of(source.path))
 
@@ -277,21 +279,21 @@ class Salvage:
 
 
 def chosen(columns: Columns, which: np.ndarray) -> Columns:
-    """Some rows of all columns."""
+    """Return some rows of all columns."""
     return {name: values[which] for name, values in columns.items()}
 
 
 def _as_ingested(snapshot: Snapshot, chunk: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Rows in a chunk that a snapshot knows, and their columns without later corrections."""
-    place = np.flatnonzero(snapshot.chunks["name"] == chunk.encode())
-    at = np.flatnonzero(np.isin(snapshot.chunk, place))
+    """Return the rows in a chunk that a snapshot knows, and their columns without later relabels."""
+    index = np.flatnonzero(snapshot.chunks["name"] == chunk.encode())
+    at = np.flatnonzero(np.isin(snapshot.chunk, index))
     columns = {column.name: np.array(snapshot.column(column.name)[at]) for column in COLUMNS}
     ingested = relabels.Facts(rows=np.asarray(snapshot.ingested), names=np.asarray(snapshot.ingested_names))
     _keys, here, there = np.intersect1d(columns["key"], ingested.rows["key"], return_indices=True)
     for name in relabels.NUMBERS:
         columns[name][here] = ingested.rows[name][there]
     for name in STRINGS:
-        # Of any width: what was ingested can be longer than what is said now.
+        # Of any width: the ingested text can be longer than that of now.
         texts = snapshot.text(name, at).astype(object)
         texts[here] = ingested.texts(name)[there]
         columns[name] = texts
@@ -299,19 +301,19 @@ def _as_ingested(snapshot: Snapshot, chunk: str) -> tuple[np.ndarray, dict[str, 
 
 
 def _images_of(
-    path: Path, head: ChunkHead, wanted: set[tuple[int, int]]
+    path: Path, header: ChunkHeader, wanted: set[tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """Sound images of a chunk that are wanted, by source hash and CRC."""
-    hashes, crcs = head.columns["source_hash"], head.columns["crc"]
+    """Yield the sound images of a chunk that are wanted, with source hash and CRC."""
+    hashes, crcs = header.columns["source_hash"], header.columns["crc"]
     near = np.flatnonzero(np.isin(hashes, np.array([source_hash for source_hash, _crc in wanted], "<u8")))
     found = zip(near.tolist(), hashes[near].tolist(), crcs[near].tolist(), strict=True)
     pairs = {row: (source_hash, crc) for row, source_hash, crc in found if (source_hash, crc) in wanted}
     rows = np.array([*pairs], np.int64)
-    return ((pairs[row], data) for row, data in _sound(path, pixels_in(head), rows))
+    return ((pairs[row], data) for row, data in _sound(path, pixels_in(header), rows))
 
 
 def _sound(path: Path, pixels: Pixels, rows: np.ndarray | None = None) -> Iterator[tuple[int, bytes]]:
-    """Sound images of a file, which may be gone, by row."""
+    """Yield the sound images of a file, which may be gone, with their rows."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         for part in read_parts(file.fileno(), pixels, rows):
             yield from part.sound()

@@ -1,4 +1,4 @@
-"""Tidying the private tables: many small files become few, and lines of retracted patients go."""
+"""Tidying of the private tables: many small files become few, and lines of retracted patients go."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ def tidy(store: StoreDir, retracted: Retractions) -> None:
     """Fold small files where there are many; take out what is retracted."""
 
     def stays(row: dict[str, str]) -> bool:
-        # A file that is still in the source is listed as rejected: somebody has to find it.
+        # A file that is still in the source is listed as rejected: the user has to find it.
         key, patient = int(row["key"], 16), row["patient_name"]
         return row["rejected"] == RETRACTED or not retracted.covers([key], patient)
 
@@ -43,7 +43,7 @@ def tidy(store: StoreDir, retracted: Retractions) -> None:
         return table[~retracted.has_keys(table["key"])].tobytes()
 
     def names_are_due(data: bytes) -> bool:
-        # Of a line that cannot be read nobody can tell whose it is.
+        # A line that cannot be read may be anybody's.
         return len(kept(data)) < len(lines_of(data))
 
     def seen_are_due(data: bytes) -> bool:
@@ -66,14 +66,14 @@ def _fold_each(
 
 
 def _fold_small(folder: Path, suffix: str, joined: Callable[[Sequence[bytes]], bytes]) -> None:
-    """Publish what the small files of a folder say together where they are many, then remove them."""
+    """Publish one file of what the small files of a folder hold where they are many, then remove them."""
     small = _smallest(table_files(folder, suffix))
     if len(small) > MOST_FILES:
         _replace(folder, dict(contents_of(small)), suffix, joined)
 
 
 def _smallest(files: Sequence[Path]) -> list[Path]:
-    """The smallest files, as many as fit into MOST_BYTES together."""
+    """Choose the smallest files, as many as fit into MOST_BYTES together."""
     chosen, total = [], 0
     for size, path in sorted((_size(path), path) for path in files):
         total += size
@@ -93,7 +93,7 @@ def _size(path: Path) -> int:
 def _replace(
     folder: Path, found: Mapping[Path, bytes], suffix: str, joined: Callable[[Sequence[bytes]], bytes]
 ) -> None:
-    """Publish what some files say together, then remove them. found: what they hold."""
+    """Publish one file of what some files hold together, then remove them. found: what they hold."""
     if not found:
         return
     data = joined(list(found.values()))

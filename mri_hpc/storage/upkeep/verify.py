@@ -1,4 +1,4 @@
-"""Verifying a store: whether everything that its commits promise is there, to the last pixel."""
+"""Verification of a store: that everything that its commits promise is there, to the last pixel."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -10,8 +10,8 @@ import numpy as np
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.base.errors import StoreDamage
 from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.disk.chunk_file import read_sealed_head
-from mri_hpc.storage.disk.columns import ChunkHead
+from mri_hpc.storage.disk.chunk_file import read_sealed_header
+from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import Commit, read_commit
 from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
@@ -27,7 +27,7 @@ SAMPLES_NAMED = 5
 
 @dataclass(kw_only=True)
 class Findings:
-    """What a verification found."""
+    """Findings of a verification."""
 
     problems: list[str] = field(default_factory=list)
     """Damage: a line each, with the file and what to do."""
@@ -41,7 +41,7 @@ class Findings:
     """That hold content, and a commit that names each, by id."""
     damaged_snapshots: list[str] = field(default_factory=list)
     """Their digests."""
-    sound: dict[str, ChunkHead] = field(default_factory=dict)
+    sound: dict[str, ChunkHeader] = field(default_factory=dict)
     """Columns of the chunks that were read whole, and are sound, by id."""
     damaged: list[int] = field(default_factory=list)
     """Keys of the images that are lost with the damage, as far as they are known."""
@@ -62,29 +62,29 @@ class Findings:
 def verify(
     store: StoreDir,
     *,
-    share: float = 1.0,
+    fraction: float = 1.0,
     day: int = 0,
-    trusted: Mapping[str, ChunkHead] | None = None,
+    trusted: Mapping[str, ChunkHeader] | None = None,
     progress: Callable[[list[str]], Iterable[str]] = lambda commit_ids: commit_ids,
 ) -> Findings:
     """Check every commit, chunk, pixel and snapshot. UserError where there is no store to check.
 
-    With a `share` below 1 only that share of the chunks is read, others each `day`: all of them in 1 / share
-    days. Of the rest the files' sizes are compared. trusted: chunks that were found sound a moment ago.
+    With a `fraction` below 1 only that part of the chunks is read, others each `day`: all of them in
+    1 / fraction days. Of the rest the files' sizes are compared. trusted: chunks found sound a moment ago.
     """
     findings = Findings()
     recipe_digest = load_recipe(store.recipe).digest()
     ids = store.commit_ids()
     findings.commits = _readable_commits(store, ids, findings)
     live = live_chunks(None, findings.commits)
-    read_whole = turn_of_day(live, share, day)
+    read_whole = turn_of_day(live, fraction, day)
     named = {commit.chunk: commit for commit in reversed(findings.commits) if commit.chunk in live}
     for name in progress(sorted(named)):
-        head = (trusted or {}).get(name)
+        header = (trusted or {}).get(name)
         try:
             size = _check_size(store, named[name])
-            if head is None and name in read_whole:
-                head = _check_chunk(store.chunk(name), recipe_digest, findings)
+            if header is None and name in read_whole:
+                header = _check_chunk(store.chunk(name), recipe_digest, findings)
                 findings.bytes += size
         except (*UNREADABLE, OSError) as error:
             # Compacted since the commits were listed, it may be gone.
@@ -92,8 +92,8 @@ def verify(
                 findings.problems.append(_complaint(store.chunk(name), error))
                 findings.damaged_chunks[name] = named[name]
             continue
-        if head is not None:
-            findings.sound[name] = head
+        if header is not None:
+            findings.sound[name] = header
     # In this order: commits are published before snapshots of them, and are files themselves.
     snapshots, files = published(store), sorted((*store.chunks.iterdir(), *store.commits.iterdir()))
     late = set(store.commit_ids()) - set(ids)
@@ -101,7 +101,7 @@ def verify(
         try:
             _check_snapshot(store.snapshots / name, set(ids), late, findings)
         except PermissionError as error:
-            # Another user's: whoever may not read it cannot mend it either.
+            # Another user's: whoever may not read it cannot repair it either.
             findings.problems.append(f"{error.filename} may not be read by you: ask its owner (ls -l)")
         except (*UNREADABLE, OSError) as error:
             findings.problems.append(_complaint(store.snapshots / name, error))
@@ -112,15 +112,15 @@ def verify(
     return findings
 
 
-def turn_of_day(chunks: Iterable[str], share: float, day: int) -> set[str]:
-    """The chunks whose turn it is on a day, at least one; every chunk has its turn within 1 / share days."""
+def turn_of_day(chunks: Iterable[str], fraction: float, day: int) -> set[str]:
+    """Choose the chunks whose turn is on a day, at least one; each has a turn within 1 / fraction days."""
     names = sorted(chunks)
-    count = math.ceil(len(names) * share)
-    return {names[(day * count + place) % len(names)] for place in range(count)}
+    count = math.ceil(len(names) * fraction)
+    return {names[(day * count + number) % len(names)] for number in range(count)}
 
 
 def _complaint(path: Path, error: Exception) -> str:
-    """What is wrong with a damaged file, for people; raises what is no damage."""
+    """Say what is wrong with a damaged file, for people; raise what is no damage."""
     if not isinstance(error, OSError):
         return str(error)
     if not is_damage(error):
@@ -139,28 +139,28 @@ def _readable_commits(store: StoreDir, ids: Iterable[str], findings: Findings) -
     return commits
 
 
-def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHead:
-    """Columns of a sound chunk; StoreDamage says what is wrong with it."""
-    head = read_sealed_head(path)
-    if head.recipe_digest != recipe_digest:
+def _check_chunk(path: Path, recipe_digest: str, findings: Findings) -> ChunkHeader:
+    """Read the columns of a sound chunk; StoreDamage says what is wrong with another."""
+    header = read_sealed_header(path)
+    if header.recipe_digest != recipe_digest:
         raise StoreDamage(
             f"{path} was made with another recipe than {path.parents[1] / 'recipe.json'}: restore the one "
             "that was changed"
         )
-    damaged = damaged_rows(path, head)
+    damaged = damaged_rows(path, header)
     if damaged:
-        findings.damaged.extend(head.columns["key"][damaged].tolist())
-        keys = ", ".join(f"{int(head.columns['key'][row]):016x}" for row in damaged[:SAMPLES_NAMED])
+        findings.damaged.extend(header.columns["key"][damaged].tolist())
+        keys = ", ".join(f"{int(header.columns['key'][row]):016x}" for row in damaged[:SAMPLES_NAMED])
         more = f" and {len(damaged) - SAMPLES_NAMED} more" if len(damaged) > SAMPLES_NAMED else ""
         raise StoreDamage(
-            f"{path}: pixels of {len(damaged)} of {len(head)} images differ from their CRC: "
+            f"{path}: pixels of {len(damaged)} of {len(header)} images differ from their CRC: "
             f"{keys}{more}; {advice(path)}"
         )
-    return head
+    return header
 
 
 def _check_size(store: StoreDir, commit: Commit) -> int:
-    """Bytes of a chunk's file; StoreDamage where they are not those that its commit says."""
+    """Return the bytes of a chunk's file; StoreDamage where they are not those that its commit says."""
     path = store.chunk(commit.chunk)
     if not is_there(store, commit.chunk):
         bring_back(store, commit.chunk)
@@ -174,7 +174,7 @@ def _check_size(store: StoreDir, commit: Commit) -> int:
 
 
 def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findings) -> None:
-    """StoreDamage where a published snapshot is not what folding its commits anew gives.
+    """Raise StoreDamage where a published snapshot is not what folding its commits anew gives.
 
     One of chunks that have been superseded since, and may be gone, is only checked for its own checksums, and
     one of commits that were published since the verification began, too. late: these.
@@ -218,9 +218,9 @@ def _look_for_foreign_files(unknown: Iterable[Path], findings: Findings) -> None
 
 
 def _is_sealed(path: Path) -> bool:
-    """Whether a file is a sound chunk, under the name that its content gives it."""
+    """Tell whether a file is a sound chunk, under the name that its content gives it."""
     try:
-        read_sealed_head(path)
+        read_sealed_header(path)
     except UNREADABLE:
         return False
     return path.suffix == ".h5"

@@ -6,7 +6,7 @@ import shutil
 from PIL import Image
 
 from mri_hpc.storage.adding import loop as adding
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.snapshot.catalogue import resolve
 from tests.cli.preprocess.store_counts import SMALL, counts, info
 
@@ -55,7 +55,7 @@ def test_sources_that_are_looked_up_in_several_parts_are_each_stored_once(
 def test_images_of_a_chunk_are_in_order_of_key_so_that_each_is_of_many_patients(raw, store, preprocess):
     preprocess(raw, store, *SMALL)
     for chunk in (store / "chunks").glob("*.h5"):
-        keys = read_head(chunk).columns["key"]
+        keys = read_header(chunk).columns["key"]
         assert (keys[1:] > keys[:-1]).all()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.snapshot.catalogue import resolve
 from tests.cli.preprocess.store_counts import SMALL, counts, info
 
@@ -147,7 +147,7 @@ def test_versions_are_recorded_in_each_chunk(raw, store, preprocess):
     preprocess(raw, store, *SMALL)
     (chunk,) = (store / "chunks").iterdir()
     assert {"version_h5py", "version_hdf5", "version_pillow", "version_opencv", "version_simplejpeg"} <= set(
-        read_head(chunk).versions
+        read_header(chunk).versions
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.reading.reader import Reader
 
 IMAGE_BYTES = 16 * 16
@@ -13,17 +13,17 @@ def chunks(store):
 
 
 def flip_pixels(path, *rows):
-    head = read_head(path)
+    header = read_header(path)
     data = bytearray(path.read_bytes())
     for row in rows:
-        data[head.offset + IMAGE_BYTES * row + 100] ^= 1
+        data[header.offset + IMAGE_BYTES * row + 100] ^= 1
     path.write_bytes(data)
 
 
 def flip_column(path):
     """A patient's name in a string column: HDF5 still opens the file."""
     data = bytearray(path.read_bytes())
-    data[data.index(read_head(path).columns["patient"][0]) + 3] ^= 1
+    data[data.index(read_header(path).columns["patient"][0]) + 3] ^= 1
     path.write_bytes(data)
 
 
@@ -66,4 +66,4 @@ def assert_nothing_is_left(store, images):
 
 
 def chunk_with(store, keys):
-    return next(path for path in chunks(store) if np.isin(read_head(path).columns["key"], keys).any())
+    return next(path for path in chunks(store) if np.isin(read_header(path).columns["key"], keys).any())

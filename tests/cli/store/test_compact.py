@@ -15,8 +15,13 @@ def test_compact_says_what_it_did_and_does_nothing_more_the_second_time(
     assert main(["compact", str(store), "--dry-run"]) == 0
     assert capsys.readouterr().out.startswith("chunks: 8 before, 1 then, 0.6 MB to write")
     assert main(["compact", str(store), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["chunks_before"], said["chunks"], said["images_dropped"], said["files_removed"]) == (
+    printed = json.loads(capsys.readouterr().out)
+    assert (
+        printed["chunks_before"],
+        printed["chunks"],
+        printed["images_dropped"],
+        printed["files_removed"],
+    ) == (
         8,
         1,
         0,
@@ -42,7 +47,7 @@ def test_many_small_private_tables_become_one_that_says_the_same(
     monkeypatch.setattr(tidying, "MOST_FILES", 3)
     raw, store = tmp_path / "raw", tmp_path / "store"
     make_pictures(raw, 40)
-    (raw / "glioma" / "broken.jpg").write_bytes(b"<html>")
+    (raw / "glioma" / "damaged.jpg").write_bytes(b"<html>")
     preprocess(raw, store, "--size", 16, "--chunk-images", 8)
 
     def lines():

@@ -67,7 +67,7 @@ def info_bytes(store):
     return sum(path.stat().st_size for path in (store / "chunks").iterdir())
 
 
-def test_compaction_and_withdrawal_are_no_growth_and_patients_are_those_of_now(store, info, capsys):
+def test_compaction_and_retraction_are_no_growth_and_patients_are_those_of_now(store, info, capsys):
     before = info()["growth"]
     resolve(store)
     assert main(["compact", str(store), "--keep-days", "0"]) == 0

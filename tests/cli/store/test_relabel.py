@@ -21,7 +21,7 @@ def relabel(tmp_path, store, raw, capsys):
     """Runs store relabel with these lines: (status, stdout, stderr)."""
 
     def run(lines, *options):
-        table = tmp_path / "corrected.csv"
+        table = tmp_path / "relabels.csv"
         table.write_text("\n".join(lines) + "\n")
         capsys.readouterr()
         status = main(["relabel", str(store), "--labels", str(table), "--source", str(raw), *options])
@@ -99,8 +99,8 @@ def test_a_dry_run_changes_nothing(store, raw, relabel):
     assert resolve(store).digest == before
 
 
-def test_preprocess_no_longer_reports_a_label_that_was_corrected(store, raw, relabel, preprocess, tmp_path):
-    table = tmp_path / "corrected.csv"
+def test_preprocess_no_longer_reports_a_label_that_was_changed(store, raw, relabel, preprocess, tmp_path):
+    table = tmp_path / "relabels.csv"
     lines = ["path,label", *(f"{path},{path.split('/')[0]}" for path in paths_of(raw))]
     lines[1] = lines[1].replace(",glioma", ",benign")
     table.write_text("\n".join(lines) + "\n")
@@ -109,12 +109,12 @@ def test_preprocess_no_longer_reports_a_label_that_was_corrected(store, raw, rel
     assert "differ" not in preprocess(raw, store, "--labels", table)[2]
 
 
-def test_no_image_is_given_to_a_withdrawn_patient(store, raw, relabel):
+def test_no_image_is_given_to_a_retracted_patient(store, raw, relabel):
     assert main(["retract", str(store), "--patient", "patient3", "--yes"]) == 0
     path = next(path for path in paths_of(raw) if "patient3" not in path)
     status, _out, err = relabel(["path,label,patient", f"{path},,patient3"])
     assert status == 2
-    assert "is given to a patient who was withdrawn" in err
+    assert "is given to a patient who was retracted" in err
 
 
 def test_an_image_that_was_corrected_to_be_anothers_survives_the_first_ones_retraction(store, raw, relabel):
@@ -128,7 +128,7 @@ def test_an_image_that_was_corrected_to_be_anothers_survives_the_first_ones_retr
 def test_images_named_by_a_sites_key_are_relabelled_with_that_key_alone(
     tmp_path, raw, preprocess, capsys, monkeypatch, is_there
 ):
-    store, other, table = tmp_path / "keyed", tmp_path / "other.key", tmp_path / "corrected.csv"
+    store, other, table = tmp_path / "keyed", tmp_path / "other.key", tmp_path / "relabels.csv"
     preprocess(raw, store, *SMALL)
     before, path = resolve(store).digest, paths_of(raw)[0]
     table.write_text(f"path,label\n{path},pituitary\n")
@@ -139,9 +139,9 @@ def test_images_named_by_a_sites_key_are_relabelled_with_that_key_alone(
             site_key(other)
         assert main(arguments) == 2
     found = "is another site's key than the one" if is_there else "the site's key, is not there"
-    said = capsys.readouterr().err
-    assert found in said
-    assert said.endswith(": set MRI_KEY_FILE\n")
+    err = capsys.readouterr().err
+    assert found in err
+    assert err.endswith(": set MRI_KEY_FILE\n")
     assert other.exists() == is_there
     assert resolve(store).digest == before
     assert main(arguments) == 0

@@ -15,7 +15,7 @@ import pytest
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.disk import chunk_file as chunk_files
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import GONE_PREFIX, LITTER_AGE_S, open_store
 from mri_hpc.storage.reading.reader import Reader
@@ -47,7 +47,7 @@ def store(copy_of_store):
 
 
 @pytest.fixture
-def mend(store, raw, capsys):
+def repair(store, raw, capsys):
     """Repairs the store; returns the exit status, what --json prints, and stderr."""
 
     def run(*options):
@@ -61,29 +61,29 @@ def mend(store, raw, capsys):
 
 def sources_of_chunk(store, path):
     """Paths of the sources of a chunk's images, in order."""
-    keys = [f"{key:016x}" for key in read_head(path).columns["key"].tolist()]
+    keys = [f"{key:016x}" for key in read_header(path).columns["key"].tolist()]
     lines = "".join(file.read_text() for file in (store / "private" / "names").iterdir()).splitlines()
     paths = dict(line.split(",")[:2] for line in lines)
     return [paths[key] for key in keys]
 
 
-def test_flipped_pixels_are_made_again_from_their_sources(store, mend):
+def test_flipped_pixels_are_made_again_from_their_sources(store, repair):
     path = chunks(store)[1]
     good = path.read_bytes()
     flip_pixels(path, 2, 5)
-    status, said, _err = mend()
+    status, printed, _err = repair()
     assert status == 0
     assert path.read_bytes() == good
-    assert said["problems"] == []
-    assert said["images"] == 40
-    repaired = said["repair"]
+    assert printed["problems"] == []
+    assert printed["images"] == 40
+    repaired = printed["repair"]
     assert repaired["chunks"] == [path.stem]
     assert (repaired["from_sources"], repaired["from_chunks"], repaired["lost"]) == (2, 0, [])
 
 
 @pytest.mark.parametrize("is_there", [False, True])
 def test_where_no_private_table_names_a_source_it_is_found_by_the_sites_key(
-    store, mend, tmp_path, monkeypatch, is_there
+    store, repair, tmp_path, monkeypatch, is_there
 ):
     path, other = chunks(store)[1], tmp_path / "other.key"
     good = path.read_bytes()
@@ -94,33 +94,33 @@ def test_where_no_private_table_names_a_source_it_is_found_by_the_sites_key(
         patch.setenv("MRI_KEY_FILE", str(other))
         if is_there:
             site_key(other)
-        status, said, err = mend()
+        status, printed, err = repair()
     found = "is another site's key than the one" if is_there else "the site's key, is not there"
-    assert (status, said["repair"]["chunks"]) == (2, [])
+    assert (status, printed["repair"]["chunks"]) == (2, [])
     assert found in err
     assert err.endswith(": set MRI_KEY_FILE\n")
     assert other.exists() == is_there
-    assert mend()[0] == 0
+    assert repair()[0] == 0
     assert path.read_bytes() == good
 
 
-def test_a_store_without_its_private_folder_is_mended_too(store, mend):
+def test_a_store_without_its_private_folder_is_repaired_too(store, repair):
     path = chunks(store)[1]
     good = path.read_bytes()
     flip_pixels(path, 2)
     shutil.rmtree(store / "private")
-    assert mend()[0] == 0
+    assert repair()[0] == 0
     assert path.read_bytes() == good
 
 
 @pytest.mark.parametrize("has_source", [True, False])
 def test_images_in_unreadable_sectors_are_made_again_and_the_others_kept(
-    store, raw, mend, monkeypatch, has_source
+    store, raw, repair, monkeypatch, has_source
 ):
     path = chunks(store)[1]
     good, sources = path.read_bytes(), sources_of_chunk(store, path)
-    head, file, read = read_head(path), path.stat().st_ino, os.pread
-    bad = head.offset + 3 * IMAGE_BYTES
+    header, file, read = read_header(path), path.stat().st_ino, os.pread
+    bad = header.offset + 3 * IMAGE_BYTES
 
     def read_sectors(descriptor, size, offset):
         if os.fstat(descriptor).st_ino == file and offset <= bad < offset + size:
@@ -129,24 +129,24 @@ def test_images_in_unreadable_sectors_are_made_again_and_the_others_kept(
 
     monkeypatch.setattr(os, "pread", read_sectors)
     findings = verify(open_store(store))
-    assert findings.damaged == head.columns["key"][3:4].tolist()
+    assert findings.damaged == header.columns["key"][3:4].tolist()
     flip = bytearray(good)
-    flip[head.offset + 5 * IMAGE_BYTES] ^= 1
+    flip[header.offset + 5 * IMAGE_BYTES] ^= 1
     path.write_bytes(flip)
     if not has_source:
         (raw / sources[3]).unlink()
-    status, said, _err = mend()
-    assert said["repair"]["from_sources"] == 1 + has_source
+    status, printed, _err = repair()
+    assert printed["repair"]["from_sources"] == 1 + has_source
     if has_source:
         assert (status, path.read_bytes()) == (0, good)
     else:
         zeros = bytes(IMAGE_BYTES)
-        assert (status, said["repair"]["chunks"]) == (2, [])
+        assert (status, printed["repair"]["chunks"]) == (2, [])
         assert path.read_bytes() == good[:bad] + zeros + good[bad + IMAGE_BYTES :]
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_chunk_is_as_it_was_with_the_columns_that_a_snapshot_knows(store, raw, mend, harm):
+def test_a_chunk_is_as_it_was_with_the_columns_that_a_snapshot_knows(store, raw, repair, harm):
     resolve(store)
     path = chunks(store)[0]
     good = path.read_bytes()
@@ -155,22 +155,24 @@ def test_a_chunk_is_as_it_was_with_the_columns_that_a_snapshot_knows(store, raw,
         # What is left of the file is enough.
         shutil.rmtree(raw)
         raw.mkdir()
-    status, said, _err = mend()
+    status, printed, _err = repair()
     assert status == 0
     assert path.read_bytes() == good
-    assert said["repair"]["from_sources"] == (8 if harm is unlink else 0)
+    assert printed["repair"]["from_sources"] == (8 if harm is unlink else 0)
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_without_a_snapshot_the_sources_tell_the_columns(store, mend, harm):
+def test_without_a_snapshot_the_sources_tell_the_columns(store, repair, harm):
     path = chunks(store)[0]
     good = path.read_bytes()
     harm(path)
-    assert mend()[0] == 0
+    assert repair()[0] == 0
     assert path.read_bytes() == good
 
 
-def test_labels_of_a_table_are_asked_for_where_no_snapshot_knows_them(tmp_path, store, raw, mend, preprocess):
+def test_labels_of_a_table_are_asked_for_where_no_snapshot_knows_them(
+    tmp_path, store, raw, repair, preprocess
+):
     table = tmp_path / "labels.csv"
     paths = sorted(path.relative_to(raw) for path in raw.rglob("*.jpg"))
     table.write_text("path,label,patient\n" + "".join(f"{path},class,{path.stem}\n" for path in paths))
@@ -179,15 +181,15 @@ def test_labels_of_a_table_are_asked_for_where_no_snapshot_knows_them(tmp_path, 
     path = chunks(store)[0]
     good = path.read_bytes()
     path.unlink()
-    status, _said, err = mend()
+    status, _said, err = repair()
     assert status == 2
     assert f"{path} cannot be made again: neither a snapshot nor the sources tell what it held" in err
     assert "give the labels that it was made with (--labels)" in err
-    assert mend("--labels", table)[0] == 0
+    assert repair("--labels", table)[0] == 0
     assert path.read_bytes() == good
 
 
-def test_corrections_of_labels_are_no_part_of_a_chunk_that_is_made_again(tmp_path, store, raw, mend):
+def test_relabels_are_no_part_of_a_chunk_that_is_made_again(tmp_path, store, raw, repair):
     table = tmp_path / "new.csv"
     paths = sorted(path.relative_to(raw) for path in raw.rglob("*.jpg"))[:20]
     table.write_text("path,label,patient,fold\n" + "".join(f"{path},other,new,3\n" for path in paths))
@@ -200,16 +202,16 @@ def test_corrections_of_labels_are_no_part_of_a_chunk_that_is_made_again(tmp_pat
     for file in (store / "private" / "names").iterdir():
         # Now only the snapshot tells the columns, and the listing the sources.
         file.unlink()
-    status, said, _err = mend()
+    status, printed, _err = repair()
     assert status == 0
-    assert said["repair"]["from_sources"] == 8
+    assert printed["repair"]["from_sources"] == 8
     assert path.read_bytes() == good
     assert resolve(store).content_digest == after.content_digest
 
 
 @pytest.mark.parametrize("damage", [flip_pixels, unlink])
 def test_images_whose_sources_are_gone_changed_or_not_read_are_named_and_the_others_made(
-    store, raw, mend, capsys, damage
+    store, raw, repair, capsys, damage
 ):
     resolve(store)
     path = chunks(store)[0]
@@ -220,45 +222,45 @@ def test_images_whose_sources_are_gone_changed_or_not_read_are_named_and_the_oth
     (raw / sources[1]).write_bytes(kept[sources[1]] + b"\0")
     (raw / sources[2]).unlink()
     (raw / sources[2]).mkdir()
-    status, said, err = mend()
+    status, printed, err = repair()
     assert status == 2
-    assert {one["source"]: one["why"] for one in said["repair"]["lost"]} == {
+    assert {one["source"]: one["why"] for one in printed["repair"]["lost"]} == {
         sources[0]: "its source is gone",
         sources[1]: "its source has other bytes than those that were stored",
         sources[2]: "not a regular file",
     }
     assert f"3 images cannot be made again, the first: {sources[0]}" in err
     assert "bring it back below --source" in err
-    assert said["repair"]["chunks"] == []
+    assert printed["repair"]["chunks"] == []
     if damage is flip_pixels:
-        assert "pixels of 3 of 8 images differ" in said["problems"][0]
+        assert "pixels of 3 of 8 images differ" in printed["problems"][0]
     else:
         assert not path.exists()
     (raw / sources[2]).rmdir()
     for name, data in kept.items():
         (raw / name).write_bytes(data)
-    assert mend()[0] == 0
+    assert repair()[0] == 0
     assert path.read_bytes() == good
     assert main(["verify", str(store)]) == 0
 
 
-def test_images_that_a_superseded_chunk_still_holds_need_no_source(store, raw, mend):
+def test_images_that_a_superseded_chunk_still_holds_need_no_source(store, raw, repair):
     assert main(["compact", str(store)]) == 0
     (path,) = (store / "chunks" / f"{name.decode()}.h5" for name in resolve(store).chunks["name"])
     good = path.read_bytes()
     shutil.rmtree(raw)
     raw.mkdir()
     flip_pixels(path, 3)
-    status, said, _err = mend()
-    assert (status, said["repair"]["from_chunks"]) == (0, 1)
+    status, printed, _err = repair()
+    assert (status, printed["repair"]["from_chunks"]) == (0, 1)
     assert path.read_bytes() == good
     path.unlink()
-    status, said, _err = mend()
-    assert (status, said["repair"]["from_chunks"]) == (0, 40)
+    status, printed, _err = repair()
+    assert (status, printed["repair"]["from_chunks"]) == (0, 40)
     assert path.read_bytes() == good
 
 
-def test_a_compaction_that_is_left_without_its_chunk_is_made_again_from_what_it_superseded(store, mend):
+def test_a_compaction_that_is_left_without_its_chunk_is_made_again_from_what_it_superseded(store, repair):
     """As after two kills: of who removed the file, and of who committed it and would have looked again."""
     before = current(open_store(store))
     assert main(["compact", str(store)]) == 0
@@ -267,38 +269,38 @@ def test_a_compaction_that_is_left_without_its_chunk_is_made_again_from_what_it_
     (store / "snapshots").mkdir()
     (store / "chunks" / f"{made}.h5").unlink()
     assert main(["info", str(store)]) == 2
-    assert mend()[0] == 0
+    assert repair()[0] == 0
     assert current(open_store(store)).content_digest == before.content_digest
 
 
-def test_a_chunk_that_a_killed_removal_set_aside_is_put_back(store, mend):
+def test_a_chunk_that_a_killed_removal_set_aside_is_put_back(store, repair):
     path = chunks(store)[0]
     path.rename(path.with_name(f"{GONE_PREFIX}{path.name}"))
-    status, said, _err = mend()
-    assert (status, said["repair"]["from_sources"]) == (0, 0)
+    status, printed, _err = repair()
+    assert (status, printed["repair"]["from_sources"]) == (0, 0)
     assert path.exists()
 
 
-def test_a_chunk_under_another_name_gives_back_what_it_holds_and_stays_a_stranger(store, raw, mend):
+def test_a_chunk_under_another_name_gives_back_what_it_holds_and_stays_a_stranger(store, raw, repair):
     path = chunks(store)[0]
     good = path.read_bytes()
     stranger = path.with_name("copy.h5")
     path.rename(stranger)
     shutil.rmtree(raw)
     raw.mkdir()
-    status, said, err = mend()
+    status, printed, err = repair()
     assert status == 2
     assert path.read_bytes() == stranger.read_bytes() == good
-    assert said["problems"] == [f"{stranger} is no part of the store: move it away"]
+    assert printed["problems"] == [f"{stranger} is no part of the store: move it away"]
     assert "is no part of the store: move it away" in err
     stranger.unlink()
-    assert mend()[0] == 0
+    assert repair()[0] == 0
 
 
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("harm", [flip_header, unlink])
 def test_a_chunk_is_laid_out_as_it_was_also_where_chunks_are_laid_out_otherwise_today(
-    store, mend, monkeypatch, harm, is_known
+    store, repair, monkeypatch, harm, is_known
 ):
     """Readers know where the pixels of each file begin from their snapshot."""
     if is_known:
@@ -307,32 +309,32 @@ def test_a_chunk_is_laid_out_as_it_was_also_where_chunks_are_laid_out_otherwise_
     good = path.read_bytes()
     harm(path)
     monkeypatch.setattr(chunk_files, "METADATA_BYTES", 2**17)
-    assert mend()[0] == 0
+    assert repair()[0] == 0
     assert path.read_bytes() == good
 
 
 def test_a_chunk_that_was_made_with_more_room_for_strings_keeps_its_size(
-    store, raw, mend, make_pictures, preprocess
+    store, raw, repair, make_pictures, preprocess
 ):
     """As compaction leaves it where the longest name goes."""
     make_pictures(raw, 1, first=40, classes=("a_class_of_a_very_long_name",))
     preprocess(raw, store)
-    (place,) = np.flatnonzero(resolve(store).label == 0)
-    publish_retraction(open_store(store), [int(resolve(store).key[place])], (), "")
+    (row,) = np.flatnonzero(resolve(store).label == 0)
+    publish_retraction(open_store(store), [int(resolve(store).key[row])], (), "")
     assert main(["compact", str(store)]) == 0
     now = resolve(store)
     path = store / "chunks" / f"{now.chunks['name'][0].decode()}.h5"
     expected, size = pixels(store, now), path.stat().st_size
-    assert read_head(path).columns["label"].dtype.itemsize > 20
+    assert read_header(path).columns["label"].dtype.itemsize > 20
     path.unlink()
-    assert mend()[0] == 0
+    assert repair()[0] == 0
     assert path.stat().st_size == size
     assert pixels(store, now) == expected
 
 
 @pytest.fixture
 def patient3(tmp_path, store):
-    """Name, in the store, of a patient who withdraws, and the pixels that must go."""
+    """Name, in the store, of a patient who is retracted, and the pixels that must go."""
     name = Pseudonyms(site_key(tmp_path / "site.key")).patient("patient3")
     before = resolve(store)
     rows = np.flatnonzero(before.patient == before.patient_names.tolist().index(name.encode()))
@@ -343,16 +345,16 @@ def patient3(tmp_path, store):
 @pytest.mark.parametrize(
     ("harm", "is_by_key"), [(flip_pixels, True), (flip_header, True), (truncate, False), (unlink, False)]
 )
-def test_withdrawn_images_never_come_back(store, mend, patient3, harm, is_by_key):
+def test_retracted_images_never_come_back(store, repair, patient3, harm, is_by_key):
     """The retraction was killed before the chunks were rewritten, and one of them is damaged since."""
     name, keys, images = patient3
     path = chunk_with(store, keys)
-    head = read_head(path)
-    rows = np.flatnonzero(np.isin(head.columns["key"], keys)).tolist()
+    header = read_header(path)
+    rows = np.flatnonzero(np.isin(header.columns["key"], keys)).tolist()
     publish_retraction(open_store(store), keys if is_by_key else (), [name], "")
     harm(path, *{*rows, 0}) if harm is flip_pixels else harm(path)
-    status, said, _err = mend()
-    assert (status, said["problems"], said["repair"]["lost"]) == (0, [], [])
+    status, printed, _err = repair()
+    assert (status, printed["problems"], printed["repair"]["lost"]) == (0, [], [])
     assert_nothing_is_left(store, images)
     now = resolve(store)
     assert len(now) == 34
@@ -362,18 +364,18 @@ def test_withdrawn_images_never_come_back(store, mend, patient3, harm, is_by_key
     assert len(pixels(store, resolve(store))) == 34
 
 
-def test_a_chunk_whose_patient_withdraws_while_it_is_made_again_does_not_stay(
-    store, mend, patient3, monkeypatch
+def test_a_chunk_whose_patient_is_retracted_while_it_is_made_again_does_not_stay(
+    store, repair, patient3, monkeypatch
 ):
     name, keys, images = patient3
     path = chunk_with(store, keys)
-    others = [row for row, key in enumerate(read_head(path).columns["key"].tolist()) if key not in keys]
+    others = [row for row, key in enumerate(read_header(path).columns["key"].tolist()) if key not in keys]
     flip_pixels(path, others[0])
     real = repairing.replace_pixels
 
-    def late(path, head, *rest):
-        # The withdrawal mends what it reads before it is through, and so removes the file.
-        real(path, head, *rest)
+    def late(path, header, *rest):
+        # The retraction repairs what it reads before it is through, and so removes the file.
+        real(path, header, *rest)
         whole = path.read_bytes()
         with contextlib.redirect_stdout(io.StringIO()):
             assert main(["retract", str(store), "--patient", name, "--yes"]) == 0
@@ -381,23 +383,23 @@ def test_a_chunk_whose_patient_withdraws_while_it_is_made_again_does_not_stay(
         path.write_bytes(whole)
 
     monkeypatch.setattr(repairing, "replace_pixels", late)
-    assert mend()[0] == 0
+    assert repair()[0] == 0
     assert not path.exists()
     assert_nothing_is_left(store, images)
 
 
-def test_nothing_is_made_again_while_a_withdrawal_cannot_be_read(store, mend, patient3):
+def test_nothing_is_made_again_while_a_retraction_cannot_be_read(store, repair, patient3):
     name, _keys, images = patient3
     assert main(["retract", str(store), "--patient", name, "--yes"]) == 0
     (commit,) = (store / "commits").glob("retract-*.json")
     commit.write_text(commit.read_text()[:50])
     path = chunks(store)[0]
     path.unlink()
-    status, said, _err = mend()
+    status, printed, _err = repair()
     assert status == 2
     assert not path.exists()
-    (remark,) = said["repair"]["remarks"]
-    assert f"{commit} may withdraw images or supersede chunks: no chunk is made again" in remark
+    (remark,) = printed["repair"]["remarks"]
+    assert f"{commit} may retract images or supersede chunks: no chunk is made again" in remark
     assert_nothing_is_left(store, images)
 
 
@@ -421,7 +423,7 @@ def make_litter(folder):
 
 @pytest.mark.parametrize("harm", [cut_short, forget_commits, lose_files])
 def test_a_damaged_snapshot_is_folded_again_also_when_it_is_not_the_newest(
-    store, raw, mend, make_pictures, preprocess, harm
+    store, raw, repair, make_pictures, preprocess, harm
 ):
     old = resolve(store).digest
     folder = store / "snapshots" / old
@@ -434,31 +436,31 @@ def test_a_damaged_snapshot_is_folded_again_also_when_it_is_not_the_newest(
     if (folder / "snapshot.json").exists():
         os.utime(folder / "snapshot.json", (1e9, 1e9))
     flip_pixels(chunks(store)[0], 1)
-    status, said, _err = mend()
-    assert (status, said["problems"]) == (0, [])
-    assert said["repair"]["snapshots"] == [old]
+    status, printed, _err = repair()
+    assert (status, printed["problems"]) == (0, [])
+    assert printed["repair"]["snapshots"] == [old]
     assert not left.exists()
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == good
-    # By it the growth of the store is told.
+    # By it the growth of the store is counted.
     assert harm is lose_files or (folder / "snapshot.json").stat().st_mtime == 1e9
 
 
-def test_a_snapshot_that_cannot_be_folded_again_is_said(store, raw, mend):
+def test_a_snapshot_that_cannot_be_folded_again_is_said(store, raw, repair):
     old = resolve(store).digest
     assert main(["compact", str(store), "--keep-days", "0"]) == 0
     cut_short(store / "snapshots" / old)
     aside = raw.rename(raw.with_name("aside"))
     raw.mkdir()
-    status, _said, err = mend()
+    status, _said, err = repair()
     assert status == 2
     assert f"{old} cannot be folded again, since chunks of its time are gone" in err
     raw.rmdir()
     aside.rename(raw)
-    assert mend()[0] == 0
+    assert repair()[0] == 0
     assert len(pixels(store, resolve(store, old))) == 40
 
 
-def test_who_has_the_damaged_file_open_reads_on_in_it(store, mend):
+def test_who_has_the_damaged_file_open_reads_on_in_it(store, repair):
     snapshot = resolve(store)
     expected = pixels(store, snapshot)
     path = chunks(store)[0]
@@ -466,7 +468,7 @@ def test_who_has_the_damaged_file_open_reads_on_in_it(store, mend):
     flip_pixels(path, int(snapshot.row[rows[0]]))
     with Reader(store, snapshot) as reader:
         assert reader.read(rows[1:2])[0].tobytes() == expected[rows[1]]
-        assert mend()[0] == 0
+        assert repair()[0] == 0
         assert reader.read(rows[1:2])[0].tobytes() == expected[rows[1]]
     assert pixels(store, snapshot) == expected
     assert len(list(store.rglob(".*"))) == 0

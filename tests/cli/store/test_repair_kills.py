@@ -12,6 +12,7 @@ from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot.catalogue import current, resolve
 from mri_hpc.storage.upkeep.verify import verify
 from mri_hpc.store_actions.verify import Verify, check_store
+from mri_hpc.testing.file_operations import FileOperations
 from tests.cli.store.harms import (
     assert_nothing_is_left,
     chunk_with,
@@ -21,7 +22,6 @@ from tests.cli.store.harms import (
     pixels,
     truncate,
 )  # fmt: skip
-from tests.harness.file_operations import FileOperations
 from tests.harness.scenes import Place, draw_sources, start, take, wait
 
 KILLS = 5
@@ -29,7 +29,7 @@ KILLS = 5
 
 @pytest.fixture
 def wrecked(tmp_path, monkeypatch):
-    """A store of ten images that is damaged in each way, what it has to be, and withdrawn pixels."""
+    """A store of ten images that is damaged in each way, what it has to be, and retracted pixels."""
     sources = tmp_path / "sources"
     draw_sources(sources)
     monkeypatch.setenv("MRI_KEY_FILE", str(sources / "site.key"))
@@ -38,10 +38,10 @@ def wrecked(tmp_path, monkeypatch):
     take(place, [place.preprocess()])
     old = resolve(place.store)
     images = pixels(place.store, old)
-    withdrawn = np.flatnonzero(old.patient == 0)
-    publish_retraction(open_store(place.store), old.key[withdrawn].tolist(), (), "")
+    retracted = np.flatnonzero(old.patient == 0)
+    publish_retraction(open_store(place.store), old.key[retracted].tolist(), (), "")
     after = resolve(place.store)
-    gone = chunk_with(place.store, old.key[withdrawn])
+    gone = chunk_with(place.store, old.key[retracted])
     # The last unit may be of one image, and the site's key is a new one each time.
     others = [path for path in chunks(place.store) if path != gone]
     first, second, third, *_rest = sorted(others, key=lambda path: -path.stat().st_size)
@@ -50,7 +50,7 @@ def wrecked(tmp_path, monkeypatch):
     third.unlink()
     gone.unlink()
     cut_short(place.store / "snapshots" / after.digest)
-    return place, after, [images[row] for row in withdrawn]
+    return place, after, [images[row] for row in retracted]
 
 
 def test_a_repair_that_is_killed_is_ended_by_another(wrecked):
@@ -60,22 +60,22 @@ def test_a_repair_that_is_killed_is_ended_by_another(wrecked):
         assert check_kill(*wrecked, 1 + (moments - 1) * (2 * number + 1) // (2 * KILLS))
 
 
-def check_kill(pattern, after, withdrawn, at):
+def check_kill(pattern, after, retracted, at):
     """Kill a repair at a moment and check what it leaves; False where it ended before that moment."""
     place = copy_of(pattern)
     sound = {path.name: path.read_bytes() for path in chunks(place.store) if path.stem in sound_chunks(place)}
-    left = withdrawn_left(place, withdrawn)
+    left = retracted_left(place, retracted)
     repair = functools.partial(check_store, Verify(store=place.store, repair=True, source=place.raw))
     was_killed = wait(place, start(place, repair, functools.partial(die_at, place.root, at))) != 0
     assert sound_chunks(place) >= {name.removesuffix(".h5") for name in sound} - superseded(place)
     assert (place.store / "snapshots" / after.digest).is_dir()
-    assert withdrawn_left(place, withdrawn) <= left
+    assert retracted_left(place, retracted) <= left
     take(place, [repair])
     assert verify(open_store(place.store)).problems == []
     assert current(open_store(place.store)).content_digest == after.content_digest
     # Ends the retraction, as ever.
     take(place, [place.compact()])
-    assert_nothing_is_left(place.store, withdrawn)
+    assert_nothing_is_left(place.store, retracted)
     return was_killed
 
 
@@ -95,10 +95,10 @@ def superseded(place):
     return {name for commit in commits for name in commit.superseded}
 
 
-def withdrawn_left(place, withdrawn):
-    """Which withdrawn images a file holds whose name lasts."""
+def retracted_left(place, retracted):
+    """Which retracted images a file holds whose name lasts."""
     data = b"".join(path.read_bytes() for path in chunks(place.store))
-    return {number for number, image in enumerate(withdrawn) if image in data}
+    return {number for number, image in enumerate(retracted) if image in data}
 
 
 def die_at(root, at):

@@ -7,7 +7,7 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
-from mri_hpc.storage.disk.chunk_file import read_head
+from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader
@@ -61,13 +61,13 @@ def test_a_retraction_folds_the_store_once_beside_what_nobody_has_folded_yet(
     assert verify(open_store(store)).problems == []
 
 
-def test_a_withdrawn_patient_is_gone_from_the_snapshot_the_disk_and_the_private_tables(store, name, capsys):
+def test_a_retracted_patient_is_gone_from_the_snapshot_the_disk_and_the_private_tables(store, name, capsys):
     before = resolve(store)
     rows = np.flatnonzero(before.patient == before.patient_names.tolist().index(name.encode()))
     pixels = pixels_of(store, before, rows)
     assert main(["compact", str(store)]) == 0
     assert main(["retract", str(store), "--patient", "patient3", "--why", "asked us to", "--yes"]) == 0
-    assert f"6 images of {name} are withdrawn" in capsys.readouterr().out
+    assert f"6 images of {name} are retracted" in capsys.readouterr().out
     after = resolve(store)
     assert len(after) == 34
     assert name.encode() not in after.patient_names
@@ -78,13 +78,13 @@ def test_a_withdrawn_patient_is_gone_from_the_snapshot_the_disk_and_the_private_
         assert file.stat().st_mode & 0o777 == 0o600
     assert verify(open_store(store)).problems == []
     (commit,) = (store / "commits").glob("retract-*.json")
-    said = json.loads(commit.read_text())
-    assert (said["why"], said["retracted_patients"]) == ("asked us to", [name])
-    assert said["who"]
-    assert said["created"] > 0
+    record = json.loads(commit.read_text())
+    assert (record["why"], record["retracted_patients"]) == ("asked us to", [name])
+    assert record["who"]
+    assert record["created"] > 0
 
 
-def test_preprocess_brings_nothing_of_a_withdrawn_patient_back(
+def test_preprocess_brings_nothing_of_a_retracted_patient_back(
     tmp_path, store, raw, preprocess, make_pictures
 ):
     content = _retract(store, "patient3").content_digest
@@ -100,7 +100,7 @@ def test_preprocess_brings_nothing_of_a_withdrawn_patient_back(
     assert listed.count("patient3") == 7
 
 
-def test_a_withdrawn_image_stays_out_under_another_patient_too(store, raw, tmp_path, preprocess):
+def test_a_retracted_image_stays_out_under_another_patient_too(store, raw, tmp_path, preprocess):
     _retract(store, "patient3")
     table = tmp_path / "labels.csv"
     paths = [path.relative_to(raw) for path in raw.rglob("patient3/*.jpg")]
@@ -109,7 +109,7 @@ def test_a_withdrawn_image_stays_out_under_another_patient_too(store, raw, tmp_p
     assert len(resolve(store)) == 34
 
 
-def test_a_new_image_called_a_withdrawn_patients_by_mistake_is_stored_once_that_is_corrected(
+def test_a_new_image_called_a_retracted_patients_by_mistake_is_stored_once_the_labels_name_another(
     store, raw, tmp_path, preprocess, make_pictures
 ):
     _retract(store, "patient3")
@@ -128,7 +128,7 @@ def test_a_new_image_called_a_withdrawn_patients_by_mistake_is_stored_once_that_
     assert (len(after), int(after.is_rejected.sum())) == (35, 6)
 
 
-def test_a_file_of_a_withdrawn_patient_is_rejected_again_without_being_read(
+def test_a_file_of_a_retracted_patient_is_rejected_again_without_being_read(
     store, preprocess, raw, monkeypatch
 ):
     _retract(store, "patient3")
@@ -141,22 +141,22 @@ def test_a_file_of_a_withdrawn_patient_is_rejected_again_without_being_read(
 
 def test_images_that_come_in_at_the_same_time_are_withheld_and_then_removed(store, name):
     """As if a task that started before the retraction had stored them after it."""
-    place = open_store(store)
-    publish_retraction(place, (), [name], "")
-    snapshot = current(place)
+    opened = open_store(store)
+    publish_retraction(opened, (), [name], "")
+    snapshot = current(opened)
     assert (len(snapshot), len(snapshot.withheld)) == (34, 6)
-    compaction.compact(place)
+    compaction.compact(opened)
     gone = snapshot.withheld["key"]
     for file in (store / "chunks").iterdir():
-        assert not np.isin(read_head(file).columns["key"], gone).any()
-    assert current(place).content_digest == snapshot.content_digest
+        assert not np.isin(read_header(file).columns["key"], gone).any()
+    assert current(opened).content_digest == snapshot.content_digest
 
 
 def test_a_run_on_an_older_snapshot_that_holds_the_patient_is_told_what_to_do(store):
     before = resolve(store)
     _retract(store, "patient3", "--why", "asked us to")
     with pytest.raises(
-        UserError, match=r"holds 6 images of patients .* withdrawn \(.*, asked us to\).*launch"
+        UserError, match=r"holds 6 images of patients .* retracted \(.*, asked us to\).*launch"
     ):
         resolve(store, before.digest)
 

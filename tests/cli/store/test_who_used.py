@@ -47,9 +47,9 @@ def test_snapshots_runs_and_predictions_that_saw_a_patient_are_listed(store, mak
     row = {"label": "glioma", "probabilities": (0.5, 0.5), "patient": "patient3"}
     rows = [Prediction(key="0" * 16, split=split, **row) for split in ("test", "test", "validation")]
     write_predictions(run.predictions, ("glioma", "meningioma"), rows)
-    said = asked(store, "patient3", capsys)
-    assert said["snapshots"] == [{"snapshot": snapshot.digest, "images": 3}]
-    (used,) = said["runs"]
+    seen = asked(store, "patient3", capsys)
+    assert seen["snapshots"] == [{"snapshot": snapshot.digest, "images": 3}]
+    (used,) = seen["runs"]
     assert used["run"] == str(run.path)
     assert sum(used["images"].values()) == 3
     assert used["images"].keys() <= {"train", "validation", "test"}
@@ -57,15 +57,15 @@ def test_snapshots_runs_and_predictions_that_saw_a_patient_are_listed(store, mak
     assert used["predictions"] == {"test": 2, "validation": 1}
 
 
-def test_a_withdrawn_patient_is_still_found_and_the_retraction_is_told(store, make_used_run, capsys):
+def test_a_retracted_patient_is_still_found_and_the_retraction_is_told(store, make_used_run, capsys):
     before = resolve(store)
     make_used_run("first", before.digest)
     assert main(["retract", str(store), "--patient", "patient3", "--why", "asked us to", "--yes"]) == 0
     make_used_run("second", resolve(store).digest)
-    said = asked(store, "patient3", capsys)
-    assert [one["snapshot"] for one in said["snapshots"]] == [before.digest]
-    assert [one["run"].endswith("first") for one in said["runs"]] == [True]
-    (record,) = said["retracted"]
+    seen = asked(store, "patient3", capsys)
+    assert [one["snapshot"] for one in seen["snapshots"]] == [before.digest]
+    assert [one["run"].endswith("first") for one in seen["runs"]] == [True]
+    (record,) = seen["retracted"]
     assert (record["why"], bool(record["who"]), record["when"][:2]) == ("asked us to", True, "20")
     assert main(["who-used", str(store), "patient3", "--runs", str(store.parent / "runs")]) == 0
     assert "asked us to" in capsys.readouterr().out
@@ -88,14 +88,14 @@ def test_runs_that_descend_from_one_that_learnt_from_a_patient_are_listed(store,
     assert main(["who-used", str(store), "patient3", "--runs", str(store.parent / "runs")]) == 0
     assert f"second (not finished): descends from {first.path}\n" in capsys.readouterr().out
 
-    # Whoever is gone by now is told of by the provenance of its descendants.
-    told = [{"run": str(first.path), "model_digest": "", "snapshot": before.digest}]
-    child.provenance.write_text(json.dumps({"continued_from": told}))
+    # Runs that are gone by now are named by the provenance of its descendants.
+    ancestors = [{"run": str(first.path), "model_digest": "", "snapshot": before.digest}]
+    child.provenance.write_text(json.dumps({"continued_from": ancestors}))
     shutil.rmtree(first.path)
     runs = {Path(one["run"]).name: one for one in asked(store, "patient3", capsys)["runs"]}
     assert runs["second"]["descends_from"] == runs["third"]["descends_from"] == [str(first.path)]
-    told.insert(0, {"run": str(child.path), "model_digest": "", "snapshot": after})
-    grandchild.provenance.write_text(json.dumps({"continued_from": told}))
+    ancestors.insert(0, {"run": str(child.path), "model_digest": "", "snapshot": after})
+    grandchild.provenance.write_text(json.dumps({"continued_from": ancestors}))
     shutil.rmtree(child.path)
     runs = {Path(one["run"]).name: one for one in asked(store, "patient3", capsys)["runs"]}
     assert runs["third"]["descends_from"] == [str(first.path)]

@@ -1,6 +1,6 @@
-"""Corrections: what relabel commits say about images, laid over what was said when they were ingested.
+"""Relabels: facts that relabel commits state of images, laid over the facts that were ingested.
 
-Chunks keep what was ingested. Of several corrections of one image the one of greatest revision counts, then
+Chunks keep what was ingested. Of several relabels of one image the one of greatest revision counts, then
 the one in the commit of greatest name: the greatest element of a total order, whatever came first.
 """
 
@@ -26,13 +26,13 @@ class Facts:
     names: np.ndarray
 
     def texts(self, name: str) -> np.ndarray:
-        """A column of texts: bytes, (n,)."""
+        """Return a column of texts: bytes, (n,)."""
         # A code of -1 means the last.
         return np.append(self.names, np.bytes_(b""))[self.rows[name]] if len(self.rows) else self.names[:0]
 
 
 def merged(base: Facts, commits: Iterable[Commit]) -> Facts:
-    """The corrections that count, of those that counted before and those of more commits."""
+    """Return the relabels that count, of those that counted before and those of more commits."""
     new = [(relabel, commit.id.encode()) for commit in commits for relabel in commit.relabels]
     if not new:
         return base
@@ -52,7 +52,7 @@ def merged(base: Facts, commits: Iterable[Commit]) -> Facts:
 
 
 def coded(rows: np.ndarray, texts: dict[str, np.ndarray]) -> Facts:
-    """Rows with their texts as codes into one table. texts: bytes, (n,), by name of column."""
+    """Return rows with their texts as codes into one table. texts: bytes, (n,), by name of column."""
     rows = rows.copy()
     found = {text for name in TEXTS for text in texts[name].tolist()} - {b""}
     # As wide as its longest name, whatever it was made of.
@@ -64,7 +64,7 @@ def coded(rows: np.ndarray, texts: dict[str, np.ndarray]) -> Facts:
 
 
 def only(facts: Facts, keys: np.ndarray) -> Facts:
-    """The rows of these keys."""
+    """Return the rows of these keys."""
     if not len(facts.rows):
         return facts
     is_meant = np.isin(facts.rows["key"], keys)
@@ -74,5 +74,5 @@ def only(facts: Facts, keys: np.ndarray) -> Facts:
 
 
 def none(dtype: np.dtype) -> Facts:
-    """No rows."""
+    """Return no rows."""
     return Facts(rows=np.empty(0, dtype), names=np.empty(0, "S1"))

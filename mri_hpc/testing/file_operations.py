@@ -32,21 +32,21 @@ class Operation:
     target: str = ""
     """Of two names, the new one."""
     failed: bool = False
-    """Whether the system refused it, as where a name is taken."""
+    """The system refused it, as where a name is taken."""
 
 
 class FileOperations:
-    """Wraps what changes files below `root`. At the moment `at`, from 1, the process ends by SIGKILL.
+    """Wraps what changes files below `root`. At the moment `at`, from 1, a signal ends or stops the process.
 
     A moment lies before the first operation, after each, which is before the next, and amid each write.
     Once installed, it stays.
     """
 
-    def __init__(self, root: Path, at: int = 0) -> None:
+    def __init__(self, root: Path, at: int = 0, *, by: signal.Signals = signal.SIGKILL) -> None:
         self.root = str(root)
         self.done: list[Operation] = []
         self.moments = 0
-        self._at = at
+        self._at, self._by = at, by
 
     def install(self) -> "FileOperations":
         """Wrap the functions, for the rest of this process."""
@@ -147,7 +147,7 @@ class FileOperations:
     def _moment(self) -> None:
         self.moments += 1
         if self.moments == self._at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._by)
 
 
 class _WatchedFile(io.FileIO):

@@ -1,0 +1,135 @@
+"""Invariants of a store, whatever was done to it and whatever was killed."""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.intake.content import in_memory
+from mri_hpc.intake.decoders import decode
+from mri_hpc.intake.recipe import Recipe, load_recipe
+from mri_hpc.storage.store import Snapshot, Store
+from mri_hpc.testing.model import Image, StoreModel
+from mri_hpc.testing.workbench import Workbench
+
+Row = tuple[int, str, str]
+"""An image as a snapshot tells of it: hash of its source, label, name of its patient."""
+
+
+def problems(bench: Workbench, model: StoreModel) -> list[str]:
+    """List every way in which the store is not as the model says; none where all promises are kept."""
+    if not bench.has_store:
+        return [f"there is no store, and {len(model.images)} images should be in it"] if model.images else []
+    store = bench.store
+    found = [*store.verify().problems, *open_private_files(store.names.parent)]
+    snapshot = store.current()
+    found += different_rows(bench, snapshot, model)
+    if not found:
+        found += different_pixels(bench, store, snapshot, model.images)
+        found += lost_snapshots(bench, store, model)
+    if model.is_purged:
+        recipe = load_recipe(store.recipe)
+        gone = [pixels_of(source, recipe) for source in model.gone_sources()]
+        found += [f"{path} still holds pixels of a retracted patient" for path in holding(store.path, gone)]
+    return found
+
+
+def different_rows(bench: Workbench, snapshot: Snapshot, model: StoreModel) -> list[str]:
+    """List images that are missing, too many, twice, or told of otherwise than by the model."""
+    rows, wanted = rows_of(snapshot), wanted_rows(bench, model.images)
+    found = [f"image {key:016x} should not be there" for key in rows.keys() - wanted.keys()]
+    if len(rows) < len(snapshot):
+        found.append(f"{len(snapshot) - len(rows)} images are there twice")
+    for path, (key, row) in zip(model.images, wanted.items(), strict=True):
+        if key not in rows:
+            found.append(f"{path} is missing")
+        elif rows[key] != row:
+            found.append(f"{path} is {rows[key]}, and should be {row}")
+    return found
+
+
+def rows_of(snapshot: Snapshot) -> dict[int, Row]:
+    """Rows of a snapshot, by key."""
+    every = slice(0, len(snapshot))
+    columns = snapshot.text("label", every), snapshot.text("patient", every)
+    labels, patients = ([name.decode() for name in column.tolist()] for column in columns)
+    rows = zip(snapshot.source_hash.tolist(), labels, patients, strict=True)
+    return dict(zip(snapshot.key.tolist(), rows, strict=True))
+
+
+def wanted_rows(bench: Workbench, images: Mapping[str, Image]) -> dict[int, Row]:
+    """Rows that a snapshot should have, by key, in the order of `images`."""
+    name_of = bench.pseudonyms.patient
+    return {
+        bench.key_of(path): (
+            in_memory(image.source).fingerprint.source_hash, image.label, name_of(image.patient),
+        )
+        for path, image in images.items()
+    }  # fmt: skip
+
+
+def different_pixels(
+    bench: Workbench, store: Store, snapshot: Snapshot, images: Mapping[str, Image]
+) -> list[str]:
+    """List images of a snapshot whose pixels or CRC are not what their source is decoded to."""
+    recipe, keys, found = load_recipe(store.recipe), snapshot.key.tolist(), []
+    paths = {bench.key_of(path): path for path in images}
+    with store.reader(snapshot) as reader:
+        stored = reader.read(np.arange(len(snapshot)))
+    for key, pixels, crc in zip(keys, stored, snapshot.crc.tolist(), strict=True):
+        path = paths.get(key)
+        if path is None:
+            found.append(f"snapshot {snapshot.digest} holds {key:016x}, which nobody gave it")
+        elif pixels.tobytes() != pixels_of(images[path].source, recipe):
+            found.append(f"{path} has other pixels than its source, in snapshot {snapshot.digest}")
+        elif zlib.crc32(pixels.tobytes()) != crc:
+            found.append(f"{path} has another CRC than its pixels, in snapshot {snapshot.digest}")
+    return found + [f"snapshot {snapshot.digest} lacks {paths[key]}" for key in paths.keys() - set(keys)]
+
+
+def lost_snapshots(bench: Workbench, store: Store, model: StoreModel) -> list[str]:
+    """List older snapshots that cannot be read as they were, or can though images of them were retracted."""
+    found = []
+    for digest, images in model.older.items():
+        is_refused = model.refuses(images)
+        try:
+            snapshot = store.resolve(digest)
+        except UserError as error:
+            if not is_refused:
+                found.append(f"snapshot {digest} cannot be read: {error}")
+            continue
+        if is_refused:
+            found.append(f"snapshot {digest} can be read, and holds images of a retracted patient")
+        else:
+            found += different_pixels(bench, store, snapshot, images)
+    return found
+
+
+def open_private_files(private: Path) -> list[str]:
+    """List files and folders that others than their owner may look into."""
+    paths = [private, *private.rglob("*")]
+    modes = {path: path.stat().st_mode & 0o777 for path in paths}
+    return [
+        f"{path} has mode {mode:o}"
+        for path, mode in modes.items()
+        if mode != (0o700 if path.is_dir() else 0o600)
+    ]
+
+
+def holding(folder: Path, pixels: Iterable[bytes]) -> list[Path]:
+    """List files below a folder that hold any of these runs of pixels."""
+    wanted = list(pixels)
+    files = (path for path in folder.rglob("*") if path.is_file()) if wanted else ()
+    return [path for path in files if _holds(path.read_bytes(), wanted)]
+
+
+def _holds(data: bytes, wanted: Iterable[bytes]) -> bool:
+    return any(pixels in data for pixels in wanted)
+
+
+def pixels_of(source: bytes, recipe: Recipe) -> bytes:
+    """Decode the one sample of a source."""
+    (sample,) = decode(in_memory(source), recipe)
+    return sample.pixels.tobytes()

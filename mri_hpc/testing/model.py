@@ -1,0 +1,113 @@
+"""A plain model of a store: dictionaries by path, changed as the store's promises say."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One source image, as it lies in the folder or as a store should hold it."""
+
+    source: bytes
+    """Bytes of its file."""
+    label: str
+    patient: str
+    """The patient's id, as in the labels."""
+
+
+@dataclass(kw_only=True)
+class StoreModel:
+    """The content that a store must have after some changes, by path below the source root."""
+
+    images: dict[str, Image] = field(default_factory=dict)
+    """In the newest snapshot."""
+    retracted: set[str] = field(default_factory=set)
+    """Ids of patients who were retracted."""
+    versions: dict[str, set[bytes]] = field(default_factory=dict)
+    """The sources that each path was ever stored with, or may have been."""
+    gone: set[str] = field(default_factory=set)
+    """Paths that went with their patients, and never come back."""
+    older: dict[str, dict[str, Image]] = field(default_factory=dict)
+    """Content of published snapshots, by digest."""
+    is_purged: bool = True
+    """Pixels of retracted patients have left the disk: no retraction that was killed is still to be ended."""
+
+    def add(self, folder: Mapping[str, Image]) -> None:
+        """Take what is new in a folder; leave a source that has changed, and one of a retracted patient."""
+        for path, image in folder.items():
+            if path not in self.images and self._may_come(path, image):
+                self._store(path, image)
+
+    def replace(self, folder: Mapping[str, Image]) -> None:
+        """As add, but sources with other bytes take the place of those stored."""
+        self.add(folder)
+        for path, image in folder.items():
+            held = self.images.get(path)
+            if held and held.source != image.source and self._may_come(path, held):
+                self._store(path, replace(held, source=image.source))
+
+    def relabel(self, rows: Mapping[str, Image]) -> None:
+        """Give images that are there the label and the patient of these rows."""
+        for path in rows.keys() & self.images.keys():
+            row = rows[path]
+            self.images[path] = replace(self.images[path], label=row.label, patient=row.patient)
+
+    def retract(self, patient: str) -> None:
+        """Take all images of a patient out, for good."""
+        self.retracted.add(patient)
+        of_patient = {path for path, image in self.images.items() if image.patient == patient}
+        self.gone |= of_patient
+        for path in of_patient:
+            del self.images[path]
+
+    def publish(self, digest: str) -> None:
+        """Note that a snapshot of what is there now was published."""
+        self.older[digest] = dict(self.images)
+
+    def gone_sources(self) -> set[bytes]:
+        """Sources whose pixels may be in no file."""
+        return set[bytes]().union(*(self.versions[path] for path in self.gone))
+
+    def refuses(self, older: Mapping[str, Image]) -> bool:
+        """Tell whether an older snapshot may not be read any more: images of it were retracted since."""
+        return any(path in self.gone or image.patient in self.retracted for path, image in older.items())
+
+    def copy(self) -> "StoreModel":
+        """One that changes apart from this one."""
+        versions = {path: set(sources) for path, sources in self.versions.items()}
+        return replace(
+            self,
+            images=dict(self.images),
+            retracted=set(self.retracted),
+            versions=versions,
+            gone=set(self.gone),
+            older=dict(self.older),
+        )
+
+    def settled(
+        self,
+        after: "StoreModel",
+        holds: Callable[[str, Image | None], bool],
+        has_retracted: Callable[[str], bool],
+    ) -> "StoreModel":
+        """Follow a change that was killed: each image is as before it or as after it, as the store tells.
+
+        after: the model had the change ended; holds: the store holds a path as this image, or lacks it.
+        """
+        merged = after.copy()
+        merged.retracted = self.retracted | {one for one in after.retracted if has_retracted(one)}
+        merged.gone = {p for p in after.gone if p in self.gone or self.images[p].patient in merged.retracted}
+        for path in self.images.keys() | after.images.keys():
+            before = self.images.get(path)
+            if holds(path, before) and not holds(path, after.images.get(path)):
+                merged.images.pop(path, None)
+                if before:
+                    merged.images[path] = before
+        return merged
+
+    def _may_come(self, path: str, image: Image) -> bool:
+        return path not in self.gone and image.patient not in self.retracted
+
+    def _store(self, path: str, image: Image) -> None:
+        self.images[path] = image
+        self.versions.setdefault(path, set()).add(image.source)

@@ -1,0 +1,98 @@
+"""Processes that may be killed, forked: a thousand kills must not cost a thousand starts of Python."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+BUG = 1
+PR_SET_PDEATHSIG = 1
+
+Watch = Callable[[], Callable[[], None]]
+
+
+def start(step: Callable[[], object], logs: Path, watch: Watch = lambda: lambda: None) -> int:
+    """Fork a process that takes a step; returns its number. It ends with 0, or leaves a traceback in `logs`.
+
+    `watch` is called in that process before the step, and what it returns after it. It dies with its parent.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # What Python itself does after a fork swallows a Ctrl-C of that moment.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    child = os.fork()
+    if child:
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:
+            end_all([child])
+            raise
+        return child
+    status = BUG
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # One that stands still would outlive a parent that is killed.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        log = _log(logs, os.getpid()).open("w")
+        sys.stdout = sys.stderr = log
+        try:
+            end = watch()
+            step()
+            end()
+            status = 0
+        except BaseException:  # noqa: BLE001 - whatever it is, the parent has to hear of it
+            traceback.print_exc(file=log)
+        log.flush()
+    finally:
+        os._exit(status)
+
+
+def wait(child: int, logs: Path) -> int:
+    """Status of a process that has ended, negative where a signal ended it; AssertionError: its traceback."""
+    _child, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    log = _log(logs, child)
+    text = log.read_text() if log.exists() else ""
+    log.unlink(missing_ok=True)
+    if code == BUG:
+        raise AssertionError(text)
+    return code
+
+
+def together(steps: Sequence[Callable[[], object]], logs: Path) -> None:
+    """Take steps at once, each in a process of its own; AssertionError: the traceback of one that failed."""
+    children = [start(step, logs) for step in steps]
+    try:
+        for child in children:
+            wait(child, logs)
+    finally:
+        end_all(children)
+
+
+def has_ended(child: int) -> bool:
+    """Tell, without waiting, whether a process of ours has ended."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def wait_until_stopped(child: int) -> bool:
+    """Wait until a process stands still, as after SIGSTOP, or has ended; False where it has ended."""
+    state = os.waitid(os.P_PID, child, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    return state is not None and state.si_code == os.CLD_STOPPED
+
+
+def end_all(children: Sequence[int]) -> None:
+    """Kill processes of ours that may still run, and wait for them."""
+    for child in children:
+        with contextlib.suppress(ChildProcessError):
+            # One that was waited for is no child any more, and its number may be another's.
+            if os.waitpid(child, os.WNOHANG) == (0, 0):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+
+
+def _log(logs: Path, process: int) -> Path:
+    return logs / f"log-{process}"
