@@ -61,7 +61,9 @@ class Dataset:
         takes every image, of known class or not. transform: called with each image, uint8, (1, H, W).
         Raises UserError where there is no such store, snapshot or split. Any number of threads may read.
         """
-        self.store = store if isinstance(store, Store) else Store.open(store)
+        opened_at = store if isinstance(store, Store) else Store.open(store)
+        # Workers, and who reads later, may be in another folder.
+        self.store = Store(opened_at.path.absolute())
         self.transform = transform
         for what, given, known in (("split", split, PARTS), ("from_train", from_train, get_args(FromTrain))):
             if given not in known:

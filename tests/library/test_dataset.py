@@ -116,7 +116,16 @@ def test_a_pickled_dataset_is_small_and_of_the_same_snapshot(store_path):
     assert torch.equal(again[3][0], dataset[3][0])
 
 
+def test_a_dataset_is_read_from_another_folder_too(store_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(store_path.parent)
+    dataset = Dataset(store_path.name, "test")
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickle.dumps(dataset))[0][0].shape == (1, 32, 32)
+
+
 def test_a_split_that_is_none_is_refused(store_path):
+    with pytest.raises(UserError, match="--val-fold and --test-fold go together"):
+        Dataset(store_path, "train", val_fold=1)
     with pytest.raises(UserError, match="--val-fold 1 holds no image: the data name no fold"):
         Dataset(store_path, "train", val_fold=1, test_fold=2)
     with pytest.raises(UserError, match="there is no split 'trian'; did you mean 'train'"):
