@@ -30,12 +30,21 @@ def main() -> int:
         print(f"mri-hpc {mri_hpc.__version__}")
         return 0
     if arguments[0] not in COMMANDS:
-        from mri_hpc.base.settings import nearest
-
-        hint = nearest(arguments[0], COMMANDS) or "; see: mri-hpc --help"
-        print(f"mri-hpc: no command {arguments[0]!r}{hint}", file=sys.stderr)
-        return 2
+        return _refuse(arguments)
     return importlib.import_module(f"mri_hpc.{arguments[0]}").main(arguments[1:])
+
+
+def _refuse(arguments: list[str]) -> int:
+    """Refuse a command that is none, as commands refuse."""
+    from mri_hpc.base.command import status_of
+    from mri_hpc.base.errors import UsageError
+    from mri_hpc.base.settings import nearest
+
+    def run() -> int:
+        hint = nearest(arguments[0], COMMANDS) or "; see: mri-hpc --help"
+        raise UsageError(f"no command {arguments[0]!r}{hint}")
+
+    return status_of(run, "mri-hpc", arguments)
 
 
 if __name__ == "__main__":

@@ -121,9 +121,17 @@ def _shared_listing(options: Options, store: Store) -> Path | None:
     return shared_listing(store.listings, options.source, job) if job else None
 
 
+def _is_lost(source: Path) -> bool:
+    """Tell whether a source has no file any more, or cannot be listed."""
+    try:
+        return next(list_sources(source), None) is None
+    except OSError:
+        return True
+
+
 def _refuse_nothing(options: Options, share: Share, tally: Tally) -> None:
     """Raise Verdict where the source is of no use, or has gone meanwhile."""
-    if tally.gone and next(list_sources(options.source), None) is None:
+    if tally.gone and _is_lost(options.source):
         raise Verdict(
             f"{options.source} lost all its files while they were read, {tally.gone} of them unread: is it "
             "still mounted? What was read is stored; run it again when they are back"

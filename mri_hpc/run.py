@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.settings import nearest
 from mri_hpc.rundir.layout import open_run
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 
@@ -58,7 +60,7 @@ class Run:
 
     def predict(
         self,
-        paths: Iterable[str | os.PathLike[str]],
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         patient_from: "PatientFrom" = "folder",
         on_rejected: "Callable[[Rejected], None]" = lambda rejected: None,
@@ -66,16 +68,24 @@ class Run:
     ) -> "Answer":
         """Ask the finished model about images, and folders of images: by image, and by patient.
 
-        patient_from: as of `mri-hpc predict`. on_rejected: told at once of each file that cannot be read.
-        progress: gives the images on, one by one. UserError where the run is not finished, or damaged.
+        paths: one, or several. patient_from: as of `mri-hpc predict`. on_rejected: told at once of each file
+        that cannot be read. progress: gives the images on, one by one.
+        UserError where the run is not finished, or damaged.
         """
-        from mri_hpc.intake.images import find_images
+        from mri_hpc.intake.images import PatientFrom, find_images
         from mri_hpc.intake.recipe import load_recipe
         from mri_hpc.results.answer import judge
         from mri_hpc.training.prediction import load_finished
 
+        if patient_from not in (known := get_args(PatientFrom)):
+            raise UserError(
+                f"there is no patient_from {patient_from!r}{nearest(str(patient_from), known)}; "
+                f"known: {', '.join(known)}"
+            )
+        # A text is a sequence, too: of letters, the files of which would be looked for.
+        named = [paths] if isinstance(paths, str | os.PathLike) else paths
         finished = load_finished(self._run)
-        found = find_images([Path(path) for path in paths], patient_from, finished.classes)
+        found = find_images([Path(path) for path in named], patient_from, finished.classes)
         for bad in found.rejected:
             on_rejected(bad)
         recipe = load_recipe(self._run.recipe)

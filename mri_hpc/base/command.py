@@ -61,7 +61,7 @@ def run_command(
         print(page_of_command(called, options_type, options, example=example, with_all=with_all), end="")
         return DONE
 
-    return _status_of(run, name, words)
+    return status_of(run, name, words)
 
 
 def run_action(
@@ -87,7 +87,7 @@ def run_action(
         print(page_of_actions(name, outcome, types, example=example), end="")
         return DONE
 
-    return _status_of(run, name, words)
+    return status_of(run, name, words)
 
 
 def parse(called: str, options_type: type, words: Sequence[str], *, default: Any = None) -> Any:
@@ -101,7 +101,7 @@ def parse(called: str, options_type: type, words: Sequence[str], *, default: Any
         raise UsageError(f"{error}; see: {called} --help") from None
 
 
-def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -> int:
+def status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -> int:
     """Run a command; return its exit status, also where it raises what is no bug."""
     asked = _asked(words)
     # A path may be no text, and a terminal may know few letters.

@@ -13,7 +13,7 @@ class Mark(enum.Enum):
     OFTEN = enum.auto()
     """Mark of a field that --help shows; where no field has it, --help shows them all."""
     OFF = enum.auto()
-    """Type of a switch that is off unless it is typed: there is no --no-NAME."""
+    """Mark of a switch that is off unless it is typed: there is no --no-NAME."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.exit_status import AGAIN, DONE
+from mri_hpc.base.exit_status import AGAIN, DONE, USER_CAN_FIX
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.outcome import conclude, explain_vanished, may_start, say
 from mri_hpc.rundir.decisions import Action, Cause
@@ -42,6 +42,16 @@ def before_ranks(run: RunDir, submission: int) -> int:
         explain_vanished(run, earlier, state=state, otherwise=Cause.REQUEUED)
     record(run, attempt, Kind.STARTING)
     return DONE
+
+
+def refuse_ranks(run: RunDir, submission: int, reason: str) -> int:
+    """Write down why no ranks may start: the run's files cannot be used by this version."""
+    say(f"mri_hpc: {reason}")
+    attempt = Attempt(submission=submission, restart=slurm.restart_count())
+    with contextlib.suppress(OSError):
+        record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=Cause.USER_ERROR.value,
+               reason=reason, step=-1, status=USER_CAN_FIX)  # fmt: skip
+    return MAY_NOT_START
 
 
 def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: int) -> int:
@@ -75,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     run = RunDir(options.run)
     if options.when == "before":
-        return before_ranks(run, options.submission)
+        try:
+            return before_ranks(run, options.submission)
+        except UserError as error:
+            return refuse_ranks(run, options.submission, str(error))
     return after_ranks(run, options.submission, status=options.status, signal_ahead_s=options.signal_ahead_s)
 
 

@@ -1,7 +1,6 @@
 """The supervisor of a run without Slurm: it starts the ranks and plays the batch script's part."""
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import signal
@@ -12,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER, USER_CAN_FIX
 from mri_hpc.cluster.batch import STATUS_OF_ACTION
 from mri_hpc.cluster.outcome import conclude, may_start, patiently, say
 from mri_hpc.cluster.rank import SAVE_GRACE, rank_command
@@ -186,9 +186,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         RunDir(options.run), options.submission, ranks=options.ranks, threads=options.threads,
         gpus=options.gpus, module=options.module,
     )  # fmt: skip
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         return supervisor.supervise()
-    return DONE
+    except UserError as error:
+        say(f"mri_hpc: {error}")
+        return USER_CAN_FIX
+    except KeyboardInterrupt:
+        return DONE
 
 
 if __name__ == "__main__":

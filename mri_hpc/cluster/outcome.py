@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
 from mri_hpc.cluster.rank_exits import read_exits
 from mri_hpc.cluster.requeue import (
@@ -37,18 +38,15 @@ T = TypeVar("T")
 
 def may_start(run: RunDir, submission: int) -> bool:
     """Tell whether ranks may start: not once the run is finished, cancelled, or in newer hands."""
-    if run.is_finished or is_cancelled(run, submission):
-        return False
     newest = run.newest_attempt()
-    return newest is None or newest.submission <= submission
+    if run.is_finished or (newest and newest.submission > submission):
+        return False
+    return not is_cancelled(run, submission)
 
 
 def is_cancelled(run: RunDir, submission: int) -> bool:
     """Tell whether the user has cancelled this submission."""
-    return any(
-        event.kind == Kind.CANCELLED and Attempt.parse(event.attempt).submission == submission
-        for event in read_events(run)
-    )
+    return _has_cancelled(read_events(run), submission)
 
 
 def conclude(
@@ -65,8 +63,8 @@ def conclude(
     """Record that the ranks have gone and what is decided about it; the caller carries it out.
 
     rank, failed_s: whose log explains the status and when it died, where the caller saw it; else the ranks'
-    own notes tell. Where the run's files cannot be read and written for long, what is decided follows from
-    what is known without them.
+    own notes tell. Where the run's files cannot be read and written for long, or the ledger is of a newer
+    version, what is decided follows from what is known without them.
     """
     known = Ending(
         status=status, restart=attempt.restart, is_done=status == DONE, is_cancelled=is_cancelled_here,
@@ -114,23 +112,36 @@ def _conclude(
     if rank is None:
         status, rank = speaking_status(status, read_exits(run, attempt))
     record(run, attempt, Kind.RANKS_GONE, status=status)
-    # An earlier call may have written its decision and failed after that.
-    events = [e for e in read_events(run) if e.kind != Kind.DECIDED or e.attempt != str(attempt)]
-    stop = _agreed_stop(events, attempt, before_s=failed_s)
+    events = _readable_events(run, attempt)
+    stop = _agreed_stop(events or [], attempt, before_s=failed_s)
     newest = run.newest_attempt()
     ending = dataclasses.replace(
         known,
         status=status,
         is_done=run.is_finished,
         is_superseded=newest is not None and newest > attempt,
-        is_cancelled=known.is_cancelled or is_cancelled(run, attempt.submission),
+        is_cancelled=known.is_cancelled or _has_cancelled(events or [], attempt.submission),
         stop_signal=str(stop.values.get("signal", "")) if stop else "",
         stopped_s=stop.time if stop else known.stopped_s,
     )
     step = newest_step(run)
-    decision = decide(find_cause(ending), status, attempts_in_vain(events, attempt.submission, step))
+    cause = find_cause(ending)
+    if events is None:
+        decision = decide_without_ledger(cause, status)
+    else:
+        decision = decide(cause, status, attempts_in_vain(events, attempt.submission, step))
     record_decision(run, attempt, decision, step=step, rank=rank, status=status)
     return decision
+
+
+def _readable_events(run: RunDir, attempt: Attempt) -> list[Event] | None:
+    """Read the events but for decisions on the attempt; None where a newer version has written there."""
+    try:
+        # An earlier call may have written its decision and failed after that.
+        return [e for e in read_events(run) if e.kind != Kind.DECIDED or e.attempt != str(attempt)]
+    except UserError as error:
+        say(f"mri_hpc: {error}")
+        return None
 
 
 def record_decision(
@@ -160,6 +171,14 @@ def explain_vanished(run: RunDir, attempt: Attempt, *, state: str, otherwise: Ca
 def is_decided(run: RunDir, attempt: Attempt) -> bool:
     """Tell whether the ledger holds a decision on an attempt."""
     return any(event.kind == Kind.DECIDED and event.attempt == str(attempt) for event in read_events(run))
+
+
+def _has_cancelled(events: list[Event], submission: int) -> bool:
+    """Tell whether the user's cancelling of a submission is among the events."""
+    return any(
+        event.kind == Kind.CANCELLED and Attempt.parse(event.attempt).submission == submission
+        for event in events
+    )
 
 
 def _agreed_stop(events: list[Event], attempt: Attempt, *, before_s: float | None) -> Event | None:

@@ -89,5 +89,5 @@ class Scheduler(Protocol):
     def kill_time(self, environment: Mapping[str, str], request: StopRequest) -> float | None:
         """Return the Unix time from which this rank may be killed after a stop signal; None if unknown.
 
-        Unix time; never raises UserError.
+        Never raises UserError.
         """

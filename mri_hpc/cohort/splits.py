@@ -75,6 +75,8 @@ def split_of(
     Images of unknown class are unused. Raises UserError where a patient would be in two splits, or a split
     would be empty.
     """
+    if (val_fold is None) != (test_fold is None):
+        raise UserError("--val-fold and --test-fold go together: give both or neither")
     if val_fold is not None and test_fold is not None:
         code, how = _by_fold(snapshot, val_fold, test_fold), f"folds {val_fold} and {test_fold}"
         advice = NAME_THEM

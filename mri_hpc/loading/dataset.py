@@ -1,9 +1,13 @@
 """Images of a store one by one, for ``torch.utils.data.DataLoader`` and others who take them by number."""
 
 import os
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, get_args
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -16,6 +20,21 @@ from mri_hpc.storage.store import Reader, Snapshot, Store
 Part = Literal["train", "validation", "test", "all"]
 PARTS = get_args(Part)
 Transform = Callable[[torch.Tensor], Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Opened:
+    """A snapshot as one process has it open."""
+
+    process: int
+    snapshot: Snapshot
+    reader: Reader
+    lock: threading.Lock
+    """Held while the reader reads: it is for one thread at a time."""
+
+
+_OPENED: WeakValueDictionary[tuple[int, Path, str], _Opened] = WeakValueDictionary()
+"""By process, store and digest: a reader may keep hundreds of files open, and splits are more than one."""
 
 
 class Dataset:
@@ -40,22 +59,29 @@ class Dataset:
 
         snapshot: its digest, or newest. val_fold, test_fold, from_train: as of `mri-hpc launch`. split: all
         takes every image, of known class or not. transform: called with each image, uint8, (1, H, W).
-        Raises UserError where there is no such store, snapshot or split.
+        Raises UserError where there is no such store, snapshot or split. Any number of threads may read.
         """
-        self._store = store if isinstance(store, Store) else Store.open(store)
-        self._transform = transform
-        opened = self._store.resolve(snapshot)
+        opened_at = store if isinstance(store, Store) else Store.open(store)
+        # Workers, and who reads later, may be in another folder.
+        self.store = Store(opened_at.path.absolute())
+        self.transform = transform
+        for what, given, known in (("split", split, PARTS), ("from_train", from_train, get_args(FromTrain))):
+            if given not in known:
+                hint = nearest(str(given), known)
+                raise UserError(f"there is no {what} {given!r}{hint}; known: {', '.join(known)}")
+        opened = self.store.resolve(snapshot)
         self._digest = opened.digest
-        if split not in PARTS:
-            raise UserError(f"there is no split {split!r}{nearest(split, PARTS)}; known: {', '.join(PARTS)}")
         if split == "all":
             self.rows = np.arange(len(opened), dtype=np.int64)
         else:
             self.rows = getattr(rows_of(split_of(opened, val_fold, test_fold, from_train)), split)
-        self._opened: tuple[int, Snapshot, Reader] | None = None
+        self._opened: _Opened | None = None
 
+    store: Store
     rows: np.ndarray
     """Rows of the snapshot, in the order of their keys: int64, (n,)."""
+    transform: Transform | None
+    """Called with each image before it is given out."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,8 +93,10 @@ class Dataset:
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
         """Read several at a time, which torch's loaders ask for: together, as fast as memory is copied."""
         rows = self.rows[np.asarray(indices, np.int64)]
-        images = torch.from_numpy(self.reader.read(rows))[:, np.newaxis]
-        shown = images if self._transform is None else map(self._transform, images)
+        opened = self._open()
+        with opened.lock:
+            images = torch.from_numpy(opened.reader.read(rows))[:, np.newaxis]
+        shown = images if self.transform is None else map(self.transform, images)
         labels = np.asarray(self.snapshot.label)[rows].tolist()
         return list(zip(shown, labels, strict=True))
 
@@ -80,12 +108,12 @@ class Dataset:
     @property
     def snapshot(self) -> Snapshot:
         """The snapshot that the images are of; its digest names exactly what it holds."""
-        return self._open()[0]
+        return self._open().snapshot
 
     @property
     def reader(self) -> Reader:
-        """Reads rows of the snapshot as arrays, in this process."""
-        return self._open()[1]
+        """Reads rows of the snapshot as arrays, in this process, for one thread at a time."""
+        return self._open().reader
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -102,9 +130,16 @@ class Dataset:
         """Name, in the store, of every image's patient; empty where the data name none."""
         return [name.decode() for name in self.snapshot.text("patient", self.rows).tolist()]
 
-    def _open(self) -> tuple[Snapshot, Reader]:
-        """Open the snapshot and its reader, of this process and no other."""
-        if self._opened is None or self._opened[0] != os.getpid():
-            snapshot = self._store.resolve(self._digest)
-            self._opened = os.getpid(), snapshot, self._store.reader(snapshot)
-        return self._opened[1:]
+    def _open(self) -> _Opened:
+        """Open the snapshot and its reader, of this process and no other; all datasets of it share them."""
+        opened, process = self._opened, os.getpid()
+        if opened is None or opened.process != process:
+            name = (process, self.store.path, self._digest)
+            opened = _OPENED.get(name)
+            if opened is None:
+                snapshot = self.store.resolve(self._digest)
+                reader = self.store.reader(snapshot)
+                new = _Opened(process=process, snapshot=snapshot, reader=reader, lock=threading.Lock())
+                opened = _OPENED.setdefault(name, new)
+            self._opened = opened
+        return opened

@@ -112,7 +112,7 @@ def newest_step(run: RunDir) -> int:
     Fast, as deciding on the end of a job has to be: without the library that makes objects of manifests.
     """
     opened = map(_open_values, checkpoint_folders(run))
-    return next((int(values["progress"]["step"]) for values in opened if isinstance(values, dict)), 0)
+    return next((values["progress"]["step"] for values in opened if isinstance(values, dict)), 0)
 
 
 def _unsealed(document: bytes) -> dict[str, Any]:
@@ -131,6 +131,8 @@ def _of_this_version(values: Mapping[str, Any]) -> dict[str, Any]:
         *stopping
     }:
         raise ValueError("a part of the progress is missing")
+    if type(progress["step"]) is not int:
+        raise ValueError(f"step is {progress['step']!r}")
     best = math.inf if stopping["best_loss"] is None else stopping["best_loss"]
     whole = {**progress, "early_stopping": {**stopping, "best_loss": best}}
     return {**values, "progress": whole}

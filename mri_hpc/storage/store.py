@@ -69,6 +69,10 @@ class Store:
     path: Path
     """Its folder."""
 
+    def __post_init__(self) -> None:
+        # Typed as text it would be joined with names as text is.
+        object.__setattr__(self, "path", Path(self.path))
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Store":
         """Open the store at `path`; UserError where there is none."""

@@ -52,7 +52,10 @@ def prove_file_system(options: Prove) -> None:
                 _print(outcome)
     seconds = time.monotonic() - start_s
     for left in left_behind(options.folder):
-        print(f"{left} is of another proof, which runs or was killed on another machine", file=sys.stderr)
+        print(
+            f"{left} is of another proof, which still runs, or was killed elsewhere or by another user",
+            file=sys.stderr,
+        )
     if options.json:
         print_json(_values(options.folder, mount, outcomes, seconds))
     failed = [outcome for outcome in outcomes if outcome.is_kept is False]

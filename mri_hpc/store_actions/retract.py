@@ -56,5 +56,7 @@ def retract_patient(options: Retract) -> None:
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
         raise UserError(f"{question}: add --yes")
-    if input(f"{question}. Type yes: ").strip() != "yes":
+    # Not by input itself: with --json stdout is the document's alone.
+    print(f"{question}. Type yes: ", end="", file=sys.stderr, flush=True)
+    if input().strip() != "yes":
         raise UserError("nothing was done")

@@ -58,7 +58,9 @@ def own_folder(below: Path) -> Iterator[Path]:
     """A new folder that is gone afterwards, as are those of proofs of this machine that were killed."""
     for left in left_behind(below):
         if is_abandoned(left):
-            shutil.rmtree(left)
+            # Another user's stays, and is named in the end.
+            with contextlib.suppress(OSError):
+                shutil.rmtree(left)
     folder = below
     try:
         with temporary_beside(below / NAME) as folder:

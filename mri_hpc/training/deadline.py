@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag, StopRequest
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind, read_events
@@ -91,10 +92,18 @@ class Deadline:
     def _look(self) -> None:
         self._flag.is_up.wait()
         assert self._flag.request
-        saves = [event for event in read_events(self._run) if event.kind == Kind.SAVED]
-        # Of several, since one that a busy disk has slowed down must not keep the ranks from saving.
-        last = [float(event.values["seconds"]) for event in saves[-SAVES_TIMED:]]
-        self._save_s = statistics.median_low(last) if last else None
+        try:
+            self._save_s = self._cost_of_save()
+        except (OSError, UserError) as error:
+            # Of a file server that is away, or a ledger in which a newer version has written meanwhile.
+            log.warning("what a save takes is unknown: %s", error)
         self._kill_s = self._kill_time(self._flag.request)
         self._is_known.set()
         log.info("to be killed at %s, by Unix time; a save takes %s s", self._kill_s, self._save_s)
+
+    def _cost_of_save(self) -> float | None:
+        """Return the seconds of a typical save so far; None before the first."""
+        saves = [event for event in read_events(self._run) if event.kind == Kind.SAVED]
+        # Of several, since one that a busy disk has slowed down must not keep the ranks from saving.
+        last = [float(event.values["seconds"]) for event in saves[-SAVES_TIMED:]]
+        return statistics.median_low(last) if last else None

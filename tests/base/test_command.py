@@ -148,3 +148,12 @@ def test_json_of_a_path_that_is_no_text_is_json_still(monkeypatch):
 def test_a_path_that_is_no_text_is_printed_all_the_same():
     found = run_apart("print('st\\udcff')", stdout=subprocess.PIPE)
     assert (found.returncode, found.stdout) == (0, b"st\\udcff\n")
+
+
+def test_a_command_that_is_none_is_refused_as_commands_refuse(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["mri-hpc", "lunch", "--json"])
+    assert mri_hpc.__main__.main() == 2
+    printed = capsys.readouterr()
+    message = "no command 'lunch'; did you mean 'launch'?"
+    assert json.loads(printed.out) == {"error": {"kind": "usage", "message": message}}
+    assert printed.err == f"mri-hpc: {message}\n"

@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
-from mri_hpc.cluster import outcome
+from mri_hpc.base.exit_status import USER_CAN_FIX
+from mri_hpc.cluster import batch, local, outcome
 from mri_hpc.cluster.batch import after_ranks
 from mri_hpc.cluster.choice import phase_of
 from mri_hpc.cluster.on_this_machine import SUPERVISOR_LOG, process_began, start_supervisor
-from mri_hpc.cluster.rank_exits import record_exit
+from mri_hpc.cluster.rank_exits import read_exits, record_exit
 from mri_hpc.cluster.requeue import decide_without_ledger
 from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import JobState
@@ -73,6 +74,12 @@ def failing(monkeypatch):
     return fail
 
 
+@pytest.fixture
+def newer_ledger(run):
+    """A version has written to the ledger that is newer than this one."""
+    run.events.write_text('{"format": 99, "time": 1.0, "attempt": "1.0", "event": "starting"}\n')
+
+
 def decisions(run):
     return [
         (e.values["decision"], e.values["cause"], e.values["reason"])
@@ -131,6 +138,77 @@ def test_without_a_ledger_nothing_comes_back_that_might_do_so_for_ever_or_that_i
 ):
     failing()
     assert end_ranks(job, status) == (exits, [])
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "exits", "requeued"),
+    [
+        (JobState(state="PREEMPTED"), 75, 75, ["7"]),
+        (JobState(state="RUNNING", is_out_of_time=True), 75, 75, ["7"]),
+        (RUNNING, 1, 1, []),
+        (RUNNING, 2, 1, []),
+        (RUNNING, 75, 1, []),
+        (JobState(state="CANCELLED"), 75, 0, []),
+    ],
+)
+def test_beside_the_ledger_of_a_newer_version_what_slurm_ended_comes_back_and_nothing_else(
+    run, end_ranks, newer_ledger, capsys, job, status, exits, requeued
+):
+    assert end_ranks(job, status) == (exits, requeued)
+    assert "events.jsonl has format 99, this version reads up to 1: use a newer mri_hpc" in (
+        capsys.readouterr().out
+    )
+    assert '"event": "decided"' in run.events.read_text()
+
+
+def test_beside_the_ledger_of_a_newer_version_a_job_whose_run_is_in_newer_hands_or_finished_stays_away(
+    run, end_ranks, newer_ledger
+):
+    run.claim_submission()
+    assert end_ranks(JobState(state="PREEMPTED"), 75) == (0, [])
+    assert not outcome.may_start(run, 1)
+    run.mark_done()
+    assert end_ranks(JobState(state="PREEMPTED"), 75) == (0, [])
+
+
+def test_beside_the_ledger_of_a_newer_version_no_ranks_start_and_the_ledger_says_why(
+    run, newer_ledger, capsys
+):
+    assert batch.main(["before", "--run", str(run.path), "--submission", "1"]) == batch.MAY_NOT_START
+    reason = f"{run.events} has format 99, this version reads up to 1: use a newer mri_hpc"
+    assert capsys.readouterr().out == f"mri_hpc: {reason}\n"
+    decided = json.loads(run.events.read_text().splitlines()[-1])
+    assert (decided["decision"], decided["cause"], decided["reason"]) == ("give_up", "user_error", reason)
+
+
+def test_a_supervisor_refuses_the_ledger_of_a_newer_version_in_one_line(run, newer_ledger, capsys):
+    sizes = ["--ranks", "1", "--threads", "1", "--gpus", "0"]
+    words = ["--run", str(run.path), "--submission", "1", "--module", "standin_rank", *sizes]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        assert local.main(words) == USER_CAN_FIX
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    assert capsys.readouterr().out.endswith(": use a newer mri_hpc\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"status": "2", "time": 1.0}',
+        '{"status": 2, "time": null}',
+        '{"format": 99, "status": 2}',
+    ],
+)
+def test_a_note_of_a_rank_that_cannot_be_read_does_not_keep_the_job_from_coming_back(run, end_ranks, text):
+    (run.attempt_folder(FIRST) / "rank1.exit.json").write_text(text)
+    assert end_ranks(JobState(state="PREEMPTED"), 75) == (75, ["7"])
+    record_exit(run, FIRST, 0, 75)
+    assert json.loads((run.attempt_folder(FIRST) / "rank0.exit.json").read_text())["format"] == 1
+    assert list(read_exits(run, FIRST)) == [0]
 
 
 def test_what_is_given_up_for_want_of_a_ledger_says_so():

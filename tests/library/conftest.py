@@ -14,7 +14,8 @@ SIDE = 32
 @pytest.fixture(scope="session")
 def store_path(tmp_path_factory):
     """A store of 120 images of 60 patients in two classes."""
-    raw, store = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("stores") / "store"
+    folder = tmp_path_factory.mktemp("library")
+    raw, store = folder / "raw", folder / "store"
     random = np.random.default_rng(0)
     for label, patient, part in itertools.product(range(2), range(30), range(2)):
         folder = raw / ("meningioma", "glioma")[label] / f"p{label}{patient:02d}"

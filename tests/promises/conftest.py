@@ -24,7 +24,9 @@ SIDE = 32
 @pytest.fixture(scope="session")
 def picture_store(tmp_path_factory) -> Path:
     """A store of 96 images of 48 patients in three classes."""
-    raw, store = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("stores") / "store"
+    # The name of the source decides on the order of the images: the same, whatever tests ran before.
+    folder = tmp_path_factory.mktemp("pictures")
+    raw, store = folder / "raw", folder / "store"
     random = np.random.default_rng(0)
     for label, patient, part in itertools.product(range(3), range(16), range(2)):
         folder = raw / f"class{label}" / f"p{label}{patient:02d}"

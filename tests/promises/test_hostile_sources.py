@@ -1,8 +1,10 @@
 """Promises 1, 2 and 13 with sources that vanish, or are written, while they are read, and with very many."""
 
 import contextlib
+import errno
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -77,6 +79,26 @@ def test_one_file_that_vanishes_amid_the_work_is_told_and_the_others_are_stored(
     status, out, err = preprocess(tmp_path / "raw", tmp_path / "store", *SMALL)
     assert (status, err) == (0, "1 listed file disappeared meanwhile\n")
     assert out.startswith("stored 11, already there 0, rejected 0")
+
+
+def test_a_source_that_cannot_be_listed_afterwards_adds_no_second_document_to_the_counts(
+    tmp_path, make_pictures, preprocess, monkeypatch
+):
+    paths = make_pictures(tmp_path / "raw", 4)
+    read = adding.read_content
+
+    def read_and_remove(root, files):
+        paths[3].unlink(missing_ok=True)
+        return read(root, files)
+
+    def fail(_root):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(adding, "read_content", read_and_remove)
+    monkeypatch.setattr(preprocessing, "list_sources", fail)
+    status, out, err = preprocess(tmp_path / "raw", tmp_path / "store", *SMALL, "--json")
+    assert (status, json.loads(out)["stored"]) == (2, 3)
+    assert "lost all its files while they were read, 1 of them unread: is it still mounted?" in err
 
 
 @pytest.fixture

@@ -244,8 +244,8 @@ def damaged(document):
     return document[:-9]
 
 
-def of_another_version(document):
-    return seal({**unseal(document), "host": "node1"})
+def of_a_newer_version(document):
+    return seal({**unseal(document), "format": 2})
 
 
 def stop_twice(run, start_ranks):
@@ -278,14 +278,14 @@ def test_a_checkpoint_whose_manifest_is_damaged_is_passed_over_recorded_and_kept
     assert results_of(run) == uninterrupted
 
 
-def test_a_checkpoint_of_another_version_stops_all_ranks_and_stays(new_run, start_ranks, uninterrupted):
+def test_a_checkpoint_of_a_newer_version_stops_all_ranks_and_stays(new_run, start_ranks, uninterrupted):
     run = new_run(**SMALL)
     stop_twice(run, start_ranks)
     document = (run.checkpoints / "6" / MANIFEST).read_bytes()
-    rewrite(run.checkpoints / "6" / MANIFEST, of_another_version)
+    rewrite(run.checkpoints / "6" / MANIFEST, of_a_newer_version)
     world = start_ranks(run, ranks=2, restart=2)
     assert world.statuses() == [2, 2]
-    wanted = "checkpoints/6: written by another version of mri_hpc"
+    wanted = "has format 2, this version reads up to 1"
     assert all(wanted in world.log(rank) and "start a new run" in world.log(rank) for rank in (0, 1))
     (run.checkpoints / "6" / MANIFEST).write_bytes(document)
     assert start_ranks(run, ranks=2, restart=3).statuses() == [0, 0]

@@ -147,7 +147,8 @@ def test_the_newest_step_is_that_of_the_newest_manifest_that_can_be_read(tmp_pat
     run = RunDir(tmp_path)
     assert newest_step(run) == 0
     written = {step: manifest(Progress(step=step)).to_json() for step in (9, 10, 11)}
-    unfit = {10: written[10].replace(b"10", b"12"), 11: written[11][:-9]}
+    odd = {**manifest(Progress()).to_values(), "progress": {**Progress().to_dict(), "step": "twelve"}}
+    unfit = {10: written[10].replace(b"10", b"12"), 11: written[11][:-9], 12: seal(odd)}
     for step, document in {**written, **unfit}.items():
         (run.checkpoints / str(step)).mkdir(parents=True)
         (run.checkpoints / str(step) / MANIFEST).write_bytes(document)

@@ -23,7 +23,7 @@ from mri_hpc.intake.units import Share
 from mri_hpc.testing import Image, Trial
 from tests.harness.scenes import small_limits
 
-HISTORIES, STEPS = 12, 12
+HISTORIES, STEPS = 24, 12
 # A relabelling has some ten moments, adding one unit after the other more than a hundred.
 MOMENTS = st.one_of(st.integers(1, 10), st.integers(1, 100))
 NUMBERS = st.integers(0, 8)

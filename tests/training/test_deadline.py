@@ -92,3 +92,14 @@ def test_who_knows_the_deadline_is_waited_for_a_second_and_no_longer(run, monkey
     assert known.outlook().way() == "finish"
     assert time.monotonic() - began < 0.1
     silence.set()
+
+
+def test_the_time_of_the_kill_is_known_also_beside_the_ledger_of_a_newer_version(run):
+    with run.events.open("a") as ledger:
+        ledger.write('{"format": 99}\n')
+    flag = StopFlag()
+    known = Deadline(flag, run, lambda _request: time.time() + 30)
+    flag.take(REQUEST)
+    found = known.outlook()
+    assert 29 < found.left_s <= 30
+    assert found.save_s is None

@@ -81,6 +81,11 @@ class Reader:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # Numbers of open files are not closed by being forgotten.
+        if "_open" in vars(self):
+            self.close()
+
     def _fetch_from_disk(self, rows: np.ndarray) -> None:
         """Have the system fetch all rows at once, without waiting, where they are not in memory."""
         probed = rows[:: max(1, len(rows) // PROBED)][:PROBED]

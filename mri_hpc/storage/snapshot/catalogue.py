@@ -44,9 +44,9 @@ def resolve(path: Path, digest: str = "newest") -> Snapshot:
         return _readable_now(store, load_snapshot(folder))
     snapshot = current(store)
     if digest != "newest" and not snapshot.digest.startswith(digest):
-        raise UserError(
-            f"{path} has no snapshot {digest!r}; there are: {', '.join(published(store))}, or newest"
-        )
+        there = published(store)
+        known = f"{', '.join(there)}, or newest" if there else "newest"
+        raise UserError(f"{path} has no snapshot {digest!r}; there are: {known}")
     if not len(snapshot):
         rejected = int(snapshot.is_rejected.sum())
         raise UserError(

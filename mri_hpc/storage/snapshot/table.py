@@ -7,7 +7,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from mri_hpc.storage.disk.columns import blocks, bytes_table
+from mri_hpc.base.errors import UserError
+from mri_hpc.storage.disk.columns import STRINGS, blocks, bytes_table
 from mri_hpc.storage.snapshot.retractions import Retractions
 
 CHANGED = "changed: other bytes than those stored (--replace accepts)"
@@ -142,15 +143,20 @@ class Snapshot:
         return np.asarray(self.patient_names if column == "patient" else self.study_names)
 
     @overload
-    def text(self, column: str, rows: int) -> str: ...
+    def text(self, column: str, rows: int | np.integer) -> str: ...
 
     @overload
     def text(self, column: str, rows: np.ndarray | slice) -> np.ndarray: ...
 
-    def text(self, column: str, rows: int | np.ndarray | slice) -> str | np.ndarray:
-        """Return label, patient or study of one row; of several: UTF-8 bytes, (n,). Empty where unknown."""
+    def text(self, column: str, rows: int | np.integer | np.ndarray | slice) -> str | np.ndarray:
+        """Return label, patient or study of one row; of several: UTF-8 bytes, (n,). Empty where unknown.
+
+        Raises UserError where the column is another.
+        """
+        if column not in STRINGS:
+            raise UserError(f"column {column!r} is not of texts; those that are: {', '.join(STRINGS)}")
         codes = getattr(self, column)[rows]
-        if isinstance(rows, int):
+        if isinstance(rows, int | np.integer):
             return str(self.names(column)[codes].decode()) if codes >= 0 else ""
         # A code of -1 means the last: empty.
         return np.append(self.names(column), np.bytes_(b""))[np.asarray(codes)]

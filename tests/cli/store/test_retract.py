@@ -1,3 +1,4 @@
+import io
 import json
 import multiprocessing
 import shutil
@@ -228,3 +229,13 @@ def test_another_sites_key_is_refused(store, tmp_path, capsys, monkeypatch):
 def _retract(store, patient, *options):
     assert main(["retract", str(store), "--patient", patient, "--yes", *options]) == 0
     return resolve(store)
+
+
+def test_the_question_before_a_retraction_stands_beside_the_document_for_scripts(store, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    capsys.readouterr()
+    assert main(["retract", str(store), "--patient", "patient3", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["images"] == 6
+    assert printed.err.endswith("are to be removed from the disk for good. Type yes: ")
