@@ -7,7 +7,7 @@ import mri_hpc
 
 COMMANDS = {
     "preprocess": "images of one folder into the store: adds what is new",
-    "store": "what is in a store; verify, compact, audit, relabel, retract, export",
+    "store": "what is in a store; verify, compact, audit, relabel, retract, export, prove",
     "weights": "fetch published weights to start from, where there is internet access",
     "launch": "submit or resume a training run on Slurm, or on this machine",
     "train": "one rank of a run: what launch starts",
@@ -21,7 +21,7 @@ COMMANDS = {
 def main() -> int:
     """Run the named command; return its exit status."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ("-h", "--help", "--help-all"):
         print("usage: mri-hpc COMMAND [options]\n")
         print("\n".join(f"  {name:<12}{outcome}" for name, outcome in COMMANDS.items()))
         print("\nmri-hpc COMMAND --help explains one. Research use only.")

@@ -58,13 +58,17 @@ def predict(options: Options) -> int | None:
         on_rejected=_print_rejected,
         progress=lambda images: progress(images, what="images", total=len(images)),
     )
-    if options.out:
+    # What could not be judged takes nobody's earlier predictions away.
+    is_kept = options.out is not None and not answer.images and (options.out / "predictions.csv").exists()
+    if options.out and not is_kept:
         write_tables(options.out, answer)
     _print(options, run, answer)
     if answer.images:
         return None
+    kept = f"; {options.out} keeps the predictions that it holds" if is_kept else ""
     print(
-        "mri-hpc predict: none of the files given could be judged; the reasons stand above", file=sys.stderr
+        f"mri-hpc predict: none of the files given could be judged; the reasons stand above{kept}",
+        file=sys.stderr,
     )
     return USER_CAN_FIX
 

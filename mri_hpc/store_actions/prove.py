@@ -1,5 +1,6 @@
 """``mri-hpc store prove``: whether a file system carries a store."""
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ def prove_file_system(options: Prove) -> None:
         raise UserError(
             f"{options.folder} is not a folder: give one on the file system that is to be looked at"
         )
+    # As Ctrl-C: what was made is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start_s, mount = time.monotonic(), mount_of(options.folder)
     outcomes = []
     with own_folder(options.folder) as folder:

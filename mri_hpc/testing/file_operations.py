@@ -43,7 +43,8 @@ class FileOperations:
     """
 
     def __init__(self, root: Path, at: int = 0, *, by: signal.Signals = signal.SIGKILL) -> None:
-        self.root = str(root)
+        # Operations are compared by whole paths.
+        self.root = str(root.absolute())
         self.done: list[Operation] = []
         self.moments = 0
         self._at, self._by = at, by

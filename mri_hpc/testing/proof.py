@@ -1,6 +1,8 @@
 """The proof of a file system: what a store asks of it, then stores that are killed and changed at once."""
 
 import contextlib
+import errno
+import os
 import random
 import shutil
 import time
@@ -17,7 +19,9 @@ from mri_hpc.testing.model import Image
 from mri_hpc.testing.trial import Change, Trial
 
 NAME = "mri-hpc-prove"
-UNWRITTEN = "a process failed and could not even write down why; look for room there (df), then run it again"
+UNWRITTEN = "a process failed and could not even write down why"
+# What the system, and a child's last words, say where there is no room: nothing about the file system.
+NO_ROOM = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), UNWRITTEN)
 PICTURES, PATIENTS, MORE = 6, 3, 3
 # Of the time that is left when the file system itself has been looked at.
 KILLING, BESIDE = 0.6, 0.35
@@ -90,8 +94,12 @@ def _outcome(check: Check, folder: Path) -> Outcome:
         # The traceback of another process; its last line is the error, behind the name of its class.
         last = (str(error).strip().splitlines() or [UNWRITTEN])[-1]
         is_kept, found = False, last.partition(": ")[2] or last
-    found = found.replace(f"{place}/", "")
     shutil.rmtree(place)
+    if not is_kept and any(words in found for words in NO_ROOM):
+        raise UserError(
+            f"{folder.parent} has no room for the proof ({found}): make room (df), then run it again"
+        )
+    found = found.replace(f"{place}/", "")
     seconds = time.monotonic() - start_s
     return Outcome(what=check.what, is_kept=is_kept, found=found, means=check.means, seconds=seconds)
 
@@ -127,20 +135,22 @@ def _kill_writers(folder: Path, *, chance: random.Random, seconds: float) -> str
 
     def change(trial: Trial, change: Change) -> None:
         nonlocal kills
-        is_killed = trial.kill(change, _moment(chance))
-        kills += is_killed
+        # The first one always comes that far.
+        kills += trial.kill(change, _moment(chance) if kills else 1)
         _demand(trial)
 
     rounds = _rounds(folder, seconds, lambda trial: _history(trial, change))
+    if not kills:
+        raise NotKept("no writer could be killed: nothing is proven")
     return f"{kills} kills (SIGKILL) in {rounds} stores"
 
 
 def _write_beside(folder: Path, *, chance: random.Random, seconds: float) -> str:
     """Let two writers run at once; of others, one stands still at a file operation while another works."""
-    pairs = 0
+    pairs = halts = 0
 
     def play(trial: Trial) -> None:
-        nonlocal pairs
+        nonlocal pairs, halts
         halves = [trial.adding(Share(index=index, count=2)) for index in range(2)]
         trial.together(halves)
         _demand(trial)
@@ -151,14 +161,17 @@ def _write_beside(folder: Path, *, chance: random.Random, seconds: float) -> str
             (trial.retracting("patient0"), trial.compacting()),
             (trial.compacting(), trial.compacting()),
         ):
-            trial.beside(change, _moment(chance), other)
+            # The first one always comes that far.
+            halts += trial.beside(change, _moment(chance) if halts else 1, other)
             _demand(trial)
         trial.together([trial.adding(is_replacing=True), trial.retracting("patient1"), trial.compacting()])
         _demand(trial)
         pairs += 6
 
     rounds = _rounds(folder, seconds, play)
-    return f"{pairs} pairs in {rounds} stores"
+    if not halts:
+        raise NotKept("no writer could be halted amid its work: nothing is proven")
+    return f"{pairs} pairs in {rounds} stores, {halts} times with one halted amid its work"
 
 
 def _repair(folder: Path) -> str:

@@ -146,6 +146,17 @@ def test_only_where_nothing_could_be_judged_the_status_is_2(trained, tmp_path, c
     assert predict(run.path, capsys=capsys)[0] == 2
 
 
+def test_what_cannot_be_judged_takes_no_earlier_predictions_away(trained, tmp_path, capsys):
+    run, raw = trained
+    out = tmp_path / "out"
+    assert predict(run.path, next(raw.rglob("*.png")), "--out", out, capsys=capsys)[0] == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    status, _out, err = predict(run.path, tmp_path / "absent", "--out", out, capsys=capsys)
+    assert status == 2
+    assert f"{out} keeps the predictions that it holds" in err
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
 @pytest.fixture
 def stop_after(monkeypatch):
     """Sends this very process a stop signal after so many calls of a function."""

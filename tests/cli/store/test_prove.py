@@ -14,6 +14,7 @@ import pytest
 from mri_hpc.base.errors import UserError
 from mri_hpc.store import main
 from mri_hpc.testing import file_system, proof
+from mri_hpc.testing.file_system import Check
 from mri_hpc.testing.proof import own_folder, prove
 
 REAL = {name: getattr(os, name) for name in ("link", "replace", "rename", "unlink", "mkdir", "fsync")}
@@ -221,5 +222,36 @@ def test_a_process_that_has_no_room_for_its_last_words_ends_no_proof(tmp_path, m
 
     monkeypatch.setattr(file_system.processes, "together", fail_mutely)
     assert main(["prove", str(tmp_path)]) == 2
-    assert "could not even write down why; look for room there" in capsys.readouterr().out
+    assert f"{tmp_path} has no room for the proof (a process failed and" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writers_are_killed_in_a_folder_named_from_here_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    monkeypatch.setattr(proof, "CHECKS", ())
+    outcomes = list(prove(Path("here"), seconds=0.0))
+    assert [outcome.is_kept for outcome in outcomes] == [True, True, True]
+    assert "0 kills" not in outcomes[0].found and "0 times" not in outcomes[1].found
+
+
+def test_a_full_disk_is_no_verdict_on_the_file_system(tmp_path, monkeypatch, capsys):
+    def look(_folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    monkeypatch.setattr(proof, "CHECKS", (Check(what="anything", means="anything", look=look),))
+    assert main(["prove", str(tmp_path), "--json"]) == 2
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert said["kind"] == "user" and "make room (df)" in said["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_proof_that_is_told_to_end_removes_its_folder(tmp_path):
+    command = [sys.executable, "-m", "mri_hpc.store", "prove", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # The first verdict is out: it is in the midst of the next.
+        assert process.stdout.readline().startswith("ok")
+        process.terminate()
+        process.communicate()
+    assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []
