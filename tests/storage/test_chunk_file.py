@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk import chunk_file as chunk_file
+from mri_hpc.storage.disk import chunk_file
 from mri_hpc.storage.disk.chunk_file import MissingChunk, check_chunk, content_id, publish_chunk, read_header
 from mri_hpc.storage.disk.columns import chunk_id
 from mri_hpc.storage.disk.pixels import damaged_rows

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.storage.disk import chunk_file as chunk_file
-from mri_hpc.storage.disk import column_file
+from mri_hpc.storage.disk import chunk_file, column_file
 from mri_hpc.storage.disk.chunk_file import read_sealed_header
 from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import Commit, Rejection, commit_id, publish_commit, read_commit

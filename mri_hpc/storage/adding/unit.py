@@ -14,7 +14,7 @@ from mri_hpc.intake.fingerprint import Fingerprint
 from mri_hpc.intake.labels import Label
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import Sample
-from mri_hpc.storage.disk import chunk_file as chunk_file
+from mri_hpc.storage.disk import chunk_file
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
 from mri_hpc.storage.disk.commits import Rejection, commit_id, publish_commit
 from mri_hpc.storage.disk.layout import StoreDir

@@ -21,9 +21,9 @@ from mri_hpc.storage.disk.layout import StoreDir, compaction_id, compaction_numb
 
 ADD, COMPACT, RELABEL, RETRACT = "add", "compact", "relabel", "retract"
 FORMAT = 1
-KINDS = (ADD, COMPACT, RELABEL, RETRACT)
 NAMED_BY_KIND = (COMPACT, RELABEL, RETRACT)
 """Kinds whose commits have names that tell it."""
+KINDS = (ADD, *NAMED_BY_KIND)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
