@@ -18,6 +18,7 @@ from mri_hpc.intake.csv_labels import CsvLabels
 from mri_hpc.intake.doubts import Accepted
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.labelled_files import find_labels, labelled_paths
+from mri_hpc.intake.persons import num_of_several_classes
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
@@ -90,6 +91,8 @@ def preprocess(options: Options) -> int:
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
+    mentions = list(labels.mentions(paths))
+    store.join_alike(mentions, intake.pseudonyms, options.accept)
     store.clean_up()
     sources = share.of(intake.sources(paths))
     progress = _Progress(len(sources))
@@ -102,6 +105,9 @@ def preprocess(options: Options) -> int:
     )
     progress.end()
     _print_notes(tally, store, labels, paths if share.index == 0 else [], intake.root_name)
+    if share.index == 0 and (mixed := num_of_several_classes(mentions)):
+        what = f"{counted(mixed, 'patient')} with images of several classes"
+        print(f"{what}: launch --patient-label says which class is theirs", file=sys.stderr)
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.base.settings import nearest
 from mri_hpc.intake.labels import MOST_CLASSES, NO_BOX, PLANE_WORDS, SPLIT_WORDS, Label, check_patients_stay
+from mri_hpc.intake.persons import Mention, nfc
 
 TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 BOX = ("box_cx", "box_cy", "box_w", "box_h")
@@ -22,23 +23,45 @@ MOST_LETTERS = 255
 class CsvLabels:
     """Labels from the rows of a CSV, by path below the source root."""
 
-    def __init__(self, rows: Mapping[str, Label], *, file: Path, ignored: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        rows: Mapping[str, Label],
+        *,
+        file: Path,
+        ignored: tuple[str, ...] = (),
+        lines: Mapping[str, int] | None = None,
+    ) -> None:
+        """lines: number of that of each path in the file."""
         self.rows = rows
+        self._lines = lines or {}
         self.file = file
         """The file in which they stand."""
         self.ignored = ignored
         """Columns of the file that mean nothing here."""
+        self._by_nfc = {nfc(path): label for path, label in rows.items() if not path.isascii()}
 
     def of(self, path: str) -> Label:
         """Return the label that the CSV gives a source; BadSource where it gives none."""
         found = self.rows.get(path)
+        if found is None and not path.isascii():
+            # The table and the files may come from systems that write the same letters otherwise.
+            found = self._by_nfc.get(nfc(path))
         if found is None:
             raise BadSource(NO_LABEL_IN_CSV)
         return found
 
+    def mentions(self, paths: Iterable[str]) -> Iterator[Mention]:
+        """Yield the id of each row's patient, with the number of the line, whichever rows have files."""
+        for path, label in self.rows.items():
+            if label.patient:
+                line = self._lines.get(path, 0)
+                yield Mention(
+                    patient=label.patient, where=f"line {line} of {self.file.name}", label=label.label
+                )
+
     def num_without_file(self, paths: Iterable[str]) -> int:
         """Count rows that name a file which is not among `paths`."""
-        return len(self.rows.keys() - set(paths))
+        return len({nfc(path) for path in self.rows} - {nfc(path) for path in paths})
 
 
 def read_csv(path: Path, root: Path) -> CsvLabels:
@@ -74,7 +97,7 @@ def read_csv(path: Path, root: Path) -> CsvLabels:
         raise UserError(f"{path} has more than {MOST_CLASSES} different labels: are they one a file?")
     check_patients_stay(((label, f"line {lines[name]}") for name, label in rows.items()), str(path))
     ignored = tuple(sorted({name for name in columns if name and name not in KNOWN_COLUMNS}))
-    return CsvLabels(rows, file=path, ignored=ignored)
+    return CsvLabels(rows, file=path, ignored=ignored, lines=lines)
 
 
 def _check_columns(columns: Sequence[str], path: Path) -> None:
@@ -144,7 +167,7 @@ def _parse_row(row: Mapping[str, str], where: str) -> Label:
     box = [row.get(name, "") for name in BOX]
     return Label(
         label=row["label"],
-        patient=row.get("patient", ""),
+        patient=nfc(row.get("patient", "")),
         study=row.get("study", ""),
         fold=_fold(row.get("fold", ""), where),
         split=_word(row.get("split", ""), SPLIT_WORDS, "split", where),

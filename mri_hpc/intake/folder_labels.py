@@ -2,11 +2,12 @@
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.labels import SPLIT_WORDS, Label, check_patients_stay
+from mri_hpc.intake.persons import Mention, nfc
 
 NO_CLASS_FOLDER = "no label: not in a class folder"
 # So many folders whose names differ in a number alone are no grades or stages.
@@ -38,6 +39,14 @@ class FolderLabels:
         check_patients_stay(
             ((self._of(path), "below " + "/".join(path.split("/")[:2])) for path in in_splits), "the folders"
         )
+
+    def mentions(self, paths: Iterable[str]) -> Iterator[Mention]:
+        """Yield the id of each folder's patient, with the folder above it."""
+        for folder in sorted({path.rpartition("/")[0] for path in paths}):
+            label = self._of(f"{folder}/image")
+            if label.patient:
+                above = folder[: nfc(folder).rfind(f"/{label.patient}")]
+                yield Mention(patient=label.patient, where=f"a folder in {above}", label=label.label)
 
     def refuse_patients(self, paths: Iterable[str]) -> None:
         """Raise UserError where classes look like patients, whose ids all would read as names of classes."""
@@ -102,4 +111,4 @@ def _of_folders(path: str) -> Label:
         raise BadSource(NO_CLASS_FOLDER)
     if not "/".join(folders).isprintable():
         raise BadSource("folder name with characters that cannot be printed")
-    return Label(label=folders[0], patient=folders[1] if len(folders) > 1 else "", split=split)
+    return Label(label=folders[0], patient=nfc(folders[1]) if len(folders) > 1 else "", split=split)

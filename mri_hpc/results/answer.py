@@ -1,7 +1,7 @@
 """Answers of a finished model about images that a user names: by image, and by patient."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from mri_hpc.intake.decoders import decode_file
 from mri_hpc.intake.images import Image, Rejected, as_text
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import Sample
-from mri_hpc.results.patient_model import PATIENT_MODEL
+from mri_hpc.results.patient_model import MeanOfImages, PatientModel
 
 IMAGES_AT_ONCE = 64
 
@@ -48,14 +48,16 @@ class Answer:
     classes: tuple[str, ...]
     images: tuple[Judged, ...]
     rejected: tuple[Rejected, ...]
+    patient_model: PatientModel | None = field(default_factory=MeanOfImages)
+    """By which patients are judged; None where they are not to be."""
 
     def patients(self) -> list[JudgedPatient]:
-        """Return all patients that are named, by name."""
+        """Return all patients that are named, by name; none where the run judges slices only."""
         named = [image for image in self.images if image.patient]
-        if not named:
+        if not named or self.patient_model is None:
             return []
         chances = np.stack([image.probabilities for image in named])
-        pooled = PATIENT_MODEL.pool([image.patient for image in named], chances)
+        pooled = self.patient_model.pool([image.patient for image in named], chances)
         return [
             JudgedPatient(patient=name, num_images=num, probabilities=probabilities)
             for name, num, probabilities in zip(
@@ -94,11 +96,12 @@ def judge(
     classes: tuple[str, ...],
     model: Model,
     *,
+    patient_model: PatientModel | None,
     on_rejected: Callable[[Rejected], None] = lambda rejected: None,
 ) -> Answer:
     """Ask the model about images, some at a time; `on_rejected` is told at once of each that cannot be read.
 
-    recipe, classes, model: of one finished run.
+    recipe, classes, model, patient_model: of one finished run.
     """
     refused: list[Rejected] = []
 
@@ -119,7 +122,7 @@ def judge(
             batch, model(np.stack([sample.pixels for _image, sample in batch])), strict=True
         )
     ]
-    return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused))
+    return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused), patient_model=patient_model)
 
 
 def _in_batches(items: Iterable[tuple[Image, Sample]]) -> Iterator[list[tuple[Image, Sample]]]:

@@ -16,7 +16,6 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.images import as_text
 from mri_hpc.results.answer import Answer
-from mri_hpc.results.patient_model import PATIENT_MODEL
 
 MOST_ROWS_SHOWN = 40
 LEAST_NAME_WIDTH = 16
@@ -72,8 +71,9 @@ def print_tables(answer: Answer) -> None:
             console.print(f"[dim]{len(rows) - MOST_ROWS_SHOWN} more {title}s; --out DIR writes all.[/]")
     if not shows_all:
         console.print("[dim]The other classes do not fit this terminal; --out DIR writes all.[/]")
-    pooling = PATIENT_MODEL.in_words("images")
-    console.print(f"[dim]Probabilities in %; a patient's are {pooling}. Research use only.[/]")
+    model = answer.patient_model
+    pooling = f"a patient's are {model.in_words('images')}" if model else "of images alone, as the run says"
+    console.print(f"[dim]Probabilities in %; {pooling}. Research use only.[/]", markup=True)
 
 
 def _width(classes: Sequence[str]) -> int:

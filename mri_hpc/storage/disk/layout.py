@@ -58,6 +58,11 @@ class StoreDir:
         return self.private / "names"
 
     @property
+    def persons(self) -> Path:
+        """Evidence of who is one person, as evidence.py has it; there where that was ever stated."""
+        return self.private / "persons"
+
+    @property
     def listings(self) -> Path:
         """Listings that tasks of one array job share."""
         return self.private / "listings"
@@ -134,7 +139,8 @@ class StoreDir:
 
         Whether tasks on other machines still run cannot be known here: a day is given to them.
         """
-        for folder in (self.path, self.chunks, self.commits, self.snapshots, self.seen, self.names):
+        persons = [self.persons] if self.persons.is_dir() else []
+        for folder in (self.path, self.chunks, self.commits, self.snapshots, self.seen, self.names, *persons):
             _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
         _remove(self.listings, _is_litter)
         for folder in self.snapshots.iterdir():

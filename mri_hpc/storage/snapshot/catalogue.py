@@ -25,7 +25,9 @@ from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
 from mri_hpc.storage.snapshot.relocation import refuse_retracted, relocated
 from mri_hpc.storage.snapshot.table import Snapshot, array_names, lazy_snapshot
 
-FORMAT = 2
+FORMAT = 3
+PLAIN_FORMAT = 2
+"""Of a snapshot of no patient who has several names: as written by versions that know of none."""
 # Each costs reading the names of its commits.
 SNAPSHOTS_TRIED = 8
 INFO = "snapshot.json"
@@ -172,7 +174,7 @@ def load_snapshot(folder: Path) -> Snapshot:
         info = _read_info(folder)
         crcs = info.pop("crcs")
     # JSON has no tuples.
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in info.items()}
+    plain = {name: _tuples(value) for name, value in info.items()}
     with _damage_named(folder):
         files = {name: ColumnFile(folder / f"{name}.npy", crcs[name]) for name in array_names()}
 
@@ -186,6 +188,10 @@ def load_snapshot(folder: Path) -> Snapshot:
 
     # Small, and what everything rests on: damage shows at once.
     return lazy_snapshot({**plain, "commits": mapped("commits")}, copied, keep=mapped)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 @contextlib.contextmanager
@@ -203,7 +209,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     info = unseal((folder / INFO).read_bytes())
     found = info.pop("format")
     refuse_newer(folder, found, reads=FORMAT)
-    if found != FORMAT:
+    if found not in (PLAIN_FORMAT, FORMAT):
         raise StoreDamage(
             f"{folder} was written by another version: remove it, it is folded again from commits/"
         )
@@ -226,7 +232,10 @@ def _save(
     for name in array_names():
         publish(folder / f"{name}.npy", functools.partial(save, name))
     plain = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in array_names()}
-    info = seal({"format": FORMAT, **plain, "crcs": crcs})
+    if not plain["same_patients"]:
+        del plain["same_patients"]
+    number = FORMAT if "same_patients" in plain else PLAIN_FORMAT
+    info = seal({"format": number, **plain, "crcs": crcs})
     publish(folder / INFO, lambda path: _write_bytes(path, info))
 
 
