@@ -1,11 +1,14 @@
 """Who is one person is asked before anything is stored, and what was said holds for all that comes later."""
 
 import csv
+import hashlib
 import shutil
 import unicodedata
 
+import numpy as np
 import pytest
 
+from mri_hpc.cohort.splits import TRAIN, split_of
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.catalogue import current
@@ -164,3 +167,27 @@ def test_relabelling_asks_as_well(table, add, tmp_path, capsys):
     assert "line 3 of new.csv and one stored as" in capsys.readouterr().err
     assert main([*words, "--accept", "same-ids"]) == 0
     assert patients(tmp_path) == 7
+
+
+def test_another_way_to_write_an_id_moves_its_patient_into_no_other_split(table, add, tmp_path):
+    def fraction(name):
+        return int.from_bytes(hashlib.sha256(f"patient:{name}".encode()).digest()[:6], "big") / 2**48
+
+    known, other = next(
+        (f"0{number}", f"{number}")
+        for number in range(1, 999)
+        if fraction(f"0{number}") > 0.3 > 0.15 > fraction(number)
+    )
+    rest = [f"x{number}" for number in range(60) if fraction(f"x{number}") < 0.3]
+    assert add(table(known, *rest[:7]), "--ids", "as-given")[0] == 0
+    later = table(known, *rest[:7], name="later.csv")
+    (tmp_path / "raw" / "glioma" / "more").mkdir()
+    (tmp_path / "raw" / "glioma" / "more" / "1.jpg").write_bytes(
+        next((tmp_path / "raw").rglob("*.jpg")).read_bytes() + b"0"
+    )
+    with later.open("a") as file:
+        file.write(f"glioma/more/1.jpg,a,{other}\r\n")
+    assert add(later, "--accept", "same-ids")[0] == 0
+    now = stored(tmp_path)
+    assert now.persons.names(known) == (known, other)
+    assert {*split_of(now)[now.is_of(np.array([known.encode()]))].tolist()} == {TRAIN}
