@@ -53,6 +53,7 @@ def write_tables(out: Path, answer: Answer) -> None:
 def print_tables(answer: Answer) -> None:
     """Print patients, then images, as many as fit a look, and how many are left out."""
     from rich.console import Console
+    from rich.markup import escape
 
     # Into a file or a pipe no line is wrapped.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
@@ -73,7 +74,7 @@ def print_tables(answer: Answer) -> None:
         console.print("[dim]The other classes do not fit this terminal; --out DIR writes all.[/]")
     model = answer.patient_model
     pooling = f"a patient's are {model.in_words('images')}" if model else "of images alone, as the run says"
-    console.print(f"[dim]Probabilities in %; {pooling}. Research use only.[/]", markup=True)
+    console.print(f"[dim]Probabilities in %; {escape(pooling)}. Research use only.[/]")
 
 
 def _width(classes: Sequence[str]) -> int:

@@ -232,3 +232,19 @@ def test_of_two_relabels_at_once_the_one_of_greater_name_wins(order):
     later = [world.commits[1 + i] for i in order]
     winner = max(world.commits[1:], key=lambda commit: commit.id).relabels[0].label
     assert fold(base, later, world.headers.__getitem__).classes == (winner,)
+
+
+def test_images_of_one_who_turns_out_to_be_a_retracted_patient_are_withheld():
+    world = World()
+    world.add([1, 2, 3, 4], 0, 0)
+    names = dict(
+        zip(world.now().key.tolist(), world.now().text("patient", slice(None)).tolist(), strict=True)
+    )
+    assert sorted(names.values()) == [b"", b"p", b"q", b"r"]
+    world.retract([], ["r"])
+    assert len(world.now()) == 3
+    world.same("q", "r", is_same=True, is_spelling=False, late=0)
+    assert sorted(world.now().text("patient", slice(None)).tolist()) == [b"", b"p"]
+    assert len(world.now().withheld) == 2
+    world.same("q", "r", is_same=False, is_spelling=False, late=0)
+    assert sorted(world.now().text("patient", slice(None)).tolist()) == [b"", b"p", b"q"]

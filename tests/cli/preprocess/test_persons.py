@@ -125,6 +125,7 @@ def test_names_as_a_mac_writes_them_are_those_of_the_table(tmp_path, make_pictur
         path.rename(folder / f"{number}.jpg")
     assert preprocess(tmp_path / "raw", tmp_path / "store", "--size", 16)[0] == 0
     assert patients(tmp_path) == 1
+    assert not list((tmp_path / "store" / "commits").glob("same-*"))
 
 
 def test_an_id_that_an_older_version_stored_as_a_mac_writes_it_stays_the_same_patient(

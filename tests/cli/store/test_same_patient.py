@@ -155,7 +155,8 @@ def test_a_retraction_of_the_one_takes_both_for_good(store, raw, preprocess, cap
 
 def test_a_label_that_is_corrected_leaves_the_name_of_each_image_for_an_undo(store, tmp_path):
     assert say(store, "patient1", "patient2") == 0
-    (tmp_path / "new.csv").write_text("path,label\nglioma/patient2/00002.jpg,pituitary\n")
+    rows = "glioma/patient2/00002.jpg,pituitary,patient1\nglioma/patient2/00022.jpg,pituitary,\n"
+    (tmp_path / "new.csv").write_text(f"path,label,patient\n{rows}")
     words = ["relabel", store, "--labels", tmp_path / "new.csv", "--source", tmp_path / "raw"]
     assert main([str(word) for word in words]) == 0
     now = current(open_store(store))
