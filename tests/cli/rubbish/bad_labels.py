@@ -127,8 +127,8 @@ CASES = (
     refused("a CSV with a header alone", given("path,label\n"), "labels.csv has no line below its first"),
     refused(
         "a CSV without a column of labels",
-        table("path,diagnosis"),
-        "has no column 'label', only path, diagnosis",
+        table("path,age"),
+        "has no column 'label', only path, age",
     ),
     refused("a misspelt column", table("path,lable"), "no column 'label'", "did you mean 'lable'?"),
     refused(
