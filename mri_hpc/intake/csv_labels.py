@@ -40,7 +40,7 @@ class Table:
     rows: Mapping[str, Label]
     """By path below the source root; empty where the table has no paths."""
     patients: Sequence[PatientRow]
-    """Where the table has no paths: a row a patient, or a study of theirs."""
+    """Rows of patients, or of studies of theirs, where the table has no paths."""
     unlabelled: Mapping[str, int]
     """Words in place of a label that mean that there is none, and in how many rows."""
 
@@ -100,7 +100,7 @@ class CsvLabels:
 
     @property
     def doubts(self) -> list[Doubt]:
-        """What of the table was not taken as it stands."""
+        """Parts of the table that were not taken as they stand."""
         found = []
         if taken := self.table.columns.taken:
             shown = ", ".join(f"{name!r} as {wanted}" for wanted, name in taken.items())

@@ -27,7 +27,8 @@ def doubts_of_folders(paths: Sequence[str], pattern: PatientPattern | None = Non
         return []
     # Where a pattern names the patient, no folder does.
     others = _counted([path for path in paths if not pattern.named(path)]) if pattern else folders
-    doubts = (_classes_twice(folders), _folders_of_folders(others), _in_several(others))
+    twice = _classes_twice(folders)
+    doubts = (twice,) if twice else (_folders_of_folders(others), _in_several(others))
     return [doubt for doubt in doubts if doubt]
 
 

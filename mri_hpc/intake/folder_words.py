@@ -1,4 +1,4 @@
-"""Words that folders are called by, and that are nobody's name: planes, kinds of images, studies, sites."""
+"""Words that folders are called by, and that name no person: planes, kinds of images, studies, sites."""
 
 import re
 
@@ -26,12 +26,12 @@ PERSON = re.compile(
 
 
 def is_of_images(name: str) -> bool:
-    """Tell whether a folder is called by what its images show: a plane, a kind, a split. Nobody's name."""
+    """Tell whether a folder is called by what its images show: a plane, a kind, a split; never a patient."""
     return name.lower() in PLANE_WORDS or name.lower() in SPLIT_WORDS or bool(KIND.fullmatch(name))
 
 
 def is_study(name: str) -> bool:
-    """Tell whether a folder is called as a study or its date: nobody's name, unless nothing else is."""
+    """Tell whether a folder is called as a study or its date; a patient where nothing else is."""
     return bool(STUDY.fullmatch(name))
 
 

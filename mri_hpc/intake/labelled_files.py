@@ -67,10 +67,10 @@ def doubts_of(labels: FolderLabels | CsvLabels, paths: Sequence[str]) -> list[Do
 
 def pattern_hint(labels: FolderLabels | CsvLabels, paths: Iterable[str]) -> Doubt | None:
     """Return a pattern that would name patients where nothing names one; None where there is none."""
-    return suggestion([path for path in paths if _is_of_nobody(labels, path)])
+    return suggestion([path for path in paths if _has_no_patient(labels, path)])
 
 
-def _is_of_nobody(labels: FolderLabels | CsvLabels, path: str) -> bool:
+def _has_no_patient(labels: FolderLabels | CsvLabels, path: str) -> bool:
     try:
         return not labels.of(path).patient
     except BadSource:

@@ -44,21 +44,21 @@ class Label:
     box: tuple[float, float, float, float] = NO_BOX
     """Centre x, centre y, width, height as fractions of the source picture; NaN none."""
     site: str = ""
-    """Where the source comes from, part of its key; empty where nothing is given."""
+    """Name of what the source comes from, part of its key; empty where none is given."""
 
 
 class Labels(Protocol):
     """Says of each source what is known beside its pixels."""
 
     site: str
-    """Where sources come from of which nothing else says it; empty where nothing is given."""
+    """Site of sources of which nothing else names one; empty where none is given."""
 
     def of(self, path: str) -> Label:
         """Return a source's label, by the path of its first file below the root; BadSource: there is none."""
         ...
 
     def site_of(self, path: str) -> str:
-        """Return where a source comes from, whether or not it has a label; empty where nothing is given."""
+        """Return the site of a source, whether or not it has a label; empty where none is given."""
         ...
 
 

@@ -13,7 +13,11 @@ GROUPS = ("patient", "study", "site")
 MOST_LETTERS = 1024
 """Of the end of a path: all in which is searched, whatever the name."""
 FITS = 0.95
-"""Fraction of the images of nobody that a suggestion must fit."""
+"""Fraction of the images without a patient that a suggestion must fit."""
+FEWEST_IMAGES = 1.5
+"""On average of a patient: names that are numbered through are those of images."""
+FORMS = ("{}", "{}[^/]*$", "(?:^|/){}[^/]*$")
+"""Of a pattern that is to fit names of files, and is searched in paths: the first that does is suggested."""
 NUMBERED = re.compile(r"([^\W\d_]*[-_ ]?)\d+([^0-9A-Za-z])")
 
 
@@ -89,27 +93,27 @@ def suggestion(paths: Sequence[str]) -> Doubt | None:
     if not starts:
         return None
     (word, end), _count = starts.most_common(1)[0]
-    for prefix in (re.escape(word), "[A-Za-z]+" + re.escape(word.lstrip(_letters(word)))):
-        for begin in ("", "(?:^|/)"):
-            text = rf"{begin}(?P<patient>{prefix}\d+){re.escape(end)}"
-            persons = [_named(text, path) for path in paths]
-            if persons == [_named(rf"^(?P<patient>{prefix}\d+){re.escape(end)}", name) for name in names]:
-                break
-        fits, patients = sum(map(bool, persons)), set(persons) - {""}
-        if fits >= FITS * len(paths) and 2 <= len(patients) <= fits / 1.5:
-            return Doubt(
-                kind="patient-pattern",
-                count=fits,
-                text=rf"{fits} of {len(paths)} file names fit '{prefix}\d+': --patient-pattern "
-                f"'{text}' would make {len(patients)} patients of them",
-            )
+    letters, parted = re.match(r"([^\W\d_]*)(.*)", word).groups()  # type: ignore[union-attr]
+    for begin in dict.fromkeys((_escaped(letters), "[A-Za-z]+" if letters else "")):
+        person = rf"{begin}{_escaped(parted)}\d+"
+        wanted = _named(rf"^(?P<patient>{person}){_escaped(end)}", names)
+        fits, patients = sum(map(bool, wanted)), set(wanted) - {""}
+        if fits < FITS * len(paths) or not 2 <= len(patients) <= fits / FEWEST_IMAGES:
+            continue
+        for form in FORMS:
+            text = form.format(rf"(?P<patient>{person}){_escaped(end)}")
+            if _named(text, paths) == wanted:
+                made = f"--patient-pattern '{text}' would make {len(patients)} patients of them"
+                fit = f"{fits} of {len(paths)} file names fit '{person}'"
+                return Doubt(kind="patient-pattern", count=fits, text=f"{fit}: {made}")
     return None
 
 
-def _letters(word: str) -> str:
-    return "".join(letter for letter in word if letter.isalpha())
+def _named(pattern: str, texts: Sequence[str]) -> list[str]:
+    found = (re.search(pattern, text) for text in texts)
+    return [one["patient"] if one else "" for one in found]
 
 
-def _named(pattern: str, path: str) -> str:
-    found = re.search(pattern, path)
-    return found["patient"] if found else ""
+def _escaped(text: str) -> str:
+    # Not re.escape, which makes "\ " and "\-" of what needs none.
+    return re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", text)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.folder_words import is_of_images
 from mri_hpc.intake.labels import Label, at_site
 from mri_hpc.intake.patient_pattern import PatientPattern
 
@@ -75,10 +76,16 @@ class PatientRows:
         if groups or (named and named.patient):
             rows = self._by_patient.get(groups.get("patient") or (named.patient if named else ""), [])
         else:
-            # A number can be that of a patient, of a slice in their folder, or of neither.
-            for candidates in (of_file.parts[:-1], (of_file.stem,)):
-                rows = rows or [row for name in {*candidates} for row in self._by_patient.get(name, ())]
-        return _one_of([row for row in rows if row.site in ("", self._site) or row.site in names], names)
+            rows = [row for name in {*of_file.parts[:-1]} for row in self._by_patient.get(name, ())]
+            if not rows and _can_be_patient(of_file):
+                rows = self._by_patient.get(of_file.stem, [])
+        of_site = [row for row in rows if row.site and row.site in names]
+        return _one_of(of_site or [row for row in rows if row.site in ("", self._site)], names)
+
+
+def _can_be_patient(file: PurePosixPath) -> bool:
+    """Tell whether a file's name can be its patient's id: a number below a folder is that of a slice."""
+    return not file.stem.isdecimal() or all(map(is_of_images, file.parts[:-1]))
 
 
 def _one_of(rows: Sequence[PatientRow], names: Container[str]) -> PatientRow:
