@@ -15,9 +15,9 @@ from mri_hpc.base.marks import Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.csv_labels import CsvLabels
-from mri_hpc.intake.doubts import Accepted
+from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.folder_labels import FolderLabels
-from mri_hpc.intake.labelled_files import find_labels, labelled_paths
+from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths, pattern_hint
 from mri_hpc.intake.persons import num_of_several_classes
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
@@ -49,6 +49,10 @@ class Options:
     """Keep proportions on black, or fill the square; by default as the store, and letterbox for a new one."""
     ids: Literal["pseudonym", "as-given"] | None = None
     """Names of patients in the store; by default as there, and pseudonym in a new one."""
+    site: str = ""
+    """Name of where the images come from, where several hospitals number patients and files alike."""
+    patient_pattern: str = ""
+    """Regular expression that finds the patient in a path, such as '(?P<patient>P[0-9]+)_'."""
     task: int | None = None
     """This task's share of the work, from 0; by default its number in the Slurm array."""
     tasks: int | None = None
@@ -86,15 +90,19 @@ def preprocess(options: Options) -> int:
     stop = StopFlag().listen()
     store = Store.make(options.store, options.source)
     share = _share(options)
-    labels = find_labels(options.source, options.labels)
-    _print_ignored_columns(labels)
+    labels = find_labels(
+        options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
+    )
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
+    _refuse_or_say(doubts_of(labels, paths), options.accept)
     intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
+    store.clean_up()
+    found = intake.sources(paths)
+    _refuse_or_say(store.doubts(intake, found), options.accept)
     mentions = list(labels.mentions(paths))
     store.join_alike(mentions, intake.pseudonyms, options.accept)
-    store.clean_up()
-    sources = share.of(intake.sources(paths))
+    sources = share.of(found)
     progress = _Progress(len(sources))
     tally = store.add(
         intake,
@@ -178,10 +186,12 @@ class _Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def _print_ignored_columns(labels: FolderLabels | CsvLabels) -> None:
-    if isinstance(labels, CsvLabels) and labels.ignored:
-        ignored = ", ".join(labels.ignored)
-        print(f"{labels.file}: columns without meaning here are ignored: {ignored}", file=sys.stderr)
+def _refuse_or_say(doubts: Sequence[Doubt], accepted: Sequence[str]) -> None:
+    """Raise UserError at a doubt that is open; else print those that need no decision."""
+    refuse_open(doubts, accepted)
+    for doubt in doubts:
+        if not doubt.accept:
+            print(doubt.text, file=sys.stderr)
 
 
 def _print_notes(
@@ -193,7 +203,9 @@ def _print_notes(
     if tally.reasons:
         print(f"which files: {store.names}/*.csv, column rejected", file=sys.stderr)
     if isinstance(labels, CsvLabels) and paths and (missing := labels.num_without_file(paths)):
-        print(f"{missing} rows of the CSV name files that are not in the source", file=sys.stderr)
+        of_patients = "are of patients whose files are"
+        what = of_patients if labels.table.patients else "name files that are"
+        print(f"{missing} rows of the CSV {what} not in the source", file=sys.stderr)
     if tally.gone:
         print(f"{counted(tally.gone, 'listed file')} disappeared meanwhile", file=sys.stderr)
     if tally.labels_differ:
@@ -202,6 +214,8 @@ def _print_notes(
     if tally.without_patient:
         what = "images name no patient: results will be by slice, not by patient"
         print(f"{tally.without_patient} {what} (see: Your images, in README.md)", file=sys.stderr)
+        if pattern := pattern_hint(labels, paths):
+            print(f"{pattern.text}, in a new store", file=sys.stderr)
     if tally.twins > tally.stored / 2:
         print(
             f"{tally.twins} of {tally.stored} new images have the same bytes as ones stored before under "

@@ -81,7 +81,7 @@ def find_alike(new: Iterable[Mention], known: Mapping[str, str]) -> list[Alike]:
     for mention in mentions.values():
         alike[plainest(mention.patient)].append(mention)
     stored: dict[str, list[Mention]] = defaultdict(list)
-    for patient, where in sorted(known.items()):
+    for patient, where in sorted(known.items()) if alike else ():
         if (plain := plainest(patient)) in alike:
             stored[plain].append(Mention(patient=patient, where=where))
     return [

@@ -10,6 +10,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.intake.labels import Label
 from mri_hpc.intake.persons import writings
 from mri_hpc.intake.pseudonyms import Pseudonyms
+from mri_hpc.intake.sources import root_at_site
 from mri_hpc.intake.units import cut
 from mri_hpc.storage.disk.commits import Relabel, publish_relabel
 from mri_hpc.storage.disk.layout import StoreDir
@@ -39,7 +40,10 @@ def find_relabelling(
     revisions = dict(
         zip(snapshot.relabels["key"].tolist(), snapshot.relabels["revision"].tolist(), strict=True)
     )
-    keys_of = {path: [pseudonyms.source_key(root_name, one) for one in writings(path)] for path in rows}
+    keys_of = {
+        path: [pseudonyms.source_key(root_at_site(root_name, label.site), one) for one in writings(path)]
+        for path, label in rows.items()
+    }
     row_of = _rows(snapshot, [key for keys in keys_of.values() for key in keys])
     relabels, changes, unknown = [], Counter[str](), []
     for path, label in rows.items():
