@@ -115,7 +115,7 @@ def find_in_names(
 def names_of_ids(store: StoreDir) -> dict[str, str]:
     """Return the name in the store of each id that labels gave, but for those of patients who were retracted.
 
-    A line costs about a microsecond: no more of it is looked at than is needed.
+    A line costs one to two microseconds: no more of it is looked at than is needed.
     """
     found: dict[str, str] = {}
     looked_at: set[Path] = set()

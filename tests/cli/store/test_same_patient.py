@@ -109,6 +109,7 @@ def test_splits_that_the_data_name_follow_the_same_rule(store, tmp_path):
     assert main([str(word) for word in words]) == 0
     assert say(store, "patient1", "patient3") == 0
     of_each = split_of_each(current(open_store(store)), val_fold=1, test_fold=3)
+    assert main(["audit", str(store)]) == 0
     # Of each patient two images have no fold.
     assert of_each["patient1"] == {"test", SPLITS[-1]}
 
