@@ -7,6 +7,7 @@ import pytest
 from mri_hpc.intake.csv_labels import read_csv
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.images import find_images
+from mri_hpc.intake.labelled_files import find_labels
 from mri_hpc.intake.persons import Mention, find_alike, plainest, shown
 
 DECOMPOSED = unicodedata.normalize("NFD", "José")
@@ -92,3 +93,19 @@ def test_an_id_keeps_its_text(tmp_path):
     table = tmp_path / "labels.csv"
     table.write_text("path,label,patient\n1.png,a,007\n2.png,a,1e3\n")
     assert [label.patient for label in read_csv(table, tmp_path).rows.values()] == ["007", "1e3"]
+
+
+def test_a_row_of_a_patient_is_of_the_folder_that_a_mac_writes_otherwise(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("patient,label\nJosé,a\n", encoding="utf-8")
+    labels = find_labels(tmp_path, table)
+    assert labels.of(f"{DECOMPOSED}/1.png").label == "a"
+    assert [(one.patient, one.where, one.label) for one in labels.mentions([])] == [
+        ("José", "line 2 of labels.csv", "a")
+    ]
+
+
+def test_ids_that_a_pattern_finds_are_held_against_others(tmp_path):
+    labels = find_labels(tmp_path, None, patient_pattern="(?P<patient>[0-9]+)_")
+    (doubt,) = find_alike(labels.mentions(["a/007_1.png", "b/7_2.png"]), {})
+    assert (doubt.first.where, doubt.second.where) == ("a file in a", "a file in b")

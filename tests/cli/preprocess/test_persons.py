@@ -131,12 +131,12 @@ def test_names_as_a_mac_writes_them_are_those_of_the_table(tmp_path, make_pictur
 def test_an_id_that_an_older_version_stored_as_a_mac_writes_it_stays_the_same_patient(
     table, add, tmp_path, monkeypatch
 ):
-    from mri_hpc.intake import csv_labels
+    from mri_hpc.intake import labels
 
     old = unicodedata.normalize("NFD", "Jos\N{LATIN SMALL LETTER E WITH ACUTE}")
     new = unicodedata.normalize("NFC", old)
     with monkeypatch.context() as older:
-        older.setattr(csv_labels, "nfc", lambda text: text)
+        older.setattr(labels, "nfc", lambda text: text)
         assert add(table(old, old, count=4))[0] == 0
     keys = stored(tmp_path).key.tolist()
     status, _out, err = add(table(new, old, new, new))
