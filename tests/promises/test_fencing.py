@@ -9,7 +9,7 @@ from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
 from tests.harness.results import results_of
 
-SMALL = {"model": "mobilenet_v3_small", "checkpoint_interval_s": 0.0}
+SMALL = {"model": "shufflenet_v2_x0_5", "checkpoint_interval_s": 0.0}
 CHECKPOINT = "mri_hpc.training.checkpoint"
 RANK = "mri_hpc.training.rank"
 

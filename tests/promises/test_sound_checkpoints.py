@@ -11,7 +11,7 @@ from mri_hpc.rundir.manifests import MANIFEST, checkpoint_folders, newest_manife
 from mri_hpc.rundir.metrics_log import read_metrics
 from tests.harness.results import events, results_of
 
-SMALL = {"model": "mobilenet_v3_small"}
+SMALL = {"model": "shufflenet_v2_x0_5"}
 
 
 def read_curves(run):

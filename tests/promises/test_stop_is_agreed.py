@@ -26,7 +26,7 @@ from mri_hpc.training.model import load_for_prediction
 from mri_hpc.training.prediction import probabilities
 from tests.harness.results import events, results_of
 
-SMALL = {"model": "mobilenet_v3_small"}
+SMALL = {"model": "shufflenet_v2_x0_5"}
 # Of three images on each rank. The network has statistics, which a part changes before the optimizer moves.
 IN_PARTS = {**SMALL, "accumulate": 3}
 
@@ -242,7 +242,7 @@ def test_a_rank_that_is_told_to_stop_while_it_imports_torch_has_heard(new_run, t
 def test_a_rank_as_a_program_of_its_own_trains_alone_and_its_model_says_the_same_again(
     new_run, picture_store
 ):
-    run = new_run(model="mobilenet_v3_small", epochs=1)
+    run = new_run(model="shufflenet_v2_x0_5", epochs=1)
     command = [sys.executable, "-W", "error", "-m", "mri_hpc.train", "--run", str(run.path)]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
