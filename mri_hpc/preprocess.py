@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mri_hpc.base.command import counted, print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
-from mri_hpc.base.marks import Flag
+from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.csv_labels import CsvLabels
@@ -33,37 +33,38 @@ class Options:
     """Add what is new below a folder of images to a store: each source once, whatever is killed on the way.
 
     Labels come from class folders (SOURCE/[SPLIT/]CLASS/[PATIENT/]file), or from a CSV with the columns path
-    and label, and where known patient, study, fold, split, plane, box_cx, box_cy, box_w, box_h. Any number of
-    tasks may work at once.
+    and label, and where known patient, study, site, fold, split, plane, box_cx, box_cy, box_w, box_h; or with
+    patient and label, a row a patient. Any number of tasks may work at once.
     """
 
-    source: Path = Path("data/raw")
+    source: Annotated[Path, OFTEN] = Path("data/raw")
     """Folder of images. Its name is part of each image's identity; where it lies is not."""
-    store: Path = Path("data/store")
+    store: Annotated[Path, OFTEN] = Path("data/store")
     """Folder of the store; made if it is not there."""
-    labels: Path | None = None
+    labels: Annotated[Path | None, OFTEN] = None
     """CSV of labels; by default labels.csv in the source if there is one, else the names of folders."""
-    size: int | None = None
+    size: Annotated[int | None, OFTEN] = None
     """Side of the stored images in pixels; by default that of the store, and 224 for a new one."""
     fit: Literal["letterbox", "stretch"] | None = None
     """Keep proportions on black, or fill the square; by default as the store, and letterbox for a new one."""
-    ids: Literal["pseudonym", "as-given"] | None = None
+    ids: Annotated[Literal["pseudonym", "as-given"] | None, OFTEN] = None
     """Names of patients in the store; by default as there, and pseudonym in a new one."""
-    site: str = ""
+    site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
-    patient_pattern: str = ""
-    """Regular expression that finds the patient in a path, such as '(?P<patient>P[0-9]+)_'."""
+    patient_pattern: Annotated[str, OFTEN] = ""
+    """Regular expression that finds the patient in a path, such as '(?P<patient>P[0-9]+)_'; goes before
+    folders, and behind the cells of a CSV."""
     task: int | None = None
     """This task's share of the work, from 0; by default its number in the Slurm array."""
     tasks: int | None = None
     """Number of shares."""
-    replace: Flag = False
+    replace: Annotated[Flag, OFTEN] = False
     """Take sources whose bytes differ from those stored, in place of rejecting them as changed."""
-    accept: tuple[Accepted, ...] = ()
+    accept: Annotated[tuple[Accepted, ...], OFTEN] = ()
     """Go on in spite of doubts about these: all is as it is meant."""
     chunk_images: int | None = None
     """Images of a chunk, and of the work that a kill can cost; by default, and at most, 64 MiB of pixels."""
-    json: Flag = False
+    json: Annotated[Flag, OFTEN] = False
     """Print the counts as JSON."""
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from mri_hpc.intake.doubts import Doubt
 
@@ -19,14 +19,15 @@ def look_alike(names: Iterable[str]) -> list[list[str]]:
     return [group for stem, group in sorted(groups.items()) if stem and len(group) > 1]
 
 
-def doubts_of_classes(names: Sequence[str]) -> list[Doubt]:
-    """Return a doubt where names of classes look like one."""
-    groups = look_alike(names)
+def doubts_of_classes(names: Iterable[str], stored: Iterable[str] = ()) -> list[Doubt]:
+    """Return a doubt where names of classes look like one. stored: those that are classes for good."""
+    new = {*names} - {*stored}
+    groups = [group for group in look_alike({*new, *stored}) if new & {*group}]
     if not groups:
         return []
     shown = ", ".join(" and ".join(map(repr, group)) for group in groups[:MOST_SHOWN])
     more = f" and {len(groups) - MOST_SHOWN} more" if len(groups) > MOST_SHOWN else ""
-    count = len(set(names))
+    count = len({*new, *stored})
     return [
         Doubt(
             kind="classes-look-alike",

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.doubts import Doubt
 from mri_hpc.intake.labels import Label, at_site
 
@@ -52,10 +52,15 @@ class PatientPattern:
         return groups if "patient" in groups else {}
 
     def onto(self, label: Label, path: str) -> Label:
-        """Return the label with the patient, study and site that the path names; as it is where none fits."""
+        """Return the label with the patient, study and site that the path names; as it is where none fits.
+
+        BadSource where they cannot be stored.
+        """
         named = self.named(path)
         if not named:
             return label
+        if not "".join(named.values()).isprintable():
+            raise BadSource("name of a patient with characters that cannot be printed")
         site = "/".join(filter(None, [label.site, named.get("site", "")]))
         study = at_site(site, named["study"]) if "study" in named else label.study
         return replace(label, patient=at_site(site, named["patient"]), study=study)

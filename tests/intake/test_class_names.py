@@ -32,6 +32,7 @@ def test_names_of_one_class_look_alike(names):
         ["Glioma T1", "Glioma T1C+", "Glioma T2"],
         ["low grade glioma", "high grade glioma", "glioma"],
         ["as", "a"],
+        ["+", "-"],
         [],
     ],
 )
@@ -46,3 +47,11 @@ def test_the_pairs_are_said_with_what_to_type():
     assert (doubt.count, doubt.accept) == (3, "classes")
     assert "6 classes, of which some look like one: 'glioma' and 'glioma_tumor', 'no_tumor' and" in doubt.text
     assert "in a CSV (--labels)" in doubt.text
+
+
+def test_a_new_class_that_looks_like_a_stored_one_is_doubted_and_stored_ones_are_not():
+    stored = ["glioma", "Glioma", "other"]
+    assert doubts_of_classes(["glioma", "other"], stored) == []
+    assert doubts_of_classes(["third"], stored) == []
+    (doubt,) = doubts_of_classes(["third", "other_tumor"], stored)
+    assert "5 classes, of which some look like one: 'other' and 'other_tumor'." in doubt.text

@@ -263,7 +263,7 @@ def by_patient(tmp_path):
     def open_labels(text, own="", **options):
         table = tmp_path / "given.csv"
         table.write_text(text)
-        (tmp_path / "raw").mkdir()
+        (tmp_path / "raw").mkdir(exist_ok=True)
         if own:
             (tmp_path / "raw" / "labels.csv").write_text(own)
         return find_labels(tmp_path / "raw", table, **options)
@@ -323,6 +323,8 @@ def test_sites_of_a_table_by_patient_are_found_as_folders_or_as_typed(by_patient
     assert labels.site_of("A/P1/1.png") == "A"
     with pytest.raises(BadSource, match="several"):
         labels.of("A/B/P1/1.png")
+    with pytest.raises(BadSource, match="no row of its patient"):
+        by_patient("patient,site,label\nP1,A,glioma\n", site="B").of("P1/1.png")
 
 
 @pytest.mark.parametrize(

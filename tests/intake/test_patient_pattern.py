@@ -1,8 +1,9 @@
+import os
 import time
 
 import pytest
 
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.labels import Label
 from mri_hpc.intake.patient_pattern import PatientPattern, suggestion
 
@@ -16,7 +17,15 @@ def test_a_pattern_names_the_patient_the_study_and_the_site():
 
 def test_a_name_that_does_not_fit_leaves_what_the_folders_say():
     label = Label(label="glioma", patient="P1")
+    assert PatientPattern(r"(?P<patient>P\d+)?_(?P<study>\d)").onto(label, "glioma/P1/_2.png") is label
     assert PatientPattern(r"(?P<patient>P\d+)_").onto(label, "glioma/P1/1.png") is label
+
+
+def test_a_patient_that_cannot_be_printed_is_a_reason_to_reject_the_file():
+    pattern = PatientPattern("(?P<patient>.+)_")
+    for name in (b"M\xfcller_1.png", b"a\x01_1.png"):
+        with pytest.raises(BadSource, match="a patient with characters that cannot be printed"):
+            pattern.onto(Label(), os.fsdecode(name))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +38,7 @@ def test_a_name_that_does_not_fit_leaves_what_the_folders_say():
         (r"(?P<patient>P\d+)(?P<age>\d)", "found patient, age in"),
         ("(?P<patient>(a+)+)b", "repeats a group that itself repeats or chooses"),
         ("(?P<patient>(a|aa)*)b", "repeats a group that itself repeats or chooses"),
-        ("((?P<patient>x(a?b*)){9})+b", "repeats a group that itself repeats or chooses"),
+        ("(x(?P<patient>a+)y)*b", "repeats a group that itself repeats or chooses"),
         ("(?P<patient>a){99999999999}", "takes a regular expression"),
     ],
 )

@@ -5,9 +5,11 @@ most images have other bytes than those stored, they were exported again if they
 elsewhere they may be another hospital's, and replacing would hide the first one's.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,8 +17,10 @@ import numpy as np
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.class_names import doubts_of_classes
 from mri_hpc.intake.content import read_content
 from mri_hpc.intake.doubts import Doubt
+from mri_hpc.intake.labels import Label
 from mri_hpc.intake.sources import Sources
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.disk.layout import StoreDir
@@ -28,7 +32,7 @@ FORMAT = 1
 READ = 32
 """Images that are read to see whether they are those stored."""
 LABELLED = 4096
-"""Images of which it is asked whose they are."""
+"""Images of which the labels are looked at."""
 MOST = 0.5
 FEWEST_PATIENTS = 2
 
@@ -57,19 +61,22 @@ def doubts_of_root(store: StoreDir, intake: Intake, sources: Sources) -> list[Do
     if others:
         return [_other_site(others[0])]
     snapshot = current(store)
+    # In the order of keys, which are hashes: the first ones are a fair sample, and the same for every task.
     order = np.argsort(sources.keys)
+    labels = _labels(intake, sources.take(order[:LABELLED]))
+    classes = doubts_of_classes({label.label for label in labels} - {""}, snapshot.classes)
     is_there, rows = positions(snapshot.key, sources.keys[order])
     if is_there.any():
-        return _changed(intake, snapshot, sources.take(order[is_there][:READ]), rows[:READ])
+        return [*_changed(intake, snapshot, sources.take(order[is_there][:READ]), rows[:READ]), *classes]
     is_of_one_name = any((one.name, one.site) == (here.name, here.site) for one in before)
-    return _same_patients(intake, snapshot, sources.take(order[:LABELLED]), is_refused=is_of_one_name)
+    return [*_same_patients(intake, snapshot, labels, is_refused=is_of_one_name), *classes]
 
 
 def note_root(store: StoreDir, intake: Intake) -> None:
     """Write down where sources came from."""
     here = _root(intake)
     text = json.dumps(with_format(FORMAT, asdict(here)))
-    name = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
+    name = hashlib.sha256(text.encode()).hexdigest()[:32]
     publish_new_bytes(store.roots / f"{name}.json", text.encode(), is_private=True)
 
 
@@ -122,15 +129,20 @@ def _changed(intake: Intake, snapshot: Snapshot, sources: Sources, rows: np.ndar
     ]
 
 
-def _same_patients(intake: Intake, snapshot: Snapshot, sources: Sources, *, is_refused: bool) -> list[Doubt]:
-    """Return a doubt where a folder that is new brings, for the most part, patients who are stored."""
-    patients = set()
+def _labels(intake: Intake, sources: Sources) -> list[Label]:
+    """Return the labels of sources, but for those that have none."""
+    found = []
     for path in sources.paths:
-        try:
-            patients.add(intake.pseudonyms.patient(intake.labels.of(path).patient).encode())
-        except BadSource:
-            continue
-    patients.discard(b"")
+        with contextlib.suppress(BadSource):
+            found.append(intake.labels.of(path))
+    return found
+
+
+def _same_patients(
+    intake: Intake, snapshot: Snapshot, labels: Iterable[Label], *, is_refused: bool
+) -> list[Doubt]:
+    """Return a doubt where a folder that is new brings, for the most part, patients who are stored."""
+    patients = {intake.pseudonyms.patient(label.patient).encode() for label in labels if label.patient}
     known = patients & set(snapshot.patient_names.tolist())
     if len(known) < max(FEWEST_PATIENTS, MOST * len(patients)):
         return []

@@ -183,3 +183,12 @@ def test_a_store_of_a_site_is_repaired_from_its_source(sites, store, preprocess)
     assert store_main(words) == 2
     assert store_main([*words, "--site", "B"]) == 0
     assert resolve(store).content_digest == before
+
+
+def test_classes_of_a_new_folder_that_look_like_stored_ones_are_refused(store, preprocess, tmp_path):
+    preprocess(draw(tmp_path / "a", 0), store, *SMALL)
+    renamed = draw(tmp_path / "b", 1, [path.replace("glioma/P", "Glioma_tumor/Q") for path in PATHS])
+    status, _out, err = preprocess(renamed, store)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "3 classes, of which some look like one: 'Glioma_tumor' and 'glioma'" in err
+    assert counts(preprocess(renamed, store, "--accept", "classes")[1]) == (8, 0, 0)
