@@ -6,6 +6,7 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import UNUSED
+from mri_hpc.rundir.settings import MAJORITY
 from mri_hpc.storage.store import Snapshot
 
 MANY_FRACTION = 0.05
@@ -59,6 +60,7 @@ def refuse_mixed(snapshot: Snapshot, code: np.ndarray) -> None:
 def mixed_lines(snapshot: Snapshot, code: np.ndarray, rule: str) -> list[str]:
     """Return a line for people on mixed patients, and the rule for them; none where there are none."""
     mixed = find_mixed(snapshot, code)
+    rule = MAJORITY if rule == "auto" else rule
     return [f"{_counted(mixed)}: theirs is by {RULE} {rule}"] if mixed.count else []
 
 

@@ -73,7 +73,7 @@ class TrainingSettings:
     """Fold for testing, where the labels name folds."""
     from_train: Literal["none", "validation", "test", "both"] = identity("none")
     """Splits for which a hash takes some of the patients named for training, for good."""
-    patient_label: str = identity("auto", neutral=MAJORITY)
+    patient_label: str = identity("auto", neutral="auto")
     """Class of patients with images of several: majority, any:CLASS or slices; auto: asks where many have."""
     snapshot: str = identity("newest")
     """Digest of the store's snapshot; newest: the newest when the run is made."""

@@ -1,10 +1,13 @@
 """Whose slices are of several classes has a class by a stated rule, or the launch is refused."""
 
+import dataclasses
+
 import pytest
 
+from mri_hpc.base.errors import UserError
 from mri_hpc.planning import RunSettings, plan_of, settings_after
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.settings import JobSettings, TrainingSettings, load_training, save_settings
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 
 
 @pytest.fixture
@@ -47,36 +50,41 @@ def test_a_rule_that_is_none_is_refused(store, launch, rule, says):
     assert says in err
 
 
-def test_the_rule_that_is_typed_and_the_one_by_default_are_one_run_where_nobody_is_mixed(store):
-    plain, typed, other = (
+def test_another_rule_is_another_run_and_where_nobody_is_mixed_none_is_asked_for(store):
+    plain, other = (
         plan_of(RunSettings(training=TrainingSettings(store=str(store), **rule)))
-        for rule in ({}, {"patient_label": "majority"}, {"patient_label": "slices"})
+        for rule in ({}, {"patient_label": "slices"})
     )
-    assert plain.run == typed.run != other.run
-    assert plain.training.patient_label == "majority"
+    assert plain.run != other.run
     assert not any("several classes" in note for note in plain.notes)
 
 
 def test_a_run_that_was_begun_without_a_rule_goes_on_as_before(mixed_store, tmp_path):
     asked = TrainingSettings(store=str(mixed_store))
-    begun = plan_of(RunSettings(training=TrainingSettings(store=str(mixed_store), patient_label="majority")))
+    with pytest.raises(UserError, match="say which class is a patient's"):
+        plan_of(RunSettings(training=asked))
+    majority = dataclasses.replace(asked, patient_label="majority")
+    begun = plan_of(RunSettings(training=majority)).training
     run = RunDir(tmp_path / "old")
     run.path.mkdir()
-    save_settings(run, begun.training, JobSettings())
+    save_settings(run, dataclasses.replace(begun, patient_label="auto"), JobSettings())
     # As 0.1.0 wrote it.
     text = run.settings.read_text()
-    run.settings.write_text(text.replace('patient_label = "majority"\n', ""))
+    run.settings.write_text(text.replace('patient_label = "auto"\n', ""))
     assert text != run.settings.read_text()
-    assert load_training(run).identity_digest() == begun.training.identity_digest()
-    plan = plan_of(RunSettings(training=asked), path=run.path)
-    assert (plan.is_new, plan.training.patient_label) == (False, "majority")
+    for same in (asked, majority):
+        plan = plan_of(RunSettings(training=same), path=run.path)
+        assert (plan.is_new, plan.training.patient_label) == (False, "auto")
+    with pytest.raises(UserError, match=r"patient_label +saved auto, asked slices"):
+        other = dataclasses.replace(asked, patient_label="slices")
+        plan_of(RunSettings(training=other), path=run.path)
 
 
-def test_a_run_that_goes_on_with_more_data_is_asked_again(store, tmp_path):
-    run = RunDir(tmp_path / "parent")
-    run.path.mkdir()
-    save_settings(
-        run, plan_of(RunSettings(training=TrainingSettings(store=str(store)))).training, JobSettings()
-    )
-    run.model.touch()
-    assert settings_after(run.path).training.patient_label == "auto"
+def test_a_run_that_goes_on_with_more_data_has_the_rule_that_was_asked_for(store, tmp_path):
+    for rule in ("auto", "any:glioma"):
+        run = RunDir(tmp_path / rule)
+        run.path.mkdir()
+        asked = TrainingSettings(store=str(store), patient_label=rule)
+        save_settings(run, plan_of(RunSettings(training=asked)).training, JobSettings())
+        run.model.touch()
+        assert settings_after(run.path).training.patient_label == rule
