@@ -16,7 +16,7 @@ MOST_LETTERS = 1024
 FITS = 0.95
 """Fraction of the images without a patient that a suggestion must fit."""
 FEWEST_IMAGES = 1.5
-"""On average of a patient: names that are numbered through are those of images."""
+"""On average of a patient in a folder: names that are numbered through are those of images."""
 FORMS = ("{}", "{}[^/]*$", "(?:^|/){}[^/]*$")
 """Of a pattern that is to fit names of files, and is searched in paths: the first that does is suggested."""
 SHAPED = 10_000
@@ -101,7 +101,11 @@ def suggestion(paths: Sequence[str]) -> Doubt | None:
     for person, end in _beginnings(names[:: 1 + len(names) // SHAPED]):
         wanted = _named(rf"^(?P<patient>{person}){end}", names)
         fits, patients = sum(map(bool, wanted)), set(wanted) - {""}
-        is_telling = 2 <= len(patients) <= fits / FEWEST_IMAGES and not any(map(is_of_images, patients))
+        # Each folder may count its images from 1 on.
+        groups = {(path.rpartition("/")[0], name) for path, name in zip(paths, wanted, strict=True) if name}
+        is_telling = len(patients) >= 2 and fits >= FEWEST_IMAGES * len(groups)
+        if any(map(is_of_images, patients)):
+            continue
         if fits < FITS * len(paths) or not is_telling:
             continue
         for form in FORMS:

@@ -107,6 +107,9 @@ def test_a_pattern_is_suggested_where_each_class_has_letters_of_its_own():
         [f"yes/Y{number}.jpg" for number in range(50)],
         [f"a/image({number}).jpg" for number in range(50)],
         [f"a/{number}_x.jpg" for number in range(50)],
+        # Numbered through in each folder.
+        [f"{name}/{number}.jpg" for name in "abcd" for number in range(50)],
+        [f"{name}/image({number}).jpg" for name in "abcd" for number in range(50)],
         # All one, and two sequences.
         [f"a/T1_{number}.jpg" for number in range(50)],
         [f"a/T{1 + number % 2}_{number}.jpg" for number in range(50)],
