@@ -50,7 +50,10 @@ class FolderLabels:
     def check(self, paths: Iterable[str]) -> None:
         """Raise UserError where a patient is in two splits."""
         paths = list(paths)
-        if len(self.classes(paths)) < 2:
+        if (
+            len({path.partition("/")[0] for path in paths if "/" in path}) < 2
+            and len(self.classes(paths)) < 2
+        ):
             # A folder too high: splits and classes stand where patients do.
             return
         paths = paths if self.pattern else dict.fromkeys(f"{path.rpartition('/')[0]}/" for path in paths)

@@ -64,6 +64,8 @@ def test_a_patient_in_two_splits_is_found_where_the_class_stands_above_the_split
     with pytest.raises(UserError, match=r"split train \(below a\) and in split test \(below b\)") as caught:
         FolderLabels().check(["a/train/DOE/1.jpg", "b/test/DOE/2.jpg"])
     assert "DOE" not in str(caught.value)
+    with pytest.raises(UserError, match=r"split train \(below train/a\) and in split test \(below test/a\)"):
+        FolderLabels().check(["train/a/DOE/1.jpg", "test/a/DOE/2.jpg"])
 
 
 def test_a_source_that_is_a_folder_above_splits_is_doubted():
