@@ -217,8 +217,12 @@ def load_snapshot(folder: Path) -> Snapshot:
         with _damage_named(folder):
             return files[name].copy()
 
+    def parts(name: str) -> Iterator[np.ndarray]:
+        with _damage_named(folder):
+            yield from files[name].parts()
+
     # Small, and what everything rests on: damage shows at once.
-    return lazy_snapshot({**plain, "commits": mapped("commits")}, copied, keep=mapped)
+    return lazy_snapshot({**plain, "commits": mapped("commits")}, copied, keep=mapped, parts=parts)
 
 
 @contextlib.contextmanager

@@ -85,7 +85,9 @@ def fold(
         "reasons": reasons,
         "key": rows.key,
     }
-    return lazy_snapshot(small, rows.column, sum_up=functools.partial(_content_digest, rows))
+    return lazy_snapshot(
+        small, rows.column, parts=rows.blocks, sum_up=functools.partial(_content_digest, rows)
+    )
 
 
 def _retracted(base: Snapshot | None, new: Iterable[Commit]) -> Retractions:

@@ -68,14 +68,13 @@ def count(snapshot: "Snapshot", added: Added) -> Totals:
         # Sorting ten million hashes, and summing columns up, leave the interpreter to others.
         twins = beside.submit(lambda: snapshot.num_twins)
         content_digest = beside.submit(lambda: snapshot.content_digest)
-        without_patient, *_patients = snapshot.counts("patient").tolist()
         without_label, *labels = snapshot.counts("label").tolist()
         return Totals(
             digest=snapshot.digest,
             content_digest=content_digest.result(),
             images=len(snapshot),
             patients=len(snapshot.patient_names),
-            images_without_patient=without_patient,
+            images_without_patient=snapshot.num_without_patient,
             classes=dict(zip(snapshot.classes, labels, strict=True)),
             images_without_label=without_label,
             chunks=len(snapshot.chunks),
