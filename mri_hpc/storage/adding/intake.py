@@ -12,7 +12,7 @@ from mri_hpc.intake.labels import Label, Labels
 from mri_hpc.intake.probe import probe
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import Recipe, publish_recipe
-from mri_hpc.intake.sources import Source, Sources, root_name
+from mri_hpc.intake.sources import Source, Sources, root_at_site, root_name
 from mri_hpc.storage.adding.unit import TakenSource
 from mri_hpc.storage.disk.layout import StoreDir
 
@@ -32,14 +32,17 @@ class Intake:
 
     def sources(self, paths: Sequence[str]) -> Sources:
         """Return files below the root, each as a source of its own."""
-        key_of, name = self.pseudonyms.source_key, self.root_name
-        return Sources.of_files(np.fromiter((key_of(name, path) for path in paths), "<u8", len(paths)), paths)
+        return Sources.of_files(np.fromiter((self.key_of(path) for path in paths), "<u8", len(paths)), paths)
+
+    def key_of(self, path: str, frame: str = "") -> int:
+        """Derive the key of a file below the root, or of one frame in it."""
+        name = root_at_site(self.root_name, self.labels.site_of(path))
+        return self.pseudonyms.source_key(name, path, frame)
 
     def taken(self, source: Source, content: Content, label: Label, *, generation: int = 0) -> TakenSource:
         """Decode a source as it enters a store; BadSource where it cannot be."""
         samples = list(decode(content, self.recipe))
         assert samples, "a decoder yields samples or raises BadSource"
-        key_of = self.pseudonyms.source_key
         return TakenSource(
             key=source.key,
             fingerprint=content.fingerprint,
@@ -51,7 +54,7 @@ class Intake:
             # By the first one the store knows that it has the source.
             image_keys=[
                 source.key,
-                *(key_of(self.root_name, source.path, sample.frame) for sample in samples[1:]),
+                *(self.key_of(source.path, sample.frame) for sample in samples[1:]),
             ],
             samples=samples,
         )

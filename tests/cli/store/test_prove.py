@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ def test_a_sound_file_system_keeps_all_promises_for_little_room_and_gets_its_fol
             paths = [Path(folder, name) for folder, _folders, names in os.walk(tmp_path) for name in names]
             most_files = max(most_files, len(paths))
             most_bytes = max(most_bytes, sum(map(size_of, paths)))
+            # The proof is to have the processor.
+            time.sleep(0.05)
         out, err = process.communicate()
     assert process.returncode == 0, err
     values = json.loads(out)
