@@ -31,7 +31,8 @@ def to_8_bits(grey: np.ndarray, recipe: Recipe, window: Window | None) -> np.nda
 
 def _in_window(grey: np.ndarray, window: Window) -> np.ndarray:
     if grey.dtype == np.uint16:
-        return window.levels_of_words[grey]
+        # Half the time of indexing.
+        return window.levels_of_words.take(grey)
     return _by_bands(grey, window.levels)
 
 

@@ -10,7 +10,7 @@ from mri_hpc.intake.labels import Label, Labels
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Whose pictures these are."""
+    """The patient and study, or the folder, whose pictures have one window."""
 
     patient: str
     """Id as given; empty where unknown."""
