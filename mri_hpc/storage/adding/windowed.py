@@ -51,9 +51,8 @@ class WindowedReader:
 
     def kept(self, source: Source) -> KeptSource | None:
         """Return a source that was read already, to find the window of its group; None of any other."""
-        if not self._intake.recipe.has_windows:
-            return None
-        return self._reader.kept(source.path, self._groups.of(source.path))
+        is_plain = promises_8_bits(source.path) or not self._intake.recipe.has_windows
+        return self._reader.kept(source.path, None if is_plain else self._groups.of(source.path))
 
     def decode(
         self, source: Source, images: Iterable[NativeImage], label: Label
