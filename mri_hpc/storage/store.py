@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mri_hpc.storage.disk.layout import StoreDir, open_store
 
 if TYPE_CHECKING:
+    from mri_hpc.intake.doubts import Doubt
     from mri_hpc.intake.labels import Label, Labels
     from mri_hpc.intake.pseudonyms import Pseudonyms
     from mri_hpc.intake.recipe import Recipe
@@ -167,6 +168,12 @@ class Store:
 
         return make_intake(self._dir, root, labels, wanted, key_file, is_replacing=is_replacing)
 
+    def doubts(self, intake: "Intake", sources: "Sources") -> "list[Doubt]":
+        """Return what looks other than it was meant beside what is stored. sources: all below the root."""
+        from mri_hpc.storage.adding.roots import doubts_of_root
+
+        return doubts_of_root(self._dir, intake, sources)
+
     def add(
         self,
         intake: "Intake",
@@ -182,8 +189,10 @@ class Store:
         """
         from mri_hpc.storage.adding.known import Known, fold_when_due
         from mri_hpc.storage.adding.loop import add_sources, sources_outvoted
+        from mri_hpc.storage.adding.roots import note_root
         from mri_hpc.storage.upkeep.retraction import remove_retracted
 
+        note_root(self._dir, intake)
         fold_when_due(self._dir)
         add = partial(
             add_sources,
