@@ -103,7 +103,7 @@ def preprocess(options: Options) -> int:
     _refuse_or_say(store.doubts(intake, found), options.accept)
     mentions = list(labels.mentions(paths))
     store.join_alike(mentions, intake.pseudonyms, options.accept)
-    sources = share.of(found)
+    sources = intake.share_of(share, found)
     progress = _Progress(len(sources))
     tally = store.add(
         intake,
@@ -217,6 +217,13 @@ def _print_notes(
         print(f"{tally.without_patient} {what} (see: Your images, in README.md)", file=sys.stderr)
         if pattern := pattern_hint(labels, paths):
             print(f"{pattern.text}, in a new store", file=sys.stderr)
+    if tally.outside_window:
+        images = counted(tally.outside_window, "new image")
+        print(
+            f"{images}: more than 1 % of the pixels lie outside the window of grey values that the first "
+            "images of the patient (or folder) gave, and are black or white",
+            file=sys.stderr,
+        )
     if tally.twins > tally.stored / 2:
         print(
             f"{tally.twins} of {tally.stored} new images have the same bytes as ones stored before under "

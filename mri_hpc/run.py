@@ -91,11 +91,12 @@ class Run:
             on_rejected(bad)
         recipe = load_recipe(self._run.recipe)
         answer = judge(
-            progress(found.images),
+            found.images,
             recipe,
             finished.classes,
             finished.ask,
             patient_model=patient_model(self.settings.patient_label, finished.classes),
             on_rejected=on_rejected,
+            progress=progress,
         )
         return replace(answer, rejected=(*found.rejected, *answer.rejected))
