@@ -8,8 +8,7 @@ The rules, together named by recipe.DECODER:
   greatest.
 - Shrinking averages over areas, after a JPEG has been shrunk as far as possible while being decoded.
   Enlarging is linear.
-- Pixels of more bits that an earlier program has wrapped into 8 (256 became 0) are beyond repair: rejected,
-  where it shows. It does not in a JPEG that is shrunk while being decoded.
+- Pixels of more bits that an earlier program has wrapped into 8 are beyond repair: rejected; see wrapped.py.
 """
 
 import contextlib
@@ -31,6 +30,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import Content
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import Placed, Sample
+from mri_hpc.intake.wrapped import is_wrapped, may_be_wrapped
 
 # Of four bytes, with the file that they come from, they fit into less than half a gigabyte.
 MAX_PIXELS = 40_000_000
@@ -46,11 +46,6 @@ BMP, TIFF = b"BM", (b"II*\0", b"MM\0*")
 TRUNCATED, DAMAGED_PICTURE = "truncated picture (copy it again)", "damaged picture (copy it again)"
 SEVERAL_FRAMES = "several frames in one picture file (save each as a file of its own)"
 WRAPPED = "more than 8 bits wrapped into 8, so that bright turns black (export it again)"
-# In 2,400 MR slices of 512 x 512, at most 0.03 % of neighbours jump so; in wrapped ones 1 to 12 %.
-WRAPPED_JUMP = 192
-WRAPPED_FRACTION = 0.01
-# Of such jumps, in most wrapped slices 0.33 to 1 climb on; of writing and masks at most 0.08, of noise 0.25.
-WRAPPED_CLIMBS = 0.33
 
 # One process a core is the unit of parallelism; OpenCV's own threads would fight over it.
 cv2.setNumThreads(1)
@@ -96,8 +91,8 @@ def decode_picture(data: bytes, recipe: Recipe) -> tuple[np.ndarray, Placed]:
         _check_png(data)
     if grey is None:
         grey = _decode_by_pillow(data)
-    if is_wrapped(grey):
-        raise BadSource(WRAPPED)
+        if is_wrapped(grey):
+            raise BadSource(WRAPPED)
     return fit_to_square(grey, recipe)
 
 
@@ -165,10 +160,23 @@ def _decode_jpeg(data: bytes, recipe: Recipe, scan: int) -> np.ndarray | None:
     # The largest of both sides serves pictures that EXIF turns, too.
     fitted = fitted_shape(height, width, recipe)
     try:
-        grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=fitted[0], min_width=fitted[1])
+        grey = _luma(data, (height, width), fitted)
     except ValueError:
         return None
-    return _turn(grey[:, :, 0], data, data[: min(scan, MAX_EXIF_BYTES)])
+    return _turn(grey, data, data[: min(scan, MAX_EXIF_BYTES)])
+
+
+def _luma(data: bytes, shape: tuple[int, int], least: tuple[int, int]) -> np.ndarray:
+    """Decode luma, shrunk to no less than `least`; BadSource where the whole, of `shape`, is wrapped."""
+    grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=least[0], min_width=least[1])[:, :, 0]
+    whole = grey
+    if grey.shape != shape:
+        if not may_be_wrapped(grey, num_pixels=math.prod(shape), num_bytes=len(data)):
+            return grey
+        whole = simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
+    if is_wrapped(whole):
+        raise BadSource(WRAPPED)
+    return grey
 
 
 def _turn(grey: np.ndarray, data: bytes, header: bytes) -> np.ndarray:
@@ -237,21 +245,6 @@ def check_size(width: int, height: int) -> None:
         raise BadSource(f"picture smaller than {MIN_SIDE} pixels on a side")
     if width * height > MAX_PIXELS:
         raise BadSource(f"picture larger than {MAX_PIXELS // 1_000_000} million pixels")
-
-
-def is_wrapped(grey: np.ndarray) -> bool:
-    """Tell whether brightness climbs over white and on from black, as in pixels that lost their upper bits.
-
-    grey: uint8, (h, w). The edges of writing and of masks jump as far, but nothing climbs beside them.
-    """
-    rows = grey[::4]
-    jumps = cv2.absdiff(rows[:, 1:-2], rows[:, 2:-1]) >= WRAPPED_JUMP
-    if np.count_nonzero(jumps) < WRAPPED_FRACTION * jumps.size:
-        return False
-    # Steps on the circle of 256 values, where 255 lies beside 0.
-    steps = np.sign(np.diff(rows, axis=1).view(np.int8))
-    before, over, after = (steps[:, i : i + jumps.shape[1]][jumps] for i in range(3))
-    return bool(np.mean((before == over) & (after == over)) >= WRAPPED_CLIMBS)
 
 
 def _damage(error: Exception) -> str:
