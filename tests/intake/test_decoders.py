@@ -12,9 +12,8 @@ from mri_hpc.intake import decoders
 from mri_hpc.intake.content import START_BYTES, in_memory
 from mri_hpc.intake.decoders import decode_file
 from mri_hpc.intake.foreign import why_not_read
-from mri_hpc.intake.pictures import fit_to_square
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import Sample
+from mri_hpc.intake.samples import NativeImage
 from mri_hpc.storage.snapshot.catalogue import resolve
 
 NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(100)
@@ -77,8 +76,7 @@ class Tiles:
             pixels = np.frombuffer(file.data[start : start + 16], np.uint8)
             if len(pixels) < 16:
                 raise BadSource("broken tile")
-            fitted, placed = fit_to_square(pixels.reshape(4, 4), recipe)
-            yield Sample(pixels=fitted, placed=placed, frame=str(number))
+            yield NativeImage(grey=pixels.reshape(4, 4), frame=str(number))
 
     def versions(self):
         return {"tiles": "7"}

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.pictures import decode_picture
+from mri_hpc.intake.pictures import read_picture
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.wrapped import is_wrapped, may_be_wrapped
 
@@ -72,7 +72,7 @@ def test_slices_whose_bright_parts_turned_white_are_sound(scans, brighter):
 def test_the_size_of_the_store_does_not_matter(scans, size):
     def is_rejected(data):
         try:
-            decode_picture(data, Recipe(size=size))
+            read_picture(data, Recipe(size=size))
         except BadSource as error:
             return "wrapped" in str(error)
         return False

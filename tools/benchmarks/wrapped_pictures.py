@@ -4,7 +4,7 @@
 
 Each image is resized to 224 × 224 and 512 × 512 and saved as PNG and as JPEG: sound, as it is and with bright
 parts turned white; wrapped, multiplied to 10, 11 and 12 bits, of which the lower 8 are kept. What counts is
-whether `decode_picture` rejects the file, at the size of store that is named.
+whether `read_picture` rejects the file, at the size of store that is named.
 
 2026-11-29, Cheng's 2,400 slices, stores of 224 and 96:
 FIGURES
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.pictures import WRAPPED, decode_picture
+from mri_hpc.intake.pictures import WRAPPED, read_picture
 from mri_hpc.intake.recipe import Recipe
 
 SIDES = (224, 512)
@@ -69,7 +69,7 @@ def encoded(suffix: str, grey: np.ndarray, options: list[int]) -> bytes:
 def is_rejected(data: bytes, size: int) -> bool:
     """Tell whether a store of some size rejects a picture as wrapped."""
     try:
-        decode_picture(data, Recipe(size=size))
+        read_picture(data, Recipe(size=size))
     except BadSource as error:
         return str(error) == WRAPPED
     return False
