@@ -32,6 +32,7 @@ from mri_hpc.intake.pictures import Pictures
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import NativeImage, Sample
 from mri_hpc.intake.square import fit_to_square
+from mri_hpc.intake.stacks import Stacks
 from mri_hpc.intake.window import Window, window_of
 
 NOT_FINITE = "pixels that are not finite numbers"
@@ -61,7 +62,7 @@ class Decoder(Protocol):
         ...
 
 
-DECODERS: tuple[Decoder, ...] = (Pictures(),)
+DECODERS: tuple[Decoder, ...] = (Pictures(), Stacks())
 """In the order in which they are asked."""
 
 

@@ -312,6 +312,5 @@ def test_a_picture_of_less_than_eight_pixels_is_rejected():
 
 def test_a_file_of_several_frames_is_rejected():
     frames = [Image.new("L", (32, 32), shade) for shade in (1, 2)]
-    for kind in ("TIFF", "PNG"):
-        with pytest.raises(BadSource, match="several frames"):
-            decoded(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+    with pytest.raises(BadSource, match="several frames"):
+        decoded(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]))
