@@ -88,7 +88,7 @@ def preprocess(options: Options) -> int:
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
     store.clean_up()
-    sources = share.of(intake.sources(paths))
+    sources = intake.share_of(share, intake.sources(paths))
     progress = _Progress(len(sources))
     tally = store.add(
         intake,
@@ -193,6 +193,13 @@ def _print_notes(
     if tally.without_patient:
         what = "images name no patient: results will be by slice, not by patient"
         print(f"{tally.without_patient} {what} (see: Your images, in README.md)", file=sys.stderr)
+    if tally.outside_window:
+        images = counted(tally.outside_window, "new image")
+        print(
+            f"{images}: more than 1 % of the pixels lie outside the window of grey values that the first "
+            "images of the patient (or folder) gave, and are black or white",
+            file=sys.stderr,
+        )
     if tally.twins > tally.stored / 2:
         print(
             f"{tally.twins} of {tally.stored} new images have the same bytes as ones stored before under "

@@ -118,10 +118,10 @@ def as_sample(image: NativeImage, recipe: Recipe, window: Window | None) -> Samp
     )
 
 
-def decode_file(path: Path, recipe: Recipe) -> list[Sample]:
-    """Decode a source that is one file; BadSource says why there are none."""
+def decode_file(path: Path, recipe: Recipe) -> list[NativeImage]:
+    """Return the images of a source that is one file; BadSource says why there are none."""
     try:
-        return list(decode(read_content(path.parent, [path.name]), recipe))
+        return list(decode_natively(read_content(path.parent, [path.name]), recipe))
     except FileNotFoundError:
         raise BadSource("file is gone") from None
 

@@ -279,10 +279,10 @@ def damage(error: Exception) -> str:
 def grey_of_picture(picture: Image.Image) -> np.ndarray:
     """Make grey, (h, w), of any of Pillow's modes: uint8, or as it is where that has more bits."""
     if picture.mode.startswith("I;16"):
-        return np.asarray(picture).astype(np.uint16)
+        return _by_bands(picture, np.asarray, np.uint16)
     if picture.mode in ("I", "F"):
-        return np.asarray(picture)
-    return _by_bands(picture, _grey_of_band)
+        return _by_bands(picture, np.asarray, np.int32 if picture.mode == "I" else np.float32)
+    return _by_bands(picture, _grey_of_band, np.uint8)
 
 
 def _grey_of_band(band: Image.Image) -> np.ndarray:
@@ -296,9 +296,11 @@ def _grey_of_band(band: Image.Image) -> np.ndarray:
     return np.asarray(band.convert("L"))
 
 
-def _by_bands(picture: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-    """Convert some rows at a time, to uint8, (h, w): what lies between takes eight times that room."""
-    grey = np.empty((picture.height, picture.width), np.uint8)
+def _by_bands(
+    picture: Image.Image, convert: Callable[[Image.Image], np.ndarray], dtype: type[np.generic]
+) -> np.ndarray:
+    """Convert some rows at a time, to (h, w): what lies between takes several times that room."""
+    grey = np.empty((picture.height, picture.width), dtype)
     for top, band in _bands(picture):
         grey[top : top + band.height] = convert(band)
     return grey

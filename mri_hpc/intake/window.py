@@ -2,7 +2,7 @@
 
 The numbers of MR have no unit, so that only those of one head can be compared, and each picture's own range
 would make neighbours differ. A group is a patient and study, else a folder. Its window follows from how often
-its pictures hold which value:
+its pictures, or 256 of them spread over the listing, hold which value:
 
 1. Bottom and top leave out 1 of 1,000 pixels at either end, and at least one a picture.
 2. The head is what is brighter than bottom by an eighth of the way to top; the rest is air.
@@ -61,7 +61,7 @@ class Window:
     def fraction_outside(self, grey: np.ndarray) -> float:
         """Compute the fraction of pixels that lie below or above it."""
         outside = np.count_nonzero(grey < self.low) + np.count_nonzero(grey > self.high)
-        return outside / grey.size
+        return float(outside / grey.size)
 
 
 class Histogram:

@@ -50,8 +50,8 @@ def test_what_is_no_picture_is_rejected_with_its_reason(data, reason, tmp_path):
 def test_content_not_the_name_tells_what_a_file_is(tmp_path):
     file = tmp_path / "really_a_png.jpg"
     Image.new("L", (20, 20), 77).save(file, "PNG")
-    (sample,) = decode_file(file, Recipe(size=8))
-    assert np.array_equal(sample.pixels, np.full((8, 8), 77, np.uint8))
+    (image,) = decode_file(file, Recipe(size=8))
+    assert np.array_equal(image.grey, np.full((20, 20), 77, np.uint8))
 
 
 def test_reasons_carry_neither_path_nor_name(tmp_path):
