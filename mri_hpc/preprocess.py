@@ -17,6 +17,7 @@ from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.csv_labels import CsvLabels
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.labelled_files import find_labels, labelled_paths
+from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
@@ -86,7 +87,10 @@ def preprocess(options: Options) -> int:
     _print_ignored_columns(labels)
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
-    intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
+    own_labels = OwnLabels(labels, options.source)
+    intake = store.intake(
+        options.source, own_labels, wanted, key_path(os.environ), is_replacing=options.replace
+    )
     store.clean_up()
     sources = intake.share_of(share, intake.sources(paths))
     progress = _Progress(len(sources))
@@ -98,6 +102,7 @@ def preprocess(options: Options) -> int:
         progress=progress,
     )
     progress.end()
+    tally.own_labels_differ = own_labels.num_differing
     _print_notes(tally, store, labels, paths if share.index == 0 else [], intake.root_name)
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
@@ -190,6 +195,9 @@ def _print_notes(
     if tally.labels_differ:
         what = "labels, patients, folds or splits differ"
         print(f"{tally.labels_differ} {what} from those stored, which stay", file=sys.stderr)
+    if tally.own_labels_differ:
+        what = "say another class or patient of themselves than the folders or the CSV, which hold"
+        print(f"{counted(tally.own_labels_differ, 'file')} {what}", file=sys.stderr)
     if tally.without_patient:
         what = "images name no patient: results will be by slice, not by patient"
         print(f"{tally.without_patient} {what} (see: Your images, in README.md)", file=sys.stderr)

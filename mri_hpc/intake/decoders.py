@@ -28,6 +28,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import Content, read_content
 from mri_hpc.intake.foreign import why_not_read
 from mri_hpc.intake.grey_values import to_8_bits
+from mri_hpc.intake.matlab import Matlab
 from mri_hpc.intake.pictures import Pictures
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import NativeImage, Sample
@@ -62,7 +63,7 @@ class Decoder(Protocol):
         ...
 
 
-DECODERS: tuple[Decoder, ...] = (Pictures(), Stacks())
+DECODERS: tuple[Decoder, ...] = (Pictures(), Stacks(), Matlab())
 """In the order in which they are asked."""
 
 

@@ -11,7 +11,7 @@ NOT_READ_YET = "format not read"
 
 FOREIGN = {
     b"RIFF": "WebP", b"PK\x03\x04": "ZIP", b"%PDF": "PDF", b"\x89HDF": "HDF5",
-    b"MATLAB 5.0": "MATLAB", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"MATLAB 5.0": "MATLAB of before 7.3", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL",
     b"BZh": "bzip2", b"7z\xbc\xaf": "7-Zip", b"\x93NUMPY": "NumPy", b"SIMPLE  =": "FITS", b"NRRD": "NRRD",
 }  # fmt: skip
 
