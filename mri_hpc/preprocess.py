@@ -54,6 +54,8 @@ class Options:
     """Number of shares."""
     replace: Flag = False
     """Take sources whose bytes differ from those stored, in place of rejecting them as changed."""
+    skip_empty: Flag = False
+    """Leave out images that show no head; by default they are stored, and counted."""
     chunk_images: int | None = None
     """Images of a chunk, and of the work that a kill can cost; by default, and at most, 64 MiB of pixels."""
     json: Flag = False
@@ -89,7 +91,12 @@ def preprocess(options: Options) -> int:
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     own_labels = OwnLabels(labels, options.source)
     intake = store.intake(
-        options.source, own_labels, wanted, key_path(os.environ), is_replacing=options.replace
+        options.source,
+        own_labels,
+        wanted,
+        key_path(os.environ),
+        is_replacing=options.replace,
+        is_skipping_empty=options.skip_empty,
     )
     store.clean_up()
     sources = intake.share_of(share, intake.sources(paths))
@@ -195,6 +202,7 @@ def _print_notes(
     if tally.labels_differ:
         what = "labels, patients, folds or splits differ"
         print(f"{tally.labels_differ} {what} from those stored, which stay", file=sys.stderr)
+    _print_left_out(tally)
     if tally.own_labels_differ:
         what = "say another class or patient of themselves than the folders or the CSV, which hold"
         print(f"{counted(tally.own_labels_differ, 'file')} {what}", file=sys.stderr)
@@ -217,6 +225,23 @@ def _print_notes(
         )
     if isinstance(labels, FolderLabels) and (hint := labels.hint(paths)):
         print(hint, file=sys.stderr)
+
+
+def _print_left_out(tally: Tally) -> None:
+    """Print what is no picture of a head, and how stacks are taken."""
+    if tally.masks:
+        what = "left out: named like a picture beside it, and of two values"
+        print(f"{counted(tally.masks, 'mask')} {what}", file=sys.stderr)
+    if tally.empty:
+        print(f"{counted(tally.empty, 'file')} left out: no head in it", file=sys.stderr)
+    if tally.no_head:
+        shows = "shows" if tally.no_head == 1 else "show"
+        what = f"{shows} no head (--skip-empty leaves such out of a new store)"
+        print(f"{counted(tally.no_head, 'image')} {what}", file=sys.stderr)
+    if tally.unnamed_stacks:
+        name = "names" if tally.unnamed_stacks == 1 else "name"
+        what = f"{name} no patient: each is taken for a patient of its own"
+        print(f"{counted(tally.unnamed_stacks, 'stack')} {what}", file=sys.stderr)
 
 
 def _print_tally(tally: Tally, seconds: float, *, is_json: bool) -> None:

@@ -86,6 +86,8 @@ def _in_own_window(images: Iterator[NativeImage], recipe: Recipe) -> Iterator[Sa
             waiting.append(image)
         else:
             yield as_sample(image, recipe, None)
+    if not waiting:
+        return
     window = window_of(image.grey for image in waiting if image.is_deep)
     yield from (as_sample(image, recipe, window) for image in waiting)
 

@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.labels import SPLIT_WORDS, Label, check_patients_stay
 
+SAYS_ITSELF = (".mat", ".MAT")
+"""Ends of the names of files that say their class themselves, so that folders need not."""
 NO_CLASS_FOLDER = "no label: not in a class folder"
 # So many folders whose names differ in a number alone are no grades or stages.
 LIKE_PATIENTS = 6
@@ -65,7 +67,7 @@ class FolderLabels:
         return ""
 
     def _classes(self, paths: Iterable[str]) -> list[str]:
-        folders = {path.rpartition("/")[0] for path in paths} - {""}
+        folders = {path.rpartition("/")[0] for path in paths if not path.endswith(SAYS_ITSELF)} - {""}
         return sorted({self._of(f"{folder}/image").label for folder in folders} - {""})
 
     def _of(self, path: str) -> Label:

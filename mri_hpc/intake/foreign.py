@@ -8,6 +8,7 @@ NIFTI_HEADER_BYTES = 348
 GZIP = 31
 
 NOT_READ_YET = "format not read"
+NOT_A_PICTURE = "not a picture"
 
 FOREIGN = {
     b"RIFF": "WebP", b"PK\x03\x04": "ZIP", b"%PDF": "PDF", b"\x89HDF": "HDF5",
@@ -34,7 +35,7 @@ def why_not_read(start: bytes, formats: Sequence[str]) -> str:
         return f"{NOT_READ_YET}: gzip ({are_read})"
     if not start.strip(b"\0"):
         return "file of zeros"
-    return _text_reason(start) or "not a picture"
+    return _text_reason(start) or NOT_A_PICTURE
 
 
 def _is_nifti(start: bytes) -> bool:

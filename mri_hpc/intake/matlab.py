@@ -22,7 +22,6 @@ from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import NativeImage
 
 MATLAB = b"MATLAB 7.3 MAT-file"
-SUFFIX = ".mat"
 SLICE = "cjdata"
 CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
 MOST_LETTERS = 255

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.folder_labels import SAYS_ITSELF
 from mri_hpc.intake.labels import NO_BOX, Label, Labels
-from mri_hpc.intake.matlab import SUFFIX, label_in
+from mri_hpc.intake.matlab import label_in
 
 # The parts in which Cheng's set is published, which lie in a folder each.
 PARTS = re.compile(r"brainTumorDataPublic.*", re.IGNORECASE)
@@ -23,7 +24,7 @@ class OwnLabels:
 
     def of(self, path: str) -> Label:
         """Return a source's label, as in Labels; BadSource where neither says one."""
-        if not path.lower().endswith(SUFFIX):
+        if not path.endswith(SAYS_ITSELF):
             return self._given.of(path)
         if path not in self._known:
             self._known[path] = self._joined(path)
