@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.folder_labels import SAYS_ITSELF
-from mri_hpc.intake.labels import NO_BOX, Label, Labels
+from mri_hpc.intake.labels import NO_BOX, Label, Labels, at_site
 from mri_hpc.intake.matlab import label_in
 
 # The parts in which Cheng's set is published, which lie in a folder each.
@@ -18,6 +18,7 @@ class OwnLabels:
 
     def __init__(self, given: Labels, root: Path) -> None:
         self._given = given
+        self.site = given.site
         self._root = root
         self._known: dict[str, Label] = {}
         self._differing: set[str] = set()
@@ -30,6 +31,10 @@ class OwnLabels:
             self._known[path] = self._joined(path)
         return self._known[path]
 
+    def site_of(self, path: str) -> str:
+        """Return the site of a source, as in Labels."""
+        return self._given.site_of(path)
+
     @property
     def num_differing(self) -> int:
         """Files asked for that say another class or patient of themselves than what holds."""
@@ -37,6 +42,8 @@ class OwnLabels:
 
     def _joined(self, path: str) -> Label:
         own = label_in(self._root / path)
+        site = self.site_of(path)
+        own = replace(own, patient=at_site(site, own.patient), site=site)
         try:
             given = self._given.of(path)
         except BadSource:

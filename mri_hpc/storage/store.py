@@ -7,12 +7,14 @@ import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mri_hpc.storage.disk.layout import StoreDir, open_store
 
 if TYPE_CHECKING:
+    from mri_hpc.intake.doubts import Doubt
     from mri_hpc.intake.labels import Label, Labels
     from mri_hpc.intake.pseudonyms import Pseudonyms
     from mri_hpc.intake.recipe import Recipe
@@ -181,6 +183,12 @@ class Store:
             is_skipping_empty=is_skipping_empty,
         )
 
+    def doubts(self, intake: "Intake", sources: "Sources") -> "list[Doubt]":
+        """Return what looks other than it was meant beside what is stored. sources: all below the root."""
+        from mri_hpc.storage.adding.roots import doubts_of_root
+
+        return doubts_of_root(self._dir, intake, sources)
+
     def add(
         self,
         intake: "Intake",
@@ -195,20 +203,27 @@ class Store:
         progress: is given the outcomes, and how many sources of the unit under way have been read.
         """
         from mri_hpc.storage.adding.known import Known, fold_when_due
-        from mri_hpc.storage.adding.loop import add_sources
+        from mri_hpc.storage.adding.loop import add_sources, sources_outvoted
+        from mri_hpc.storage.adding.roots import note_root
         from mri_hpc.storage.upkeep.retraction import remove_retracted
 
+        note_root(self._dir, intake)
         fold_when_due(self._dir)
-        return add_sources(
+        add = partial(
+            add_sources,
             self._dir,
             intake,
-            sources,
-            Known(self._dir, sources.keys),
             unit_size=unit_size,
             end_retraction=lambda: remove_retracted(self._dir),
             is_stopping=is_stopping,
-            progress=progress,
         )
+        tally = add(sources, Known(self._dir, sources.keys), progress=progress)
+        if tally.windows and not is_stopping():
+            # Another task may have brought the same groups meanwhile, and its window hold.
+            known = Known(self._dir, sources.keys)
+            if len(outvoted := sources_outvoted(sources, known)):
+                add(outvoted, known)
+        return tally
 
     def verify(self, *, fraction: float = 1.0, day: int = 0, progress: Shown = _unshown) -> "Findings":
         """Check every commit, chunk, pixel and snapshot.

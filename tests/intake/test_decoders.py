@@ -99,7 +99,8 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
     assert (status, out.partition(" (")[0]) == (0, "stored 4, already there 0, rejected 2")
     assert "rejected 1: broken tile" in err
     assert (
-        "rejected 1: format not read: WebP (JPEG, PNG, BMP, JPEG 2000, AVIF, TIFF, GIF and Tiles are)" in err
+        "rejected 1: format not read: WebP (JPEG, PNG, BMP, JPEG 2000, AVIF, TIFF, GIF, MATLAB 7.3 and Tiles are)"
+        in err
     )
     snapshot = resolve(store)
     assert len(snapshot) == 6

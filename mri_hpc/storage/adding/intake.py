@@ -14,7 +14,7 @@ from mri_hpc.intake.probe import probe
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import Recipe, publish_recipe
 from mri_hpc.intake.samples import Sample
-from mri_hpc.intake.sources import Source, Sources, root_name
+from mri_hpc.intake.sources import Source, Sources, root_at_site, root_name
 from mri_hpc.intake.units import Share
 from mri_hpc.storage.adding.unit import TakenSource, UsedWindow
 from mri_hpc.storage.disk.layout import StoreDir
@@ -40,8 +40,12 @@ class Intake:
 
     def sources(self, paths: Sequence[str]) -> Sources:
         """Return files below the root, each as a source of its own."""
-        key_of, name = self.pseudonyms.source_key, self.root_name
-        return Sources.of_files(np.fromiter((key_of(name, path) for path in paths), "<u8", len(paths)), paths)
+        return Sources.of_files(np.fromiter((self.key_of(path) for path in paths), "<u8", len(paths)), paths)
+
+    def key_of(self, path: str, frame: str = "") -> int:
+        """Derive the key of a file below the root, or of one frame in it."""
+        name = root_at_site(self.root_name, self.labels.site_of(path))
+        return self.pseudonyms.source_key(name, path, frame)
 
     def share_of(self, share: Share, sources: Sources) -> Sources:
         """Pick the sources of a share: each by its key, pictures of more than 8 bits by that of their group.
@@ -78,7 +82,6 @@ class Intake:
     ) -> TakenSource:
         """Return a decoded source as it enters a store."""
         assert samples, "a decoder yields samples or raises BadSource"
-        key_of = self.pseudonyms.source_key
         if len(samples) > 1 and not label.patient:
             # Slices of one head never lie on two sides of a split.
             label = replace(label, patient=f"{STACK}{source.key:016x}")
@@ -93,7 +96,7 @@ class Intake:
             # By the first one the store knows that it has the source.
             image_keys=[
                 source.key,
-                *(key_of(self.root_name, source.path, sample.frame) for sample in samples[1:]),
+                *(self.key_of(source.path, sample.frame) for sample in samples[1:]),
             ],
             samples=samples,
             window=window,

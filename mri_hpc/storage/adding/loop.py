@@ -7,7 +7,6 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import CANNOT_OPEN, Content, read_content
-from mri_hpc.intake.csv_labels import NO_LABEL_IN_CSV
 from mri_hpc.intake.decoders import decode_natively
 from mri_hpc.intake.fingerprint import Fingerprint, Look, look_at
 from mri_hpc.intake.folder_labels import NO_CLASS_FOLDER
@@ -15,6 +14,7 @@ from mri_hpc.intake.foreign import NOT_A_PICTURE, NOT_READ_YET
 from mri_hpc.intake.group_reader import KeptSource, Stopped
 from mri_hpc.intake.labels import Label
 from mri_hpc.intake.left_out import is_mask, is_named_like_mask
+from mri_hpc.intake.patient_rows import NO_LABEL_IN_CSV
 from mri_hpc.intake.pictures import DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import NativeImage
@@ -66,6 +66,8 @@ class Tally:
     """Images without a head that are stored."""
     unnamed_stacks: int = 0
     """Stored sources of several slices of which nothing names the patient: each is taken for one."""
+    windows: int = 0
+    """Windows of groups that were recorded for the first time."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Reasons why sources were rejected, and how many each."""
 
@@ -100,6 +102,7 @@ def add_sources(
     tally = Tally()
     new = by_group(_sources_to_read(sources, intake, known, tally), intake)
     reader = WindowedReader(intake, known, sources.listing, is_stopping)
+    found_here: set[str] = set()
     progress(tally, 0)
     for part in cut(new, unit_size):
         about = known.of(part.keys)
@@ -112,14 +115,19 @@ def add_sources(
                 progress(tally, done)
                 if unit.is_full(unit_size):
                     _seal(store, intake.recipe, known, unit, end_retraction)
-                    _count(unit, tally)
+                    _count(unit, tally, found_here)
                     unit = Unit()
         except Stopped:
             return tally
         _seal(store, intake.recipe, known, unit, end_retraction)
-        _count(unit, tally)
+        _count(unit, tally, found_here)
         progress(tally, 0)
     return tally
+
+
+def sources_outvoted(sources: Sources, known: Known) -> Sources:
+    """Pick the sources that are to be made again, since they are stored in a window that does not hold."""
+    return sources.take(np.flatnonzero(np.isin(sources.keys, np.array([*known.outvoted], "<u8"))))
 
 
 def _seal(
@@ -284,12 +292,16 @@ def _rejection(key: int, reason: str, found: Fingerprint | None) -> Rejection:
     )
 
 
-def _count(unit: Unit, tally: Tally) -> None:
+def _count(unit: Unit, tally: Tally, found_here: set[str]) -> None:
+    """Add the outcomes of a unit. found_here: groups whose windows this task has found, which it adds to."""
     tally.stored += len(unit.taken)
     tally.without_patient += sum(not source.label.patient for source in unit.taken)
     tally.twins += unit.twins
     tally.images += unit.num_images
-    tally.outside_window += sum(source.window.outside for source in unit.taken if source.window)
+    windows = [source.window for source in unit.taken if source.window]
+    tally.outside_window += sum(window.outside for window in windows)
+    found_here.update(window.group for window in windows if not window.is_recorded)
+    tally.windows = len(found_here)
     tally.already_there += len(unit.already_there)
     tally.gone += unit.gone
     tally.masks += unit.masks
