@@ -98,10 +98,8 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
     status, out, err = preprocess(tmp_path / "raw", store, "--size", 8)
     assert (status, out.partition(" (")[0]) == (0, "stored 4, already there 0, rejected 2")
     assert "rejected 1: broken tile" in err
-    assert (
-        "rejected 1: format not read: WebP (JPEG, PNG, BMP, JPEG 2000, AVIF, TIFF, GIF, MATLAB 7.3 and Tiles are)"
-        in err
-    )
+    assert "rejected 1: format not read: WebP (JPEG, PNG, " in err
+    assert ", GIF, MATLAB 7.3 and Tiles are)" in err
     snapshot = resolve(store)
     assert len(snapshot) == 6
     assert len(set(snapshot.key.tolist())) == 6
