@@ -1,4 +1,4 @@
-"""What is no picture of a head: masks beside their pictures, and slices above and below the head."""
+"""Left out: masks beside their pictures, and slices above and below the head."""
 
 import re
 from pathlib import Path
