@@ -312,3 +312,16 @@ def test_of_a_large_group_some_pictures_spread_over_it_are_enough(heads, store, 
     (heads / "glioma" / "anna" / "anna2.png").write_bytes(b"damaged")
     preprocess(heads, store.with_name("third"), "--size", SIDE)
     assert len(windows(store.with_name("third"))) == 2
+
+
+def test_a_group_of_which_tasks_have_parts_has_the_window_of_the_whole(heads, store, preprocess):
+    """By names that promise 8 bits, its pictures are dealt by their keys."""
+    for number in range(6):
+        save(heads / "glioma" / "dora" / f"{number}.png", head(number, 1000 * 2**number))
+        (heads / "glioma" / "dora" / f"{number}.png").rename(heads / "glioma" / "dora" / f"{number}.jpg")
+    preprocess(heads, store, "--size", SIDE)
+    other = store.with_name("other")
+    for task in range(3):
+        preprocess(heads, other, "--size", SIDE, "--task", task, "--tasks", 3)
+    assert windows(other) == windows(store)
+    assert resolve(other).content_digest == resolve(store).content_digest
