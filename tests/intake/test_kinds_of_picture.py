@@ -232,7 +232,7 @@ def test_stacks_cut_short_are_rejected():
     frames = [Image.fromarray(one) for one in stack]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
-    for data in (file.getvalue(), tiff(stack, photometric="minisblack")):
+    for data in (file.getvalue(), *(tiff(one, photometric="minisblack") for one in (stack, slices(4)))):
         for part in (0.3, 0.6, 0.9):
             with pytest.raises(BadSource, match=r"picture"):
                 native(data[: int(len(data) * part)])

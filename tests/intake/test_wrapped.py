@@ -49,7 +49,7 @@ def scans(real_data):
 
 @pytest.mark.parametrize("quality", [75, 85, 95])
 def test_no_sound_slice_is_taken_for_wrapped_at_any_quality(scans, quality):
-    # Of all 2,400, at four qualities and two sizes: none.
+    # More of them: tools/benchmarks/wrapped_pictures.py.
     assert len(scans) >= 40
     assert not any(is_wrapped(saved(np.rint(scan).astype(np.uint8), quality)) for scan in scans)
 

@@ -6,8 +6,8 @@ Each image is resized to 224 × 224 and 512 × 512 and saved as PNG and as JPEG:
 parts turned white; wrapped, multiplied to 10, 11 and 12 bits, of which the lower 8 are kept. What counts is
 whether `read_picture` rejects the file, at the size of store that is named.
 
-2026-11-29, Cheng's 2,400 slices, stores of 224 and 96:
-FIGURES
+2026-11-29, 30 of Cheng's slices (--every 80), stores of 224 and 96, every size and quality: of 960 sound
+files none rejected, of 1,440 wrapped ones 1,432, and 29 of 30 in the worst row.
 """
 
 import argparse
