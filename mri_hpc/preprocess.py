@@ -18,6 +18,7 @@ from mri_hpc.intake.csv_labels import CsvLabels
 from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths, pattern_hint
+from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.persons import num_of_several_classes
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
@@ -60,6 +61,8 @@ class Options:
     """Number of shares."""
     replace: Annotated[Flag, OFTEN] = False
     """Take sources whose bytes differ from those stored, in place of rejecting them as changed."""
+    skip_empty: Flag = False
+    """Leave out images that show no head; by default they are stored, and counted."""
     accept: Annotated[tuple[Accepted, ...], OFTEN] = ()
     """Go on in spite of doubts about these: all is as it is meant."""
     chunk_images: int | None = None
@@ -97,7 +100,15 @@ def preprocess(options: Options) -> int:
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
-    intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
+    own_labels = OwnLabels(labels, options.source)
+    intake = store.intake(
+        options.source,
+        own_labels,
+        wanted,
+        key_path(os.environ),
+        is_replacing=options.replace,
+        is_skipping_empty=options.skip_empty,
+    )
     store.clean_up()
     found = intake.sources(paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
@@ -113,6 +124,7 @@ def preprocess(options: Options) -> int:
         progress=progress,
     )
     progress.end()
+    tally.own_labels_differ = own_labels.num_differing
     _print_notes(tally, store, labels, paths if share.index == 0 else [], intake.root_name)
     if share.index == 0 and (mixed := num_of_several_classes(mentions)):
         what = f"{counted(mixed, 'patient')} with images of several classes"
@@ -212,6 +224,10 @@ def _print_notes(
     if tally.labels_differ:
         what = "labels, patients, folds or splits differ"
         print(f"{tally.labels_differ} {what} from those stored, which stay", file=sys.stderr)
+    _print_left_out(tally)
+    if tally.own_labels_differ:
+        what = "say another class or patient of themselves than the folders or the CSV, which hold"
+        print(f"{counted(tally.own_labels_differ, 'file')} {what}", file=sys.stderr)
     if tally.without_patient:
         what = "images name no patient: results will be by slice, not by patient"
         print(f"{tally.without_patient} {what} (see: Your images, in README.md)", file=sys.stderr)
@@ -233,6 +249,23 @@ def _print_notes(
         )
     if isinstance(labels, FolderLabels) and (hint := labels.hint(paths)):
         print(hint, file=sys.stderr)
+
+
+def _print_left_out(tally: Tally) -> None:
+    """Print what is no picture of a head, and how stacks are taken."""
+    if tally.masks:
+        what = "left out: named like a picture beside it, and of two values"
+        print(f"{counted(tally.masks, 'mask')} {what}", file=sys.stderr)
+    if tally.empty:
+        print(f"{counted(tally.empty, 'file')} left out: no head in it", file=sys.stderr)
+    if tally.no_head:
+        shows = "shows" if tally.no_head == 1 else "show"
+        what = f"{shows} no head (--skip-empty leaves such out of a new store)"
+        print(f"{counted(tally.no_head, 'image')} {what}", file=sys.stderr)
+    if tally.unnamed_stacks:
+        name = "names" if tally.unnamed_stacks == 1 else "name"
+        what = f"{name} no patient: each is taken for a patient of its own"
+        print(f"{counted(tally.unnamed_stacks, 'stack')} {what}", file=sys.stderr)
 
 
 def _print_tally(tally: Tally, seconds: float, *, is_json: bool) -> None:

@@ -178,12 +178,27 @@ class Store:
         end_removals(self._dir)
 
     def intake(
-        self, root: Path, labels: "Labels", wanted: "Recipe", key_file: Path, *, is_replacing: bool = False
+        self,
+        root: Path,
+        labels: "Labels",
+        wanted: "Recipe",
+        key_file: Path,
+        *,
+        is_replacing: bool = False,
+        is_skipping_empty: bool = False,
     ) -> "Intake":
         """Return all that decides about the sources below a root; write down the recipe of a new store."""
         from mri_hpc.storage.adding.intake import make_intake
 
-        return make_intake(self._dir, root, labels, wanted, key_file, is_replacing=is_replacing)
+        return make_intake(
+            self._dir,
+            root,
+            labels,
+            wanted,
+            key_file,
+            is_replacing=is_replacing,
+            is_skipping_empty=is_skipping_empty,
+        )
 
     def doubts(self, intake: "Intake", sources: "Sources") -> "list[Doubt]":
         """Return what looks other than it was meant beside what is stored. sources: all below the root."""

@@ -1,6 +1,6 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,14 +10,17 @@ from mri_hpc.intake.content import CANNOT_OPEN, Content, read_content
 from mri_hpc.intake.decoders import decode_natively
 from mri_hpc.intake.fingerprint import Fingerprint, Look, look_at
 from mri_hpc.intake.folder_labels import NO_CLASS_FOLDER
-from mri_hpc.intake.foreign import NOT_READ_YET
-from mri_hpc.intake.group_reader import Stopped
+from mri_hpc.intake.foreign import NOT_A_PICTURE, NOT_READ_YET
+from mri_hpc.intake.group_reader import KeptSource, Stopped
 from mri_hpc.intake.labels import Label
+from mri_hpc.intake.left_out import is_mask, is_named_like_mask
 from mri_hpc.intake.patient_rows import NO_LABEL_IN_CSV
+from mri_hpc.intake.pictures import DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED
 from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.samples import NativeImage
 from mri_hpc.intake.sources import Source, Sources
 from mri_hpc.intake.units import cut
-from mri_hpc.storage.adding.intake import Intake
+from mri_hpc.storage.adding.intake import STACK, Intake
 from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
 from mri_hpc.storage.adding.windowed import WindowedReader, by_group
@@ -26,7 +29,10 @@ from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
-MAY_GO_AWAY = (NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET)
+MAY_GO_AWAY = (
+    *(NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET),
+    *(NOT_A_PICTURE, DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED),
+)
 LOOKED_UP = 2**14
 """Sources at a time of which it is looked up what the store knows."""
 
@@ -50,6 +56,16 @@ class Tally:
     """Images that the stored sources gave."""
     outside_window: int = 0
     """Images of which more than 1 % of the pixels lie outside the window that their group had before."""
+    own_labels_differ: int = 0
+    """Sources that say another class or patient of themselves than folders or a table, which hold."""
+    masks: int = 0
+    """Masks beside their pictures, which are left out."""
+    empty: int = 0
+    """Sources without a head that are left out, where that is asked for."""
+    no_head: int = 0
+    """Images without a head that are stored."""
+    unnamed_stacks: int = 0
+    """Stored sources of several slices of which nothing names the patient: each is taken for one."""
     windows: int = 0
     """Windows of groups that were recorded for the first time."""
     reasons: dict[str, int] = field(default_factory=dict)
@@ -63,7 +79,7 @@ class Tally:
     @property
     def done(self) -> int:
         """Sources of which the outcome is known."""
-        return self.stored + self.already_there + self.rejected + self.gone
+        return self.stored + self.already_there + self.rejected + self.gone + self.masks + self.empty
 
 
 def add_sources(
@@ -97,6 +113,10 @@ def add_sources(
                     return tally
                 _take(source, intake, reader, known, about, unit)
                 progress(tally, done)
+                if unit.is_full(unit_size):
+                    _seal(store, intake.recipe, known, unit, end_retraction)
+                    _count(unit, tally, found_here)
+                    unit = Unit()
         except Stopped:
             return tally
         _seal(store, intake.recipe, known, unit, end_retraction)
@@ -207,16 +227,10 @@ def _take(
             return
         if stored and not is_same and not intake.is_replacing:
             raise BadSource(CHANGED)
-        label = intake.labels.of(source.path)
-        patient = intake.pseudonyms.patient(label.patient)
-        if known.is_retracted([source.key], patient):
-            raise BadSource(RETRACTED)
-        images = kept.images if kept else decode_natively(content, intake.recipe)
-        samples, window = reader.decode(source, images, label)
         generation = stored.generation + 1 if stored else 0
-        taken = intake.taken(source, content, label, samples, window=window, generation=generation)
-        if known.is_retracted(taken.image_keys, patient):
-            raise BadSource(RETRACTED)
+        taken = _taken(source, content, kept, intake, reader, known, unit, generation)
+        if taken is None:
+            return
     except FileNotFoundError:
         unit.gone += 1
     except BadSource as error:
@@ -224,6 +238,38 @@ def _take(
     else:
         unit.twins += not is_same and known.has_bytes(content.fingerprint.source_hash)
         unit.taken.append(taken)
+
+
+def _taken(
+    source: Source,
+    content: Content,
+    kept: KeptSource | None,
+    intake: Intake,
+    reader: WindowedReader,
+    known: Known,
+    unit: Unit,
+    generation: int,
+) -> TakenSource | None:
+    """Make of the images in a source what enters the store; None, and counted, where they are left out."""
+
+    def images() -> Iterable[NativeImage]:
+        return kept.images if kept else decode_natively(content, intake.recipe)
+
+    if is_named_like_mask(intake.root, source.path) and all(is_mask(image.grey) for image in images()):
+        unit.masks += 1
+        return None
+    label = intake.labels.of(source.path)
+    if known.is_retracted([source.key], intake.pseudonyms.patient(label.patient)):
+        raise BadSource(RETRACTED)
+    samples, window = reader.decode(source, images(), label)
+    samples = unit.with_head(samples, is_skipping=intake.is_skipping_empty)
+    if not samples:
+        unit.empty += 1
+        return None
+    taken = intake.taken(source, content, label, samples, window=window, generation=generation)
+    if known.is_retracted(taken.image_keys, taken.patient):
+        raise BadSource(RETRACTED)
+    return taken
 
 
 def _reject(source: Source, reason: str, content: Content | None, about: KnownSources, unit: Unit) -> None:
@@ -258,5 +304,9 @@ def _count(unit: Unit, tally: Tally, found_here: set[str]) -> None:
     tally.windows = len(found_here)
     tally.already_there += len(unit.already_there)
     tally.gone += unit.gone
+    tally.masks += unit.masks
+    tally.empty += unit.empty
+    tally.no_head += unit.no_head
+    tally.unnamed_stacks += sum(source.label.patient.startswith(STACK) for source in unit.taken)
     for reason in (*unit.rejected_again, *(source.rejection.reason for source in unit.rejected)):
         tally.reject(reason)
