@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.disk.commits import Commit
     from mri_hpc.storage.reading.reader import Reader
     from mri_hpc.storage.snapshot.table import Snapshot
+    from mri_hpc.storage.snapshot.totals import Totals
     from mri_hpc.storage.upkeep.compaction import Compacted
     from mri_hpc.storage.upkeep.growth import Growth
     from mri_hpc.storage.upkeep.relabelling import Relabelling
@@ -125,21 +126,33 @@ class Store:
 
     def published(self) -> list[str]:
         """List the digests of the snapshots that are published."""
-        from mri_hpc.storage.snapshot.catalogue import published
+        from mri_hpc.storage.snapshot.publications import published
 
         return published(self._dir)
 
     def snapshot_bytes(self) -> int:
         """Return the size in bytes of the snapshots that are published."""
-        from mri_hpc.storage.snapshot.catalogue import published_bytes
+        from mri_hpc.storage.snapshot.publications import published_bytes
 
         return published_bytes(self._dir)
 
-    def growth(self, snapshot: "Snapshot") -> "Growth":
-        """Count what came in, by the finest period that gives few rows. snapshot: the current one."""
+    def totals(self) -> "Totals":
+        """Return the totals of all that is there now, which may be nothing."""
+        from mri_hpc.storage.disk.commits import digest_of
+        from mri_hpc.storage.snapshot.totals import kept
+
+        found = kept(self._dir.snapshots / digest_of(self._dir.commit_ids()))
+        if found is None:
+            from mri_hpc.storage.snapshot.catalogue import totals_now
+
+            found = totals_now(self._dir)
+        return found
+
+    def growth(self, totals: "Totals") -> "Growth":
+        """Count what came in, by the finest period that gives few rows. totals: of all that is there now."""
         from mri_hpc.storage.upkeep.growth import growth
 
-        return growth(self._dir, snapshot)
+        return growth(self._dir, totals)
 
     def reader(self, snapshot: "Snapshot", *, is_read_once: bool = False) -> "Reader":
         """Return a reader of a snapshot's images. is_read_once: of each about once, so nothing is mapped."""
