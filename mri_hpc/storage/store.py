@@ -5,7 +5,7 @@ Each floor is imported when something there is first asked for, so that light co
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.snapshot.table import Snapshot
     from mri_hpc.storage.upkeep.compaction import Compacted
     from mri_hpc.storage.upkeep.growth import Growth
+    from mri_hpc.storage.upkeep.missing import Missing
     from mri_hpc.storage.upkeep.relabelling import Relabelling
     from mri_hpc.storage.upkeep.repair import Repaired
     from mri_hpc.storage.upkeep.retraction import Retraction
@@ -31,17 +32,19 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.verify import Findings
 
 __all__ = [
-    "Compacted", "Findings", "Origin", "Reader", "Relabelling", "Repaired", "Snapshot", "Store",
-    "Tally",
+    "Compacted", "Findings", "Missing", "Origin", "Reader", "Relabelling", "Repaired", "Retraction",
+    "Snapshot", "Store", "Tally",
 ]  # fmt: skip
 
 _FLOORS = {
     "Compacted": "upkeep.compaction",
     "Findings": "upkeep.verify",
+    "Missing": "upkeep.missing",
     "Origin": "upkeep.salvage",
     "Reader": "reading.reader",
     "Relabelling": "upkeep.relabelling",
     "Repaired": "upkeep.repair",
+    "Retraction": "upkeep.retraction",
     "Snapshot": "snapshot.table",
     "Tally": "adding.loop",
 }
@@ -264,17 +267,45 @@ class Store:
 
         return look_for(self._dir, name, given=given)
 
+    def look_for_images(self, given: Sequence[str], pseudonyms: "Pseudonyms") -> "Retraction":
+        """Find images that are named by key or by the path of their file; UserError where there is none."""
+        from mri_hpc.storage.upkeep.retraction import look_for_images
+
+        return look_for_images(self._dir, given, pseudonyms)
+
+    def find_missing(
+        self, snapshot: "Snapshot", paths: Sequence[str], key_of: Callable[[str], int]
+    ) -> "Missing":
+        """Find stored images of a source root that have no file any more.
+
+        snapshot: the current one; paths: all below the root; key_of: gives the key of one.
+        """
+        from mri_hpc.storage.upkeep.missing import find_missing
+
+        return find_missing(self._dir, snapshot, paths, key_of)
+
+    def retraction_of(self, snapshot: "Snapshot", keys: Collection[int]) -> "Retraction":
+        """Return the retraction of images by themselves. snapshot: the current one."""
+        from mri_hpc.storage.upkeep.retraction import of_keys
+
+        return of_keys(snapshot, keys)
+
     def retract(self, retraction: "Retraction", why: str) -> "Compacted":
-        """Take a patient out for good: of the newest snapshot, the chunks and the private tables."""
+        """Take a patient, or images, out for good: of the snapshot, the chunks and the private tables."""
         from mri_hpc.storage.upkeep.retraction import retract
 
         return retract(self._dir, retraction, why)
 
-    def retractions(self, name: str) -> "list[Commit]":
-        """Read the records of the retractions of a patient."""
+    def retractions(self, name: str = "", keys: Iterable[int] = ()) -> "list[Commit]":
+        """Read the records of the retractions of a patient, or of images."""
         from mri_hpc.storage.disk.commits import RETRACT, read_kind
 
-        return [one for one in read_kind(self._dir, RETRACT) if name in one.retracted_patients]
+        texts = {f"{key:016x}" for key in keys}
+        return [
+            one
+            for one in read_kind(self._dir, RETRACT)
+            if name in one.retracted_patients or not texts.isdisjoint(one.retracted_keys)
+        ]
 
     def sources_of(self, keys: Iterable[int]) -> dict[int, str]:
         """Find paths of the sources of some images, by key, as far as this user may know them."""

@@ -16,7 +16,7 @@ from mri_hpc.storage.disk.private_tables import SEEN, read_seen
 from mri_hpc.storage.snapshot.catalogue import Standing, current, header_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
 from mri_hpc.storage.snapshot.retractions import of_commits
-from mri_hpc.storage.snapshot.table import Snapshot
+from mri_hpc.storage.snapshot.table import RETRACTED, RETRACTED_IMAGE, Snapshot
 
 # A store that is only ever added to gets its commits folded now and then.
 UNFOLDED_COMMITS = 64
@@ -152,9 +152,11 @@ class Known:
             found[at] = label_of(*codes)
         return found
 
-    def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
-        """Tell whether a source was retracted. patient: name in the store."""
-        return self._retracted.covers(keys, patient)
+    def why_retracted(self, keys: Iterable[int], patient: str) -> str:
+        """Return why a source is kept out; empty where it was not retracted. patient: name in the store."""
+        if self._retracted.covers((), patient):
+            return RETRACTED
+        return RETRACTED_IMAGE if self._retracted.covers(keys, "") else ""
 
     def hear_of_retractions(self) -> bool:
         """Take note of retractions since this was last called; tell whether there were any."""

@@ -20,7 +20,7 @@ from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED
+from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED, RETRACTED_IMAGE
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET)
@@ -96,7 +96,7 @@ def add_sources(
 def _seal(
     store: StoreDir, recipe: Recipe, known: Known, unit: Unit, end_retraction: Callable[[], object]
 ) -> None:
-    """Publish a unit without the images of patients who were retracted while it was gathered."""
+    """Publish a unit without what was retracted while it was gathered."""
     if known.hear_of_retractions():
         _reject_retracted(unit, known)
     seal(store, recipe, unit)
@@ -106,15 +106,14 @@ def _seal(
 
 
 def _reject_retracted(unit: Unit, known: Known) -> None:
-    def is_retracted(source: TakenSource) -> bool:
-        return known.is_retracted([source.key, *source.image_keys], source.patient)
-
-    unit.rejected += [
-        RejectedSource(rejection=_rejection(source.key, RETRACTED, source.fingerprint), path=source.path)
-        for source in unit.taken
-        if is_retracted(source)
-    ]
-    unit.taken = [source for source in unit.taken if not is_retracted(source)]
+    staying: list[TakenSource] = []
+    for source in unit.taken:
+        if reason := known.why_retracted([source.key, *source.image_keys], source.patient):
+            rejection = _rejection(source.key, reason, source.fingerprint)
+            unit.rejected.append(RejectedSource(rejection=rejection, path=source.path))
+        else:
+            staying.append(source)
+    unit.taken = staying
 
 
 def _sources_to_read(sources: Sources, intake: Intake, known: Known, tally: Tally) -> Sources:
@@ -160,7 +159,9 @@ def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
     # The labels may have called it a retracted patient's by mistake, and name another one now.
-    return reason != RETRACTED or known.is_retracted([source.key], intake.pseudonyms.patient(label.patient))
+    if reason not in (RETRACTED, RETRACTED_IMAGE):
+        return True
+    return bool(known.why_retracted([source.key], intake.pseudonyms.patient(label.patient)))
 
 
 def _label_or_problem(path: str, intake: Intake) -> tuple[Label, str]:
@@ -188,11 +189,11 @@ def _take(source: Source, intake: Intake, known: Known, about: KnownSources, uni
             raise BadSource(CHANGED)
         label = intake.labels.of(source.path)
         patient = intake.pseudonyms.patient(label.patient)
-        if known.is_retracted([source.key], patient):
-            raise BadSource(RETRACTED)
+        if reason := known.why_retracted([source.key], patient):
+            raise BadSource(reason)
         taken = intake.taken(source, content, label, generation=stored.generation + 1 if stored else 0)
-        if known.is_retracted(taken.image_keys, patient):
-            raise BadSource(RETRACTED)
+        if reason := known.why_retracted(taken.image_keys, patient):
+            raise BadSource(reason)
     except FileNotFoundError:
         unit.gone += 1
     except BadSource as error:
