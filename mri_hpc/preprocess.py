@@ -15,6 +15,7 @@ from mri_hpc.base.marks import Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.csv_labels import CsvLabels
+from mri_hpc.intake.doubts import Accepted
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.labelled_files import find_labels, labelled_paths
 from mri_hpc.intake.pseudonyms import key_path
@@ -53,6 +54,8 @@ class Options:
     """Number of shares."""
     replace: Flag = False
     """Take sources whose bytes differ from those stored, in place of rejecting them as changed."""
+    accept: tuple[Accepted, ...] = ()
+    """Go on in spite of doubts about these: all is as it is meant."""
     chunk_images: int | None = None
     """Images of a chunk, and of the work that a kill can cost; by default, and at most, 64 MiB of pixels."""
     json: Flag = False
