@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mri_hpc.intake.recipe import Recipe
     from mri_hpc.intake.sources import Sources
     from mri_hpc.storage.adding.intake import Intake
-    from mri_hpc.storage.adding.loop import Tally
+    from mri_hpc.storage.adding.last_task import ArrayTask
+    from mri_hpc.storage.adding.tally import Tally
     from mri_hpc.storage.disk.commits import Commit
     from mri_hpc.storage.reading.reader import Reader
     from mri_hpc.storage.snapshot.table import Snapshot
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.verify import Findings
 
 __all__ = [
-    "Compacted", "Findings", "Missing", "Origin", "Reader", "Relabelling", "Repaired", "Retraction",
-    "Snapshot", "Store", "Tally",
+    "ArrayTask", "Compacted", "Findings", "Missing", "Origin", "Reader", "Relabelling", "Repaired",
+    "Retraction", "Snapshot", "Store", "Tally",
 ]  # fmt: skip
 
 _FLOORS = {
+    "ArrayTask": "adding.last_task",
     "Compacted": "upkeep.compaction",
     "Findings": "upkeep.verify",
     "Missing": "upkeep.missing",
@@ -46,7 +48,7 @@ _FLOORS = {
     "Repaired": "upkeep.repair",
     "Retraction": "upkeep.retraction",
     "Snapshot": "snapshot.table",
-    "Tally": "adding.loop",
+    "Tally": "adding.tally",
 }
 
 T = TypeVar("T")
@@ -87,6 +89,13 @@ class Store:
         from mri_hpc.storage.adding.new_store import make_store
 
         return cls(make_store(path, source).path)
+
+    @classmethod
+    def would_be(cls, path: Path, source: Path) -> "Store":
+        """Return what `make` would open or make, and make nothing; UserError as there."""
+        from mri_hpc.storage.adding.new_store import check_place
+
+        return cls(check_place(path, source).path)
 
     @property
     def recipe(self) -> Path:
@@ -198,6 +207,12 @@ class Store:
             progress=progress,
         )
 
+    def tell_last(self, root: Path, task: "ArrayTask", tally: "Tally") -> "Tally | None":
+        """Note that a task of an array is done; return what all have counted where it is to tell of them."""
+        from mri_hpc.storage.adding.last_task import tell_last
+
+        return tell_last(self._dir, root, task, tally)
+
     def verify(self, *, fraction: float = 1.0, day: int = 0, progress: Shown = _unshown) -> "Findings":
         """Check every commit, chunk, pixel and snapshot.
 
@@ -274,15 +289,21 @@ class Store:
         return look_for_images(self._dir, given, pseudonyms)
 
     def find_missing(
-        self, snapshot: "Snapshot", paths: Sequence[str], key_of: Callable[[str], int]
+        self,
+        snapshot: "Snapshot",
+        root: Path,
+        paths: Sequence[str],
+        key_of: Callable[[str], int],
+        most: int | None = None,
     ) -> "Missing":
         """Find stored images of a source root that have no file any more.
 
-        snapshot: the current one; paths: all below the root; key_of: gives the key of one.
+        snapshot: the current one; paths: those known below the root; key_of: gives the key of one; most: from
+        so many images on without a known path, nothing more is found out.
         """
         from mri_hpc.storage.upkeep.missing import find_missing
 
-        return find_missing(self._dir, snapshot, paths, key_of)
+        return find_missing(self._dir, snapshot, root, paths, key_of, most)
 
     def retraction_of(self, snapshot: "Snapshot", keys: Collection[int]) -> "Retraction":
         """Return the retraction of images by themselves. snapshot: the current one."""

@@ -107,10 +107,10 @@ def _find_missing(store: Store, snapshot: Snapshot, source: Path) -> Missing:
     if not paths:
         raise UserError(f"{source} holds no files: is it mounted? Images can be named by --image, too")
     name, pseudonyms = root_name(source), _pseudonyms(store)
-    missing = store.find_missing(snapshot, paths, lambda path: pseudonyms.source_key(name, path))
-    if missing.unlisted:
-        folder = as_text(source / missing.unlisted)
-        raise UserError(f"{folder} cannot be listed, so what it holds may not be missing: ls -ld shows why")
+    missing = store.find_missing(snapshot, source, paths, lambda path: pseudonyms.source_key(name, path))
+    if missing.hidden:
+        file = as_text(source / missing.hidden)
+        raise UserError(f"it cannot be told whether {file} is missing: who may look into the folders above?")
     if not missing.paths and not missing.num_there:
         raise UserError(
             f"{store.path} holds nothing that came from a folder named {name!r}: --missing takes the folder "

@@ -32,14 +32,16 @@ class Intake:
 
     def sources(self, paths: Sequence[str]) -> Sources:
         """Return files below the root, each as a source of its own."""
-        key_of, name = self.pseudonyms.source_key, self.root_name
-        return Sources.of_files(np.fromiter((key_of(name, path) for path in paths), "<u8", len(paths)), paths)
+        return Sources.of_files(np.fromiter((self.key_of(path) for path in paths), "<u8", len(paths)), paths)
+
+    def key_of(self, path: str, frame: str = "") -> int:
+        """Derive the key of a file below the root, or of one frame in it."""
+        return self.pseudonyms.source_key(self.root_name, path, frame)
 
     def taken(self, source: Source, content: Content, label: Label, *, generation: int = 0) -> TakenSource:
         """Decode a source as it enters a store; BadSource where it cannot be."""
         samples = list(decode(content, self.recipe))
         assert samples, "a decoder yields samples or raises BadSource"
-        key_of = self.pseudonyms.source_key
         return TakenSource(
             key=source.key,
             fingerprint=content.fingerprint,
@@ -51,7 +53,7 @@ class Intake:
             # By the first one the store knows that it has the source.
             image_keys=[
                 source.key,
-                *(key_of(self.root_name, source.path, sample.frame) for sample in samples[1:]),
+                *(self.key_of(source.path, sample.frame) for sample in samples[1:]),
             ],
             samples=samples,
         )

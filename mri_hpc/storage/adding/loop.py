@@ -1,7 +1,6 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from mri_hpc.intake.sources import Source, Sources
 from mri_hpc.intake.units import cut
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
+from mri_hpc.storage.adding.tally import Tally
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
@@ -26,37 +26,6 @@ from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED, RETRACTED_IMAGE
 MAY_GO_AWAY = (NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET)
 LOOKED_UP = 2**14
 """Sources at a time of which it is looked up what the store knows."""
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """Outcomes of the sources so far."""
-
-    stored: int = 0
-    already_there: int = 0
-    rejected: int = 0
-    gone: int = 0
-    """Sources that were listed and have disappeared since."""
-    labels_differ: int = 0
-    """Sources whose label, patient, fold or split is not the one stored, which stays."""
-    without_patient: int = 0
-    """Stored sources of which the labels name no patient."""
-    twins: int = 0
-    """Stored sources whose bytes the store held before, under another path."""
-    images: int = 0
-    """Images that the stored sources gave."""
-    reasons: dict[str, int] = field(default_factory=dict)
-    """Reasons why sources were rejected, and how many each."""
-
-    def reject(self, reason: str) -> None:
-        """Count one rejected source."""
-        self.rejected += 1
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
-
-    @property
-    def done(self) -> int:
-        """Sources of which the outcome is known."""
-        return self.stored + self.already_there + self.rejected + self.gone
 
 
 def add_sources(

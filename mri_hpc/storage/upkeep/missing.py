@@ -1,7 +1,9 @@
 """Missing images: stored ones whose files a source root does not hold any more."""
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,41 +20,65 @@ class Missing:
     paths: dict[int, str]
     """Path below the root of each, by key."""
     num_there: int = 0
-    """Stored images of this root whose files are there."""
+    """Stored images whose paths are known to be below the root."""
     moved: frozenset[int] = frozenset()
     """Keys of those whose bytes are stored under a path that the root does hold."""
     other_class: frozenset[int] = frozenset()
     """Keys of those that were moved, and have another label there."""
     other_patient: frozenset[int] = frozenset()
     """Keys of those that were moved, and belong to another patient there."""
-    unlisted: str = ""
-    """A folder that could not be listed, below which some of them may lie; empty where there is none."""
+    hidden: str = ""
+    """A path of which it cannot be told whether a file is there; empty where there is none."""
+    is_counted: bool = True
+    """False where so many might be missing that nothing was found out."""
 
 
 def find_missing(
-    store: StoreDir, snapshot: Snapshot, paths: Sequence[str], key_of: Callable[[str], int]
+    store: StoreDir,
+    snapshot: Snapshot,
+    root: Path,
+    paths: Sequence[str],
+    key_of: Callable[[str], int],
+    most: int | None = None,
 ) -> Missing:
     """Find the stored images of a root that have no file any more; none where the private folder is closed.
 
-    paths: all below the root; key_of: gives the key of a path below it.
+    paths: those known below the root; key_of: gives the key of a path below it; most: from so many images on
+    without a known path, which may be of other roots, nothing more is found out. None: never.
     """
-    listed = np.unique(np.fromiter(map(key_of, paths), "<u8", len(paths)))
-    is_absent = ~positions(listed, np.asarray(snapshot.key))[0]
-    num_there = len(is_absent) - int(is_absent.sum())
-    if num_there == len(is_absent):
-        return Missing(paths={}, num_there=num_there)
+    known = np.unique(np.fromiter(map(key_of, paths), "<u8", len(paths)))
+    is_absent = ~positions(known, np.asarray(snapshot.key))[0]
+    num_absent = int(np.count_nonzero(is_absent))
+    found = Missing(paths={}, num_there=len(is_absent) - num_absent)
+    if not num_absent:
+        return found
+    if most is not None and num_absent > most:
+        return replace(found, is_counted=False)
     # A store may hold images of other roots: by its path a key tells whether it is of this one.
     named = sources_of(store, np.asarray(snapshot.key)[is_absent].tolist())
-    own = {key: path for key, path in named.items() if key_of(path) == key}
+    own, hidden = _without_file(root, {key: path for key, path in named.items() if key_of(path) == key})
     moved = _moved(snapshot, own, ~is_absent) if own else {}
-    return Missing(
+    return replace(
+        found,
         paths=own,
-        num_there=num_there,
         moved=frozenset(moved),
-        other_class=frozenset(key for key, found in moved.items() if found.is_of_other_class),
-        other_patient=frozenset(key for key, found in moved.items() if found.is_of_other_patient),
-        unlisted=_unlisted(own, paths),
+        other_class=frozenset(key for key, one in moved.items() if one.is_of_other_class),
+        other_patient=frozenset(key for key, one in moved.items() if one.is_of_other_patient),
+        hidden=hidden,
     )
+
+
+def _without_file(root: Path, paths: dict[int, str]) -> tuple[dict[int, str], str]:
+    """Return those paths that are not there now, by key, and one of which that cannot be told, or empty."""
+    gone, hidden = {}, ""
+    for key, path in paths.items():
+        try:
+            os.lstat(f"{root}/{path}")
+        except (FileNotFoundError, NotADirectoryError):
+            gone[key] = path
+        except OSError:
+            hidden = path
+    return gone, hidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +105,3 @@ def _moved(snapshot: Snapshot, own: dict[int, str], is_listed: np.ndarray) -> di
         for row in rows.tolist()
         if (there := others.get(int(hashes[row])))
     }
-
-
-def _unlisted(own: dict[int, str], paths: Sequence[str]) -> str:
-    """Return a folder above a missing image that is listed itself: it could not be looked into."""
-    above = {path[:at] for path in own.values() for at, letter in enumerate(path) if letter == "/"}
-    return min(above.intersection(paths), default="")
