@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from mri_hpc.base.command import counted
 from mri_hpc.cohort.doubtful import doubts_of_snapshot
 from mri_hpc.intake.doubts import Doubt
-from mri_hpc.storage.store import Missing, Store, Tally
+from mri_hpc.intake.sources import Sources
+from mri_hpc.storage.store import Intake, Missing, Store, Tally
 
 MOST_LOOKED_FOR = 200_000
 """Images that may be missing. Adding costs what is new: of more, only who asks is told."""
@@ -35,23 +36,21 @@ class Account:
         return {**asdict(self), "doubts": [asdict(doubt) for doubt in self.doubts]}
 
 
-def account_of(
-    store: Store, source: Path, paths: Sequence[str], key_of: Callable[[str], int], tally: Tally
-) -> Account:
-    """Sum up a store after sources were added.
-
-    paths: of these, below the source; key_of: gives their keys; tally: of all tasks.
-    """
+def account_of(store: Store, intake: Intake, sources: Sources, tally: Tally) -> Account:
+    """Sum up a store after sources were added. sources: all below the root; tally: of all tasks."""
     snapshot = store.current()
     counts = snapshot.counts("label").tolist()
     names = [name.decode() for name in snapshot.names("label").tolist()]
-    missing = store.find_missing(snapshot, source, paths, key_of, MOST_LOOKED_FOR)
+    sites = {intake.labels.site, *map(intake.labels.site_of, sources.paths)}
+    missing = store.find_missing(
+        snapshot, intake.root, sources.keys, intake.pseudonyms, sites=sites, most=MOST_LOOKED_FOR
+    )
     return Account(
         tally=tally,
         images=len(snapshot),
         patients=len(snapshot.patient_names),
         classes=dict(zip(names, counts[1:], strict=True)),
-        doubts=[*_of_missing(missing, store, source), *doubts_of_snapshot(snapshot)],
+        doubts=[*_of_missing(missing, store, intake.root), *doubts_of_snapshot(snapshot)],
     )
 
 

@@ -17,9 +17,9 @@ from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.intake.csv_labels import CsvLabels
-from mri_hpc.intake.doubts import Accepted, Doubt
+from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.folder_labels import FolderLabels
-from mri_hpc.intake.labelled_files import check_paths, find_labels, without_table
+from mri_hpc.intake.labelled_files import check_paths, doubts_of, find_labels, pattern_hint, without_table
 from mri_hpc.intake.labels_template import template_of
 from mri_hpc.intake.recipe import Recipe, wanted_recipe
 from mri_hpc.intake.sampling import sample_files
@@ -39,6 +39,8 @@ class Question:
     source: Path
     store: Path
     labels: Path | None
+    site: str
+    patient_pattern: str
     size: int | None
     fit: Literal["letterbox", "stretch"] | None
     ids: Literal["pseudonym", "as-given"] | None
@@ -104,7 +106,9 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         store = Store.would_be(question.store, question.source)
         recipe = wanted_recipe(store.recipe, size=question.size, fit=question.fit, ids=question.ids)
     with _noting(answer):
-        labels = find_labels(question.source, question.labels)
+        labels = find_labels(
+            question.source, question.labels, site=question.site, patient_pattern=question.patient_pattern
+        )
     return recipe, labels
 
 
@@ -155,6 +159,10 @@ def _list(
         answer.refusals.append(f"{question.source} holds no files")
     with _noting(answer):
         check_paths(labels, paths, ids=recipe.ids)
+        answer.doubts = doubts_of(labels, paths)
+        refuse_open(answer.doubts, question.accepted)
+    if hint := pattern_hint(labels, paths):
+        answer.doubts.append(hint)
     return paths
 
 

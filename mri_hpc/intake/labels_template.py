@@ -21,31 +21,38 @@ def template_of(paths: Sequence[str], labels: Labels, *, are_patients: bool) -> 
 
 def _as_patient(label: Label) -> Label:
     """Take the class for a patient, and the patient for a study of theirs."""
-    return Label(patient=label.label, study=label.patient)
+    return Label(patient=label.label, study=label.patient, site=label.site)
 
 
 def _by_patient(found: Sequence[Label]) -> str:
-    labels: dict[tuple[str, str], set[str]] = {}
+    labels: dict[tuple[str, str, str], set[str]] = {}
     for label in found:
-        labels.setdefault((label.patient, label.study), set()).add(label.label)
-    rows = [
-        # Of several labels none is the patient's.
-        (patient, study, next(iter(names)) if len(names) == 1 else "")
-        for (patient, study), names in sorted(labels.items())
-    ]
-    if any(study for _patient, study, _label in rows):
-        return _csv(("patient", "study", "label"), rows)
-    return _csv(("patient", "label"), [(patient, label) for patient, _study, label in rows])
+        key = (_plain(label.patient, label), _plain(label.study, label), label.site)
+        labels.setdefault(key, set()).add(label.label)
+    # Of several labels none is the patient's.
+    rows = [(*key, next(iter(names)) if len(names) == 1 else "") for key, names in sorted(labels.items())]
+    return _csv(("patient", "study", "site", "label"), rows)
 
 
 def _by_path(paths: Sequence[str], found: Sequence[Label]) -> str:
-    rows = [(path, label.patient, label.label) for path, label in zip(paths, found, strict=True)]
-    return _csv(("path", "patient", "label"), sorted(rows))
+    rows = [
+        (path, _plain(label.patient, label), _plain(label.study, label), label.site, label.label)
+        for path, label in zip(paths, found, strict=True)
+    ]
+    return _csv(("path", "patient", "study", "site", "label"), sorted(rows))
+
+
+def _plain(name: str, label: Label) -> str:
+    """Return the id of a patient or a study as it stands in a table, without its site."""
+    return name.removeprefix(f"{label.site}/")
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write rows, without those columns that nothing is known of and that need not be filled in."""
+    wanted = [
+        at for at, name in enumerate(header) if name not in ("study", "site") or any(row[at] for row in rows)
+    ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([line[at] for at in wanted] for line in (header, *rows))
     return text.getvalue()

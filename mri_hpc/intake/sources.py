@@ -99,6 +99,14 @@ def root_name(root: Path) -> str:
     return (plain.resolve() if ".." in plain.parts else plain).name
 
 
+def root_at_site(name: str, site: str) -> str:
+    """Return the name by which the root of one of several sites enters keys. name: as root_name gives it.
+
+    No other root is called so: a folder's name holds no slash.
+    """
+    return f"{site}//{name}" if site else name
+
+
 def check_root(root: Path) -> None:
     """Raise UserError where the source is not a folder."""
     if not root.is_dir():

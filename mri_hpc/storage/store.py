@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mri_hpc.storage.disk.layout import StoreDir, open_store
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from mri_hpc.intake.doubts import Doubt
     from mri_hpc.intake.labels import Label, Labels
     from mri_hpc.intake.pseudonyms import Pseudonyms
     from mri_hpc.intake.recipe import Recipe
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.verify import Findings
 
 __all__ = [
-    "ArrayTask", "Compacted", "Findings", "Missing", "Origin", "Reader", "Relabelling", "Repaired",
+    "ArrayTask", "Compacted", "Findings", "Intake", "Missing", "Origin", "Reader", "Relabelling", "Repaired",
     "Retraction", "Snapshot", "Store", "Tally",
 ]  # fmt: skip
 
@@ -41,6 +44,7 @@ _FLOORS = {
     "ArrayTask": "adding.last_task",
     "Compacted": "upkeep.compaction",
     "Findings": "upkeep.verify",
+    "Intake": "adding.intake",
     "Missing": "upkeep.missing",
     "Origin": "upkeep.salvage",
     "Reader": "reading.reader",
@@ -178,6 +182,12 @@ class Store:
 
         return make_intake(self._dir, root, labels, wanted, key_file, is_replacing=is_replacing)
 
+    def doubts(self, intake: "Intake", sources: "Sources") -> "list[Doubt]":
+        """Return what looks other than it was meant beside what is stored. sources: all below the root."""
+        from mri_hpc.storage.adding.roots import doubts_of_root
+
+        return doubts_of_root(self._dir, intake, sources)
+
     def add(
         self,
         intake: "Intake",
@@ -193,8 +203,10 @@ class Store:
         """
         from mri_hpc.storage.adding.known import Known, fold_when_due
         from mri_hpc.storage.adding.loop import add_sources
+        from mri_hpc.storage.adding.roots import note_root
         from mri_hpc.storage.upkeep.retraction import remove_retracted
 
+        note_root(self._dir, intake)
         fold_when_due(self._dir)
         return add_sources(
             self._dir,
@@ -292,18 +304,26 @@ class Store:
         self,
         snapshot: "Snapshot",
         root: Path,
-        paths: Sequence[str],
-        key_of: Callable[[str], int],
+        keys: "np.ndarray",
+        pseudonyms: "Pseudonyms",
+        *,
+        sites: Collection[str] = (),
         most: int | None = None,
     ) -> "Missing":
         """Find stored images of a source root that have no file any more.
 
-        snapshot: the current one; paths: those known below the root; key_of: gives the key of one; most: from
-        so many images on without a known path, nothing more is found out.
+        snapshot: the current one; keys: of the files known below the root; sites: of these, none: as when it
+        was added; most: from so many images on without a known file, nothing more is found out.
         """
         from mri_hpc.storage.upkeep.missing import find_missing
 
-        return find_missing(self._dir, snapshot, root, paths, key_of, most)
+        return find_missing(self._dir, snapshot, root, keys, pseudonyms, sites=sites, most=most)
+
+    def sites_of(self, root: Path) -> set[str]:
+        """Return the sites that a folder was added as; the empty one where nothing tells."""
+        from mri_hpc.storage.upkeep.missing import sites_of
+
+        return sites_of(self._dir, root)
 
     def retraction_of(self, snapshot: "Snapshot", keys: Collection[int]) -> "Retraction":
         """Return the retraction of images by themselves. snapshot: the current one."""

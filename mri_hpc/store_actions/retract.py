@@ -14,7 +14,7 @@ from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.intake.images import as_text
 from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, pseudonyms_of
 from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.intake.sources import list_sources, root_name
+from mri_hpc.intake.sources import list_sources, root_at_site, root_name
 from mri_hpc.storage.store import Compacted, Missing, Retraction, Snapshot, Store
 
 PATHS_SHOWN = 20
@@ -107,7 +107,9 @@ def _find_missing(store: Store, snapshot: Snapshot, source: Path) -> Missing:
     if not paths:
         raise UserError(f"{source} holds no files: is it mounted? Images can be named by --image, too")
     name, pseudonyms = root_name(source), _pseudonyms(store)
-    missing = store.find_missing(snapshot, source, paths, lambda path: pseudonyms.source_key(name, path))
+    roots = [root_at_site(name, site) for site in store.sites_of(source)]
+    keys = np.array([pseudonyms.source_key(root, path) for root in roots for path in paths], "<u8")
+    missing = store.find_missing(snapshot, source, keys, pseudonyms)
     if missing.hidden:
         file = as_text(source / missing.hidden)
         raise UserError(f"it cannot be told whether {file} is missing: who may look into the folders above?")

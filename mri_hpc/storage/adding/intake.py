@@ -12,7 +12,7 @@ from mri_hpc.intake.labels import Label, Labels
 from mri_hpc.intake.probe import probe
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import Recipe, publish_recipe
-from mri_hpc.intake.sources import Source, Sources, root_name
+from mri_hpc.intake.sources import Source, Sources, root_at_site, root_name
 from mri_hpc.storage.adding.unit import TakenSource
 from mri_hpc.storage.disk.layout import StoreDir
 
@@ -36,7 +36,8 @@ class Intake:
 
     def key_of(self, path: str, frame: str = "") -> int:
         """Derive the key of a file below the root, or of one frame in it."""
-        return self.pseudonyms.source_key(self.root_name, path, frame)
+        name = root_at_site(self.root_name, self.labels.site_of(path))
+        return self.pseudonyms.source_key(name, path, frame)
 
     def taken(self, source: Source, content: Content, label: Label, *, generation: int = 0) -> TakenSource:
         """Decode a source as it enters a store; BadSource where it cannot be."""

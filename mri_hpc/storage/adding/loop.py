@@ -6,11 +6,11 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import CANNOT_OPEN, Content, read_content
-from mri_hpc.intake.csv_labels import NO_LABEL_IN_CSV
 from mri_hpc.intake.fingerprint import Fingerprint, Look, look_at
 from mri_hpc.intake.folder_labels import NO_CLASS_FOLDER
 from mri_hpc.intake.foreign import NOT_READ_YET
 from mri_hpc.intake.labels import Label
+from mri_hpc.intake.patient_rows import NO_LABEL_IN_CSV
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.sources import Source, Sources
 from mri_hpc.intake.units import cut

@@ -65,6 +65,11 @@ class StoreDir:
         """Listings that tasks of one array job share, and a word of each task that has done its share."""
         return self.private / "listings"
 
+    @property
+    def roots(self) -> Path:
+        """Folders that sources came from."""
+        return self.private / "roots"
+
     def chunk(self, chunk_id: str) -> Path:
         """Return the file of one chunk."""
         return self.chunks / f"{chunk_id}.h5"
@@ -79,7 +84,7 @@ class StoreDir:
         self._make_private()
         for folder in (self.chunks, self.commits, self.snapshots):
             folder.mkdir(exist_ok=True)
-        for folder in (self.seen, self.names, self.listings):
+        for folder in (self.seen, self.names, self.listings, self.roots):
             folder.mkdir(mode=0o700, exist_ok=True)
         if not self.recipe.exists():
             self._make_names_last()
@@ -137,7 +142,15 @@ class StoreDir:
 
         Whether tasks on other machines still run cannot be known here: a day is given to them.
         """
-        for folder in (self.path, self.chunks, self.commits, self.snapshots, self.seen, self.names):
+        for folder in (
+            self.path,
+            self.chunks,
+            self.commits,
+            self.snapshots,
+            self.seen,
+            self.names,
+            self.roots,
+        ):
             _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
         _remove(self.listings, _is_past)
         for folder in self.snapshots.iterdir():

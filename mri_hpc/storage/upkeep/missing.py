@@ -1,12 +1,15 @@
 """Missing images: stored ones whose files a source root does not hold any more."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from mri_hpc.intake.pseudonyms import Pseudonyms
+from mri_hpc.intake.sources import root_at_site, root_name
+from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import sources_of
 from mri_hpc.storage.snapshot.folding import positions
@@ -37,17 +40,19 @@ def find_missing(
     store: StoreDir,
     snapshot: Snapshot,
     root: Path,
-    paths: Sequence[str],
-    key_of: Callable[[str], int],
+    keys: np.ndarray,
+    pseudonyms: Pseudonyms,
+    *,
+    sites: Collection[str] = (),
     most: int | None = None,
 ) -> Missing:
     """Find the stored images of a root that have no file any more; none where the private folder is closed.
 
-    paths: those known below the root; key_of: gives the key of a path below it; most: from so many images on
-    without a known path, which may be of other roots, nothing more is found out. None: never.
+    keys: of the files known below the root, uint64; sites: those that its images are of, none: as written
+    down when it was added; most: from so many images on without a known file, which may be of other roots,
+    nothing more is found out. None: never.
     """
-    known = np.unique(np.fromiter(map(key_of, paths), "<u8", len(paths)))
-    is_absent = ~positions(known, np.asarray(snapshot.key))[0]
+    is_absent = ~positions(np.unique(keys), np.asarray(snapshot.key))[0]
     num_absent = int(np.count_nonzero(is_absent))
     found = Missing(paths={}, num_there=len(is_absent) - num_absent)
     if not num_absent:
@@ -56,7 +61,14 @@ def find_missing(
         return replace(found, is_counted=False)
     # A store may hold images of other roots: by its path a key tells whether it is of this one.
     named = sources_of(store, np.asarray(snapshot.key)[is_absent].tolist())
-    own, hidden = _without_file(root, {key: path for key, path in named.items() if key_of(path) == key})
+    sites = sites or sites_of(store, root)
+    names = [root_at_site(root_name(root), site) for site in sites]
+    own = {
+        key: path
+        for key, path in named.items()
+        if any(pseudonyms.source_key(name, path) == key for name in names)
+    }
+    own, hidden = _without_file([root, *_other_places(store, root, sites)], own)
     moved = _moved(snapshot, own, ~is_absent) if own else {}
     return replace(
         found,
@@ -68,17 +80,37 @@ def find_missing(
     )
 
 
-def _without_file(root: Path, paths: dict[int, str]) -> tuple[dict[int, str], str]:
-    """Return those paths that are not there now, by key, and one of which that cannot be told, or empty."""
+def sites_of(store: StoreDir, root: Path) -> set[str]:
+    """Return the sites that a folder was added as; of one that nothing is written down of the empty one."""
+    here = os.path.realpath(root)
+    return {one.site for one in read_roots(store) if one.location == here} or {""}
+
+
+def _other_places(store: StoreDir, root: Path, sites: Collection[str]) -> list[Path]:
+    """Return other folders of the same name and site, whose images have keys of the same kind."""
+    here, name = os.path.realpath(root), root_name(root)
+    alike = (one for one in read_roots(store) if one.name == name and one.site in sites)
+    return [Path(one.location) for one in alike if one.location != here]
+
+
+def _without_file(roots: Sequence[Path], paths: dict[int, str]) -> tuple[dict[int, str], str]:
+    """Return those paths that no root has now, by key, and one of which that cannot be told, or empty."""
     gone, hidden = {}, ""
     for key, path in paths.items():
         try:
-            os.lstat(f"{root}/{path}")
-        except (FileNotFoundError, NotADirectoryError):
-            gone[key] = path
+            if not any(_is_there(f"{root}/{path}") for root in roots):
+                gone[key] = path
         except OSError:
             hidden = path
     return gone, hidden
+
+
+def _is_there(file: str) -> bool:
+    try:
+        os.lstat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,10 +173,7 @@ class Salvage:
 
     @cached_property
     def _listing(self) -> dict[int, str]:
-        root = self._sources.root
-        name = root_name(root)
-        key_of = self._sources.pseudonyms().source_key
-        return {key_of(name, path): path for path in list_sources(root)}
+        return {self._intake.key_of(path): path for path in list_sources(self._sources.root)}
 
     @cached_property
     def _snapshots(self) -> list[Snapshot]:
