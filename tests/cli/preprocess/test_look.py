@@ -235,3 +235,37 @@ def test_a_sample_of_one_large_folder_takes_some_names_only(tmp_path, monkeypatc
     assert len(sample_files(tmp_path, 8)) == 8
     assert sample_files(tmp_path / "none", 8) == []
     assert Path(tmp_path, sample_files(tmp_path, 1)[0]).is_file()
+
+
+def test_a_table_of_patients_that_was_filled_in_labels_all_their_images(
+    look, preprocess, store, tmp_path, make_pictures
+):
+    a_folder_too_deep(tmp_path / "odd")
+    look("--write-labels", tmp_path / "new.csv", source=tmp_path / "odd")
+    text = (tmp_path / "new.csv").read_text().replace(",\n", ",sound\n")
+    (tmp_path / "new.csv").write_text(text)
+    words = ("--labels", tmp_path / "new.csv", "--size", 16, "--ids", "as-given")
+    assert counts(preprocess(tmp_path / "odd", store, *words)[1]) == (30, 0, 0)
+    assert (info(store)["patients"], info(store)["classes"]) == (30, {"sound": 30})
+
+
+def test_sites_and_patterns_are_part_of_the_command_and_the_table(look, tmp_path):
+    (tmp_path / "flat" / "tumour").mkdir(parents=True)
+    for number in range(4):
+        Image.new("L", (32, 32), 40 + number).save(tmp_path / "flat" / "tumour" / f"P{number}_1.png")
+    words = ("--site", "B", "--patient-pattern", "(?P<patient>P[0-9]+)_")
+    _status, out, _err = look(*words, "--write-labels", tmp_path / "new.csv", source=tmp_path / "flat")
+    rows = list(csv.DictReader((tmp_path / "new.csv").read_text().splitlines()))
+    assert rows[0] == {"patient": "P0", "site": "B", "label": "tumour"}
+    assert shlex.join(words) in out.splitlines()[-1]
+
+
+def test_doubts_that_need_a_decision_are_refusals_until_they_are_accepted(raw, look):
+    (raw / "glioma_tumor" / "patient9").mkdir(parents=True)
+    Image.new("L", (32, 32), 40).save(raw / "glioma_tumor" / "patient9" / "1.png")
+    status, values = found(look)
+    assert (status, len(values["refusals"])) == (2, 1)
+    assert "--accept classes" in values["refusals"][0]
+    status, values = found(look, "--accept", "classes")
+    assert (status, values["refusals"]) == (0, [])
+    assert values["command"].endswith("--accept classes")

@@ -239,3 +239,32 @@ def test_many_images_are_retracted_by_one_record(store, raw, retract):
     assert retract("--missing", raw, "--yes")[0] == 0
     assert len(current(open_store(store))) == 20
     assert len(list(Path(store, "commits").glob("retract-*"))) == 1
+
+
+def test_images_that_lie_in_another_folder_of_the_same_name_are_not_missing(
+    store, raw, retract, preprocess, make_pictures, tmp_path
+):
+    """A folder a month, each called raw: the images of the others have keys of the same kind."""
+    month = tmp_path / "month2" / "raw"
+    make_pictures(month, 3, first=100, patients=1000)
+    _status, out, err = preprocess(month, store)
+    assert out.startswith("stored 3,")
+    assert "no longer in" not in err
+    assert retract("--missing", month, "--yes")[1].startswith("every stored image")
+    first(raw).unlink()
+    assert retract("--missing", month, "--yes")[1].startswith("1 image retracted")
+    assert len(resolve(store)) == 42
+
+
+def test_images_of_a_site_are_missing_in_the_folder_that_was_added_as_that_site(
+    store, raw, retract, preprocess, make_pictures, tmp_path
+):
+    other = tmp_path / "b" / "raw"
+    paths = make_pictures(other, 4, first=100, patients=1000)
+    assert preprocess(other, store, "--site", "B")[1].startswith("stored 4,")
+    paths[0].unlink()
+    assert "1 stored image is no longer in" in preprocess(other, store, "--site", "B")[2]
+    assert "no longer in" not in preprocess(raw, store)[2]
+    assert retract("--missing", raw, "--yes")[1].startswith("every stored image")
+    assert retract("--missing", other, "--yes")[1].startswith("1 image retracted")
+    assert len(resolve(store)) == 43
