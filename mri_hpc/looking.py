@@ -232,7 +232,13 @@ def _naming_lines(naming: Naming) -> Iterator[tuple[str, str]]:
 
 
 def _reading_lines(reading: Reading) -> Iterator[tuple[str, str]]:
-    yield "read", f"{counted(reading.files, 'file')}: {counted(reading.images, 'image')}"
+    depths = ", ".join(
+        f"{count:,} of {depth}" for depth, count in sorted(reading.depths.items(), reverse=True)
+    )
+    yield "read", f"{counted(reading.files, 'file')}: {counted(reading.images, 'image')}, {depths or 'none'}"
+    if reading.lowest <= reading.highest:
+        ends = f"{reading.lowest:g} to {reading.highest:g}"
+        yield "values", f"{ends}, of more than 8 bits; each patient's are scaled alike (see: Grey values)"
     for reason, count in sorted(reading.rejected.items()):
         yield "rejected", f"{count:,}: {reason}"
 
@@ -249,6 +255,7 @@ def _document(question: Question, answer: Answer) -> dict[str, Any]:
         **(asdict(answer.naming) if answer.naming else {}),
         "read": reading.files,
         "images": reading.images,
+        "depths": dict(sorted(reading.depths.items())),
         "rejected": dict(sorted(reading.rejected.items())),
         "doubts": [asdict(doubt) for doubt in answer.all_doubts()],
         "refusals": answer.refusals,

@@ -21,6 +21,7 @@ from mri_hpc.intake.csv_labels import CsvLabels
 from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths, pattern_hint
+from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
@@ -108,11 +109,14 @@ def preprocess(options: Options) -> int:
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
-    intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
+    own_labels = OwnLabels(labels, options.source)
+    intake = store.intake(
+        options.source, own_labels, wanted, key_path(os.environ), is_replacing=options.replace
+    )
     store.clean_up()
     found = intake.sources(paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
-    sources = share.of(found)
+    sources = intake.share_of(share, found)
     progress = _Progress(len(sources))
     tally = store.add(
         intake,
@@ -122,6 +126,7 @@ def preprocess(options: Options) -> int:
         progress=progress,
     )
     progress.end()
+    tally.own_labels_differ = own_labels.num_differing
     total = None if stop.request else _tally_of_all(options, store, tally)
     _print_notes(tally, store, labels, paths if share.index == 0 else [], intake.root_name)
     account = None
@@ -267,11 +272,21 @@ def _print_notes(
     if tally.labels_differ:
         what = "labels, patients, folds or splits differ"
         print(f"{tally.labels_differ} {what} from those stored, which stay", file=sys.stderr)
+    if tally.own_labels_differ:
+        what = "say another class or patient of themselves than the folders or the CSV, which hold"
+        print(f"{counted(tally.own_labels_differ, 'file')} {what}", file=sys.stderr)
     if tally.without_patient:
         what = "images name no patient: results will be by slice, not by patient"
         print(f"{tally.without_patient} {what} (see: Your images, in README.md)", file=sys.stderr)
         if pattern := pattern_hint(labels, paths):
             print(f"{pattern.text}, in a new store", file=sys.stderr)
+    if tally.outside_window:
+        images = counted(tally.outside_window, "new image")
+        print(
+            f"{images}: more than 1 % of the pixels lie outside the window of grey values that the first "
+            "images of the patient (or folder) gave, and are black or white",
+            file=sys.stderr,
+        )
     if tally.twins > tally.stored / 2:
         print(
             f"{tally.twins} of {tally.stored} new images have the same bytes as ones stored before under "

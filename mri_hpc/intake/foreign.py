@@ -10,8 +10,8 @@ GZIP = 31
 NOT_READ_YET = "format not read"
 
 FOREIGN = {
-    b"GIF8": "GIF", b"RIFF": "WebP", b"PK\x03\x04": "ZIP", b"%PDF": "PDF", b"\x89HDF": "HDF5",
-    b"MATLAB 5.0": "MATLAB", b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"RIFF": "WebP", b"PK\x03\x04": "ZIP", b"%PDF": "PDF", b"\x89HDF": "HDF5",
+    b"MATLAB 5.0": "MATLAB of before 7.3", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL",
     b"BZh": "bzip2", b"7z\xbc\xaf": "7-Zip", b"\x93NUMPY": "NumPy", b"SIMPLE  =": "FITS", b"NRRD": "NRRD",
 }  # fmt: skip
 

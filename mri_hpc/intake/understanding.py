@@ -1,6 +1,7 @@
 """An understanding of a source: what its labels say, and what its files turn out to be when they are read."""
 
 import hashlib
+import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,13 +12,11 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import read_content
-from mri_hpc.intake.decoders import decode
+from mri_hpc.intake.decoders import decode_natively
 from mri_hpc.intake.doubts import Doubt
 from mri_hpc.intake.labels import SPLITS, Label, Labels
 from mri_hpc.intake.recipe import Recipe
-
-FLAT = 2
-"""From so many grey values on, a picture may show something."""
+from mri_hpc.intake.samples import NativeImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +114,12 @@ class Reading:
     """Images of one grey value."""
     two_valued: int = 0
     """Images of two grey values, as masks have."""
+    depths: Counter[str] = field(default_factory=Counter)
+    """Images by the bits of their grey values."""
+    lowest: float = math.inf
+    """Least grey value of images of more than 8 bits; infinite where there is none."""
+    highest: float = -math.inf
+    """Greatest one."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Reasons why files would be rejected."""
     _hashes: "array[int]" = field(default_factory=lambda: array("Q"))
@@ -126,11 +131,8 @@ class Reading:
         try:
             content = read_content(root, [path])
             label = labels.of(path)
-            for sample in decode(content, recipe):
-                self.images += 1
-                values = len(np.unique(sample.pixels))
-                self.blank += values < FLAT
-                self.two_valued += values == FLAT
+            for image in decode_natively(content, recipe):
+                self._note(image)
         except FileNotFoundError:
             self.rejected["file is gone"] += 1
         except BadSource as error:
@@ -138,6 +140,17 @@ class Reading:
         else:
             self._hashes.append(content.fingerprint.source_hash)
             self._names.append(_number_of(label))
+
+    def _note(self, image: NativeImage) -> None:
+        low, high = image.grey.min(), image.grey.max()
+        self.images += 1
+        self.depths["more than 8 bits" if image.is_deep else "8 bits"] += 1
+        if low == high:
+            self.blank += 1
+        elif ((image.grey == low) | (image.grey == high)).all():
+            self.two_valued += 1
+        if image.is_deep:
+            self.lowest, self.highest = min(self.lowest, float(low)), max(self.highest, float(high))
 
     def doubts(self) -> list[Doubt]:
         """Return what may be other than it was meant."""

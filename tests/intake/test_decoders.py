@@ -12,9 +12,8 @@ from mri_hpc.intake import decoders
 from mri_hpc.intake.content import START_BYTES, in_memory
 from mri_hpc.intake.decoders import decode_file
 from mri_hpc.intake.foreign import why_not_read
-from mri_hpc.intake.pictures import fit_to_square
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import Sample
+from mri_hpc.intake.samples import NativeImage
 from mri_hpc.storage.snapshot.catalogue import resolve
 
 NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(100)
@@ -29,7 +28,7 @@ NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(100)
         (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b"\n  <HTML>denied", "web page"),
         ("année,patient\n".encode() * 200, "text, not a picture"),
-        (b"GIF89a" + bytes(50), "format not read: GIF"),
+        (b"RIFF\1\0\0\0WEBP" + bytes(50), "format not read: WebP"),
         (b"PK\x03\x04" + bytes(50), "format not read: ZIP"),
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "format not read: HDF5"),
         (b"MATLAB 5.0 MAT-file", "format not read: MATLAB"),
@@ -51,8 +50,8 @@ def test_what_is_no_picture_is_rejected_with_its_reason(data, reason, tmp_path):
 def test_content_not_the_name_tells_what_a_file_is(tmp_path):
     file = tmp_path / "really_a_png.jpg"
     Image.new("L", (20, 20), 77).save(file, "PNG")
-    (sample,) = decode_file(file, Recipe(size=8))
-    assert np.array_equal(sample.pixels, np.full((8, 8), 77, np.uint8))
+    (image,) = decode_file(file, Recipe(size=8))
+    assert np.array_equal(image.grey, np.full((20, 20), 77, np.uint8))
 
 
 def test_reasons_carry_neither_path_nor_name(tmp_path):
@@ -77,8 +76,7 @@ class Tiles:
             pixels = np.frombuffer(file.data[start : start + 16], np.uint8)
             if len(pixels) < 16:
                 raise BadSource("broken tile")
-            fitted, placed = fit_to_square(pixels.reshape(4, 4), recipe)
-            yield Sample(pixels=fitted, placed=placed, frame=str(number))
+            yield NativeImage(grey=pixels.reshape(4, 4), frame=str(number))
 
     def versions(self):
         return {"tiles": "7"}
@@ -95,12 +93,14 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
     make_pictures(tmp_path / "raw", 3)
     (tmp_path / "raw" / "glioma" / "one.tiles").write_bytes(b"TILES" + bytes(range(48)))
     (tmp_path / "raw" / "glioma" / "broken.tiles").write_bytes(b"TILES" + bytes(40))
-    (tmp_path / "raw" / "glioma" / "other.gif").write_bytes(b"GIF89a")
+    (tmp_path / "raw" / "glioma" / "other.webp").write_bytes(b"RIFF")
     store = tmp_path / "store"
     status, out, err = preprocess(tmp_path / "raw", store, "--size", 8)
     assert (status, out.partition(" (")[0]) == (0, "stored 4, already there 0, rejected 2")
     assert "rejected 1: broken tile" in err
-    assert "rejected 1: format not read: GIF (JPEG, PNG, BMP, TIFF and Tiles are)" in err
+    assert (
+        "rejected 1: format not read: WebP (JPEG, PNG, BMP, JPEG 2000, AVIF, TIFF, GIF and Tiles are)" in err
+    )
     snapshot = resolve(store)
     assert len(snapshot) == 6
     assert len(set(snapshot.key.tolist())) == 6
@@ -110,7 +110,9 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
 
 @pytest.mark.usefixtures("with_tiles")
 def test_versions_of_all_that_decodes_are_told():
-    assert decoders.library_versions().keys() == {"pillow", "simplejpeg", "opencv", "tiles"}
+    assert decoders.library_versions().keys() == {
+        *("pillow", "simplejpeg", "opencv", "imagecodecs", "tifffile", "tiles")
+    }
 
 
 @pytest.mark.usefixtures("with_tiles")

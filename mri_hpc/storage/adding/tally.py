@@ -21,6 +21,16 @@ class Tally:
     """Stored sources whose bytes the store held before, under another path."""
     images: int = 0
     """Images that the stored sources gave."""
+    outside_window: int = 0
+    """Images of which more than 1 % of the pixels lie outside the window that their group had before."""
+    own_labels_differ: int = 0
+    """Sources that say another class or patient of themselves than folders or a table, which hold."""
+    masks: int = 0
+    """Masks beside their pictures, which are left out."""
+    empty: int = 0
+    """Images without a head that are left out, where that is asked for."""
+    no_head: int = 0
+    """Images without a head that are stored."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Reasons why sources were rejected, and how many each."""
 

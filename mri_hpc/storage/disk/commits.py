@@ -56,6 +56,22 @@ class Relabel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupWindow:
+    """The window in which pictures of a group were decoded; of several, that of the least commit id holds."""
+
+    group: str
+    """Name of the group in the store."""
+    patient: str
+    """Name of its patient in the store; empty where unknown."""
+    low: float
+    """Grey value that became black."""
+    high: float
+    """Grey value that became white."""
+    images: Mapping[str, int]
+    """CRC of the pixels of each image that was made in it, by key, 16 hex digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Commit:
     """One record. Which fields mean something follows from its kind."""
 
@@ -69,6 +85,8 @@ class Commit:
     """Size of the chunk's file."""
     rejected: Sequence[Rejection] = ()
     """Add: sources that did not become samples."""
+    windows: Sequence[GroupWindow] = ()
+    """Add: windows of the pictures of more than 8 bits, by group. Not written where there are none."""
     superseded: Sequence[str] = ()
     """Compact: ids of the chunks whose content is in the new one, or elsewhere, or retracted."""
     relabels: Sequence[Relabel] = ()
@@ -97,7 +115,13 @@ def commit_id(chunk: str, rejected: Sequence[Rejection]) -> str:
 
 
 def publish_commit(
-    store: StoreDir, *, chunk: str, images: int, rejected: Sequence[Rejection], versions: Mapping[str, str]
+    store: StoreDir,
+    *,
+    chunk: str,
+    images: int,
+    rejected: Sequence[Rejection],
+    versions: Mapping[str, str],
+    windows: Sequence[GroupWindow] = (),
 ) -> bool:
     """Make a chunk visible; False, and nothing is done, where the same commit is there."""
     commit = Commit(
@@ -107,6 +131,7 @@ def publish_commit(
         images=images,
         chunk_bytes=_size(store, chunk),
         rejected=sorted(rejected),
+        windows=windows,
         versions=dict(versions),
     )
     return _publish(store, commit)
@@ -200,8 +225,10 @@ def user_name() -> str:
 
 
 def _publish(store: StoreDir, commit: Commit) -> bool:
-    signed = replace(commit, who=user_name(), created=round(time.time(), 3))
-    return publish_new_bytes(store.commit(commit.id), seal(with_format(FORMAT, asdict(signed))))
+    values = asdict(replace(commit, who=user_name(), created=round(time.time(), 3)))
+    if not commit.windows:
+        del values["windows"]
+    return publish_new_bytes(store.commit(commit.id), seal(with_format(FORMAT, values)))
 
 
 def _named(commit: Commit) -> Commit:

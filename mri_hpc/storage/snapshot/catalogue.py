@@ -23,9 +23,11 @@ from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
 from mri_hpc.storage.snapshot.folding import digest_of, fold
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
 from mri_hpc.storage.snapshot.relocation import refuse_retracted, relocated
-from mri_hpc.storage.snapshot.table import Snapshot, array_names, lazy_snapshot
+from mri_hpc.storage.snapshot.table import WINDOWS, Snapshot, array_names, lazy_snapshot
 
 FORMAT = 2
+NEUTRAL = {"windows": np.empty(0, WINDOWS)}
+"""Columns that snapshots need not have, as those of 0.1.0 had not: what their absence means."""
 # Each costs reading the names of its commits.
 SNAPSHOTS_TRIED = 8
 INFO = "snapshot.json"
@@ -174,7 +176,8 @@ def load_snapshot(folder: Path) -> Snapshot:
     # JSON has no tuples.
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in info.items()}
     with _damage_named(folder):
-        files = {name: ColumnFile(folder / f"{name}.npy", crcs[name]) for name in array_names()}
+        names = [name for name in array_names() if name not in NEUTRAL or name in crcs]
+        files = {name: ColumnFile(folder / f"{name}.npy", crcs[name]) for name in names}
 
     def mapped(name: str) -> np.ndarray:
         with _damage_named(folder):
@@ -185,7 +188,8 @@ def load_snapshot(folder: Path) -> Snapshot:
             return files[name].copy()
 
     # Small, and what everything rests on: damage shows at once.
-    return lazy_snapshot({**plain, "commits": mapped("commits")}, copied, keep=mapped)
+    absent = {name: neutral for name, neutral in NEUTRAL.items() if name not in files}
+    return lazy_snapshot({**plain, **absent, "commits": mapped("commits")}, copied, keep=mapped)
 
 
 @contextlib.contextmanager
@@ -224,6 +228,8 @@ def _save(
         crcs[name] = save_column(path, snapshot.column(name))
 
     for name in array_names():
+        if name in NEUTRAL and not len(snapshot.column(name)):
+            continue
         publish(folder / f"{name}.npy", functools.partial(save, name))
     plain = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in array_names()}
     info = seal({"format": FORMAT, **plain, "crcs": crcs})

@@ -24,6 +24,7 @@ from mri_hpc.storage.snapshot.rejections import fold_rejected
 from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.rows import Rows
 from mri_hpc.storage.snapshot.table import CHUNKS, CONTENT, WITHHELD, Snapshot, lazy_snapshot
+from mri_hpc.storage.snapshot.windows import fold_windows
 
 MANY_ROWS = 2**20
 """From so many on, columns are summed up side by side: more threads would hold more columns in memory."""
@@ -86,6 +87,7 @@ def fold(
         "retracted_keys": retracted.keys,
         "retracted_patients": retracted.patients,
         "withheld": withheld,
+        "windows": fold_windows(base, new, retracted),
         "rejected": rejected,
         "reasons": reasons,
         "key": rows.key,

@@ -23,6 +23,8 @@ REJECTED = np.dtype(
 )
 CHUNKS = np.dtype([("name", "S32"), ("offset", "<i8"), ("images", "<i4"), ("bytes", "<i8")])
 COMPACTED = np.dtype([("name", "S32"), ("number", "<i4"), ("is_made", "?")])
+WINDOWS = np.dtype([("group", "S17"), ("commit", "S32"), ("patient", "<u8"), ("low", "<f8"), ("high", "<f8")])
+"""`patient`: the first 8 bytes, big-endian, of the sha256 of the name in the store; 0 where unknown."""
 WITHHELD = np.dtype([("key", "<u8"), ("chunk", "S32")])
 CODES = {"label": "<i2", "patient": "<i4", "study": "<i4"}
 # What the content digest speaks for, beside the texts.
@@ -67,6 +69,8 @@ class Snapshot:
     """UTF-8 bytes, sorted: patients whose images are withheld whenever they come."""
     withheld: np.ndarray
     """key, name of chunk: images of such patients that came without being in retracted_keys."""
+    windows: np.ndarray
+    """The windows of groups that commits bring, as in WINDOWS, ascending by group and commit."""
     rejected: np.ndarray
     """The last try of each source that was ever rejected: key, mtime_ns, size, source_hash, reason."""
     reasons: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Missing images: stored ones whose files a source root does not hold any more."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import sources_of
 from mri_hpc.storage.snapshot.folding import positions
 from mri_hpc.storage.snapshot.table import Snapshot
+
+COMPARED = 16
+"""Images that are there by which a copy of a folder is told from another one of its name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +71,9 @@ def find_missing(
         for key, path in named.items()
         if any(pseudonyms.source_key(name, path) == key for name in names)
     }
-    own, hidden = _without_file([root, *_other_places(store, root, sites)], own)
+    there = sources_of(store, np.asarray(snapshot.key)[~is_absent][:COMPARED].tolist()) if own else {}
+    own, hidden = _without_file([root, *_other_places(store, root, sites, there.values())], own)
+    own |= frames_of(snapshot, own, names, pseudonyms)
     moved = _moved(snapshot, own, ~is_absent) if own else {}
     return replace(
         found,
@@ -80,17 +85,42 @@ def find_missing(
     )
 
 
+def frames_of(
+    snapshot: Snapshot, own: dict[int, str], names: Iterable[str], pseudonyms: Pseudonyms
+) -> dict[int, str]:
+    """Return the other stored images of files that hold several, by key, with their paths.
+
+    own: paths of the files, by key; names: by which the roots that they may be below enter keys.
+    """
+    names = list(names)
+    hashes = np.asarray(snapshot.source_hash)
+    rows = np.searchsorted(snapshot.key, np.fromiter(own, "<u8", len(own)))
+    values, counts = np.unique(hashes, return_counts=True)
+    found: dict[int, str] = {}
+    for row, path in zip(rows.tolist(), own.values(), strict=True):
+        # With twins there are more images of the same bytes than frames in one file.
+        most = int(counts[np.searchsorted(values, hashes[row])])
+        frames = [str(number) for number in range(most + 1)] if most > 1 else []
+        found |= {pseudonyms.source_key(name, path, frame): path for name in names for frame in frames}
+    keys = np.sort(np.fromiter(found, "<u8", len(found)))
+    return {key: found[key] for key in keys[positions(snapshot.key, keys)[0]].tolist()} if found else {}
+
+
 def sites_of(store: StoreDir, root: Path) -> set[str]:
     """Return the sites that a folder was added as; of one that nothing is written down of the empty one."""
     here = os.path.realpath(root)
     return {one.site for one in read_roots(store) if one.location == here} or {""}
 
 
-def _other_places(store: StoreDir, root: Path, sites: Collection[str]) -> list[Path]:
-    """Return other folders of the same name and site, whose images have keys of the same kind."""
+def _other_places(store: StoreDir, root: Path, sites: Collection[str], paths: Collection[str]) -> list[Path]:
+    """Return other folders of the same name and site, whose images have keys of the same kind.
+
+    paths: some that are below the root. A folder that has them too is a copy, and keeps nothing alive.
+    """
     here, name = os.path.realpath(root), root_name(root)
     alike = (one for one in read_roots(store) if one.name == name and one.site in sites)
-    return [Path(one.location) for one in alike if one.location != here]
+    places = [Path(one.location) for one in alike if one.location != here]
+    return [place for place in places if not any(os.path.lexists(f"{place}/{path}") for path in paths)]
 
 
 def _without_file(roots: Sequence[Path], paths: dict[int, str]) -> tuple[dict[int, str], str]:

@@ -15,13 +15,16 @@ import numpy as np
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.pseudonyms import Pseudonyms, pseudonyms_of
 from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.sources import root_at_site
+from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.disk.private_tables import KEY, find_in_names
+from mri_hpc.storage.disk.private_tables import KEY, find_in_names, sources_of
 from mri_hpc.storage.snapshot.catalogue import current
 from mri_hpc.storage.snapshot.folding import positions
 from mri_hpc.storage.snapshot.table import Snapshot
 from mri_hpc.storage.upkeep.compaction import Compacted, compact
+from mri_hpc.storage.upkeep.missing import frames_of
 
 PSEUDONYM = re.compile(r"P[A-Z2-7]{16}")
 
@@ -67,7 +70,12 @@ def look_for_images(store: StoreDir, given: Sequence[str], pseudonyms: Pseudonym
     UserError where the store has, and had, none of that name, or several of one path.
     """
     snapshot = current(store)
-    return of_keys(snapshot, [_key_of(store, snapshot, name, pseudonyms) for name in given])
+    keys = {_key_of(store, snapshot, name, pseudonyms): name for name in given}
+    roots = {root_at_site(one.name, one.site) for one in read_roots(store)}
+    roots |= {part for name in given for part in Path(os.path.abspath(name)).parts}  # noqa: PTH100
+    by_path = np.unique(np.array([key for key, name in keys.items() if not KEY.fullmatch(name)], "<u8"))
+    paths = sources_of(store, by_path[positions(snapshot.key, by_path)[0]].tolist())
+    return of_keys(snapshot, {*keys, *frames_of(snapshot, paths, roots, pseudonyms)})
 
 
 def of_keys(snapshot: Snapshot, keys: Collection[int]) -> Retraction:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk.layout import open_store
@@ -106,7 +107,7 @@ def test_a_retracted_image_stays_out_while_its_file_stays_and_comes_in_under_ano
         _status, out, err = preprocess(raw, store)
         assert out.startswith("stored 0, already there 39, rejected 1 ")
         assert "rejected 1: retracted: this image was taken out (it comes back in under another file" in err
-    assert "patient" not in err
+    assert "its patient" not in err
     listed = "".join(one.read_text() for one in (store / "private" / "names").iterdir())
     assert file.relative_to(raw).as_posix() in listed
     file.rename(file.with_stem("again"))
@@ -252,8 +253,18 @@ def test_images_that_lie_in_another_folder_of_the_same_name_are_not_missing(
     assert "no longer in" not in err
     assert retract("--missing", month, "--yes")[1].startswith("every stored image")
     first(raw).unlink()
-    assert retract("--missing", month, "--yes")[1].startswith("1 image retracted")
+    assert retract("--missing", raw, "--yes")[1].startswith("1 image retracted")
     assert len(resolve(store)) == 42
+
+
+def test_a_copy_of_the_folder_that_lies_where_it_was_added_keeps_nothing_alive(
+    store, raw, retract, preprocess, tmp_path
+):
+    preprocess(raw, store)
+    shutil.copytree(raw, tmp_path / "new disk" / "raw")
+    first(tmp_path / "new disk" / "raw").unlink()
+    assert "1 stored image is no longer in" in preprocess(tmp_path / "new disk" / "raw", store)[2]
+    assert retract("--missing", tmp_path / "new disk" / "raw", "--yes")[1].startswith("1 image retracted")
 
 
 def test_images_of_a_site_are_missing_in_the_folder_that_was_added_as_that_site(
@@ -268,3 +279,19 @@ def test_images_of_a_site_are_missing_in_the_folder_that_was_added_as_that_site(
     assert retract("--missing", raw, "--yes")[1].startswith("every stored image")
     assert retract("--missing", other, "--yes")[1].startswith("1 image retracted")
     assert len(resolve(store)) == 43
+
+
+@pytest.mark.parametrize("by", ["image", "missing"])
+def test_a_stack_leaves_with_all_its_slices_and_its_twin_stays(store, raw, retract, preprocess, by):
+    slices = [Image.fromarray(np.full((32, 32), 40 * n, np.uint8)) for n in range(1, 4)]
+    for name in ("stack", "twin"):
+        slices[0].save(raw / "glioma" / f"{name}.tif", save_all=True, append_images=slices[1:])
+    assert preprocess(raw, store)[1].startswith("stored 2,")
+    assert len(resolve(store)) == 46
+    if by == "missing":
+        (raw / "glioma" / "stack.tif").unlink()
+        assert "3 stored images are no longer in" in preprocess(raw, store)[2]
+    words = {"image": ["--image", "glioma/stack.tif"], "missing": ["--missing", raw]}[by]
+    assert retract(*words, "--yes")[1].startswith("3 images retracted")
+    assert len(resolve(store)) == 43
+    assert preprocess(raw, store)[1].startswith("stored 0, already there 41, ")
