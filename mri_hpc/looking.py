@@ -159,7 +159,8 @@ def _list(
         answer.refusals.append(f"{question.source} holds no files")
     with _noting(answer):
         check_paths(labels, paths, ids=recipe.ids)
-        answer.doubts = doubts_of(labels, paths)
+        ids = Store(question.store).doubts_of_ids(labels.mentions(paths), question.accepted)
+        answer.doubts = [*doubts_of(labels, paths), *ids]
         refuse_open(answer.doubts, question.accepted)
     if hint := pattern_hint(labels, paths):
         answer.doubts.append(hint)

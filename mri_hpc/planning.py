@@ -12,6 +12,7 @@ from mri_hpc.base.settings import differences
 from mri_hpc.cluster.launching import Plan, why_not_submitted
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.settings import (
+    MAJORITY,
     JobSettings,
     TrainingSettings,
     load_job,
@@ -65,7 +66,7 @@ def plan_of(
         return _plan_for_existing(run, over_saved(run) if over_saved else asked)
     if must_exist:
         open_run(run.path)
-    notes = _check_new_run(training)
+    notes = _check_new_run(training, is_rule_asked=asked.training.patient_label != "auto")
     return Plan(run=run, training=training, job=asked.job, is_new=True, notes=notes)
 
 
@@ -79,9 +80,11 @@ def settings_after(path: Path) -> RunSettings:
     from mri_hpc.cohort.lineage import open_finished
 
     parent = open_finished(path)
+    saved = load_training(parent)
     training = dataclasses.replace(
-        load_training(parent), continue_from=str(path.absolute()), weights="", snapshot="newest",
-        schedule_epochs=0,
+        saved, continue_from=str(path.absolute()), weights="", snapshot="newest", schedule_epochs=0,
+        # By default, too: with more data it may have to be asked for.
+        patient_label="auto" if saved.patient_label == MAJORITY else saved.patient_label,
     )  # fmt: skip
     return RunSettings(training=training, job=load_job(parent))
 
@@ -111,11 +114,13 @@ def refuse_more_of_finished(plan: Plan) -> None:
 def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
     saved = load_training(run)
     asked = _with_whole_paths(settings.training)
-    # These two words mean "as it was when the run was made".
+    # These words mean "as it was when the run was made".
     if asked.snapshot == "newest":
         asked = dataclasses.replace(asked, snapshot=saved.snapshot)
     if asked.schedule_epochs == 0:
         asked = dataclasses.replace(asked, schedule_epochs=saved.schedule_epochs)
+    if asked.patient_label == "auto":
+        asked = dataclasses.replace(asked, patient_label=saved.patient_label)
     refuse_other_identity(run, asked)
     return Plan(run=run, training=asked, job=settings.job, is_new=False)
 
@@ -135,15 +140,24 @@ def _whole(path: str) -> str:
 
 
 def _settled(training: TrainingSettings) -> TrainingSettings:
-    """Return the settings with "newest" and "the epochs of the run" settled: as what they mean now."""
-    epochs = training.schedule_epochs or training.epochs
-    return dataclasses.replace(training, snapshot=_snapshot_of(training).digest, schedule_epochs=epochs)
+    """Return the settings with what is left to us settled: as what it means now."""
+    return dataclasses.replace(
+        training,
+        snapshot=_snapshot_of(training).digest,
+        schedule_epochs=training.schedule_epochs or training.epochs,
+        patient_label=MAJORITY if training.patient_label == "auto" else training.patient_label,
+    )
 
 
-def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
-    """Return notes on the run's data. Raises UserError for what would fail the ranks hours later."""
+def _check_new_run(training: TrainingSettings, *, is_rule_asked: bool) -> tuple[str, ...]:
+    """Return notes on the run's data. Raises UserError for what would fail the ranks hours later.
+
+    is_rule_asked: a rule was asked for by which patients have a class whose slices are of several.
+    """
     from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
+    from mri_hpc.cohort.mixed_patients import mixed_lines, refuse_mixed
     from mri_hpc.cohort.splits import split_lines, split_of
+    from mri_hpc.results.patient_model import patient_model
     from mri_hpc.training.model import check_model_name, check_weights
 
     snapshot = _snapshot_of(training)
@@ -152,11 +166,14 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
         raise UserError(f"{name}: a classifier needs two")
     code = split_of(snapshot, training.val_fold, training.test_fold, training.from_train)
     check_model_name(training.model)
+    patient_model(training.patient_label, snapshot.classes)
+    if not is_rule_asked:
+        refuse_mixed(snapshot, code)
     lineage = check_lineage(training, snapshot, code) if training.continue_from else []
     if training.weights:
         check_weights(training, len(snapshot.classes), snapshot.image_shape)
         lineage = check_weights_of_run(training, snapshot, code)
-    return (*lineage, *split_lines(snapshot, code))
+    return (*lineage, *split_lines(snapshot, code), *mixed_lines(snapshot, code, training.patient_label))
 
 
 def _snapshot_of(training: TrainingSettings) -> "Snapshot":

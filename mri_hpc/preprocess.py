@@ -16,12 +16,13 @@ from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
-from mri_hpc.cohort.doubtful import WITHOUT_PATIENT
+from mri_hpc.cohort.doubtful import SEVERAL_CLASSES, WITHOUT_PATIENT
 from mri_hpc.intake.csv_labels import CsvLabels
 from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths, pattern_hint
 from mri_hpc.intake.own_labels import OwnLabels
+from mri_hpc.intake.persons import num_of_several_classes
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
@@ -116,6 +117,8 @@ def preprocess(options: Options) -> int:
     store.clean_up()
     found = intake.sources(paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
+    mentions = list(labels.mentions(paths))
+    store.join_alike(mentions, intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
     progress = _Progress(len(sources))
     tally = store.add(
@@ -129,10 +132,15 @@ def preprocess(options: Options) -> int:
     tally.own_labels_differ = own_labels.num_differing
     total = None if stop.request else _tally_of_all(options, store, tally)
     _print_notes(tally, store, labels, paths if share.index == 0 else [], intake.root_name)
+    mixed = num_of_several_classes(mentions) if share.index == 0 else 0
+    if mixed:
+        what = f"{counted(mixed, 'patient')} with images of several classes"
+        print(f"{what}: launch --patient-label says which class is theirs", file=sys.stderr)
     account = None
     if total:
         account = account_of(store, intake, found, total)
-        print_account(account, besides=(WITHOUT_PATIENT,) if tally.without_patient else ())
+        known = {WITHOUT_PATIENT: tally.without_patient, SEVERAL_CLASSES: mixed}
+        print_account(account, besides=[kind for kind, count in known.items() if count])
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)

@@ -11,6 +11,7 @@ from mri_hpc.store_actions.info import Info, info
 from mri_hpc.store_actions.prove import Prove, prove_file_system
 from mri_hpc.store_actions.relabel import Relabel, relabel_images
 from mri_hpc.store_actions.retract import Retract, retract
+from mri_hpc.store_actions.same_patient import SamePatient, join_patients
 from mri_hpc.store_actions.sheet import Sheet, draw_sheet
 from mri_hpc.store_actions.verify import Verify, check_store
 from mri_hpc.store_actions.who_used import WhoUsed, who_used
@@ -30,6 +31,9 @@ ACTIONS = {
         example="mri-hpc store relabel data/store --labels new.csv --dry-run",
     ),
     "retract": Action(options=Retract, body=retract, example="mri-hpc store retract data/store --patient ID"),
+    "same-patient": Action(
+        options=SamePatient, body=join_patients, example="mri-hpc store same-patient data/store ID OTHER"
+    ),
     "who-used": Action(options=WhoUsed, body=who_used, example="mri-hpc store who-used data/store ID"),
     "prove": Action(options=Prove, body=prove_file_system, example="mri-hpc store prove /scratch/me"),
 }

@@ -7,6 +7,7 @@ import numpy as np
 from mri_hpc.intake.doubts import Doubt
 from mri_hpc.storage.store import Snapshot
 
+SEVERAL_CLASSES = "patients-of-several-classes"
 WITHOUT_PATIENT = "without-patient"
 
 
@@ -18,10 +19,10 @@ def doubts_of_snapshot(snapshot: Snapshot) -> list[Doubt]:
 
 def _of_patients(snapshot: Snapshot) -> Iterator[Doubt]:
     patient = np.asarray(snapshot.patient)
-    for what, column in (("class", "label"), ("split", "split")):
+    kinds = ((SEVERAL_CLASSES, "label", "classes"), ("patients-of-several-splits", "split", "splits"))
+    for kind, column, what in kinds:
         several = _num_with_several(patient, np.asarray(getattr(snapshot, column)))
-        text = f"{several} patients have images of several {_plural(what)}"
-        yield Doubt(kind=f"patients-of-several-{_plural(what)}", count=several, text=text)
+        yield Doubt(kind=kind, count=several, text=f"{several} patients have images of several {what}")
 
 
 def _of_same_bytes(snapshot: Snapshot) -> Iterator[Doubt]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mri_hpc.intake.doubts import Doubt
     from mri_hpc.intake.labels import Label, Labels
+    from mri_hpc.intake.persons import Mention
     from mri_hpc.intake.pseudonyms import Pseudonyms
     from mri_hpc.intake.recipe import Recipe
     from mri_hpc.intake.sources import Sources
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.snapshot.table import Snapshot
     from mri_hpc.storage.upkeep.compaction import Compacted
     from mri_hpc.storage.upkeep.growth import Growth
+    from mri_hpc.storage.upkeep.joining import Name, Pair
     from mri_hpc.storage.upkeep.missing import Missing
     from mri_hpc.storage.upkeep.relabelling import Relabelling
     from mri_hpc.storage.upkeep.repair import Repaired
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.verify import Findings
 
 __all__ = [
-    "ArrayTask", "Compacted", "Findings", "Intake", "Missing", "Origin", "Reader", "Relabelling", "Repaired",
-    "Retraction", "Snapshot", "Store", "Tally",
+    "ArrayTask", "Compacted", "Findings", "Intake", "Missing", "Name", "Origin", "Pair", "Reader",
+    "Relabelling", "Repaired", "Retraction", "Snapshot", "Store", "Tally",
 ]  # fmt: skip
 
 _FLOORS = {
@@ -46,7 +48,9 @@ _FLOORS = {
     "Findings": "upkeep.verify",
     "Intake": "adding.intake",
     "Missing": "upkeep.missing",
+    "Name": "upkeep.joining",
     "Origin": "upkeep.salvage",
+    "Pair": "upkeep.joining",
     "Reader": "reading.reader",
     "Relabelling": "upkeep.relabelling",
     "Repaired": "upkeep.repair",
@@ -330,6 +334,38 @@ class Store:
         from mri_hpc.storage.upkeep.retraction import of_keys
 
         return of_keys(snapshot, keys)
+
+    def join_alike(
+        self, mentions: "Iterable[Mention]", pseudonyms: "Pseudonyms", accepted: Collection[str]
+    ) -> None:
+        """Make one patient of ids that are one; UserError where some look alike, and what they are is open.
+
+        mentions: ids that labels give, each at least once; accepted: words of doubts.
+        """
+        from mri_hpc.storage.upkeep.likeness import join_alike
+
+        join_alike(self._dir, mentions, pseudonyms, accepted)
+
+    def doubts_of_ids(self, mentions: "Iterable[Mention]", accepted: Collection[str]) -> "list[Doubt]":
+        """Return the doubts for which `join_alike` would refuse ids; nothing is changed."""
+        from mri_hpc.storage.upkeep.likeness import doubts_of_ids
+
+        return doubts_of_ids(self._dir, mentions, accepted)
+
+    def join(self, pairs: "Sequence[Pair]", why: str) -> None:
+        """Make one patient of each pair of names; UserError where one of them was retracted."""
+        from mri_hpc.storage.upkeep.joining import join, refuse_retracted
+
+        snapshot = self.current()
+        for pair in pairs:
+            refuse_retracted(self._dir, snapshot, pair)
+        join(self._dir, snapshot.persons, pairs, why)
+
+    def part(self, pair: "Pair", why: str) -> None:
+        """Make two patients of a pair of names that were stated to be of one; UserError elsewhere."""
+        from mri_hpc.storage.upkeep.joining import part
+
+        part(self._dir, self.current().persons, pair, why)
 
     def retract(self, retraction: "Retraction", why: str) -> "Compacted":
         """Take a patient, or images, out for good: of the snapshot, the chunks and the private tables."""

@@ -63,8 +63,8 @@ def retract(options: Retract) -> None:
 
 
 def _retract_patient(store: Store, options: Retract, given: str) -> None:
-    name = store.name_of(given, key_path(os.environ))
-    retraction = store.look_for(name, given=given)
+    retraction = store.look_for(store.name_of(given, key_path(os.environ)), given=given)
+    name = retraction.patient
     if not options.yes:
         _ask(f"{retraction.images} images of {name} are to be removed from the disk for good")
     done = store.retract(retraction, options.why)

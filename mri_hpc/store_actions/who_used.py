@@ -3,6 +3,7 @@
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,21 +53,21 @@ class WhoUsed:
 class Traced:
     """A patient, or images, whose traces are looked for."""
 
-    patient: str | None = None
-    """Name in the store; None where images are looked for."""
+    names: tuple[str, ...] = ()
+    """All names of the patient in the store, the one by which the patient goes first; none: images."""
     keys: frozenset[int] = frozenset()
     """Of images."""
 
     def rows(self, snapshot: Snapshot) -> np.ndarray:
         """Find the images in a snapshot: bool, (n,)."""
-        if self.patient is not None:
-            return snapshot.is_of(np.array([self.patient.encode()]))
+        if self.names:
+            return snapshot.is_of(np.array([name.encode() for name in self.names]))
         return np.isin(snapshot.key, np.fromiter(self.keys, "<u8", len(self.keys)))
 
     def has(self, row: Prediction) -> bool:
         """Tell whether a prediction is about them."""
-        if self.patient is not None:
-            return row.patient == self.patient
+        if self.names:
+            return row.patient in self.names
         return int(row.key, 16) in self.keys
 
 
@@ -75,31 +76,42 @@ def who_used(options: WhoUsed) -> None:
     store = Store.open(options.store)
     traced = _traced(store, options)
     snapshots = {digest: store.recall(digest) for digest in store.published()}
+    retractions = {
+        one.id: one for name in traced.names or ("",) for one in store.retractions(name, traced.keys)
+    }
     values = {
-        **({"patient": traced.patient} if options.patient is not None else {"images": _keys(traced)}),
+        **({"patient": traced.names[0]} if traced.names else {"images": _keys(traced)}),
         "snapshots": [
             {"snapshot": digest, "images": count}
             for digest, snapshot in snapshots.items()
             if (count := int(traced.rows(snapshot).sum()))
         ],
-        "runs": [used for run in _runs(options.runs) if (used := _use(run, store, snapshots, traced))],
-        "retracted": [
-            _record(commit.created, commit.who, commit.why)
-            for commit in store.retractions(traced.patient or "", traced.keys)
-        ],
+        "runs": _uses(options.runs, store, snapshots, traced),
+        "retracted": [_record(one.created, one.who, one.why) for one in retractions.values()],
     }
-    if traced.patient is not None and not values["snapshots"] and not values["runs"]:
+    if traced.names and not values["snapshots"] and not values["runs"]:
         # A name that was mistyped must not look like one that nothing has seen.
-        store.look_for(traced.patient, given=options.patient or "")
+        store.look_for(traced.names[0], given=options.patient or "")
     if options.json:
         print_json(values)
     else:
         _print(values, options.runs)
 
 
+def uses_in(folder: Path, store: Store, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Describe what the runs in a folder have seen of a patient, those that have seen anything."""
+    snapshots = {digest: store.recall(digest) for digest in store.published()}
+    return _uses(folder, store, snapshots, Traced(names=tuple(names)))
+
+
+def _uses(folder: Path, store: Store, snapshots: dict[str, Snapshot], traced: Traced) -> list[dict[str, Any]]:
+    return [used for run in _runs(folder) if (used := _use(run, store, snapshots, traced))]
+
+
 def _traced(store: Store, options: WhoUsed) -> Traced:
     if options.patient is not None:
-        return Traced(patient=store.name_of(options.patient, key_path(os.environ)))
+        name, persons = store.name_of(options.patient, key_path(os.environ)), store.current().persons
+        return Traced(names=tuple(dict.fromkeys([persons.name(name), *persons.names(name)])))
     recipe = load_recipe(store.recipe)
     pseudonyms = pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ))
     return Traced(keys=frozenset(store.look_for_images(options.image, pseudonyms).keys))
@@ -183,8 +195,7 @@ def _images_by_split(snapshot: Snapshot, settings: TrainingSettings, traced: Tra
     if not rows.any():
         return Counter()
     code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)[rows]
-    names = {number: name for number, name in enumerate(SPLITS)}
-    return Counter(names.get(number, "unused") for number in code.tolist())
+    return Counter(SPLITS[number] if number >= 0 else "unused" for number in code.tolist())
 
 
 def _predictions(run: RunDir, traced: Traced) -> Counter[str]:

@@ -180,6 +180,10 @@ class Known:
             found[at] = label_of(*codes)
         return found
 
+    def name_of(self, patient: str) -> str:
+        """Return the one name of a patient who may have several. patient: one of them; empty for none."""
+        return self._snapshot.persons.name(patient)
+
     def why_retracted(self, keys: Iterable[int], patient: str) -> str:
         """Return why a source is kept out; empty where it was not retracted. patient: name in the store."""
         if self._retracted.covers((), patient):

@@ -269,3 +269,14 @@ def test_doubts_that_need_a_decision_are_refusals_until_they_are_accepted(raw, l
     status, values = found(look, "--accept", "classes")
     assert (status, values["refusals"]) == (0, [])
     assert values["command"].endswith("--accept classes")
+
+
+def test_ids_that_look_like_one_person_are_refused_as_preprocess_would(look, preprocess, store, tmp_path):
+    for number, patient in enumerate(("007", "7", "8")):
+        folder = tmp_path / "odd" / "tumour" / patient
+        folder.mkdir(parents=True)
+        Image.new("L", (32, 32), 40 + number).save(folder / "1.png")
+    status, values = found(look, source=tmp_path / "odd")
+    assert status == 2
+    assert values["refusals"] == [preprocess(tmp_path / "odd", store)[2].partition(": ")[2].strip()]
+    assert look("--accept", "same-ids", source=tmp_path / "odd")[0] == 0
