@@ -89,6 +89,9 @@ def _moved(missing: Missing) -> str:
 
 def print_account(account: Account, *, besides: Container[str] = ()) -> None:
     """Print it beside what commands print for scripts. besides: kinds of doubts that are known already."""
+    if not account.images:
+        # Why nothing is stored stands in other lines.
+        return
     shown = list(account.classes.items())[:CLASSES_SHOWN]
     classes = ", ".join(f"{name} {count:,}" for name, count in shown)
     more = f" and {len(account.classes) - len(shown):,} more" if len(account.classes) > len(shown) else ""
