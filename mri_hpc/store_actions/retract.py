@@ -128,7 +128,7 @@ def _retract_images(store: Store, options: Retract, retraction: Retraction, path
         if not options.json:
             _print_images(retraction, paths)
         raise UserError(
-            f"{images} are to be removed from the disk for good, and runs that have seen them cannot go on: "
+            f"{images} to be removed from the disk for good, and runs that have seen them cannot go on: "
             "add --yes"
         )
     done = store.retract(retraction, options.why)

@@ -108,6 +108,8 @@ def test_a_retracted_image_stays_out_while_its_file_stays_and_comes_in_under_ano
         assert out.startswith("stored 0, already there 39, rejected 1 ")
         assert "rejected 1: retracted: this image was taken out (it comes back in under another file" in err
     assert "its patient" not in err
+    # Compaction takes lines of what is retracted out, and not of what the user has to find.
+    assert main(["compact", str(store)]) == 0
     listed = "".join(one.read_text() for one in (store / "private" / "names").iterdir())
     assert file.relative_to(raw).as_posix() in listed
     file.rename(file.with_stem("again"))
