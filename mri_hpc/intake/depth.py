@@ -3,9 +3,10 @@
 It only saves work: what a picture is decoded to says for good whether it has more than 8 bits.
 """
 
+import io
+import os
 import struct
 from pathlib import Path
-from typing import BinaryIO
 
 PNG, JPEG, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
 TIFF = {b"II*\0": "<", b"MM\0*": ">"}
@@ -31,16 +32,15 @@ def is_deep(path: Path) -> bool:
 def depth_of(path: Path) -> int | None:
     """Read the bits of a value out of the head of a PNG, TIFF, JPEG or BMP; None where it does not tell."""
     try:
-        # A pipe would keep whoever opens it waiting.
-        if not path.is_file():
-            return None
-        with path.open("rb", buffering=0) as file:
-            return _depth(file, file.read(START_BYTES))
+        # By pathlib it takes twice as long; and a pipe would keep whoever opens it waiting.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
+            return _depth(file, file.read(START_BYTES) or b"")
     except (OSError, struct.error):
         return None
 
 
-def _depth(file: BinaryIO, start: bytes) -> int | None:
+def _depth(file: io.FileIO, start: bytes) -> int | None:
     if start.startswith(PNG):
         return start[24] if len(start) > 24 else None
     if start.startswith(BMP):
@@ -61,7 +61,7 @@ def _depth_of_jpeg(start: bytes) -> int | None:
     return None
 
 
-def _depth_of_tiff(file: BinaryIO, start: bytes, order: str) -> int | None:
+def _depth_of_tiff(file: io.FileIO, start: bytes, order: str) -> int | None:
     """Read the bits of the first value in the first directory, which may lie anywhere in the file."""
     (offset,) = struct.unpack(f"{order}I", start[4:8])
     file.seek(offset)

@@ -9,6 +9,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.doubts import Doubt
 from mri_hpc.intake.folder_labels import Folders, read_folders
 from mri_hpc.intake.folder_words import is_person
+from mri_hpc.intake.labels import SPLIT_WORDS
 from mri_hpc.intake.patient_pattern import PatientPattern
 
 # Of the files of a class: so many below folders that are called as other classes are a second copy of these.
@@ -23,8 +24,8 @@ def doubts_of_folders(paths: Sequence[str], pattern: PatientPattern | None = Non
     """Return doubts about the folders that files lie in. paths: of files, below the root."""
     folders = _counted(paths)
     if len({one.label for one, _count in folders}) < 2:
-        # The source is a folder too high: what would be classes stands where patients do.
-        return []
+        # What would be classes stands where patients do.
+        return _too_high(folders)
     # Where a pattern names the patient, no folder does.
     others = _counted([path for path in paths if not pattern.named(path)]) if pattern else folders
     twice = _classes_twice(folders)
@@ -42,6 +43,25 @@ def _read(path: str) -> Folders | None:
         return read_folders(path)
     except BadSource:
         return None
+
+
+def _too_high(folders: list[tuple[Folders, int]]) -> list[Doubt]:
+    """Find the splits of classes below the only class."""
+    splits = sum(
+        count for one, count in folders if len(one.below) > 1 and one.below[0].lower() in SPLIT_WORDS
+    )
+    if not splits:
+        return []
+    name = folders[0][0].label
+    return [
+        Doubt(
+            kind="source-too-high",
+            count=splits,
+            text=f"all images lie below one folder, {name!r}, with folders of splits in it: give that folder "
+            "as --source",
+            accept="folders",
+        )
+    ]
 
 
 def _classes_twice(folders: list[tuple[Folders, int]]) -> Doubt | None:

@@ -18,6 +18,7 @@ NO_CLASS_FOLDER = "no label: not in a class folder"
 LIKE_PATIENTS = 6
 # Unless they are counted through from 0 or 1 on, and say of nobody that this is a person.
 MOST_COUNTED = 20
+LETTERS_OF_INITIALS = 3
 PERSON = re.compile(
     "p|pt|pat|patients?|paciente|paziente|s|sub|subj|subjects?|sujet|proband|participant|volunteer|person|"
     "case|id|pid|mrn",
@@ -49,6 +50,13 @@ class FolderLabels:
 
     def check(self, paths: Iterable[str]) -> None:
         """Raise UserError where a patient is in two splits."""
+        paths = list(paths)
+        if (
+            len({path.partition("/")[0] for path in paths if "/" in path}) < 2
+            and len(self.classes(paths)) < 2
+        ):
+            # A folder too high: splits and classes stand where patients do.
+            return
         paths = paths if self.pattern else dict.fromkeys(f"{path.rpartition('/')[0]}/" for path in paths)
         labels = ((self._of(path), path) for path in paths)
         # Names the folders above the patient's: the name itself may tell who it is.
@@ -178,8 +186,7 @@ def read_folders(path: str) -> Folders:
     if not "/".join(folders).isprintable():
         raise BadSource("folder name with characters that cannot be printed")
     label, *below = folders
-    # An archive that is unpacked twice holds a class in a folder of its own name.
-    names = [name for name in below if not is_of_images(name) and name.lower() != label.lower()]
+    names = [name for name in below if not is_of_images(name) and not _is_class_again(name, label)]
     people = [name for name in names if not is_study(name)] or names
     sites = tuple(itertools.takewhile(is_site, people))
     return Folders(
@@ -189,6 +196,13 @@ def read_folders(path: str) -> Folders:
         sites=sites,
         people=tuple(people[len(sites) :]),
     )
+
+
+def _is_class_again(name: str, label: str) -> bool:
+    """Tell whether a folder is that of the class within itself, as archives are unpacked."""
+    # A number, or initials, can be those of a patient in a class of the same name.
+    is_word = len(name) > LETTERS_OF_INITIALS and re.sub("[ _]", "", name).isalpha()
+    return is_word and name.lower() == label.lower()
 
 
 def _last(names: Sequence[str], words: Mapping[str, int]) -> int:

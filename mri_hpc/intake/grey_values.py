@@ -9,6 +9,7 @@ Pictures of 8 bits stay as they are.
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from mri_hpc.intake.recipe import Recipe
@@ -31,8 +32,16 @@ def to_8_bits(grey: np.ndarray, recipe: Recipe, window: Window | None) -> np.nda
 
 def _in_window(grey: np.ndarray, window: Window) -> np.ndarray:
     if grey.dtype == np.uint16:
-        return window.levels_of_words[grey]
+        return _looked_up(window.levels_of_words, grey)
     return _by_bands(grey, window.levels)
+
+
+def _looked_up(levels: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    try:
+        return cv2.LUT(grey, levels)
+    except cv2.error:
+        # Before 4.13 it looked up bytes alone. Three times as slow, and half as slow as indexing.
+        return levels.take(grey)
 
 
 def _in_own_range(grey: np.ndarray) -> np.ndarray:

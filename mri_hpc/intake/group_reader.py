@@ -61,10 +61,11 @@ class GroupReader(Generic[G]):
 
         path: below the root; group: None where it is part of none.
         """
-        if self.recipe.has_windows and group is not None and self._is_first_of(path, group):
+        if group is not None and self.recipe.has_windows and self._is_first_of(path, group):
             self.window(group)
         kept = self._kept.pop(path, None)
-        self._kept_bytes -= _num_bytes(kept) if kept else 0
+        if kept:
+            self._kept_bytes -= _num_bytes(kept)
         return kept
 
     def samples(self, images: Iterable[NativeImage], group: G) -> Iterator[tuple[Sample, NativeImage]]:

@@ -10,7 +10,7 @@ from mri_hpc.intake.labels import Label, Labels
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Whose pictures these are."""
+    """The patient and study, or the folder, whose pictures have one window."""
 
     patient: str
     """Id as given; empty where unknown."""
@@ -18,6 +18,8 @@ class Group:
     """Id as given; empty where unknown."""
     folder: str
     """Path below the source root, where no patient is known; else empty."""
+    site: str
+    """Site of the folder, where no patient is known; else empty, since a patient's id tells it."""
 
 
 class Groups:
@@ -50,5 +52,5 @@ class Groups:
 
 def group_of(path: str, label: Label) -> Group:
     """Return the group of a file. path: below the source root."""
-    folder = "" if label.patient else path.rpartition("/")[0]
-    return Group(patient=label.patient, study=label.study, folder=folder)
+    folder, site = ("", "") if label.patient else (path.rpartition("/")[0], label.site)
+    return Group(patient=label.patient, study=label.study, folder=folder, site=site)

@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.doubts import Doubt
+from mri_hpc.intake.folder_words import is_of_images
 from mri_hpc.intake.labels import Label, at_site
 
 GROUPS = ("patient", "study", "site")
@@ -15,10 +16,13 @@ MOST_LETTERS = 1024
 FITS = 0.95
 """Fraction of the images without a patient that a suggestion must fit."""
 FEWEST_IMAGES = 1.5
-"""On average of a patient: names that are numbered through are those of images."""
+"""On average of a patient in a folder: names that are numbered through are those of images."""
 FORMS = ("{}", "{}[^/]*$", "(?:^|/){}[^/]*$")
 """Of a pattern that is to fit names of files, and is searched in paths: the first that does is suggested."""
-NUMBERED = re.compile(r"([^\W\d_]*[-_ ]?)\d+([^0-9A-Za-z])")
+SHAPED = 10_000
+"""Names, evenly spread, by which patterns are made; all are tried on them."""
+MOST_NUMBERS = 3
+"""In a patient's id, such as BraTS20_Training_017."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +98,44 @@ def suggestion(paths: Sequence[str]) -> Doubt | None:
     paths: of images of which nothing names a patient.
     """
     names = [path.rpartition("/")[2] for path in paths]
-    starts = Counter(found.groups() for name in names if (found := NUMBERED.match(name)))
-    if not starts:
-        return None
-    (word, end), _count = starts.most_common(1)[0]
-    letters, parted = re.match(r"([^\W\d_]*)(.*)", word).groups()  # type: ignore[union-attr]
-    for begin in dict.fromkeys((_escaped(letters), "[A-Za-z]+" if letters else "")):
-        person = rf"{begin}{_escaped(parted)}\d+"
-        wanted = _named(rf"^(?P<patient>{person}){_escaped(end)}", names)
+    for person, end in _beginnings(names[:: 1 + len(names) // SHAPED]):
+        wanted = _named(rf"^(?P<patient>{person}){end}", names)
         fits, patients = sum(map(bool, wanted)), set(wanted) - {""}
-        if fits < FITS * len(paths) or not 2 <= len(patients) <= fits / FEWEST_IMAGES:
+        # Each folder may count its images from 1 on.
+        groups = {(path.rpartition("/")[0], name) for path, name in zip(paths, wanted, strict=True) if name}
+        is_telling = len(patients) >= 2 and fits >= FEWEST_IMAGES * len(groups)
+        if any(map(is_of_images, patients)):
+            continue
+        if fits < FITS * len(paths) or not is_telling:
             continue
         for form in FORMS:
-            text = form.format(rf"(?P<patient>{person}){_escaped(end)}")
+            text = form.format(rf"(?P<patient>{person}){end}")
             if _named(text, paths) == wanted:
                 made = f"--patient-pattern '{text}' would make {len(patients)} patients of them"
                 fit = f"{fits} of {len(paths)} file names fit '{person}'"
                 return Doubt(kind="patient-pattern", count=fits, text=f"{fit}: {made}")
     return None
+
+
+def _beginnings(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield patterns of how most names begin, up to the first number, the second and so on; and what follows.
+
+    Of ``TCGA_CS_4941_7.tif``: ``TCGA_CS_\\d+`` and ``_``, then ``[A-Za-z]+_[A-Za-z]+_\\d+`` and ``_``.
+    """
+    for count in range(1, MOST_NUMBERS + 1):
+        begin = re.compile(rf"((?:\D*+\d++){{{count}}})([^0-9A-Za-z'])")
+        found = [one.groups() for name in names if (one := begin.match(name)) and "'" not in one[1]]
+        for letters in (_escaped, _any_letters):
+            shapes = Counter((_shape(start, letters), _escaped(end)) for start, end in found)
+            yield from (shape for shape, _count in shapes.most_common(1))
+
+
+def _shape(start: str, letters: Callable[[str], str]) -> str:
+    return "".join(r"\d+" if part.isdecimal() else letters(part) for part in re.split(r"(\d+)", start))
+
+
+def _any_letters(text: str) -> str:
+    return re.sub("[A-Za-z]+", "[A-Za-z]+", _escaped(text))
 
 
 def _named(pattern: str, texts: Sequence[str]) -> list[str]:

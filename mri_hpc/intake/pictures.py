@@ -300,15 +300,21 @@ def _by_bands(
     picture: Image.Image, convert: Callable[[Image.Image], np.ndarray], dtype: type[np.generic]
 ) -> np.ndarray:
     """Convert some rows at a time, to (h, w): what lies between takes several times that room."""
+    if picture.height <= _rows_of_band(picture):
+        return np.asarray(convert(picture), dtype)
     grey = np.empty((picture.height, picture.width), dtype)
     for top, band in _bands(picture):
         grey[top : top + band.height] = convert(band)
     return grey
 
 
+def _rows_of_band(picture: Image.Image) -> int:
+    return max(1, BAND_PIXELS // picture.width)
+
+
 def _bands(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     """Yield a picture some rows at a time, each part with its first row."""
-    rows = max(1, BAND_PIXELS // picture.width)
+    rows = _rows_of_band(picture)
     for top in range(0, picture.height, rows):
         yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.groups import Group
-from mri_hpc.intake.sources import source_key, source_name
+from mri_hpc.intake.sources import root_at_site, source_key, source_name
 
 KEY_BYTES = 32
 LETTERS = 16
@@ -43,7 +43,7 @@ class Pseudonyms:
 
     def group(self, root_name: str, group: Group) -> str:
         """Name of a group of pictures, which tells neither its patient nor its folder."""
-        folder = "" if group.patient else f"{root_name}/{group.folder}"
+        folder = "" if group.patient else f"{root_at_site(root_name, group.site)}/{group.folder}"
         text = "\0".join((group.patient, group.study, folder))
         if self._key is None:
             return _named("G", hashlib.sha256(f"G:{text}".encode(errors="surrogateescape")).digest())

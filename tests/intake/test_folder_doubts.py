@@ -36,6 +36,9 @@ def below(classes, *patients):
         ("glioma/hospital_2/axial/DOE/1.jpg", Label(label="glioma", patient="hospital_2/DOE", plane=0)),
         ("glioma/HGG/sub-01/1.jpg", Label(label="glioma", patient="sub-01")),
         ("glioma/glioma/1.jpg", Label(label="glioma")),
+        ("no_tumor/No_tumor/1.jpg", Label(label="no_tumor")),
+        ("1/1/1.jpg", Label(label="1", patient="1")),
+        ("AD/ad/1.jpg", Label(label="AD", patient="ad")),
         ("glioma/2021-01-31/1.jpg", Label(label="glioma", patient="2021-01-31")),
         ("glioma/session_2/1.jpg", Label(label="glioma", patient="session_2")),
         ("glioma/session_2/DOE/1.jpg", Label(label="glioma", patient="DOE")),
@@ -61,6 +64,17 @@ def test_a_patient_in_two_splits_is_found_where_the_class_stands_above_the_split
     with pytest.raises(UserError, match=r"split train \(below a\) and in split test \(below b\)") as caught:
         FolderLabels().check(["a/train/DOE/1.jpg", "b/test/DOE/2.jpg"])
     assert "DOE" not in str(caught.value)
+    with pytest.raises(UserError, match=r"split train \(below train/a\) and in split test \(below test/a\)"):
+        FolderLabels().check(["train/a/DOE/1.jpg", "test/a/DOE/2.jpg"])
+
+
+def test_a_source_that_is_a_folder_above_splits_is_doubted():
+    paths = [f"archive/{part}/{name}/1.jpg" for part in ("train", "test") for name in ("mild", "none")]
+    FolderLabels().check(paths)
+    (doubt,) = doubts_of_folders(paths)
+    assert (doubt.kind, doubt.count, doubt.accept) == ("source-too-high", 4, "folders")
+    assert "all images lie below one folder, 'archive', with folders of splits in it" in doubt.text
+    assert kinds(*(f"glioma/{part}/1.jpg" for part in ("train", "test"))) == []
 
 
 def test_class_folders_that_are_there_twice_are_doubted():

@@ -63,7 +63,7 @@ def test_usual_patterns_are_taken(text):
 def test_a_slow_pattern_ends_on_the_longest_name():
     pattern = PatientPattern(r"(?P<patient>\w+)\d\w+x")
     started_s = time.process_time()
-    assert pattern.named("1" * 255) == {}
+    assert pattern.named("1" * 255 + ".png") == {}
     assert time.process_time() - started_s < 10
 
 
@@ -79,6 +79,8 @@ def numbered(*forms, patients=45, slices=4):
         ("glioma/patient_{} {}.jpg", r"(?P<patient>patient_\d+) "),
         ("P1_x/P{}_{}.jpg", r"(?P<patient>P\d+)_[^/]*$"),
         ("a/P{}(xP1_{}).jpg", r"(?P<patient>P\d+)\("),
+        ("BraTS20_Training_{:03}_slice_{}.png", r"(?P<patient>BraTS\d+_Training_\d+)_"),
+        ("t2_{:03}_{}.png", r"(?P<patient>t\d+_\d+)_"),
         ("sub-{}_{}.jpg", r"(?P<patient>sub-\d+)_"),
     ],
 )
@@ -105,8 +107,14 @@ def test_a_pattern_is_suggested_where_each_class_has_letters_of_its_own():
         [f"yes/Y{number}.jpg" for number in range(50)],
         [f"a/image({number}).jpg" for number in range(50)],
         [f"a/{number}_x.jpg" for number in range(50)],
-        # All one.
+        # Numbered through in each folder.
+        [f"{name}/{number}.jpg" for name in "abcd" for number in range(50)],
+        [f"{name}/image({number}).jpg" for name in "abcd" for number in range(50)],
+        # All one, and two sequences.
         [f"a/T1_{number}.jpg" for number in range(50)],
+        [f"a/T{1 + number % 2}_{number}.jpg" for number in range(50)],
+        # What a shell would not take as it stands.
+        numbered("a/o'P{}_{}.jpg"),
         # Half of them.
         [*numbered("a/P{}_{}.jpg"), *(f"a/x{number}.jpg" for number in range(180))],
     ],

@@ -51,6 +51,7 @@ def add_sources(
     tally = Tally()
     new = by_group(_sources_to_read(sources, intake, known, tally), intake)
     reader = WindowedReader(intake, known, sources.listing, is_stopping)
+    found_here: set[str] = set()
     progress(tally, 0)
     for part in cut(new, unit_size):
         about = known.of(part.keys)
@@ -64,9 +65,14 @@ def add_sources(
         except Stopped:
             return tally
         _seal(store, intake.recipe, known, unit, end_retraction)
-        _count(unit, tally)
+        _count(unit, tally, found_here)
         progress(tally, 0)
     return tally
+
+
+def sources_outvoted(sources: Sources, known: Known) -> Sources:
+    """Pick the sources that are to be made again, since they are stored in a window that does not hold."""
+    return sources.take(np.flatnonzero(np.isin(sources.keys, np.array([*known.outvoted], "<u8"))))
 
 
 def _seal(
@@ -206,12 +212,16 @@ def _rejection(key: int, reason: str, found: Fingerprint | None) -> Rejection:
     )
 
 
-def _count(unit: Unit, tally: Tally) -> None:
+def _count(unit: Unit, tally: Tally, found_here: set[str]) -> None:
+    """Add the outcomes of a unit. found_here: groups whose windows this task has found, which it adds to."""
     tally.stored += len(unit.taken)
     tally.without_patient += sum(not source.label.patient for source in unit.taken)
     tally.twins += unit.twins
     tally.images += unit.num_images
-    tally.outside_window += sum(source.window.outside for source in unit.taken if source.window)
+    windows = [source.window for source in unit.taken if source.window]
+    tally.outside_window += sum(window.outside for window in windows)
+    found_here.update(window.group for window in windows if not window.is_recorded)
+    tally.windows = len(found_here)
     tally.already_there += len(unit.already_there)
     tally.gone += unit.gone
     for reason in (*unit.rejected_again, *(source.rejection.reason for source in unit.rejected)):

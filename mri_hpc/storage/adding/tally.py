@@ -23,6 +23,8 @@ class Tally:
     """Images that the stored sources gave."""
     outside_window: int = 0
     """Images of which more than 1 % of the pixels lie outside the window that their group had before."""
+    windows: int = 0
+    """Windows of groups that were recorded for the first time."""
     own_labels_differ: int = 0
     """Sources that say another class or patient of themselves than folders or a table, which hold."""
     masks: int = 0

@@ -38,6 +38,8 @@ class UsedWindow:
     group: str
     """Name in the store."""
     window: Window
+    is_recorded: bool
+    """True where an earlier task has found it."""
     outside: int
     """Images of the source of which more than 1 % of the pixels lie outside it, where it was there before."""
 

@@ -51,9 +51,8 @@ class WindowedReader:
 
     def kept(self, source: Source) -> KeptSource | None:
         """Return a source that was read already, to find the window of its group; None of any other."""
-        if not self._intake.recipe.has_windows:
-            return None
-        return self._reader.kept(source.path, self._groups.of(source.path))
+        is_plain = promises_8_bits(source.path) or not self._intake.recipe.has_windows
+        return self._reader.kept(source.path, None if is_plain else self._groups.of(source.path))
 
     def decode(
         self, source: Source, images: Iterable[NativeImage], label: Label
@@ -61,19 +60,22 @@ class WindowedReader:
         """Make samples of the images in a source; return also the window that they took."""
         group = group_of(source.path, label)
         samples: list[Sample] = []
-        outside, is_deep = 0, False
+        deep: list[bool] = []
         for sample, image in self._reader.samples(images, group):
             samples.append(sample)
             if image.is_deep and self._intake.recipe.has_windows:
-                is_deep = True
-                outside += self._is_outside(image.grey, self._recorded(group))
-        window = self._reader.window(group) if is_deep else None
+                deep.append(self._is_cut_off(image, group))
+        window = self._reader.window(group) if deep else None
         if window is None:
             return samples, None
-        return samples, UsedWindow(group=self._intake.group_name(group), window=window, outside=outside)
+        name = self._intake.group_name(group)
+        is_recorded = self._known.window(name) is not None
+        return samples, UsedWindow(group=name, window=window, is_recorded=is_recorded, outside=sum(deep))
+
+    def _is_cut_off(self, image: NativeImage, group: Group) -> bool:
+        """Tell whether much of an image lies outside the window that its group had before."""
+        recorded = self._recorded(group)
+        return recorded is not None and recorded.fraction_outside(image.grey) > MOST_OUTSIDE
 
     def _recorded(self, group: Group) -> Window | None:
         return self._known.window(self._intake.group_name(group))
-
-    def _is_outside(self, grey: np.ndarray, window: Window | None) -> bool:
-        return window is not None and window.fraction_outside(grey) > MOST_OUTSIDE

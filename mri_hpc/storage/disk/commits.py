@@ -130,6 +130,11 @@ def commit_id(chunk: str, rejected: Sequence[Rejection]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def digest_of(commit_ids: Iterable[str]) -> str:
+    """Return the digest of a set of commits."""
+    return hashlib.sha256("\n".join(sorted(commit_ids)).encode()).hexdigest()[:32]
+
+
 def publish_commit(
     store: StoreDir,
     *,
@@ -224,14 +229,14 @@ class Addition:
     """Unix time."""
 
 
-def skim_additions(store: StoreDir) -> list[Addition]:
+def skim_additions(store: StoreDir, names: Iterable[str]) -> list[Addition]:
     """Read what add commits brought, in some 15 µs each: past checksums, without those that are damaged."""
     found = []
-    for name in store.commit_ids():
+    for name in names:
         if not name.startswith(NAMED_BY_KIND):
             with contextlib.suppress(OSError, ValueError):
                 found.append(skim(store.commit(name).read_bytes(), Addition))
-    return [addition for addition in found if addition.images]
+    return found
 
 
 def read_kind(store: StoreDir, kind: str, *, besides: Container[str] = ()) -> list[Commit]:

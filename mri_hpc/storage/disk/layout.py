@@ -1,6 +1,7 @@
 """The folder of a store: where everything in it lies."""
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -126,7 +127,8 @@ class StoreDir:
 
     def commit_ids(self) -> list[str]:
         """List the ids of all commits, sorted; with every compaction up to the newest."""
-        names = (file.name for file in self.commits.iterdir())
+        # Not iterdir: making paths of them takes ten times as long.
+        names = (entry.name for entry in os.scandir(self.commits))
         ids = {
             name.removesuffix(".json")
             for name in names

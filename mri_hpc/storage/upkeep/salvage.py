@@ -30,7 +30,8 @@ from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.pixels import Pixels, is_sound, pixels_in, read_parts
 from mri_hpc.storage.disk.private_tables import find_in_names, read_names, sources_of
 from mri_hpc.storage.snapshot import relabels
-from mri_hpc.storage.snapshot.catalogue import load_snapshot, published
+from mri_hpc.storage.snapshot.catalogue import load_snapshot
+from mri_hpc.storage.snapshot.publications import published
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 from mri_hpc.storage.upkeep.verify import Findings

@@ -94,7 +94,11 @@ def test_a_folder_that_was_moved_is_the_same_one(sites, store, preprocess, tmp_p
     preprocess(sites[0], store, *SMALL)
     (tmp_path / "moved").mkdir()
     shutil.move(sites[0], tmp_path / "moved" / "raw")
-    draw(tmp_path / "moved" / "raw", 7, ["glioma/P3/0.png"])
+    draw(tmp_path / "moved" / "raw", 7, ["Other_tumor/P3/0.png"])
+    shutil.move(tmp_path / "moved" / "raw" / "other", tmp_path / "kept")
+    assert "some look like one: 'Other_tumor' and 'other'" in preprocess(tmp_path / "moved" / "raw", store)[2]
+    (tmp_path / "moved" / "raw" / "Other_tumor").rename(tmp_path / "moved" / "raw" / "third")
+    shutil.move(tmp_path / "kept", tmp_path / "moved" / "raw" / "other")
     assert counts(preprocess(tmp_path / "moved" / "raw", store)[1]) == (1, 8, 0)
 
 
