@@ -32,7 +32,7 @@ class OwnLabels:
         return self._known[path]
 
     def site_of(self, path: str) -> str:
-        """Return the site of a source, as in Labels."""
+        """As in Labels."""
         return self._given.site_of(path)
 
     @property

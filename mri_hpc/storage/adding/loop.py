@@ -1,7 +1,6 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,11 +21,12 @@ from mri_hpc.intake.sources import Source, Sources
 from mri_hpc.intake.units import cut
 from mri_hpc.storage.adding.intake import STACK, Intake
 from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
+from mri_hpc.storage.adding.tally import Tally
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
 from mri_hpc.storage.adding.windowed import WindowedReader, by_group
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED
+from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED, RETRACTED_IMAGE
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (
@@ -35,51 +35,6 @@ MAY_GO_AWAY = (
 )
 LOOKED_UP = 2**14
 """Sources at a time of which it is looked up what the store knows."""
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """Outcomes of the sources so far."""
-
-    stored: int = 0
-    already_there: int = 0
-    rejected: int = 0
-    gone: int = 0
-    """Sources that were listed and have disappeared since."""
-    labels_differ: int = 0
-    """Sources whose label, patient, fold or split is not the one stored, which stays."""
-    without_patient: int = 0
-    """Stored sources of which the labels name no patient."""
-    twins: int = 0
-    """Stored sources whose bytes the store held before, under another path."""
-    images: int = 0
-    """Images that the stored sources gave."""
-    outside_window: int = 0
-    """Images of which more than 1 % of the pixels lie outside the window that their group had before."""
-    own_labels_differ: int = 0
-    """Sources that say another class or patient of themselves than folders or a table, which hold."""
-    masks: int = 0
-    """Masks beside their pictures, which are left out."""
-    empty: int = 0
-    """Sources without a head that are left out, where that is asked for."""
-    no_head: int = 0
-    """Images without a head that are stored."""
-    unnamed_stacks: int = 0
-    """Stored sources of several slices of which nothing names the patient: each is taken for one."""
-    windows: int = 0
-    """Windows of groups that were recorded for the first time."""
-    reasons: dict[str, int] = field(default_factory=dict)
-    """Reasons why sources were rejected, and how many each."""
-
-    def reject(self, reason: str) -> None:
-        """Count one rejected source."""
-        self.rejected += 1
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
-
-    @property
-    def done(self) -> int:
-        """Sources of which the outcome is known."""
-        return self.stored + self.already_there + self.rejected + self.gone + self.masks + self.empty
 
 
 def add_sources(
@@ -133,7 +88,7 @@ def sources_outvoted(sources: Sources, known: Known) -> Sources:
 def _seal(
     store: StoreDir, recipe: Recipe, known: Known, unit: Unit, end_retraction: Callable[[], object]
 ) -> None:
-    """Publish a unit without the images of patients who were retracted while it was gathered."""
+    """Publish a unit without what was retracted while it was gathered."""
     if known.hear_of_retractions():
         _reject_retracted(unit, known)
     seal(store, recipe, unit)
@@ -143,15 +98,14 @@ def _seal(
 
 
 def _reject_retracted(unit: Unit, known: Known) -> None:
-    def is_retracted(source: TakenSource) -> bool:
-        return known.is_retracted([source.key, *source.image_keys], source.patient)
-
-    unit.rejected += [
-        RejectedSource(rejection=_rejection(source.key, RETRACTED, source.fingerprint), path=source.path)
-        for source in unit.taken
-        if is_retracted(source)
-    ]
-    unit.taken = [source for source in unit.taken if not is_retracted(source)]
+    staying: list[TakenSource] = []
+    for source in unit.taken:
+        if reason := known.why_retracted([source.key, *source.image_keys], source.patient):
+            rejection = _rejection(source.key, reason, source.fingerprint)
+            unit.rejected.append(RejectedSource(rejection=rejection, path=source.path))
+        else:
+            staying.append(source)
+    unit.taken = staying
 
 
 def _sources_to_read(sources: Sources, intake: Intake, known: Known, tally: Tally) -> Sources:
@@ -197,7 +151,9 @@ def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
     # The labels may have called it a retracted patient's by mistake, and name another one now.
-    return reason != RETRACTED or known.is_retracted([source.key], intake.pseudonyms.patient(label.patient))
+    if reason not in (RETRACTED, RETRACTED_IMAGE):
+        return True
+    return bool(known.why_retracted([source.key], intake.pseudonyms.patient(label.patient)))
 
 
 def _label_or_problem(path: str, intake: Intake) -> tuple[Label, str]:
@@ -259,16 +215,17 @@ def _taken(
         unit.masks += 1
         return None
     label = intake.labels.of(source.path)
-    if known.is_retracted([source.key], intake.pseudonyms.patient(label.patient)):
-        raise BadSource(RETRACTED)
+    patient = intake.pseudonyms.patient(label.patient)
+    if reason := known.why_retracted([source.key], patient):
+        raise BadSource(reason)
     samples, window = reader.decode(source, images(), label)
     samples = unit.with_head(samples, is_skipping=intake.is_skipping_empty)
     if not samples:
         unit.empty += 1
         return None
     taken = intake.taken(source, content, label, samples, window=window, generation=generation)
-    if known.is_retracted(taken.image_keys, taken.patient):
-        raise BadSource(RETRACTED)
+    if reason := known.why_retracted(taken.image_keys, taken.patient):
+        raise BadSource(reason)
     return taken
 
 
