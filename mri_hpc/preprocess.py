@@ -199,7 +199,8 @@ def _command(options: Options) -> str:
     }  # fmt: skip
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
     accepted = ["--accept", *options.accept] if options.accept else []
-    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *accepted])
+    skipping = ["--skip-empty"] if options.skip_empty else []
+    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *skipping, *accepted])
 
 
 def _share(options: Options) -> Share:

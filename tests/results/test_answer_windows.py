@@ -8,6 +8,7 @@ from mri_hpc.intake.images import find_images
 from mri_hpc.intake.recipe import FIRST_DECODER, Recipe
 from mri_hpc.intake.window import window_of
 from mri_hpc.results.answer import judge
+from mri_hpc.results.patient_model import MeanOfImages
 
 SIDE = 16
 RECIPE = Recipe(size=SIDE)
@@ -36,7 +37,7 @@ def judged(paths, recipe=RECIPE, patient_from="folder"):
         shown.extend(images)
         return np.ones((len(images), 2)) / 2
 
-    answer = judge(found, recipe, ("a", "b"), model)
+    answer = judge(found, recipe, ("a", "b"), model, patient_model=MeanOfImages())
     assert [image.name for image in answer.images] == [str(image.path) for image in found]
     return dict(zip((image.path for image in found), shown, strict=True))
 
