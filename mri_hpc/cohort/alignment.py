@@ -13,11 +13,17 @@ from mri_hpc.cohort.looks import shrunk
 
 LEAST_OVERLAP = 0.3
 """Fraction of the first image that the second must cover."""
+LEAST_OPEN = 0.06
+"""Fraction of its pixels that must be neither black nor white in both."""
 LEAST_TEXTURE = 0.3
 """Grey levels of fine structure, root mean square, below which there is none to compare."""
 SATURATED = (2, 253)
 OTHER_CONTRAST, OTHER_BRIGHTNESS = 0.07, 8.0
 """Part of the contrast, and grey levels, from which they are another one."""
+LEAST_OF_SOFT, LEAST_OF_FINE = 0.8, 0.8
+"""Fractions that the second image must explain of the first, blurred and in its fine structure."""
+HALVED = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1.0]])
+"""From pixels of an image of half the size."""
 MOST_MOVED = 6.0
 """Pixels by which one round of laying moves an image at most."""
 
@@ -27,7 +33,7 @@ class Detail:
     """One image, as it is laid over others."""
 
     soft: np.ndarray
-    """float32, (h, w): blurred."""
+    """float32, (h / 2, w / 2): blurred."""
     fine: np.ndarray
     """float32, (h, w): its fine structure."""
     is_open: np.ndarray
@@ -57,7 +63,7 @@ def detail_of(image: np.ndarray) -> Detail:
     grey = small.astype(np.float32)
     fine = cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 3)
     return Detail(
-        soft=np.asarray(cv2.GaussianBlur(grey, (0, 0), 1.5)),
+        soft=np.asarray(cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_AREA)),
         fine=np.asarray(fine),
         is_open=((small >= SATURATED[0]) & (small <= SATURATED[1])).astype(np.float32),
         to_whole=np.array([[across, 0, left + across / 2], [0, down, top + down / 2], [0, 0, 1.0]]),
@@ -78,15 +84,17 @@ def first_matrix(frames: tuple[np.ndarray, np.ndarray], variant: int, move: np.n
 
 
 def lay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | None:
-    """Lay the second image over the first one; None where too little of them meets. matrix: to begin with."""
-    to_second = np.linalg.inv(second.to_whole)
-    small = to_second @ matrix @ first.to_whole
-    for name, step in (("soft", 2), ("fine", 1)):
-        moved = _moved(getattr(first, name), getattr(second, name), small, step)
+    """Lay the second image over the first one; None where they cannot be twins. matrix: to begin with."""
+    for own, others, name, least in (
+        (first.to_whole @ HALVED, second.to_whole @ HALVED, "soft", LEAST_OF_SOFT),
+        (first.to_whole, second.to_whole, "fine", LEAST_OF_FINE),
+    ):
+        start = np.linalg.inv(others) @ matrix @ own
+        moved = _moved(getattr(first, name), getattr(second, name), start, least)
         if moved is None:
             return None
-        small = small @ moved
-    return _overlay(first, second, small)
+        matrix = matrix @ own @ moved @ np.linalg.inv(own)
+    return _overlay(first, second, np.linalg.inv(second.to_whole) @ matrix @ first.to_whole)
 
 
 def _to_unit(frame: np.ndarray) -> np.ndarray:
@@ -99,29 +107,33 @@ def _to_unit(frame: np.ndarray) -> np.ndarray:
     ])  # fmt: skip
 
 
-def _moved(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, step: int) -> np.ndarray | None:
+def _moved(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, least: float) -> np.ndarray | None:
     """Return the move and stretch of the first by which the second explains it best: float64, (3, 3).
 
-    One round of Gauss and Newton, on every `step`-th pixel.
+    One round of Gauss and Newton. None where less than that fraction of the first is explained.
     """
     height, width = first.shape
     laid, is_met = _laid(second, matrix, (height, width))
+    if is_met.sum() < LEAST_OVERLAP * is_met.size:
+        return None
     across = cv2.Sobel(laid, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
     down = cv2.Sobel(laid, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
-    x = (2 * np.arange(width, dtype=np.float32) - (width - 1)) / width
-    y = ((2 * np.arange(height, dtype=np.float32) - (height - 1)) / height)[:, None]
-    every = (slice(None, None, step), slice(None, None, step))
-    columns = np.stack(
-        [part[every].ravel() for part in (laid, np.ones_like(laid), across, down, across * x, down * y)]
-    )
-    weight = is_met[every].ravel()
-    if weight.sum() < LEAST_OVERLAP * weight.size:
-        return None
-    weighted = columns * weight
-    inner = (weighted @ columns.T).astype(np.float64)
-    inner[np.diag_indices(6)] = np.diagonal(inner) * (1 + 1e-4) + 1e-6
-    found = np.linalg.solve(inner, weighted @ first[every].ravel())
-    if abs(found[0]) < 1e-3:
+    x = ((2 * np.arange(width) - (width - 1)) / width).astype(np.float32)
+    y = ((2 * np.arange(height) - (height - 1)) / height).astype(np.float32)[:, None]
+    columns = np.empty((7, height, width), np.float32)
+    for column, values in zip(
+        columns, (laid, is_met, across, down, across * x, down * y, first), strict=True
+    ):
+        np.multiply(values, is_met, out=column)
+    flat = columns.reshape(7, -1)
+    products = (flat @ flat.T).astype(np.float64)
+    inner, both = products[:6, :6], products[:6, 6]
+    inner[np.diag_indices(6)] *= 1 + 1e-4
+    inner[np.diag_indices(6)] += 1e-6
+    found = np.linalg.solve(inner, both)
+    mean = products[1, 6] / products[1, 1]
+    varied = products[6, 6] - mean * products[1, 6]
+    if found @ both - mean * products[1, 6] < least * varied or abs(found[0]) < 1e-3:
         return None
     right, low, wide, long = np.clip(found[2:] / found[0], -MOST_MOVED, MOST_MOVED)
     return np.array([
@@ -132,14 +144,18 @@ def _moved(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, step: int)
 
 
 def _laid(second: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the second image in the pixels of the first, and 1 where it is known there."""
+    """Return the second image in the pixels of the first, and 1 where it is known there: float32."""
     height, width = shape
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(second, matrix[:2], (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE)
-    x, y = np.arange(width), np.arange(height)[:, None]
-    at_x, at_y = (row[0] * x + row[1] * y + row[2] for row in matrix[:2])
-    is_met = (at_x >= 1) & (at_x <= second.shape[1] - 2) & (at_y >= 1) & (at_y <= second.shape[0] - 2)
-    return np.asarray(laid), is_met.astype(np.float32)
+    # Rows and columns of one image are rows or columns of the other: either depends on one of x and y alone.
+    along = np.arange(width), np.arange(height)
+    is_known = [np.ones(width, np.float32), np.ones(height, np.float32)]
+    for row, length in zip(matrix[:2], second.shape[::-1], strict=True):
+        axis = 0 if abs(row[0]) > abs(row[1]) else 1
+        at = row[axis] * along[axis] + row[2]
+        is_known[axis] *= (at >= 1) & (at <= length - 2)
+    return np.asarray(laid), np.outer(is_known[1], is_known[0])
 
 
 def _overlay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | None:
@@ -147,12 +163,12 @@ def _overlay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | Non
     is_open, _ = _laid(second.is_open, matrix, first.fine.shape)
     weight = is_met * (first.is_open * is_open > 0.99)
     total = float(weight.sum())
-    if total < LEAST_OVERLAP * weight.size * 0.2:
+    if total < LEAST_OPEN * weight.size:
         return None
     mine, other = first.fine * weight, laid * weight
     mine, other = (part - weight * (part.sum() / total) for part in (mine, other))
     power, others_power, both = (
-        float((a * b).sum()) for a, b in ((mine, mine), (other, other), (mine, other))
+        float(np.vdot(a, b)) for a, b in ((mine, mine), (other, other), (mine, other))
     )
     if min(power, others_power) < LEAST_TEXTURE**2 * total:
         return None
@@ -160,21 +176,17 @@ def _overlay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | Non
         score=abs(both) / (power * others_power) ** 0.5,
         is_inverted=both < 0,
         matrix=second.to_whole @ matrix @ np.linalg.inv(first.to_whole),
-        is_brighter=_is_brighter(first, second, matrix, weight / total, is_inverted=both < 0),
+        is_brighter=_is_brighter(
+            first, second, np.linalg.inv(HALVED) @ matrix @ HALVED, is_inverted=both < 0
+        ),
     )
 
 
-def _is_brighter(
-    first: Detail, second: Detail, matrix: np.ndarray, weight: np.ndarray, *, is_inverted: bool
-) -> bool:
-    """Tell whether grey values are others, but for being inverted. weight: of 1 in all."""
-    laid, _ = _laid(second.soft, matrix, first.soft.shape)
+def _is_brighter(first: Detail, second: Detail, matrix: np.ndarray, *, is_inverted: bool) -> bool:
+    """Tell whether grey values are others, but for being inverted. matrix: of images of half the size."""
+    laid, is_met = _laid(second.soft, matrix, first.soft.shape)
+    mine, other = first.soft[is_met > 0], laid[is_met > 0]
     if is_inverted:
-        laid = 255 - laid
-    means = [float((part * weight).sum()) for part in (first.soft, laid)]
-    spreads = [
-        float(((part - mean) ** 2 * weight).sum()) ** 0.5
-        for part, mean in zip((first.soft, laid), means, strict=True)
-    ]
-    has_other_contrast = abs(spreads[0] - spreads[1]) > OTHER_CONTRAST * min(spreads)
-    return has_other_contrast or abs(means[0] - means[1]) > OTHER_BRIGHTNESS
+        other = 255 - other
+    has_other_contrast = abs(mine.std() - other.std()) > OTHER_CONTRAST * min(mine.std(), other.std())
+    return bool(has_other_contrast or abs(mine.mean() - other.mean()) > OTHER_BRIGHTNESS)

@@ -5,6 +5,7 @@ times the images take about ten times as long. The looks of a pair are then comp
 for frames that lie a little elsewhere.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ LEAST_LIKENESS = 0.72
 """Measured 2026-11-29 on 2,400 slices of `cheng`: of 1,000 twins that are cropped by 5 % on each side, 2 lie
 below 0.82; 7 of 10 images have no other one above this, but for neighbouring slices."""
 AT_ONCE = 64
+ASKED_AT_ONCE = 256
 SAMPLE_PER_CELL = 32
 ROUNDS = 6
 
@@ -51,52 +53,62 @@ class Candidates:
         return Candidates(**{name: values[rows] for name, values in vars(self).items()})
 
 
-def find_candidates(looks: Looks) -> Candidates:
-    """Find pairs that may be twins."""
+def find_candidates(looks: Looks, progress: Callable[[range], Iterable[int]]) -> Candidates:
+    """Find pairs that may be twins. progress: as in twins.py."""
     parts = []
     for frame in range(NUM_FRAMES):
         coefficients = looks.coefficients[:, frame]
         rows = np.flatnonzero(coefficients.any(axis=(1, 2)))
         if len(rows) < 2:
             continue
-        near = _nearest(unturned(coefficients[rows]))
-        parts += [
-            _compare(coefficients, rows[start : start + AT_ONCE], rows, near[start : start + AT_ONCE], frame)
-            for start in range(0, len(rows), AT_ONCE)
-        ]
+        cells = _Cells(unturned(coefficients[rows]))
+        for cell in progress(range(len(cells))):
+            asked, near = cells.nearest(cell)
+            parts += [
+                _compare(coefficients, rows[asked[part]], rows[near[part]], frame)
+                for part in (slice(start, start + AT_ONCE) for start in range(0, len(asked), AT_ONCE))
+            ]
     return _ranked(_joined(parts))
 
 
-def _nearest(points: np.ndarray) -> np.ndarray:
-    """Find about the nearest other points of each point: int64, (n, at most 20). points: float32, (n, d)."""
-    num_cells = max(1, len(points) // CELL_IMAGES)
-    centres = _centres(points, num_cells)
-    cell = _cell_of(points, centres)
-    order = np.argsort(cell, kind="stable")
-    edges = np.searchsorted(cell[order], np.arange(num_cells + 1))
-    members = [order[edges[c] : edges[c + 1]] for c in range(num_cells)]
-    count = min(NEAREST, len(points) - 1)
-    nearest = np.zeros((len(points), count), np.int64)
-    for own, centre in zip(members, centres, strict=True):
-        near = np.argsort(((centres - centre) ** 2).sum(axis=1), kind="stable")
-        others, searched = [], 0
-        for index, number in enumerate(near.tolist()):
-            if index >= CELLS_SEARCHED and searched > NEAREST:
+class _Cells:
+    """Points by the cells that they lie in."""
+
+    def __init__(self, points: np.ndarray) -> None:
+        """Sort points into cells. points: float32, (n, d)."""
+        num_cells = max(1, len(points) // CELL_IMAGES)
+        self._points, self._centres = points, _centres(points, num_cells)
+        cell = _cell_of(points, self._centres)
+        order = np.argsort(cell, kind="stable")
+        edges = np.searchsorted(cell[order], np.arange(num_cells + 1))
+        self._members = [order[edges[c] : edges[c + 1]] for c in range(num_cells)]
+        self._num_nearest = min(NEAREST, len(points) - 1)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def nearest(self, cell: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the points of a cell, int64, (n,), and about the nearest others, int64, (n, at most 20)."""
+        asked, among = self._members[cell], self._around(cell)
+        nearest = np.empty((len(asked), self._num_nearest), np.int64)
+        for start in range(0, len(asked), ASKED_AT_ONCE):
+            part = asked[start : start + ASKED_AT_ONCE]
+            distance = _distances(self._points[part], self._points[among])
+            distance[among[None] == part[:, None]] = np.inf
+            kth = min(self._num_nearest, len(among) - 1)
+            order = np.argpartition(distance, kth, axis=1)
+            nearest[start : start + len(part)] = among[order[:, : self._num_nearest]]
+        return asked, nearest
+
+    def _around(self, cell: int) -> np.ndarray:
+        """Return the points of the cells around one, and of this."""
+        away = ((self._centres - self._centres[cell]) ** 2).sum(axis=1)
+        found: list[np.ndarray] = []
+        for index, number in enumerate(np.argsort(away, kind="stable").tolist()):
+            if index >= CELLS_SEARCHED and sum(map(len, found)) > NEAREST:
                 break
-            others.append(members[number])
-            searched += len(members[number])
-        among = np.concatenate(others)
-        for start in range(0, len(own), 256):
-            asked = own[start : start + 256]
-            nearest[asked] = _nearest_among(points, asked, among, count)
-    return nearest
-
-
-def _nearest_among(points: np.ndarray, asked: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
-    distance = _distances(points[asked], points[among])
-    distance[among[None] == asked[:, None]] = np.inf
-    chosen = among[np.argpartition(distance, min(count, len(among) - 1), axis=1)[:, :count]]
-    return np.asarray(chosen)
+            found.append(self._members[number])
+        return np.concatenate(found)
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -127,9 +139,12 @@ def _cell_of(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _compare(
-    coefficients: np.ndarray, asked: np.ndarray, rows: np.ndarray, near: np.ndarray, frame: int
+    coefficients: np.ndarray, asked: np.ndarray, near: np.ndarray, frame: int
 ) -> dict[str, np.ndarray]:
-    """Explain the looks near each image by its own look and its slopes, in the best variant."""
+    """Explain the looks near each image by its own look and its slopes, in the best variant.
+
+    asked: int64, (n,), rows of images; near: int64, (n, k), rows of those near each.
+    """
     own = coefficients[asked].astype(np.float32)
     explaining = np.concatenate([own[:, None], slopes(own)], axis=1)
     size = own[0].size
@@ -137,7 +152,7 @@ def _compare(
     turned = np.stack([turned_back(explaining, number) for number in range(NUM_VARIANTS)], axis=1)
     flat = explaining.reshape(len(asked), 5, size)
     inner = flat @ flat.transpose(0, 2, 1) + 1e-6 * np.eye(5, dtype=np.float32)
-    others = coefficients[rows[near]].astype(np.float32).reshape(*near.shape, size)
+    others = coefficients[near].astype(np.float32).reshape(*near.shape, size)
     products = turned.reshape(len(asked), NUM_VARIANTS * 5, size) @ others.transpose(0, 2, 1)
     # (asked, 5, variants, near)
     products = products.reshape(len(asked), NUM_VARIANTS, 5, -1).transpose(0, 2, 1, 3)
@@ -148,7 +163,7 @@ def _compare(
     chosen = np.moveaxis(weights, 1, 3)[at]
     likeness = explained[at]
     kept = likeness > LEAST_LIKENESS
-    first, second = np.broadcast_to(asked[:, None], near.shape)[kept], rows[near][kept]
+    first, second = np.broadcast_to(asked[:, None], near.shape)[kept], near[kept]
     return {
         "first": first, "second": second, "likeness": likeness[kept], "variant": best[kept],
         "frame": np.full(len(first), frame), "move": (chosen[..., 1:] / chosen[..., :1])[kept],

@@ -43,6 +43,11 @@ class StoreDir:
         return self.path / "snapshots"
 
     @property
+    def twins(self) -> Path:
+        """Folder of what audits have found by looks, by snapshot."""
+        return self.path / "twins"
+
+    @property
     def private(self) -> Path:
         """Folder of all that identifies a person: mappings of patient ids and paths."""
         return self.path / "private"
@@ -134,7 +139,9 @@ class StoreDir:
 
         Whether tasks on other machines still run cannot be known here: a day is given to them.
         """
-        for folder in (self.path, self.chunks, self.commits, self.snapshots, self.seen, self.names):
+        for folder in (
+            self.path, self.chunks, self.commits, self.snapshots, self.twins, self.seen, self.names,
+        ):  # fmt: skip
             _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
         _remove(self.listings, _is_litter)
         for folder in self.snapshots.iterdir():
