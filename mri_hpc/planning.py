@@ -164,7 +164,7 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
 def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> list[str]:
     """Return a note on leaks that are allowed; UserError where an audit has found some that are not.
 
-    Where nobody has audited the snapshot, the run's job does before its first step.
+    Where no audit has seen the snapshot, the run's job does before its first step.
     """
     from mri_hpc.cohort.kept_twins import kept_twins, leak_text, leaking
     from mri_hpc.storage.store import Store

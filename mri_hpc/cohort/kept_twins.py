@@ -63,7 +63,7 @@ def twins_of(
 
 
 def kept_twins(store: Store, snapshot: Snapshot) -> list[TwinGroup] | None:
-    """Read the twins of a snapshot; None where nobody has looked for them yet, or by another rule."""
+    """Read the twins of a snapshot; None where they were not looked for yet, or by another rule."""
     path = store.twins / f"{snapshot.digest}.json"
     try:
         values = without_format(parse(path.read_bytes()), of=path, reads=FORMAT)

@@ -22,7 +22,7 @@ class ShownImage:
 
     name: str
     """Its path, or its key."""
-    told: str
+    caption: str
     """Class, patient, split and fold."""
     row: int
     """Row of the snapshot."""
@@ -59,7 +59,8 @@ def make_twin_page(
             "is_torn": group.is_torn,
             "has_other_class": group.has_other_class,
             "images": [
-                {"name": image.name, "told": image.told, "picture": next(encoded)} for image in group.images
+                {"name": image.name, "caption": image.caption, "picture": next(encoded)}
+                for image in group.images
             ],
         }
         for group in groups

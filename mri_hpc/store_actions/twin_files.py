@@ -72,12 +72,12 @@ def _table(snapshot: Snapshot, groups: Sequence[TwinGroup], names: dict[int, str
         for row in group.rows:
             split, fold = int(snapshot.split[row]), int(snapshot.fold[row])
             twin = edges.get(row)
-            said = (names[twin.first], ", ".join(twin.how), twin.score) if twin else ("", "", "")
+            difference = (names[twin.first], ", ".join(twin.how), twin.score) if twin else ("", "", "")
             writer.writerow(
                 (
                     number, names[row], f"{int(snapshot.key[row]):016x}", snapshot.text("label", row),
                     snapshot.text("patient", row), SPLITS[split] if split >= 0 else "",
-                    fold if fold >= 0 else "", *said,
+                    fold if fold >= 0 else "", *difference,
                 )
             )  # fmt: skip
     return text.getvalue()
@@ -100,11 +100,13 @@ def _shown(snapshot: Snapshot, group: TwinGroup, names: dict[int, str]) -> Shown
         how=group.how,
         is_torn=is_torn(snapshot, rows),
         has_other_class=len(np.unique(np.asarray(snapshot.label)[rows])) > 1,
-        images=tuple(ShownImage(name=names[row], told=_told(snapshot, row), row=row) for row in group.rows),
+        images=tuple(
+            ShownImage(name=names[row], caption=_caption(snapshot, row), row=row) for row in group.rows
+        ),
     )
 
 
-def _told(snapshot: Snapshot, row: int) -> str:
+def _caption(snapshot: Snapshot, row: int) -> str:
     split, fold = int(snapshot.split[row]), int(snapshot.fold[row])
     parts = (
         snapshot.text("label", row) or "no class",

@@ -1,6 +1,6 @@
 """No run begins to train on slices that it is judged on.
 
-Where nobody has audited the snapshot yet, rank 0 does so. The others wait, and all can be stopped meanwhile.
+Where no audit has seen the snapshot yet, rank 0 makes one. The others wait, and all can be stopped meanwhile.
 """
 
 import logging
@@ -45,10 +45,10 @@ def refuse_leaks(
         return
     groups = _find_twins(settings, snapshot, ranks, stop)
     found = leaking(groups, code) if groups else []
-    told = ranks.from_rank(leak_text(snapshot, found) if found else "")
-    if told:
+    leaks = ranks.from_rank(leak_text(snapshot, found) if found else "")
+    if leaks:
         raise UserError(
-            f"{told}: its figures would be too good; see mri-hpc store audit {settings.store}, or go on all "
+            f"{leaks}: its figures would be too good; see mri-hpc store audit {settings.store}, or go on all "
             f"the same with: python -m mri_hpc.launch --run {shown(run.path)} --allow-leaks"
         )
 
