@@ -22,8 +22,6 @@ OTHER_CONTRAST, OTHER_BRIGHTNESS = 0.07, 8.0
 """Part of the contrast, and grey levels, from which they are another one."""
 LEAST_OF_SOFT, LEAST_OF_FINE = 0.8, 0.8
 """Fractions that the second image must explain of the first, blurred and in its fine structure."""
-HALVED = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1.0]])
-"""From pixels of an image of half the size."""
 MOST_MOVED = 6.0
 """Pixels by which one round of laying moves an image at most."""
 
@@ -40,6 +38,8 @@ class Detail:
     """float32, (h, w): 1 where the grey values are neither black nor white."""
     to_whole: np.ndarray
     """float64, (3, 3): from its pixels to those of the whole image, edges as integers."""
+    soft_to_whole: np.ndarray
+    """float64, (3, 3): the same from pixels of `soft`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,16 +57,17 @@ class Overlay:
 
 def detail_of(image: np.ndarray) -> Detail:
     """Prepare an image, uint8, (H, W)."""
-    small, (top, bottom, left, right) = shrunk(image)
-    height, width = small.shape
-    across, down = (right - left) / width, (bottom - top) / height
+    small, place = shrunk(image)
     grey = small.astype(np.float32)
+    height, width = small.shape
+    soft = cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     fine = cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 3)
     return Detail(
-        soft=np.asarray(cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_AREA)),
+        soft=np.asarray(soft),
         fine=np.asarray(fine),
         is_open=((small >= SATURATED[0]) & (small <= SATURATED[1])).astype(np.float32),
-        to_whole=np.array([[across, 0, left + across / 2], [0, down, top + down / 2], [0, 0, 1.0]]),
+        to_whole=_to_whole(small.shape, place),
+        soft_to_whole=_to_whole(soft.shape, place),
     )
 
 
@@ -86,7 +87,7 @@ def first_matrix(frames: tuple[np.ndarray, np.ndarray], variant: int, move: np.n
 def lay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | None:
     """Lay the second image over the first one; None where they cannot be twins. matrix: to begin with."""
     for own, others, name, least in (
-        (first.to_whole @ HALVED, second.to_whole @ HALVED, "soft", LEAST_OF_SOFT),
+        (first.soft_to_whole, second.soft_to_whole, "soft", LEAST_OF_SOFT),
         (first.to_whole, second.to_whole, "fine", LEAST_OF_FINE),
     ):
         start = np.linalg.inv(others) @ matrix @ own
@@ -94,7 +95,14 @@ def lay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | None:
         if moved is None:
             return None
         matrix = matrix @ own @ moved @ np.linalg.inv(own)
-    return _overlay(first, second, np.linalg.inv(second.to_whole) @ matrix @ first.to_whole)
+    return _overlay(first, second, matrix)
+
+
+def _to_whole(shape: tuple[int, ...], place: tuple[int, int, int, int]) -> np.ndarray:
+    """Return the matrix from pixels of a shrunk image to those of the whole one. place: where it was."""
+    top, bottom, left, right = place
+    down, across = (bottom - top) / shape[0], (right - left) / shape[1]
+    return np.array([[across, 0, left + across / 2], [0, down, top + down / 2], [0, 0, 1.0]])
 
 
 def _to_unit(frame: np.ndarray) -> np.ndarray:
@@ -159,8 +167,9 @@ def _laid(second: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> tup
 
 
 def _overlay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | None:
-    laid, is_met = _laid(second.fine, matrix, first.fine.shape)
-    is_open, _ = _laid(second.is_open, matrix, first.fine.shape)
+    small = np.linalg.inv(second.to_whole) @ matrix @ first.to_whole
+    laid, is_met = _laid(second.fine, small, first.fine.shape)
+    is_open, _ = _laid(second.is_open, small, first.fine.shape)
     weight = is_met * (first.is_open * is_open > 0.99)
     total = float(weight.sum())
     if total < LEAST_OPEN * weight.size:
@@ -175,16 +184,15 @@ def _overlay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | Non
     return Overlay(
         score=abs(both) / (power * others_power) ** 0.5,
         is_inverted=both < 0,
-        matrix=second.to_whole @ matrix @ np.linalg.inv(first.to_whole),
-        is_brighter=_is_brighter(
-            first, second, np.linalg.inv(HALVED) @ matrix @ HALVED, is_inverted=both < 0
-        ),
+        matrix=matrix,
+        is_brighter=_is_brighter(first, second, matrix, is_inverted=both < 0),
     )
 
 
 def _is_brighter(first: Detail, second: Detail, matrix: np.ndarray, *, is_inverted: bool) -> bool:
-    """Tell whether grey values are others, but for being inverted. matrix: of images of half the size."""
-    laid, is_met = _laid(second.soft, matrix, first.soft.shape)
+    """Tell whether grey values are others, but for being inverted."""
+    small = np.linalg.inv(second.soft_to_whole) @ matrix @ first.soft_to_whole
+    laid, is_met = _laid(second.soft, small, first.soft.shape)
     mine, other = first.soft[is_met > 0], laid[is_met > 0]
     if is_inverted:
         other = 255 - other
