@@ -4,6 +4,7 @@ What tells twins from neighbouring slices of one head is the fine structure: twi
 quality 70, neighbours do not have it.
 """
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -20,26 +21,47 @@ LEAST_TEXTURE = 0.3
 SATURATED = (2, 253)
 OTHER_CONTRAST, OTHER_BRIGHTNESS = 0.07, 8.0
 """Part of the contrast, and grey levels, from which they are another one."""
-LEAST_OF_SOFT, LEAST_OF_FINE = 0.8, 0.8
-"""Fractions that the second image must explain of the first, blurred and in its fine structure."""
+LEAST_OF_COARSE, LEAST_OF_FINE = 0.88, 0.9
+"""Fractions that the second image must explain of the first, of its coarse and of its fine structure.
+
+Measured 2026-11-29 on `cheng`: 420 twins by five changes at least 0.929 and 0.938; of 744 other pairs 9 of 10
+at most 0.906 and 0.825."""
 MOST_MOVED = 6.0
 """Pixels by which one round of laying moves an image at most."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Detail:
-    """One image, as it is laid over others."""
+    """One image, as it is laid over others; each part of it is made when it is first asked for."""
 
-    soft: np.ndarray
-    """float32, (h / 2, w / 2): blurred."""
-    fine: np.ndarray
-    """float32, (h, w): its fine structure."""
-    is_open: np.ndarray
-    """float32, (h, w): 1 where the grey values are neither black nor white."""
-    to_whole: np.ndarray
-    """float64, (3, 3): from its pixels to those of the whole image, edges as integers."""
-    soft_to_whole: np.ndarray
-    """float64, (3, 3): the same from pixels of `soft`."""
+    def __init__(self, image: np.ndarray) -> None:
+        """Prepare an image, uint8, (H, W)."""
+        self._small, place = shrunk(image)
+        self._grey = self._small.astype(np.float32)
+        height, width = self._small.shape
+        self.soft = np.asarray(
+            cv2.resize(self._grey, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        )
+        """float32, (h / 2, w / 2): of half the size."""
+        self.to_whole = _to_whole(self._grey.shape, place)
+        """float64, (3, 3): from its pixels to those of the whole image, edges as integers."""
+        self.soft_to_whole = _to_whole(self.soft.shape, place)
+        """float64, (3, 3): the same from pixels of `soft`."""
+        self.from_whole, self.soft_from_whole = np.linalg.inv([self.to_whole, self.soft_to_whole])
+
+    @functools.cached_property
+    def coarse(self) -> np.ndarray:
+        """Structure of `soft`: float32, (h / 2, w / 2)."""
+        return _structure(self.soft)
+
+    @functools.cached_property
+    def fine(self) -> np.ndarray:
+        """Fine structure: float32, (h, w)."""
+        return _structure(self._grey)
+
+    @functools.cached_property
+    def is_open(self) -> np.ndarray:
+        """float32, (h, w): 1 where the grey values are neither black nor white."""
+        return ((self._small >= SATURATED[0]) & (self._small <= SATURATED[1])).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,22 +77,6 @@ class Overlay:
     """True where brightness or contrast are others."""
 
 
-def detail_of(image: np.ndarray) -> Detail:
-    """Prepare an image, uint8, (H, W)."""
-    small, place = shrunk(image)
-    grey = small.astype(np.float32)
-    height, width = small.shape
-    soft = cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    fine = cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 3)
-    return Detail(
-        soft=np.asarray(soft),
-        fine=np.asarray(fine),
-        is_open=((small >= SATURATED[0]) & (small <= SATURATED[1])).astype(np.float32),
-        to_whole=_to_whole(small.shape, place),
-        soft_to_whole=_to_whole(soft.shape, place),
-    )
-
-
 def first_matrix(frames: tuple[np.ndarray, np.ndarray], variant: int, move: np.ndarray) -> np.ndarray:
     """Return the matrix of whole images that a pair of candidates gives: float64, (3, 3).
 
@@ -80,22 +86,26 @@ def first_matrix(frames: tuple[np.ndarray, np.ndarray], variant: int, move: np.n
     moved = np.array([[1 + across, 0, right], [0, 1 + along, down], [0, 0, 1.0]])
     mirrored = np.diag([-1.0 if variant & 1 else 1.0, -1.0 if variant & 2 else 1.0, 1.0])
     swapped = np.eye(3)[[1, 0, 2]] if variant & 4 else np.eye(3)
-    of_first, of_second = (_to_unit(frame) for frame in frames)
-    return np.asarray(np.linalg.inv(of_second) @ swapped @ mirrored @ np.linalg.inv(moved) @ of_first)
+    return np.asarray(_from_unit(frames[1]) @ swapped @ mirrored @ np.linalg.inv(moved) @ _to_unit(frames[0]))
 
 
 def lay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | None:
     """Lay the second image over the first one; None where they cannot be twins. matrix: to begin with."""
-    for own, others, name, least in (
-        (first.soft_to_whole, second.soft_to_whole, "soft", LEAST_OF_SOFT),
-        (first.to_whole, second.to_whole, "fine", LEAST_OF_FINE),
-    ):
-        start = np.linalg.inv(others) @ matrix @ own
-        moved = _moved(getattr(first, name), getattr(second, name), start, least)
-        if moved is None:
-            return None
-        matrix = matrix @ own @ moved @ np.linalg.inv(own)
+    start = second.soft_from_whole @ matrix @ first.soft_to_whole
+    moved = _moved(first.coarse, second.coarse, start, LEAST_OF_COARSE)
+    if moved is None:
+        return None
+    matrix = matrix @ first.soft_to_whole @ moved @ first.soft_from_whole
+    moved = _moved(first.fine, second.fine, second.from_whole @ matrix @ first.to_whole, LEAST_OF_FINE)
+    if moved is None:
+        return None
+    matrix = matrix @ first.to_whole @ moved @ first.from_whole
     return _overlay(first, second, matrix)
+
+
+def _structure(grey: np.ndarray) -> np.ndarray:
+    """Return what stands out within about 3 pixels, whatever the brightness: float32, (h, w)."""
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 3))
 
 
 def _to_whole(shape: tuple[int, ...], place: tuple[int, int, int, int]) -> np.ndarray:
@@ -115,6 +125,16 @@ def _to_unit(frame: np.ndarray) -> np.ndarray:
     ])  # fmt: skip
 
 
+def _from_unit(frame: np.ndarray) -> np.ndarray:
+    """Return the matrix from a frame to pixels."""
+    top, bottom, left, right = (float(edge) for edge in frame)
+    return np.array([
+        [(right - left) / 2, 0, (right + left) / 2],
+        [0, (bottom - top) / 2, (bottom + top) / 2],
+        [0, 0, 1.0],
+    ])  # fmt: skip
+
+
 def _moved(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, least: float) -> np.ndarray | None:
     """Return the move and stretch of the first by which the second explains it best: float64, (3, 3).
 
@@ -128,11 +148,11 @@ def _moved(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, least: flo
     down = cv2.Sobel(laid, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
     x = ((2 * np.arange(width) - (width - 1)) / width).astype(np.float32)
     y = ((2 * np.arange(height) - (height - 1)) / height).astype(np.float32)[:, None]
-    columns = np.empty((7, height, width), np.float32)
-    for column, values in zip(
-        columns, (laid, is_met, across, down, across * x, down * y, first), strict=True
-    ):
-        np.multiply(values, is_met, out=column)
+    # Every other row says enough.
+    parts = (laid[::2], is_met[::2], across[::2], down[::2], across[::2] * x, down[::2] * y[::2], first[::2])
+    columns = np.empty((7, *parts[0].shape), np.float32)
+    for column, values in zip(columns, parts, strict=True):
+        np.multiply(values, is_met[::2], out=column)
     flat = columns.reshape(7, -1)
     products = (flat @ flat.T).astype(np.float64)
     inner, both = products[:6, :6], products[:6, 6]
@@ -167,7 +187,7 @@ def _laid(second: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> tup
 
 
 def _overlay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | None:
-    small = np.linalg.inv(second.to_whole) @ matrix @ first.to_whole
+    small = second.from_whole @ matrix @ first.to_whole
     laid, is_met = _laid(second.fine, small, first.fine.shape)
     is_open, _ = _laid(second.is_open, small, first.fine.shape)
     weight = is_met * (first.is_open * is_open > 0.99)
@@ -191,7 +211,7 @@ def _overlay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | Non
 
 def _is_brighter(first: Detail, second: Detail, matrix: np.ndarray, *, is_inverted: bool) -> bool:
     """Tell whether grey values are others, but for being inverted."""
-    small = np.linalg.inv(second.soft_to_whole) @ matrix @ first.soft_to_whole
+    small = second.soft_from_whole @ matrix @ first.soft_to_whole
     laid, is_met = _laid(second.soft, small, first.soft.shape)
     mine, other = first.soft[is_met > 0], laid[is_met > 0]
     if is_inverted:

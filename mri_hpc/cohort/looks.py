@@ -152,7 +152,7 @@ def _frames(small: np.ndarray) -> list[Frame]:
     edge = np.concatenate(
         [small[:2].ravel(), small[-2:].ravel(), small[:, :2].ravel(), small[:, -2:].ravel()]
     )
-    if 2 * np.median(edge) > dark + bright:
+    if 2 * int(np.partition(edge, len(edge) // 2)[len(edge) // 2]) > dark + bright:
         # The background is bright: an inverted image.
         top = bright - int(np.searchsorted(counts, 0.05 * small.size))
         levels = bright - np.arange(256, dtype=np.float32)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.cohort.alignment import Detail, Overlay, detail_of, first_matrix, lay
+from mri_hpc.cohort.alignment import Detail, Overlay, first_matrix, lay
 from mri_hpc.cohort.candidates import Candidates, find_candidates
 from mri_hpc.cohort.looks import Looks, look_at
 
@@ -26,7 +26,7 @@ LEAST_SCORE = 0.967
 Measured 2026-11-29 at 224 × 224. Of `cheng`: 2,340 twins by nine changes 0.972 to 1, or 0.966 to 1 where grey
 values were cut off; neighbouring slices at most 0.951. Slices 1 mm apart (`ge_t1`): at most 0.961.
 """
-MOST_MISSES = 3
+MOST_MISSES = 2
 """Pairs of an image that are no twins after which no more are looked at."""
 PART_BYTES = 12 * 2**20
 """Pixels in memory at a time."""
@@ -156,7 +156,7 @@ class _Judge:
         return Twin(first=min(rows), second=max(rows), how=how, score=round(laid.score, 4))
 
     def _make_detail(self, index: int) -> Detail:
-        return detail_of(self._read(self._rows[index : index + 1])[0])
+        return Detail(self._read(self._rows[index : index + 1])[0])
 
 
 def _how(laid: Overlay, turn: int, side: int, *, is_backwards: bool) -> tuple[str, ...]:
