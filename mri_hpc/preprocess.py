@@ -6,17 +6,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mri_hpc.base.command import counted, print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
-from mri_hpc.base.marks import Flag
+from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_share
 from mri_hpc.intake.csv_labels import CsvLabels
+from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.folder_labels import FolderLabels
-from mri_hpc.intake.labelled_files import find_labels, labelled_paths
+from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths, pattern_hint
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
@@ -31,31 +32,38 @@ class Options:
     """Add what is new below a folder of images to a store: each source once, whatever is killed on the way.
 
     Labels come from class folders (SOURCE/[SPLIT/]CLASS/[PATIENT/]file), or from a CSV with the columns path
-    and label, and where known patient, study, fold, split, plane, box_cx, box_cy, box_w, box_h. Any number of
-    tasks may work at once.
+    and label, and where known patient, study, site, fold, split, plane, box_cx, box_cy, box_w, box_h; or with
+    patient and label, a row a patient. Any number of tasks may work at once.
     """
 
-    source: Path = Path("data/raw")
+    source: Annotated[Path, OFTEN] = Path("data/raw")
     """Folder of images. Its name is part of each image's identity; where it lies is not."""
-    store: Path = Path("data/store")
+    store: Annotated[Path, OFTEN] = Path("data/store")
     """Folder of the store; made if it is not there."""
-    labels: Path | None = None
+    labels: Annotated[Path | None, OFTEN] = None
     """CSV of labels; by default labels.csv in the source if there is one, else the names of folders."""
-    size: int | None = None
+    size: Annotated[int | None, OFTEN] = None
     """Side of the stored images in pixels; by default that of the store, and 224 for a new one."""
     fit: Literal["letterbox", "stretch"] | None = None
     """Keep proportions on black, or fill the square; by default as the store, and letterbox for a new one."""
-    ids: Literal["pseudonym", "as-given"] | None = None
+    ids: Annotated[Literal["pseudonym", "as-given"] | None, OFTEN] = None
     """Names of patients in the store; by default as there, and pseudonym in a new one."""
+    site: Annotated[str, OFTEN] = ""
+    """Name of where the images come from, where several hospitals number patients and files alike."""
+    patient_pattern: Annotated[str, OFTEN] = ""
+    """Regular expression that finds the patient in a path, such as '(?P<patient>P[0-9]+)_'; goes before
+    folders, and behind the cells of a CSV."""
     task: int | None = None
     """This task's share of the work, from 0; by default its number in the Slurm array."""
     tasks: int | None = None
     """Number of shares."""
-    replace: Flag = False
+    replace: Annotated[Flag, OFTEN] = False
     """Take sources whose bytes differ from those stored, in place of rejecting them as changed."""
+    accept: Annotated[tuple[Accepted, ...], OFTEN] = ()
+    """Go on in spite of doubts about these: all is as it is meant."""
     chunk_images: int | None = None
     """Images of a chunk, and of the work that a kill can cost; by default, and at most, 64 MiB of pixels."""
-    json: Flag = False
+    json: Annotated[Flag, OFTEN] = False
     """Print the counts as JSON."""
 
     def __post_init__(self) -> None:
@@ -82,13 +90,17 @@ def preprocess(options: Options) -> int:
     stop = StopFlag().listen()
     store = Store.make(options.store, options.source)
     share = _share(options)
-    labels = find_labels(options.source, options.labels)
-    _print_ignored_columns(labels)
+    labels = find_labels(
+        options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
+    )
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
+    _refuse_or_say(doubts_of(labels, paths), options.accept)
     intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
     store.clean_up()
-    sources = share.of(intake.sources(paths))
+    found = intake.sources(paths)
+    _refuse_or_say(store.doubts(intake, found), options.accept)
+    sources = intake.share_of(share, found)
     progress = _Progress(len(sources))
     tally = store.add(
         intake,
@@ -169,10 +181,12 @@ class _Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def _print_ignored_columns(labels: FolderLabels | CsvLabels) -> None:
-    if isinstance(labels, CsvLabels) and labels.ignored:
-        ignored = ", ".join(labels.ignored)
-        print(f"{labels.file}: columns without meaning here are ignored: {ignored}", file=sys.stderr)
+def _refuse_or_say(doubts: Sequence[Doubt], accepted: Sequence[str]) -> None:
+    """Raise UserError at a doubt that is open; else print those that need no decision."""
+    refuse_open(doubts, accepted)
+    for doubt in doubts:
+        if not doubt.accept:
+            print(doubt.text, file=sys.stderr)
 
 
 def _print_notes(
@@ -184,7 +198,9 @@ def _print_notes(
     if tally.reasons:
         print(f"which files: {store.names}/*.csv, column rejected", file=sys.stderr)
     if isinstance(labels, CsvLabels) and paths and (missing := labels.num_without_file(paths)):
-        print(f"{missing} rows of the CSV name files that are not in the source", file=sys.stderr)
+        of_patients = "are of patients whose files are"
+        what = of_patients if labels.table.patients else "name files that are"
+        print(f"{missing} rows of the CSV {what} not in the source", file=sys.stderr)
     if tally.gone:
         print(f"{counted(tally.gone, 'listed file')} disappeared meanwhile", file=sys.stderr)
     if tally.labels_differ:
@@ -193,6 +209,15 @@ def _print_notes(
     if tally.without_patient:
         what = "images name no patient: results will be by slice, not by patient"
         print(f"{tally.without_patient} {what} (see: Your images, in README.md)", file=sys.stderr)
+        if pattern := pattern_hint(labels, paths):
+            print(f"{pattern.text}, in a new store", file=sys.stderr)
+    if tally.outside_window:
+        images = counted(tally.outside_window, "new image")
+        print(
+            f"{images}: more than 1 % of the pixels lie outside the window of grey values that the first "
+            "images of the patient (or folder) gave, and are black or white",
+            file=sys.stderr,
+        )
     if tally.twins > tally.stored / 2:
         print(
             f"{tally.twins} of {tally.stored} new images have the same bytes as ones stored before under "

@@ -90,6 +90,6 @@ class Run:
             on_rejected(bad)
         recipe = load_recipe(self._run.recipe)
         answer = judge(
-            progress(found.images), recipe, finished.classes, finished.ask, on_rejected=on_rejected
+            found.images, recipe, finished.classes, finished.ask, on_rejected=on_rejected, progress=progress
         )
         return replace(answer, rejected=(*found.rejected, *answer.rejected))

@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "mri-hpc weights",
         "Fetch weights that torchvision publishes, trained on ImageNet, and see which are here.",
         {
-            "fetch": Action(options=Fetch, body=fetch_weights, example=EXAMPLE),
-            "list": Action(options=List, body=list_weights, example="mri-hpc weights list --json"),
+            "fetch": lambda: Action(options=Fetch, body=fetch_weights, example=EXAMPLE),
+            "list": lambda: Action(options=List, body=list_weights, example="mri-hpc weights list --json"),
         },
         argv,
         example=EXAMPLE,

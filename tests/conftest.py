@@ -22,10 +22,11 @@ INSTALLED = (
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test with its kind."""
     for item in items:
         kinds.mark(item)
+    config.stash[kinds.COLLECTED] = list(items)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ ROOMS = {
     "test_words.py": "fast",
 }
 TESTS = Path(__file__).parent
+# Those of all processes, which --beside gives to several.
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
 
 def mark(item: pytest.Item) -> None:

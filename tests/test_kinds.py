@@ -9,11 +9,11 @@ import pytest
 from tests.harness.cluster import PROGRAMS
 from tests.harness.disks import can_mount
 from tests.harness.system_calls import can_trace
-from tests.kinds import ROOMS, TESTS, kinds_of
+from tests.kinds import COLLECTED, ROOMS, TESTS, kinds_of
 
 
 def test_every_test_is_of_one_kind(request):
-    wrong = [item.nodeid for item in request.session.items if len(kinds_of(item)) != 1]
+    wrong = [item.nodeid for item in request.config.stash[COLLECTED] if len(kinds_of(item)) != 1]
     assert wrong == []
 
 

@@ -38,7 +38,7 @@ def test_help_shows_an_example_without_importing_torch(command):
 def test_what_decides_on_the_end_of_a_job_imports_nothing_that_takes_long():
     code = "import sys, mri_hpc.cluster.batch; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"numpy", "rich", "torch", "submitit", "msgspec"} & set(ran.stdout.split()) == set()
+    assert {"numpy", "rich", "torch", "submitit", "msgspec", "argparse"} & set(ran.stdout.split()) == set()
 
 
 def test_only_one_module_reads_the_environment_of_slurm():

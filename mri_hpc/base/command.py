@@ -65,13 +65,21 @@ def run_command(
 
 
 def run_action(
-    name: str, outcome: str, actions: Mapping[str, Action], argv: Sequence[str] | None = None, *, example: str
+    name: str,
+    outcome: str,
+    actions: Mapping[str, Callable[[], Action]],
+    argv: Sequence[str] | None = None,
+    *,
+    example: str,
 ) -> int:
-    """Run the action that the first word names, on the words after it; return the exit status."""
+    """Run the action that the first word names, on the words after it; return the exit status.
+
+    actions: each is made, and what it needs is imported, when it is named or when all are listed.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     word = words[0].replace("_", "-") if words else ""
     if word in actions:
-        one = actions[word]
+        one = actions[word]()
         return run_command(name, one.options, one.body, words[1:], example=one.example, action=word)
 
     def run() -> int:
@@ -83,7 +91,7 @@ def run_action(
             raise UsageError(f"{typed}{hint}; see: {name} --help")
         from mri_hpc.base.help_page import page_of_actions
 
-        types = {action: one.options for action, one in actions.items()}
+        types = {action: make().options for action, make in actions.items()}
         print(page_of_actions(name, outcome, types, example=example), end="")
         return DONE
 

@@ -3,7 +3,6 @@
 What decides has seconds until Slurm ends it as well: it imports no more than it needs.
 """
 
-import argparse
 import contextlib
 import os
 import sys
@@ -76,20 +75,17 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do the part ``before`` or ``after`` srun: called by the batch script alone."""
-    parser = argparse.ArgumentParser(prog="mri_hpc.cluster.batch")
-    parser.add_argument("when", choices=("before", "after"))
-    parser.add_argument("--run", required=True, type=Path)
-    parser.add_argument("--submission", required=True, type=int)
-    parser.add_argument("--status", type=int, default=0)
-    parser.add_argument("--signal-ahead-s", type=int, default=0)
-    options = parser.parse_args(argv)
-    run = RunDir(options.run)
-    if options.when == "before":
+    when, *words = sys.argv[1:] if argv is None else argv
+    # Not argparse: with what it imports it takes a tenth of the time.
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    run, submission = RunDir(Path(given["--run"])), int(given["--submission"])
+    if when == "before":
         try:
-            return before_ranks(run, options.submission)
+            return before_ranks(run, submission)
         except UserError as error:
-            return refuse_ranks(run, options.submission, str(error))
-    return after_ranks(run, options.submission, status=options.status, signal_ahead_s=options.signal_ahead_s)
+            return refuse_ranks(run, submission, str(error))
+    status, signal_ahead_s = int(given.get("--status", 0)), int(given.get("--signal-ahead-s", 0))
+    return after_ranks(run, submission, status=status, signal_ahead_s=signal_ahead_s)
 
 
 if __name__ == "__main__":

@@ -1,51 +1,167 @@
-"""Labels from a CSV: one line a source."""
+"""Labels from a CSV: one line a source, or one line a patient."""
 
 import csv
 import io
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.base.settings import nearest
-from mri_hpc.intake.labels import MOST_CLASSES, NO_BOX, PLANE_WORDS, SPLIT_WORDS, Label, check_patients_stay
+from mri_hpc.intake.doubts import Doubt
+from mri_hpc.intake.labels import (
+    MOST_CLASSES,
+    NO_BOX,
+    PLANE_WORDS,
+    SPLIT_WORDS,
+    Label,
+    at_site,
+    check_patients_stay,
+    check_site,
+)
+from mri_hpc.intake.patient_pattern import PatientPattern
+from mri_hpc.intake.patient_rows import NO_LABEL_IN_CSV, PatientRow, PatientRows
+from mri_hpc.intake.table_columns import BOX, Columns, known, read_columns
 
 TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
-BOX = ("box_cx", "box_cy", "box_w", "box_h")
-KNOWN_COLUMNS = {"path", "label", "patient", "study", "fold", "split", "plane", "plane_inferred", *BOX}
 
-NO_LABEL_IN_CSV = "no label in CSV"
 # As of folders, which name the same things; every image of a chunk takes the room of the longest.
 MOST_LETTERS = 255
 
 
-class CsvLabels:
-    """Labels from the rows of a CSV, by path below the source root."""
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of labels, as it was read."""
 
-    def __init__(self, rows: Mapping[str, Label], *, file: Path, ignored: tuple[str, ...] = ()) -> None:
-        self.rows = rows
-        self.file = file
+    file: Path
+    columns: Columns
+    rows: Mapping[str, Label]
+    """By path below the source root; empty where the table has no paths."""
+    patients: Sequence[PatientRow]
+    """Rows of patients, or of studies of theirs, where the table has no paths."""
+    unlabelled: Mapping[str, int]
+    """Words in place of a label that mean that there is none, and in how many rows."""
+
+
+class CsvLabels:
+    """Labels from the rows of a CSV, by path below the source root or by patient."""
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        files: Table | None = None,
+        site: str = "",
+        pattern: PatientPattern | None = None,
+    ) -> None:
+        """files: another table, by path, which names patients of this one; site, pattern: as typed."""
+        self.table = table
+        self.rows = files.rows if files else table.rows
+        self.file = table.file
         """The file in which they stand."""
-        self.ignored = ignored
+        self.files = (table.file, *([files.file] if files else []))
+        """That, and the one which says whose the files are."""
+        self.ignored = table.columns.ignored
         """Columns of the file that mean nothing here."""
+        self.site, self._pattern = site, pattern
+        self._patients = PatientRows(table.patients, site=site, pattern=pattern) if table.patients else None
 
     def of(self, path: str) -> Label:
         """Return the label that the CSV gives a source; BadSource where it gives none."""
         found = self.rows.get(path)
+        if self._patients:
+            return self._patients.of(path, found)
         if found is None:
             raise BadSource(NO_LABEL_IN_CSV)
-        return found
+        return found if found.patient or not self._pattern else self._pattern.onto(found, path)
+
+    def site_of(self, path: str) -> str:
+        """As in Labels."""
+        if not self._patients:
+            found = self.rows.get(path)
+            return found.site if found else self.site
+        try:
+            return self.of(path).site
+        except BadSource:
+            return self.site
 
     def num_without_file(self, paths: Iterable[str]) -> int:
-        """Count rows that name a file which is not among `paths`."""
+        """Count rows that are of no file among `paths`."""
+        if self._patients:
+            return self._patients.num_without_file(paths, self.rows)
         return len(self.rows.keys() - set(paths))
 
+    def classes(self) -> list[str]:
+        """Return the names of all classes."""
+        labels = [*self.rows.values(), *(row.label for row in self.table.patients)]
+        return sorted({label.label for label in labels} - {""})
 
-def read_csv(path: Path, root: Path) -> CsvLabels:
+    @property
+    def doubts(self) -> list[Doubt]:
+        """Parts of the table that were not taken as they stand."""
+        found = []
+        if taken := self.table.columns.taken:
+            shown = ", ".join(f"{name!r} as {wanted}" for wanted, name in taken.items())
+            text = f"{self.file}: columns are taken for known ones: {shown}"
+            found.append(Doubt(kind="columns-taken", count=len(taken), text=text))
+        if self.ignored:
+            text = f"{self.file}: columns without meaning here are ignored: {', '.join(self.ignored)}"
+            found.append(Doubt(kind="columns-ignored", count=len(self.ignored), text=text))
+        if words := self.table.unlabelled:
+            shown = ", ".join(map(repr, sorted(words)))
+            text = (
+                f"{self.file}: {sum(words.values())} rows have {shown} in place of a label, which means that "
+                "there is none: call a class otherwise, such as no_tumor"
+            )
+            found.append(Doubt(kind="labels-missing", count=sum(words.values()), text=text))
+        return found
+
+
+def read_csv(path: Path, root: Path, *, site: str = "", pattern: PatientPattern | None = None) -> CsvLabels:
     """Read labels from a CSV with the columns path and label; by comma, semicolon or tab; BOM or not.
 
-    Paths are relative to `root`, or absolute below it. UserError names the line that is wrong.
+    Paths are relative to `root`, or absolute below it. site: of rows that name none. UserError names the line
+    that is wrong.
     """
+    return CsvLabels(read_table(path, root, site=site), site=site, pattern=pattern)
+
+
+def read_table(path: Path, root: Path, *, site: str = "", needs: Sequence[str] = ("path", "label")) -> Table:
+    """Read a table of labels, as read_csv does, or of patients. needs: the columns that it must have."""
+    text = _read_text(path)
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        columns = read_columns(reader.fieldnames or [], path)
+    except csv.Error as error:
+        raise UserError(f"{path}, line 1: {error}; save it as a CSV again") from None
+    reader.fieldnames = list(columns.meant)
+    if "path" not in needs and "patient" not in columns.meant:
+        needs = ("path", *needs)
+    _check_columns(columns.meant, path, needs)
+    unlabelled = Counter[str]()
+    numbered = _numbered_rows(reader, path, unlabelled)
+    rows: dict[str, Label] = {}
+    patients: dict[int, PatientRow] = {}
+    if "path" in columns.meant:
+        rows, lines = _read_rows(numbered, path, root, site)
+        origins = ((label, lines[name]) for name, label in rows.items())
+    else:
+        patients = _read_patients(numbered, path, site)
+        origins = ((row.label, line) for line, row in patients.items())
+    if not rows and not patients:
+        raise UserError(f"{path} has no line below its first: write one for each image, with path and label")
+    labels = [*rows.values(), *(row.label for row in patients.values())]
+    if len({label.label for label in labels}) > MOST_CLASSES:
+        raise UserError(f"{path} has more than {MOST_CLASSES} different labels: are they one a file?")
+    check_patients_stay(((label, f"line {line}") for label, line in origins), str(path))
+    return Table(file=path, columns=columns, rows=rows, patients=[*patients.values()], unlabelled=unlabelled)
+
+
+def _read_text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -59,44 +175,26 @@ def read_csv(path: Path, root: Path) -> CsvLabels:
         ) from None
     if not text.strip():
         raise UserError(f"{path} is empty: --labels takes a CSV with the columns path,label")
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        reader.fieldnames = columns = [name.strip().lower() for name in reader.fieldnames or []]
-    except csv.Error as error:
-        raise UserError(f"{path}, line 1: {error}; save it as a CSV again") from None
-    _check_columns(columns, path)
-    rows, lines = _read_rows(reader, path, root)
-    if not rows:
-        raise UserError(f"{path} has no line below its first: write one for each image, with path and label")
-    if len({label.label for label in rows.values()}) > MOST_CLASSES:
-        raise UserError(f"{path} has more than {MOST_CLASSES} different labels: are they one a file?")
-    check_patients_stay(((label, f"line {lines[name]}") for name, label in rows.items()), str(path))
-    ignored = tuple(sorted({name for name in columns if name and name not in KNOWN_COLUMNS}))
-    return CsvLabels(rows, file=path, ignored=ignored)
+    return text
 
 
-def _check_columns(columns: Sequence[str], path: Path) -> None:
-    for wanted in ("path", "label"):
+def _check_columns(columns: Sequence[str], path: Path, needs: Sequence[str]) -> None:
+    for wanted in needs:
         if wanted not in columns:
             found = ", ".join(columns) or "nothing"
             raise UserError(f"{path} has no column {wanted!r}, only {found}{nearest(wanted, columns)}")
-    for name in KNOWN_COLUMNS:
-        if columns.count(name) > 1:
-            raise UserError(f"{path} has {columns.count(name)} columns {name!r}: keep one")
 
 
 def _read_rows(
-    reader: "csv.DictReader[str]", path: Path, root: Path
+    numbered: Iterable[tuple[int, dict[str, str]]], path: Path, root: Path, site: str
 ) -> tuple[dict[str, Label], dict[str, int]]:
     """Read the label of each source, and the line on which it stands."""
     rows: dict[str, Label] = {}
     lines: dict[str, int] = {}
-    for line, row in _numbered_rows(reader, path):
+    for line, row in numbered:
         where = f"{path}, line {line}"
         name = _relative(row["path"], root, where)
-        label = _parse_row(row, where)
+        label = _parse_row(row, where, site)
         if rows.setdefault(name, label) != label and not _same(rows[name], label):
             raise UserError(
                 f"{where}: the same path stands on line {lines[name]} too, with other values; keep one"
@@ -105,12 +203,37 @@ def _read_rows(
     return rows, lines
 
 
+def _read_patients(
+    numbered: Iterable[tuple[int, dict[str, str]]], path: Path, site: str
+) -> dict[int, PatientRow]:
+    """Read the rows of patients, and of studies of theirs, by the line on which each stands."""
+    rows: dict[int, PatientRow] = {}
+    lines: dict[tuple[str, str], int] = {}
+    for line, row in numbered:
+        where = f"{path}, line {line}"
+        label = _parse_row(row, where, site)
+        patient, study, own_site = (known(row.get(name, "")) for name in ("patient", "study", "site"))
+        if not patient:
+            raise UserError(f"{where}: the patient is empty: name one, or remove the line")
+        one = PatientRow(patient=patient, study=study, site=own_site, label=label)
+        first = lines.setdefault((label.patient, study), line)
+        if not _same(rows.setdefault(first, one).label, label):
+            raise UserError(
+                f"{where}: the same patient stands on line {first} too, with other values; keep one, or tell "
+                "them apart by a column study"
+            )
+    return rows
+
+
 def _same(a: Label, b: Label) -> bool:
     # NaN differs from itself, so boxes are compared as text.
     return repr(a) == repr(b)
 
 
-def _numbered_rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _numbered_rows(
+    reader: "csv.DictReader[str]", path: Path, unlabelled: Counter[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield rows with the lines on which they end; count words in place of a label."""
     try:
         for row in reader:
             # Cells beyond the header's have the name None; missing ones the value None.
@@ -121,6 +244,8 @@ def _numbered_rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[tuple[
                 )
             cells = {name: (value or "").strip() for name, value in row.items() if name}
             if any(cells.values()):
+                if not known(cells.get("label", "")) and cells.get("label"):
+                    unlabelled[cells["label"]] += 1
                 yield reader.line_num, cells
     except csv.Error as error:
         raise UserError(f"{path}, after line {reader.line_num}: {error}; save it as a CSV again") from None
@@ -137,20 +262,24 @@ def _relative(text: str, root: Path, where: str) -> str:
     return below
 
 
-def _parse_row(row: Mapping[str, str], where: str) -> Label:
-    for name in ("label", "patient", "study"):
+def _parse_row(row: Mapping[str, str], where: str, site: str) -> Label:
+    """Return the label of a row. site: where the row names none."""
+    for name in ("label", "patient", "study", "site"):
         if not row.get(name, "").isprintable() or len(row.get(name, "")) > MOST_LETTERS:
             raise UserError(f"{where}: a {name} has at most {MOST_LETTERS} letters, all of them printable")
+    cells = {name: known(cell) for name, cell in row.items()}
+    site = check_site(cells.get("site") or site, where)
     box = [row.get(name, "") for name in BOX]
     return Label(
-        label=row["label"],
-        patient=row.get("patient", ""),
-        study=row.get("study", ""),
-        fold=_fold(row.get("fold", ""), where),
-        split=_word(row.get("split", ""), SPLIT_WORDS, "split", where),
-        plane=_word(row.get("plane", ""), PLANE_WORDS, "plane", where),
-        plane_inferred=_word(row.get("plane_inferred", ""), TRUTHS, "plane_inferred", where) == 1,
-        box=_box(box, where),
+        label=cells.get("label", ""),
+        patient=at_site(site, cells.get("patient", "")),
+        study=at_site(site, cells.get("study", "")),
+        fold=_fold(cells.get("fold", ""), where),
+        split=_word(cells.get("split", ""), SPLIT_WORDS, "split", where),
+        plane=_word(cells.get("plane", ""), PLANE_WORDS, "plane", where),
+        plane_inferred=_word(cells.get("plane_inferred", ""), TRUTHS, "plane_inferred", where) == 1,
+        box=_box(box if any(map(known, box)) else [], where),
+        site=site,
     )
 
 

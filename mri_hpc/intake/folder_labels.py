@@ -1,18 +1,23 @@
 """Labels from the names of folders."""
 
 import functools
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from mri_hpc.base.errors import BadSource, UserError
-from mri_hpc.intake.labels import SPLIT_WORDS, Label, check_patients_stay
+from mri_hpc.intake.folder_words import is_of_images, is_person, is_site, is_study
+from mri_hpc.intake.labels import PLANE_WORDS, SPLIT_WORDS, Label, check_patients_stay
+from mri_hpc.intake.patient_pattern import PatientPattern
 
 NO_CLASS_FOLDER = "no label: not in a class folder"
 # So many folders whose names differ in a number alone are no grades or stages.
 LIKE_PATIENTS = 6
 # Unless they are counted through from 0 or 1 on, and say of nobody that this is a person.
 MOST_COUNTED = 20
+LETTERS_OF_INITIALS = 3
 PERSON = re.compile(
     "p|pt|pat|patients?|paciente|paziente|s|sub|subj|subjects?|sujet|proband|participant|volunteer|person|"
     "case|id|pid|mrn",
@@ -24,24 +29,44 @@ class FolderLabels:
     """Labels from folder names: ``CLASS/[PATIENT/]file``, or ``SPLIT/CLASS/[PATIENT/]file``.
 
     The first folder is a split where it is called train, training, val, valid, validation, test or testing
-    and has folders of its own.
+    and has folders of its own. Folders that are called as planes, splits, kinds of images or sites are no
+    patients, and those called as studies only where nothing else is.
     """
+
+    def __init__(self, site: str = "", pattern: PatientPattern | None = None) -> None:
+        """site: where all the files come from; pattern: goes before the folders."""
+        self.site = site
+        self.pattern = pattern
 
     def of(self, path: str) -> Label:
         """Return the label that the folders give a source; BadSource where there is no class folder."""
-        return _of_folders(path.rpartition("/")[0])
+        label = _of_folder(path.rpartition("/")[0], self.site)
+        return self.pattern.onto(label, path) if self.pattern else label
+
+    def site_of(self, path: str) -> str:
+        """As in Labels."""
+        return self.site
 
     def check(self, paths: Iterable[str]) -> None:
         """Raise UserError where a patient is in two splits."""
-        in_splits = (path for path in paths if path.partition("/")[0].lower() in SPLIT_WORDS)
+        paths = list(paths)
+        if (
+            len({path.partition("/")[0] for path in paths if "/" in path}) < 2
+            and len(self.classes(paths)) < 2
+        ):
+            # A folder too high: splits and classes stand where patients do.
+            return
+        paths = paths if self.pattern else dict.fromkeys(f"{path.rpartition('/')[0]}/" for path in paths)
+        labels = ((self._of(path), path) for path in paths)
         # Names the folders above the patient's: the name itself may tell who it is.
         check_patients_stay(
-            ((self._of(path), "below " + "/".join(path.split("/")[:2])) for path in in_splits), "the folders"
+            ((label, f"below {_above_patient(path)}") for label, path in labels if label.split >= 0),
+            "the folders",
         )
 
     def refuse_patients(self, paths: Iterable[str]) -> None:
         """Raise UserError where classes look like patients, whose ids all would read as names of classes."""
-        names = self._classes(paths)
+        names = self.classes(paths)
         if _are_like_patients(names) and not _are_counted(names):
             raise UserError(
                 f"{len(names)} classes named like patients: nothing is stored; --source takes the folder "
@@ -51,7 +76,7 @@ class FolderLabels:
 
     def hint(self, paths: Iterable[str]) -> str:
         """Return a hint where classes look like a source one folder too deep or too high; else empty."""
-        names = self._classes(paths)
+        names = self.classes(paths)
         if len(names) == 1:
             return (
                 f"all labels are {names[0]!r}: --source takes the folder that holds one folder a class, "
@@ -64,7 +89,8 @@ class FolderLabels:
             )
         return ""
 
-    def _classes(self, paths: Iterable[str]) -> list[str]:
+    def classes(self, paths: Iterable[str]) -> list[str]:
+        """Return the names of all classes."""
         folders = {path.rpartition("/")[0] for path in paths} - {""}
         return sorted({self._of(f"{folder}/image").label for folder in folders} - {""})
 
@@ -90,9 +116,54 @@ def _are_counted(names: Sequence[str]) -> bool:
     return differing in ([[*range(len(names))]], [[*range(1, len(names) + 1)]])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """The folders above a file, by what they say."""
+
+    split: int
+    """Index into SPLITS; -1 none."""
+    label: str
+    """Name of the class."""
+    below: tuple[str, ...]
+    """Folders below that of the class, from the top."""
+    sites: tuple[str, ...]
+    """Those of `below` that are called as sites, above all that can be a person's."""
+    people: tuple[str, ...]
+    """Those of `below` that can be a person's, or a study's of theirs; from the top."""
+
+    @property
+    def patient(self) -> str:
+        """The folder of the patient: one that is called so, else the first; empty where there is none."""
+        return next(filter(is_person, self.people), self.people[0] if self.people else "")
+
+    @property
+    def above(self) -> tuple[str, ...]:
+        """Folders above the patient's that could have been a person's."""
+        return self.people[: self.people.index(self.patient)] if self.people else ()
+
+
 @functools.lru_cache
-def _of_folders(path: str) -> Label:
-    """Read a label from folder names. path: of the folder that holds a file."""
+def _of_folder(path: str, site: str) -> Label:
+    """Read the label of the files in a folder. path: the folder's."""
+    folders = read_folders(path)
+    return Label(
+        label=folders.label,
+        patient="/".join([*filter(None, [site]), *folders.sites, folders.patient]) if folders.patient else "",
+        split=folders.split,
+        plane=_last(folders.below, PLANE_WORDS),
+        site=site,
+    )
+
+
+def _above_patient(path: str) -> str:
+    """Return the class folder, and the split's above it where there is one."""
+    folders = path.split("/")
+    return "/".join(folders[: 2 if folders[0].lower() in SPLIT_WORDS else 1])
+
+
+@functools.lru_cache
+def read_folders(path: str) -> Folders:
+    """Read the folders above a file; BadSource where none is a class. path: of the folder that holds it."""
     folders = PurePosixPath(path).parts
     split = -1
     if len(folders) >= 2 and folders[0].lower() in SPLIT_WORDS:
@@ -102,4 +173,26 @@ def _of_folders(path: str) -> Label:
         raise BadSource(NO_CLASS_FOLDER)
     if not "/".join(folders).isprintable():
         raise BadSource("folder name with characters that cannot be printed")
-    return Label(label=folders[0], patient=folders[1] if len(folders) > 1 else "", split=split)
+    label, *below = folders
+    names = [name for name in below if not is_of_images(name) and not _is_class_again(name, label)]
+    people = [name for name in names if not is_study(name)] or names
+    sites = tuple(itertools.takewhile(is_site, people))
+    return Folders(
+        split=_last(below, SPLIT_WORDS) if split < 0 else split,
+        label=label,
+        below=tuple(below),
+        sites=sites,
+        people=tuple(people[len(sites) :]),
+    )
+
+
+def _is_class_again(name: str, label: str) -> bool:
+    """Tell whether a folder is that of the class within itself, as archives are unpacked."""
+    # A number, or initials, can be those of a patient in a class of the same name.
+    is_word = len(name) > LETTERS_OF_INITIALS and re.sub("[ _]", "", name).isalpha()
+    return is_word and name.lower() == label.lower()
+
+
+def _last(names: Sequence[str], words: Mapping[str, int]) -> int:
+    """Return the number of the last name that is one of the words; -1 where none is."""
+    return next((words[name.lower()] for name in reversed(names) if name.lower() in words), -1)

@@ -1,34 +1,54 @@
 """The files below a source root, and what labels them: a table, or the folders that they lie in."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mri_hpc.base.errors import UserError
-from mri_hpc.intake.csv_labels import CsvLabels, read_csv
+from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.intake.class_names import doubts_of_classes
+from mri_hpc.intake.csv_labels import CsvLabels, read_table
+from mri_hpc.intake.doubts import Doubt
+from mri_hpc.intake.folder_doubts import doubts_of_folders
 from mri_hpc.intake.folder_labels import FolderLabels
+from mri_hpc.intake.labels import check_site
+from mri_hpc.intake.patient_pattern import PatientPattern, suggestion
 from mri_hpc.intake.sources import listing
 
 TABLE = "labels.csv"
 """The table that a source brings with it."""
 
 
-def find_labels(root: Path, table: Path | None) -> FolderLabels | CsvLabels:
-    """Open the labels in the table that is given, else in the one in the source, else of folders."""
+def find_labels(
+    root: Path, table: Path | None, *, site: str = "", patient_pattern: str = ""
+) -> FolderLabels | CsvLabels:
+    """Open the labels in the table that is given, else in the one in the source, else of folders.
+
+    site: of files of which no row names one; patient_pattern: see PatientPattern; empty: none. Where the
+    table that is given has rows of patients, the one in the source says whose the files are.
+    """
+    site = check_site(site, "--site")
+    pattern = PatientPattern(patient_pattern) if patient_pattern else None
     own = root / TABLE
     file = table or (own if own.is_file() else None)
-    return read_csv(file, root) if file else FolderLabels()
+    if file is None:
+        return FolderLabels(site, pattern)
+    found = read_table(file, root, site=site, needs=("label",))
+    files = None
+    if found.patients and own.is_file() and not own.samefile(file):
+        files = read_table(own, root, needs=("path", "patient"))
+    return CsvLabels(found, files=files, site=site, pattern=pattern)
 
 
 def labelled_paths(
     root: Path, labels: FolderLabels | CsvLabels, *, ids: str, shared: Path | None
 ) -> list[str]:
-    """List paths below the root of all files but the table of labels itself.
+    """List paths below the root of all files but the tables of labels themselves.
 
     ids: as in Recipe; shared: as in sources.listing. UserError where there is no file, where a patient is in
     two splits, or where pseudonyms are wanted and ids of patients would be stored as the names of classes.
     """
     paths = listing(root, shared)
     if isinstance(labels, CsvLabels):
-        paths = [path for path in paths if not _is_same(root, path, labels.file)]
+        paths = [path for path in paths if not any(_is_same(root, path, file) for file in labels.files)]
     if not paths:
         raise UserError(f"{root} holds no files: --source (or MRI_SOURCE) takes the folder with the images")
     if isinstance(labels, FolderLabels):
@@ -36,6 +56,25 @@ def labelled_paths(
         if ids == "pseudonym":
             labels.refuse_patients(paths)
     return paths
+
+
+def doubts_of(labels: FolderLabels | CsvLabels, paths: Sequence[str]) -> list[Doubt]:
+    """Return what looks other than it was meant, before any file is read. paths: of all files."""
+    if isinstance(labels, CsvLabels):
+        return [*labels.doubts, *doubts_of_classes(labels.classes())]
+    return [*doubts_of_folders(paths, labels.pattern), *doubts_of_classes(labels.classes(paths))]
+
+
+def pattern_hint(labels: FolderLabels | CsvLabels, paths: Iterable[str]) -> Doubt | None:
+    """Return a pattern that would name patients where nothing names one; None where there is none."""
+    return suggestion([path for path in paths if _has_no_patient(labels, path)])
+
+
+def _has_no_patient(labels: FolderLabels | CsvLabels, path: str) -> bool:
+    try:
+        return not labels.of(path).patient
+    except BadSource:
+        return False
 
 
 def _is_same(root: Path, path: str, table: Path) -> bool:

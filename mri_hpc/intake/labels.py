@@ -1,6 +1,7 @@
 """Labels: all that is known about a source beside its pixels, from folders or from a table."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,7 @@ SPLIT_WORDS = {
 PLANE_WORDS = {
     "ax": 0, "axial": 0, "tra": 0, "transversal": 0, "cor": 1, "coronal": 1, "sag": 2, "sagittal": 2,
 }  # fmt: skip
+SITE_NAME = re.compile(r"[\w.-]{0,64}")
 NO_BOX = (math.nan,) * 4
 MOST_CLASSES = 2**15 - 1
 """As many as a store can number."""
@@ -28,9 +30,9 @@ class Label:
     label: str = ""
     """Class name; empty where unknown."""
     patient: str = ""
-    """Patient id as given; empty where unknown."""
+    """Patient id as given, behind the site where one is given (see at_site); empty where unknown."""
     study: str = ""
-    """Study id as given; empty where unknown."""
+    """Study id as given, as that of the patient; empty where unknown."""
     fold: int = -1
     """Fold given by the data; -1 none."""
     split: int = -1
@@ -41,14 +43,37 @@ class Label:
     """Guessed, rather than recorded by a scanner."""
     box: tuple[float, float, float, float] = NO_BOX
     """Centre x, centre y, width, height as fractions of the source picture; NaN none."""
+    site: str = ""
+    """Name of what the source comes from, part of its key; empty where none is given."""
 
 
 class Labels(Protocol):
     """Says of each source what is known beside its pixels."""
 
+    site: str
+    """Site of sources of which nothing else names one; empty where none is given."""
+
     def of(self, path: str) -> Label:
         """Return a source's label, by the path of its first file below the root; BadSource: there is none."""
         ...
+
+    def site_of(self, path: str) -> str:
+        """Return the site of a source, whether or not it has a label; empty where none is given."""
+        ...
+
+
+def at_site(site: str, name: str) -> str:
+    """Return the id of a patient or a study among those of several sites: SITE/ID; empty for none."""
+    return f"{site}/{name}" if site and name else name
+
+
+def check_site(site: str, where: str) -> str:
+    """Return a site's name; UserError where it is none. where: it stands, to be named."""
+    if not SITE_NAME.fullmatch(site):
+        raise UserError(
+            f"{where}: a site is a short name of letters, digits, '-', '_' and '.', found {site!r}"
+        )
+    return site
 
 
 def check_patients_stay(labels: Iterable[tuple[Label, str]], where: str) -> None:

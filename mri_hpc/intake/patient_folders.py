@@ -1,20 +1,13 @@
 """Patients of images, by the folders in which these lie."""
 
-import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mri_hpc.intake.labels import PLANE_WORDS, SPLIT_WORDS
+from mri_hpc.intake.folder_words import is_of_images, is_study
+from mri_hpc.intake.labels import SPLIT_WORDS
 from mri_hpc.intake.sources import root_name
-
-# No "scan 12" and no 20240131: where these are ids, all patients of a folder would become one.
-STUDY = re.compile(
-    r"t[12]([-_ ]?(w|c|ce|gd|wi|flair|post))?|flair|dwi|adc|swi|anat|dicom|\d{4}[-_.]\d{2}[-_.]\d{2}"
-    r"|(ses|session|study|series|visit)[-_ ]?\d*",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +30,7 @@ def patient_folders(root: Path, parts: Sequence[str], classes: Container[str]) -
     above = root.resolve()
     below = [part.split("/")[:-1] for part in parts]
     groups = [[name for name in names if _is_group(name, classes)] for names in below]
-    people = [[n for n in names if not _is_group(n, classes) and not _is_study(n)] for names in below]
+    people = [[n for n in names if not _is_group(n, classes) and not _is_word(n)] for names in below]
     if not any(groups) and not any(people) and not _is_group(root_name(root), classes):
         itself = PatientFolder(name=root_name(root), above=above.parent, given=str(root))
         return [itself] * len(parts)
@@ -60,5 +53,5 @@ def _is_group(name: str, classes: Container[str]) -> bool:
     return name in classes or name.lower() in SPLIT_WORDS
 
 
-def _is_study(name: str) -> bool:
-    return name.lower() in PLANE_WORDS or bool(STUDY.fullmatch(name))
+def _is_word(name: str) -> bool:
+    return is_of_images(name) or is_study(name)

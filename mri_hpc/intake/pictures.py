@@ -1,20 +1,15 @@
-"""Pictures: bytes of a JPEG, PNG, BMP or TIFF to a square grey image. The only user of Pillow and its like.
+"""Pictures: bytes of a JPEG, PNG, BMP or TIFF to grey values as the file has them. The only user of Pillow.
 
-The rules, together named by recipe.DECODER:
+The rules, with those of grey_values.py and square.py together named by `Recipe.decoder`:
 - Grey is ITU-R 601 luma, which is what a JPEG's first component holds. Transparency lies on black.
 - EXIF orientation is applied.
-- Unsigned 16-bit pixels: white is the end of the smallest of the ranges of 8, 10, 12 and 16 bits that holds
-  the largest pixel, so that 12-bit scans in 16-bit files do not come out black. Other numbers: least to
-  greatest.
-- Shrinking averages over areas, after a JPEG has been shrunk as far as possible while being decoded.
-  Enlarging is linear.
+- A JPEG is shrunk while being decoded, to no less than the recipe's square needs.
 - Pixels of more bits that an earlier program has wrapped into 8 (256 became 0) are beyond repair: rejected,
   where it shows. It does not in a JPEG that is shrunk while being decoded.
 """
 
 import contextlib
 import io
-import math
 import os
 import struct
 import warnings
@@ -30,12 +25,12 @@ from PIL import Image
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import Content
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import Placed, Sample
+from mri_hpc.intake.samples import NativeImage
+from mri_hpc.intake.square import fitted_shape
 
 # Of four bytes, with the file that they come from, they fit into less than half a gigabyte.
 MAX_PIXELS = 40_000_000
 MIN_SIDE = 8
-BIT_DEPTHS = (8, 10, 12, 16)
 BAND_PIXELS = 2**20
 STDERR = 2
 EXIF, EXIF_ORIENTATION = b"Exif\0\0", 0x0112
@@ -52,8 +47,6 @@ WRAPPED_FRACTION = 0.01
 # Of such jumps, in most wrapped slices 0.33 to 1 climb on; of writing and masks at most 0.08, of noise 0.25.
 WRAPPED_CLIMBS = 0.33
 
-# One process a core is the unit of parallelism; OpenCV's own threads would fight over it.
-cv2.setNumThreads(1)
 # Sizes are checked here, before any pixel is decoded, with a limit of our own.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -73,19 +66,18 @@ class Pictures:
         """As in Decoder."""
         return start.startswith((JPEG, PNG, BMP, *TIFF))
 
-    def decode(self, content: Content, recipe: Recipe) -> Iterator[Sample]:
+    def decode(self, content: Content, recipe: Recipe) -> Iterator[NativeImage]:
         """As in Decoder."""
         (file,) = content.files
-        pixels, placed = decode_picture(file.data, recipe)
-        yield Sample(pixels=pixels, placed=placed)
+        yield NativeImage(grey=read_picture(file.data, recipe))
 
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
         return {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__, "opencv": cv2.__version__}
 
 
-def decode_picture(data: bytes, recipe: Recipe) -> tuple[np.ndarray, Placed]:
-    """Decode a picture as the recipe wants it: uint8, (size, size); return also where in it the picture lies.
+def read_picture(data: bytes, recipe: Recipe) -> np.ndarray:
+    """Decode a picture to grey values as the file has them, turned upright, as in `NativeImage.grey`.
 
     Raises BadSource where the bytes are damaged, too small, too large, or hold several frames.
     """
@@ -96,9 +88,9 @@ def decode_picture(data: bytes, recipe: Recipe) -> tuple[np.ndarray, Placed]:
         _check_png(data)
     if grey is None:
         grey = _decode_by_pillow(data)
-    if is_wrapped(grey):
+    if grey.dtype == np.uint8 and is_wrapped(grey):
         raise BadSource(WRAPPED)
-    return fit_to_square(grey, recipe)
+    return grey
 
 
 def _check_jpeg(data: bytes) -> int:
@@ -124,30 +116,6 @@ def _check_png(data: bytes) -> None:
         if kind[:1].isupper() and data[end - 4 : end] != zlib.crc32(data[position + 4 : end - 4]).to_bytes(4):
             raise BadSource(DAMAGED_PICTURE)
         position = end
-
-
-def fit_to_square(grey: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Placed]:
-    """Resize a grey image, uint8, (h, w), into the recipe's square."""
-    size = recipe.size
-    height, width = fitted_shape(grey.shape[0], grey.shape[1], recipe)
-    is_shrinking = height <= grey.shape[0] and width <= grey.shape[1]
-    if grey.shape != (height, width):
-        how = cv2.INTER_AREA if is_shrinking else cv2.INTER_LINEAR
-        grey = cv2.resize(grey, (width, height), interpolation=how)
-    if (height, width) == (size, size):
-        return np.ascontiguousarray(grey), (0.0, 0.0, 1.0, 1.0)
-    top, left = (size - height) // 2, (size - width) // 2
-    square = np.zeros((size, size), np.uint8)
-    square[top : top + height, left : left + width] = grey
-    return square, (left / size, top / size, width / size, height / size)
-
-
-def fitted_shape(height: int, width: int, recipe: Recipe) -> tuple[int, int]:
-    """Compute height and width that a picture takes in the recipe's square."""
-    if recipe.fit == "stretch" or height == width:
-        return recipe.size, recipe.size
-    longest = max(height, width)
-    return max(1, round(height * recipe.size / longest)), max(1, round(width * recipe.size / longest))
 
 
 def _decode_jpeg(data: bytes, recipe: Recipe, scan: int) -> np.ndarray | None:
@@ -260,12 +228,12 @@ def _damage(error: Exception) -> str:
 
 
 def _grey(picture: Image.Image) -> np.ndarray:
-    """Make grey, uint8, (h, w), of any of Pillow's modes."""
+    """Make grey, (h, w), of any of Pillow's modes: uint8, or as it is where that has more bits."""
     if picture.mode.startswith("I;16"):
-        return _from_integers(picture)
+        return _by_bands(picture, np.asarray, np.uint16)
     if picture.mode in ("I", "F"):
-        return _from_range(picture)
-    return _by_bands(picture, _grey_of_band)
+        return _by_bands(picture, np.asarray, np.int32 if picture.mode == "I" else np.float32)
+    return _by_bands(picture, _grey_of_band, np.uint8)
 
 
 def _grey_of_band(band: Image.Image) -> np.ndarray:
@@ -279,35 +247,25 @@ def _grey_of_band(band: Image.Image) -> np.ndarray:
     return np.asarray(band.convert("L"))
 
 
-def _from_integers(picture: Image.Image) -> np.ndarray:
-    largest = max(1, *(int(np.asarray(band).max()) for _top, band in _bands(picture)))
-    white = next(2**bits - 1 for bits in BIT_DEPTHS if largest < 2**bits)
-    return _by_bands(picture, lambda band: (np.asarray(band).astype(np.int64) * 255 + white // 2) // white)
-
-
-def _from_range(picture: Image.Image) -> np.ndarray:
-    ends = [(np.asarray(band).min(), np.asarray(band).max()) for _top, band in _bands(picture)]
-    # Not Python's min: of NaN and numbers it gives either.
-    low, high = float(np.min(ends)), float(np.max(ends))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise BadSource("pixels that are not finite numbers")
-    if picture.mode == "I" and low >= 0 and high < 2**16:
-        return _from_integers(picture)
-    scale = 255.0 / (high - low) if high > low else 0.0
-    return _by_bands(picture, lambda band: np.rint((np.asarray(band).astype(np.float64) - low) * scale))
-
-
-def _by_bands(picture: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-    """Convert some rows at a time, to uint8, (h, w): what lies between takes eight times that room."""
-    grey = np.empty((picture.height, picture.width), np.uint8)
+def _by_bands(
+    picture: Image.Image, convert: Callable[[Image.Image], np.ndarray], dtype: type[np.generic]
+) -> np.ndarray:
+    """Convert some rows at a time, to (h, w): what lies between takes several times that room."""
+    if picture.height <= _rows_of_band(picture):
+        return np.asarray(convert(picture), dtype)
+    grey = np.empty((picture.height, picture.width), dtype)
     for top, band in _bands(picture):
         grey[top : top + band.height] = convert(band)
     return grey
 
 
+def _rows_of_band(picture: Image.Image) -> int:
+    return max(1, BAND_PIXELS // picture.width)
+
+
 def _bands(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     """Yield a picture some rows at a time, each part with its first row."""
-    rows = max(1, BAND_PIXELS // picture.width)
+    rows = _rows_of_band(picture)
     for top in range(0, picture.height, rows):
         yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
 

@@ -6,6 +6,7 @@ the patient in it.
 
 import base64
 import functools
+import hashlib
 import hmac
 import os
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.sources import source_key, source_name
+from mri_hpc.intake.groups import Group
+from mri_hpc.intake.sources import root_at_site, source_key, source_name
 
 KEY_BYTES = 32
 LETTERS = 16
@@ -39,6 +41,14 @@ class Pseudonyms:
         """Name of a study; empty for none."""
         return self._name("S", study_id)
 
+    def group(self, root_name: str, group: Group) -> str:
+        """Name of a group of pictures, which tells neither its patient nor its folder."""
+        folder = "" if group.patient else f"{root_at_site(root_name, group.site)}/{group.folder}"
+        text = "\0".join((group.patient, group.study, folder))
+        if self._key is None:
+            return _named("G", hashlib.sha256(f"G:{text}".encode(errors="surrogateescape")).digest())
+        return self._name("G", text)
+
     def source_key(self, root_name: str, path: str, frame: str = "") -> int:
         """Derive the key of a source, or of one frame in it: 8 bytes."""
         if self._of_source is None:
@@ -54,8 +64,12 @@ class Pseudonyms:
     def _new_name(self, kind: str, given: str) -> str:
         if not given or self._key is None:
             return given
-        digest = hmac.digest(self._key, f"{kind}:{given}".encode(), "sha256")
-        return kind + base64.b32encode(digest).decode()[:LETTERS]
+        digest = hmac.digest(self._key, f"{kind}:{given}".encode(errors="surrogateescape"), "sha256")
+        return _named(kind, digest)
+
+
+def _named(kind: str, digest: bytes) -> str:
+    return kind + base64.b32encode(digest).decode()[:LETTERS]
 
 
 def pseudonyms_of(*, ids: str, site: str, key_file: Path) -> Pseudonyms:

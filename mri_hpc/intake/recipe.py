@@ -12,8 +12,14 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 
 FORMAT = 2
-DECODER = "grey601-dct-area-1"
-"""Names the rules in pictures.py; changes with any rule that changes pixels."""
+FIRST_DECODER = "grey601-dct-area-1"
+"""The rules of 0.1.0, by which its stores grow on."""
+DECODER = "grey601-dct-area-2"
+"""Names the rules of pictures.py, grey_values.py, window.py and square.py; changes with any of them.
+
+Since the first: one window for a group of pictures of more than 8 bits, in place of each one's own range.
+"""
+DECODERS = (FIRST_DECODER, DECODER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 4096:
             raise UserError(f"--size must be between 8 and 4096, got {self.size}")
+
+    @property
+    def has_windows(self) -> bool:
+        """Tell whether pictures of more than 8 bits have one window a group."""
+        return self.decoder != FIRST_DECODER
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -62,7 +73,7 @@ def load_recipe(path: Path) -> Recipe:
         values = unseal(path.read_bytes())
         written_by, decoder = values["format"], values["decoder"]
         refuse_newer(path, written_by, reads=FORMAT)
-        if (written_by, decoder) != (FORMAT, DECODER):
+        if written_by != FORMAT or decoder not in DECODERS:
             raise UserError(
                 f"{path} asks for decoder {decoder!r}, format {written_by}; this version has {DECODER!r}, "
                 f"format {FORMAT}: use the version that made it, or make a new store"
@@ -83,7 +94,12 @@ def wanted_recipe(
 ) -> Recipe:
     """Complete the recipe asked for. None: as in the store there, in a new one as usual."""
     base = load_recipe(path) if path.exists() else Recipe()
-    return Recipe(size=base.size if size is None else size, fit=fit or base.fit, ids=ids or base.ids)
+    return Recipe(
+        size=base.size if size is None else size,
+        fit=fit or base.fit,
+        ids=ids or base.ids,
+        decoder=base.decoder,
+    )
 
 
 def publish_recipe(path: Path, wanted: Recipe) -> Recipe:

@@ -1,4 +1,4 @@
-"""Samples: what decoders make of sources, one image each."""
+"""Samples: what sources become, one image each; and the images in them as decoders find them."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,25 @@ import numpy as np
 
 Placed = tuple[float, float, float, float]
 """Left, top, width, height of the source picture within the stored image, as fractions of that image."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NativeImage:
+    """One image as its source holds it, before grey values become those of the store."""
+
+    grey: np.ndarray
+    """(h, w), upright: uint8 as it is to be stored; or integers or finite floats of more bits."""
+    frame: str = ""
+    """As in Sample, as are all that follow."""
+    slice_index: int = -1
+    position: float = float("nan")
+    plane: int = -1
+    plane_inferred: bool = False
+
+    @property
+    def is_deep(self) -> bool:
+        """Tell whether it has more than 8 bits, so that a window has to be chosen."""
+        return self.grey.dtype != np.uint8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

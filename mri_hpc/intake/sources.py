@@ -43,11 +43,13 @@ class Sources:
     """As in Source, those of one source after those of another."""
     starts: np.ndarray
     """Start in `files` of those of each source, and the end of the last ones: int64, (n + 1,)."""
+    listing: Sequence[str] = ()
+    """All files of the listing that they were picked from."""
 
     @classmethod
     def of_files(cls, keys: np.ndarray, files: Sequence[str]) -> "Sources":
         """Make sources of one file each."""
-        return cls(keys=keys, files=files, starts=np.arange(len(files) + 1))
+        return cls(keys=keys, files=files, starts=np.arange(len(files) + 1), listing=files)
 
     @property
     def paths(self) -> Sequence[str]:
@@ -70,14 +72,20 @@ class Sources:
         starts = np.concatenate([[0], np.cumsum(counts)])
         files = np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], counts)
         return Sources(
-            keys=self.keys[rows], files=[self.files[file] for file in files.tolist()], starts=starts
+            keys=self.keys[rows],
+            files=[self.files[file] for file in files.tolist()],
+            starts=starts,
+            listing=self.listing,
         )
 
     def __getitem__(self, rows: slice) -> "Sources":
         first, stop, _step = rows.indices(len(self))
         starts = self.starts[first : stop + 1]
         return Sources(
-            keys=self.keys[rows], files=self.files[starts[0] : starts[-1]], starts=starts - starts[0]
+            keys=self.keys[rows],
+            files=self.files[starts[0] : starts[-1]],
+            starts=starts - starts[0],
+            listing=self.listing,
         )
 
 
@@ -97,6 +105,14 @@ def root_name(root: Path) -> str:
     """Return the name by which a source root enters keys: its folder's own, wherever that folder lies."""
     plain = root.absolute()
     return (plain.resolve() if ".." in plain.parts else plain).name
+
+
+def root_at_site(name: str, site: str) -> str:
+    """Return the name by which the root of one of several sites enters keys. name: as root_name gives it.
+
+    No other root is called so: a folder's name holds no slash.
+    """
+    return f"{site}//{name}" if site else name
 
 
 def check_root(root: Path) -> None:

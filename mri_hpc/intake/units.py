@@ -1,5 +1,6 @@
 """The share of a task, and the units into which it is cut."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
@@ -38,12 +39,16 @@ class Share:
             )
 
     def of(self, sources: Sources) -> Sources:
-        """Pick the sources that belong to this share."""
+        """Pick the sources that belong to this share, each by its key."""
         return sources.take(np.flatnonzero(self.holds(sources.keys)))
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Find the sources that belong to this share: bool, (n,). keys: uint64, (n,)."""
         return keys % np.uint64(self.count) == self.index
+
+    def holds_name(self, name: str) -> bool:
+        """Tell whether what has this name belongs to this share."""
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % self.count == self.index
 
 
 def unit_images(image_bytes: int, wanted: int | None = None) -> int:

@@ -1,13 +1,16 @@
 """Answers of a finished model about images that a user names: by image, and by patient."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoders import decode_file
+from mri_hpc.intake.group_reader import GroupReader
 from mri_hpc.intake.images import Image, Rejected, as_text
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import Sample
@@ -89,23 +92,28 @@ class Answer:
 
 
 def judge(
-    images: Iterable[Image],
+    images: Sequence[Image],
     recipe: Recipe,
     classes: tuple[str, ...],
     model: Model,
     *,
     on_rejected: Callable[[Rejected], None] = lambda rejected: None,
+    progress: Callable[[Sequence[Image]], Iterable[Image]] = lambda images: images,
 ) -> Answer:
     """Ask the model about images, some at a time; `on_rejected` is told at once of each that cannot be read.
 
-    recipe, classes, model: of one finished run.
+    recipe, classes, model: of one finished run. progress: gives the images on, one by one.
     """
     refused: list[Rejected] = []
+    files: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for image in images:
+        files[_group(image)].append(str(image.path))
+    reader = GroupReader(Path(), recipe, files.__getitem__)
 
     def readable() -> Iterator[tuple[Image, Sample]]:
-        for image in images:
+        for image in progress(images):
             try:
-                samples = decode_file(image.path, recipe)
+                samples = _samples(image, reader)
             except BadSource as bad:
                 refused.append(Rejected(path=image.path, reason=str(bad)))
                 on_rejected(refused[-1])
@@ -120,6 +128,18 @@ def judge(
         )
     ]
     return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused))
+
+
+def _group(image: Image) -> tuple[str, str]:
+    """Return whose window an image has: its patient's, else its folder's. As in groups.py."""
+    return image.patient, "" if image.patient else str(image.path.parent)
+
+
+def _samples(image: Image, reader: GroupReader[tuple[str, str]]) -> list[Sample]:
+    """Decode one file in the window of its group; BadSource says why it cannot be."""
+    kept = reader.kept(str(image.path), _group(image))
+    images = kept.images if kept else decode_file(image.path, reader.recipe)
+    return [sample for sample, _image in reader.samples(images, _group(image))]
 
 
 def _in_batches(items: Iterable[tuple[Image, Sample]]) -> Iterator[list[tuple[Image, Sample]]]:

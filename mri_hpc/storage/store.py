@@ -7,12 +7,14 @@ import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mri_hpc.storage.disk.layout import StoreDir, open_store
 
 if TYPE_CHECKING:
+    from mri_hpc.intake.doubts import Doubt
     from mri_hpc.intake.labels import Label, Labels
     from mri_hpc.intake.pseudonyms import Pseudonyms
     from mri_hpc.intake.recipe import Recipe
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.disk.commits import Commit
     from mri_hpc.storage.reading.reader import Reader
     from mri_hpc.storage.snapshot.table import Snapshot
+    from mri_hpc.storage.snapshot.totals import Totals
     from mri_hpc.storage.upkeep.compaction import Compacted
     from mri_hpc.storage.upkeep.growth import Growth
     from mri_hpc.storage.upkeep.relabelling import Relabelling
@@ -133,21 +136,33 @@ class Store:
 
     def published(self) -> list[str]:
         """List the digests of the snapshots that are published."""
-        from mri_hpc.storage.snapshot.catalogue import published
+        from mri_hpc.storage.snapshot.publications import published
 
         return published(self._dir)
 
     def snapshot_bytes(self) -> int:
         """Return the size in bytes of the snapshots that are published."""
-        from mri_hpc.storage.snapshot.catalogue import published_bytes
+        from mri_hpc.storage.snapshot.publications import published_bytes
 
         return published_bytes(self._dir)
 
-    def growth(self, snapshot: "Snapshot") -> "Growth":
-        """Count what came in, by the finest period that gives few rows. snapshot: the current one."""
+    def totals(self) -> "Totals":
+        """Return the totals of all that is there now, which may be nothing."""
+        from mri_hpc.storage.disk.commits import digest_of
+        from mri_hpc.storage.snapshot.totals import kept
+
+        found = kept(self._dir.snapshots / digest_of(self._dir.commit_ids()))
+        if found is None:
+            from mri_hpc.storage.snapshot.catalogue import totals_now
+
+            found = totals_now(self._dir)
+        return found
+
+    def growth(self, totals: "Totals") -> "Growth":
+        """Count what came in, by the finest period that gives few rows. totals: of all that is there now."""
         from mri_hpc.storage.upkeep.growth import growth
 
-        return growth(self._dir, snapshot)
+        return growth(self._dir, totals)
 
     def reader(self, snapshot: "Snapshot", *, is_read_once: bool = False) -> "Reader":
         """Return a reader of a snapshot's images. is_read_once: of each about once, so nothing is mapped."""
@@ -176,6 +191,12 @@ class Store:
 
         return make_intake(self._dir, root, labels, wanted, key_file, is_replacing=is_replacing)
 
+    def doubts(self, intake: "Intake", sources: "Sources") -> "list[Doubt]":
+        """Return what looks other than it was meant beside what is stored. sources: all below the root."""
+        from mri_hpc.storage.adding.roots import doubts_of_root
+
+        return doubts_of_root(self._dir, intake, sources)
+
     def add(
         self,
         intake: "Intake",
@@ -190,20 +211,27 @@ class Store:
         progress: is given the outcomes, and how many sources of the unit under way have been read.
         """
         from mri_hpc.storage.adding.known import Known, fold_when_due
-        from mri_hpc.storage.adding.loop import add_sources
+        from mri_hpc.storage.adding.loop import add_sources, sources_outvoted
+        from mri_hpc.storage.adding.roots import note_root
         from mri_hpc.storage.upkeep.retraction import remove_retracted
 
+        note_root(self._dir, intake)
         fold_when_due(self._dir)
-        return add_sources(
+        add = partial(
+            add_sources,
             self._dir,
             intake,
-            sources,
-            Known(self._dir, sources.keys),
             unit_size=unit_size,
             end_retraction=lambda: remove_retracted(self._dir),
             is_stopping=is_stopping,
-            progress=progress,
         )
+        tally = add(sources, Known(self._dir, sources.keys), progress=progress)
+        if tally.windows and not is_stopping():
+            # Another task may have brought the same groups meanwhile, and its window hold.
+            known = Known(self._dir, sources.keys)
+            if len(outvoted := sources_outvoted(sources, known)):
+                add(outvoted, known)
+        return tally
 
     def verify(self, *, fraction: float = 1.0, day: int = 0, progress: Shown = _unshown) -> "Findings":
         """Check every commit, chunk, pixel and snapshot.

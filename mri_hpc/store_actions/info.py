@@ -1,16 +1,13 @@
 """``mri-hpc store info``: the content of a store."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-
 from mri_hpc.base.command import counted, print_json, shown_bytes
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.storage.store import Snapshot, Store
+from mri_hpc.storage.store import Store
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,42 +26,37 @@ class Info:
 def info(options: Info) -> None:
     """Print what is in a store."""
     store = Store.open(options.store)
-    values = summary(store, store.current())
+    values = summary(store)
     if options.json:
         print_json(values)
     else:
         _print_table(values)
 
 
-def summary(store: Store, snapshot: Snapshot) -> dict[str, Any]:
+def summary(store: Store) -> dict[str, Any]:
     """Return what `store info --json` prints."""
-    with ThreadPoolExecutor(2) as beside:
-        # Sorting ten million hashes, and summing them up, leave the interpreter to the reading of commits.
-        twins = beside.submit(lambda: snapshot.num_twins)
-        content_digest = beside.submit(lambda: snapshot.content_digest)
-        growth = store.growth(snapshot)
-        without_label, *labels = snapshot.counts("label").tolist()
-        reasons = snapshot.rejections
+    totals = store.totals()
+    growth = store.growth(totals)
     recipe = load_recipe(store.recipe)
     return {
         "store": str(store.path),
-        "images": len(snapshot),
-        "patients": len(snapshot.patient_names),
-        "images_without_patient": int(np.count_nonzero(snapshot.column("patient") < 0)),
-        "classes": dict(zip(snapshot.classes, labels, strict=True)),
-        "images_without_label": without_label,
-        "chunks": len(snapshot.chunks),
-        "bytes": int(snapshot.chunks["bytes"].sum()),
-        "shadowed": snapshot.num_shadowed,
-        "twins": twins.result(),
-        "rejected": sum(reasons.values()),
-        "reasons": reasons,
+        "images": totals.images,
+        "patients": totals.patients,
+        "images_without_patient": totals.images_without_patient,
+        "classes": totals.classes,
+        "images_without_label": totals.images_without_label,
+        "chunks": totals.chunks,
+        "bytes": totals.bytes,
+        "shadowed": totals.shadowed,
+        "twins": totals.twins,
+        "rejected": sum(totals.reasons.values()),
+        "reasons": totals.reasons,
         "size": recipe.size,
         "fit": recipe.fit,
         "ids": recipe.ids,
-        "commits": len(snapshot.commits),
-        "snapshot": snapshot.digest,
-        "content_digest": content_digest.result(),
+        "commits": totals.commits,
+        "snapshot": totals.digest,
+        "content_digest": totals.content_digest,
         "snapshots": len(store.published()),
         "snapshot_bytes": store.snapshot_bytes(),
         "growth": {"by": growth.by, "periods": [asdict(period) for period in growth.periods]},

@@ -38,6 +38,8 @@ class Verify:
     """With --repair: the folder of images that preprocess was given."""
     labels: Path | None = None
     """With --repair: the CSV of labels; only of use for chunks that no snapshot tells of."""
+    site: str = ""
+    """With --repair: the site that preprocess was given."""
     json: Flag = False
     """Print as JSON."""
 
@@ -88,7 +90,7 @@ def _origin(options: Verify, recipe: Recipe) -> Origin:
     return Origin(
         root=options.source,
         recipe=recipe,
-        labels=find_labels(options.source, options.labels),
+        labels=find_labels(options.source, options.labels, site=options.site),
         pseudonyms=lambda: pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
     )
 

@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mri_hpc.base.stop_flag import STOP_SIGNALS
+
 BUG = 1
 PR_SET_PDEATHSIG = 1
 
@@ -22,8 +24,8 @@ def start(step: Callable[[], object], logs: Path, watch: Watch = lambda: lambda:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    # What Python itself does after a fork swallows a Ctrl-C of that moment.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # What Python itself does around a fork swallows what the handler of a signal of that moment raises.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     child = os.fork()
     if child:
         try:

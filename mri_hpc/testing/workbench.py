@@ -109,7 +109,7 @@ class Workbench:
         paths = labelled_paths(self.raw, labels, ids=wanted.ids, shared=None)
         intake = store.intake(self.raw, labels, wanted, self.key_file, is_replacing=is_replacing)
         store.clean_up()
-        store.add(intake, share.of(intake.sources(paths)), unit_size=self.unit_images)
+        store.add(intake, intake.share_of(share, intake.sources(paths)), unit_size=self.unit_images)
 
     def relabel(self, rows: Mapping[str, Image]) -> None:
         """Give some images other labels and patients."""

@@ -151,8 +151,8 @@ def test_help_shows_what_matters_and_help_all_shows_all(capsys):
 def test_an_action_is_found_by_its_word_and_another_is_refused(capsys):
     found = []
     actions = {
-        "try-it": Action(options=Places, body=found.append, example="mri-hpc do try-it a"),
-        "leave": Action(options=Places, body=found.append, example="mri-hpc do leave a"),
+        "try-it": lambda: Action(options=Places, body=found.append, example="mri-hpc do try-it a"),
+        "leave": lambda: Action(options=Places, body=found.append, example="mri-hpc do leave a"),
     }
 
     def status(*words):

@@ -104,7 +104,18 @@ def test_launch_shows_the_options_that_matter_and_says_where_the_others_are(help
     assert f"\n{hidden} more options: mri-hpc launch --help-all\n" in page
 
 
-@pytest.mark.parametrize("words", [words for words in PAGES if words[0] != "launch"], ids=" ".join)
+def test_preprocess_shows_the_options_that_matter_and_says_where_the_others_are(help_of):
+    page = help_of(120, "preprocess")
+    assert {"source", "store", "labels", "size", "site", "patient-pattern", "accept"} <= options(page)
+    assert len(options(page)) <= 12
+    hidden = len(options(help_of(120, "preprocess", option="--help-all"))) - len(options(page))
+    assert f"\n{hidden} more options: mri-hpc preprocess --help-all\n" in page
+
+
+WITH_FEW = [words for words in PAGES if words[0] not in ("launch", "preprocess")]
+
+
+@pytest.mark.parametrize("words", WITH_FEW, ids=" ".join)
 def test_other_commands_have_no_more_options_than_fit_on_a_screen(words, help_of):
     assert len(options(help_of(80, *words))) <= 12
     assert help_of(80, *words) == help_of(80, *words, option="--help-all")

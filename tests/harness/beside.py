@@ -1,18 +1,19 @@
-"""Tests of one kind in a process of their own beside all others: one session, one summary, one status.
+"""Folders of tests, each in a process of its own beside all others: one session, one summary, one status.
 
-Those that wait for Slurm leave the processors to those that compute. What came of them is read from a pipe
-between two tests: with a thread for that, no test could fork.
+Those that wait, for Slurm or for ranks, leave the processors to those that compute. What came of them is read
+from pipes between two tests: with a thread for that, no test could fork.
 """
 
 import fcntl
+import multiprocessing.connection
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection
-from typing import IO
+from pathlib import Path
 
 import pytest
 
@@ -23,34 +24,42 @@ MOST_CHARACTERS = 5000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --beside, and the option by which the process beside is told where to report."""
-    text = "run the tests with this marker in a process of their own, beside all others"
-    parser.addoption("--beside", metavar="MARKER", help=text)
-    parser.addoption("--beside-reports", metavar="DESCRIPTOR", type=int, help="set by --beside")
+    """Add --beside, and the options by which a process beside learns its folder, and where to report."""
+    text = "run the tests of this folder in a process of their own, beside all others; may be given again"
+    parser.addoption("--beside", metavar="FOLDER", action="append", default=[], help=text)
+    parser.addoption("--lane", metavar="FOLDER", help="set by --beside")
+    parser.addoption("--lane-reports", metavar="DESCRIPTOR", type=int, help="set by --beside")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take one side or the other."""
-    marker, reports = config.getoption("beside"), config.getoption("beside_reports")
-    if reports is not None:
-        config.pluginmanager.register(Beside(config, marker, reports))
-    elif marker and not config.option.collectonly:
-        config.pluginmanager.register(Here(config, marker))
+    lane, folders = config.getoption("lane"), config.getoption("beside")
+    if lane:
+        config.pluginmanager.register(Beside(config, lane, config.getoption("lane_reports")))
+    elif folders and not config.option.collectonly:
+        config.pluginmanager.register(Here(config, folders))
+
+
+def _divide(items: Sequence[pytest.Item], folder: str) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """Return the tests of a folder, and the others."""
+    whole = Path(folder).absolute()
+    inside = [item for item in items if item.path.is_relative_to(whole)]
+    return inside, [item for item in items if not item.path.is_relative_to(whole)]
 
 
 class Beside:
-    """The process beside: runs the tests with the marker, and reports each at once."""
+    """A process beside: runs the tests of a folder, and reports each at once."""
 
-    def __init__(self, config: pytest.Config, marker: str, descriptor: int) -> None:
-        self._config, self._marker = config, marker
+    def __init__(self, config: pytest.Config, folder: str, descriptor: int) -> None:
+        self._config, self._folder = config, folder
         # What tests start must not keep it open.
         os.set_inheritable(descriptor, False)
         self._reports = Connection(descriptor, readable=False)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep the tests with the marker."""
-        items[:] = [item for item in items if item.get_closest_marker(self._marker)]
+        """Keep the tests of the folder."""
+        items[:] = _divide(items, self._folder)[0]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Pass the report on."""
@@ -58,87 +67,123 @@ class Beside:
         self._reports.send(data)
 
 
+class Lane:
+    """A process beside, as the one that started it sees it."""
+
+    def __init__(self, folder: str, items: Sequence[pytest.Item]) -> None:
+        self.missing = {item.nodeid: item for item in items}
+        """Tests that it has not reported yet, by their names."""
+        self._folder = folder
+        self._held: list[pytest.TestReport] = []
+
+    def start(self, arguments: Sequence[str]) -> None:
+        """Start it with the arguments of this session."""
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self.reports = Connection(reading, writable=False)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the last words
+        options = [*arguments, f"--lane={self._folder}", f"--lane-reports={writing}"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *options],
+            pass_fds=[writing],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            # An interruption reaches it once: from here.
+            start_new_session=True,
+        )
+        os.close(writing)
+
+    def take(self, report: pytest.TestReport) -> list[pytest.TestReport]:
+        """Take a report; return all of a test once it has ended, so that they stand together."""
+        self._held.append(report)
+        if report.when != "teardown":
+            return []
+        del self.missing[report.nodeid]
+        held, self._held = self._held, []
+        return held
+
+    def interrupt(self) -> None:
+        """Have it clear away and end."""
+        self._process.send_signal(signal.SIGINT)
+
+    def last_words(self) -> str:
+        """Wait for its end, and return how it ended."""
+        with self._output as output:
+            status = self._process.wait(PATIENCE_S)
+            output.seek(0)
+            words = output.read().decode(errors="replace")[-MOST_CHARACTERS:]
+        return f"the process beside ended with status {status}:\n{words}"
+
+
 class Here:
     """The process that was started: runs all other tests, and reports those beside among its own."""
 
-    def __init__(self, config: pytest.Config, marker: str) -> None:
-        self._config, self._marker = config, marker
-        self._beside: dict[str, pytest.Item] = {}
-        self._reports: Connection | None = None
-        self._held: list[pytest.TestReport] = []
+    def __init__(self, config: pytest.Config, folders: Sequence[str]) -> None:
+        self._config, self._folders = config, folders
+        self._lanes: list[Lane] = []
+        # By their reports, as long as there may be more of them.
+        self._reporting: dict[Connection, Lane] = {}
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave the tests with the marker to the process beside, unless there are no others."""
-        beside = [item for item in items if item.get_closest_marker(self._marker)]
-        if len(beside) < len(items):
-            items[:] = [item for item in items if not item.get_closest_marker(self._marker)]
-            self._beside = {item.nodeid: item for item in beside}
+        """Leave the tests of each folder to a process beside, unless there are no others."""
+        for folder in self._folders:
+            inside, others = _divide(items, folder)
+            if inside and others:
+                self._lanes.append(Lane(folder, inside))
+                items[:] = others
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Run both at once."""
-        if not self._beside:
-            return (yield)
-        session.testscollected += len(self._beside)
-        with tempfile.TemporaryFile() as output:
-            process = self._start(output)
-            try:
-                done = yield
-                while self._reports:
-                    self._receive()
-                    if session.shouldfail:
-                        raise session.Failed(session.shouldfail)
-            except BaseException:
-                process.send_signal(signal.SIGINT)
-                raise
-            finally:
-                status = process.wait(PATIENCE_S)
-            self._report_missing(f"the process beside ended with status {status}:\n{_last_words(output)}")
+        """Run all at once."""
+        session.testscollected += sum(len(lane.missing) for lane in self._lanes)
+        started: list[Lane] = []
+        try:
+            for lane in self._lanes:
+                lane.start(self._config.invocation_params.args)
+                started.append(lane)
+                self._reporting[lane.reports] = lane
+            done = yield
+            while self._reporting:
+                self._receive(timeout_s=None)
+                if session.shouldfail:
+                    raise session.Failed(session.shouldfail)
+        except BaseException:
+            for lane in started:
+                lane.interrupt()
+            raise
+        finally:
+            words = [lane.last_words() for lane in started]
+        for lane, last in zip(started, words, strict=True):
+            self._report_missing(lane, last)
         return done
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Generator[None, object, object]:
         """After each test, report what came of those beside meanwhile."""
         done = yield
-        while self._reports and self._reports.poll():
-            self._receive()
+        while self._receive(timeout_s=0):
+            pass
         return done
 
-    def _start(self, output: IO[bytes]) -> "subprocess.Popen[bytes]":
-        reading, writing = os.pipe()
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._reports = Connection(reading, writable=False)
-        options = [*self._config.invocation_params.args, f"--beside-reports={writing}"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options],
-            pass_fds=[writing],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # An interruption reaches it once: from here.
-            start_new_session=True,
-        )
-        os.close(writing)
-        return process
+    def _receive(self, timeout_s: float | None) -> bool:
+        """Take a report of each process beside that has one; False where none has."""
+        ready = multiprocessing.connection.wait(self._reporting, timeout_s)
+        for reports in ready:
+            assert isinstance(reports, Connection)
+            try:
+                data = reports.recv()
+            except EOFError:
+                del self._reporting[reports]
+                continue
+            report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+            if whole := self._reporting[reports].take(report):
+                self._log(whole)
+        return bool(ready)
 
-    def _receive(self) -> None:
-        """Take one report; those of a test are held back until it has ended, so that they stand together."""
-        assert self._reports
-        try:
-            data = self._reports.recv()
-        except EOFError:
-            self._reports = None
-            return
-        report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
-        self._held.append(report)
-        if report.when == "teardown":
-            del self._beside[report.nodeid]
-            self._log(self._held)
-            self._held = []
-
-    def _report_missing(self, words: str) -> None:
-        for item in self._beside.values():
+    def _report_missing(self, lane: Lane, words: str) -> None:
+        for item in lane.missing.values():
             at = (item.nodeid, item.location)
             self._log([pytest.TestReport(*at, keywords={}, outcome="failed", longrepr=words, when="call")])
 
@@ -148,8 +193,3 @@ class Here:
         for report in reports:
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(**of)
-
-
-def _last_words(output: IO[bytes]) -> str:
-    output.seek(0)
-    return output.read().decode(errors="replace")[-MOST_CHARACTERS:]

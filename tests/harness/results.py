@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.metrics_log import read_metrics
 
 DIGESTS = ("weights_digest", "samples_digest", "model_digest")
@@ -18,3 +19,8 @@ def results_of(run: RunDir) -> dict[str, Any]:
     ]
     digests = {name: provenance[name] for name in DIGESTS}
     return {**digests, "metrics": metrics, "predictions": run.predictions.read_text()}
+
+
+def events(run: RunDir, kind: str) -> list[dict[str, Any]]:
+    """What the ledger says of every event of a kind."""
+    return [dict(event.values) for event in read_events(run) if event.kind == kind]

@@ -24,7 +24,7 @@ from mri_hpc.store_actions.retract import Retract, retract_patient
 from mri_hpc.testing import processes
 from mri_hpc.testing.file_operations import FileOperations
 
-IMAGES, PATIENTS, CHUNK_IMAGES, SIDE = 10, 5, 2, 16
+IMAGES, PATIENTS, DEEP_PATIENTS, CHUNK_IMAGES, SIDE = 10, 5, 2, 2, 16
 
 Step = Callable[[], object]
 Tasks = Callable[["Place", int], Sequence[Step]]
@@ -141,13 +141,18 @@ SCENES = (
 
 
 def draw_sources(folder: Path) -> None:
-    """Pictures of two classes and five patients, a broken one, and four tables of corrections."""
+    """Pictures of two classes and five patients, of two 16 bits, a broken one, four tables of corrections."""
     rows = []
     for number in range(IMAGES):
         pixels = np.random.default_rng(number).integers(20, 200, (4, 4), dtype=np.uint8)
         path = Path(f"class{number % 2}") / f"patient{number % PATIENTS}" / f"{number}.png"
         (folder / "raw" / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).resize((SIDE, SIDE)).save(folder / "raw" / path)
+        grey = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE)))
+        # Of the last patients, which have one window each.
+        is_deep = number % PATIENTS >= PATIENTS - DEEP_PATIENTS
+        Image.fromarray(grey.astype(np.uint16) * (20 + number) if is_deep else grey).save(
+            folder / "raw" / path
+        )
         rows.append(f"{path},corrected{number % 3},{number % 4}\n")
     site_key(folder / "site.key")
     (folder / "raw" / "class0" / "patient0" / "broken.png").write_bytes(b"<html>")

@@ -1,5 +1,6 @@
-"""--beside MARKER: two processes are one session, whatever becomes of either."""
+"""--beside FOLDER: several processes are one session, whatever becomes of any."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,61 +11,61 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 Session = Callable[..., tuple[int, str]]
-# Each side waits for a file that the other makes.
+# Each waits for the files that the others make.
 MEET = """
-import os, time
+import time
 from pathlib import Path
-import pytest
 
-HERE = Path(__file__).parent
-
-def meet(own, other):
-    (HERE / own).touch()
-    while not (HERE / other).exists():
+def test_meets():
+    own = Path(__file__).parent
+    (own / "met").touch()
+    while len(list(own.parent.glob("*/met"))) < 3:
         time.sleep(0.01)
+"""
+WAITS = """
+import time, pytest
 
-@pytest.mark.waits
-def test_beside():
-    meet("beside", "here")
-
-def test_here():
-    meet("here", "beside")
+@pytest.mark.parametrize("number", range(1000))
+def test_waits(number):
+    time.sleep(0.1)
 """
 
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    """Runs pytest on one module of these lines, with --beside waits: status and what it printed."""
+    """Runs pytest on a module in each of three folders, two of them beside: status and what it printed."""
 
-    def run(module: str, *options: str) -> tuple[int, str]:
-        (tmp_path / "pytest.ini").write_text(
-            "[pytest]\nmarkers =\n waits: is run beside\n works: is run here\n"
-        )
-        (tmp_path / "test_it.py").write_text(module)
-        words = ["-p", "tests.harness.beside", "--beside", "waits", *options, tmp_path]
+    def run(*options: str, here: str, slow: str = "", late: str = "") -> tuple[int, str]:
+        (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
+        for folder, module in {"here": here, "slow": slow, "late": late}.items():
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "test_it.py").write_text(module)
+        beside = ["--beside", tmp_path / "slow", "--beside", tmp_path / "late"]
+        words = ["-p", "tests.harness.beside", *beside, *options, tmp_path]
+        # What pytest would load besides takes more than all the rest.
+        environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         ran = subprocess.run(
             [sys.executable, "-m", "pytest", *map(str, words)],
-            cwd=ROOT, capture_output=True, text=True, timeout=60,
+            cwd=ROOT, capture_output=True, text=True, timeout=60, env=environment,
         )  # fmt: skip
         return ran.returncode, ran.stdout + ran.stderr
 
     return run
 
 
-def test_both_run_at_once_and_one_line_counts_them(session: Session) -> None:
-    status, said = session(MEET)
+def test_all_run_at_once_and_one_line_counts_them(session: Session) -> None:
+    status, said = session(here=MEET, slow=MEET, late=MEET)
     assert status == 0, said
-    assert re.search(r"^=+ 2 passed in ", said.splitlines()[-1])
+    assert re.search(r"^=+ 3 passed in ", said.splitlines()[-1])
 
 
 @pytest.mark.parametrize("words", ["-q", "-v", "-ra"])
 def test_a_failure_beside_is_told_as_any_other(session: Session, words: str) -> None:
     status, said = session(
-        "import pytest\n"
-        "@pytest.mark.waits\ndef test_beside(): assert 1 + 1 == 3, 'sums'\n"
-        "@pytest.mark.waits\n@pytest.mark.skip(reason='not today')\ndef test_skipped(): pass\n"
-        "def test_here(): pass\n",
         words,
+        here="def test_here(): pass\n",
+        slow="def test_beside(): assert 1 + 1 == 3, 'sums'\n",
+        late="import pytest\n@pytest.mark.skip(reason='not today')\ndef test_skipped(): pass\n",
     )
     assert status == 1
     assert "AssertionError: sums" in said
@@ -74,36 +75,29 @@ def test_a_failure_beside_is_told_as_any_other(session: Session, words: str) -> 
 
 def test_tests_whose_process_dies_have_failed_and_its_last_words_are_told(session: Session) -> None:
     status, said = session(
-        "import os, pytest\n"
-        "@pytest.mark.waits\ndef test_before(): pass\n"
-        "@pytest.mark.waits\ndef test_deadly(): os.write(1, b'alas'); os._exit(3)\n"
-        "@pytest.mark.waits\ndef test_after(): pass\n"
-        "def test_here(): pass\n",
         "-s",
+        here="def test_here(): pass\n",
+        slow="import os\n"
+        "def test_before(): pass\n"
+        "def test_deadly(): os.write(1, b'alas'); os._exit(3)\n"
+        "def test_after(): pass\n",
+        late="def test_late(): pass\n",
     )
     assert status == 1
     assert "the process beside ended with status 3:" in said and "alas" in said
-    assert "2 failed, 2 passed in " in said.splitlines()[-1]
+    assert "2 failed, 3 passed in " in said.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("failing", "waiting"), [("waits", "works"), ("works", "waits")])
-def test_the_first_failure_on_either_side_ends_both_where_that_is_asked_for(
-    session: Session, failing: str, waiting: str
-) -> None:
-    status, said = session(
-        MEET
-        + f"""
-@pytest.mark.{failing}
-def test_fails():
-    assert False
-
-@pytest.mark.{waiting}
-@pytest.mark.parametrize("number", range(1000))
-def test_waits(number):
-    time.sleep(0.1)
-""",
-        "-x",
-    )
+@pytest.mark.parametrize("failing", ["here", "slow"])
+def test_the_first_failure_anywhere_ends_all_where_that_is_asked_for(session: Session, failing: str) -> None:
+    modules = {name: MEET + WAITS for name in ("here", "slow", "late")}
+    status, said = session("-x", **{**modules, failing: MEET + "def test_fails(): assert False\n"})
     assert status == 1
     assert "stopping after 1 failures" in said
     assert re.search(r"1 failed, \d\d? passed in ", said.splitlines()[-1])
+
+
+def test_where_all_tests_are_of_the_folders_the_last_of_these_runs_here(session: Session) -> None:
+    status, said = session(here="", slow="def test_beside(): pass\n", late="def test_late(): pass\n")
+    assert status == 0, said
+    assert "2 passed in " in said.splitlines()[-1]

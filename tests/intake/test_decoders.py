@@ -12,9 +12,8 @@ from mri_hpc.intake import decoders
 from mri_hpc.intake.content import START_BYTES, in_memory
 from mri_hpc.intake.decoders import decode_file
 from mri_hpc.intake.foreign import why_not_read
-from mri_hpc.intake.pictures import fit_to_square
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import Sample
+from mri_hpc.intake.samples import NativeImage
 from mri_hpc.storage.snapshot.catalogue import resolve
 
 NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(100)
@@ -51,8 +50,8 @@ def test_what_is_no_picture_is_rejected_with_its_reason(data, reason, tmp_path):
 def test_content_not_the_name_tells_what_a_file_is(tmp_path):
     file = tmp_path / "really_a_png.jpg"
     Image.new("L", (20, 20), 77).save(file, "PNG")
-    (sample,) = decode_file(file, Recipe(size=8))
-    assert np.array_equal(sample.pixels, np.full((8, 8), 77, np.uint8))
+    (image,) = decode_file(file, Recipe(size=8))
+    assert np.array_equal(image.grey, np.full((20, 20), 77, np.uint8))
 
 
 def test_reasons_carry_neither_path_nor_name(tmp_path):
@@ -77,8 +76,7 @@ class Tiles:
             pixels = np.frombuffer(file.data[start : start + 16], np.uint8)
             if len(pixels) < 16:
                 raise BadSource("broken tile")
-            fitted, placed = fit_to_square(pixels.reshape(4, 4), recipe)
-            yield Sample(pixels=fitted, placed=placed, frame=str(number))
+            yield NativeImage(grey=pixels.reshape(4, 4), frame=str(number))
 
     def versions(self):
         return {"tiles": "7"}

@@ -5,6 +5,7 @@ import pytest
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.csv_labels import read_csv
 from mri_hpc.intake.folder_labels import FolderLabels
+from mri_hpc.intake.labelled_files import find_labels
 from mri_hpc.intake.labels import Label
 
 
@@ -198,3 +199,163 @@ def test_other_encodings_are_named(csv):
 def test_a_missing_csv_is_named(tmp_path):
     with pytest.raises(UserError, match=r"gone.csv does not exist"):
         read_csv(tmp_path / "gone.csv", tmp_path)
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "n/a", "None", "null", "<NA>"])
+def test_words_for_nothing_are_no_label_no_patient_and_no_split(csv, word):
+    labels = csv(
+        f"path,label,patient,study,fold,split,box_cx,box_cy,box_w,box_h\na,{word},{word},{word},{word},{word}"
+        f",{word},{word},{word},{word}\nb,no,N,,,,,,,\n"
+    )
+    assert repr(labels.of("a")) == repr(Label())
+    assert labels.of("b").label == "no"
+    assert labels.classes() == ["no"]
+    (doubt,) = labels.doubts
+    assert (doubt.kind, doubt.count, doubt.accept) == ("labels-missing", 1, None)
+    assert f"1 rows have {word!r} in place of a label" in doubt.text
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        ("image,diagnosis,PatientID", "'image' as path, 'diagnosis' as label, 'patientid' as patient"),
+        ("Image Path;Class;Subject", "'image path' as path, 'class' as label, 'subject' as patient"),
+        ("filename\ttarget\tparticipant_id", "'filename' as path, 'target' as label"),
+        ("path,category,patient_id", "'category' as label, 'patient_id' as patient"),
+        ("path,label,subject-id", "taken for known ones: 'subject-id' as patient"),
+    ],
+)
+def test_columns_that_are_called_otherwise_are_taken_and_said(csv, header, taken):
+    row = "a.png,glioma,P1"
+    for separator in ";\t":
+        row = row.replace(",", separator) if separator in header else row
+    labels = csv(f"{header}\n{row}\n")
+    assert (labels.of("a.png").label, labels.of("a.png").patient) == ("glioma", "P1")
+    (doubt,) = labels.doubts
+    assert taken in doubt.text
+    assert doubt.accept is None
+
+
+def test_a_column_of_the_own_name_goes_before_others(csv):
+    labels = csv("path,label,patient,class,subject,image\na,x,P1,y,P2,b\n")
+    assert (labels.of("a").label, labels.of("a").patient) == ("x", "P1")
+    assert labels.ignored == ("class", "image", "subject")
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        ("path,class,diagnosis", "no column 'label' but 'class' and 'diagnosis': call one of them label"),
+        ("path,label,subject,patient_id", "no column 'patient' but 'subject' and 'patient_id'"),
+        ("file,image,label", "no column 'path' but 'file' and 'image'"),
+        ("path,class,class", "no column 'label' but 'class' and 'class'"),
+    ],
+)
+def test_two_columns_that_could_be_one_are_refused(csv, header, complaint):
+    with pytest.raises(UserError, match=complaint):
+        csv(header + "\na,b,c,d\n")
+
+
+@pytest.fixture
+def by_patient(tmp_path):
+    """Opens a table by patient that is given, and the one in the source that says whose files are."""
+
+    def open_labels(text, own="", **options):
+        table = tmp_path / "given.csv"
+        table.write_text(text)
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        if own:
+            (tmp_path / "raw" / "labels.csv").write_text(own)
+        return find_labels(tmp_path / "raw", table, **options)
+
+    return open_labels
+
+
+def test_a_row_a_patient_labels_all_files_in_the_folder_of_the_patient(by_patient):
+    labels = by_patient("patient,label,study,fold,split\nP1,glioma,S1,2,test\nP2,no,,,\nP3,no,,,\n")
+    assert labels.of("P1/t1/3.png") == labels.of("anywhere/P1/4.png")
+    assert repr(labels.of("P1/1.png")) == repr(
+        Label(label="glioma", patient="P1", study="S1", fold=2, split=2)
+    )
+    assert labels.of("P2.png").label == labels.of("x/P2/1.png").label == "no"
+    assert labels.num_without_file(["P1/1.png", "P2/1.png", "P4/1.png"]) == 1
+
+
+def test_a_file_whose_patient_has_no_row_has_no_label(by_patient):
+    labels = by_patient("patient,label\nP1,glioma\n1,glioma\n2,no\n")
+    for path in ("P4/1.png", "overview.png", "P11/P1_2.png"):
+        with pytest.raises(BadSource, match="no label in CSV: no row of its patient"):
+            labels.of(path)
+    with pytest.raises(BadSource, match="its folders name several patients"):
+        labels.of("1/2/3.png")
+    # The number of a slice is no patient where the folder is one.
+    assert labels.of("1/2.png").label == "glioma"
+    assert labels.of("images/2.png").label == labels.of("2.png").label == "no"
+
+
+def test_a_row_a_study_labels_its_files(by_patient):
+    labels = by_patient("patient,study,label\nP1,2020,no\nP1,2021,glioma\nP2,2020,no\n")
+    assert (labels.of("P1/2020/1.png").label, labels.of("P1/2021/1.png").label) == ("no", "glioma")
+    assert labels.of("P2/1.png").study == "2020"
+    with pytest.raises(BadSource, match="no label in CSV: no row of its study"):
+        labels.of("P1/2022/1.png")
+
+
+def test_a_pattern_finds_the_patient_of_a_table_by_patient(by_patient):
+    pattern = r"(?P<patient>P\d+)_(?P<study>\d)"
+    labels = by_patient("patient,study,label\nP1,1,no\nP1,2,glioma\n", patient_pattern=pattern)
+    assert (labels.of("all/P1_1_7.png").label, labels.of("all/P1_2_7.png").label) == ("no", "glioma")
+
+
+def test_a_table_in_the_source_finds_the_patients_of_a_table_by_patient(by_patient):
+    labels = by_patient(
+        "patient,label\nP1,glioma\nP2,no\n", "path,patient,plane\na.png,P1,cor\nb.png,P3,ax\n"
+    )
+    assert (labels.of("a.png").label, labels.of("a.png").plane) == ("glioma", 1)
+    with pytest.raises(BadSource, match="no row of its patient"):
+        labels.of("b.png")
+    assert labels.num_without_file(["a.png", "b.png"]) == 1
+
+
+def test_sites_of_a_table_by_patient_are_found_as_folders_or_as_typed(by_patient):
+    labels = by_patient("patient,site,label\nP1,A,glioma\nP1,B,no\nP2,,no\n", site="B")
+    assert (labels.of("A/P1/1.png").patient, labels.of("B/P2/1.png").patient) == ("A/P1", "B/P2")
+    assert labels.site_of("A/P1/1.png") == "A"
+    with pytest.raises(BadSource, match="several"):
+        labels.of("A/B/P1/1.png")
+    with pytest.raises(BadSource, match="no row of its patient"):
+        by_patient("patient,site,label\nP1,A,glioma\n", site="B").of("P1/1.png")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("patient,label\nP1,x\nP2,x\nP1,y\n", "line 4: the same patient stands on line 2 too"),
+        ("patient,label\n,x\n", "line 2: the patient is empty"),
+        ("patient,label\nNA,x\n", "line 2: the patient is empty"),
+        ("patient,age\nP1,7\n", "no column 'label'"),
+        ("pth,label\na,7\n", "no column 'path', only pth, label; did you mean 'pth'"),
+        ("patient,study,label,fold\nP1,1,x,1\nP1,2,x,2\n", "in fold 1 .line 2. and in fold 2 .line 3."),
+        ("patient,label,site\nP1,x,A/B\n", "line 2: a site is a short name of letters"),
+    ],
+)
+def test_what_is_wrong_with_a_table_by_patient_is_said_with_its_line(by_patient, text, complaint):
+    with pytest.raises(UserError, match=complaint):
+        by_patient(text)
+
+
+def test_the_table_in_the_source_names_paths_and_patients(by_patient):
+    with pytest.raises(UserError, match=r"raw/labels.csv has no column 'patient', only path, label"):
+        by_patient("patient,label\nP1,x\n", "path,label\na,x\n")
+
+
+def test_a_column_site_stands_before_patients_and_goes_before_the_site_that_is_typed(by_patient):
+    labels = by_patient("path,label,patient,site\na,x,P1,A\nb,x,P1,\nc,x,,\n", site="B")
+    assert [labels.of(path).patient for path in "abc"] == ["A/P1", "B/P1", ""]
+    assert [labels.site_of(path) for path in "abcd"] == ["A", "B", "B", "B"]
+
+
+def test_a_pattern_names_the_patients_that_rows_leave_open(by_patient):
+    pattern = r"(?P<patient>P\d+)_"
+    labels = by_patient("path,label,patient\nP1_a,x,\nP2_b,x,Q7\n", patient_pattern=pattern)
+    assert [labels.of(path).patient for path in ("P1_a", "P2_b")] == ["P1", "Q7"]

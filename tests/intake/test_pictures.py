@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageOps
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import in_memory
 from mri_hpc.intake.decoders import decode
-from mri_hpc.intake.pictures import decode_picture, is_wrapped
-from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.pictures import is_wrapped, read_picture
+from mri_hpc.intake.recipe import FIRST_DECODER, Recipe
 
 RECIPE = Recipe(size=32)
 RAMP = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
@@ -24,9 +24,13 @@ def encoded(picture, kind="PNG", **options):
     return file.getvalue()
 
 
-def decoded(data, recipe=RECIPE):
+def sample_of(data, recipe=RECIPE):
     (sample,) = decode(in_memory(data), recipe)
-    return sample.pixels
+    return sample
+
+
+def decoded(data, recipe=RECIPE):
+    return sample_of(data, recipe).pixels
 
 
 def pixels(picture, kind="PNG", recipe=RECIPE, **options):
@@ -82,18 +86,32 @@ def test_a_transparent_palette_entry_is_black():
 
 
 @pytest.mark.parametrize(("largest", "white"), [(200, 255), (1000, 1023), (4000, 4095), (60000, 65535)])
-def test_16_bit_pixels_are_scaled_by_the_depth_that_holds_them(largest, white):
+def test_in_a_store_of_0_1_0_16_bit_pixels_are_scaled_by_the_depth_that_holds_them(largest, white):
     values = np.linspace(0, largest, 32 * 32).reshape(32, 32).astype(np.uint16)
     for kind in ("PNG", "TIFF"):
-        found = pixels(Image.fromarray(values), kind)
+        found = pixels(Image.fromarray(values), kind, Recipe(size=32, decoder=FIRST_DECODER))
         assert np.abs(found - values * 255.0 / white).max() <= 0.51
 
 
 def test_numbers_of_other_ranges_go_from_least_to_greatest():
     values = np.linspace(-3.5, 7.25, 32 * 32, dtype=np.float32).reshape(32, 32)
-    found = pixels(Image.fromarray(values), "TIFF")
+    found = pixels(Image.fromarray(values), "TIFF", Recipe(size=32, decoder=FIRST_DECODER))
     assert (found.min(), found.max()) == (0, 255)
-    assert (np.diff(found.ravel().astype(int)) >= 0).all()
+    in_window = pixels(Image.fromarray(values), "TIFF")
+    assert len(np.unique(in_window)) >= 220
+    for one in (found, in_window):
+        assert (np.diff(one.ravel().astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_more_than_8_bits_are_read_as_the_file_has_them(dtype, kind):
+    values = np.linspace(0, 60000, 32 * 32).reshape(32, 32).astype(dtype)
+    if kind == "PNG" and dtype != np.uint16:
+        values = values.astype(np.uint16)
+    found = read_picture(encoded(Image.fromarray(values), kind), RECIPE)
+    assert found.dtype == values.dtype
+    assert np.array_equal(found, values)
 
 
 def test_pixels_that_are_not_numbers_are_rejected():
@@ -115,24 +133,25 @@ def test_exif_orientation_is_applied(orientation, kind):
 
 
 def test_letterbox_keeps_proportions_on_black_and_says_where_the_picture_lies():
-    found, placed = decode_picture(encoded(Image.new("L", (64, 32), 255)), RECIPE)
-    assert placed == (0.0, 0.25, 1.0, 0.5)
+    sample = sample_of(encoded(Image.new("L", (64, 32), 255)))
+    found = sample.pixels
+    assert sample.placed == (0.0, 0.25, 1.0, 0.5)
     assert (found[8:24] == 255).all()
     assert (found[:8] == 0).all()
     assert (found[24:] == 0).all()
 
 
 def test_stretch_fills_the_square():
-    found, placed = decode_picture(encoded(Image.new("L", (64, 32), 255)), Recipe(size=32, fit="stretch"))
-    assert placed == (0.0, 0.0, 1.0, 1.0)
-    assert (found == 255).all()
+    sample = sample_of(encoded(Image.new("L", (64, 32), 255)), Recipe(size=32, fit="stretch"))
+    assert sample.placed == (0.0, 0.0, 1.0, 1.0)
+    assert (sample.pixels == 255).all()
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (480, 640), (40, 40), (9, 200)])
 @pytest.mark.parametrize("size", [32, 96, 224])
 def test_the_fast_path_for_jpeg_looks_like_pillow(shape, size):
     data = encoded(Image.fromarray(smooth(*shape)), "JPEG", quality=95)
-    found, _placed = decode_picture(data, Recipe(size=size, fit="stretch"))
+    found = decoded(data, Recipe(size=size, fit="stretch"))
     expected = np.asarray(Image.open(io.BytesIO(data)).resize((size, size), Image.Resampling.BOX))
     assert found.shape == (size, size)
     assert np.abs(found.astype(int) - expected).mean() < 4
@@ -146,7 +165,7 @@ def from_whole_decode(data):
         recipe.image_shape,
         interpolation=cv2.INTER_AREA,
     )
-    apart = np.abs(decode_picture(data, recipe)[0].astype(int) - whole)
+    apart = np.abs(decoded(data, recipe).astype(int) - whole)
     return apart.mean(), np.percentile(apart, 99), apart.max()
 
 
@@ -177,7 +196,7 @@ def test_sharp_edges_shrunk_while_decoding_stay_where_they_are(shape, progressiv
 
 def test_decoding_twice_gives_the_same_pixels():
     data = encoded(Image.fromarray(smooth(300, 200)), "JPEG")
-    assert np.array_equal(decode_picture(data, RECIPE)[0], decode_picture(data, RECIPE)[0])
+    assert np.array_equal(decoded(data), decoded(data))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP"])
@@ -205,14 +224,14 @@ def test_damaged_bytes_never_escape_as_anything_but_a_bad_source(kind):
 DECODE = """
 import os, sys
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.pictures import decode_picture
+from mri_hpc.intake.pictures import read_picture
 from mri_hpc.intake.recipe import Recipe
 
 if "closed" in sys.argv:
     os.close(2)
 before = len(os.listdir("/proc/self/fd"))
 try:
-    decode_picture(sys.stdin.buffer.read(), Recipe())
+    read_picture(sys.stdin.buffer.read(), Recipe())
 except BadSource as error:
     print(error, file=sys.stderr if "closed" not in sys.argv else sys.stdout, flush=True)
 assert len(os.listdir("/proc/self/fd")) == before

@@ -48,8 +48,7 @@ def test_any_number_of_workers_give_the_same_batches(store_path, workers, start)
     dataset = Dataset(store_path, "train", transform=as_float)
     dataset[0]  # The parent has its files open by then.
     loader = DataLoader(dataset, batch_size=16, num_workers=workers, multiprocessing_context=start)
-    images = torch.cat([images for images, _labels in loader])
-    labels = torch.cat([labels for _images, labels in loader])
+    images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
     assert torch.equal(images[:, 0] * 255, torch.from_numpy(dataset.reader.read(dataset.rows)).float())
     assert np.array_equal(labels.numpy(), dataset.labels)
 

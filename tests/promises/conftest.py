@@ -16,6 +16,7 @@ from PIL import Image
 from mri_hpc.preprocess import main as preprocess
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+from tests.harness.results import results_of
 from tests.harness.scenes import SCENES, Stage, small_limits
 
 SIDE = 32
@@ -135,6 +136,27 @@ def new_run(tmp_path, picture_store):
         return run
 
     return make
+
+
+@pytest.fixture(scope="session")
+def whole_runs():
+    """Remembers what uninterrupted runs came to, by their settings and ranks."""
+    return {}
+
+
+@pytest.fixture
+def uninterrupted(whole_runs, new_run, start_ranks):
+    """Gives what the uninterrupted run of these settings comes to; each is run once."""
+
+    def get(settings, ranks=2):
+        key = json.dumps([settings, ranks])
+        if key not in whole_runs:
+            run = new_run("whole", **settings)
+            assert start_ranks(run, ranks=ranks).statuses() == [0] * ranks
+            whole_runs[key] = results_of(run)
+        return whole_runs[key]
+
+    return get
 
 
 @pytest.fixture

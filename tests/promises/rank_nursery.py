@@ -16,6 +16,9 @@ import traceback
 
 import torch
 
+# The first rank of every attempt imports it, which takes half a second.
+import torch.utils.tensorboard
+
 import mri_hpc.train as train_module
 import mri_hpc.training.conditions as conditions_module
 import mri_hpc.training.learner as learner_module

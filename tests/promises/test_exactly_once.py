@@ -10,6 +10,7 @@ import threading
 import zlib
 
 import numpy as np
+from PIL import Image
 
 from mri_hpc import preprocess
 from mri_hpc import store as store_command
@@ -104,6 +105,44 @@ def test_killed_arrays_of_4_and_7_tasks_at_once_while_files_arrive_give_the_cont
     assert messy.content_digest == clean.content_digest
     assert verify(open_store(store)).problems == []
     assert int(messy.is_rejected.sum()) == int(clean.is_rejected.sum()) == 1
+
+
+def draw_heads(source, patients, numbers):
+    """16-bit slices of some patients, each with a scale of its own."""
+    for patient in range(patients):
+        for number in numbers:
+            shades = np.random.default_rng([patient, number]).random((32, 32)) * (
+                3000 + 500 * patient + number
+            )
+            path = source / f"class{patient % 2}" / f"patient{patient}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(shades.astype(np.uint16)).save(path)
+
+
+def test_killed_arrays_over_groups_of_one_window_give_the_content_of_one_clean_task_for_the_same_listings(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MRI_KEY_FILE", str(tmp_path / "site.key"))
+    chance = random.Random(22)
+    source, store, clean = tmp_path / "raw", tmp_path / "store", tmp_path / "clean"
+    killed = 0
+    # Of the second listing half the groups have their window from the first.
+    for patients, numbers in ((6, range(4)), (12, range(8))):
+        draw_heads(source, patients, numbers)
+        for _round in range(MOST_ROUNDS):
+            dying = [
+                start(source, store, i, n, dies_at=chance.randint(1, 40)) for n in (2, 3) for i in range(n)
+            ]
+            killed += sum([has_died(task) for task in dying])
+        for task in [start(source, store, i, 3) for i in range(3)]:
+            finish(task)
+        finish(start(source, clean, 0, 1, chunk_images=1000))
+        messy = resolve(store)
+        assert messy.content_digest == resolve(clean).content_digest
+        assert len(messy) == patients * len(numbers)
+    assert killed >= ENOUGH_KILLS
+    assert len(set(messy.windows["group"].tolist())) == 12
+    assert verify(open_store(store)).problems == []
 
 
 def test_two_arrays_at_once_store_copies_that_nobody_sees(tmp_path, make_pictures, monkeypatch):

@@ -9,15 +9,9 @@ from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
 from tests.harness.results import results_of
 
-SMALL = {"model": "mobilenet_v3_small", "checkpoint_interval_s": 0.0}
+SMALL = {"model": "shufflenet_v2_x0_5", "checkpoint_interval_s": 0.0}
 CHECKPOINT = "mri_hpc.training.checkpoint"
 RANK = "mri_hpc.training.rank"
-
-
-@pytest.fixture(scope="module")
-def whole():
-    """Remembers what the uninterrupted run came to."""
-    return {}
 
 
 def checkpoints(run):
@@ -39,12 +33,8 @@ def is_frozen(pid):
     ],
 )
 def test_ranks_that_froze_amid_a_save_or_the_start_find_that_a_newer_attempt_has_the_run(
-    module, where, number, whole, new_run, start_ranks, wait_for
+    module, where, number, uninterrupted, new_run, start_ranks, wait_for
 ):
-    if not whole:
-        run = new_run("whole", **SMALL)
-        assert start_ranks(run, ranks=1).statuses() == [0]
-        whole["results"] = results_of(run)
     run = new_run(**SMALL)
     old = start_ranks(run, ranks=1, breaks={0: [["freeze_at", module, where, number]]})
     wait_for(lambda: is_frozen(old.pids[0]), what=f"{where}, time {number}")
@@ -56,4 +46,4 @@ def test_ranks_that_froze_amid_a_save_or_the_start_find_that_a_newer_attempt_has
     assert (checkpoints(run), read_metrics(run)) == written
     assert "1.1" in written[0].values()
     assert start_ranks(run, ranks=1, restart=2).statuses() == [0]
-    assert results_of(run) == whole["results"]
+    assert results_of(run) == uninterrupted(SMALL, ranks=1)

@@ -1,6 +1,7 @@
 """A snapshot is a function of its set of commits, whatever their kinds and their order."""
 
 from random import Random
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import ADD, COMPACT, RELABEL, RETRACT, Commit, Relabel, commit_id
 from mri_hpc.storage.disk.layout import compaction_id
+from mri_hpc.storage.snapshot import rows as table_rows
 from mri_hpc.storage.snapshot.folding import fold
 from mri_hpc.storage.snapshot.table import array_names
 from mri_hpc.storage.upkeep.groups import staying_of
@@ -209,3 +211,17 @@ def test_of_two_relabels_at_once_the_one_of_greater_name_wins(order):
     later = [world.commits[1 + i] for i in order]
     winner = max(world.commits[1:], key=lambda commit: commit.id).relabels[0].label
     assert fold(base, later, world.headers.__getitem__).classes == (winner,)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 40), max_size=20).map(sorted), st.lists(st.integers(1, 9), min_size=1, max_size=6)
+)
+def test_rows_that_come_into_a_column_in_blocks_come_where_they_come_into_the_whole(before, lengths):
+    values = np.arange(sum(lengths))
+    before = np.minimum(np.array(before, np.int64), len(values))
+    new = -1 - np.arange(len(before))
+    cuts = np.split(values, np.cumsum(lengths)[:-1])
+    with mock.patch.object(table_rows, "INSERTED_BLOCK", 4):
+        parts = list(table_rows._inserted(cuts, before, new))
+    assert np.array_equal(np.concatenate(parts), np.insert(values, before, new))

@@ -17,9 +17,9 @@ from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import Commit, Rejection, commit_id, publish_commit, read_commit
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot import catalogue as snapshots
-from mri_hpc.storage.snapshot import folding
+from mri_hpc.storage.snapshot import folding, totals
 from mri_hpc.storage.snapshot.catalogue import current, load_snapshot, resolve
-from mri_hpc.storage.snapshot.table import CHANGED, array_names
+from mri_hpc.storage.snapshot.table import CHANGED, CHUNKS, array_names
 from mri_hpc.storage.upkeep.compaction import compact
 from mri_hpc.store import main
 
@@ -330,10 +330,39 @@ def test_no_store_and_an_empty_store_are_said_apart(tmp_path, preprocess):
         resolve(tmp_path / "store")
 
 
+def test_a_column_comes_in_parts_that_are_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(column_file, "BLOCK_BYTES", 4096)
+    columns = {
+        "box": np.arange(8000, dtype="<f4").reshape(2000, 4),
+        "key": np.arange(5000, dtype="<u8"),
+        "plane": np.arange(9000).astype("i1"),
+        # Of such a width that a value would be cut in two.
+        "chunks": np.zeros(300, CHUNKS),
+        "nothing": np.empty((0, 4), "<f4"),
+    }
+    for name, values in columns.items():
+        path = tmp_path / f"{name}.npy"
+        file = column_file.ColumnFile(path, column_file.save_column(path, values))
+        parts = list(file.parts())
+        assert np.array_equal(np.concatenate(parts), values), name
+        assert {part.shape[1:] for part in parts} == {values.shape[1:]}
+        assert (len(parts) > 1) == (name in ("box", "key", "plane"))
+
+
+def test_a_damaged_column_gives_no_part(tmp_path):
+    path = tmp_path / "key.npy"
+    crc = column_file.save_column(path, np.arange(2**20, dtype="<u8"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"key\.npy differs from its checksum"):
+        next(column_file.ColumnFile(path, crc).parts())
+
+
 def test_a_damaged_snapshot_is_named(filled):
     snapshot = resolve(filled)
     folder = filled / "snapshots" / snapshot.digest
-    for file in sorted(folder.iterdir()):
+    for file in sorted({*folder.iterdir()} - {folder / totals.FILE}):
         whole = file.read_bytes()
         flipped = bytearray(whole)
         flipped[-1 if file.suffix == ".npy" else whole.index(b"glioma")] ^= 4

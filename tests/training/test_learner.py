@@ -1,8 +1,11 @@
 """The loss over ranks, class weights, the learning rate and what the network says about a split."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mri_hpc.base.errors import UserError
@@ -15,7 +18,7 @@ from mri_hpc.training.class_weights import class_weights
 from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.journal import StepsUnderWay
 from mri_hpc.training.learner import Learner
-from mri_hpc.training.model import build
+from mri_hpc.training.model import GreyClassifier, build
 from mri_hpc.training.ranks import Ranks, interface_towards
 from mri_hpc.training.schedule import learning_rate
 from mri_hpc.training.step_loss import StepLoss
@@ -23,11 +26,12 @@ from mri_hpc.training.step_loss import StepLoss
 WEIGHTS = np.array([0.5, 1.0, 2.0], np.float32)
 
 
-def learner(rank=0, world_size=1, **settings):
+def learner(rank=0, world_size=1, *, model=None, **settings):
     chosen = TrainingSettings(model="squeezenet1_1", **settings)
     place = Place(rank=rank, world_size=world_size)
     ranks = Ranks(place=place, device=torch.device("cpu"), backend="gloo", num_hosts=1)
-    return Learner(build(chosen, 3, (32, 32)), chosen, ranks, weights_of_classes=WEIGHTS, steps_per_epoch=5)
+    model = model or build(chosen, 3, (32, 32))
+    return Learner(model, chosen, ranks, weights_of_classes=WEIGHTS, steps_per_epoch=5)
 
 
 def batch(labels, step_size):
@@ -62,7 +66,13 @@ def test_balanced_class_weights_are_one_on_average_over_the_images():
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_one_number_that_is_not_finite_anywhere_in_a_checkpoint_shows(number):
-    trained = learner(ema_decay=0.9)
+    # Each tensor is looked at for each number: a network of few.
+    layers = {
+        "conv": nn.Conv2d(1, 4, 3), "norm": nn.BatchNorm2d(4), "pool": nn.AdaptiveAvgPool2d(1),
+        "flat": nn.Flatten(), "fc": nn.Linear(4, 3),
+    }  # fmt: skip
+    network = nn.Sequential(OrderedDict(layers))
+    trained = learner(model=GreyClassifier(network, "plain"), ema_decay=0.9)
     assert trained.is_finite()
     trained.train_step(batch(torch.tensor([0, 1, 2]), 3), Progress())
     state = trained.state(Progress(), {}).rest
@@ -71,6 +81,8 @@ def test_one_number_that_is_not_finite_anywhere_in_a_checkpoint_shows(number):
         *trained._published.state_dict().values(),
         *(value for values in state["optimizer"]["state"].values() for value in values.values()),
     ]
+    kept = [tensor for tensor in kept if tensor.is_floating_point()]
+    assert len(kept) == 8 + 8 + 3 * 6
     assert trained.is_finite()
     for tensor in kept:
         before = tensor.reshape(-1)[-1].clone()

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.intake.content import Content
-from mri_hpc.intake.decoders import decode
+from mri_hpc.intake.depth import is_deep, promises_8_bits
+from mri_hpc.intake.groups import Group, Groups
 from mri_hpc.intake.labels import Label, Labels
 from mri_hpc.intake.probe import probe
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import Recipe, publish_recipe
-from mri_hpc.intake.sources import Source, Sources, root_name
-from mri_hpc.storage.adding.unit import TakenSource
+from mri_hpc.intake.samples import Sample
+from mri_hpc.intake.sources import Source, Sources, root_at_site, root_name
+from mri_hpc.intake.units import Share
+from mri_hpc.storage.adding.unit import TakenSource, UsedWindow
 from mri_hpc.storage.disk.layout import StoreDir
 
 
@@ -32,14 +35,48 @@ class Intake:
 
     def sources(self, paths: Sequence[str]) -> Sources:
         """Return files below the root, each as a source of its own."""
-        key_of, name = self.pseudonyms.source_key, self.root_name
-        return Sources.of_files(np.fromiter((key_of(name, path) for path in paths), "<u8", len(paths)), paths)
+        return Sources.of_files(np.fromiter((self.key_of(path) for path in paths), "<u8", len(paths)), paths)
 
-    def taken(self, source: Source, content: Content, label: Label, *, generation: int = 0) -> TakenSource:
-        """Decode a source as it enters a store; BadSource where it cannot be."""
-        samples = list(decode(content, self.recipe))
+    def key_of(self, path: str, frame: str = "") -> int:
+        """Derive the key of a file below the root, or of one frame in it."""
+        name = root_at_site(self.root_name, self.labels.site_of(path))
+        return self.pseudonyms.source_key(name, path, frame)
+
+    def share_of(self, share: Share, sources: Sources) -> Sources:
+        """Pick the sources of a share: each by its key, pictures of more than 8 bits by that of their group.
+
+        That only saves reading a group in several tasks: whoever has one of its pictures finds its window.
+        """
+        mine = share.holds(sources.keys)
+        if share.count == 1 or not self.recipe.has_windows:
+            return share.of(sources)
+        groups = Groups(self.labels, sources.listing)
+        for row, path in enumerate(sources.paths):
+            group = None if promises_8_bits(path) else groups.of(path)
+            if group is None:
+                continue
+            # Where both agree, there is no need to look into the file.
+            is_mine = share.holds_name(self.group_name(group))
+            if is_mine != mine[row] and is_deep(self.root / path):
+                mine[row] = is_mine
+        return sources.take(np.flatnonzero(mine))
+
+    def group_name(self, group: Group) -> str:
+        """Name a group of pictures for the part of a store that may be shared."""
+        return self.pseudonyms.group(self.root_name, group)
+
+    def taken(
+        self,
+        source: Source,
+        content: Content,
+        label: Label,
+        samples: Sequence[Sample],
+        *,
+        window: UsedWindow | None = None,
+        generation: int = 0,
+    ) -> TakenSource:
+        """Return a decoded source as it enters a store."""
         assert samples, "a decoder yields samples or raises BadSource"
-        key_of = self.pseudonyms.source_key
         return TakenSource(
             key=source.key,
             fingerprint=content.fingerprint,
@@ -51,9 +88,10 @@ class Intake:
             # By the first one the store knows that it has the source.
             image_keys=[
                 source.key,
-                *(key_of(self.root_name, source.path, sample.frame) for sample in samples[1:]),
+                *(self.key_of(source.path, sample.frame) for sample in samples[1:]),
             ],
             samples=samples,
+            window=window,
         )
 
 

@@ -9,14 +9,16 @@ import numpy as np
 
 from mri_hpc.intake.fingerprint import Look
 from mri_hpc.intake.labels import Label
+from mri_hpc.intake.window import Window
 from mri_hpc.storage.disk.columns import ChunkHeader
-from mri_hpc.storage.disk.commits import RETRACT, read_kind
+from mri_hpc.storage.disk.commits import RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen
 from mri_hpc.storage.snapshot.catalogue import Standing, current, header_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
+from mri_hpc.storage.snapshot.windows import commits_in_conflict, outvoted, window_that_holds
 
 # A store that is only ever added to gets its commits folded now and then.
 UNFOLDED_COMMITS = 64
@@ -30,6 +32,8 @@ class Stored:
 
     source_hash: int
     generation: int
+    is_outvoted: bool = False
+    """True where it was decoded in a window of its group that does not hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,7 @@ class Known:
         self._seen = _seen(store, wanted)
         self._retracted = self._snapshot.retractions
         self._store, self._heard_of = store, {name.decode() for name in self._snapshot.commits.tolist()}
+        self._outvoted = self._find_outvoted()
 
     def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
         """Return a snapshot that tells of the wanted keys."""
@@ -118,8 +123,29 @@ class Known:
         """Return what is known about some sources. keys: uint64, (n,)."""
         wanted = np.sort(keys)
         return KnownSources(
-            stored=_stored(self._snapshot, wanted), rejected=_rejected(self._snapshot, wanted)
+            stored=_stored(self._snapshot, wanted, self._outvoted),
+            rejected=_rejected(self._snapshot, wanted),
         )
+
+    @property
+    def outvoted(self) -> set[int]:
+        """Keys of stored images that were made in a window of their group that does not hold."""
+        return self._outvoted
+
+    def window(self, group: str) -> Window | None:
+        """Return the window that a group has in the store. group: its name there."""
+        return window_that_holds(self._snapshot.windows, group)
+
+    def _find_outvoted(self) -> set[int]:
+        windows = np.asarray(self._snapshot.windows)
+        losing, concerned = commits_in_conflict(windows)
+        if not losing:
+            return set()
+        made = outvoted(windows, read_commits(self._store, sorted(concerned)))
+        is_there, rows = positions(self._snapshot.key, np.array(sorted(made), "<u8"))
+        keys = np.array(sorted(made), "<u8")[is_there].tolist()
+        crcs = self._snapshot.crc[rows].tolist()
+        return {key for key, crc in zip(keys, crcs, strict=True) if crc in made[key]}
 
     def are_unchanged(self, keys: np.ndarray, sizes: np.ndarray, mtimes_ns: np.ndarray) -> np.ndarray:
         """Find sources that are stored and, by size and time of their files, as they are now: bool, (n,)."""
@@ -130,6 +156,8 @@ class Known:
         fits &= seen["source_hash"] == self._snapshot.source_hash[rows][of_stored]
         unchanged = np.zeros(len(keys), bool)
         unchanged[files[fits]] = True
+        if self._outvoted:
+            unchanged &= ~np.isin(keys, np.array([*self._outvoted], "<u8"))
         return unchanged
 
     def labels_of(self, keys: np.ndarray) -> list[StoredLabel | None]:
@@ -181,11 +209,11 @@ class Known:
         return np.sort(np.concatenate([np.empty(0, "<u8"), *base, *self._new_hashes]))
 
 
-def _stored(snapshot: Snapshot, wanted: np.ndarray) -> dict[int, Stored]:
+def _stored(snapshot: Snapshot, wanted: np.ndarray, outvoted: set[int]) -> dict[int, Stored]:
     is_there, rows = positions(snapshot.key, wanted)
     columns = (wanted[is_there], snapshot.source_hash[rows], snapshot.generation[rows])
     return {
-        key: Stored(source_hash=source_hash, generation=generation)
+        key: Stored(source_hash=source_hash, generation=generation, is_outvoted=key in outvoted)
         for key, source_hash, generation in zip(*(column.tolist() for column in columns), strict=True)
     }
 

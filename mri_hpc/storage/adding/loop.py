@@ -7,17 +7,20 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import CANNOT_OPEN, Content, read_content
-from mri_hpc.intake.csv_labels import NO_LABEL_IN_CSV
+from mri_hpc.intake.decoders import decode_natively
 from mri_hpc.intake.fingerprint import Fingerprint, Look, look_at
 from mri_hpc.intake.folder_labels import NO_CLASS_FOLDER
 from mri_hpc.intake.foreign import NOT_READ_YET
+from mri_hpc.intake.group_reader import Stopped
 from mri_hpc.intake.labels import Label
+from mri_hpc.intake.patient_rows import NO_LABEL_IN_CSV
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.sources import Source, Sources
 from mri_hpc.intake.units import cut
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
+from mri_hpc.storage.adding.windowed import WindowedReader, by_group
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED
@@ -45,6 +48,10 @@ class Tally:
     """Stored sources whose bytes the store held before, under another path."""
     images: int = 0
     """Images that the stored sources gave."""
+    outside_window: int = 0
+    """Images of which more than 1 % of the pixels lie outside the window that their group had before."""
+    windows: int = 0
+    """Windows of groups that were recorded for the first time."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Reasons why sources were rejected, and how many each."""
 
@@ -77,20 +84,30 @@ def add_sources(
     of the chunks what is retracted: it is called where that happened while images of it were being published.
     """
     tally = Tally()
-    new = _sources_to_read(sources, intake, known, tally)
+    new = by_group(_sources_to_read(sources, intake, known, tally), intake)
+    reader = WindowedReader(intake, known, sources.listing, is_stopping)
+    found_here: set[str] = set()
     progress(tally, 0)
     for part in cut(new, unit_size):
         about = known.of(part.keys)
         unit = Unit()
-        for done, source in enumerate(part):
-            if is_stopping():
-                return tally
-            _take(source, intake, known, about, unit)
-            progress(tally, done)
+        try:
+            for done, source in enumerate(part):
+                if is_stopping():
+                    return tally
+                _take(source, intake, reader, known, about, unit)
+                progress(tally, done)
+        except Stopped:
+            return tally
         _seal(store, intake.recipe, known, unit, end_retraction)
-        _count(unit, tally)
+        _count(unit, tally, found_here)
         progress(tally, 0)
     return tally
+
+
+def sources_outvoted(sources: Sources, known: Known) -> Sources:
+    """Pick the sources that are to be made again, since they are stored in a window that does not hold."""
+    return sources.take(np.flatnonzero(np.isin(sources.keys, np.array([*known.outvoted], "<u8"))))
 
 
 def _seal(
@@ -175,22 +192,29 @@ def _differ(path: str, kept: StoredLabel, intake: Intake) -> bool:
     return kept.differs_from(label, intake.pseudonyms.patient(label.patient))
 
 
-def _take(source: Source, intake: Intake, known: Known, about: KnownSources, unit: Unit) -> None:
+def _take(
+    source: Source, intake: Intake, reader: WindowedReader, known: Known, about: KnownSources, unit: Unit
+) -> None:
     """Read, label and decode one source into the unit: taken, found in the store already, or rejected."""
     stored = about.stored.get(source.key)
     content = None
     try:
-        content = read_content(intake.root, source.files)
-        if stored and stored.source_hash == content.fingerprint.source_hash:
+        kept = reader.kept(source)
+        content = kept.content if kept else read_content(intake.root, source.files)
+        is_same = stored is not None and stored.source_hash == content.fingerprint.source_hash
+        if stored and is_same and not stored.is_outvoted:
             unit.already_there.append(SeenSource(key=source.key, fingerprint=content.fingerprint))
             return
-        if stored and not intake.is_replacing:
+        if stored and not is_same and not intake.is_replacing:
             raise BadSource(CHANGED)
         label = intake.labels.of(source.path)
         patient = intake.pseudonyms.patient(label.patient)
         if known.is_retracted([source.key], patient):
             raise BadSource(RETRACTED)
-        taken = intake.taken(source, content, label, generation=stored.generation + 1 if stored else 0)
+        images = kept.images if kept else decode_natively(content, intake.recipe)
+        samples, window = reader.decode(source, images, label)
+        generation = stored.generation + 1 if stored else 0
+        taken = intake.taken(source, content, label, samples, window=window, generation=generation)
         if known.is_retracted(taken.image_keys, patient):
             raise BadSource(RETRACTED)
     except FileNotFoundError:
@@ -198,7 +222,7 @@ def _take(source: Source, intake: Intake, known: Known, about: KnownSources, uni
     except BadSource as error:
         _reject(source, str(error), content, about, unit)
     else:
-        unit.twins += known.has_bytes(content.fingerprint.source_hash)
+        unit.twins += not is_same and known.has_bytes(content.fingerprint.source_hash)
         unit.taken.append(taken)
 
 
@@ -222,11 +246,16 @@ def _rejection(key: int, reason: str, found: Fingerprint | None) -> Rejection:
     )
 
 
-def _count(unit: Unit, tally: Tally) -> None:
+def _count(unit: Unit, tally: Tally, found_here: set[str]) -> None:
+    """Add the outcomes of a unit. found_here: groups whose windows this task has found, which it adds to."""
     tally.stored += len(unit.taken)
     tally.without_patient += sum(not source.label.patient for source in unit.taken)
     tally.twins += unit.twins
     tally.images += unit.num_images
+    windows = [source.window for source in unit.taken if source.window]
+    tally.outside_window += sum(window.outside for window in windows)
+    found_here.update(window.group for window in windows if not window.is_recorded)
+    tally.windows = len(found_here)
     tally.already_there += len(unit.already_there)
     tally.gone += unit.gone
     for reason in (*unit.rejected_again, *(source.rejection.reason for source in unit.rejected)):

@@ -2,7 +2,7 @@
 
 import functools
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from mri_hpc.intake.fingerprint import Fingerprint
 from mri_hpc.intake.labels import Label
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import Sample
+from mri_hpc.intake.window import Window
 from mri_hpc.storage.disk import chunk_file
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
-from mri_hpc.storage.disk.commits import Rejection, commit_id, publish_commit
+from mri_hpc.storage.disk.commits import GroupWindow, Rejection, commit_id, publish_commit
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, names_csv
 from mri_hpc.storage.snapshot.presence import keep_there, publish_and_commit
@@ -28,6 +29,19 @@ class SeenSource:
 
     key: int
     fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsedWindow:
+    """The window in which a source was decoded, and of which group it is."""
+
+    group: str
+    """Name in the store."""
+    window: Window
+    is_recorded: bool
+    """True where an earlier task has found it."""
+    outside: int
+    """Images of the source of which more than 1 % of the pixels lie outside it, where it was there before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +59,8 @@ class TakenSource(SeenSource):
     image_keys: Sequence[int]
     """Of each sample."""
     samples: Sequence[Sample]
+    window: UsedWindow | None = None
+    """None where none was needed, or none could be found."""
 
     @property
     def images(self) -> Iterator[tuple[int, Sample]]:
@@ -97,6 +113,7 @@ def seal(store: StoreDir, recipe: Recipe, unit: Unit) -> None:
     commit = functools.partial(
         publish_commit,
         store, chunk=name, images=unit.num_images, rejected=unit.rejections, versions=_versions(),
+        windows=windows_of(unit.taken),
     )  # fmt: skip
     publish_and_commit(store, name, publish, commit)
     keep_there(store, name, publish)
@@ -136,6 +153,25 @@ def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
         "study": [source.study for source, _, _ in rows],
     }
     return columns | {name: np.array([text.encode() for text in names[name]], np.bytes_) for name in STRINGS}
+
+
+def windows_of(sources: Iterable[TakenSource]) -> list[GroupWindow]:
+    """Return the windows in which sources were decoded, by group, each with the images that it made."""
+    found: dict[str, GroupWindow] = {}
+    images: dict[str, dict[str, int]] = {}
+    for source in sources:
+        if source.window:
+            group = source.window.group
+            made = images.setdefault(group, {})
+            made |= {f"{key:016x}": zlib.crc32(sample.pixels.data) for key, sample in source.images}
+            found[group] = GroupWindow(
+                group=group,
+                patient=source.patient,
+                low=source.window.window.low,
+                high=source.window.window.high,
+                images=made,
+            )
+    return [found[group] for group in sorted(found)]
 
 
 def _plane(label: Label, sample: Sample) -> tuple[int, bool]:

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import mmap
 import zlib
 from collections.abc import Iterator
@@ -58,6 +59,16 @@ class ColumnFile:
             for start, block in self._blocks():
                 data[start : start + len(block)] = block
         return np.frombuffer(data, self._dtype, offset=self._offset if data else 0).reshape(self._shape)
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """Yield the array in parts of some megabytes, whose pages are given back behind them."""
+        width = math.prod(self._shape[1:]) * self._dtype.itemsize
+        if not self._sound.nbytes or BLOCK_BYTES % width or self._offset % width:
+            yield self.copy()
+            return
+        for start, block in self._blocks():
+            values = np.frombuffer(block[max(0, self._offset - start) :], self._dtype)
+            yield values.reshape(-1, *self._shape[1:])
 
     @functools.cached_property
     def _sound(self) -> np.ndarray:

@@ -64,13 +64,13 @@ def blocks(column: np.ndarray) -> Iterator[np.ndarray]:
         yield column[start : start + BLOCK]
 
 
-def column_bytes(values: np.ndarray) -> bytes:
+def column_bytes(values: np.ndarray) -> bytes | memoryview:
     """Return the bytes of a column, equal for equal values: one NaN, no padding that hangs on other rows."""
     if values.dtype.kind == "S":
         return b"\0".join(values.tolist())
     if values.dtype.kind == "f":
         values = np.where(np.isnan(values), np.array(math.nan, values.dtype), values)
-    return np.ascontiguousarray(values).tobytes()
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def chunk_id(columns: Mapping[str, np.ndarray], recipe_digest: str) -> str:

@@ -56,6 +56,22 @@ class Relabel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupWindow:
+    """The window in which pictures of a group were decoded; of several, that of the least commit id holds."""
+
+    group: str
+    """Name of the group in the store."""
+    patient: str
+    """Name of its patient in the store; empty where unknown."""
+    low: float
+    """Grey value that became black."""
+    high: float
+    """Grey value that became white."""
+    images: Mapping[str, int]
+    """CRC of the pixels of each image that was made in it, by key, 16 hex digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Commit:
     """One record. Which fields mean something follows from its kind."""
 
@@ -69,6 +85,8 @@ class Commit:
     """Size of the chunk's file."""
     rejected: Sequence[Rejection] = ()
     """Add: sources that did not become samples."""
+    windows: Sequence[GroupWindow] = ()
+    """Add: windows of the pictures of more than 8 bits, by group. Not written where there are none."""
     superseded: Sequence[str] = ()
     """Compact: ids of the chunks whose content is in the new one, or elsewhere, or retracted."""
     relabels: Sequence[Relabel] = ()
@@ -96,8 +114,19 @@ def commit_id(chunk: str, rejected: Sequence[Rejection]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def digest_of(commit_ids: Iterable[str]) -> str:
+    """Return the digest of a set of commits."""
+    return hashlib.sha256("\n".join(sorted(commit_ids)).encode()).hexdigest()[:32]
+
+
 def publish_commit(
-    store: StoreDir, *, chunk: str, images: int, rejected: Sequence[Rejection], versions: Mapping[str, str]
+    store: StoreDir,
+    *,
+    chunk: str,
+    images: int,
+    rejected: Sequence[Rejection],
+    versions: Mapping[str, str],
+    windows: Sequence[GroupWindow] = (),
 ) -> bool:
     """Make a chunk visible; False, and nothing is done, where the same commit is there."""
     commit = Commit(
@@ -107,6 +136,7 @@ def publish_commit(
         images=images,
         chunk_bytes=_size(store, chunk),
         rejected=sorted(rejected),
+        windows=windows,
         versions=dict(versions),
     )
     return _publish(store, commit)
@@ -176,14 +206,14 @@ class Addition:
     """Unix time."""
 
 
-def skim_additions(store: StoreDir) -> list[Addition]:
+def skim_additions(store: StoreDir, names: Iterable[str]) -> list[Addition]:
     """Read what add commits brought, in some 15 µs each: past checksums, without those that are damaged."""
     found = []
-    for name in store.commit_ids():
+    for name in names:
         if not name.startswith(NAMED_BY_KIND):
             with contextlib.suppress(OSError, ValueError):
                 found.append(skim(store.commit(name).read_bytes(), Addition))
-    return [addition for addition in found if addition.images]
+    return found
 
 
 def read_kind(store: StoreDir, kind: str, *, besides: Container[str] = ()) -> list[Commit]:
@@ -200,8 +230,10 @@ def user_name() -> str:
 
 
 def _publish(store: StoreDir, commit: Commit) -> bool:
-    signed = replace(commit, who=user_name(), created=round(time.time(), 3))
-    return publish_new_bytes(store.commit(commit.id), seal(with_format(FORMAT, asdict(signed))))
+    values = asdict(replace(commit, who=user_name(), created=round(time.time(), 3)))
+    if not commit.windows:
+        del values["windows"]
+    return publish_new_bytes(store.commit(commit.id), seal(with_format(FORMAT, values)))
 
 
 def _named(commit: Commit) -> Commit:

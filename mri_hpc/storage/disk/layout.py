@@ -1,6 +1,7 @@
 """The folder of a store: where everything in it lies."""
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -67,6 +68,11 @@ class StoreDir:
         """Listings that tasks of one array job share."""
         return self.private / "listings"
 
+    @property
+    def roots(self) -> Path:
+        """Folders that sources came from."""
+        return self.private / "roots"
+
     def chunk(self, chunk_id: str) -> Path:
         """Return the file of one chunk."""
         return self.chunks / f"{chunk_id}.h5"
@@ -81,7 +87,7 @@ class StoreDir:
         self._make_private()
         for folder in (self.chunks, self.commits, self.snapshots):
             folder.mkdir(exist_ok=True)
-        for folder in (self.seen, self.names, self.listings):
+        for folder in (self.seen, self.names, self.listings, self.roots):
             folder.mkdir(mode=0o700, exist_ok=True)
         if not self.recipe.exists():
             self._make_names_last()
@@ -118,7 +124,8 @@ class StoreDir:
 
     def commit_ids(self) -> list[str]:
         """List the ids of all commits, sorted; with every compaction up to the newest."""
-        names = (file.name for file in self.commits.iterdir())
+        # Not iterdir: making paths of them takes ten times as long.
+        names = (entry.name for entry in os.scandir(self.commits))
         ids = {
             name.removesuffix(".json")
             for name in names
@@ -140,8 +147,15 @@ class StoreDir:
         Whether tasks on other machines still run cannot be known here: a day is given to them.
         """
         for folder in (
-            self.path, self.chunks, self.commits, self.snapshots, self.twins, self.seen, self.names,
-        ):  # fmt: skip
+            self.path,
+            self.chunks,
+            self.commits,
+            self.snapshots,
+            self.twins,
+            self.seen,
+            self.names,
+            self.roots,
+        ):
             _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
         _remove(self.listings, _is_litter)
         for folder in self.snapshots.iterdir():

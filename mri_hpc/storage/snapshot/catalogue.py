@@ -17,20 +17,31 @@ from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_header
 from mri_hpc.storage.disk.column_file import ColumnFile, save_column
 from mri_hpc.storage.disk.columns import ChunkHeader
-from mri_hpc.storage.disk.commits import RETRACT, Commit, read_commits, read_kind
+from mri_hpc.storage.disk.commits import (
+    RETRACT,
+    Commit,
+    digest_of,
+    read_commits,
+    read_kind,
+    skim_additions,
+)
 from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
-from mri_hpc.storage.snapshot.folding import digest_of, fold
+from mri_hpc.storage.snapshot import totals
+from mri_hpc.storage.snapshot.folding import fold
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
+from mri_hpc.storage.snapshot.publications import INFO, publications, published
 from mri_hpc.storage.snapshot.relocation import refuse_retracted, relocated
-from mri_hpc.storage.snapshot.table import Snapshot, array_names, lazy_snapshot
+from mri_hpc.storage.snapshot.table import WINDOWS, Snapshot, array_names, lazy_snapshot
 
 FORMAT = 2
+NEUTRAL = {"windows": np.empty(0, WINDOWS)}
+"""Columns that snapshots need not have, as those of 0.1.0 had not: what their absence means."""
 # Each costs reading the names of its commits.
 SNAPSHOTS_TRIED = 8
-INFO = "snapshot.json"
 
 T = TypeVar("T")
+Publish = Callable[[Path, Callable[[Path], None]], None]
 
 
 def resolve(path: Path, digest: str = "newest") -> Snapshot:
@@ -113,6 +124,24 @@ def _folded(store: StoreDir, standing: Standing) -> Snapshot:
     return fold(standing.base, standing.new, functools.partial(header_of, store))
 
 
+def totals_now(store: StoreDir) -> totals.Totals:
+    """Count the totals of all commits there are now."""
+    return look(store, functools.partial(_totals, store))
+
+
+def _totals(store: StoreDir, standing: Standing) -> totals.Totals:
+    snapshot = _folded(store, standing)
+    if standing.base is None:
+        return totals.count(snapshot, totals.added_by(standing.new))
+    kept = totals.kept(store.snapshots / standing.base.digest)
+    before = kept.added if kept else _added(store, standing.base)
+    return totals.count(snapshot, totals.added_by(standing.new, besides=before))
+
+
+def _added(store: StoreDir, snapshot: Snapshot) -> totals.Added:
+    return totals.added_by(skim_additions(store, (name.decode() for name in snapshot.commits.tolist())))
+
+
 def header_of(store: StoreDir, chunk: str) -> ChunkHeader:
     """Read the header of a chunk; StoreDamage where it is missing or not as it was sealed.
 
@@ -150,7 +179,7 @@ def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
     """
     folder = store.snapshots / snapshot.digest
     if not folder.exists():
-        publish_folder(folder, functools.partial(_save, snapshot=snapshot))
+        publish_folder(folder, functools.partial(_save, store=store, snapshot=snapshot))
 
 
 def repair_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
@@ -161,9 +190,15 @@ def repair_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
     """
     folder = store.snapshots / snapshot.digest
     before = (folder / INFO).stat() if (folder / INFO).exists() else None
-    _save(folder, snapshot=snapshot, publish=replace)
+    _save(folder, store=store, snapshot=snapshot, publish=replace)
     if before:
         os.utime(folder / INFO, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def repair_totals(store: StoreDir, digest: str) -> None:
+    """Count the totals of a published snapshot, whose columns are sound, again."""
+    folder = store.snapshots / digest
+    _save_totals(folder, store, load_snapshot(folder), replace)
 
 
 def load_snapshot(folder: Path) -> Snapshot:
@@ -174,7 +209,8 @@ def load_snapshot(folder: Path) -> Snapshot:
     # JSON has no tuples.
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in info.items()}
     with _damage_named(folder):
-        files = {name: ColumnFile(folder / f"{name}.npy", crcs[name]) for name in array_names()}
+        names = [name for name in array_names() if name not in NEUTRAL or name in crcs]
+        files = {name: ColumnFile(folder / f"{name}.npy", crcs[name]) for name in names}
 
     def mapped(name: str) -> np.ndarray:
         with _damage_named(folder):
@@ -184,8 +220,13 @@ def load_snapshot(folder: Path) -> Snapshot:
         with _damage_named(folder):
             return files[name].copy()
 
+    def parts(name: str) -> Iterator[np.ndarray]:
+        with _damage_named(folder):
+            yield from files[name].parts()
+
     # Small, and what everything rests on: damage shows at once.
-    return lazy_snapshot({**plain, "commits": mapped("commits")}, copied, keep=mapped)
+    absent = {name: neutral for name, neutral in NEUTRAL.items() if name not in files}
+    return lazy_snapshot({**plain, **absent, "commits": mapped("commits")}, copied, keep=mapped, parts=parts)
 
 
 @contextlib.contextmanager
@@ -215,59 +256,29 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
     write(path)
 
 
-def _save(
-    folder: Path, *, snapshot: Snapshot, publish: Callable[[Path, Callable[[Path], None]], None] = _write
-) -> None:
+def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish = _write) -> None:
     crcs: dict[str, int] = {}
 
     def save(name: str, path: Path) -> None:
         crcs[name] = save_column(path, snapshot.column(name))
 
     for name in array_names():
+        if name in NEUTRAL and not len(snapshot.column(name)):
+            continue
         publish(folder / f"{name}.npy", functools.partial(save, name))
     plain = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in array_names()}
+    _save_totals(folder, store, snapshot, publish)
     info = seal({"format": FORMAT, **plain, "crcs": crcs})
     publish(folder / INFO, lambda path: _write_bytes(path, info))
 
 
+def _save_totals(folder: Path, store: StoreDir, snapshot: Snapshot, publish: Publish) -> None:
+    document = totals.to_json(totals.count(snapshot, _added(store, snapshot)))
+    publish(folder / totals.FILE, lambda path: _write_bytes(path, document))
+
+
 def _write_bytes(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-
-
-def published(store: StoreDir) -> list[str]:
-    """List the digests of the snapshots that are published."""
-    return sorted(f.name for f in store.snapshots.iterdir() if not f.name.startswith("."))
-
-
-def published_bytes(store: StoreDir) -> int:
-    """Return the size in bytes of the snapshots that are published."""
-    folders = (store.snapshots / name for name in published(store))
-    return sum(file.stat().st_size for folder in folders for file in folder.glob("[!.]*"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Publication:
-    """A published snapshot."""
-
-    digest: str
-    time_ns: int
-    """Unix time at which it was published."""
-
-    @property
-    def time(self) -> float:
-        """In seconds."""
-        return self.time_ns / 1e9
-
-
-def publications(store: StoreDir) -> list[Publication]:
-    """List the snapshots that are published, the oldest first."""
-    found = []
-    for name in published(store):
-        with contextlib.suppress(FileNotFoundError):
-            time_ns = (store.snapshots / name / INFO).stat().st_mtime_ns
-            found.append(Publication(digest=name, time_ns=time_ns))
-    # Of the same time, the one of least digest counts as the newest.
-    return sorted(sorted(found, key=lambda one: one.digest, reverse=True), key=lambda one: one.time_ns)
 
 
 def _folder_named(store: StoreDir, digest: str) -> Path | None:

@@ -16,7 +16,7 @@ import numpy as np
 from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.intake.labels import MOST_CLASSES
 from mri_hpc.storage.disk.columns import STRINGS, ChunkHeader, column_bytes
-from mri_hpc.storage.disk.commits import Commit
+from mri_hpc.storage.disk.commits import Commit, digest_of
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot import rows as table_rows
 from mri_hpc.storage.snapshot.live import mentions, sizes_of_live
@@ -24,15 +24,11 @@ from mri_hpc.storage.snapshot.rejections import fold_rejected
 from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.rows import Rows
 from mri_hpc.storage.snapshot.table import CHUNKS, CONTENT, WITHHELD, Snapshot, lazy_snapshot
+from mri_hpc.storage.snapshot.windows import fold_windows
 
 MANY_ROWS = 2**20
 """From so many on, columns are summed up side by side: more threads would hold more columns in memory."""
 DIGEST_THREADS = 2
-
-
-def digest_of(commit_ids: Iterable[str]) -> str:
-    """Return the digest of a set of commits."""
-    return hashlib.sha256("\n".join(sorted(commit_ids)).encode()).hexdigest()[:32]
 
 
 # Key 7 is in two commits: in A with generation 0 and label "glioma", in B, by a --replace, with generation 1.
@@ -86,11 +82,14 @@ def fold(
         "retracted_keys": retracted.keys,
         "retracted_patients": retracted.patients,
         "withheld": withheld,
+        "windows": fold_windows(base, new, retracted),
         "rejected": rejected,
         "reasons": reasons,
         "key": rows.key,
     }
-    return lazy_snapshot(small, rows.column, sum_up=functools.partial(_content_digest, rows))
+    return lazy_snapshot(
+        small, rows.column, parts=rows.blocks, sum_up=functools.partial(_content_digest, rows)
+    )
 
 
 def _retracted(base: Snapshot | None, new: Iterable[Commit]) -> Retractions:

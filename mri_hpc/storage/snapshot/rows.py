@@ -4,7 +4,7 @@ A column is made when it is asked for and not kept, so that ten million rows tak
 columns. What has to be known of all rows at once is their keys, and which of them go.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, blocks, 
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot.table import CODES, CONTENT, Snapshot
 
-INSERTED_BLOCK = 2**16
+INSERTED_BLOCK = 2**14
 """Rows that are copied where some come in between."""
 NAMES = (*(column.name for column in COLUMNS), *STRINGS, "chunk", "row")
 
@@ -40,9 +40,7 @@ class Rows:
 
     def blocks(self, name: str) -> Iterator[np.ndarray]:
         """Yield one column in parts."""
-        if name == "key" or self.make_blocks is None:
-            return blocks(self.column(name))
-        return self.make_blocks(name)
+        return blocks(self.column(name)) if self.make_blocks is None else self.make_blocks(name)
 
     def chosen(self, which: np.ndarray) -> "Rows":
         """Return some of the rows. which: their indices, or bool, (n,)."""
@@ -64,7 +62,12 @@ def of_base(base: Snapshot, chunk_index: np.ndarray) -> Rows:
         column = base.column(name)
         return chunk_index[column] if name == "chunk" and len(base) else column
 
-    return Rows(key=base.column("key"), make=make, tables={name: base.names(name) for name in STRINGS})
+    def make_blocks(name: str) -> Iterator[np.ndarray]:
+        parts = base.parts(name)
+        return (chunk_index[part] for part in parts) if name == "chunk" and len(base) else parts
+
+    tables = {name: base.names(name) for name in STRINGS}
+    return Rows(key=base.key, make=make, tables=tables, make_blocks=make_blocks)
 
 
 def of_headers(headers: Sequence[tuple[ChunkHeader, int]]) -> Rows:
@@ -145,10 +148,13 @@ def merged(base: Rows, new: Rows) -> Rows:
     base, new = base.without(lost), new.chosen(stays)
     tables = {name: _joined_tables(base.tables[name], new.tables[name]) for name in STRINGS}
 
-    def make_blocks(name: str) -> Iterator[np.ndarray]:
-        return _inserted(recoded(base, name, tables), before, recoded(new, name, tables))
+    key = np.concatenate(list(_inserted(base.blocks("key"), before, new.key)))
 
-    key = np.concatenate(list(_inserted(base.key, before, new.key)))
+    def make_blocks(name: str) -> Iterator[np.ndarray]:
+        if name == "key":
+            return blocks(key)
+        return _inserted(recoded_blocks(base, name, tables), before, recoded(new, name, tables))
+
     return Rows(
         key=key,
         make=lambda name: np.concatenate(list(make_blocks(name))),
@@ -167,15 +173,19 @@ def _which_win(base: Rows, new: Rows) -> np.ndarray:
     return first >= len(base)
 
 
-def _inserted(values: np.ndarray, before: np.ndarray, new: np.ndarray) -> Iterator[np.ndarray]:
+def _inserted(
+    blocks_of_base: Iterable[np.ndarray], before: np.ndarray, new: np.ndarray
+) -> Iterator[np.ndarray]:
     """Yield what np.insert returns in parts, uncopied where nothing comes in. before: indices, ascending."""
-    done = 0
-    for start in range(0, max(1, len(values)), INSERTED_BLOCK):
-        end = start + INSERTED_BLOCK
-        upto = len(before) if end >= len(values) else int(np.searchsorted(before, end))
-        part = values[start:end]
-        yield np.insert(part, before[done:upto] - start, new[done:upto], axis=0) if upto > done else part
-        done = upto
+    start = done = 0
+    for block in blocks_of_base:
+        for first in range(0, len(block), INSERTED_BLOCK):
+            part = block[first : first + INSERTED_BLOCK]
+            upto = int(np.searchsorted(before, start + len(part)))
+            yield np.insert(part, before[done:upto] - start, new[done:upto], axis=0) if upto > done else part
+            start, done = start + len(part), upto
+    if done < len(new):
+        yield new[done:]
 
 
 def _joined_tables(base: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -206,7 +216,11 @@ def with_facts(rows: Rows, facts: relabels.Facts) -> Rows:
             column[at] = facts.rows[name]
         return column
 
-    return Rows(key=rows.key, make=make, tables=tables)
+    def make_blocks(name: str) -> Iterator[np.ndarray]:
+        is_changed = name in relabels.TEXTS or name in relabels.NUMBERS
+        return blocks(make(name)) if is_changed else rows.blocks(name)
+
+    return Rows(key=rows.key, make=make, tables=tables, make_blocks=make_blocks)
 
 
 def with_types(rows: Rows) -> Rows:
@@ -223,7 +237,9 @@ def with_types(rows: Rows) -> Rows:
         return typed(name, rows.column(name))
 
     def make_blocks(name: str) -> Iterator[np.ndarray]:
-        return blocks(make(name)) if name in STRINGS else (typed(name, part) for part in rows.blocks(name))
+        if name in STRINGS:
+            return (part.astype(CODES[name], copy=False) for part in recoded_blocks(rows, name, tables))
+        return (typed(name, part) for part in rows.blocks(name))
 
     def typed(name: str, column: np.ndarray) -> np.ndarray:
         return column.astype(bool, copy=False) if name == "plane_inferred" else column
@@ -236,18 +252,30 @@ def _used_names(rows: Rows, name: str) -> np.ndarray:
     # A code of -1 means the last: empty.
     is_used = np.zeros(len(rows.tables[name]) + 1, bool)
     for codes in rows.blocks(name):
+        # As a rule before all rows were looked at.
+        if is_used[:-1].all():
+            break
         is_used[codes] = True
     return is_used[:-1]
 
 
 def recoded(rows: Rows, name: str, tables: dict[str, np.ndarray]) -> np.ndarray:
     """Return a column, one of texts as codes into another table, which has all names that are used."""
-    column = rows.column(name)
+    return _recode(rows, name, tables)(rows.column(name))
+
+
+def recoded_blocks(rows: Rows, name: str, tables: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield what `recoded` returns in parts."""
+    return map(_recode(rows, name, tables), rows.blocks(name))
+
+
+def _recode(rows: Rows, name: str, tables: dict[str, np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what recodes parts of a column."""
     if name not in STRINGS or tables[name] is rows.tables[name]:
-        return column
+        return lambda column: column
     before, after = rows.tables[name], tables[name]
     if not len(before):
-        return np.asarray(column, dtype="<i4")
+        return lambda column: np.asarray(column, dtype="<i4")
     # From the table a, c to a, b, c: codes is 0, 2, -1, so that a column 1, -1, 0 becomes 2, -1, 0; -1 stays.
     codes = np.append(np.searchsorted(after, before), -1).astype("<i4")
-    return codes[column]
+    return lambda column: np.asarray(codes[column])

@@ -1,7 +1,7 @@
 """The table that a snapshot is: a row an image, and what else folding the same commits gives."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, overload
 
@@ -21,6 +21,8 @@ REJECTED = np.dtype(
 )
 CHUNKS = np.dtype([("name", "S32"), ("offset", "<i8"), ("images", "<i4"), ("bytes", "<i8")])
 COMPACTED = np.dtype([("name", "S32"), ("number", "<i4"), ("is_made", "?")])
+WINDOWS = np.dtype([("group", "S17"), ("commit", "S32"), ("patient", "<u8"), ("low", "<f8"), ("high", "<f8")])
+"""`patient`: the first 8 bytes, big-endian, of the sha256 of the name in the store; 0 where unknown."""
 WITHHELD = np.dtype([("key", "<u8"), ("chunk", "S32")])
 CODES = {"label": "<i2", "patient": "<i4", "study": "<i4"}
 # What the content digest speaks for, beside the texts.
@@ -65,6 +67,8 @@ class Snapshot:
     """UTF-8 bytes, sorted: patients whose images are withheld whenever they come."""
     withheld: np.ndarray
     """key, name of chunk: images of such patients that came without being in retracted_keys."""
+    windows: np.ndarray
+    """The windows of groups that commits bring, as in WINDOWS, ascending by group and commit."""
     rejected: np.ndarray
     """The last try of each source that was ever rejected: key, mtime_ns, size, source_hash, reason."""
     reasons: tuple[str, ...]
@@ -109,6 +113,10 @@ class Snapshot:
     def column(self, name: str) -> np.ndarray:
         """Return one of the arrays; unlike an attribute, one that has to be made or mapped is not kept."""
         return np.asarray(getattr(self, name))
+
+    def parts(self, name: str) -> Iterator[np.ndarray]:
+        """Yield one of the arrays in parts, where that takes less memory than the whole."""
+        return blocks(self.column(name))
 
     @functools.cached_property
     def is_rejected(self) -> np.ndarray:
@@ -165,7 +173,7 @@ class Snapshot:
         """Count the rows of each code, that of none (-1) first: int64. column: label, patient or study."""
         kinds = len(self.names(column)) + 1
         found = np.zeros(kinds, np.int64)
-        for part in blocks(self.column(column)):
+        for part in self.parts(column):
             found += np.bincount(part + 1, minlength=kinds)
         return found
 
@@ -176,6 +184,11 @@ class Snapshot:
         return {name: count for name, count in zip(self.reasons, counts.tolist(), strict=True) if count}
 
     @property
+    def num_without_patient(self) -> int:
+        """Images of which the data name no patient."""
+        return sum(int(np.count_nonzero(part < 0)) for part in self.parts("patient"))
+
+    @property
     def num_shadowed(self) -> int:
         """Stored copies that no row points to: of sources stored by several tasks, or since replaced."""
         return int(self.chunks["images"].sum()) - len(self)
@@ -184,7 +197,11 @@ class Snapshot:
     def num_twins(self) -> int:
         """Images whose source has the same bytes as another one's."""
         # Not np.unique, which takes a hundred times as long where nearly all values differ.
-        hashes = np.sort(self.column("source_hash"))
+        hashes, done = np.empty(len(self), "<u8"), 0
+        for part in self.parts("source_hash"):
+            hashes[done : done + len(part)] = part
+            done += len(part)
+        hashes.sort()
         return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
 
 
@@ -205,21 +222,27 @@ class _LazySnapshot(Snapshot):
         found = vars(self).get(name)
         return np.asarray(vars(self)["_make"](name) if found is None else found)
 
+    def parts(self, name: str) -> Iterator[np.ndarray]:
+        # One made by dataclasses.replace has its columns alone.
+        make = vars(self).get("_parts")
+        return blocks(self.column(name)) if make is None else make(name)
+
 
 def lazy_snapshot(
     values: Mapping[str, Any],
     make: Callable[[str], np.ndarray],
     *,
     keep: Callable[[str], np.ndarray] | None = None,
+    parts: Callable[[str], Iterator[np.ndarray]] | None = None,
     sum_up: Callable[[], str] | None = None,
 ) -> Snapshot:
     """Return a snapshot of some values; `make` gives each array that is not among them, to be used once.
 
-    keep: gives an array that is used again, where that differs. sum_up: gives the digest of content, where it
-    is not among the values.
+    keep: gives an array that is used again, where that differs. parts: gives an array in parts. sum_up: gives
+    the digest of content, where it is not among the values.
     """
     snapshot = object.__new__(_LazySnapshot)
-    vars(snapshot).update(values, _make=make, _keep=keep or make, _sum_up=sum_up)
+    vars(snapshot).update(values, _make=make, _keep=keep or make, _parts=parts, _sum_up=sum_up)
     return snapshot
 
 

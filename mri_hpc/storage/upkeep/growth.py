@@ -4,11 +4,10 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mri_hpc.storage.disk.commits import skim_additions
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.catalogue import load_snapshot, publications
-from mri_hpc.storage.snapshot.table import Snapshot
+from mri_hpc.storage.snapshot.publications import publications
+from mri_hpc.storage.snapshot.totals import Totals, kept
 
 MOST_ROWS = 12
 
@@ -58,21 +57,17 @@ class Growth:
     """The earliest first."""
 
 
-def growth(store: StoreDir, now: Snapshot) -> Growth:
-    """Count what came in, by period. now: the snapshot of all that is there.
-
-    Commits are skimmed one by one: 10 million images have some 8,000. Those that are damaged are passed over;
-    store verify names them.
-    """
-    added = skim_additions(store)
-    by = _finest([_day(commit.created) for commit in added])
+def growth(store: StoreDir, now: Totals) -> Growth:
+    """Count what came in, by period. now: the totals of all that is there."""
+    days = [_day(created) for created in now.added.created]
+    by = _finest(days)
     images: dict[Day, int] = {}
     sizes: dict[Day, int] = {}
-    for commit in added:
-        since = by.begin(_day(commit.created))
-        images[since] = images.get(since, 0) + commit.images
-        sizes[since] = sizes.get(since, 0) + commit.chunk_bytes
-    kept = sorted(images)[-MOST_ROWS:]
+    for day, count, size in zip(days, now.added.images, now.added.bytes, strict=True):
+        since = by.begin(day)
+        images[since] = images.get(since, 0) + count
+        sizes[since] = sizes.get(since, 0) + size
+    shown = sorted(images)[-MOST_ROWS:]
     # In order of time: the last of each period stays.
     last = {by.begin(_day(one.time)): one.digest for one in publications(store)}
     periods = [
@@ -80,9 +75,9 @@ def growth(store: StoreDir, now: Snapshot) -> Growth:
             since=since.strftime(by.form),
             images=images[since],
             bytes=sizes[since],
-            patients=len(now.patient_names) if since == kept[-1] else _num_patients(store, last.get(since)),
+            patients=now.patients if since == shown[-1] else _num_patients(store, last.get(since)),
         )
-        for since in kept
+        for since in shown
     ]
     return Growth(by=by.name, periods=periods)
 
@@ -101,7 +96,13 @@ def _num_patients(store: StoreDir, digest: str | None) -> int | None:
     """Count the patients in a published snapshot; None where there is none, or one that cannot be read."""
     if digest is None:
         return None
+    folder = store.snapshots / digest
     try:
-        return len(load_snapshot(store.snapshots / digest).column("patient_names"))
+        if totals := kept(folder):
+            return totals.patients
+        # Slow to import, and needed for snapshots of 0.1.0 alone.
+        from mri_hpc.storage.snapshot.catalogue import load_snapshot
+
+        return len(load_snapshot(folder).column("patient_names"))
     except (*UNREADABLE, PermissionError):
         return None

@@ -9,6 +9,7 @@ import numpy as np
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.labels import Label
 from mri_hpc.intake.pseudonyms import Pseudonyms
+from mri_hpc.intake.sources import root_at_site
 from mri_hpc.intake.units import cut
 from mri_hpc.storage.disk.commits import Relabel, publish_relabel
 from mri_hpc.storage.disk.layout import StoreDir
@@ -38,10 +39,10 @@ def find_relabelling(
     revisions = dict(
         zip(snapshot.relabels["key"].tolist(), snapshot.relabels["revision"].tolist(), strict=True)
     )
-    row_of = _rows(snapshot, [pseudonyms.source_key(root_name, path) for path in rows])
+    keys = [pseudonyms.source_key(root_at_site(root_name, label.site), path) for path, label in rows.items()]
+    row_of = _rows(snapshot, keys)
     relabels, changes, unknown = [], Counter[str](), []
-    for path, label in rows.items():
-        key = pseudonyms.source_key(root_name, path)
+    for key, (path, label) in zip(keys, rows.items(), strict=True):
         if key not in row_of:
             unknown.append(path)
             continue

@@ -23,12 +23,12 @@ from mri_hpc.storage.disk.chunk_file import (
     replace_pixels,
 )
 from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
-from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, publish_compaction
+from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, digest_of, publish_compaction
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction
 from mri_hpc.storage.disk.pixels import damaged_rows
-from mri_hpc.storage.snapshot.catalogue import header_of, load_snapshot, repair_snapshot
-from mri_hpc.storage.snapshot.folding import digest_of, fold
+from mri_hpc.storage.snapshot.catalogue import header_of, load_snapshot, repair_snapshot, repair_totals
+from mri_hpc.storage.snapshot.folding import fold
 from mri_hpc.storage.snapshot.presence import (
     end_removals,
     is_superseded,
@@ -52,7 +52,7 @@ class Repaired:
     chunks: list[str] = field(default_factory=list)
     """Ids of the chunks that are whole again, or have another stand in for them."""
     snapshots: list[str] = field(default_factory=list)
-    """Digests of the snapshots that were folded again."""
+    """Digests of the snapshots that were folded, or counted, again."""
     from_sources: int = 0
     """Images that were made again from their sources."""
     from_chunks: int = 0
@@ -114,6 +114,10 @@ class _Round:
                 self._repaired.remarks.append(str(error))
         for digest in self._findings.damaged_snapshots:
             is_better |= self._fold_again(digest)
+        for digest in self._findings.damaged_totals:
+            repair_totals(self._store, digest)
+            self._repaired.snapshots.append(digest)
+            is_better = True
         if self._has_retracted:
             is_better |= self._end_retraction()
         return is_better

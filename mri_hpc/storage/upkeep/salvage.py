@@ -19,6 +19,7 @@ from mri_hpc.intake.labels import Labels
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.sources import Source, list_sources, root_name
+from mri_hpc.intake.window import Window
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.unit import TakenSource, columns_of
 from mri_hpc.storage.disk.chunk_file import content_id, read_header, read_sealed_header
@@ -29,7 +30,8 @@ from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.pixels import Pixels, is_sound, pixels_in, read_parts
 from mri_hpc.storage.disk.private_tables import find_in_names, read_names, sources_of
 from mri_hpc.storage.snapshot import relabels
-from mri_hpc.storage.snapshot.catalogue import load_snapshot, published
+from mri_hpc.storage.snapshot.catalogue import load_snapshot
+from mri_hpc.storage.snapshot.publications import published
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 from mri_hpc.storage.upkeep.verify import Findings
@@ -131,12 +133,12 @@ class Salvage:
             key = int(columns["key"][row])
             path = paths.get(key, "")
             try:
-                found[row] = self._made(path, int(columns["source_hash"][row]), int(columns["crc"][row]))
+                found[row] = self._made(path, key, int(columns["source_hash"][row]), int(columns["crc"][row]))
             except BadSource as error:
                 lost.append(Lost(key=key, source=path, why=str(error)))
         return found, lost
 
-    def _made(self, path: str, source_hash: int, crc: int) -> bytes:
+    def _made(self, path: str, key: int, source_hash: int, crc: int) -> bytes:
         """Decode the pixels of an image as when it was stored; BadSource says why there are none."""
         if not path:
             raise BadSource(NOT_NAMED)
@@ -146,7 +148,7 @@ class Salvage:
             raise BadSource(GONE) from None
         if content.fingerprint.source_hash != source_hash:
             raise BadSource(CHANGED)
-        for sample in decode(content, self._sources.recipe):
+        for sample in decode(content, self._sources.recipe, self._windows.get((key, crc))):
             if is_sound(sample.pixels.data, crc):
                 return sample.pixels.tobytes()
         raise BadSource(OTHER_PIXELS)
@@ -173,10 +175,7 @@ class Salvage:
 
     @cached_property
     def _listing(self) -> dict[int, str]:
-        root = self._sources.root
-        name = root_name(root)
-        key_of = self._sources.pseudonyms().source_key
-        return {key_of(name, path): path for path in list_sources(root)}
+        return {self._intake.key_of(path): path for path in list_sources(self._sources.root)}
 
     @cached_property
     def _snapshots(self) -> list[Snapshot]:
@@ -186,6 +185,16 @@ class Salvage:
             (load_snapshot(self._store.snapshots / name) for name in sound),
             key=lambda snapshot: (-len(snapshot.commits), snapshot.digest),
         )
+
+    @cached_property
+    def _windows(self) -> dict[tuple[int, int], Window]:
+        """Windows in which images were made, by key and CRC."""
+        return {
+            (int(key, 16), crc): Window(low=one.low, high=one.high)
+            for commit in self._findings.commits
+            for one in commit.windows
+            for key, crc in one.images.items()
+        }
 
     @cached_property
     def _relabelled_patients(self) -> dict[int, bytes]:
@@ -256,15 +265,19 @@ class Salvage:
         except OSError:
             return None
         try:
-            taken = [self._taken(row) for row in sorted(rows, key=lambda row: row["key"])]
+            taken = [self._taken(row, commit) for row in sorted(rows, key=lambda row: row["key"])]
         except (BadSource, OSError):
             return None
         return columns_of(taken) if taken else None
 
-    def _taken(self, row: Mapping[str, str]) -> TakenSource:
+    def _taken(self, row: Mapping[str, str], commit: Commit) -> TakenSource:
         """Decode a source as it was stored. row: of it in the table of names."""
         intake, source = self._intake, Source(key=int(row["key"], 16), files=(row["path"],))
-        return intake.taken(source, read_content(intake.root, source.files), intake.labels.of(source.path))
+        content = read_content(intake.root, source.files)
+        made_in = (one for one in commit.windows if row["key"] in one.images)
+        window = next((Window(low=one.low, high=one.high) for one in made_in), None)
+        samples = list(decode(content, intake.recipe, window))
+        return intake.taken(source, content, intake.labels.of(source.path), samples)
 
     @cached_property
     def _intake(self) -> Intake:

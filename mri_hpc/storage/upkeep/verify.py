@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,17 @@ from mri_hpc.base.errors import StoreDamage
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.disk.chunk_file import read_sealed_header
 from mri_hpc.storage.disk.columns import ChunkHeader
-from mri_hpc.storage.disk.commits import Commit, read_commit
+from mri_hpc.storage.disk.commits import Commit, digest_of, read_commit
 from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
 from mri_hpc.storage.disk.pixels import damaged_rows
-from mri_hpc.storage.snapshot.catalogue import load_snapshot, published
-from mri_hpc.storage.snapshot.folding import digest_of, fold
+from mri_hpc.storage.snapshot import totals
+from mri_hpc.storage.snapshot.catalogue import load_snapshot
+from mri_hpc.storage.snapshot.folding import fold
 from mri_hpc.storage.snapshot.live import live_chunks
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded, is_there
-from mri_hpc.storage.snapshot.table import array_names
+from mri_hpc.storage.snapshot.publications import published
+from mri_hpc.storage.snapshot.table import Snapshot, array_names
 
 SAMPLES_NAMED = 5
 
@@ -41,6 +43,8 @@ class Findings:
     """That hold content, and a commit that names each, by id."""
     damaged_snapshots: list[str] = field(default_factory=list)
     """Their digests."""
+    damaged_totals: list[str] = field(default_factory=list)
+    """Digests of the snapshots, sound otherwise, whose totals are not their own."""
     sound: dict[str, ChunkHeader] = field(default_factory=dict)
     """Columns of the chunks that were read whole, and are sound, by id."""
     damaged: list[int] = field(default_factory=list)
@@ -98,14 +102,17 @@ def verify(
     snapshots, files = published(store), sorted((*store.chunks.iterdir(), *store.commits.iterdir()))
     late = set(store.commit_ids()) - set(ids)
     for name in snapshots:
+        damaged = findings.damaged_snapshots
         try:
-            _check_snapshot(store.snapshots / name, set(ids), late, findings)
+            saved = _check_snapshot(store.snapshots / name, set(ids), late, findings)
+            damaged = findings.damaged_totals
+            _check_totals(store.snapshots / name, saved, findings)
         except PermissionError as error:
             # Another user's: whoever may not read it cannot repair it either.
             findings.problems.append(f"{error.filename} may not be read by you: ask its owner (ls -l)")
         except (*UNREADABLE, OSError) as error:
             findings.problems.append(_complaint(store.snapshots / name, error))
-            findings.damaged_snapshots.append(name)
+            damaged.append(name)
     commits = [*findings.commits, *_readable_commits(store, sorted(late), findings)]
     known = {store.chunk(commit.chunk) for commit in commits} | {store.commit(name) for name in (*ids, *late)}
     _look_for_foreign_files((path for path in files if path not in known), findings)
@@ -173,8 +180,8 @@ def _check_size(store: StoreDir, commit: Commit) -> int:
     return size
 
 
-def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findings) -> None:
-    """Raise StoreDamage where a published snapshot is not what folding its commits anew gives.
+def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findings) -> Snapshot:
+    """Load a published snapshot; StoreDamage where it is not what folding its commits anew gives.
 
     One of chunks that have been superseded since, and may be gone, is only checked for its own checksums, and
     one of commits that were published since the verification began, too. late: these.
@@ -191,12 +198,30 @@ def _check_snapshot(folder: Path, ids: set[str], late: set[str], findings: Findi
         )
     commits = [commit for commit in findings.commits if commit.id in named]
     if len(commits) < len(named) or not live_chunks(None, commits) <= findings.sound.keys():
-        return
+        return saved
     folded = fold(None, commits, findings.sound.__getitem__)
     wrong = [name for name in array_names() if not _equal(getattr(saved, name), getattr(folded, name))]
     if wrong or saved.content_digest != folded.content_digest or saved.classes != folded.classes:
         what = ", ".join(wrong) or "its names"
         raise StoreDamage(f"{folder} differs from its commits in {what}: {advice(folder)}")
+    return saved
+
+
+def _check_totals(folder: Path, snapshot: Snapshot, findings: Findings) -> None:
+    """Raise StoreDamage where the totals that a sound snapshot keeps are not what counting anew gives."""
+    kept = totals.kept(folder)
+    if kept is None:
+        return
+    named = {name.decode() for name in snapshot.commits.tolist()}
+    commits = [commit for commit in findings.commits if commit.id in named]
+    # Some may be unreadable, or younger than the verification.
+    added = totals.added_by(commits) if len(commits) == len(named) else kept.added
+    counted = asdict(totals.count(snapshot, added))
+    wrong = [name for name, value in asdict(kept).items() if value != counted[name]]
+    if wrong:
+        raise StoreDamage(
+            f"{folder / totals.FILE} differs from its snapshot in {', '.join(wrong)}: {advice(folder)}"
+        )
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

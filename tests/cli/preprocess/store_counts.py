@@ -13,4 +13,5 @@ def counts(printed):
 
 def info(store):
     found = Store.open(store)
-    return summary(found, found.resolve())
+    found.resolve()
+    return summary(found)

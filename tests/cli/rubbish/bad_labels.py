@@ -99,6 +99,61 @@ def patient_in_two_split_folders(desk: Desk) -> list[str]:
     return fresh(desk, "--source", desk.root / "parts")
 
 
+def other_site(desk: Desk) -> list[str]:
+    """A folder of the same name, in which files and patients are called alike, with other images."""
+    words = desk.preprocess("--replace")
+    for path in desk.raw.rglob("*.png"):
+        draw(desk.root / "other" / "raw" / path.relative_to(desk.raw), 1000 + int(path.stem), 0)
+    words[words.index(str(desk.raw))] = str(desk.root / "other" / "raw")
+    return words
+
+
+def classes_twice(desk: Desk) -> list[str]:
+    """An archive that holds its class folders a second time, one level down."""
+    shutil.copytree(desk.raw, desk.raw / "brain_tumor_dataset")
+    return fresh(desk)
+
+
+def classes_called_twice(desk: Desk) -> list[str]:
+    """The folders for training and for testing call the classes otherwise."""
+    for name in CLASSES:
+        (desk.raw / name).rename(desk.root / name)
+        for number, patient in enumerate(sorted((desk.root / name).iterdir())):
+            part, called = ("Training", name) if number % 2 else ("Testing", f"{name}_tumor")
+            (desk.raw / part / called).mkdir(parents=True, exist_ok=True)
+            patient.rename(desk.raw / part / called / f"{name}{number}")
+        (desk.root / name).rmdir()
+    return fresh(desk)
+
+
+def patients_below_hospitals(desk: Desk) -> list[str]:
+    """CLASS/HOSPITAL/PATIENT/file."""
+    for number, path in enumerate(sorted(desk.raw.glob("*/*"))):
+        (path.parent / ("KUM", "Ulm")[number % 2]).mkdir(exist_ok=True)
+        path.rename(path.parent / ("KUM", "Ulm")[number % 2] / f"{path.parent.name[0]}{number:04}")
+    return fresh(desk)
+
+
+def patients_in_names(desk: Desk) -> list[str]:
+    """Patients stand in the names of files alone."""
+    for number in range(12):
+        draw(desk.root / "flat" / CLASSES[number % 2] / f"P{number // 3:03}_slice{number}.png", number, 0)
+    return fresh(desk, "--source", desk.root / "flat")
+
+
+def planes(desk: Desk) -> list[str]:
+    """CLASS/PLANE/file."""
+    for number in range(4):
+        draw(desk.root / "flat" / CLASSES[number % 2] / ("axial", "images")[number // 2] / "1.png", number, 0)
+    return fresh(desk, "--source", desk.root / "flat")
+
+
+def by_patient(desk: Desk) -> list[str]:
+    """A table by patient, without a row of one of them, and with one of nobody."""
+    rows = "".join(f"P{number:02}\tno\n" for number in (*range(19), 77))
+    return fresh(desk, "--labels", desk.file("labels.tsv", f"participant_id\tdiagnosis\n{rows}"))
+
+
 def closed(desk: Desk) -> list[str]:
     """Labels that only their owner, somebody else, may read."""
     argv = fresh(desk, "--labels", desk.file("labels.csv", "path,label\na,b\n"))
@@ -127,8 +182,8 @@ CASES = (
     refused("a CSV with a header alone", given("path,label\n"), "labels.csv has no line below its first"),
     refused(
         "a CSV without a column of labels",
-        table("path,diagnosis"),
-        "has no column 'label', only path, diagnosis",
+        table("path,age"),
+        "has no column 'label', only path, age",
     ),
     refused("a misspelt column", table("path,lable"), "no column 'label'", "did you mean 'lable'?"),
     refused(
@@ -203,6 +258,38 @@ CASES = (
         "is not UTF-8",
         "save it as UTF-8",
     ),
+    refused(
+        "two columns that could both be the label",
+        table("path,class,diagnosis", "{path},x,y"),
+        "has no column 'label' but 'class' and 'diagnosis': call one of them label",
+    ),
+    refused(
+        "a patient with two labels",
+        given("patient,label\nP00,x\nP01,x\nP00,y\n"),
+        "line 4: the same patient stands on line 2 too, with other values; keep one, or tell them apart",
+    ),
+    refused(
+        "a site that is no name",
+        table("path,label,site", "{path},x,../B"),
+        "line 2: a site is a short name of letters, digits, '-', '_' and '.', found '../B'",
+    ),
+    stored_from(
+        "columns that are called otherwise",
+        table("Image,Diagnosis,PatientID", "{path},x,P1"),
+        "columns are taken for known ones: 'image' as path, 'diagnosis' as label, 'patientid' as patient",
+    ),
+    stored_from(
+        "words that mean that there is no label",
+        table("path,label", "{path},NaN", "gone.png,none"),
+        "41 rows have 'NaN', 'none' in place of a label, which means that there is none: call a class",
+    ),
+    Case(
+        name="a table by patient, with a patient too few and one too many",
+        make=by_patient,
+        status=0,
+        says=("1 rows of the CSV are of patients whose files are not in the source",),
+        after=in_new(38),
+    ),
     stored_from("labels with a byte order mark", table("\ufeffpath,label")),
     stored_from("labels separated by semicolons", table("path,label", separator=";")),
     stored_from("labels separated by tabs", table("path,label", separator="\t")),
@@ -259,6 +346,58 @@ CASES = (
         status=0,
         says=("all labels are 'raw': --source takes the folder that holds one folder a class",),
         after=in_new(GOOD),
+    ),
+    refused(
+        "images of another site under the same names, to be replaced",
+        other_site,
+        "images that were looked at are others than those stored under the same paths",
+        "give --site NAME if they are of another site, --replace if they are the same ones, exported again",
+    ),
+    refused(
+        "class folders that are there twice",
+        classes_twice,
+        "the folder 'brain_tumor_dataset' holds folders that are called as other classes (glioma, pituitary)",
+        "Take one copy away",
+        "--accept folders. Nothing is stored yet",
+    ),
+    refused(
+        "classes with two names each",
+        classes_called_twice,
+        "4 classes, of which some look like one: 'glioma' and 'glioma_tumor', 'pituitary' and",
+        "--accept classes",
+    ),
+    refused(
+        "hospitals in the place of patients",
+        patients_below_hospitals,
+        "folders in the place of patients that hold only folders, 10 on average: 2",
+        "--patient-pattern '^[^/]+/(?P<site>[^/]+)/(?P<patient>[^/]+)/'",
+    ),
+    Case(
+        name="planes and kinds of images in the place of patients",
+        make=planes,
+        status=0,
+        says=("4 images name no patient",),
+        after=in_new(4),
+    ),
+    Case(
+        name="patients in the names of files alone",
+        make=patients_in_names,
+        status=0,
+        says=(
+            "12 of 12 file names fit 'P\\d+': --patient-pattern '(?P<patient>P\\d+)_' would make 4 patients",
+        ),
+        after=in_new(12),
+    ),
+    refused(
+        "a pattern that is none",
+        lambda desk: fresh(desk, "--patient-pattern", "(?P<patient>P"),
+        "--patient-pattern takes a regular expression such as",
+        "found '(?P<patient>P': missing )",
+    ),
+    refused(
+        "a pattern that would take for ever",
+        lambda desk: fresh(desk, "--patient-pattern", "(?P<patient>(P+)+)x"),
+        "repeats a group that itself repeats or chooses, which can take for ever",
     ),
     Case(
         name="a source that was renamed",

@@ -1,8 +1,11 @@
 """Stores that are made once a file of tests, and copied for each test."""
 
+import json
 import shutil
 
 import pytest
+
+from mri_hpc.store import main
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +33,16 @@ def copy_of_store(tmp_path, pattern, make_pictures, preprocess):
 def raw(tmp_path, store):
     """The pictures that the store was made of."""
     return tmp_path / "raw"
+
+
+@pytest.fixture
+def repair(store, raw, capsys):
+    """Repairs the store; returns the exit status, what --json prints, and stderr."""
+
+    def run(*options):
+        capsys.readouterr()
+        status = main(["verify", str(store), "--repair", "--source", str(raw), "--json", *map(str, options)])
+        printed = capsys.readouterr()
+        return status, json.loads(printed.out), printed.err
+
+    return run

@@ -5,8 +5,9 @@ import pytest
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.commits import publish_commit
 from mri_hpc.storage.disk.layout import open_store
-from mri_hpc.storage.snapshot import folding
-from mri_hpc.storage.snapshot.catalogue import Publication, resolve
+from mri_hpc.storage.snapshot import folding, totals
+from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.snapshot.publications import Publication
 from mri_hpc.storage.upkeep import growth as growing
 from mri_hpc.store import main
 
@@ -86,6 +87,7 @@ def test_patients_of_an_earlier_period_are_those_of_its_last_snapshot(
     make_pictures(raw, 1, first=40, patients=100)
     preprocess(raw, store)
     (new,) = (path.stem for path in (store / "commits").iterdir() if path.stem not in commits_of(store, old))
+    (store / "snapshots" / old / totals.FILE).unlink()
     for path in (store / "commits").iterdir():
         made_at(store, path.stem, NOON + DAY_S * (path.stem == new))
     published = Publication(digest=old, time_ns=int((NOON + 60) * 1e9))
@@ -101,6 +103,7 @@ def commits_of(store, digest):
 
 def test_a_commit_that_cannot_be_read_is_left_to_verify(store, info):
     snapshot = resolve(store)
+    (store / "snapshots" / snapshot.digest / totals.FILE).unlink()
     path = store / "commits" / f"{snapshot.commits[0].decode()}.json"
     path.write_bytes(b"")
     (period,) = info()["growth"]["periods"]

@@ -1,0 +1,81 @@
+"""Sources read in the windows of their groups: as the store has them, else as the listing gives them."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from mri_hpc.intake.depth import is_deep, promises_8_bits
+from mri_hpc.intake.group_reader import GroupReader, KeptSource
+from mri_hpc.intake.groups import Group, Groups, group_of
+from mri_hpc.intake.labels import Label
+from mri_hpc.intake.samples import NativeImage, Sample
+from mri_hpc.intake.sources import Source, Sources
+from mri_hpc.intake.window import Window
+from mri_hpc.storage.adding.intake import Intake
+from mri_hpc.storage.adding.known import Known
+from mri_hpc.storage.adding.unit import UsedWindow
+
+MOST_OUTSIDE = 0.01
+"""Of the pixels of an image: of those by which its window was chosen, fewer are."""
+
+
+def by_group(sources: Sources, intake: Intake) -> Sources:
+    """Return sources with those of more than 8 bits last, group by group: so each is decoded once."""
+    if not intake.recipe.has_windows:
+        return sources
+    groups = Groups(intake.labels, sources.listing)
+    deep: dict[Group, list[int]] = {}
+    for row, path in enumerate(sources.paths):
+        group = None if promises_8_bits(path) else groups.of(path)
+        if group is not None and is_deep(intake.root / path):
+            deep.setdefault(group, []).append(row)
+    if not deep:
+        return sources
+    last = [row for group in sorted(deep, key=intake.group_name) for row in deep[group]]
+    first = np.setdiff1d(np.arange(len(sources)), last)
+    return sources.take(np.concatenate([first, np.array(last, np.int64)]))
+
+
+class WindowedReader:
+    """Reads and decodes the sources of one task."""
+
+    def __init__(
+        self, intake: Intake, known: Known, listing: Sequence[str], is_stopping: Callable[[], bool]
+    ) -> None:
+        self._intake = intake
+        self._known = known
+        self._groups = groups = Groups(intake.labels, listing)
+        self._reader = GroupReader[Group](
+            intake.root, intake.recipe, groups.files, recorded=self._recorded, is_stopping=is_stopping
+        )
+
+    def kept(self, source: Source) -> KeptSource | None:
+        """Return a source that was read already, to find the window of its group; None of any other."""
+        is_plain = promises_8_bits(source.path) or not self._intake.recipe.has_windows
+        return self._reader.kept(source.path, None if is_plain else self._groups.of(source.path))
+
+    def decode(
+        self, source: Source, images: Iterable[NativeImage], label: Label
+    ) -> tuple[list[Sample], UsedWindow | None]:
+        """Make samples of the images in a source; return also the window that they took."""
+        group = group_of(source.path, label)
+        samples: list[Sample] = []
+        deep: list[bool] = []
+        for sample, image in self._reader.samples(images, group):
+            samples.append(sample)
+            if image.is_deep and self._intake.recipe.has_windows:
+                deep.append(self._is_cut_off(image, group))
+        window = self._reader.window(group) if deep else None
+        if window is None:
+            return samples, None
+        name = self._intake.group_name(group)
+        is_recorded = self._known.window(name) is not None
+        return samples, UsedWindow(group=name, window=window, is_recorded=is_recorded, outside=sum(deep))
+
+    def _is_cut_off(self, image: NativeImage, group: Group) -> bool:
+        """Tell whether much of an image lies outside the window that its group had before."""
+        recorded = self._recorded(group)
+        return recorded is not None and recorded.fraction_outside(image.grey) > MOST_OUTSIDE
+
+    def _recorded(self, group: Group) -> Window | None:
+        return self._known.window(self._intake.group_name(group))

@@ -1,0 +1,122 @@
+"""Totals of a snapshot: what is said of it in a few numbers, kept in its folder and read without its columns.
+
+They say what folding the same commits says, whenever it is folded. `verify` counts them again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mri_hpc.base.documents import convert, with_format, without_format
+from mri_hpc.base.errors import StoreDamage
+from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.storage.disk.commits import ADD, Addition, Commit
+from mri_hpc.storage.disk.damage import advice, is_damage
+
+if TYPE_CHECKING:
+    from mri_hpc.storage.snapshot.table import Snapshot
+
+FORMAT = 1
+FILE = "totals.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """Additions, a value a commit; copies and images that were replaced or retracted since are among them."""
+
+    created: tuple[float, ...]
+    """Unix time, ascending."""
+    images: tuple[int, ...]
+    bytes: tuple[int, ...]
+    """Of the chunk file in which they came."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """A snapshot in a few numbers."""
+
+    digest: str
+    """Names exactly its set of commits."""
+    content_digest: str
+    """Names what is stored, however it is cut into files."""
+    images: int
+    patients: int
+    images_without_patient: int
+    classes: dict[str, int]
+    """Images of each class."""
+    images_without_label: int
+    chunks: int
+    bytes: int
+    """Of the chunks' files."""
+    shadowed: int
+    """Stored copies that no row points to."""
+    twins: int
+    """Images whose source has the same bytes as another one's."""
+    reasons: dict[str, int]
+    """Rejections that stand, by reason."""
+    commits: int
+    added: Added
+
+
+def count(snapshot: "Snapshot", added: Added) -> Totals:
+    """Count the totals of a snapshot. added: what its commits added."""
+    # Slow to import, and not needed for totals that are kept.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as beside:
+        # Sorting ten million hashes, and summing columns up, leave the interpreter to others.
+        twins = beside.submit(lambda: snapshot.num_twins)
+        content_digest = beside.submit(lambda: snapshot.content_digest)
+        without_label, *labels = snapshot.counts("label").tolist()
+        return Totals(
+            digest=snapshot.digest,
+            content_digest=content_digest.result(),
+            images=len(snapshot),
+            patients=len(snapshot.patient_names),
+            images_without_patient=snapshot.num_without_patient,
+            classes=dict(zip(snapshot.classes, labels, strict=True)),
+            images_without_label=without_label,
+            chunks=len(snapshot.chunks),
+            bytes=int(snapshot.chunks["bytes"].sum()),
+            shadowed=snapshot.num_shadowed,
+            twins=twins.result(),
+            reasons=snapshot.rejections,
+            commits=len(snapshot.commits),
+            added=added,
+        )
+
+
+def added_by(commits: Iterable[Addition | Commit], *, besides: Added | None = None) -> Added:
+    """Return what add commits brought. besides: what others brought, which are not among them."""
+    adding = [one for one in commits if one.images and (isinstance(one, Addition) or one.kind == ADD)]
+    rows = [(one.created, one.images, one.chunk_bytes) for one in adding]
+    if besides is not None:
+        rows += zip(besides.created, besides.images, besides.bytes, strict=True)
+    created, images, sizes = zip(*sorted(rows), strict=True) if rows else ((), (), ())
+    return Added(created=created, images=images, bytes=sizes)
+
+
+def to_json(totals: Totals) -> bytes:
+    """Write totals as they lie on disk."""
+    return seal(with_format(FORMAT, asdict(totals)))
+
+
+def kept(folder: Path) -> Totals | None:
+    """Read the totals of the published snapshot in a folder; None where it has none, as in 0.1.0.
+
+    StoreDamage where they are damaged, NewerFormat where they are too new.
+    """
+    path = folder / FILE
+    try:
+        values = without_format(unseal(path.read_bytes()), of=path, reads=FORMAT)
+        totals = convert(values, Totals)
+        if totals.digest != folder.name:
+            raise ValueError(f"it is of {totals.digest}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
+        raise StoreDamage(f"{path} is damaged ({error}): {advice(folder)}") from None
+    return totals
