@@ -76,7 +76,7 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
         f"{_percent(baseline.majority_accuracy)} accuracy by {evaluation.unit} "
         f"({PERCENT.number(baseline.majority_low)}–{_percent(baseline.majority_high)})."
     )
-    console.print(f"[dim]{evaluation.method} Research use only.[/]")
+    console.print(f"[dim]{escape(evaluation.method)} Research use only.[/]")
 
 
 def _figures_table(evaluation: Evaluation) -> Any:

@@ -12,6 +12,7 @@ from mri_hpc.base.settings import differences
 from mri_hpc.cluster.launching import Plan, why_not_submitted
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.settings import (
+    MAJORITY,
     JobSettings,
     TrainingSettings,
     load_job,
@@ -118,6 +119,9 @@ def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
         asked = dataclasses.replace(asked, snapshot=saved.snapshot)
     if asked.schedule_epochs == 0:
         asked = dataclasses.replace(asked, schedule_epochs=saved.schedule_epochs)
+    # One rule under two words.
+    if {asked.patient_label, saved.patient_label} == {"auto", MAJORITY}:
+        asked = dataclasses.replace(asked, patient_label=saved.patient_label)
     refuse_other_identity(run, asked)
     return Plan(run=run, training=asked, job=settings.job, is_new=False)
 
@@ -145,7 +149,9 @@ def _settled(training: TrainingSettings) -> TrainingSettings:
 def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     """Return notes on the run's data. Raises UserError for what would fail the ranks hours later."""
     from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
+    from mri_hpc.cohort.mixed_patients import mixed_lines, refuse_mixed
     from mri_hpc.cohort.splits import split_lines, split_of
+    from mri_hpc.results.patient_model import patient_model
     from mri_hpc.training.model import check_model_name, check_weights
 
     snapshot = _snapshot_of(training)
@@ -154,11 +160,16 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
         raise UserError(f"{name}: a classifier needs two")
     code = split_of(snapshot, training.val_fold, training.test_fold, training.from_train)
     check_model_name(training.model)
+    patient_model(training.patient_label, snapshot.classes)
+    if training.patient_label == "auto":
+        refuse_mixed(snapshot, code)
     lineage = check_lineage(training, snapshot, code) if training.continue_from else []
     if training.weights:
         check_weights(training, len(snapshot.classes), snapshot.image_shape)
         lineage = check_weights_of_run(training, snapshot, code)
-    return (*lineage, *_leak_notes(training, snapshot, code), *split_lines(snapshot, code))
+    leaks = _leak_notes(training, snapshot, code)
+    mixed = mixed_lines(snapshot, code, training.patient_label)
+    return (*lineage, *leaks, *split_lines(snapshot, code), *mixed)
 
 
 def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> list[str]:

@@ -18,6 +18,7 @@ from mri_hpc.intake.csv_labels import CsvLabels
 from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths, pattern_hint
+from mri_hpc.intake.persons import num_of_several_classes
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
@@ -100,6 +101,8 @@ def preprocess(options: Options) -> int:
     store.clean_up()
     found = intake.sources(paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
+    mentions = list(labels.mentions(paths))
+    store.join_alike(mentions, intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
     progress = _Progress(len(sources))
     tally = store.add(
@@ -111,6 +114,9 @@ def preprocess(options: Options) -> int:
     )
     progress.end()
     _print_notes(tally, store, labels, paths if share.index == 0 else [], intake.root_name)
+    if share.index == 0 and (mixed := num_of_several_classes(mentions)):
+        what = f"{counted(mixed, 'patient')} with images of several classes"
+        print(f"{what}: launch --patient-label says which class is theirs", file=sys.stderr)
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)

@@ -75,6 +75,7 @@ class Run:
         from mri_hpc.intake.images import PatientFrom, find_images
         from mri_hpc.intake.recipe import load_recipe
         from mri_hpc.results.answer import judge
+        from mri_hpc.results.patient_model import patient_model
         from mri_hpc.training.prediction import load_finished
 
         if patient_from not in (known := get_args(PatientFrom)):
@@ -90,6 +91,12 @@ class Run:
             on_rejected(bad)
         recipe = load_recipe(self._run.recipe)
         answer = judge(
-            found.images, recipe, finished.classes, finished.ask, on_rejected=on_rejected, progress=progress
+            found.images,
+            recipe,
+            finished.classes,
+            finished.ask,
+            patient_model=patient_model(self.settings.patient_label, finished.classes),
+            on_rejected=on_rejected,
+            progress=progress,
         )
         return replace(answer, rejected=(*found.rejected, *answer.rejected))

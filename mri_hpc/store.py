@@ -59,6 +59,14 @@ def _retract() -> Action:
     )
 
 
+def _same_patient() -> Action:
+    from mri_hpc.store_actions.same_patient import SamePatient, join_patients
+
+    return Action(
+        options=SamePatient, body=join_patients, example="mri-hpc store same-patient data/store ID OTHER"
+    )
+
+
 def _sheet() -> Action:
     from mri_hpc.store_actions.sheet import Sheet, draw_sheet
 
@@ -86,6 +94,7 @@ ACTIONS = {
     "audit": _audit,
     "relabel": _relabel,
     "retract": _retract,
+    "same-patient": _same_patient,
     "who-used": _who_used,
     "prove": _prove,
 }

@@ -55,6 +55,8 @@ def audit(snapshot: Snapshot, same: list[np.ndarray], twins: Sequence[TwinGroup]
 
 def _patients_in_two(snapshot: Snapshot, what: str) -> Finding:
     """Find patients to whom the data give two splits, or two folds; images that have none are in neither."""
+    # Of patients who turned out to be one, split_of takes all images to one side.
+    snapshot = snapshot.with_own_patients()
     patient, value = np.asarray(snapshot.patient), np.asarray(getattr(snapshot, what)).astype(np.int64)
     known = (patient >= 0) & (value >= 0)
     pairs = np.unique(np.stack([patient[known], value[known]]), axis=1)

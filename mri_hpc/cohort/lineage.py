@@ -161,7 +161,9 @@ def _refuse_other_names(name: str, ancestor: Ancestor, store: Path) -> None:
 def _no_longer_stored(ancestors: Iterable[Ancestor], snapshot: Snapshot) -> list[str]:
     """Return a note where ancestors have learnt from patients who have left the store since."""
     learnt = [_patients(one.snapshot, np.isin(one.code, list(LEARNT_FROM))) for one in ancestors]
-    gone = sorted(set().union(*learnt) - set(snapshot.patient_names.tolist()))
+    gone = sorted(
+        set().union(*learnt) - set(snapshot.persons.all_names(snapshot.patient_names.tolist()).tolist())
+    )
     if not gone:
         return []
     which = f"{len(gone)} patients who are not in the store any more (such as {gone[0].decode()})"
@@ -182,7 +184,9 @@ def _refuse_shared(
     """Raise UserError where an ancestor's split holds what the new run is judged on."""
     was_seen = ancestor.code == split
     seen = f"the {LEARNT_FROM[split]} split of {shown(ancestor.run.path)}"
-    patients = sorted(_patients(snapshot, is_judged) & _patients(ancestor.snapshot, was_seen))
+    # Who was seen under one name may have another one now.
+    seen_names = snapshot.persons.all_names(_patients(ancestor.snapshot, was_seen)).tolist()
+    patients = sorted(_patients(snapshot, is_judged).intersection(seen_names))
     if patients:
         which = f"{len(patients)} patients of this run's {judged} (such as {patients[0].decode()})"
         _refuse(name, which, seen)

@@ -69,6 +69,8 @@ def split_of(
     - By fold where folds are asked for; images without one are unused.
     - Else by the split that the data name for some image of the patient; where they name none, by a hash of
       the patient. Images without a patient are taken each by itself, and hashed by their key.
+    - Of patients who turned out to be one, all images go where one of them was by itself: to test before
+      validation, and to validation before training.
     - from_train: the splits for which the hash is asked of those named for training, too. It is an argument,
       since that the data name no patient for validation, say, can change with any row that arrives.
 
@@ -77,6 +79,7 @@ def split_of(
     """
     if (val_fold is None) != (test_fold is None):
         raise UserError("--val-fold and --test-fold go together: give both or neither")
+    given, snapshot = snapshot, snapshot.with_own_patients()
     if val_fold is not None and test_fold is not None:
         code, how = _by_fold(snapshot, val_fold, test_fold), f"folds {val_fold} and {test_fold}"
         advice = NAME_THEM
@@ -87,6 +90,8 @@ def split_of(
         advice = TAKE_THEM if is_any_named and from_train == "none" else NAME_THEM
     code[np.asarray(snapshot.label) < 0] = UNUSED
     _refuse_patients_in_two(snapshot, code, how)
+    if given is not snapshot:
+        _keep_persons_together(np.asarray(given.patient), code)
     _refuse_empty(code, how, advice)
     return code
 
@@ -201,6 +206,15 @@ def _spread(positions: np.ndarray) -> np.ndarray:
 
 def _position(name: bytes) -> float:
     return int.from_bytes(hashlib.sha256(b"patient:" + name).digest()[:6], "big") / 2**48
+
+
+def _keep_persons_together(patient: np.ndarray, code: np.ndarray) -> None:
+    """Put all used images of each patient where the strictest of them are. patient: code of each image's."""
+    assert TRAIN < VALIDATION < TEST
+    used = (patient >= 0) & (code != UNUSED)
+    strictest = np.full(patient.max(initial=-1) + 1, UNUSED, np.int8)
+    np.maximum.at(strictest, patient[used], code[used])
+    code[used] = strictest[patient[used]]
 
 
 def _blocks(rows: int) -> Iterator[slice]:

@@ -1,5 +1,6 @@
 """Labels from a CSV: one line a source, or one line a patient."""
 
+import contextlib
 import csv
 import io
 import posixpath
@@ -23,6 +24,7 @@ from mri_hpc.intake.labels import (
 )
 from mri_hpc.intake.patient_pattern import PatientPattern
 from mri_hpc.intake.patient_rows import NO_LABEL_IN_CSV, PatientRow, PatientRows
+from mri_hpc.intake.persons import Mention, nfc
 from mri_hpc.intake.table_columns import BOX, Columns, known, read_columns
 
 TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
@@ -41,6 +43,8 @@ class Table:
     """By path below the source root; empty where the table has no paths."""
     patients: Sequence[PatientRow]
     """Rows of patients, or of studies of theirs, where the table has no paths."""
+    lines: Mapping[str, int]
+    """Line of each of `rows`."""
     unlabelled: Mapping[str, int]
     """Words in place of a label that mean that there is none, and in how many rows."""
 
@@ -66,11 +70,13 @@ class CsvLabels:
         self.ignored = table.columns.ignored
         """Columns of the file that mean nothing here."""
         self.site, self._pattern = site, pattern
+        # Tables and files may come from systems that write the same letters otherwise.
+        self._by_nfc = {nfc(path): label for path, label in self.rows.items() if not path.isascii()}
         self._patients = PatientRows(table.patients, site=site, pattern=pattern) if table.patients else None
 
     def of(self, path: str) -> Label:
         """Return the label that the CSV gives a source; BadSource where it gives none."""
-        found = self.rows.get(path)
+        found = self._row(path)
         if self._patients:
             return self._patients.of(path, found)
         if found is None:
@@ -80,18 +86,37 @@ class CsvLabels:
     def site_of(self, path: str) -> str:
         """As in Labels."""
         if not self._patients:
-            found = self.rows.get(path)
+            found = self._row(path)
             return found.site if found else self.site
         try:
             return self.of(path).site
         except BadSource:
             return self.site
 
+    def mentions(self, paths: Iterable[str]) -> Iterator[Mention]:
+        """Yield the ids of patients that rows give, whichever have files, and a pattern finds in paths."""
+        of_rows = [(self.table.lines[path], label) for path, label in self.table.rows.items()]
+        of_rows += [(row.line, row.label) for row in self.table.patients]
+        for line, label in of_rows:
+            where = f"line {line} of {self.file.name}"
+            if label.patient:
+                yield Mention(patient=label.patient, where=where, label=label.label)
+        for path in paths if self._pattern else ():
+            with contextlib.suppress(BadSource):
+                label = self.of(path)
+                if label.patient:
+                    where = f"a file in {path.rpartition('/')[0] or 'the source'}"
+                    yield Mention(patient=label.patient, where=where, label=label.label)
+
+    def _row(self, path: str) -> Label | None:
+        found = self.rows.get(path)
+        return self._by_nfc.get(nfc(path)) if found is None and not path.isascii() else found
+
     def num_without_file(self, paths: Iterable[str]) -> int:
         """Count rows that are of no file among `paths`."""
         if self._patients:
             return self._patients.num_without_file(paths, self.rows)
-        return len(self.rows.keys() - set(paths))
+        return len({nfc(path) for path in self.rows} - {nfc(path) for path in paths})
 
     def classes(self) -> list[str]:
         """Return the names of all classes."""
@@ -146,6 +171,7 @@ def read_table(path: Path, root: Path, *, site: str = "", needs: Sequence[str] =
     numbered = _numbered_rows(reader, path, unlabelled)
     rows: dict[str, Label] = {}
     patients: dict[int, PatientRow] = {}
+    lines: dict[str, int] = {}
     if "path" in columns.meant:
         rows, lines = _read_rows(numbered, path, root, site)
         origins = ((label, lines[name]) for name, label in rows.items())
@@ -158,7 +184,14 @@ def read_table(path: Path, root: Path, *, site: str = "", needs: Sequence[str] =
     if len({label.label for label in labels}) > MOST_CLASSES:
         raise UserError(f"{path} has more than {MOST_CLASSES} different labels: are they one a file?")
     check_patients_stay(((label, f"line {line}") for label, line in origins), str(path))
-    return Table(file=path, columns=columns, rows=rows, patients=[*patients.values()], unlabelled=unlabelled)
+    return Table(
+        file=path,
+        columns=columns,
+        rows=rows,
+        patients=[*patients.values()],
+        lines=lines,
+        unlabelled=unlabelled,
+    )
 
 
 def _read_text(path: Path) -> str:
@@ -215,7 +248,7 @@ def _read_patients(
         patient, study, own_site = (known(row.get(name, "")) for name in ("patient", "study", "site"))
         if not patient:
             raise UserError(f"{where}: the patient is empty: name one, or remove the line")
-        one = PatientRow(patient=patient, study=study, site=own_site, label=label)
+        one = PatientRow(patient=nfc(patient), study=nfc(study), site=own_site, line=line, label=label)
         first = lines.setdefault((label.patient, study), line)
         if not _same(rows.setdefault(first, one).label, label):
             raise UserError(

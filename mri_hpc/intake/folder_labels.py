@@ -3,7 +3,7 @@
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,6 +11,7 @@ from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.folder_words import is_of_images, is_person, is_site, is_study
 from mri_hpc.intake.labels import PLANE_WORDS, SPLIT_WORDS, Label, check_patients_stay
 from mri_hpc.intake.patient_pattern import PatientPattern
+from mri_hpc.intake.persons import Mention, nfc
 
 NO_CLASS_FOLDER = "no label: not in a class folder"
 # So many folders whose names differ in a number alone are no grades or stages.
@@ -63,6 +64,15 @@ class FolderLabels:
             ((label, f"below {_above_patient(path)}") for label, path in labels if label.split >= 0),
             "the folders",
         )
+
+    def mentions(self, paths: Iterable[str]) -> Iterator[Mention]:
+        """Yield the ids of patients that folders give, or a pattern finds in paths, each with its class."""
+        paths = paths if self.pattern else sorted({f"{path.rpartition('/')[0]}/" for path in paths})
+        for path in paths:
+            label = self._of(path)
+            if label.patient:
+                above = f"a {'file' if self.pattern else 'folder'} in {_above_patient(path)}"
+                yield Mention(patient=label.patient, where=above, label=label.label)
 
     def refuse_patients(self, paths: Iterable[str]) -> None:
         """Raise UserError where classes look like patients, whose ids all would read as names of classes."""
@@ -148,7 +158,9 @@ def _of_folder(path: str, site: str) -> Label:
     folders = read_folders(path)
     return Label(
         label=folders.label,
-        patient="/".join([*filter(None, [site]), *folders.sites, folders.patient]) if folders.patient else "",
+        patient="/".join([*filter(None, [site]), *folders.sites, nfc(folders.patient)])
+        if folders.patient
+        else "",
         split=folders.split,
         plane=_last(folders.below, PLANE_WORDS),
         site=site,

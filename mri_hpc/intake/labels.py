@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.intake.persons import nfc
 
 SPLITS = ("train", "validation", "test")
 PLANES = ("axial", "coronal", "sagittal")
@@ -64,6 +65,7 @@ class Labels(Protocol):
 
 def at_site(site: str, name: str) -> str:
     """Return the id of a patient or a study among those of several sites: SITE/ID; empty for none."""
+    name = nfc(name)
     return f"{site}/{name}" if site and name else name
 
 

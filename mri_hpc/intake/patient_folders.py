@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mri_hpc.intake.folder_words import is_of_images, is_study
 from mri_hpc.intake.labels import SPLIT_WORDS
+from mri_hpc.intake.persons import nfc
 from mri_hpc.intake.sources import root_name
 
 
@@ -32,10 +33,10 @@ def patient_folders(root: Path, parts: Sequence[str], classes: Container[str]) -
     groups = [[name for name in names if _is_group(name, classes)] for names in below]
     people = [[n for n in names if not _is_group(n, classes) and not _is_word(n)] for names in below]
     if not any(groups) and not any(people) and not _is_group(root_name(root), classes):
-        itself = PatientFolder(name=root_name(root), above=above.parent, given=str(root))
+        itself = PatientFolder(name=nfc(root_name(root)), above=above.parent, given=str(root))
         return [itself] * len(parts)
     return [
-        PatientFolder(name=names[0], above=above, given=str(root / names[0])) if names else None
+        PatientFolder(name=nfc(names[0]), above=above, given=str(root / names[0])) if names else None
         for names in people
     ]
 

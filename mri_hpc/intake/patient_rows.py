@@ -9,6 +9,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.folder_words import is_of_images
 from mri_hpc.intake.labels import Label, at_site
 from mri_hpc.intake.patient_pattern import PatientPattern
+from mri_hpc.intake.persons import nfc
 
 NO_LABEL_IN_CSV = "no label in CSV"
 
@@ -23,6 +24,8 @@ class PatientRow:
     """As it stands in the row; empty where the row is of all studies."""
     site: str
     """As it stands in the row; empty where it names none."""
+    line: int
+    """On which it stands."""
     label: Label
 
 
@@ -69,8 +72,8 @@ class PatientRows:
         return sum(id(row) not in found for row in self.rows)
 
     def _row(self, path: str, named: Label | None) -> PatientRow:
-        of_file = PurePosixPath(path)
-        groups = self._pattern.named(path) if self._pattern else {}
+        of_file = PurePosixPath(nfc(path))
+        groups = self._pattern.named(nfc(path)) if self._pattern else {}
         names = {*of_file.parts[:-1], *groups.values(), named.study if named else ""}
         rows: list[PatientRow] = []
         if groups or (named and named.patient):

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mri_hpc.intake.group_reader import GroupReader
 from mri_hpc.intake.images import Image, Rejected, as_text
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import Sample
-from mri_hpc.results.patient_model import PATIENT_MODEL
+from mri_hpc.results.patient_model import MeanOfImages, PatientModel
 
 IMAGES_AT_ONCE = 64
 
@@ -51,14 +51,16 @@ class Answer:
     classes: tuple[str, ...]
     images: tuple[Judged, ...]
     rejected: tuple[Rejected, ...]
+    patient_model: PatientModel | None = field(default_factory=MeanOfImages)
+    """By which patients are judged; None where they are not to be."""
 
     def patients(self) -> list[JudgedPatient]:
-        """Return all patients that are named, by name."""
+        """Return all patients that are named, by name; none where the run judges slices only."""
         named = [image for image in self.images if image.patient]
-        if not named:
+        if not named or self.patient_model is None:
             return []
         chances = np.stack([image.probabilities for image in named])
-        pooled = PATIENT_MODEL.pool([image.patient for image in named], chances)
+        pooled = self.patient_model.pool([image.patient for image in named], chances)
         return [
             JudgedPatient(patient=name, num_images=num, probabilities=probabilities)
             for name, num, probabilities in zip(
@@ -97,12 +99,13 @@ def judge(
     classes: tuple[str, ...],
     model: Model,
     *,
+    patient_model: PatientModel | None,
     on_rejected: Callable[[Rejected], None] = lambda rejected: None,
     progress: Callable[[Sequence[Image]], Iterable[Image]] = lambda images: images,
 ) -> Answer:
     """Ask the model about images, some at a time; `on_rejected` is told at once of each that cannot be read.
 
-    recipe, classes, model: of one finished run. progress: gives the images on, one by one.
+    recipe, classes, model, patient_model: of one finished run. progress: gives the images on, one by one.
     """
     refused: list[Rejected] = []
     files: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -127,7 +130,7 @@ def judge(
             batch, model(np.stack([sample.pixels for _image, sample in batch])), strict=True
         )
     ]
-    return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused))
+    return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused), patient_model=patient_model)
 
 
 def _group(image: Image) -> tuple[str, str]:

@@ -16,7 +16,6 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.images import as_text
 from mri_hpc.results.answer import Answer
-from mri_hpc.results.patient_model import PATIENT_MODEL
 
 MOST_ROWS_SHOWN = 40
 LEAST_NAME_WIDTH = 16
@@ -54,6 +53,7 @@ def write_tables(out: Path, answer: Answer) -> None:
 def print_tables(answer: Answer) -> None:
     """Print patients, then images, as many as fit a look, and how many are left out."""
     from rich.console import Console
+    from rich.markup import escape
 
     # Into a file or a pipe no line is wrapped.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
@@ -72,8 +72,9 @@ def print_tables(answer: Answer) -> None:
             console.print(f"[dim]{len(rows) - MOST_ROWS_SHOWN} more {title}s; --out DIR writes all.[/]")
     if not shows_all:
         console.print("[dim]The other classes do not fit this terminal; --out DIR writes all.[/]")
-    pooling = PATIENT_MODEL.in_words("images")
-    console.print(f"[dim]Probabilities in %; a patient's are {pooling}. Research use only.[/]")
+    model = answer.patient_model
+    pooling = f"a patient's are {model.in_words('images')}" if model else "of images alone, as the run says"
+    console.print(f"[dim]Probabilities in %; {escape(pooling)}. Research use only.[/]")
 
 
 def _width(classes: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import few_units
 from mri_hpc.results.intervals import NUM_RESAMPLES, wilson
 from mri_hpc.results.metrics import Metrics, measure
-from mri_hpc.results.patient_model import PATIENT_MODEL
+from mri_hpc.results.patient_model import PatientModel, patient_model
 from mri_hpc.results.patients import (
     Outcomes,
     PatientResult,
@@ -20,6 +20,7 @@ from mri_hpc.results.patients import (
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
+from mri_hpc.rundir.settings import SLICES_ONLY, load_training
 
 NO_PATIENTS = "slice level: not a patient estimate"
 LARGEST_ERROR = 1e-6
@@ -38,7 +39,7 @@ class Counts:
     images_without_patient_in_run: int
     """In all splits together."""
     patients_of_several_classes: int
-    """Patients whose slices carry more than one class; the class of most slices is taken."""
+    """Patients whose slices carry more than one class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,8 @@ class Evaluation:
     patient_level: Metrics | None
     counts: Counts
     baseline: Baseline
+    patient_model: PatientModel | None
+    """By which patients were judged; None where they are not to be."""
     has_patients: bool
     """Some image of the run's data names a patient, be it of another split."""
     notes: tuple[str, ...]
@@ -92,8 +95,9 @@ class Evaluation:
             f"proportions of {units}, and wherever resamples cannot tell (all alike, or without a class); "
             "MOVER for the means of such."
         )
-        pooled = f" A patient's probabilities are {PATIENT_MODEL.in_words('slices')}."
-        return intervals + pooled if self.counts.patients else intervals
+        if not self.counts.patients or self.patient_model is None:
+            return intervals
+        return f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
@@ -123,12 +127,13 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
             f"{run.predictions} has no labelled image of the {split} split; "
             f"found: {', '.join(f'{name} {num}' for name, num in sorted(found.items())) or 'none at all'}"
         )
-    patients = pool_patients(classes, labelled)
+    model = patient_model(load_training(run).patient_label, classes)
+    patients = pool_patients(classes, labelled, model) if model else []
     images = image_outcomes(classes, labelled)
     slice_level = measure(images)
     patient_level = measure(patient_outcomes(classes, patients)) if patients else None
-    counts = _count(labelled, patients, provenance)
-    has_patients = bool(provenance.get("has_patients", patients))
+    counts = _count(labelled, provenance)
+    has_patients = bool(provenance.get("has_patients", counts.patients))
     return Evaluation(
         split=split,
         classes=classes,
@@ -138,10 +143,12 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
         patient_level=patient_level,
         counts=counts,
         baseline=_baseline(patient_level or slice_level),
+        patient_model=model,
         has_patients=has_patients,
         notes=(
             *_notes_on_choice(split),
             *_notes_on_patients(counts, has_patients=has_patients),
+            *_notes_on_classes_of_patients(counts, model),
             *_notes_on_unused(provenance),
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
@@ -178,18 +185,18 @@ def _refuse_damaged(
             )
 
 
-def _count(
-    labelled: list[Prediction],
-    patients: list[PatientResult],
-    provenance: Mapping[str, Any],
-) -> Counts:
+def _count(labelled: list[Prediction], provenance: Mapping[str, Any]) -> Counts:
     without_patient = sum(not row.patient for row in labelled)
+    classes: dict[str, set[str]] = {}
+    for row in labelled:
+        if row.patient:
+            classes.setdefault(row.patient, set()).add(row.label)
     return Counts(
         images=len(labelled),
-        patients=len(patients),
+        patients=len(classes),
         images_without_patient=without_patient,
         images_without_patient_in_run=provenance.get("images_without_patient", without_patient),
-        patients_of_several_classes=sum(patient.has_several_labels for patient in patients),
+        patients_of_several_classes=sum(len(found) > 1 for found in classes.values()),
     )
 
 
@@ -224,10 +231,15 @@ def _notes_on_patients(counts: Counts, *, has_patients: bool) -> Iterator[str]:
             f"{counts.images_without_patient_in_run} images name no patient, {counts.images_without_patient} "
             "of them in this split: they count by slice only, and may be of a person of another split"
         )
-    if counts.patients_of_several_classes:
+
+
+def _notes_on_classes_of_patients(counts: Counts, model: PatientModel | None) -> Iterator[str]:
+    if model is None and counts.patients:
+        yield f"{NO_PATIENTS}, as --patient-label {SLICES_ONLY} of the run says"
+    elif model and counts.patients_of_several_classes:
         yield (
             f"{counts.patients_of_several_classes} patients have slices of several classes: "
-            "the class of most slices is taken as theirs"
+            f"{model.label_in_words()}"
         )
 
 

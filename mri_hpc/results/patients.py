@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.results.patient_model import PATIENT_MODEL
+from mri_hpc.results.patient_model import PatientModel
 from mri_hpc.rundir.predictions import Prediction
 
 
@@ -39,7 +39,7 @@ class PatientResult:
     patient: str
     """Pseudonym."""
     label: str
-    """The class of most slices, of equals the first class."""
+    """By the patient model, where the slices are of several classes."""
     predicted: str
     probabilities: tuple[float, ...]
     num_slices: int
@@ -72,21 +72,24 @@ def image_outcomes(classes: tuple[str, ...], rows: Sequence[Prediction]) -> Outc
     )
 
 
-def pool_patients(classes: tuple[str, ...], rows: Sequence[Prediction]) -> list[PatientResult]:
+def pool_patients(
+    classes: tuple[str, ...], rows: Sequence[Prediction], model: PatientModel
+) -> list[PatientResult]:
     """Make one result a patient, sorted by pseudonym; images without a patient are left out."""
     rows = [row for row in rows if row.patient]
     if not rows:
         return []
     images = image_outcomes(classes, rows)
-    pooled = PATIENT_MODEL.pool([row.patient for row in rows], images.probabilities)
+    pooled = model.pool([row.patient for row in rows], images.probabilities)
     # image_outcomes numbers clusters by sorted name, too, so they line up with the names.
     votes = np.zeros((len(pooled.patients), len(classes)), dtype=np.int64)
     np.add.at(votes, (images.cluster, images.label), 1)
+    labels = model.labels(votes).tolist()
     wrong = np.bincount(images.cluster, weights=images.predicted != images.label)
     return [
         PatientResult(
             patient=name,
-            label=classes[votes[number].argmax()],
+            label=classes[labels[number]],
             predicted=classes[pooled.probabilities[number].argmax()],
             probabilities=tuple(pooled.probabilities[number].tolist()),
             num_slices=int(pooled.num_images[number]),

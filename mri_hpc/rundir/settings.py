@@ -11,10 +11,14 @@ from mri_hpc.base.settings import (
     identity_digest,
     identity_of,
     load_table,
+    nearest,
     operation,
     save_tables,
 )  # fmt: skip
 from mri_hpc.rundir.layout import RunDir
+
+MAJORITY, SLICES_ONLY, ANY = "majority", "slices", "any:"
+"""Rules of a patient's class: that of most slices; none at all; the one that any slice is of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,8 @@ class TrainingSettings:
     """Fold for testing, where the labels name folds."""
     from_train: Literal["none", "validation", "test", "both"] = identity("none")
     """Splits for which a hash takes some of the patients named for training, for good."""
+    patient_label: str = identity("auto", neutral="auto")
+    """Class of patients with images of several: majority, any:CLASS or slices; auto: asks where many have."""
     snapshot: str = identity("newest")
     """Digest of the store's snapshot; newest: the newest when the run is made."""
     store: Annotated[str, OFTEN] = operation("data/store")
@@ -133,6 +139,11 @@ class TrainingSettings:
             raise UserError("--val-fold and --test-fold go together: give both or neither")
         if self.val_fold is not None and self.from_train != "none":
             raise UserError("--val-fold says who validates: --from-train none goes with it")
+        if self.patient_label not in ("auto", MAJORITY, SLICES_ONLY) and not positives_of(self.patient_label):
+            raise UserError(
+                f"--patient-label takes majority, slices or any:CLASS, got {self.patient_label!r}"
+                f"{nearest(self.patient_label, (MAJORITY, SLICES_ONLY))}"
+            )
         if self.val_fold is not None and self.val_fold == self.test_fold:
             raise UserError(f"--val-fold and --test-fold must differ, both are {self.val_fold}")
 
@@ -194,6 +205,11 @@ class JobSettings:
         for pair in self.slurm:
             if "=" not in pair:
                 raise UserError(f"--slurm takes KEY=VALUE, got {pair!r}")
+
+
+def positives_of(rule: str) -> tuple[str, ...]:
+    """Return the classes of which any slice makes its patient one; none where the rule is another."""
+    return tuple(name for name in rule.removeprefix(ANY).split(",") if name) if rule.startswith(ANY) else ()
 
 
 def save_settings(run: RunDir, training: TrainingSettings, job: JobSettings) -> None:

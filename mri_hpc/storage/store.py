@@ -5,7 +5,7 @@ Each floor is imported when something there is first asked for, so that light co
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from mri_hpc.storage.disk.layout import StoreDir, open_store
 if TYPE_CHECKING:
     from mri_hpc.intake.doubts import Doubt
     from mri_hpc.intake.labels import Label, Labels
+    from mri_hpc.intake.persons import Mention
     from mri_hpc.intake.pseudonyms import Pseudonyms
     from mri_hpc.intake.recipe import Recipe
     from mri_hpc.intake.sources import Sources
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.snapshot.totals import Totals
     from mri_hpc.storage.upkeep.compaction import Compacted
     from mri_hpc.storage.upkeep.growth import Growth
+    from mri_hpc.storage.upkeep.joining import Name, Pair
     from mri_hpc.storage.upkeep.relabelling import Relabelling
     from mri_hpc.storage.upkeep.repair import Repaired
     from mri_hpc.storage.upkeep.retraction import Retraction
@@ -34,14 +36,16 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.verify import Findings
 
 __all__ = [
-    "Compacted", "Findings", "Origin", "Reader", "Relabelling", "Repaired", "Snapshot", "Store",
-    "Tally",
+    "Compacted", "Findings", "Name", "Origin", "Pair", "Reader", "Relabelling", "Repaired", "Snapshot",
+    "Store", "Tally",
 ]  # fmt: skip
 
 _FLOORS = {
     "Compacted": "upkeep.compaction",
     "Findings": "upkeep.verify",
+    "Name": "upkeep.joining",
     "Origin": "upkeep.salvage",
+    "Pair": "upkeep.joining",
     "Reader": "reading.reader",
     "Relabelling": "upkeep.relabelling",
     "Repaired": "upkeep.repair",
@@ -301,6 +305,32 @@ class Store:
         from mri_hpc.storage.upkeep.retraction import look_for
 
         return look_for(self._dir, name, given=given)
+
+    def join_alike(
+        self, mentions: "Iterable[Mention]", pseudonyms: "Pseudonyms", accepted: Collection[str]
+    ) -> None:
+        """Make one patient of ids that are one; UserError where some look alike, and what they are is open.
+
+        mentions: ids that labels give, each at least once; accepted: words of doubts.
+        """
+        from mri_hpc.storage.upkeep.likeness import join_alike
+
+        join_alike(self._dir, mentions, pseudonyms, accepted)
+
+    def join(self, pairs: "Sequence[Pair]", why: str) -> None:
+        """Make one patient of each pair of names; UserError where one of them was retracted."""
+        from mri_hpc.storage.upkeep.joining import join, refuse_retracted
+
+        snapshot = self.current()
+        for pair in pairs:
+            refuse_retracted(self._dir, snapshot, pair)
+        join(self._dir, snapshot.persons, pairs, why)
+
+    def part(self, pair: "Pair", why: str) -> None:
+        """Make two patients of a pair of names that were stated to be of one; UserError elsewhere."""
+        from mri_hpc.storage.upkeep.joining import part
+
+        part(self._dir, self.current().persons, pair, why)
 
     def retract(self, retraction: "Retraction", why: str) -> "Compacted":
         """Take a patient out for good: of the newest snapshot, the chunks and the private tables."""

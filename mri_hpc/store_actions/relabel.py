@@ -4,7 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
@@ -33,6 +33,8 @@ class Relabel:
     """Folder of images that was preprocessed: its name is part of each image's identity. It may be gone."""
     why: str = ""
     """Kept with the record, which may be shared: name no person."""
+    accept: tuple[Literal["ids", "same-ids"], ...] = ()
+    """Ids that differ in their writing alone: ids, they are of different patients; same-ids, of one each."""
     dry_run: Flag = False
     """Only say what would change."""
     json: Flag = False
@@ -42,13 +44,13 @@ class Relabel:
 def relabel_images(options: Relabel) -> None:
     """Publish relabels, and print what they change."""
     store = Store.open(options.store)
-    rows = read_csv(options.labels, options.source).rows
+    labels = read_csv(options.labels, options.source)
+    rows = labels.rows
     recipe = load_recipe(store.recipe)
-    found = store.find_relabelling(
-        rows,
-        root_name=root_name(options.source),
-        pseudonyms=pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
-    )
+    pseudonyms = pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ))
+    if not options.dry_run:
+        store.join_alike(labels.mentions(rows), pseudonyms, options.accept)
+    found = store.find_relabelling(rows, root_name=root_name(options.source), pseudonyms=pseudonyms)
     if rows and len(found.unknown) == len(rows):
         raise UserError(
             f"none of the {len(rows)} paths in {options.labels} is in {options.store}: --source takes the "

@@ -36,8 +36,8 @@ class Retract:
 def retract_patient(options: Retract) -> None:
     """Retract a patient, and print what went."""
     store = Store.open(options.store)
-    name = store.name_of(options.patient, key_path(os.environ))
-    retraction = store.look_for(name, given=options.patient)
+    retraction = store.look_for(store.name_of(options.patient, key_path(os.environ)), given=options.patient)
+    name = retraction.patient
     if not options.yes:
         _ask(f"{retraction.images} images of {name} are to be removed from the disk for good")
     done = store.retract(retraction, options.why)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,16 +46,19 @@ def who_used(options: WhoUsed) -> None:
     """Print the snapshots, runs and predictions that have seen a patient."""
     store = Store.open(options.store)
     name = store.name_of(options.patient, key_path(os.environ))
+    persons = store.current().persons
+    names = persons.names(name)
     snapshots = {digest: store.recall(digest) for digest in store.published()}
+    retractions = {one.id: one for other in names for one in store.retractions(other)}
     values = {
-        "patient": name,
+        "patient": persons.name(name),
         "snapshots": [
             {"snapshot": digest, "images": count}
             for digest, snapshot in snapshots.items()
-            if (count := int(_rows(snapshot, name).sum()))
+            if (count := int(_rows(snapshot, names).sum()))
         ],
-        "runs": [used for run in _runs(options.runs) if (used := _use(run, store, snapshots, name))],
-        "retracted": [_record(commit.created, commit.who, commit.why) for commit in store.retractions(name)],
+        "runs": _uses(options.runs, store, snapshots, names),
+        "retracted": [_record(one.created, one.who, one.why) for one in retractions.values()],
     }
     if not any(values[what] for what in ("snapshots", "runs")):
         # A name that was mistyped must not look like one that nothing has seen.
@@ -65,8 +69,20 @@ def who_used(options: WhoUsed) -> None:
         _print(values, options.runs)
 
 
-def _rows(snapshot: Snapshot, patient: str) -> np.ndarray:
-    return snapshot.is_of(np.array([patient.encode()]))
+def uses_in(folder: Path, store: Store, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Describe what the runs in a folder have seen of a patient, those that have seen anything."""
+    return _uses(folder, store, {digest: store.recall(digest) for digest in store.published()}, names)
+
+
+def _uses(
+    folder: Path, store: Store, snapshots: dict[str, Snapshot], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    return [used for run in _runs(folder) if (used := _use(run, store, snapshots, names))]
+
+
+def _rows(snapshot: Snapshot, names: Sequence[str]) -> np.ndarray:
+    """Find the rows of a patient. names: all that the patient has in the store."""
+    return snapshot.is_of(np.array([name.encode() for name in names]))
 
 
 def _runs(folder: Path) -> list[RunDir]:
@@ -75,14 +91,16 @@ def _runs(folder: Path) -> list[RunDir]:
     return [RunDir(file.parent) for file in sorted(folder.glob("*/settings.toml"))]
 
 
-def _use(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: str) -> dict[str, Any] | None:
+def _use(
+    run: RunDir, store: Store, snapshots: dict[str, Snapshot], names: Sequence[str]
+) -> dict[str, Any] | None:
     """Describe what a run has seen of a patient, itself or by its ancestors; None where that is nothing."""
-    images = _images(run, store, snapshots, patient)
-    predictions = _predictions(run, patient)
+    images = _images(run, store, snapshots, names)
+    predictions = _predictions(run, names)
     descends_from = [
         str(ancestor.path)
         for ancestor, digest in _ancestors(run)
-        if _has_learnt(ancestor, digest, store, snapshots, patient)
+        if _has_learnt(ancestor, digest, store, snapshots, names)
     ]
     if not (images or predictions or descends_from):
         return None
@@ -95,7 +113,7 @@ def _use(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: str
     }
 
 
-def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: str) -> Counter[str]:
+def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], names: Sequence[str]) -> Counter[str]:
     """Count images of a patient that a run has seen, by split; none where it is of another store."""
     settings = load_training(run)
     images = Counter[str]()
@@ -103,7 +121,7 @@ def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], patient: 
         for digest in _snapshots_of(run, settings):
             if digest in snapshots:
                 # Of several snapshots, the one in which the run has seen most.
-                images |= _images_by_split(snapshots[digest], settings, patient)
+                images |= _images_by_split(snapshots[digest], settings, names)
     return images
 
 
@@ -122,12 +140,14 @@ def _ancestors(run: RunDir) -> list[tuple[RunDir, str]]:
     return [(RunDir(path), snapshots.get(path, "")) for path in dict.fromkeys([*found, *snapshots])]
 
 
-def _has_learnt(run: RunDir, digest: str, store: Store, snapshots: dict[str, Snapshot], patient: str) -> bool:
+def _has_learnt(
+    run: RunDir, digest: str, store: Store, snapshots: dict[str, Snapshot], names: Sequence[str]
+) -> bool:
     """Tell whether a run's model depends on a patient; of one that is gone, whether it may."""
     if run.settings.is_file():
-        images = _images(run, store, snapshots, patient)
+        images = _images(run, store, snapshots, names)
         return any(images[SPLITS[code]] for code in LEARNT_FROM)
-    return digest in snapshots and bool(_rows(snapshots[digest], patient).any())
+    return digest in snapshots and bool(_rows(snapshots[digest], names).any())
 
 
 def _snapshots_of(run: RunDir, settings: TrainingSettings) -> set[str]:
@@ -136,21 +156,20 @@ def _snapshots_of(run: RunDir, settings: TrainingSettings) -> set[str]:
     return {settings.snapshot, *(manifest.progress.snapshot for manifest in manifests if manifest)}
 
 
-def _images_by_split(snapshot: Snapshot, settings: TrainingSettings, patient: str) -> Counter[str]:
-    rows = _rows(snapshot, patient)
+def _images_by_split(snapshot: Snapshot, settings: TrainingSettings, names: Sequence[str]) -> Counter[str]:
+    rows = _rows(snapshot, names)
     if not rows.any():
         return Counter()
     code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)[rows]
-    names = {number: name for number, name in enumerate(SPLITS)}
-    return Counter(names.get(number, "unused") for number in code.tolist())
+    return Counter(SPLITS[number] if number >= 0 else "unused" for number in code.tolist())
 
 
-def _predictions(run: RunDir, patient: str) -> Counter[str]:
+def _predictions(run: RunDir, names: Sequence[str]) -> Counter[str]:
     """Count rows of predictions.csv that name a patient, by split."""
     if not run.predictions.is_file():
         return Counter()
     _classes, rows = read_predictions(run.predictions)
-    return Counter(row.split for row in rows if row.patient == patient)
+    return Counter(row.split for row in rows if row.patient in names)
 
 
 def _record(created: float, who: str, why: str) -> dict[str, str]:

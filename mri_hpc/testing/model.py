@@ -23,6 +23,8 @@ class StoreModel:
     """In the newest snapshot."""
     retracted: set[str] = field(default_factory=set)
     """Ids of patients who were retracted."""
+    one_of: dict[str, str] = field(default_factory=dict)
+    """The id by which a patient of several goes, by each of the others."""
     versions: dict[str, set[bytes]] = field(default_factory=dict)
     """The sources that each path was ever stored with, or may have been."""
     gone: set[str] = field(default_factory=set)
@@ -50,15 +52,27 @@ class StoreModel:
         """Give images that are there the label and the patient of these rows."""
         for path in rows.keys() & self.images.keys():
             row = rows[path]
-            self.images[path] = replace(self.images[path], label=row.label, patient=row.patient)
+            self.images[path] = replace(self.images[path], label=row.label, patient=self._one(row.patient))
 
     def retract(self, patient: str) -> None:
         """Take all images of a patient out, for good."""
+        patient = self._one(patient)
         self.retracted.add(patient)
+        self.retracted.update(other for other, one in self.one_of.items() if one == patient)
         of_patient = {path for path, image in self.images.items() if image.patient == patient}
         self.gone |= of_patient
         for path in of_patient:
             del self.images[path]
+
+    def join(self, one: str, other: str) -> None:
+        """Make one patient of two, from now on. one: the id by which they go."""
+        one, other = self._one(one), self._one(other)
+        if one != other:
+            self.one_of = {patient: one if of == other else of for patient, of in self.one_of.items()}
+            self.one_of[other] = one
+        self.images = {
+            path: replace(image, patient=self._one(image.patient)) for path, image in self.images.items()
+        }
 
     def publish(self, digest: str) -> None:
         """Note that a snapshot of what is there now was published."""
@@ -79,6 +93,7 @@ class StoreModel:
             self,
             images=dict(self.images),
             retracted=set(self.retracted),
+            one_of=dict(self.one_of),
             versions=versions,
             gone=set(self.gone),
             older=dict(self.older),
@@ -106,8 +121,11 @@ class StoreModel:
         return merged
 
     def _may_come(self, path: str, image: Image) -> bool:
-        return path not in self.gone and image.patient not in self.retracted
+        return path not in self.gone and self._one(image.patient) not in self.retracted
+
+    def _one(self, patient: str) -> str:
+        return self.one_of.get(patient, patient)
 
     def _store(self, path: str, image: Image) -> None:
-        self.images[path] = image
+        self.images[path] = replace(image, patient=self._one(image.patient))
         self.versions.setdefault(path, set()).add(image.source)

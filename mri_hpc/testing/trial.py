@@ -83,6 +83,15 @@ class Trial:
             purges=True,
         )
 
+    def joining(self, first: str, second: str) -> Change:
+        """Makes one patient of two who are not retracted."""
+        one, other = sorted((first, second), key=self.bench.pseudonyms.patient)
+        return Change(
+            name="join",
+            step=lambda: self.bench.join(first, second),
+            to_model=lambda model: model.join(one, other),
+        )
+
     def compacting(self, *, keep_s: float = 0.0, target_bytes: int = LARGE_BYTES) -> Change:
         """Compacts; what the store holds stays."""
         return Change(
@@ -187,5 +196,10 @@ class Trial:
             return rows.get(key) == (wanted_rows(self.bench, {path: image})[key] if image else None)
 
         merged = self.model.settled(after, holds, lambda patient: name_of(patient) in names)
+        if merged.one_of != self.model.one_of:
+            joined = snapshot.persons.other_names.tolist()
+            merged.one_of = {
+                other: one for other, one in after.one_of.items() if name_of(other).encode() in joined
+            }
         merged.is_purged = self.model.is_purged and merged.retracted == self.model.retracted
         return merged

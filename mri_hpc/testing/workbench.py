@@ -18,7 +18,7 @@ from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import load_recipe, wanted_recipe
 from mri_hpc.intake.sources import root_name
 from mri_hpc.intake.units import Share
-from mri_hpc.storage.store import Findings, Origin, Store
+from mri_hpc.storage.store import Findings, Name, Origin, Pair, Store
 from mri_hpc.testing.model import Image
 
 LARGE_BYTES = 2**28
@@ -123,6 +123,14 @@ class Workbench:
         """Take a patient out."""
         store = self.store
         store.retract(store.look_for(store.name_of(patient, self.key_file), given=patient), "retracted")
+
+    def join(self, first: str, second: str) -> None:
+        """Make one patient of two."""
+        one, other = (
+            Name(name=self.pseudonyms.patient(patient), patient=patient, where="test")
+            for patient in (first, second)
+        )
+        self.store.join([Pair(first=one, second=other)], "joined")
 
     def compact(self, *, keep_s: float = 0.0, target_bytes: int = LARGE_BYTES) -> None:
         """Make few chunks of many; superseded ones go once they are `keep_s` seconds old."""

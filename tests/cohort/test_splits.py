@@ -29,6 +29,9 @@ class SnapshotColumns(SimpleNamespace):
     def __len__(self):
         return len(self.key)
 
+    def with_own_patients(self):
+        return self
+
 
 def people(count, images=1):
     return [f"P{number}" for number in range(count) for _ in range(images)]

@@ -268,7 +268,7 @@ def test_a_snapshot_in_a_newer_format_is_refused_by_name(old, say, monkeypatch, 
     sealed(folder / "snapshot.json")
     code, _out, err = say(launch.main, "--store", old.store, "--snapshot", folder.name, "--dry-run")
     assert code == 2
-    assert err.endswith(f"{folder} has format 99, this version reads up to 2: use a newer mri_hpc\n")
+    assert err.endswith(f"{folder} has format 99, this version reads up to 3: use a newer mri_hpc\n")
 
 
 def test_a_chunk_in_a_newer_format_is_refused_by_name(old, preprocess, say, monkeypatch, tmp_path):

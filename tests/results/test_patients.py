@@ -17,7 +17,7 @@ def row(patient, label, *probabilities, key="00"):
 
 def test_a_patients_probabilities_are_the_mean_over_the_slices():
     rows = [row("P2", "glioma", 0.9, 0.1), row("P1", "glioma", 0.2, 0.8), row("P2", "glioma", 0.3, 0.7)]
-    first, second = pool_patients(CLASSES, rows)
+    first, second = pool_patients(CLASSES, rows, MeanOfImages())
     assert (first.patient, second.patient) == ("P1", "P2")
     assert second.probabilities == pytest.approx((0.6, 0.4))
     assert (second.predicted, second.is_wrong, second.num_slices, second.num_wrong_slices) == (
@@ -27,17 +27,17 @@ def test_a_patients_probabilities_are_the_mean_over_the_slices():
 
 def test_one_slice_that_is_sure_cannot_outvote_the_rest():
     rows = [row("P1", "glioma", 0.7, 0.3)] * 4 + [row("P1", "glioma", 1e-9, 1 - 1e-9)]
-    assert pool_patients(CLASSES, rows)[0].predicted == "glioma"
+    assert pool_patients(CLASSES, rows, MeanOfImages())[0].predicted == "glioma"
 
 
 def test_a_patient_of_several_classes_counts_as_that_of_most_slices_and_is_marked():
     rows = [row("P1", "meningioma", 0.5, 0.5)] * 2 + [row("P1", "glioma", 0.5, 0.5)]
-    patient = pool_patients(CLASSES, rows)[0]
+    patient = pool_patients(CLASSES, rows, MeanOfImages())[0]
     assert (patient.label, patient.has_several_labels) == ("meningioma", True)
 
 
 def test_images_without_a_patient_are_no_patient():
-    assert pool_patients(CLASSES, [row("", "glioma", 1.0, 0.0)]) == []
+    assert pool_patients(CLASSES, [row("", "glioma", 1.0, 0.0)], MeanOfImages()) == []
 
 
 def test_images_without_a_patient_are_independent_of_each_other():

@@ -9,7 +9,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
-from mri_hpc.storage.disk.commits import ADD, COMPACT, RELABEL, RETRACT, Commit, Relabel, commit_id
+from mri_hpc.storage.disk.commits import (
+    ADD,
+    COMPACT,
+    RELABEL,
+    RETRACT,
+    SAME,
+    Commit,
+    Relabel,
+    SamePatient,
+    commit_id,
+)  # fmt: skip
 from mri_hpc.storage.disk.layout import compaction_id
 from mri_hpc.storage.snapshot import rows as table_rows
 from mri_hpc.storage.snapshot.folding import fold
@@ -58,6 +68,15 @@ class World:
         texts = [f"{key:016x}" for key in keys]
         self.commits.append(Commit(id=name, kind=RETRACT, retracted_keys=texts, retracted_patients=patients))
 
+    def same(self, first, second, is_same, is_spelling, late):
+        """late: as of relabels."""
+        seen = fold(None, self.commits[: max(0, len(self.commits) - late)], self.headers.__getitem__)
+        said = SamePatient(
+            first=first, second=second, revision=seen.persons.revision(first, second) + 1, is_same=is_same,
+            is_spelling=is_spelling,
+        )  # fmt: skip
+        self.commits.append(Commit(id=f"same-{len(self.commits):027x}", kind=SAME, same_patients=[said]))
+
     def compact(self, chosen):
         """As compaction does it: retract by key, then one chunk for those chosen."""
         if len(withheld := self.now().withheld):
@@ -102,8 +121,12 @@ RELABELS = st.tuples(st.just("relabel"), KEYS, NAMES, st.integers(0, 2), st.inte
 RETRACTS = st.tuples(
     st.just("retract"), st.lists(KEYS, max_size=1), st.lists(st.sampled_from(["p", "q"]), max_size=1)
 )
+SAMES = st.tuples(
+    st.just("same"), st.just("p"), st.sampled_from(["q", "r"]), st.booleans(), st.booleans(),
+    st.integers(0, 2),
+)  # fmt: skip
 COMPACTIONS = st.tuples(st.just("compact"), st.integers(1, 63))
-HISTORY = st.lists(st.one_of(ADDS, RELABELS, RETRACTS, COMPACTIONS), min_size=1, max_size=10)
+HISTORY = st.lists(st.one_of(ADDS, RELABELS, RETRACTS, SAMES, COMPACTIONS), min_size=1, max_size=10)
 
 
 def build(history):
@@ -131,7 +154,7 @@ def difference(a, b):
             getattr(a, name), getattr(b, name), equal_nan=getattr(a, name).dtype.kind == "f"
         )
     ]
-    plain = ("digest", "content_digest", "classes", "reasons", "image_shape", "num_shadowed")
+    plain = ("digest", "content_digest", "same_patients", "classes", "reasons", "image_shape", "num_shadowed")
     return found + [name for name in plain if getattr(a, name) != getattr(b, name)]
 
 
@@ -211,6 +234,22 @@ def test_of_two_relabels_at_once_the_one_of_greater_name_wins(order):
     later = [world.commits[1 + i] for i in order]
     winner = max(world.commits[1:], key=lambda commit: commit.id).relabels[0].label
     assert fold(base, later, world.headers.__getitem__).classes == (winner,)
+
+
+def test_images_of_one_who_turns_out_to_be_a_retracted_patient_are_withheld():
+    world = World()
+    world.add([1, 2, 3, 4], 0, 0)
+    names = dict(
+        zip(world.now().key.tolist(), world.now().text("patient", slice(None)).tolist(), strict=True)
+    )
+    assert sorted(names.values()) == [b"", b"p", b"q", b"r"]
+    world.retract([], ["r"])
+    assert len(world.now()) == 3
+    world.same("q", "r", is_same=True, is_spelling=False, late=0)
+    assert sorted(world.now().text("patient", slice(None)).tolist()) == [b"", b"p"]
+    assert len(world.now().withheld) == 2
+    world.same("q", "r", is_same=False, is_spelling=False, late=0)
+    assert sorted(world.now().text("patient", slice(None)).tolist()) == [b"", b"p", b"q"]
 
 
 @settings(max_examples=200, deadline=None)

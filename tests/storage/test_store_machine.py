@@ -68,6 +68,11 @@ class StoreHistory(RuleBasedStateMachine):
     def retract(self, data):
         self.play(data, self.trial.retracting(data.draw(st.sampled_from(self.patients()))))
 
+    @precondition(lambda self: len(self.patients()) > 1)
+    @rule(data=st.data())
+    def join(self, data):
+        self.play(data, self.joining(data))
+
     @precondition(lambda self: self.trial.bench.has_store)
     @rule(data=st.data(), target_bytes=st.sampled_from([2**17, 2**28]), keep_s=st.sampled_from([0.0, 3600.0]))
     def compact(self, data, target_bytes, keep_s):
@@ -111,10 +116,12 @@ class StoreHistory(RuleBasedStateMachine):
 
     def another(self, data, change):
         """A change that gives the same, whether it comes before this one or after."""
-        names = ["add", "compact", "retract", "relabel", "replace"]
+        names = ["add", "compact", "retract", "relabel", "replace", "join"]
         # Two tables that say different things of one image do not; nor does what may move it to a patient.
         name = data.draw(st.sampled_from([name for name in names if {change.name, name} - {"relabel"}]))
-        if name == "retract" and change.name != "relabel" and self.patients():
+        if name == "join" and change.name != "retract" and len(self.patients()) > 1:
+            return self.joining(data)
+        if name == "retract" and change.name not in ("relabel", "join") and self.patients():
             return self.trial.retracting(data.draw(st.sampled_from(self.patients())))
         if name == "relabel" and change.name != "retract":
             return self.relabelling(data, ())
@@ -131,6 +138,10 @@ class StoreHistory(RuleBasedStateMachine):
             source=b"", label=data.draw(st.sampled_from(LABELS)), patient=data.draw(st.sampled_from(allowed))
         )
         return self.trial.relabelling({path: row})
+
+    def joining(self, data):
+        both = st.lists(st.sampled_from(self.patients()), min_size=2, max_size=2, unique=True)
+        return self.trial.joining(*data.draw(both))
 
     def held(self):
         return sorted(self.trial.model.images)

@@ -180,6 +180,10 @@ class Known:
             found[at] = label_of(*codes)
         return found
 
+    def name_of(self, patient: str) -> str:
+        """Return the one name of a patient who may have several. patient: one of them; empty for none."""
+        return self._snapshot.persons.name(patient)
+
     def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
         """Tell whether a source was retracted. patient: name in the store."""
         return self._retracted.covers(keys, patient)

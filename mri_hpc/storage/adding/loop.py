@@ -166,7 +166,7 @@ def _rows_to_read(part: Sources, intake: Intake, known: Known, tally: Tally) -> 
 def _num_labelled_otherwise(part: Sources, intake: Intake, known: Known) -> int:
     """Count the stored sources of which the labels speak otherwise than the store."""
     stored = zip(part.paths, known.labels_of(part.keys), strict=True)
-    return sum(kept is not None and _differ(path, kept, intake) for path, kept in stored)
+    return sum(kept is not None and _differ(path, kept, intake, known) for path, kept in stored)
 
 
 def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known) -> bool:
@@ -187,9 +187,9 @@ def _label_or_problem(path: str, intake: Intake) -> tuple[Label, str]:
         return Label(), str(error)
 
 
-def _differ(path: str, kept: StoredLabel, intake: Intake) -> bool:
+def _differ(path: str, kept: StoredLabel, intake: Intake, known: Known) -> bool:
     label, _problem = _label_or_problem(path, intake)
-    return kept.differs_from(label, intake.pseudonyms.patient(label.patient))
+    return kept.differs_from(label, known.name_of(intake.pseudonyms.patient(label.patient)))
 
 
 def _take(

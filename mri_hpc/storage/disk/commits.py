@@ -1,4 +1,4 @@
-"""Commits: small records of what became visible, was rejected, relabelled, retracted or rewritten.
+"""Commits: small records of what became visible, was rejected, relabelled, retracted, joined or rewritten.
 
 Records are only ever added, by any number of tasks at once. Those of compaction are numbered, and each number
 is given once: whoever compacts has seen all that was compacted before.
@@ -19,9 +19,9 @@ from mri_hpc.base.errors import NewerFormat, StoreDamage
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.layout import StoreDir, compaction_id, compaction_number
 
-ADD, COMPACT, RELABEL, RETRACT = "add", "compact", "relabel", "retract"
+ADD, COMPACT, RELABEL, RETRACT, SAME = "add", "compact", "relabel", "retract", "same"
 FORMAT = 1
-NAMED_BY_KIND = (COMPACT, RELABEL, RETRACT)
+NAMED_BY_KIND = (COMPACT, RELABEL, RETRACT, SAME)
 """Kinds whose commits have names that tell it."""
 KINDS = (ADD, *NAMED_BY_KIND)
 
@@ -53,6 +53,20 @@ class Relabel:
     study: str
     fold: int
     split: int
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class SamePatient:
+    """Two names in the store that are of one patient; of several such the greatest revision counts."""
+
+    first: str
+    second: str
+    revision: int
+    """Counts what was said about these two, from 1."""
+    is_same: bool
+    """False: they are two patients after all."""
+    is_spelling: bool = False
+    """The second is only another way to write the first, which nothing was stored under: it has no split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +109,8 @@ class Commit:
     """Retract: keys of sources and images that are gone for good, 16 hex digits each."""
     retracted_patients: Sequence[str] = ()
     """Retract: names, in the store, of patients whose images do not come back."""
+    same_patients: Sequence[SamePatient] = ()
+    """Same: who is one patient, and who is not any more."""
     who: str = ""
     """Name of the user."""
     why: str = ""
@@ -172,6 +188,13 @@ def publish_retraction(store: StoreDir, keys: Iterable[int], patients: Iterable[
     )
 
 
+def publish_same(store: StoreDir, pairs: Iterable[SamePatient], why: str) -> str:
+    """Say who is one patient; return the commit's name. Harmless when the same commit is there."""
+    commit = _named(Commit(id="", kind=SAME, same_patients=sorted(pairs), why=why))
+    _publish(store, commit)
+    return commit.id
+
+
 def read_commit(store: StoreDir, name: str) -> Commit:
     """Read a commit; StoreDamage where it is missing or damaged, NewerFormat where it is too new."""
     path = store.commit(name)
@@ -231,8 +254,10 @@ def user_name() -> str:
 
 def _publish(store: StoreDir, commit: Commit) -> bool:
     values = asdict(replace(commit, who=user_name(), created=round(time.time(), 3)))
-    if not commit.windows:
-        del values["windows"]
+    # As records were before there were such.
+    for name in ("same_patients", "windows"):
+        if not values[name]:
+            del values[name]
     return publish_new_bytes(store.commit(commit.id), seal(with_format(FORMAT, values)))
 
 
@@ -246,7 +271,11 @@ def _name_of(commit: Commit) -> str:
         return commit_id(commit.chunk, commit.rejected)
     if commit.kind == COMPACT:
         return commit.id if commit.number else ""
-    content = [asdict(one) for one in commit.relabels], commit.retracted_keys, commit.retracted_patients
+    content: Sequence[object]
+    if commit.kind == SAME:
+        content = [asdict(one) for one in commit.same_patients]
+    else:
+        content = [asdict(one) for one in commit.relabels], commit.retracted_keys, commit.retracted_patients
     digest = hashlib.sha256(json.dumps([commit.kind, *content, commit.why]).encode()).hexdigest()
     # As long as the names of other commits.
     return f"{commit.kind}-{digest}"[:32]

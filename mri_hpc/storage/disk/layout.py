@@ -64,6 +64,11 @@ class StoreDir:
         return self.private / "names"
 
     @property
+    def persons(self) -> Path:
+        """Evidence of who is one person, as evidence.py has it; there where that was ever stated."""
+        return self.private / "persons"
+
+    @property
     def listings(self) -> Path:
         """Listings that tasks of one array job share."""
         return self.private / "listings"
@@ -146,6 +151,7 @@ class StoreDir:
 
         Whether tasks on other machines still run cannot be known here: a day is given to them.
         """
+        persons = [self.persons] if self.persons.is_dir() else []
         for folder in (
             self.path,
             self.chunks,
@@ -155,6 +161,7 @@ class StoreDir:
             self.seen,
             self.names,
             self.roots,
+            *persons,
         ):
             _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
         _remove(self.listings, _is_litter)

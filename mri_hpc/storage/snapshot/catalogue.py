@@ -34,7 +34,9 @@ from mri_hpc.storage.snapshot.publications import INFO, publications, published
 from mri_hpc.storage.snapshot.relocation import refuse_retracted, relocated
 from mri_hpc.storage.snapshot.table import WINDOWS, Snapshot, array_names, lazy_snapshot
 
-FORMAT = 2
+FORMAT = 3
+PLAIN_FORMAT = 2
+"""Of a snapshot of no patient who has several names: as written by versions that know of none."""
 NEUTRAL = {"windows": np.empty(0, WINDOWS)}
 """Columns that snapshots need not have, as those of 0.1.0 had not: what their absence means."""
 # Each costs reading the names of its commits.
@@ -207,7 +209,7 @@ def load_snapshot(folder: Path) -> Snapshot:
         info = _read_info(folder)
         crcs = info.pop("crcs")
     # JSON has no tuples.
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in info.items()}
+    plain = {name: _tuples(value) for name, value in info.items()}
     with _damage_named(folder):
         names = [name for name in array_names() if name not in NEUTRAL or name in crcs]
         files = {name: ColumnFile(folder / f"{name}.npy", crcs[name]) for name in names}
@@ -229,6 +231,10 @@ def load_snapshot(folder: Path) -> Snapshot:
     return lazy_snapshot({**plain, **absent, "commits": mapped("commits")}, copied, keep=mapped, parts=parts)
 
 
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 @contextlib.contextmanager
 def _damage_named(folder: Path) -> Iterator[None]:
     """Raise errors on damaged files of a snapshot as StoreDamage that says which and what to do."""
@@ -244,7 +250,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     info = unseal((folder / INFO).read_bytes())
     found = info.pop("format")
     refuse_newer(folder, found, reads=FORMAT)
-    if found != FORMAT:
+    if found not in (PLAIN_FORMAT, FORMAT):
         raise StoreDamage(
             f"{folder} was written by another version: remove it, it is folded again from commits/"
         )
@@ -267,8 +273,11 @@ def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish
             continue
         publish(folder / f"{name}.npy", functools.partial(save, name))
     plain = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in array_names()}
+    if not plain["same_patients"]:
+        del plain["same_patients"]
+    number = FORMAT if "same_patients" in plain else PLAIN_FORMAT
     _save_totals(folder, store, snapshot, publish)
-    info = seal({"format": FORMAT, **plain, "crcs": crcs})
+    info = seal({"format": number, **plain, "crcs": crcs})
     publish(folder / INFO, lambda path: _write_bytes(path, info))
 
 

@@ -20,6 +20,8 @@ from mri_hpc.storage.disk.commits import Commit, digest_of
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot import rows as table_rows
 from mri_hpc.storage.snapshot.live import mentions, sizes_of_live
+from mri_hpc.storage.snapshot.persons import Persons
+from mri_hpc.storage.snapshot.persons import merged as merged_persons
 from mri_hpc.storage.snapshot.rejections import fold_rejected
 from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.rows import Rows
@@ -35,7 +37,8 @@ DIGEST_THREADS = 2
 # The row of B wins, whether A or B was published, read or folded first; that of A is shadowed from then on.
 # Were both of generation 0, as of two tasks that read different bytes, the row of smaller source_hash would
 # win, and of equal hashes that of smaller crc, fold, split and so on. Of equal rows the chunk of smaller name
-# decides. A relabel of key 7 is laid over the row that won, and what it covers goes to `ingested`.
+# decides. A relabel of key 7 is laid over the row that won, and the one name of its patient over that; what
+# they cover goes to `ingested`.
 def fold(
     base: Snapshot | None,
     new: Sequence[Commit],
@@ -51,14 +54,16 @@ def fold(
     compacted = mentions(base, new)
     retracted = _retracted(base, new)
     relabelled = relabels.merged(_facts(base, "relabels", "relabel_names", relabels.RELABELS), new)
+    statements = merged_persons(() if base is None else base.same_patients, new)
+    persons = Persons(statements)
 
     sizes = sizes_of_live(base, new, compacted)
     kept = _kept_of(base, sizes)
     headers = {name: header_of(name) for name in sorted(sizes.keys() - kept)}
     chunks = _chunks(base, kept, headers, sizes)
     rows = table_rows.merged(_rows_of_base(base, kept, chunks, only), _rows_of_headers(headers, chunks, only))
-    rows, ingested = _relabelled(rows, relabelled)
-    rows, withheld = _without_retracted(rows, chunks, retracted)
+    rows, ingested = _relabelled(rows, relabelled, persons)
+    rows, withheld = _without_retracted(rows, chunks, retracted.of_persons(persons))
     rows, ingested = table_rows.with_types(rows), relabels.only(ingested, rows.key)
 
     rejected, reasons = fold_rejected(base, new, only)
@@ -70,6 +75,7 @@ def fold(
             {header.image_shape for header in headers.values()}, base if kept else None
         ),
         "classes": _classes(rows),
+        "same_patients": statements,
         "patient_names": rows.tables["patient"],
         "study_names": rows.tables["study"],
         "commits": np.array(commits, "S32"),
@@ -94,7 +100,11 @@ def fold(
 
 def _retracted(base: Snapshot | None, new: Iterable[Commit]) -> Retractions:
     found = of_commits(new)
-    return found if base is None else found.joined(base.retractions)
+    if base is None:
+        return found
+    # By the names that were given: who is one person may change.
+    keys, patients = np.asarray(base.retracted_keys), np.asarray(base.retracted_patients)
+    return found.joined(Retractions(keys=keys, patients=patients))
 
 
 def _facts(base: Snapshot | None, rows: str, names: str, dtype: np.dtype) -> relabels.Facts:
@@ -159,19 +169,41 @@ def positions(key: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return is_there, at[is_there]
 
 
-def _relabelled(rows: Rows, relabelled: relabels.Facts) -> tuple[Rows, relabels.Facts]:
-    """Lay relabels over ingested rows; return also the ingested facts of the rows that they cover."""
+def _relabelled(rows: Rows, relabelled: relabels.Facts, persons: Persons) -> tuple[Rows, relabels.Facts]:
+    """Lay relabels over ingested rows, then the one name of each person; return also what they cover."""
     is_there, at = positions(rows.key, relabelled.rows["key"])
-    if not len(at):
-        return rows, relabels.none(relabels.INGESTED)
-    before = np.zeros(len(at), relabels.INGESTED)
+    now = rows
+    if len(at):
+        facts = relabels.Facts(rows=relabelled.rows[is_there], names=relabelled.names)
+        now = table_rows.with_facts(rows, facts)
+    of_persons = _rows_of_other_names(now, persons)
+    if len(of_persons):
+        own, texts = _facts_of(now, of_persons)
+        names = (persons.name(name.decode()).encode() for name in texts["patient"].tolist())
+        texts["patient"] = np.array(list(names), np.bytes_)
+        now = table_rows.with_facts(now, relabels.coded(own, texts))
+    covered = np.union1d(at, of_persons)
+    return now, relabels.coded(*_facts_of(rows, covered)) if len(covered) else relabels.none(
+        relabels.INGESTED
+    )
+
+
+def _rows_of_other_names(rows: Rows, persons: Persons) -> np.ndarray:
+    """Find rows whose patient goes by another name of the same person: int64."""
+    is_other = np.append(np.isin(rows.tables["patient"], persons.other_names), False)
+    # The usual case: the column need not be looked at.
+    return np.flatnonzero(is_other[rows.column("patient")]) if is_other.any() else np.empty(0, np.int64)
+
+
+def _facts_of(rows: Rows, at: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return facts of some rows: INGESTED without its codes, and texts by name of column."""
+    found = np.zeros(len(at), relabels.INGESTED)
     for name in ("key", *relabels.NUMBERS):
-        before[name] = rows.column(name)[at]
+        found[name] = rows.column(name)[at]
     texts = {
         name: np.append(rows.tables[name], np.bytes_(b""))[rows.column(name)[at]] for name in relabels.TEXTS
     }
-    now = relabels.Facts(rows=relabelled.rows[is_there], names=relabelled.names)
-    return table_rows.with_facts(rows, now), relabels.coded(before, texts)
+    return found, texts
 
 
 def _without_retracted(rows: Rows, chunks: np.ndarray, retracted: Retractions) -> tuple[Rows, np.ndarray]:

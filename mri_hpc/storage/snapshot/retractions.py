@@ -8,6 +8,7 @@ import numpy as np
 
 from mri_hpc.storage.disk.columns import bytes_table
 from mri_hpc.storage.disk.commits import Commit
+from mri_hpc.storage.snapshot.persons import Persons
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +41,12 @@ class Retractions:
             keys=np.union1d(self.keys, other.keys),
             patients=bytes_table([*self.patients.tolist(), *other.patients.tolist()]),
         )
+
+    def of_persons(self, persons: Persons) -> "Retractions":
+        """Return the same with all names of each patient."""
+        if not persons:
+            return self
+        return Retractions(keys=self.keys, patients=persons.all_names(self.patients.tolist()))
 
     @functools.cached_property
     def _numbers(self) -> set[int]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk.columns import STRINGS, blocks, bytes_table
+from mri_hpc.storage.snapshot.persons import Persons, Statement
+from mri_hpc.storage.snapshot.relabels import Facts
 from mri_hpc.storage.snapshot.retractions import Retractions
 
 CHANGED = "changed: other bytes than those stored (--replace accepts)"
@@ -43,6 +45,8 @@ class Snapshot:
     """Height and width of every image."""
     classes: tuple[str, ...]
     """Class names, sorted."""
+    same_patients: tuple[Statement, ...] = ()
+    """Names that are of one patient; `patient` has the one name of each, and `own_patients` that of a row."""
     patient_names: np.ndarray
     """UTF-8 bytes, sorted; `patient` points into it."""
     study_names: np.ndarray
@@ -135,8 +139,43 @@ class Snapshot:
 
     @functools.cached_property
     def retractions(self) -> Retractions:
-        """Keys and patients that were retracted up to this snapshot."""
-        return Retractions(keys=np.asarray(self.retracted_keys), patients=np.asarray(self.retracted_patients))
+        """Keys and patients, by all their names, that were retracted up to this snapshot."""
+        found = Retractions(
+            keys=np.asarray(self.retracted_keys), patients=np.asarray(self.retracted_patients)
+        )
+        return found.of_persons(self.persons)
+
+    @functools.cached_property
+    def persons(self) -> Persons:
+        """Patients who have several names."""
+        return Persons(self.same_patients)
+
+    def own_patients(self, rows: np.ndarray) -> np.ndarray:
+        """Return the names of patients in some rows as if each name were one person: UTF-8 bytes, (n,)."""
+        names = self.text("patient", rows).astype(object)
+        keys = self.key[rows]
+        # A relabel covers what was ingested.
+        for facts in (
+            Facts(rows=np.asarray(self.ingested), names=np.asarray(self.ingested_names)),
+            Facts(rows=np.asarray(self.relabels), names=np.asarray(self.relabel_names)),
+        ):
+            _keys, here, there = np.intersect1d(keys, facts.rows["key"], return_indices=True)
+            names[here] = facts.texts("patient")[there]
+        return names.astype(np.bytes_)
+
+    def with_own_patients(self) -> "Snapshot":
+        """Return it with the names by which splits are chosen: its own for each image, but for spellings."""
+        if not self.persons:
+            return self
+        patient, known = self.column("patient").copy(), self.patient_names.tolist()
+        of_persons = [code for code, name in enumerate(known) if len(self.persons.names(name.decode())) > 1]
+        rows = np.flatnonzero(np.isin(patient, of_persons))
+        own = [self.persons.split_name(name.decode()).encode() for name in self.own_patients(rows).tolist()]
+        names = [*known, *sorted(set(own) - set(known))]
+        codes = {name: code for code, name in enumerate(names)}
+        patient[rows] = [codes[name] for name in own]
+        values = {"patient": patient, "patient_names": np.array(names, np.bytes_), "classes": self.classes}
+        return lazy_snapshot(values, self.column)
 
     def is_of(self, patients: np.ndarray) -> np.ndarray:
         """Find the rows of some patients: bool, (n,). patients: names in the store, UTF-8 bytes."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.labels import Label
+from mri_hpc.intake.persons import writings
 from mri_hpc.intake.pseudonyms import Pseudonyms
 from mri_hpc.intake.sources import root_at_site
 from mri_hpc.intake.units import cut
@@ -39,15 +40,19 @@ def find_relabelling(
     revisions = dict(
         zip(snapshot.relabels["key"].tolist(), snapshot.relabels["revision"].tolist(), strict=True)
     )
-    keys = [pseudonyms.source_key(root_at_site(root_name, label.site), path) for path, label in rows.items()]
-    row_of = _rows(snapshot, keys)
+    keys_of = {
+        path: [pseudonyms.source_key(root_at_site(root_name, label.site), one) for one in writings(path)]
+        for path, label in rows.items()
+    }
+    row_of = _rows(snapshot, [key for keys in keys_of.values() for key in keys])
     relabels, changes, unknown = [], Counter[str](), []
-    for key, (path, label) in zip(keys, rows.items(), strict=True):
-        if key not in row_of:
+    for path, label in rows.items():
+        key = next((key for key in keys_of[path] if key in row_of), None)
+        if key is None:
             unknown.append(path)
             continue
         before = _stored(snapshot, row_of[key], key, revisions.get(key, 0))
-        after = _relabelled(before, label, pseudonyms)
+        after = _relabelled(snapshot, before, label, pseudonyms)
         if after == before:
             continue
         if snapshot.retractions.covers((), after.patient):
@@ -79,24 +84,33 @@ def _stored(snapshot: Snapshot, row: int, key: int, revision: int) -> Relabel:
         key=f"{key:016x}",
         revision=revision,
         label=snapshot.text("label", row),
-        patient=snapshot.text("patient", row),
+        # Whose other names may be found to be another's again.
+        patient=snapshot.own_patients(np.array([row]))[0].decode()
+        if snapshot.persons
+        else snapshot.text("patient", row),
         study=snapshot.text("study", row),
         fold=int(snapshot.fold[row]),
         split=int(snapshot.split[row]),
     )
 
 
-def _relabelled(before: Relabel, label: Label, pseudonyms: Pseudonyms) -> Relabel:
+def _relabelled(snapshot: Snapshot, before: Relabel, label: Label, pseudonyms: Pseudonyms) -> Relabel:
     """Return the next revision; `before` itself where nothing changes."""
     after = replace(
         before,
         label=label.label or before.label,
-        patient=pseudonyms.patient(label.patient) or before.patient,
+        patient=_own_name(snapshot, pseudonyms.patient(label.patient), before.patient),
         study=pseudonyms.study(label.study) or before.study,
         fold=label.fold if label.fold >= 0 else before.fold,
         split=label.split if label.split >= 0 else before.split,
     )
     return before if after == before else replace(after, revision=before.revision + 1)
+
+
+def _own_name(snapshot: Snapshot, asked: str, before: str) -> str:
+    """Return the name of a patient, which stays as it is where another name of the same one is asked for."""
+    is_same = not asked or snapshot.persons.name(asked) == snapshot.persons.name(before)
+    return before if is_same else asked
 
 
 def _named_changes(before: Relabel, after: Relabel) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.atomic import publish_new_bytes, sync_folder
+from mri_hpc.storage.disk.evidence import evidence_csv, read_evidence
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import (
     contents_of,
@@ -49,7 +50,15 @@ def tidy(store: StoreDir, retracted: Retractions) -> None:
     def seen_are_due(data: bytes) -> bool:
         return bool(retracted.has_keys(read_seen(data)["key"]).any())
 
+    def evidence(files: Sequence[bytes]) -> bytes:
+        rows = (row for data in files for row in read_evidence(data))
+        return evidence_csv(row for row in rows if not retracted.covers((), row.patient_name))
+
+    def evidence_is_due(data: bytes) -> bool:
+        return any(retracted.covers((), row.patient_name) for row in read_evidence(data))
+
     if retracted:
+        _fold_each(store.persons, "csv", evidence, evidence_is_due)
         _fold_each(store.names, "csv", names, names_are_due)
         _fold_each(store.seen, "bin", seen, seen_are_due)
     _fold_small(store.names, "csv", names)

@@ -209,6 +209,26 @@ CASES = (
         "give one split",
     ),
     refused(
+        "a patient with and without leading zeros",
+        table("path,label,patient", "{path},x,{number}", "glioma/P00/99.png,x,007"),
+        "1 patient may have two ids: line 42 of labels.csv and line 9 of labels.csv (they differ in leading",
+        "--accept same-ids; if it is meant so: --accept ids. Nothing is stored yet",
+    ),
+    refused(
+        "a patient as a spreadsheet writes numbers",
+        table("path,label,patient", "{path},x,{number}", "glioma/P00/99.png,x,7.0"),
+        "line 42 of labels.csv and line 9 of labels.csv (they differ in '.0')",
+    ),
+    refused(
+        "a patient in large and in small letters",
+        table("path,label,patient", "{path},x,p{number}", "glioma/P00/99.png,x,P7"),
+        "(they differ in case)",
+    ),
+    stored_from(
+        "a spreadsheet that writes all patients with decimals",
+        table("path,label,patient", "{path},x,{number}.0"),
+    ),
+    refused(
         "a split that is none",
         table("path,label,split", "{path},x,trian"),
         "line 2: unknown split 'trian'; did you mean 'train'?",

@@ -7,11 +7,13 @@ from tests.cli.rubbish.case import Case
 from tests.cli.rubbish.desk import CLASSES, Desk, Outcome, call, draw
 
 LAUNCH = ("launch", "--cluster", "local", "--dry-run")
+# Patients on the desk have an image of each class.
+BY_MOST = ("--patient-label", "majority")
 
 
 def launch(*options: object):
     """Launch a new run on the store."""
-    return lambda desk: words(*LAUNCH, "--store", desk.store, "--run", desk.root / "new", *options)
+    return lambda desk: words(*LAUNCH, "--store", desk.store, "--run", desk.root / "new", *BY_MOST, *options)
 
 
 def typed(*parts: object):
@@ -61,7 +63,7 @@ def on_slurm(sbatch: str, *options: object):
             desk.file(f"bin/{name}", f"#!/bin/sh\n{answer}\n").chmod(0o755)
         desk.environment["PATH"] = f"{desk.root / 'bin'}:{os.environ['PATH']}"
         new = ("--store", desk.store, "--run", desk.root / "new")
-        return words("launch", "--cluster", "slurm", "--partition", "gpuu", *new, *options)
+        return words("launch", "--cluster", "slurm", "--partition", "gpuu", *new, *BY_MOST, *options)
 
     return make
 
@@ -114,6 +116,22 @@ CASES = (
         "--batch-size 8 gives 8 ranks less than 2 images each: ask for at least 16, or for fewer ranks",
     ),
     refused("a learning rate of zero", launch("--lr", 0), "--lr must be above 0, got 0.0"),
+    refused(
+        "patients with images of several classes",
+        lambda desk: words(*LAUNCH, "--store", desk.store),
+        "20 of 20 patients have images of several classes: say which class is a patient's",
+        "--patient-label any:glioma (as soon as one image is of it), --patient-label majority",
+    ),
+    refused(
+        "a class of patients that is none",
+        lambda desk: words(*LAUNCH, "--store", desk.store, "--patient-label", "any:gliom"),
+        "--patient-label any:gliom: there is no class 'gliom'; did you mean 'glioma'?",
+    ),
+    refused(
+        "a rule for patients that is none",
+        lambda desk: words(*LAUNCH, "--store", desk.store, "--patient-label", "most"),
+        "--patient-label takes majority, slices or any:CLASS, got 'most'",
+    ),
     refused("no epochs", launch("--epochs", 0), "--epochs must be at least 1, got 0"),
     refused("one fold of two", launch("--val-fold", 1), "--val-fold and --test-fold go together"),
     refused("the same fold twice", launch("--val-fold", 1, "--test-fold", 1), "must differ, both are 1"),
