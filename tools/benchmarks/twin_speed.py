@@ -10,8 +10,8 @@ They lie in a file, and are read from it in parts. One core, one thread.
 All pairs: thumbnails of 64 × 64, of mean 0 and length 1, multiplied with the others in 8 turns and
 mirrorings; an inverted image has the negative product, so that no more is computed for it. Each pair once.
 
-2026-11-29, one core of an Intel Xeon (virtual) beside other work, processor time: 14.6 s for 10,000 images, at
-most 134 MB, 998 of 1,000 found and none else; all pairs 37.0 s (0.40), or twice that where 16 products are made
+2026-11-29, one core of an Intel Xeon (virtual), beside other work, processor time: 14.6 s for 10,000 images,
+at most 134 MB, 998 of 1,000 found and none else; all pairs 37.0 s (0.40), twice that for 16 products a pair
 """
 
 import argparse
