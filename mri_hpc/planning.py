@@ -21,6 +21,8 @@ from mri_hpc.rundir.settings import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mri_hpc.storage.store import Snapshot
 
 # What a launch that was cut short leaves in the folder of a new run.
@@ -165,7 +167,30 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     if training.weights:
         check_weights(training, len(snapshot.classes), snapshot.image_shape)
         lineage = check_weights_of_run(training, snapshot, code)
-    return (*lineage, *split_lines(snapshot, code), *mixed_lines(snapshot, code, training.patient_label))
+    leaks = _leak_notes(training, snapshot, code)
+    mixed = mixed_lines(snapshot, code, training.patient_label)
+    return (*lineage, *leaks, *split_lines(snapshot, code), *mixed)
+
+
+def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> list[str]:
+    """Return a note on leaks that are allowed; UserError where an audit has found some that are not.
+
+    Where no audit has seen the snapshot, the run's job does before its first step.
+    """
+    from mri_hpc.cohort.kept_twins import kept_twins, leak_text, leaking
+    from mri_hpc.storage.store import Store
+
+    found = leaking(kept_twins(Store(Path(training.store)), snapshot) or [], code)
+    if not found:
+        return []
+    text = leak_text(snapshot, found)
+    if training.allow_leaks:
+        return [f"warning: {text}: its figures will be too good"]
+    store = shown(Path(training.store))
+    raise UserError(
+        f"{text}: its figures would be too good; see them with mri-hpc store audit {store}, or accept that: "
+        "--allow-leaks"
+    )
 
 
 def _snapshot_of(training: TrainingSettings) -> "Snapshot":

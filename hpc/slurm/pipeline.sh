@@ -6,7 +6,8 @@
 #
 #   preprocess   an array of MRI_TASKS tasks (4) adds what is new to the store
 #   compact      merges small chunks into large ones
-#   audit        looks for patients and pictures that would leak from one split into another: then nothing is launched
+#   audit        looks for patients, files and slices (by their looks) that would leak from one split into another:
+#                then nothing is launched
 #   launch       submits, or resumes, the run: a job of its own, on GPUs where the partition has them
 #
 # MRI_SOURCE, MRI_STORE, MRI_LABELS, MRI_PYTHON as in preprocess_array.sh; `source hpc/slurm/site.env` first. Run it

@@ -47,9 +47,9 @@ def publish_new_bytes(
     return publish_new(path, lambda temp: _write_bytes(temp, data, is_private=is_private), check)
 
 
-def replace_bytes(path: Path, data: bytes) -> None:
-    """Publish `data` at `path`; it replaces a file that may be there."""
-    replace(path, lambda temp: _write_bytes(temp, data))
+def replace_bytes(path: Path, data: bytes, *, is_private: bool = False) -> None:
+    """Publish `data` at `path`; it replaces a file that may be there. is_private: as in publish_new_bytes."""
+    replace(path, lambda temp: _write_bytes(temp, data, is_private=is_private))
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:

@@ -3,21 +3,18 @@
 A leak is an image, or a patient, on both sides of a split; training would learn what it is tested on.
 """
 
-import hashlib
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mri_hpc.cohort.same_pixels import equal_values
 from mri_hpc.cohort.splits import FEW_PATIENTS
+from mri_hpc.cohort.twins import SAME_PIXELS, TwinGroup
 from mri_hpc.intake.labels import SPLITS
-from mri_hpc.storage.store import Reader, Snapshot
+from mri_hpc.storage.store import Snapshot
 
 EXAMPLES = 3
-PART_BYTES = 16 * 2**20
-"""Pixels in memory at a time."""
-HASH_SIDE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,22 +30,19 @@ class Finding:
     """One line for people."""
 
 
-def audit(
-    snapshot: Snapshot,
-    reader: Reader,
-    *,
-    near: bool = False,
-    progress: Callable[[range], Iterable[int]] = lambda rows: rows,
-) -> list[Finding]:
-    """Find leaks first, then doubts. near: also compare what images look like, which reads all of them."""
-    same_pixels = _same_pixels(snapshot, reader)
+def audit(snapshot: Snapshot, same: list[np.ndarray], twins: Sequence[TwinGroup] = ()) -> list[Finding]:
+    """Find leaks first, then doubts.
+
+    same: rows of the same pixels. twins: of the same slice, those of the same pixels too.
+    """
     found = [
         _patients_in_two(snapshot, "split"),
         _patients_in_two(snapshot, "fold"),
-        _shared(snapshot, _groups(np.asarray(snapshot.source_hash)), "same file"),
-        _shared(snapshot, same_pixels, "same pixels"),
-        _in_two_classes(snapshot, same_pixels),
-        _repeated(snapshot, same_pixels),
+        _shared(snapshot, equal_values(np.asarray(snapshot.source_hash)), "same file"),
+        _shared(snapshot, same, "same pixels"),
+        *_by_looks(snapshot, twins),
+        _in_two_classes(snapshot, same),
+        _repeated(snapshot, same),
         _patients_of_two_classes(snapshot),
         *_small_classes(snapshot),
         _without(
@@ -56,8 +50,6 @@ def audit(
         ),
         _without(snapshot, "label", "they are used for nothing"),
     ]
-    if near:
-        found.append(_look_alike(snapshot, _groups(_looks(snapshot, reader, progress)), same_pixels))
     return sorted((one for one in found if one.count), key=lambda one: not one.is_leak)
 
 
@@ -85,42 +77,9 @@ def _shown(value: int, what: str) -> str:
     return SPLITS[value] if what == "split" else f"fold {value}"
 
 
-def _groups(values: np.ndarray) -> list[np.ndarray]:
-    """Group rows of equal values, where there are several."""
-    order = np.argsort(values, kind="stable")
-    edges = np.flatnonzero(np.diff(values[order].view(np.int64)) != 0) + 1
-    starts, ends = np.append(0, edges), np.append(edges, len(order))
-    several = np.flatnonzero(ends - starts > 1)
-    return [order[starts[i] : ends[i]] for i in several.tolist()]
-
-
-def _same_pixels(snapshot: Snapshot, reader: Reader) -> list[np.ndarray]:
-    """Group rows of the same pixels, but for those that show nothing; a CRC alone can agree by chance."""
-    found = []
-    for rows in _groups(np.asarray(snapshot.crc).astype(np.uint64)):
-        images = _read(snapshot, reader, rows)
-        by_pixels: dict[bytes, list[int]] = {}
-        for row, image in zip(rows.tolist(), images, strict=True):
-            if image.min() != image.max():
-                by_pixels.setdefault(image.tobytes(), []).append(row)
-        found += [np.array(equal) for equal in by_pixels.values() if len(equal) > 1]
-    return found
-
-
-def _read(snapshot: Snapshot, reader: Reader, rows: np.ndarray) -> Iterator[np.ndarray]:
-    at_once = _at_once(snapshot)
-    for start in range(0, len(rows), at_once):
-        yield from reader.read(rows[start : start + at_once])
-
-
-def _at_once(snapshot: Snapshot) -> int:
-    """Return the number of images that are in memory at a time."""
-    return max(1, PART_BYTES // math.prod(snapshot.image_shape))
-
-
 def _shared(snapshot: Snapshot, groups: list[np.ndarray], what: str) -> Finding:
     """Find groups of images that are the same but of several patients, or in several splits or folds."""
-    torn = [rows for rows in groups if _is_torn(snapshot, rows)]
+    torn = [rows for rows in groups if is_torn(snapshot, rows)]
     return Finding(
         kind=f"{what}, other patient or split",
         is_leak=True,
@@ -130,7 +89,7 @@ def _shared(snapshot: Snapshot, groups: list[np.ndarray], what: str) -> Finding:
     )
 
 
-def _is_torn(snapshot: Snapshot, rows: np.ndarray) -> bool:
+def is_torn(snapshot: Snapshot, rows: np.ndarray) -> bool:
     """Tell whether rows may come on two sides of a split."""
     values = (getattr(snapshot, name)[rows] for name in ("patient", "split", "fold"))
     is_unnamed = bool((snapshot.patient[rows] < 0).any())
@@ -149,7 +108,7 @@ def _in_two_classes(snapshot: Snapshot, groups: list[np.ndarray]) -> Finding:
 
 
 def _repeated(snapshot: Snapshot, groups: list[np.ndarray]) -> Finding:
-    again = [rows for rows in groups if not _is_torn(snapshot, rows)]
+    again = [rows for rows in groups if not is_torn(snapshot, rows)]
     extra = sum(len(rows) - 1 for rows in again)
     return Finding(
         kind="repeated image",
@@ -191,42 +150,36 @@ def _without(snapshot: Snapshot, what: str, so: str) -> Finding:
     return Finding(kind=f"no {what}", is_leak=False, count=count, text=f"{count} images name no {what}: {so}")
 
 
-def _looks(snapshot: Snapshot, reader: Reader, progress: Callable[[range], Iterable[int]]) -> np.ndarray:
-    """Hash the look of each image: uint64, (n,); a value of its own where it shows nothing."""
-    looks = np.empty(len(snapshot), np.uint64)
-    at_once = _at_once(snapshot)
-    for start in progress(range(0, len(snapshot), at_once)):
-        rows = np.arange(start, min(start + at_once, len(snapshot)))
-        for row, image in zip(rows.tolist(), reader.read(rows), strict=True):
-            bits = is_brighter_than_left(image)
-            looks[row] = _number(bits) if bits.any() else snapshot.key[row]
-    return looks
-
-
-def _number(bits: np.ndarray) -> int:
-    return int.from_bytes(hashlib.sha256(np.packbits(bits).tobytes()).digest()[:8], "big")
-
-
-def is_brighter_than_left(image: np.ndarray) -> np.ndarray:
-    """Compute the difference hash: bool, (16, 16), of an image, uint8, (H, W), made 16 high and 17 wide."""
-    rows = np.linspace(0, image.shape[0], HASH_SIDE, endpoint=False).astype(int)
-    columns = np.linspace(0, image.shape[1], HASH_SIDE + 1, endpoint=False).astype(int)
-    small = np.add.reduceat(np.add.reduceat(image.astype(np.int64), rows, axis=0), columns, axis=1)
-    widths = np.diff(np.append(columns, image.shape[1]))
-    # Sums, over columns that are not all of the same width.
-    return np.asarray(small[:, 1:] * widths[:-1] > small[:, :-1] * widths[1:])
-
-
-def _look_alike(snapshot: Snapshot, groups: list[np.ndarray], same: list[np.ndarray]) -> Finding:
-    known = {row for rows in same for row in rows.tolist()}
-    torn = [rows for rows in groups if _is_torn(snapshot, rows) and not known.issuperset(rows.tolist())]
-    return Finding(
-        kind="look alike, other patient or split",
-        is_leak=False,
-        count=len(torn),
-        text=f"{len(torn)} times images of several patients, splits or folds look the same: "
-        f"{_examples(snapshot, torn)}",
-    )
+def _by_looks(snapshot: Snapshot, twins: Sequence[TwinGroup]) -> list[Finding]:
+    """Find twins that other checks pass over: of other pixels than each other."""
+    groups = [np.array(one.rows) for one in twins if set(one.how) != {SAME_PIXELS}]
+    torn = [rows for rows in groups if is_torn(snapshot, rows)]
+    other_class = [rows for rows in groups if len(np.unique(snapshot.label[rows])) > 1]
+    again = [rows for rows in groups if not is_torn(snapshot, rows)]
+    extra = sum(len(rows) - 1 for rows in again)
+    return [
+        Finding(
+            kind="same slice, other patient or split",
+            is_leak=True,
+            count=len(torn),
+            text=f"{len(torn)} times the same slice, by its looks, is there under several patients, splits "
+            f"or folds: {_examples(snapshot, torn)}",
+        ),
+        Finding(
+            kind="same slice, other class",
+            is_leak=False,
+            count=len(other_class),
+            text=f"{len(other_class)} times the same slice, by its looks, is there under several classes: "
+            f"{_examples(snapshot, other_class)}",
+        ),
+        Finding(
+            kind="repeated slice",
+            is_leak=False,
+            count=extra,
+            text=f"{extra} images are slices, by their looks, that the same patient has already: "
+            f"{_examples(snapshot, again)}",
+        ),
+    ]
 
 
 def _examples(snapshot: Snapshot, groups: list[np.ndarray]) -> str:

@@ -91,6 +91,8 @@ class TrainingSettings:
     """Newest checkpoints to keep, beside that of the best epoch."""
     hang_timeout_s: float = operation(600.0)
     """Seconds without a step after which an attempt counts as hung."""
+    allow_leaks: bool = operation(False)
+    """Train although some slice, by its looks, is both trained on and judged on."""
 
     def __post_init__(self) -> None:
         at_least = {

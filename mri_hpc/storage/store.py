@@ -118,6 +118,16 @@ class Store:
         return self._dir.names
 
     @property
+    def twins(self) -> Path:
+        """Folder of what audits have found by looks, by snapshot; made when there is something to keep."""
+        return self._dir.twins
+
+    @property
+    def private(self) -> Path:
+        """Folder, for the owner alone, of all that identifies a person."""
+        return self._dir.private
+
+    @property
     def listings(self) -> Path:
         """Folder, for the owner alone, of listings that tasks of one array job share."""
         return self._dir.listings

@@ -1,15 +1,20 @@
 """``mri-hpc store audit``: leaks and doubts, before anything is trained."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from mri_hpc.base.command import print_json, progress
 from mri_hpc.base.errors import Verdict
-from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.cohort.audit import audit
-from mri_hpc.storage.store import Store
+from mri_hpc.base.marks import OFTEN, POSITIONAL, Flag
+from mri_hpc.cohort.audit import Finding, audit
+from mri_hpc.cohort.kept_twins import twins_of
+from mri_hpc.cohort.same_pixels import same_pixels
+from mri_hpc.cohort.twins import TwinGroup
+from mri_hpc.storage.store import Snapshot, Store
+from mri_hpc.store_actions.twin_files import TwinFiles, described, names_of, write_twin_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +23,13 @@ class Audit:
 
     store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
+    quick: Annotated[Flag, OFTEN] = False
+    """Compare tables and bytes only, not what images look like, which reads all of them."""
     near: Flag = False
-    """Also compare what images look like, not only their bytes; reads all of them."""
-    report_only: Flag = False
+    """Compare what images look like; is done anyway."""
+    report_only: Annotated[Flag, OFTEN] = False
     """Leaks are printed, and are no failure: status 0 once all was looked at."""
-    json: Flag = False
+    json: Annotated[Flag, OFTEN] = False
     """Print as JSON."""
 
 
@@ -31,19 +38,20 @@ def audit_store(options: Audit) -> None:
     store = Store.open(options.store)
     snapshot = store.resolve()
     with store.reader(snapshot, is_read_once=True) as reader:
-        found = audit(snapshot, reader, near=options.near, progress=_shown)
-    leaks = [one for one in found if one.is_leak]
+        twins = [] if options.quick else twins_of(store, snapshot, reader, progress=_shown)
+        found = audit(snapshot, same_pixels(snapshot, reader), twins)
+        names = names_of(store, snapshot, twins)
+        files = write_twin_files(store, snapshot, reader, twins, names) if twins else None
     if options.json:
-        print_json({
-            "store": str(options.store), "snapshot": snapshot.digest, "images": len(snapshot),
-            "leaks": [asdict(one) for one in leaks],
-            "remarks": [asdict(one) for one in found if not one.is_leak],
-        })  # fmt: skip
+        print_json(_as_json(options, snapshot, found, twins, names))
     else:
-        for one in found:
-            print(f"{'LEAK' if one.is_leak else 'remark'}: {one.text}")
-        if not leaks:
-            print(f"no leaks among {len(snapshot):,} images")
+        _print(snapshot, found, twins, files)
+    if twins and not files:
+        print(
+            f"the pictures of twins were not written: {store.private} is for the store's owner",
+            file=sys.stderr,
+        )
+    leaks = [one for one in found if one.is_leak]
     if leaks and not options.report_only:
         more = f" (and {len(leaks) - 1} more kinds)" if len(leaks) > 1 else ""
         raise Verdict(
@@ -52,5 +60,36 @@ def audit_store(options: Audit) -> None:
         )
 
 
-def _shown(starts: range) -> Iterable[int]:
-    return progress(starts, what="looking at images", total=len(starts))
+def _as_json(
+    options: Audit,
+    snapshot: Snapshot,
+    found: Sequence[Finding],
+    twins: Sequence[TwinGroup],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    rest = iter(names)
+    groups = [described(snapshot, group, [next(rest) for _ in group.rows]) for group in twins]
+    return {
+        "store": str(options.store), "snapshot": snapshot.digest, "images": len(snapshot),
+        "findings": [asdict(one) for one in found],
+        "leaks": [asdict(one) for one in found if one.is_leak],
+        "remarks": [asdict(one) for one in found if not one.is_leak],
+        "twins": groups,
+    }  # fmt: skip
+
+
+def _print(
+    snapshot: Snapshot, found: Sequence[Finding], twins: Sequence[TwinGroup], files: TwinFiles | None
+) -> None:
+    for one in found:
+        print(f"{'LEAK' if one.is_leak else 'remark'}: {one.text}")
+    if files:
+        print(
+            f"{len(twins)} slices are there more than once: {files.page} shows them, {files.table} lists them"
+        )
+    if not any(one.is_leak for one in found):
+        print(f"no leaks among {len(snapshot):,} images")
+
+
+def _shown(parts: range) -> Iterable[int]:
+    return progress(parts, what="looking at images", total=len(parts))

@@ -30,6 +30,7 @@ from mri_hpc.training.deadline import Deadline, KillTime
 from mri_hpc.training.evaluation import Answers, answer
 from mri_hpc.training.hang_watch import HangWatch
 from mri_hpc.training.journal import Journal
+from mri_hpc.training.leaks import refuse_leaks
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.loop import train
 from mri_hpc.training.model import build, weights_digest
@@ -47,6 +48,8 @@ class Cohort:
     """The images of a run, and what each is for."""
 
     snapshot: Snapshot
+    code: np.ndarray
+    """int8, (n,): the split of every image."""
     split: Split
 
 
@@ -107,6 +110,10 @@ class _Rank:
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
         cohort = self._open_cohort(manifest)
+        if not manifest:
+            refuse_leaks(
+                self._run, self._settings, cohort.snapshot, cohort.code, ranks=self._ranks, stop=self._stop
+            )
         self._settings = self._settled(cohort, has_begun=manifest is not None)
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
@@ -165,7 +172,7 @@ class _Rank:
         snapshot = store.resolve(wanted)
         settings = self._settings
         code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)
-        return Cohort(snapshot=snapshot, split=rows_of(code))
+        return Cohort(snapshot=snapshot, code=code, split=rows_of(code))
 
     def _settled(self, cohort: Cohort, *, has_begun: bool) -> TrainingSettings:
         """Return the settings with a number for the batch size, the same for all ranks and attempts."""

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 import zlib
@@ -6,10 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc.cohort.audit import audit, is_brighter_than_left
+from mri_hpc.cohort.audit import audit
+from mri_hpc.cohort.kept_twins import kept_twins, twins_of
+from mri_hpc.cohort.same_pixels import same_pixels
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import resolve
+from mri_hpc.storage.store import Store
 from mri_hpc.store import main
+from tests.cohort.heads import cropped, head
 
 SMALL = ("--size", 16)
 
@@ -31,11 +36,12 @@ def picture():
 def found(tmp_path, preprocess):
     """Findings of the store made of tmp_path/raw, by kind."""
 
-    def look(*options, near=False):
-        assert preprocess(tmp_path / "raw", tmp_path / "store", *SMALL, "--ids", "as-given", *options)[0] == 0
+    def look(*options, size=SMALL):
+        assert preprocess(tmp_path / "raw", tmp_path / "store", *size, "--ids", "as-given", *options)[0] == 0
         snapshot = resolve(tmp_path / "store")
         with Reader(tmp_path / "store", snapshot) as reader:
-            return {one.kind: one for one in audit(snapshot, reader, near=near)}
+            twins = twins_of(Store(tmp_path / "store"), snapshot, reader)
+            return {one.kind: one for one in audit(snapshot, same_pixels(snapshot, reader), twins)}
 
     return look
 
@@ -51,7 +57,7 @@ def fill(tmp_path, picture, *, patients=12):
 
 def test_sound_data_have_no_findings(tmp_path, picture, found):
     fill(tmp_path, picture)
-    assert found(near=True) == {}
+    assert found() == {}
 
 
 def test_the_same_file_of_two_patients_is_a_leak(tmp_path, picture, found, capsys):
@@ -115,7 +121,7 @@ def test_a_crc_that_agrees_by_chance_is_no_leak(tmp_path, picture, found):
     with Reader(tmp_path / "store", snapshot) as reader:
         reader._check = lambda *_arguments: None
         by_chance = dataclasses.replace(snapshot, crc=np.zeros(len(snapshot), np.uint32))
-        assert audit(by_chance, reader) == []
+        assert same_pixels(by_chance, reader) == []
 
 
 def test_patients_of_two_classes_small_classes_and_unknowns_are_doubts(tmp_path, picture, found, capsys):
@@ -148,17 +154,88 @@ def test_a_patient_in_two_splits_or_folds_is_a_leak(tmp_path, picture, found, pr
     assert findings["patient in two folds"].is_leak
 
 
-def test_images_that_look_alike_are_found_where_asked(tmp_path, picture, found):
-    fill(tmp_path, picture)
-    picture(tmp_path / "raw" / "a" / "a0" / "twin.png", 7)
-    picture(tmp_path / "raw" / "a" / "a1" / "twin.png", 7, brighter=9)
-    assert found() == {}
-    assert found(near=True)["look alike, other patient or split"].count == 1
+LARGE = ("--size", 224)
 
 
-def test_the_difference_hash_sees_shapes_not_brightness():
-    image = np.arange(224 * 224, dtype=np.uint32).reshape(224, 224) % 199
-    image = image.astype(np.uint8)
-    assert is_brighter_than_left(image).shape == (16, 16)
-    assert np.array_equal(is_brighter_than_left(image), is_brighter_than_left(image + 20))
-    assert not np.array_equal(is_brighter_than_left(image), is_brighter_than_left(image.T))
+@pytest.fixture
+def heads(tmp_path):
+    """Twelve patients of a class, a head each; one of another class has a mirrored, cropped copy."""
+
+    def save(path, image):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(image)).save(path)
+
+    for number in range(12):
+        for label in ("a", "b"):
+            image = head(100 * (label == "b") + number)
+            save(tmp_path / "raw" / label / f"{label}{number}" / "1.png", image)
+    save(tmp_path / "raw" / "b" / "b7" / "copy.png", cropped(head(3)[:, ::-1]))
+    return save
+
+
+def test_the_same_slice_of_two_patients_and_classes_is_a_leak_and_a_doubt(tmp_path, heads, found, capsys):
+    findings = found(size=LARGE)
+    assert {kind: (one.is_leak, one.count) for kind, one in findings.items()} == {
+        "same slice, other patient or split": (True, 1),
+        "same slice, other class": (False, 1),
+    }
+    assert "of a3" in findings["same slice, other patient or split"].text
+    capsys.readouterr()
+    assert main(["audit", str(tmp_path / "store"), "--json"]) == 2
+    (group,) = json.loads(capsys.readouterr().out)["twins"]
+    assert sorted(group["images"]) == ["a/a3/1.png", "b/b7/copy.png"]
+    assert (group["patients"], group["classes"]) == (["a3", "b7"], ["a", "b"])
+    assert (group["how"], group["is_leak"]) == (["cropped", "mirrored"], True)
+
+
+def test_twins_are_listed_and_shown_to_the_owner_alone(tmp_path, heads, found, capsys):
+    found(size=LARGE)
+    capsys.readouterr()
+    assert main(["audit", str(tmp_path / "store"), "--report-only"]) == 0
+    assert f"{tmp_path / 'store' / 'private' / 'twins.html'} shows them" in capsys.readouterr().out
+    table, page = (tmp_path / "store" / "private" / f"twins.{end}" for end in ("csv", "html"))
+    assert {path.stat().st_mode & 0o777 for path in (table, page)} == {0o600}
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["group"] for row in rows] == ["1", "1"]
+    assert {row["image"] for row in rows} == {"a/a3/1.png", "b/b7/copy.png"}
+    assert [row["how"] for row in rows] == ["", "mirrored, cropped"]
+    assert page.read_text().count('<img src="data:image/png;base64,') == 2
+    assert "a/a3/1.png" in page.read_text()
+
+
+def test_a_repeated_slice_of_one_patient_is_no_leak_and_a_quick_audit_looks_at_none(
+    tmp_path, heads, found, capsys
+):
+    (tmp_path / "raw" / "b" / "b7" / "copy.png").unlink()
+    heads(tmp_path / "raw" / "a" / "a5" / "again.png", 255 - head(5))
+    assert {kind: one.is_leak for kind, one in found(size=LARGE).items()} == {"repeated slice": False}
+    (tmp_path / "store" / "twins" / f"{resolve(tmp_path / 'store').digest}.json").unlink()
+    capsys.readouterr()
+    assert main(["audit", str(tmp_path / "store"), "--quick"]) == 0
+    assert capsys.readouterr().out == "no leaks among 25 images\n"
+    assert not list((tmp_path / "store" / "twins").iterdir())
+
+
+def test_twins_are_kept_by_snapshot_and_found_again_where_the_file_says_too_little(tmp_path, heads, found):
+    found(size=LARGE)
+    store = Store(tmp_path / "store")
+    snapshot = store.resolve()
+    kept = kept_twins(store, snapshot)
+    assert [len(group.rows) for group in kept] == [2]
+    path = store.twins / f"{snapshot.digest}.json"
+    said = json.loads(path.read_text())
+    assert (said["format"], said["snapshot"], said["images"]) == (1, snapshot.digest, 25)
+    for harm in (
+        {"rule": 0},
+        {"images": 24},
+        {"twins": [{**said["twins"][0], "first": "0" * 16}]},
+        {"format": 9},
+    ):
+        path.write_text(json.dumps({**said, **harm}))
+        assert kept_twins(store, snapshot) is None
+    path.write_text("{")
+    assert kept_twins(store, snapshot) is None
+    heads(tmp_path / "raw" / "a" / "a0" / "new.png", head(77))
+    found(size=LARGE)
+    assert kept_twins(store, snapshot) is None
+    assert len(kept_twins(store, store.resolve())) == 1

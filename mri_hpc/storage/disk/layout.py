@@ -47,6 +47,11 @@ class StoreDir:
         return self.path / "snapshots"
 
     @property
+    def twins(self) -> Path:
+        """Folder of what audits have found by looks, by snapshot."""
+        return self.path / "twins"
+
+    @property
     def private(self) -> Path:
         """Folder of all that identifies a person: mappings of patient ids and paths."""
         return self.path / "private"
@@ -155,6 +160,7 @@ class StoreDir:
             self.chunks,
             self.commits,
             self.snapshots,
+            self.twins,
             self.seen,
             self.names,
             self.roots,
