@@ -1,6 +1,7 @@
 """``mri-hpc preprocess``: what is new in a folder of images goes into the store."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -8,22 +9,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from mri_hpc.account import Account, account_of, print_account
 from mri_hpc.base.command import counted, print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.cluster.slurm import array_job, array_share
+from mri_hpc.cluster.slurm import array_job, array_place, array_share
+from mri_hpc.cohort.doubtful import SEVERAL_CLASSES, WITHOUT_PATIENT
 from mri_hpc.intake.csv_labels import CsvLabels
 from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths, pattern_hint
+from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.persons import num_of_several_classes
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
 from mri_hpc.intake.units import Share, unit_images
-from mri_hpc.storage.store import Store, Tally
+from mri_hpc.looking import Question, look
+from mri_hpc.storage.store import ArrayTask, Store, Tally
 
 REPORT_INTERVAL_S = 30.0
 
@@ -60,16 +65,24 @@ class Options:
     """Number of shares."""
     replace: Annotated[Flag, OFTEN] = False
     """Take sources whose bytes differ from those stored, in place of rejecting them as changed."""
+    skip_empty: Flag = False
+    """Leave out images that show no head; by default they are stored, and counted."""
     accept: Annotated[tuple[Accepted, ...], OFTEN] = ()
     """Go on in spite of doubts about these: all is as it is meant."""
     chunk_images: int | None = None
     """Images of a chunk, and of the work that a kill can cost; by default, and at most, 64 MiB of pixels."""
+    look: Annotated[Flag, OFTEN] = False
+    """Only look: say what would be understood of the source, and leave nothing behind."""
+    write_labels: Path | None = None
+    """With --look: write a table of labels to be filled in, with a row a patient, to this new file."""
     json: Annotated[Flag, OFTEN] = False
     """Print the counts as JSON."""
 
     def __post_init__(self) -> None:
         if (self.task is None) != (self.tasks is None):
             raise UserError("--task and --tasks go together: give both or neither")
+        if self.write_labels is not None and not self.look:
+            raise UserError("--write-labels goes with --look: nothing is stored by it")
         if self.chunk_images is not None and self.chunk_images < 1:
             raise UserError(f"--chunk-images must be at least 1, got {self.chunk_images}")
 
@@ -89,6 +102,8 @@ def preprocess(options: Options) -> int:
     """Add this task's share; 0, or 75 where a signal ended it early and it is to be run again."""
     started_s = time.monotonic()
     stop = StopFlag().listen()
+    if options.look:
+        return look(_question(options), is_json=options.json, is_stopping=lambda: stop.request is not None)
     store = Store.make(options.store, options.source)
     share = _share(options)
     labels = find_labels(
@@ -97,7 +112,15 @@ def preprocess(options: Options) -> int:
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
-    intake = store.intake(options.source, labels, wanted, key_path(os.environ), is_replacing=options.replace)
+    own_labels = OwnLabels(labels, options.source)
+    intake = store.intake(
+        options.source,
+        own_labels,
+        wanted,
+        key_path(os.environ),
+        is_replacing=options.replace,
+        is_skipping_empty=options.skip_empty,
+    )
     store.clean_up()
     found = intake.sources(paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
@@ -113,18 +136,70 @@ def preprocess(options: Options) -> int:
         progress=progress,
     )
     progress.end()
+    tally.own_labels_differ = own_labels.num_differing
+    total = None if stop.request else _tally_of_all(options, store, tally)
     _print_notes(tally, store, labels, paths if share.index == 0 else [], intake.root_name)
-    if share.index == 0 and (mixed := num_of_several_classes(mentions)):
+    mixed = num_of_several_classes(mentions) if share.index == 0 else 0
+    if mixed:
         what = f"{counted(mixed, 'patient')} with images of several classes"
         print(f"{what}: launch --patient-label says which class is theirs", file=sys.stderr)
+    account = None
+    if total:
+        account = account_of(store, intake, found, total)
+        known = {WITHOUT_PATIENT: tally.without_patient, SEVERAL_CLASSES: mixed}
+        print_account(account, besides=[kind for kind, count in known.items() if count])
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)
-    _print_tally(tally, time.monotonic() - started_s, is_json=options.json)
+    _print_tally(tally, time.monotonic() - started_s, account, is_json=options.json)
     if stop.request:
         return AGAIN
     _refuse_nothing(options, share, tally)
     return 0
+
+
+def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:
+    """Return what all tasks have counted where this one is to tell of them: the only one, or the last."""
+    if tally.gone and _is_lost(options.source):
+        # It is to be run again.
+        return None
+    if options.tasks:
+        # Nothing tells who is the last of tasks that are started by hand.
+        return tally if options.tasks == 1 else None
+    place = array_place()
+    if place is None or place[2] == 1:
+        return tally
+    job, number, count = place
+    return store.tell_last(options.source, ArrayTask(job=job, number=number, count=count), tally)
+
+
+def _question(options: Options) -> Question:
+    return Question(
+        source=options.source,
+        store=options.store,
+        labels=options.labels,
+        site=options.site,
+        patient_pattern=options.patient_pattern,
+        size=options.size,
+        fit=options.fit,
+        ids=options.ids,
+        accepted=options.accept,
+        template=options.write_labels,
+        command=_command(options),
+    )
+
+
+def _command(options: Options) -> str:
+    """Return the command line that stores what was looked at."""
+    labels = options.write_labels or options.labels
+    given = {
+        "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,
+        "--fit": options.fit, "--ids": options.ids,
+        "--site": options.site or None, "--patient-pattern": options.patient_pattern or None,
+    }  # fmt: skip
+    words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
+    accepted = ["--accept", *options.accept] if options.accept else []
+    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *accepted])
 
 
 def _share(options: Options) -> Share:
@@ -212,6 +287,10 @@ def _print_notes(
     if tally.labels_differ:
         what = "labels, patients, folds or splits differ"
         print(f"{tally.labels_differ} {what} from those stored, which stay", file=sys.stderr)
+    _print_left_out(tally)
+    if tally.own_labels_differ:
+        what = "say another class or patient of themselves than the folders or the CSV, which hold"
+        print(f"{counted(tally.own_labels_differ, 'file')} {what}", file=sys.stderr)
     if tally.without_patient:
         what = "images name no patient: results will be by slice, not by patient"
         print(f"{tally.without_patient} {what} (see: Your images, in README.md)", file=sys.stderr)
@@ -235,10 +314,31 @@ def _print_notes(
         print(hint, file=sys.stderr)
 
 
-def _print_tally(tally: Tally, seconds: float, *, is_json: bool) -> None:
+def _print_left_out(tally: Tally) -> None:
+    """Print what is no picture of a head, and how stacks are taken."""
+    if tally.masks:
+        what = "left out: named like a picture beside it, and of two values"
+        print(f"{counted(tally.masks, 'mask')} {what}", file=sys.stderr)
+    if tally.empty:
+        print(f"{counted(tally.empty, 'file')} left out: no head in it", file=sys.stderr)
+    if tally.no_head:
+        shows = "shows" if tally.no_head == 1 else "show"
+        what = f"{shows} no head (--skip-empty leaves such out of a new store)"
+        print(f"{counted(tally.no_head, 'image')} {what}", file=sys.stderr)
+    if tally.unnamed_stacks:
+        name = "names" if tally.unnamed_stacks == 1 else "name"
+        what = f"{name} no patient: each is taken for a patient of its own"
+        print(f"{counted(tally.unnamed_stacks, 'stack')} {what}", file=sys.stderr)
+
+
+def _print_tally(tally: Tally, seconds: float, account: Account | None, *, is_json: bool) -> None:
+    """Print the counts of this task. account: of all tasks; None where another one tells it."""
     speed = tally.stored / seconds
     if is_json:
-        print_json({**asdict(tally), "seconds": round(seconds, 3), "images_per_s": round(speed, 1)})
+        print_json({
+            **asdict(tally), "seconds": round(seconds, 3), "images_per_s": round(speed, 1),
+            "account": account.document() if account else None,
+        })  # fmt: skip
         return
     print(
         f"stored {tally.stored}, already there {tally.already_there}, rejected {tally.rejected} "

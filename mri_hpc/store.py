@@ -52,11 +52,9 @@ def _relabel() -> Action:
 
 
 def _retract() -> Action:
-    from mri_hpc.store_actions.retract import Retract, retract_patient
+    from mri_hpc.store_actions.retract import Retract, retract
 
-    return Action(
-        options=Retract, body=retract_patient, example="mri-hpc store retract data/store --patient ID"
-    )
+    return Action(options=Retract, body=retract, example="mri-hpc store retract data/store --patient ID")
 
 
 def _same_patient() -> Action:

@@ -107,6 +107,15 @@ def array_job(environment: Mapping[str, str] = os.environ) -> str | None:
     return f"{job_id}.{restart_count(environment)}" if job_id else None
 
 
+def array_place(environment: Mapping[str, str] = os.environ) -> tuple[str, int, int] | None:
+    """Return the array job of this process, its number in it and how many tasks it has; None outside of one.
+
+    The same for a task that was requeued.
+    """
+    job_id, count = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_COUNT")
+    return (job_id, int(environment["SLURM_ARRAY_TASK_ID"]), int(count)) if job_id and count else None
+
+
 def own_job_id(environment: Mapping[str, str] = os.environ) -> str:
     """Return the number of the job that this process belongs to; empty outside of Slurm."""
     return environment.get("SLURM_JOB_ID", "")

@@ -28,10 +28,12 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.content import Content, read_content
 from mri_hpc.intake.foreign import why_not_read
 from mri_hpc.intake.grey_values import to_8_bits
+from mri_hpc.intake.matlab import Matlab
 from mri_hpc.intake.pictures import Pictures
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import NativeImage, Sample
 from mri_hpc.intake.square import fit_to_square
+from mri_hpc.intake.stacks import Stacks
 from mri_hpc.intake.window import Window, window_of
 
 NOT_FINITE = "pixels that are not finite numbers"
@@ -61,7 +63,7 @@ class Decoder(Protocol):
         ...
 
 
-DECODERS: tuple[Decoder, ...] = (Pictures(),)
+DECODERS: tuple[Decoder, ...] = (Pictures(), Stacks(), Matlab())
 """In the order in which they are asked."""
 
 
@@ -84,6 +86,8 @@ def _in_own_window(images: Iterator[NativeImage], recipe: Recipe) -> Iterator[Sa
             waiting.append(image)
         else:
             yield as_sample(image, recipe, None)
+    if not waiting:
+        return
     window = window_of(image.grey for image in waiting if image.is_deep)
     yield from (as_sample(image, recipe, window) for image in waiting)
 

@@ -13,6 +13,8 @@ from mri_hpc.intake.labels import PLANE_WORDS, SPLIT_WORDS, Label, check_patient
 from mri_hpc.intake.patient_pattern import PatientPattern
 from mri_hpc.intake.persons import Mention, nfc
 
+SAYS_ITSELF = (".mat", ".MAT")
+"""Ends of the names of files that say their class themselves, so that folders need not."""
 NO_CLASS_FOLDER = "no label: not in a class folder"
 # So many folders whose names differ in a number alone are no grades or stages.
 LIKE_PATIENTS = 6
@@ -101,7 +103,7 @@ class FolderLabels:
 
     def classes(self, paths: Iterable[str]) -> list[str]:
         """Return the names of all classes."""
-        folders = {path.rpartition("/")[0] for path in paths} - {""}
+        folders = {path.rpartition("/")[0] for path in paths if not path.endswith(SAYS_ITSELF)} - {""}
         return sorted({self._of(f"{folder}/image").label for folder in folders} - {""})
 
     def _of(self, path: str) -> Label:

@@ -8,10 +8,11 @@ NIFTI_HEADER_BYTES = 348
 GZIP = 31
 
 NOT_READ_YET = "format not read"
+NOT_A_PICTURE = "not a picture"
 
 FOREIGN = {
-    b"GIF8": "GIF", b"RIFF": "WebP", b"PK\x03\x04": "ZIP", b"%PDF": "PDF", b"\x89HDF": "HDF5",
-    b"MATLAB 5.0": "MATLAB", b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"RIFF": "WebP", b"PK\x03\x04": "ZIP", b"%PDF": "PDF", b"\x89HDF": "HDF5",
+    b"MATLAB 5.0": "MATLAB of before 7.3", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL",
     b"BZh": "bzip2", b"7z\xbc\xaf": "7-Zip", b"\x93NUMPY": "NumPy", b"SIMPLE  =": "FITS", b"NRRD": "NRRD",
 }  # fmt: skip
 
@@ -34,7 +35,7 @@ def why_not_read(start: bytes, formats: Sequence[str]) -> str:
         return f"{NOT_READ_YET}: gzip ({are_read})"
     if not start.strip(b"\0"):
         return "file of zeros"
-    return _text_reason(start) or "not a picture"
+    return _text_reason(start) or NOT_A_PICTURE
 
 
 def _is_nifti(start: bytes) -> bool:

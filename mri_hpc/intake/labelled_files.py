@@ -46,16 +46,32 @@ def labelled_paths(
     ids: as in Recipe; shared: as in sources.listing. UserError where there is no file, where a patient is in
     two splits, or where pseudonyms are wanted and ids of patients would be stored as the names of classes.
     """
-    paths = listing(root, shared)
-    if isinstance(labels, CsvLabels):
-        paths = [path for path in paths if not any(_is_same(root, path, file) for file in labels.files)]
+    paths = paths_of(root, labels, shared)
+    check_paths(labels, paths, ids=ids)
+    return paths
+
+
+def paths_of(root: Path, labels: FolderLabels | CsvLabels, shared: Path | None = None) -> list[str]:
+    """List paths below the root of all files but the table of labels; UserError where there is none."""
+    paths = without_table(root, labels, listing(root, shared))
     if not paths:
         raise UserError(f"{root} holds no files: --source (or MRI_SOURCE) takes the folder with the images")
+    return paths
+
+
+def without_table(root: Path, labels: FolderLabels | CsvLabels, paths: list[str]) -> list[str]:
+    """Return the paths of files other than the tables of labels."""
+    if not isinstance(labels, CsvLabels):
+        return paths
+    return [path for path in paths if not any(_is_same(root, path, file) for file in labels.files)]
+
+
+def check_paths(labels: FolderLabels | CsvLabels, paths: Sequence[str], *, ids: str) -> None:
+    """Raise UserError where folders say what cannot be; ids: as in Recipe."""
     if isinstance(labels, FolderLabels):
         labels.check(paths)
         if ids == "pseudonym":
             labels.refuse_patients(paths)
-    return paths
 
 
 def doubts_of(labels: FolderLabels | CsvLabels, paths: Sequence[str]) -> list[Doubt]:

@@ -1,15 +1,15 @@
-"""Pictures: bytes of a JPEG, PNG, BMP or TIFF to grey values as the file has them. The only user of Pillow.
+"""Pictures: bytes of a JPEG, PNG, BMP or the like to grey values as the file has them, mostly by Pillow.
 
 The rules, with those of grey_values.py and square.py together named by `Recipe.decoder`:
 - Grey is ITU-R 601 luma, which is what a JPEG's first component holds. Transparency lies on black.
 - EXIF orientation is applied.
 - A JPEG is shrunk while being decoded, to no less than the recipe's square needs.
-- Pixels of more bits that an earlier program has wrapped into 8 (256 became 0) are beyond repair: rejected,
-  where it shows. It does not in a JPEG that is shrunk while being decoded.
+- Pixels of more bits that an earlier program has wrapped into 8 are beyond repair: rejected; see wrapped.py.
 """
 
 import contextlib
 import io
+import math
 import os
 import struct
 import warnings
@@ -23,10 +23,14 @@ import simplejpeg
 from PIL import Image
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake import coded
 from mri_hpc.intake.content import Content
+from mri_hpc.intake.foreign import NOT_READ_YET
+from mri_hpc.intake.luma import luma_of
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import NativeImage
 from mri_hpc.intake.square import fitted_shape
+from mri_hpc.intake.wrapped import is_wrapped, may_be_wrapped
 
 # Of four bytes, with the file that they come from, they fit into less than half a gigabyte.
 MAX_PIXELS = 40_000_000
@@ -37,15 +41,12 @@ EXIF, EXIF_ORIENTATION = b"Exif\0\0", 0x0112
 MAX_EXIF_BYTES = 65536
 JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG = b"\x89PNG\r\n\x1a\n"
-BMP, TIFF = b"BM", (b"II*\0", b"MM\0*")
+BMP, JPEG_2000 = b"BM", (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+AVIF = (b"ftypavif", b"ftypavis")
 TRUNCATED, DAMAGED_PICTURE = "truncated picture (copy it again)", "damaged picture (copy it again)"
 SEVERAL_FRAMES = "several frames in one picture file (save each as a file of its own)"
+SOUND_JPEG = "sound, but JPEG of this kind is not read (convert it)"
 WRAPPED = "more than 8 bits wrapped into 8, so that bright turns black (export it again)"
-# In 2,400 MR slices of 512 x 512, at most 0.03 % of neighbours jump so; in wrapped ones 1 to 12 %.
-WRAPPED_JUMP = 192
-WRAPPED_FRACTION = 0.01
-# Of such jumps, in most wrapped slices 0.33 to 1 climb on; of writing and masks at most 0.08, of noise 0.25.
-WRAPPED_CLIMBS = 0.33
 
 # Sizes are checked here, before any pixel is decoded, with a limit of our own.
 Image.MAX_IMAGE_PIXELS = None
@@ -53,18 +54,20 @@ Image.MAX_IMAGE_PIXELS = None
 # What Pillow and libjpeg are known to raise on damaged bytes.
 DAMAGED = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError,
-    AttributeError, struct.error, zlib.error,
+    AttributeError, struct.error, zlib.error, RuntimeError,
 )  # fmt: skip
+# By the names that Pillow has for them. A TIFF is led here by stacks.py.
+OPENED = ["JPEG", "PNG", "BMP", "TIFF", "JPEG2000", "AVIF"]
 
 
 class Pictures:
     """The decoder of pictures: one file, one image."""
 
-    formats: tuple[str, ...] = ("JPEG", "PNG", "BMP", "TIFF")
+    formats: tuple[str, ...] = ("JPEG", "PNG", "BMP", "JPEG 2000", "AVIF")
 
     def reads(self, start: bytes) -> bool:
         """As in Decoder."""
-        return start.startswith((JPEG, PNG, BMP, *TIFF))
+        return start.startswith((JPEG, PNG, BMP, *JPEG_2000)) or start[4:12] in AVIF
 
     def decode(self, content: Content, recipe: Recipe) -> Iterator[NativeImage]:
         """As in Decoder."""
@@ -73,7 +76,8 @@ class Pictures:
 
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
-        return {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__, "opencv": cv2.__version__}
+        ours = {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__, "opencv": cv2.__version__}
+        return {**ours, **coded.versions()}
 
 
 def read_picture(data: bytes, recipe: Recipe) -> np.ndarray:
@@ -83,25 +87,34 @@ def read_picture(data: bytes, recipe: Recipe) -> np.ndarray:
     """
     grey = None
     if data.startswith(JPEG):
-        grey = _decode_jpeg(data, recipe, _check_jpeg(data))
+        grey = _decode_jpeg(data, recipe)
     elif data.startswith(PNG):
         _check_png(data)
     if grey is None:
-        grey = _decode_by_pillow(data)
-    if grey.dtype == np.uint8 and is_wrapped(grey):
-        raise BadSource(WRAPPED)
+        grey = _decode_by_pillow(data, recipe)
+        check_wrapped(grey)
     return grey
 
 
-def _check_jpeg(data: bytes) -> int:
-    """Find where pixels start; BadSource where a JPEG has no end, since decoders make it up with zeros."""
-    position = 2
+def check_wrapped(grey: np.ndarray) -> None:
+    """Raise BadSource where a picture of 8 bits, (h, w), has lost upper ones."""
+    if grey.dtype == np.uint8 and is_wrapped(grey):
+        raise BadSource(WRAPPED)
+
+
+def _check_jpeg(data: bytes) -> tuple[int, int]:
+    """Find where pixels start, and before them the frame, 0 for nowhere; BadSource where there is no end.
+
+    Decoders make up with zeros what is missing.
+    """
+    position, frame = 2, 0
     while data[position : position + 2] != JPEG_SCAN and position < len(data):
+        frame = position if data[position : position + 2] in coded.FRAMES else frame
         position += 2 + int.from_bytes(data[position + 2 : position + 4])
     # Within a scan these two bytes are nothing but the end, and most often they come last.
     if data.rfind(JPEG_END, position if position < len(data) else 0) < 0:
         raise BadSource(TRUNCATED)
-    return position
+    return position, frame
 
 
 def _check_png(data: bytes) -> None:
@@ -118,11 +131,11 @@ def _check_png(data: bytes) -> None:
         position = end
 
 
-def _decode_jpeg(data: bytes, recipe: Recipe, scan: int) -> np.ndarray | None:
-    """Decode luma, shrunk meanwhile to no less than is needed; None where Pillow has to see to it.
-
-    scan: where the pixels begin.
-    """
+def _decode_jpeg(data: bytes, recipe: Recipe) -> np.ndarray | None:
+    """Decode luma, shrunk meanwhile to no less than is needed; None where Pillow has to see to it."""
+    scan, frame = _check_jpeg(data)
+    if frame and not (data[frame : frame + 2] in coded.SHRINKING and data[frame + 4] == 8):
+        return _decode_rare_jpeg(data, frame)
     try:
         height, width, space, _subsampling = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -133,17 +146,45 @@ def _decode_jpeg(data: bytes, recipe: Recipe, scan: int) -> np.ndarray | None:
     # The largest of both sides serves pictures that EXIF turns, too.
     fitted = fitted_shape(height, width, recipe)
     try:
-        grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=fitted[0], min_width=fitted[1])
+        grey = _luma(data, (height, width), fitted)
     except ValueError:
         return None
-    return _turn(grey[:, :, 0], data, data[: min(scan, MAX_EXIF_BYTES)])
+    return _turn(grey, data, data[: min(scan, MAX_EXIF_BYTES)])
+
+
+def _luma(data: bytes, shape: tuple[int, int], least: tuple[int, int]) -> np.ndarray:
+    """Decode luma, shrunk to no less than `least`; BadSource where the whole, of `shape`, is wrapped."""
+    grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=least[0], min_width=least[1])[:, :, 0]
+    whole = grey
+    if grey.shape != shape:
+        if not may_be_wrapped(grey, num_pixels=math.prod(shape), num_bytes=len(data)):
+            return grey
+        whole = simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
+    if is_wrapped(whole):
+        raise BadSource(WRAPPED)
+    return grey
+
+
+def _decode_rare_jpeg(data: bytes, frame: int) -> np.ndarray:
+    """Decode a lossless JPEG, or one of more than 8 bits. frame: where it is described."""
+    height, width = struct.unpack(">HH", data[frame + 5 : frame + 9].ljust(4, b"\0"))
+    check_size(width, height)
+    try:
+        grey = grey_of(coded.decode_jpeg(data))
+    except DAMAGED as error:
+        if data[frame : frame + 2] in coded.READ:
+            raise BadSource(damage(error)) from None
+        grey = np.empty((0, 0))
+    if grey.shape != (height, width):
+        raise BadSource(f"{NOT_READ_YET}: {SOUND_JPEG}")
+    return grey
 
 
 def _turn(grey: np.ndarray, data: bytes, header: bytes) -> np.ndarray:
     if EXIF not in header:
         return grey
     try:
-        with _quietly(), Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+        with quietly(), Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
             orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
     except DAMAGED:
         return grey
@@ -162,22 +203,44 @@ def turned(grey: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(upright)
 
 
-def _decode_by_pillow(data: bytes) -> np.ndarray:
+def _decode_by_pillow(data: bytes, recipe: Recipe) -> np.ndarray:
     try:
-        with _quietly(), Image.open(io.BytesIO(data), formats=list(Pictures.formats)) as picture:
+        with quietly(), Image.open(io.BytesIO(data), formats=OPENED) as picture:
             check_size(*picture.size)
-            if picture.format in ("PNG", "TIFF") and getattr(picture, "n_frames", 1) > 1:
+            if picture.format in ("PNG", "TIFF", "AVIF") and getattr(picture, "n_frames", 1) > 1:
                 raise BadSource(SEVERAL_FRAMES)
-            with _libtiff_silenced() if picture.format == "TIFF" else contextlib.nullcontext():
-                picture.load()
+            grey = _decode_otherwise(data, picture.format, recipe)
+            if grey is None:
+                with _libtiff_silenced() if picture.format == "TIFF" else contextlib.nullcontext():
+                    picture.load()
+                grey = grey_of_picture(picture)
             # Pillow's own way makes a copy of all colours first.
-            return turned(_grey(picture), picture.getexif().get(EXIF_ORIENTATION, 1))
+            return turned(grey, picture.getexif().get(EXIF_ORIENTATION, 1))
     except DAMAGED as error:
-        raise BadSource(_damage(error)) from None
+        raise BadSource(damage(error)) from None
+
+
+def _decode_otherwise(data: bytes, kind: str | None, recipe: Recipe) -> np.ndarray | None:
+    """Decode what Pillow would cut to 8 bits; None where it does not."""
+    if kind == "JPEG2000":
+        return grey_of(coded.decode_jpeg2000(data))
+    if kind == "AVIF":
+        return grey_of(coded.decode_avif(data))
+    # Of grey ones Pillow keeps all, and stores of 0.1.0 go on with what it made of the others.
+    if kind == "PNG" and data[24] == 16 and data[25] != 0 and recipe.has_windows:
+        return grey_of(coded.decode_png(data))
+    return None
+
+
+def grey_of(samples: np.ndarray) -> np.ndarray:
+    """Make grey, (h, w), of samples as a codec gives them; of two or four, the last is transparency."""
+    if samples.ndim == 2:
+        return samples
+    return luma_of(samples, has_alpha=samples.shape[2] in (2, 4))
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keep Pillow from warning of odd metadata: of no use to anyone who adds a million files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -207,27 +270,13 @@ def check_size(width: int, height: int) -> None:
         raise BadSource(f"picture larger than {MAX_PIXELS // 1_000_000} million pixels")
 
 
-def is_wrapped(grey: np.ndarray) -> bool:
-    """Tell whether brightness climbs over white and on from black, as in pixels that lost their upper bits.
-
-    grey: uint8, (h, w). The edges of writing and of masks jump as far, but nothing climbs beside them.
-    """
-    rows = grey[::4]
-    jumps = cv2.absdiff(rows[:, 1:-2], rows[:, 2:-1]) >= WRAPPED_JUMP
-    if np.count_nonzero(jumps) < WRAPPED_FRACTION * jumps.size:
-        return False
-    # Steps on the circle of 256 values, where 255 lies beside 0.
-    steps = np.sign(np.diff(rows, axis=1).view(np.int8))
-    before, over, after = (steps[:, i : i + jumps.shape[1]][jumps] for i in range(3))
-    return bool(np.mean((before == over) & (after == over)) >= WRAPPED_CLIMBS)
-
-
-def _damage(error: Exception) -> str:
+def damage(error: Exception) -> str:
+    """Name the reason for what a library says of damaged bytes."""
     text = str(error).lower()
     return TRUNCATED if "truncat" in text or "unexpected end" in text else DAMAGED_PICTURE
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
+def grey_of_picture(picture: Image.Image) -> np.ndarray:
     """Make grey, (h, w), of any of Pillow's modes: uint8, or as it is where that has more bits."""
     if picture.mode.startswith("I;16"):
         return _by_bands(picture, np.asarray, np.uint16)

@@ -155,17 +155,19 @@ def list_sources(root: Path) -> Iterator[str]:
 def _names_in(folder: Path) -> list[tuple[str, bool]]:
     """List names in a folder, sorted, each with whether it is a folder."""
     with os.scandir(folder) as entries:
-        return sorted((entry.name, _is_folder(entry)) for entry in entries if not _is_passed_over(entry.name))
+        return sorted((entry.name, is_folder(entry)) for entry in entries if not is_passed_over(entry.name))
 
 
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Tell whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:
         return False
 
 
-def _is_passed_over(name: str) -> bool:
+def is_passed_over(name: str) -> bool:
+    """Tell whether a file or folder of this name is never looked at."""
     return name.startswith(".") or name in PASSED_OVER
 
 

@@ -83,7 +83,8 @@ class Histogram:
             grey.dtype.kind in "iu" and grey.min() >= 0 and grey.max() < WORDS
         )
         if are_words:
-            self._words += np.bincount(grey.ravel(), minlength=WORDS)
+            counts = np.bincount(grey.ravel())
+            self._words[: len(counts)] += counts
             return
         if self._floats is None:
             self._floats = np.zeros(FLOATS, np.int64)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mri_hpc.storage.disk.layout import StoreDir, open_store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mri_hpc.intake.doubts import Doubt
     from mri_hpc.intake.labels import Label, Labels
     from mri_hpc.intake.persons import Mention
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from mri_hpc.intake.recipe import Recipe
     from mri_hpc.intake.sources import Sources
     from mri_hpc.storage.adding.intake import Intake
-    from mri_hpc.storage.adding.loop import Tally
+    from mri_hpc.storage.adding.last_task import ArrayTask
+    from mri_hpc.storage.adding.tally import Tally
     from mri_hpc.storage.disk.commits import Commit
     from mri_hpc.storage.reading.reader import Reader
     from mri_hpc.storage.snapshot.table import Snapshot
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.compaction import Compacted
     from mri_hpc.storage.upkeep.growth import Growth
     from mri_hpc.storage.upkeep.joining import Name, Pair
+    from mri_hpc.storage.upkeep.missing import Missing
     from mri_hpc.storage.upkeep.relabelling import Relabelling
     from mri_hpc.storage.upkeep.repair import Repaired
     from mri_hpc.storage.upkeep.retraction import Retraction
@@ -36,21 +40,25 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.verify import Findings
 
 __all__ = [
-    "Compacted", "Findings", "Name", "Origin", "Pair", "Reader", "Relabelling", "Repaired", "Snapshot",
-    "Store", "Tally",
+    "ArrayTask", "Compacted", "Findings", "Intake", "Missing", "Name", "Origin", "Pair", "Reader",
+    "Relabelling", "Repaired", "Retraction", "Snapshot", "Store", "Tally",
 ]  # fmt: skip
 
 _FLOORS = {
+    "ArrayTask": "adding.last_task",
     "Compacted": "upkeep.compaction",
     "Findings": "upkeep.verify",
+    "Intake": "adding.intake",
+    "Missing": "upkeep.missing",
     "Name": "upkeep.joining",
     "Origin": "upkeep.salvage",
     "Pair": "upkeep.joining",
     "Reader": "reading.reader",
     "Relabelling": "upkeep.relabelling",
     "Repaired": "upkeep.repair",
+    "Retraction": "upkeep.retraction",
     "Snapshot": "snapshot.table",
-    "Tally": "adding.loop",
+    "Tally": "adding.tally",
 }
 
 T = TypeVar("T")
@@ -91,6 +99,13 @@ class Store:
         from mri_hpc.storage.adding.new_store import make_store
 
         return cls(make_store(path, source).path)
+
+    @classmethod
+    def would_be(cls, path: Path, source: Path) -> "Store":
+        """Return what `make` would open or make, and make nothing; UserError as there."""
+        from mri_hpc.storage.adding.new_store import check_place
+
+        return cls(check_place(path, source).path)
 
     @property
     def recipe(self) -> Path:
@@ -188,12 +203,27 @@ class Store:
         end_removals(self._dir)
 
     def intake(
-        self, root: Path, labels: "Labels", wanted: "Recipe", key_file: Path, *, is_replacing: bool = False
+        self,
+        root: Path,
+        labels: "Labels",
+        wanted: "Recipe",
+        key_file: Path,
+        *,
+        is_replacing: bool = False,
+        is_skipping_empty: bool = False,
     ) -> "Intake":
         """Return all that decides about the sources below a root; write down the recipe of a new store."""
         from mri_hpc.storage.adding.intake import make_intake
 
-        return make_intake(self._dir, root, labels, wanted, key_file, is_replacing=is_replacing)
+        return make_intake(
+            self._dir,
+            root,
+            labels,
+            wanted,
+            key_file,
+            is_replacing=is_replacing,
+            is_skipping_empty=is_skipping_empty,
+        )
 
     def doubts(self, intake: "Intake", sources: "Sources") -> "list[Doubt]":
         """Return what looks other than it was meant beside what is stored. sources: all below the root."""
@@ -236,6 +266,12 @@ class Store:
             if len(outvoted := sources_outvoted(sources, known)):
                 add(outvoted, known)
         return tally
+
+    def tell_last(self, root: Path, task: "ArrayTask", tally: "Tally") -> "Tally | None":
+        """Note that a task of an array is done; return what all have counted where it is to tell of them."""
+        from mri_hpc.storage.adding.last_task import tell_last
+
+        return tell_last(self._dir, root, task, tally)
 
     def verify(self, *, fraction: float = 1.0, day: int = 0, progress: Shown = _unshown) -> "Findings":
         """Check every commit, chunk, pixel and snapshot.
@@ -306,6 +342,43 @@ class Store:
 
         return look_for(self._dir, name, given=given)
 
+    def look_for_images(self, given: Sequence[str], pseudonyms: "Pseudonyms") -> "Retraction":
+        """Find images that are named by key or by the path of their file; UserError where there is none."""
+        from mri_hpc.storage.upkeep.retraction import look_for_images
+
+        return look_for_images(self._dir, given, pseudonyms)
+
+    def find_missing(
+        self,
+        snapshot: "Snapshot",
+        root: Path,
+        keys: "np.ndarray",
+        pseudonyms: "Pseudonyms",
+        *,
+        sites: Collection[str] = (),
+        most: int | None = None,
+    ) -> "Missing":
+        """Find stored images of a source root that have no file any more.
+
+        snapshot: the current one; keys: of the files known below the root; sites: of these, none: as when it
+        was added; most: from so many images on without a known file, nothing more is found out.
+        """
+        from mri_hpc.storage.upkeep.missing import find_missing
+
+        return find_missing(self._dir, snapshot, root, keys, pseudonyms, sites=sites, most=most)
+
+    def sites_of(self, root: Path) -> set[str]:
+        """Return the sites that a folder was added as; the empty one where nothing tells."""
+        from mri_hpc.storage.upkeep.missing import sites_of
+
+        return sites_of(self._dir, root)
+
+    def retraction_of(self, snapshot: "Snapshot", keys: Collection[int]) -> "Retraction":
+        """Return the retraction of images by themselves. snapshot: the current one."""
+        from mri_hpc.storage.upkeep.retraction import of_keys
+
+        return of_keys(snapshot, keys)
+
     def join_alike(
         self, mentions: "Iterable[Mention]", pseudonyms: "Pseudonyms", accepted: Collection[str]
     ) -> None:
@@ -316,6 +389,12 @@ class Store:
         from mri_hpc.storage.upkeep.likeness import join_alike
 
         join_alike(self._dir, mentions, pseudonyms, accepted)
+
+    def doubts_of_ids(self, mentions: "Iterable[Mention]", accepted: Collection[str]) -> "list[Doubt]":
+        """Return the doubts for which `join_alike` would refuse ids; nothing is changed."""
+        from mri_hpc.storage.upkeep.likeness import doubts_of_ids
+
+        return doubts_of_ids(self._dir, mentions, accepted)
 
     def join(self, pairs: "Sequence[Pair]", why: str) -> None:
         """Make one patient of each pair of names; UserError where one of them was retracted."""
@@ -333,16 +412,21 @@ class Store:
         part(self._dir, self.current().persons, pair, why)
 
     def retract(self, retraction: "Retraction", why: str) -> "Compacted":
-        """Take a patient out for good: of the newest snapshot, the chunks and the private tables."""
+        """Take a patient, or images, out for good: of the snapshot, the chunks and the private tables."""
         from mri_hpc.storage.upkeep.retraction import retract
 
         return retract(self._dir, retraction, why)
 
-    def retractions(self, name: str) -> "list[Commit]":
-        """Read the records of the retractions of a patient."""
+    def retractions(self, name: str = "", keys: Iterable[int] = ()) -> "list[Commit]":
+        """Read the records of the retractions of a patient, or of images."""
         from mri_hpc.storage.disk.commits import RETRACT, read_kind
 
-        return [one for one in read_kind(self._dir, RETRACT) if name in one.retracted_patients]
+        texts = {f"{key:016x}" for key in keys}
+        return [
+            one
+            for one in read_kind(self._dir, RETRACT)
+            if name in one.retracted_patients or not texts.isdisjoint(one.retracted_keys)
+        ]
 
     def sources_of(self, keys: Iterable[int]) -> dict[int, str]:
         """Find paths of the sources of some images, by key, as far as this user may know them."""

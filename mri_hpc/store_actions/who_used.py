@@ -1,4 +1,4 @@
-"""``mri-hpc store who-used``: the snapshots, runs and predictions that have seen a patient."""
+"""``mri-hpc store who-used``: the snapshots, runs and predictions that have seen a patient, or images."""
 
 import os
 import time
@@ -11,15 +11,16 @@ from typing import Annotated, Any
 import numpy as np
 
 from mri_hpc.base.command import print_json
-from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import POSITIONAL, Flag
+from mri_hpc.base.errors import UsageError, UserError
+from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
 from mri_hpc.intake.labels import SPLITS
-from mri_hpc.intake.pseudonyms import key_path
+from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
+from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
-from mri_hpc.rundir.predictions import read_predictions
+from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Snapshot, Store
@@ -27,42 +28,70 @@ from mri_hpc.storage.store import Snapshot, Store
 
 @dataclass(frozen=True, kw_only=True)
 class WhoUsed:
-    """List the snapshots, runs and predictions that have seen a patient, and the patient's retractions.
+    """List the snapshots, runs and predictions that have seen a patient, or images, and their retractions.
 
-    Runs that start from the model of one that has learnt from the patient are listed as its descendants.
+    Runs that start from the model of one that has learnt from them are listed as its descendants.
     """
 
     store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
-    patient: Annotated[str, POSITIONAL]
+    patient: Annotated[str | None, POSITIONAL] = None
     """The patient's id as in the labels, or the pseudonym."""
+    image: Annotated[tuple[str, ...], Word(value="[KEY|PATH ...]")] = ()
+    """In place of a patient: keys of images, or the paths of their files."""
     runs: Path = Path("runs")
     """Folder of runs."""
     json: Flag = False
     """Print as JSON."""
 
+    def __post_init__(self) -> None:
+        if (self.patient is not None) == bool(self.image):
+            raise UsageError("give a patient, or --image KEY|PATH ...")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """A patient, or images, whose traces are looked for."""
+
+    names: tuple[str, ...] = ()
+    """All names of the patient in the store, the one by which the patient goes first; none: images."""
+    keys: frozenset[int] = frozenset()
+    """Of images."""
+
+    def rows(self, snapshot: Snapshot) -> np.ndarray:
+        """Find the images in a snapshot: bool, (n,)."""
+        if self.names:
+            return snapshot.is_of(np.array([name.encode() for name in self.names]))
+        return np.isin(snapshot.key, np.fromiter(self.keys, "<u8", len(self.keys)))
+
+    def has(self, row: Prediction) -> bool:
+        """Tell whether a prediction is about them."""
+        if self.names:
+            return row.patient in self.names
+        return int(row.key, 16) in self.keys
+
 
 def who_used(options: WhoUsed) -> None:
-    """Print the snapshots, runs and predictions that have seen a patient."""
+    """Print the snapshots, runs and predictions that have seen a patient, or images."""
     store = Store.open(options.store)
-    name = store.name_of(options.patient, key_path(os.environ))
-    persons = store.current().persons
-    names = persons.names(name)
+    traced = _traced(store, options)
     snapshots = {digest: store.recall(digest) for digest in store.published()}
-    retractions = {one.id: one for other in names for one in store.retractions(other)}
+    retractions = {
+        one.id: one for name in traced.names or ("",) for one in store.retractions(name, traced.keys)
+    }
     values = {
-        "patient": persons.name(name),
+        **({"patient": traced.names[0]} if traced.names else {"images": _keys(traced)}),
         "snapshots": [
             {"snapshot": digest, "images": count}
             for digest, snapshot in snapshots.items()
-            if (count := int(_rows(snapshot, names).sum()))
+            if (count := int(traced.rows(snapshot).sum()))
         ],
-        "runs": _uses(options.runs, store, snapshots, names),
+        "runs": _uses(options.runs, store, snapshots, traced),
         "retracted": [_record(one.created, one.who, one.why) for one in retractions.values()],
     }
-    if not any(values[what] for what in ("snapshots", "runs")):
+    if traced.names and not values["snapshots"] and not values["runs"]:
         # A name that was mistyped must not look like one that nothing has seen.
-        store.look_for(name, given=options.patient)
+        store.look_for(traced.names[0], given=options.patient or "")
     if options.json:
         print_json(values)
     else:
@@ -71,18 +100,25 @@ def who_used(options: WhoUsed) -> None:
 
 def uses_in(folder: Path, store: Store, names: Sequence[str]) -> list[dict[str, Any]]:
     """Describe what the runs in a folder have seen of a patient, those that have seen anything."""
-    return _uses(folder, store, {digest: store.recall(digest) for digest in store.published()}, names)
+    snapshots = {digest: store.recall(digest) for digest in store.published()}
+    return _uses(folder, store, snapshots, Traced(names=tuple(names)))
 
 
-def _uses(
-    folder: Path, store: Store, snapshots: dict[str, Snapshot], names: Sequence[str]
-) -> list[dict[str, Any]]:
-    return [used for run in _runs(folder) if (used := _use(run, store, snapshots, names))]
+def _uses(folder: Path, store: Store, snapshots: dict[str, Snapshot], traced: Traced) -> list[dict[str, Any]]:
+    return [used for run in _runs(folder) if (used := _use(run, store, snapshots, traced))]
 
 
-def _rows(snapshot: Snapshot, names: Sequence[str]) -> np.ndarray:
-    """Find the rows of a patient. names: all that the patient has in the store."""
-    return snapshot.is_of(np.array([name.encode() for name in names]))
+def _traced(store: Store, options: WhoUsed) -> Traced:
+    if options.patient is not None:
+        name, persons = store.name_of(options.patient, key_path(os.environ)), store.current().persons
+        return Traced(names=tuple(dict.fromkeys([persons.name(name), *persons.names(name)])))
+    recipe = load_recipe(store.recipe)
+    pseudonyms = pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ))
+    return Traced(keys=frozenset(store.look_for_images(options.image, pseudonyms).keys))
+
+
+def _keys(traced: Traced) -> list[str]:
+    return [f"{key:016x}" for key in sorted(traced.keys)]
 
 
 def _runs(folder: Path) -> list[RunDir]:
@@ -91,16 +127,14 @@ def _runs(folder: Path) -> list[RunDir]:
     return [RunDir(file.parent) for file in sorted(folder.glob("*/settings.toml"))]
 
 
-def _use(
-    run: RunDir, store: Store, snapshots: dict[str, Snapshot], names: Sequence[str]
-) -> dict[str, Any] | None:
-    """Describe what a run has seen of a patient, itself or by its ancestors; None where that is nothing."""
-    images = _images(run, store, snapshots, names)
-    predictions = _predictions(run, names)
+def _use(run: RunDir, store: Store, snapshots: dict[str, Snapshot], traced: Traced) -> dict[str, Any] | None:
+    """Describe what a run has seen of them, itself or by its ancestors; None where that is nothing."""
+    images = _images(run, store, snapshots, traced)
+    predictions = _predictions(run, traced)
     descends_from = [
         str(ancestor.path)
         for ancestor, digest in _ancestors(run)
-        if _has_learnt(ancestor, digest, store, snapshots, names)
+        if _has_learnt(ancestor, digest, store, snapshots, traced)
     ]
     if not (images or predictions or descends_from):
         return None
@@ -113,15 +147,15 @@ def _use(
     }
 
 
-def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], names: Sequence[str]) -> Counter[str]:
-    """Count images of a patient that a run has seen, by split; none where it is of another store."""
+def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], traced: Traced) -> Counter[str]:
+    """Count images of them that a run has seen, by split; none where it is of another store."""
     settings = load_training(run)
     images = Counter[str]()
     if Path(settings.store).resolve() == store.path.resolve():
         for digest in _snapshots_of(run, settings):
             if digest in snapshots:
                 # Of several snapshots, the one in which the run has seen most.
-                images |= _images_by_split(snapshots[digest], settings, names)
+                images |= _images_by_split(snapshots[digest], settings, traced)
     return images
 
 
@@ -141,13 +175,13 @@ def _ancestors(run: RunDir) -> list[tuple[RunDir, str]]:
 
 
 def _has_learnt(
-    run: RunDir, digest: str, store: Store, snapshots: dict[str, Snapshot], names: Sequence[str]
+    run: RunDir, digest: str, store: Store, snapshots: dict[str, Snapshot], traced: Traced
 ) -> bool:
-    """Tell whether a run's model depends on a patient; of one that is gone, whether it may."""
+    """Tell whether a run's model depends on them; of one that is gone, whether it may."""
     if run.settings.is_file():
-        images = _images(run, store, snapshots, names)
+        images = _images(run, store, snapshots, traced)
         return any(images[SPLITS[code]] for code in LEARNT_FROM)
-    return digest in snapshots and bool(_rows(snapshots[digest], names).any())
+    return digest in snapshots and bool(traced.rows(snapshots[digest]).any())
 
 
 def _snapshots_of(run: RunDir, settings: TrainingSettings) -> set[str]:
@@ -156,20 +190,20 @@ def _snapshots_of(run: RunDir, settings: TrainingSettings) -> set[str]:
     return {settings.snapshot, *(manifest.progress.snapshot for manifest in manifests if manifest)}
 
 
-def _images_by_split(snapshot: Snapshot, settings: TrainingSettings, names: Sequence[str]) -> Counter[str]:
-    rows = _rows(snapshot, names)
+def _images_by_split(snapshot: Snapshot, settings: TrainingSettings, traced: Traced) -> Counter[str]:
+    rows = traced.rows(snapshot)
     if not rows.any():
         return Counter()
     code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)[rows]
     return Counter(SPLITS[number] if number >= 0 else "unused" for number in code.tolist())
 
 
-def _predictions(run: RunDir, names: Sequence[str]) -> Counter[str]:
-    """Count rows of predictions.csv that name a patient, by split."""
+def _predictions(run: RunDir, traced: Traced) -> Counter[str]:
+    """Count rows of predictions.csv about them, by split."""
     if not run.predictions.is_file():
         return Counter()
     _classes, rows = read_predictions(run.predictions)
-    return Counter(row.split for row in rows if row.patient in names)
+    return Counter(row.split for row in rows if traced.has(row))
 
 
 def _record(created: float, who: str, why: str) -> dict[str, str]:
@@ -177,7 +211,7 @@ def _record(created: float, who: str, why: str) -> dict[str, str]:
 
 
 def _print(values: dict[str, Any], runs: Path) -> None:
-    print(f"patient {values['patient']}")
+    print(f"patient {values['patient']}" if "patient" in values else f"images {', '.join(values['images'])}")
     for one in values["snapshots"]:
         print(f"snapshot {one['snapshot']}: {one['images']} images")
     for one in values["runs"]:
@@ -190,4 +224,6 @@ def _print(values: dict[str, Any], runs: Path) -> None:
         why = f": {one['why']}" if one["why"] else ""
         print(f"retracted {one['when']} by {one['who']}{why}")
     if not values["snapshots"] and not values["runs"]:
-        print(f"no snapshot, and no run in {runs}, has seen this patient")
+        print(
+            f"no snapshot, and no run in {runs}, has seen {'this patient' if 'patient' in values else 'them'}"
+        )

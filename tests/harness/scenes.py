@@ -20,7 +20,7 @@ from mri_hpc.storage.snapshot.catalogue import current, resolve
 from mri_hpc.storage.upkeep import tidying
 from mri_hpc.store_actions.compact import Compact, compact_store
 from mri_hpc.store_actions.relabel import Relabel, relabel_images
-from mri_hpc.store_actions.retract import Retract, retract_patient
+from mri_hpc.store_actions.retract import Retract, retract
 from mri_hpc.testing import processes
 from mri_hpc.testing.file_operations import FileOperations
 
@@ -66,7 +66,7 @@ class Place:
 
     def retract(self, patient: int) -> Step:
         """Takes one patient out."""
-        return lambda: retract_patient(Retract(store=self.store, patient=f"patient{patient}", yes=True))
+        return lambda: retract(Retract(store=self.store, patient=f"patient{patient}", yes=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(100)
         (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b"\n  <HTML>denied", "web page"),
         ("année,patient\n".encode() * 200, "text, not a picture"),
-        (b"GIF89a" + bytes(50), "format not read: GIF"),
+        (b"RIFF\1\0\0\0WEBP" + bytes(50), "format not read: WebP"),
         (b"PK\x03\x04" + bytes(50), "format not read: ZIP"),
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "format not read: HDF5"),
         (b"MATLAB 5.0 MAT-file", "format not read: MATLAB"),
@@ -93,12 +93,13 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
     make_pictures(tmp_path / "raw", 3)
     (tmp_path / "raw" / "glioma" / "one.tiles").write_bytes(b"TILES" + bytes(range(48)))
     (tmp_path / "raw" / "glioma" / "broken.tiles").write_bytes(b"TILES" + bytes(40))
-    (tmp_path / "raw" / "glioma" / "other.gif").write_bytes(b"GIF89a")
+    (tmp_path / "raw" / "glioma" / "other.webp").write_bytes(b"RIFF")
     store = tmp_path / "store"
     status, out, err = preprocess(tmp_path / "raw", store, "--size", 8)
     assert (status, out.partition(" (")[0]) == (0, "stored 4, already there 0, rejected 2")
     assert "rejected 1: broken tile" in err
-    assert "rejected 1: format not read: GIF (JPEG, PNG, BMP, TIFF and Tiles are)" in err
+    assert "rejected 1: format not read: WebP (JPEG, PNG, " in err
+    assert ", GIF, MATLAB 7.3 and Tiles are)" in err
     snapshot = resolve(store)
     assert len(snapshot) == 6
     assert len(set(snapshot.key.tolist())) == 6
@@ -108,7 +109,9 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
 
 @pytest.mark.usefixtures("with_tiles")
 def test_versions_of_all_that_decodes_are_told():
-    assert decoders.library_versions().keys() == {"pillow", "simplejpeg", "opencv", "tiles"}
+    assert decoders.library_versions().keys() == {
+        *("pillow", "simplejpeg", "opencv", "imagecodecs", "tifffile", "tiles")
+    }
 
 
 @pytest.mark.usefixtures("with_tiles")

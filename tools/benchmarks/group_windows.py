@@ -9,6 +9,10 @@ the ratio of processor times, with its quartiles: above 1, ours is faster.
 
 With --before, whole preprocesses of 8-bit colour JPEGs take turns, this version beside that one: the ratio of
 their processor times, without the start of Python.
+
+2026-11-29, two cores of an AMD EPYC (virtual), load 10, least times of 12 rounds of one head
+of 12 slices: 0.85 to 0.89 of the bare way, which is hit less by neighbours that use the same memory.
+One JPEG, from its bytes to its place in a unit: 0.98 (0.97–0.98) of the version before.
 """
 
 import argparse

@@ -19,6 +19,9 @@ from mri_hpc.intake.units import Share
 from mri_hpc.storage.adding.unit import TakenSource, UsedWindow
 from mri_hpc.storage.disk.layout import StoreDir
 
+STACK = "stack "
+"""Begins the id of a patient whom nothing names but the stack that shows the head."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Intake:
@@ -32,6 +35,8 @@ class Intake:
     recipe: Recipe
     is_replacing: bool = False
     """True where a source with other bytes than those stored replaces them."""
+    is_skipping_empty: bool = False
+    """True where images that show no head are left out."""
 
     def sources(self, paths: Sequence[str]) -> Sources:
         """Return files below the root, each as a source of its own."""
@@ -77,6 +82,9 @@ class Intake:
     ) -> TakenSource:
         """Return a decoded source as it enters a store."""
         assert samples, "a decoder yields samples or raises BadSource"
+        if len(samples) > 1 and not label.patient:
+            # Slices of one head never lie on two sides of a split.
+            label = replace(label, patient=f"{STACK}{source.key:016x}")
         return TakenSource(
             key=source.key,
             fingerprint=content.fingerprint,
@@ -96,7 +104,14 @@ class Intake:
 
 
 def make_intake(
-    store: StoreDir, root: Path, labels: Labels, wanted: Recipe, key_file: Path, *, is_replacing: bool = False
+    store: StoreDir,
+    root: Path,
+    labels: Labels,
+    wanted: Recipe,
+    key_file: Path,
+    *,
+    is_replacing: bool = False,
+    is_skipping_empty: bool = False,
 ) -> Intake:
     """Return all that decides about the sources below a root; write down the recipe of a new store.
 
@@ -112,4 +127,5 @@ def make_intake(
         pseudonyms=pseudonyms,
         recipe=publish_recipe(store.recipe, recipe),
         is_replacing=is_replacing,
+        is_skipping_empty=is_skipping_empty,
     )

@@ -17,7 +17,7 @@ from mri_hpc.storage.disk.private_tables import SEEN, read_seen
 from mri_hpc.storage.snapshot.catalogue import Standing, current, header_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
 from mri_hpc.storage.snapshot.retractions import of_commits
-from mri_hpc.storage.snapshot.table import Snapshot
+from mri_hpc.storage.snapshot.table import RETRACTED, RETRACTED_IMAGE, Snapshot
 from mri_hpc.storage.snapshot.windows import commits_in_conflict, outvoted, window_that_holds
 
 # A store that is only ever added to gets its commits folded now and then.
@@ -184,9 +184,11 @@ class Known:
         """Return the one name of a patient who may have several. patient: one of them; empty for none."""
         return self._snapshot.persons.name(patient)
 
-    def is_retracted(self, keys: Iterable[int], patient: str) -> bool:
-        """Tell whether a source was retracted. patient: name in the store."""
-        return self._retracted.covers(keys, patient)
+    def why_retracted(self, keys: Iterable[int], patient: str) -> str:
+        """Return why a source is kept out; empty where it was not retracted. patient: name in the store."""
+        if self._retracted.covers((), patient):
+            return RETRACTED
+        return RETRACTED_IMAGE if self._retracted.covers(keys, "") else ""
 
     def hear_of_retractions(self) -> bool:
         """Take note of retractions since this was last called; tell whether there were any."""

@@ -1,7 +1,6 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -10,60 +9,32 @@ from mri_hpc.intake.content import CANNOT_OPEN, Content, read_content
 from mri_hpc.intake.decoders import decode_natively
 from mri_hpc.intake.fingerprint import Fingerprint, Look, look_at
 from mri_hpc.intake.folder_labels import NO_CLASS_FOLDER
-from mri_hpc.intake.foreign import NOT_READ_YET
-from mri_hpc.intake.group_reader import Stopped
+from mri_hpc.intake.foreign import NOT_A_PICTURE, NOT_READ_YET
+from mri_hpc.intake.group_reader import KeptSource, Stopped
 from mri_hpc.intake.labels import Label
+from mri_hpc.intake.left_out import is_mask, is_named_like_mask
 from mri_hpc.intake.patient_rows import NO_LABEL_IN_CSV
+from mri_hpc.intake.pictures import DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED
 from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.samples import NativeImage
 from mri_hpc.intake.sources import Source, Sources
 from mri_hpc.intake.units import cut
-from mri_hpc.storage.adding.intake import Intake
+from mri_hpc.storage.adding.intake import STACK, Intake
 from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
+from mri_hpc.storage.adding.tally import Tally
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
 from mri_hpc.storage.adding.windowed import WindowedReader, by_group
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED
+from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED, RETRACTED_IMAGE
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
-MAY_GO_AWAY = (NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET)
+MAY_GO_AWAY = (
+    *(NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET),
+    *(NOT_A_PICTURE, DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED),
+)
 LOOKED_UP = 2**14
 """Sources at a time of which it is looked up what the store knows."""
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """Outcomes of the sources so far."""
-
-    stored: int = 0
-    already_there: int = 0
-    rejected: int = 0
-    gone: int = 0
-    """Sources that were listed and have disappeared since."""
-    labels_differ: int = 0
-    """Sources whose label, patient, fold or split is not the one stored, which stays."""
-    without_patient: int = 0
-    """Stored sources of which the labels name no patient."""
-    twins: int = 0
-    """Stored sources whose bytes the store held before, under another path."""
-    images: int = 0
-    """Images that the stored sources gave."""
-    outside_window: int = 0
-    """Images of which more than 1 % of the pixels lie outside the window that their group had before."""
-    windows: int = 0
-    """Windows of groups that were recorded for the first time."""
-    reasons: dict[str, int] = field(default_factory=dict)
-    """Reasons why sources were rejected, and how many each."""
-
-    def reject(self, reason: str) -> None:
-        """Count one rejected source."""
-        self.rejected += 1
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
-
-    @property
-    def done(self) -> int:
-        """Sources of which the outcome is known."""
-        return self.stored + self.already_there + self.rejected + self.gone
 
 
 def add_sources(
@@ -97,6 +68,10 @@ def add_sources(
                     return tally
                 _take(source, intake, reader, known, about, unit)
                 progress(tally, done)
+                if unit.is_full(unit_size):
+                    _seal(store, intake.recipe, known, unit, end_retraction)
+                    _count(unit, tally, found_here)
+                    unit = Unit()
         except Stopped:
             return tally
         _seal(store, intake.recipe, known, unit, end_retraction)
@@ -113,7 +88,7 @@ def sources_outvoted(sources: Sources, known: Known) -> Sources:
 def _seal(
     store: StoreDir, recipe: Recipe, known: Known, unit: Unit, end_retraction: Callable[[], object]
 ) -> None:
-    """Publish a unit without the images of patients who were retracted while it was gathered."""
+    """Publish a unit without what was retracted while it was gathered."""
     if known.hear_of_retractions():
         _reject_retracted(unit, known)
     seal(store, recipe, unit)
@@ -123,15 +98,14 @@ def _seal(
 
 
 def _reject_retracted(unit: Unit, known: Known) -> None:
-    def is_retracted(source: TakenSource) -> bool:
-        return known.is_retracted([source.key, *source.image_keys], source.patient)
-
-    unit.rejected += [
-        RejectedSource(rejection=_rejection(source.key, RETRACTED, source.fingerprint), path=source.path)
-        for source in unit.taken
-        if is_retracted(source)
-    ]
-    unit.taken = [source for source in unit.taken if not is_retracted(source)]
+    staying: list[TakenSource] = []
+    for source in unit.taken:
+        if reason := known.why_retracted([source.key, *source.image_keys], source.patient):
+            rejection = _rejection(source.key, reason, source.fingerprint)
+            unit.rejected.append(RejectedSource(rejection=rejection, path=source.path))
+        else:
+            staying.append(source)
+    unit.taken = staying
 
 
 def _sources_to_read(sources: Sources, intake: Intake, known: Known, tally: Tally) -> Sources:
@@ -177,7 +151,9 @@ def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
     # The labels may have called it a retracted patient's by mistake, and name another one now.
-    return reason != RETRACTED or known.is_retracted([source.key], intake.pseudonyms.patient(label.patient))
+    if reason not in (RETRACTED, RETRACTED_IMAGE):
+        return True
+    return bool(known.why_retracted([source.key], intake.pseudonyms.patient(label.patient)))
 
 
 def _label_or_problem(path: str, intake: Intake) -> tuple[Label, str]:
@@ -207,16 +183,10 @@ def _take(
             return
         if stored and not is_same and not intake.is_replacing:
             raise BadSource(CHANGED)
-        label = intake.labels.of(source.path)
-        patient = intake.pseudonyms.patient(label.patient)
-        if known.is_retracted([source.key], patient):
-            raise BadSource(RETRACTED)
-        images = kept.images if kept else decode_natively(content, intake.recipe)
-        samples, window = reader.decode(source, images, label)
         generation = stored.generation + 1 if stored else 0
-        taken = intake.taken(source, content, label, samples, window=window, generation=generation)
-        if known.is_retracted(taken.image_keys, patient):
-            raise BadSource(RETRACTED)
+        taken = _taken(source, content, kept, intake, reader, known, unit, generation)
+        if taken is None:
+            return
     except FileNotFoundError:
         unit.gone += 1
     except BadSource as error:
@@ -224,6 +194,39 @@ def _take(
     else:
         unit.twins += not is_same and known.has_bytes(content.fingerprint.source_hash)
         unit.taken.append(taken)
+
+
+def _taken(
+    source: Source,
+    content: Content,
+    kept: KeptSource | None,
+    intake: Intake,
+    reader: WindowedReader,
+    known: Known,
+    unit: Unit,
+    generation: int,
+) -> TakenSource | None:
+    """Make of the images in a source what enters the store; None, and counted, where they are left out."""
+
+    def images() -> Iterable[NativeImage]:
+        return kept.images if kept else decode_natively(content, intake.recipe)
+
+    if is_named_like_mask(intake.root, source.path) and all(is_mask(image.grey) for image in images()):
+        unit.masks += 1
+        return None
+    label = intake.labels.of(source.path)
+    patient = intake.pseudonyms.patient(label.patient)
+    if reason := known.why_retracted([source.key], patient):
+        raise BadSource(reason)
+    samples, window = reader.decode(source, images(), label)
+    samples = unit.with_head(samples, is_skipping=intake.is_skipping_empty)
+    if not samples:
+        unit.empty += 1
+        return None
+    taken = intake.taken(source, content, label, samples, window=window, generation=generation)
+    if reason := known.why_retracted(taken.image_keys, taken.patient):
+        raise BadSource(reason)
+    return taken
 
 
 def _reject(source: Source, reason: str, content: Content | None, about: KnownSources, unit: Unit) -> None:
@@ -258,5 +261,9 @@ def _count(unit: Unit, tally: Tally, found_here: set[str]) -> None:
     tally.windows = len(found_here)
     tally.already_there += len(unit.already_there)
     tally.gone += unit.gone
+    tally.masks += unit.masks
+    tally.empty += unit.empty
+    tally.no_head += unit.no_head
+    tally.unnamed_stacks += sum(source.label.patient.startswith(STACK) for source in unit.taken)
     for reason in (*unit.rejected_again, *(source.rejection.reason for source in unit.rejected)):
         tally.reject(reason)

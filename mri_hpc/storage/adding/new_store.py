@@ -14,6 +14,13 @@ def make_store(path: Path, root: Path) -> StoreDir:
     UserError where sources below `root` cannot be added to it: one lies within the other, or something else
     lies there already.
     """
+    store = check_place(path, root)
+    store.make()
+    return store
+
+
+def check_place(path: Path, root: Path) -> StoreDir:
+    """Return what is or becomes the store at `path`, of which nothing is made; UserError as in make_store."""
     check_root(root)
     store = StoreDir(path)
     # Not Path.resolve, which raises RuntimeError on a loop of links.
@@ -29,7 +36,6 @@ def make_store(path: Path, root: Path) -> StoreDir:
             f"{store.recipe} is missing, but not the images: restore it from a backup, or from a run of this "
             "store (RUN/recipe.json)"
         )
-    store.make()
     return store
 
 

@@ -54,7 +54,7 @@ def doubts_of_root(store: StoreDir, intake: Intake, sources: Sources) -> list[Do
 
     A few of its files are read.
     """
-    here, before = _root(intake), _roots(store)
+    here, before = _root(intake), read_roots(store)
     if here in before:
         return []
     others = [one for one in before if one.location == here.location and one.site != here.site]
@@ -84,8 +84,8 @@ def _root(intake: Intake) -> Root:
     return Root(name=intake.root_name, site=intake.labels.site, location=os.path.realpath(intake.root))
 
 
-def _roots(store: StoreDir) -> list[Root]:
-    """Read what is written down; a record that is damaged only costs looking again."""
+def read_roots(store: StoreDir) -> list[Root]:
+    """Read the folders that are written down; a record that is damaged only costs looking again."""
     found = []
     for file in sorted(store.roots.glob("[!.]*.json")):
         try:

@@ -12,6 +12,7 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.intake.decoders import library_versions
 from mri_hpc.intake.fingerprint import Fingerprint
 from mri_hpc.intake.labels import Label
+from mri_hpc.intake.left_out import shows_head
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import Sample
 from mri_hpc.intake.window import Window
@@ -88,6 +89,22 @@ class Unit:
     """Reasons of rejections that an earlier commit lists already."""
     gone: int = 0
     twins: int = 0
+    masks: int = 0
+    empty: int = 0
+    no_head: int = 0
+
+    def with_head(self, samples: list[Sample], *, is_skipping: bool) -> list[Sample]:
+        """Return the samples that are stored, and count those among them that show no head."""
+        heads = [sample for sample in samples if shows_head(sample)]
+        if is_skipping:
+            return heads
+        self.no_head += len(samples) - len(heads)
+        return samples
+
+    def is_full(self, most_images: int) -> bool:
+        """Tell whether the last source, one of several images, has filled the unit before its time."""
+        has_several = bool(self.taken) and len(self.taken[-1].samples) > 1
+        return has_several and self.num_images >= most_images
 
     @property
     def rejections(self) -> list[Rejection]:
@@ -195,7 +212,8 @@ def _names(unit: Unit) -> Iterator[tuple[str, ...]]:
     """Yield rows as in private_tables.NAMES."""
     for source in unit.taken:
         patient, study = source.label.patient, source.label.study
-        yield f"{source.key:016x}", source.path, patient, source.patient, study, source.study, ""
+        for key in source.image_keys:
+            yield f"{key:016x}", source.path, patient, source.patient, study, source.study, ""
     for rejected in unit.rejected:
         yield rejected.rejection.key, rejected.path, "", "", "", "", rejected.rejection.reason
 

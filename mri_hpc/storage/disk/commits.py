@@ -255,7 +255,7 @@ def user_name() -> str:
 def _publish(store: StoreDir, commit: Commit) -> bool:
     values = asdict(replace(commit, who=user_name(), created=round(time.time(), 3)))
     # As records were before there were such.
-    for name in ("same_patients", "windows"):
+    for name in ("windows", "same_patients"):
         if not values[name]:
             del values[name]
     return publish_new_bytes(store.commit(commit.id), seal(with_format(FORMAT, values)))

@@ -12,6 +12,9 @@ from mri_hpc.base.atomic import TEMP_PREFIX, is_abandoned, remove_folder, sync_f
 from mri_hpc.base.errors import UserError
 
 LITTER_AGE_S = 24 * 3600.0
+WORD_AGE_S = 60 * 24 * 3600.0
+DONE, TELLER = ".done-", ".teller"
+"""Ends of names beside the listing of an array job: of tasks that are done, and of the one that tells."""
 # A chunk on its way out: whoever finds it removes it or, where it is needed after all, puts it back.
 GONE_PREFIX = ".gone-"
 COMPACTION = re.compile(r"compact-(\d{8})")
@@ -70,7 +73,7 @@ class StoreDir:
 
     @property
     def listings(self) -> Path:
-        """Listings that tasks of one array job share."""
+        """Listings that tasks of one array job share, and a word of each task that has done its share."""
         return self.private / "listings"
 
     @property
@@ -147,7 +150,7 @@ class StoreDir:
         return {name for name in missed if self.commit(name).exists()}
 
     def sweep(self) -> None:
-        """Remove what tasks that were killed left behind, and listings of more than a day ago.
+        """Remove what tasks that were killed left behind, and listings of long ago.
 
         Whether tasks on other machines still run cannot be known here: a day is given to them.
         """
@@ -164,7 +167,7 @@ class StoreDir:
             *persons,
         ):
             _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
-        _remove(self.listings, _is_litter)
+        _remove(self.listings, _is_past)
         for folder in self.snapshots.iterdir():
             # Of a repair. One of another user need not be open to this one.
             with contextlib.suppress(OSError):
@@ -224,6 +227,13 @@ def _is_litter(path: Path) -> bool:
     """Tell whether a file can go: its maker has ended or, where that cannot be known, it is old."""
     has_ended = is_abandoned(path)
     return _is_old(path) if has_ended is None else has_ended
+
+
+def _is_past(path: Path) -> bool:
+    """Tell whether a listing, or what a task has left beside it when it was done, can go."""
+    # The first tasks of an array may be done weeks before the last ones start.
+    is_kept = DONE in path.name or path.name.endswith(TELLER)
+    return _is_litter(path) and (not is_kept or path.stat().st_mtime < time.time() - WORD_AGE_S)
 
 
 def _is_old(path: Path) -> bool:

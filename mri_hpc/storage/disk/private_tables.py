@@ -7,7 +7,7 @@ import contextlib
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from mri_hpc.storage.disk.layout import StoreDir
 NAMES = ("key", "path", "patient", "patient_name", "study", "study_name", "rejected")
 SEEN = np.dtype([("key", "<u8"), ("size", "<i8"), ("mtime_ns", "<i8"), ("source_hash", "<u8")])
 HEADER = ",".join(NAMES)
+KEY_LETTERS = 16
 KEY = re.compile("[0-9a-f]{16}")
 # A path below a root never has two slashes side by side.
 LINE_ENDS = {"\n": "//n", "\r": "//r"}
@@ -25,9 +26,12 @@ LINE_ENDS = {"\n": "//n", "\r": "//r"}
 T = TypeVar("T")
 
 
-def read_names(data: bytes) -> list[dict[str, str]]:
-    """Read rows of one file of names; a damaged one gives all but the lines damaged beyond reading."""
-    rows = (_cells(line) for line in lines_of(data))
+def read_names(data: bytes, keys: Container[str] | None = None) -> list[dict[str, str]]:
+    """Read rows of one file of names; a damaged one gives all but the lines damaged beyond reading.
+
+    keys: those whose rows are wanted, as texts; None: all.
+    """
+    rows = (_cells(line) for line in lines_of(data) if keys is None or line[:KEY_LETTERS] in keys)
     return [
         {**dict(zip(NAMES, cells, strict=True)), "path": _inlines_of(cells[1])}
         for cells in rows
@@ -93,21 +97,24 @@ def contents_of(files: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
 
 
 def find_in_names(
-    store: StoreDir, find: Callable[[list[dict[str, str]]], T], files: Iterable[Path] | None = None
+    store: StoreDir,
+    find: Callable[[list[dict[str, str]]], T],
+    files: Iterable[Path] | None = None,
+    keys: Container[str] | None = None,
 ) -> dict[Path, T]:
     """Return what `find` finds in each table of names; two of them may hold the same row.
 
-    files: the tables that are looked at, unless one of them is gone; None: all.
+    files: the tables that are looked at, unless one of them is gone; None: all. keys: as in read_names.
     """
     if files is not None:
         files = list(files)
-        found = {path: find(read_names(data)) for path, data in contents_of(files)}
+        found = {path: find(read_names(data, keys)) for path, data in contents_of(files)}
         if len(found) == len(files):
             return found
     found, looked_at = {}, set[Path]()
     # A table that goes has been folded into another, which a later listing tells of.
     while new := set(table_files(store.names, "csv")) - looked_at:
-        found |= {path: find(read_names(data)) for path, data in contents_of(sorted(new))}
+        found |= {path: find(read_names(data, keys)) for path, data in contents_of(sorted(new))}
         looked_at |= new
     return found
 
@@ -136,10 +143,10 @@ def sources_of(store: StoreDir, keys: Iterable[int], files: Iterable[Path] | Non
     wanted = {f"{key:016x}" for key in keys}
 
     def paths(rows: list[dict[str, str]]) -> dict[int, str]:
-        return {int(row["key"], 16): row["path"] for row in rows if row["key"] in wanted}
+        return {int(row["key"], 16): row["path"] for row in rows}
 
     try:
-        found = find_in_names(store, paths, files).values()
+        found = find_in_names(store, paths, files, wanted).values()
     except PermissionError:
         return {}
     return {key: path for some in found for key, path in some.items()}

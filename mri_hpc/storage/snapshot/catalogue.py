@@ -273,10 +273,10 @@ def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish
             continue
         publish(folder / f"{name}.npy", functools.partial(save, name))
     plain = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in array_names()}
+    _save_totals(folder, store, snapshot, publish)
     if not plain["same_patients"]:
         del plain["same_patients"]
     number = FORMAT if "same_patients" in plain else PLAIN_FORMAT
-    _save_totals(folder, store, snapshot, publish)
     info = seal({"format": number, **plain, "crcs": crcs})
     publish(folder / INFO, lambda path: _write_bytes(path, info))
 

@@ -20,18 +20,20 @@ PIXELS = np.dtype([("key", "<u8"), ("source_hash", "<u8"), ("crc", "<u4")])
 def refuse_retracted(store: Path, snapshot: Snapshot, retractions: Iterable[Commit]) -> None:
     """Raise UserError where a snapshot holds images that have been retracted since."""
     gone: set[int] = set()
-    reasons = []
+    reasons, of_patients = [], False
     for commit in retractions:
         retracted = of_commits([commit])
         is_gone = retracted.has_keys(snapshot.key) | snapshot.is_of(retracted.patients)
         if is_gone.any():
             gone.update(np.flatnonzero(is_gone).tolist())
             reasons.append((commit.created, commit.why))
+            of_patients = of_patients or bool(len(retracted.patients))
     if gone:
         when, why = max(reasons)
         day_and_why = time.strftime("%Y-%m-%d", time.localtime(when)) + (f", {why}" if why else "")
+        who = "of patients who" if of_patients else "that"
         raise UserError(
-            f"{store}: snapshot {snapshot.digest} holds {len(gone)} images of patients who have been "
+            f"{store}: snapshot {snapshot.digest} holds {len(gone)} images {who} have been "
             f"retracted ({day_and_why}): their pixels are gone, and a run on it cannot go on; start a new "
             "run on the newest snapshot, from its weights if you like: "
             "mri-hpc launch --run NEW --continue-from RUN"

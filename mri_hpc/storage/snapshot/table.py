@@ -17,6 +17,8 @@ CHANGED = "changed: other bytes than those stored (--replace accepts)"
 """Reason of rejecting a source that is stored with other bytes."""
 RETRACTED = "retracted: its patient was withdrawn from this store"
 """Reason of rejecting a source of a patient, or one that was taken out with a patient."""
+RETRACTED_IMAGE = "retracted: this image was taken out (it comes back in under another file name)"
+"""Reason of rejecting a source that was taken out by itself."""
 
 REJECTED = np.dtype(
     [("key", "<u8"), ("mtime_ns", "<i8"), ("size", "<i8"), ("source_hash", "<u8"), ("reason", "<i4")]

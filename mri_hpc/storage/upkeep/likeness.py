@@ -27,13 +27,25 @@ def join_alike(
     if {DIFFERENT, SAME} <= {*accepted}:
         raise UserError(f"--accept {DIFFERENT} and --accept {SAME} contradict each other: give one of them")
     names = names_of_ids(store)
-    alike = find_alike(mentions, {patient: f"one stored as {name}" for patient, name in names.items()})
-    doubts = [one for one in alike if not one.is_one]
-    if doubts and SAME not in accepted:
-        refuse_open([doubt_of(doubts)], accepted)
+    alike = _alike(mentions, names)
+    refuse_open(_open(alike, accepted), accepted)
     joined = alike if SAME in accepted else [one for one in alike if one.is_one]
     if joined:
         _join(store, [_pair(one, names, pseudonyms) for one in joined])
+
+
+def doubts_of_ids(store: StoreDir, mentions: Iterable[Mention], accepted: Collection[str]) -> list[Doubt]:
+    """Return the doubts for which `join_alike` would refuse ids; nothing is changed."""
+    return _open(_alike(mentions, names_of_ids(store)), accepted)
+
+
+def _alike(mentions: Iterable[Mention], names: dict[str, str]) -> list[Alike]:
+    return find_alike(mentions, {patient: f"one stored as {name}" for patient, name in names.items()})
+
+
+def _open(alike: Iterable[Alike], accepted: Collection[str]) -> list[Doubt]:
+    doubts = [one for one in alike if not one.is_one]
+    return [doubt_of(doubts)] if doubts and SAME not in accepted else []
 
 
 def doubt_of(doubts: Sequence[Alike]) -> Doubt:

@@ -1,11 +1,12 @@
-"""Retraction: a patient leaves the store for good. Tombstones keep the images from coming back.
+"""Retraction: a patient, or an image, leaves the store for good. Tombstones keep them from coming back.
 
 Order: the commit that retracts, then chunks without the images, then the old files and the private lines go.
 Killed on the way, it is ended by doing it again, or by the next compaction.
 """
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,25 +14,30 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.persons import writings
-from mri_hpc.intake.pseudonyms import pseudonyms_of
+from mri_hpc.intake.pseudonyms import Pseudonyms, pseudonyms_of
 from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.sources import root_at_site
+from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.disk.private_tables import find_in_names
+from mri_hpc.storage.disk.private_tables import KEY, find_in_names, sources_of
 from mri_hpc.storage.snapshot.catalogue import current
+from mri_hpc.storage.snapshot.folding import positions
 from mri_hpc.storage.snapshot.table import Snapshot
 from mri_hpc.storage.upkeep.compaction import Compacted, compact
+from mri_hpc.storage.upkeep.missing import frames_of
 
 PSEUDONYM = re.compile(r"P[A-Z2-7]{16}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retraction:
-    """A patient who is to be taken out, with all that the store has of them."""
+    """A patient who is to be taken out, with all that the store has of them; or images by themselves."""
 
-    patient: str
-    """Name in the store; of several the one by which the patient goes."""
-    names: tuple[str, ...]
+    patient: str = ""
+    """Name in the store, of several the one by which the patient goes; empty where images are taken out, and
+    other images of a patient may stay."""
+    names: tuple[str, ...] = ()
     """All of them."""
     keys: tuple[int, ...]
     """Of images, and of the sources that they came from."""
@@ -72,8 +78,63 @@ def look_for(store: StoreDir, patient: str, *, given: str) -> Retraction:
     )
 
 
+def look_for_images(store: StoreDir, given: Sequence[str], pseudonyms: Pseudonyms) -> Retraction:
+    """Find images that are named by key, or by the path of their file, below its root or from here.
+
+    UserError where the store has, and had, none of that name, or several of one path.
+    """
+    snapshot = current(store)
+    keys = {_key_of(store, snapshot, name, pseudonyms): name for name in given}
+    roots = {root_at_site(one.name, one.site) for one in read_roots(store)}
+    roots |= {part for name in given for part in Path(os.path.abspath(name)).parts}  # noqa: PTH100
+    by_path = np.unique(np.array([key for key, name in keys.items() if not KEY.fullmatch(name)], "<u8"))
+    paths = sources_of(store, by_path[positions(snapshot.key, by_path)[0]].tolist())
+    return of_keys(snapshot, {*keys, *frames_of(snapshot, paths, roots, pseudonyms)})
+
+
+def of_keys(snapshot: Snapshot, keys: Collection[int]) -> Retraction:
+    """Make the retraction of images by themselves. snapshot: the current one."""
+    wanted = np.unique(np.fromiter(keys, "<u8", len(keys)))
+    is_stored, _rows = positions(snapshot.key, wanted)
+    return Retraction(keys=tuple(wanted.tolist()), images=int(is_stored.sum()), snapshot=snapshot)
+
+
+def _key_of(store: StoreDir, snapshot: Snapshot, given: str, pseudonyms: Pseudonyms) -> int:
+    """Return the key of an image that is named by it or by a path; UserError where there is not just one."""
+    if KEY.fullmatch(given) and _is_known(snapshot, key := int(given, 16)):
+        return key
+    parts = Path(os.path.abspath(given)).parts  # noqa: PTH100
+    below = (("/".join(parts[at:]), parts[at - 1]) for at in range(2, len(parts)))
+    found = {key for path, root in below if _is_known(snapshot, key := pseudonyms.source_key(root, path))}
+    found = found or {key for key in _keys_of_path(store, given) if _is_known(snapshot, key)}
+    if len(found) == 1:
+        return found.pop()
+    if found:
+        keys = ", ".join(f"{key:016x}" for key in sorted(found))
+        raise UserError(f"{store.path} has {len(found)} images of a file {given!r}: name one by key: {keys}")
+    raise UserError(
+        f"{store.path} has no image {given!r}: name it by key, or by the path of its file below the source"
+    )
+
+
+def _is_known(snapshot: Snapshot, key: int) -> bool:
+    """Tell whether an image is stored, or was until it was retracted."""
+    return bool(positions(snapshot.key, np.array([key], "<u8"))[0][0]) or snapshot.retractions.covers(
+        [key], ""
+    )
+
+
+def _keys_of_path(store: StoreDir, path: str) -> set[int]:
+    """Find keys of sources with this path below whatever root."""
+
+    def listed(rows: list[dict[str, str]]) -> set[int]:
+        return {int(row["key"], 16) for row in rows if row["path"] == path}
+
+    return set().union(*find_in_names(store, listed).values())
+
+
 def retract(store: StoreDir, retraction: Retraction, why: str) -> Compacted:
-    """Take a patient out of the newest snapshot, the chunks and the private tables."""
+    """Take a patient, or images, out of the newest snapshot, the chunks and the private tables."""
     publish_retraction(store, retraction.keys, retraction.names, why)
     return remove_retracted(store, since=retraction.snapshot)
 

@@ -261,7 +261,9 @@ class Salvage:
         if commit.kind != ADD:
             return None
         try:
-            rows = [row for row in read_names(names.read_bytes()) if not row["rejected"]]
+            named = [row for row in read_names(names.read_bytes()) if not row["rejected"]]
+            # Of a source of several images the first is its own.
+            rows = list({row["path"]: row for row in reversed(named)}.values())
         except OSError:
             return None
         try:

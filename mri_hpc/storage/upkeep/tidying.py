@@ -18,7 +18,7 @@ from mri_hpc.storage.disk.private_tables import (
     table_files,
 )
 from mri_hpc.storage.snapshot.retractions import Retractions
-from mri_hpc.storage.snapshot.table import RETRACTED
+from mri_hpc.storage.snapshot.table import RETRACTED, RETRACTED_IMAGE
 
 MOST_FILES = 64
 MOST_BYTES = 16 * 2**20
@@ -31,7 +31,7 @@ def tidy(store: StoreDir, retracted: Retractions) -> None:
     def stays(row: dict[str, str]) -> bool:
         # A file that is still in the source is listed as rejected: the user has to find it.
         key, patient = int(row["key"], 16), row["patient_name"]
-        return row["rejected"] == RETRACTED or not retracted.covers([key], patient)
+        return row["rejected"] in (RETRACTED, RETRACTED_IMAGE) or not retracted.covers([key], patient)
 
     def kept(data: bytes) -> list[tuple[str, ...]]:
         return [tuple(row.values()) for row in read_names(data) if stays(row)]

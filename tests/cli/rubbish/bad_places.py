@@ -78,6 +78,27 @@ def read_only(desk: Desk) -> list[str]:
     return argv
 
 
+def deleted(desk: Desk) -> list[str]:
+    """A picture that is stored was deleted from the source."""
+    argv = desk.preprocess()
+    sorted(desk.raw.rglob("*.png"))[0].unlink()
+    return argv
+
+
+def moved(desk: Desk) -> list[str]:
+    """A picture that is stored was moved to the folder of another class."""
+    argv = desk.preprocess()
+    picture = sorted(desk.raw.glob("glioma/*/*.png"))[0]
+    target = desk.raw / "pituitary" / picture.parent.name / "moved.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    picture.rename(target)
+    return argv
+
+
+def _source(argv: list[str]) -> list[str]:
+    return [argv[argv.index("--source") + 1]]
+
+
 def full_disk(desk: Desk) -> list[str]:
     """New pictures, of which the chunk does not fit."""
     for number in range(30):
@@ -248,6 +269,38 @@ CASES = (
         name="an impossible --size",
         make=lambda desk: desk.preprocess("--size", 3),
         says=("--size must be between 8 and 4096, got 3",),
+    ),
+    Case(
+        name="files that were deleted from the source",
+        make=deleted,
+        status=0,
+        says=("1 stored image is no longer in", "take it out: mri-hpc store retract", "--missing"),
+        after=holds(GOOD),
+    ),
+    Case(
+        name="labels that were changed by moving files",
+        make=moved,
+        status=0,
+        says=("1 stored image is no longer in", "1 of them moved, 1 to another class; take it out"),
+        after=holds(GOOD + 1),
+    ),
+    Case(
+        name="an image to retract that is not stored",
+        make=lambda desk: words("store", "retract", desk.store, "--image", "none.png", "--yes"),
+        says=("has no image 'none.png': name it by key, or by the path of its file below the source",),
+        after=holds(GOOD),
+    ),
+    Case(
+        name="missing images of a source that is not mounted",
+        make=lambda desk: words("store", "retract", desk.store, "--missing", desk.root / "none", "--yes"),
+        says=("none is not a folder: --missing takes the folder of images, as it is now",),
+        after=holds(GOOD),
+    ),
+    Case(
+        name="images to retract without a word that it is meant",
+        make=lambda desk: [*words("store", "retract", desk.store, "--missing"), *_source(deleted(desk))],
+        says=("1 image to be removed from the disk for good", "add --yes"),
+        after=holds(GOOD),
     ),
     OnFullDisk(
         name="a disk that is full",

@@ -1,0 +1,102 @@
+"""The account with which preprocess ends: what came in, what the store holds, and what of it is doubtful."""
+
+import shlex
+import sys
+from collections.abc import Container, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mri_hpc.base.command import counted
+from mri_hpc.cohort.doubtful import doubts_of_snapshot
+from mri_hpc.intake.doubts import Doubt
+from mri_hpc.intake.sources import Sources
+from mri_hpc.storage.store import Intake, Missing, Store, Tally
+
+MOST_LOOKED_FOR = 200_000
+"""Images that may be missing. Adding costs what is new: of more, only who asks is told."""
+CLASSES_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """All that is said when the last task is done."""
+
+    tally: Tally
+    """Of all tasks."""
+    images: int
+    """In the store."""
+    patients: int
+    classes: dict[str, int]
+    """Images of each."""
+    doubts: list[Doubt]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {**asdict(self), "doubts": [asdict(doubt) for doubt in self.doubts]}
+
+
+def account_of(store: Store, intake: Intake, sources: Sources, tally: Tally) -> Account:
+    """Sum up a store after sources were added. sources: all below the root; tally: of all tasks."""
+    snapshot = store.current()
+    counts = snapshot.counts("label").tolist()
+    names = [name.decode() for name in snapshot.names("label").tolist()]
+    sites = {intake.labels.site, *map(intake.labels.site_of, sources.paths)}
+    missing = store.find_missing(
+        snapshot, intake.root, sources.keys, intake.pseudonyms, sites=sites, most=MOST_LOOKED_FOR
+    )
+    return Account(
+        tally=tally,
+        images=len(snapshot),
+        patients=len(snapshot.patient_names),
+        classes=dict(zip(names, counts[1:], strict=True)),
+        doubts=[*_of_missing(missing, store, intake.root), *doubts_of_snapshot(snapshot)],
+    )
+
+
+def _of_missing(missing: Missing, store: Store, source: Path) -> Iterator[Doubt]:
+    what = f"mri-hpc store retract {shlex.quote(str(store.path))} --missing {shlex.quote(str(source))}"
+    if not missing.is_counted:
+        yield Doubt(
+            kind="missing",
+            count=MOST_LOOKED_FOR,
+            text=f"more than {MOST_LOOKED_FOR:,} stored images are not in {source}: they came from "
+            f"elsewhere, or their files are gone ({what} tells)",
+        )
+    if missing.hidden:
+        yield Doubt(
+            kind="not-listed",
+            count=1,
+            text=f"some folders in {source} cannot be looked into: what else is missing cannot be told",
+        )
+    if missing.paths:
+        is_one = len(missing.paths) == 1
+        yield Doubt(
+            kind="missing",
+            count=len(missing.paths),
+            text=f"{counted(len(missing.paths), 'stored image')} {'is' if is_one else 'are'} no longer in "
+            f"{source}{_moved(missing)}; take {'it' if is_one else 'them'} out: {what}",
+        )
+
+
+def _moved(missing: Missing) -> str:
+    if not missing.moved:
+        return ""
+    where = {"class": len(missing.other_class), "patient": len(missing.other_patient)}
+    parts = " and ".join(f"{count:,} to another {name}" for name, count in where.items() if count)
+    return f", {len(missing.moved):,} of them moved{f', {parts}' if parts else ' to another path'}"
+
+
+def print_account(account: Account, *, besides: Container[str] = ()) -> None:
+    """Print it beside what commands print for scripts. besides: kinds of doubts that are known already."""
+    if not account.images:
+        # Why nothing is stored stands in other lines.
+        return
+    shown = list(account.classes.items())[:CLASSES_SHOWN]
+    classes = ", ".join(f"{name} {count:,}" for name, count in shown)
+    more = f" and {len(account.classes) - len(shown):,} more" if len(account.classes) > len(shown) else ""
+    patients = f" of {counted(account.patients, 'patient')}" if account.patients else ""
+    print(f"in the store: {counted(account.images, 'image')}{patients}: {classes}{more}", file=sys.stderr)
+    for doubt in account.doubts:
+        if doubt.kind not in besides:
+            print(doubt.text, file=sys.stderr)

@@ -1,0 +1,70 @@
+"""The doubtful in a snapshot, as far as its columns tell it: no image is read."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mri_hpc.intake.doubts import Doubt
+from mri_hpc.storage.store import Snapshot
+
+SEVERAL_CLASSES = "patients-of-several-classes"
+WITHOUT_PATIENT = "without-patient"
+
+
+def doubts_of_snapshot(snapshot: Snapshot) -> list[Doubt]:
+    """Return what in a store may be other than it was meant."""
+    found = (*_of_patients(snapshot), *_of_same_bytes(snapshot), _without(snapshot, "label"))
+    return [doubt for doubt in (*found, _without_patient(snapshot)) if doubt.count]
+
+
+def _of_patients(snapshot: Snapshot) -> Iterator[Doubt]:
+    patient = np.asarray(snapshot.patient)
+    kinds = ((SEVERAL_CLASSES, "label", "classes"), ("patients-of-several-splits", "split", "splits"))
+    for kind, column, what in kinds:
+        several = _num_with_several(patient, np.asarray(getattr(snapshot, column)))
+        yield Doubt(kind=kind, count=several, text=f"{several} patients have images of several {what}")
+
+
+def _of_same_bytes(snapshot: Snapshot) -> Iterator[Doubt]:
+    hashes = snapshot.column("source_hash")
+    # Not all are grouped, which takes many times as long where nearly all differ.
+    ordered = np.sort(hashes)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    rows = np.flatnonzero(np.isin(hashes, twice)) if len(twice) else np.empty(0, np.int64)
+    groups = np.searchsorted(twice, hashes[rows])
+    for what, column in (("class", "label"), ("patient", "patient")):
+        several = _num_with_several(groups, np.asarray(getattr(snapshot, column))[rows])
+        text = f"{several} times the same bytes are stored under several {_plural(what)}"
+        yield Doubt(kind=f"same-bytes-of-several-{_plural(what)}", count=several, text=text)
+
+
+def _num_with_several(groups: np.ndarray, values: np.ndarray) -> int:
+    """Count the groups with several values; rows of no group (-1) or of no value (-1) are in none."""
+    known = (groups >= 0) & (values >= 0)
+    if not known.any():
+        return 0
+    groups, values = groups[known], values[known].astype(np.int64)
+    least = np.full(int(groups.max()) + 1, np.iinfo(np.int64).max)
+    greatest = np.full(len(least), -1)
+    np.minimum.at(least, groups, values)
+    np.maximum.at(greatest, groups, values)
+    return int(np.count_nonzero(least < greatest))
+
+
+def _without(snapshot: Snapshot, what: str) -> Doubt:
+    count = int(np.count_nonzero(snapshot.column(what) < 0))
+    return Doubt(
+        kind=f"without-{what}",
+        count=count,
+        text=f"{count} images have no {what}: nothing is learnt from them",
+    )
+
+
+def _without_patient(snapshot: Snapshot) -> Doubt:
+    count = int(np.count_nonzero(snapshot.column("patient") < 0))
+    text = f"{count} images name no patient: results will be by slice, not by patient"
+    return Doubt(kind=WITHOUT_PATIENT, count=count, text=f"{text} (see: Your images, in README.md)")
+
+
+def _plural(what: str) -> str:
+    return "classes" if what == "class" else f"{what}s"

@@ -1,0 +1,63 @@
+"""Own labels: what a file itself says beside its pixels, where folders or a table say nothing."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.folder_labels import SAYS_ITSELF
+from mri_hpc.intake.labels import NO_BOX, Label, Labels, at_site
+from mri_hpc.intake.matlab import label_in
+
+# The parts in which Cheng's set is published, which lie in a folder each.
+PARTS = re.compile(r"brainTumorDataPublic.*", re.IGNORECASE)
+
+
+class OwnLabels:
+    """Labels from folders or a table, completed by what the files themselves say."""
+
+    def __init__(self, given: Labels, root: Path) -> None:
+        self._given = given
+        self.site = given.site
+        self._root = root
+        self._known: dict[str, Label] = {}
+        self._differing: set[str] = set()
+
+    def of(self, path: str) -> Label:
+        """Return a source's label, as in Labels; BadSource where neither says one."""
+        if not path.endswith(SAYS_ITSELF):
+            return self._given.of(path)
+        if path not in self._known:
+            self._known[path] = self._joined(path)
+        return self._known[path]
+
+    def site_of(self, path: str) -> str:
+        """As in Labels."""
+        return self._given.site_of(path)
+
+    @property
+    def num_differing(self) -> int:
+        """Files asked for that say another class or patient of themselves than what holds."""
+        return len(self._differing)
+
+    def _joined(self, path: str) -> Label:
+        own = label_in(self._root / path)
+        site = self.site_of(path)
+        own = replace(own, patient=at_site(site, own.patient), site=site)
+        try:
+            given = self._given.of(path)
+        except BadSource:
+            if not own.label:
+                raise
+            return own
+        if own.label and PARTS.fullmatch(given.label):
+            given = replace(given, label="", patient="")
+        pairs = ((given.label, own.label), (given.patient, own.patient))
+        if any(there and here and there != here for there, here in pairs):
+            self._differing.add(path)
+        return replace(
+            given,
+            label=given.label or own.label,
+            patient=given.patient or own.patient,
+            box=own.box if repr(given.box) == repr(NO_BOX) else given.box,
+        )

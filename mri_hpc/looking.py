@@ -1,0 +1,264 @@
+"""A look at a source before anything is stored: all that preprocess would understand. It leaves nothing.
+
+A sample first, which takes seconds however many files there are; then all that labels say; then every file is
+read. Whoever interrupts it is told what has been found so far.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.command import counted, print_json, progress
+from mri_hpc.base.errors import UserError, Verdict
+from mri_hpc.base.exit_status import AGAIN
+from mri_hpc.intake.csv_labels import CsvLabels
+from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
+from mri_hpc.intake.folder_labels import FolderLabels
+from mri_hpc.intake.labelled_files import check_paths, doubts_of, find_labels, pattern_hint, without_table
+from mri_hpc.intake.labels_template import template_of
+from mri_hpc.intake.recipe import Recipe, wanted_recipe
+from mri_hpc.intake.sampling import sample_files
+from mri_hpc.intake.sources import check_root, list_sources
+from mri_hpc.intake.understanding import Naming, Reading, naming_of
+from mri_hpc.storage.store import Store
+
+SAMPLE_FILES = 64
+SAMPLE_S = 5.0
+CLASSES_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A source, and how it would be stored."""
+
+    source: Path
+    store: Path
+    labels: Path | None
+    site: str
+    patient_pattern: str
+    size: int | None
+    fit: Literal["letterbox", "stretch"] | None
+    ids: Literal["pseudonym", "as-given"] | None
+    accepted: Sequence[Accepted]
+    template: Path | None
+    """File for a table of labels to be filled in; None: none is wanted."""
+    command: str
+    """Command line that would store it."""
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """All that was understood, so far."""
+
+    naming: Naming | None = None
+    """None: files have not been listed yet."""
+    reading: Reading = field(default_factory=Reading)
+    doubts: list[Doubt] = field(default_factory=list)
+    """Doubts of labels and folders."""
+    refusals: list[str] = field(default_factory=list)
+    """Reasons why preprocess would store nothing."""
+    is_complete: bool = False
+    """True where all files were listed and read."""
+
+    def all_doubts(self) -> list[Doubt]:
+        """Return doubts of labels, folders and pictures."""
+        return [*self.doubts, *(self.naming.doubts() if self.naming else ()), *self.reading.doubts()]
+
+
+def look(question: Question, *, is_json: bool, is_stopping: Callable[[], bool]) -> int:
+    """Print what would be understood of a source; 0, or 75 where a signal ended it early.
+
+    Raises Verdict where preprocess would refuse the source, and UserError where there is none.
+    """
+    check_root(question.source)
+    if question.template is not None and question.template.exists():
+        raise UserError(f"{question.template} exists already: --write-labels takes the name of a new file")
+    answer = Answer()
+    recipe, labels = _prepare(question, answer)
+    if not is_json:
+        _print_sample(question.source, recipe, labels, is_stopping)
+    paths = _list(question, recipe, labels, answer, is_stopping)
+    if not is_json and answer.naming:
+        _print_naming(question.source, answer.naming, is_all=not is_stopping())
+    _read(question, paths, recipe, labels, answer, is_stopping)
+    _write_template(question, paths, labels)
+    if is_json:
+        print_json(_document(question, answer))
+    else:
+        _print_end(question, answer)
+    if is_stopping():
+        return AGAIN
+    if answer.refusals:
+        raise Verdict(f"preprocess would store nothing: {answer.refusals[0]}")
+    return 0
+
+
+def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels | CsvLabels]:
+    """Find out how files would be decoded and what labels them; what cannot be used is a refusal."""
+    recipe = Recipe()
+    labels: FolderLabels | CsvLabels = FolderLabels()
+    with _noting(answer):
+        store = Store.would_be(question.store, question.source)
+        recipe = wanted_recipe(store.recipe, size=question.size, fit=question.fit, ids=question.ids)
+    with _noting(answer):
+        labels = find_labels(
+            question.source, question.labels, site=question.site, patient_pattern=question.patient_pattern
+        )
+    return recipe, labels
+
+
+@contextlib.contextmanager
+def _noting(answer: Answer) -> Iterator[None]:
+    """Note what preprocess would refuse, in place of refusing it."""
+    try:
+        yield
+    except UserError as error:
+        answer.refusals.append(str(error))
+
+
+def _print_sample(
+    source: Path, recipe: Recipe, labels: FolderLabels | CsvLabels, is_stopping: Callable[[], bool]
+) -> None:
+    """Print what a few files from all over the source turn out to be."""
+    started_s = time.monotonic()
+    paths = without_table(source, labels, sample_files(source, SAMPLE_FILES))
+    reading = Reading()
+    for path in paths:
+        if is_stopping() or time.monotonic() - started_s > SAMPLE_S:
+            break
+        reading.add(source, path, labels, recipe)
+    print(f"a first look at {counted(reading.files, 'file')} of {source}")
+    for name, text in _naming_lines(naming_of(paths, labels)):
+        _print_line(name, text)
+    for name, text in _reading_lines(reading):
+        _print_line(name, text)
+    sys.stdout.flush()
+
+
+def _list(
+    question: Question,
+    recipe: Recipe,
+    labels: FolderLabels | CsvLabels,
+    answer: Answer,
+    is_stopping: Callable[[], bool],
+) -> list[str]:
+    """List the files, as far as that is not stopped, and sum up what labels say of them."""
+    found = []
+    for path in list_sources(question.source):
+        if is_stopping():
+            break
+        found.append(path)
+    paths = without_table(question.source, labels, found)
+    answer.naming = naming_of(paths, labels)
+    if not paths and not is_stopping():
+        answer.refusals.append(f"{question.source} holds no files")
+    with _noting(answer):
+        check_paths(labels, paths, ids=recipe.ids)
+        ids = Store(question.store).doubts_of_ids(labels.mentions(paths), question.accepted)
+        answer.doubts = [*doubts_of(labels, paths), *ids]
+        refuse_open(answer.doubts, question.accepted)
+    if hint := pattern_hint(labels, paths):
+        answer.doubts.append(hint)
+    return paths
+
+
+def _read(
+    question: Question,
+    paths: Sequence[str],
+    recipe: Recipe,
+    labels: FolderLabels | CsvLabels,
+    answer: Answer,
+    is_stopping: Callable[[], bool],
+) -> None:
+    for path in progress(paths, what="reading", total=len(paths)):
+        if is_stopping():
+            return
+        answer.reading.add(question.source, path, labels, recipe)
+    answer.is_complete = not is_stopping()
+
+
+def _write_template(question: Question, paths: Sequence[str], labels: FolderLabels | CsvLabels) -> None:
+    if question.template is None or not paths:
+        return
+    are_patients = False
+    if isinstance(labels, FolderLabels):
+        try:
+            labels.refuse_patients(paths)
+        except UserError:
+            are_patients = True
+    text = template_of(paths, labels, are_patients=are_patients)
+    publish_new_bytes(question.template, text.encode("utf-8", "surrogateescape"), is_private=True)
+
+
+def _print_naming(source: Path, naming: Naming, *, is_all: bool) -> None:
+    print(f"{source}: {counted(naming.files, 'file')}{'' if is_all else ', not all were listed'}")
+    for name, text in _naming_lines(naming):
+        _print_line(name, text)
+    sys.stdout.flush()
+
+
+def _print_end(question: Question, answer: Answer) -> None:
+    for name, text in _reading_lines(answer.reading):
+        _print_line(name, text)
+    for doubt in answer.all_doubts():
+        _print_line("doubtful", doubt.text)
+    for refusal in answer.refusals:
+        _print_line("refused", refusal)
+    if not answer.is_complete:
+        files = answer.naming.files if answer.naming else 0
+        print(f"stopped after {answer.reading.files:,} of {files:,} files: nothing was stored")
+    if question.template is not None:
+        print(f"fill in {question.template}, then:")
+    print(question.command)
+
+
+def _naming_lines(naming: Naming) -> Iterator[tuple[str, str]]:
+    shown = list(naming.classes.items())[:CLASSES_SHOWN]
+    for name, count in shown:
+        patients = f" of {counted(count.patients, 'patient')}" if count.patients else ""
+        yield "class", f"{name or '(none)'}: {counted(count.images, 'file')}{patients}"
+    if len(naming.classes) > len(shown):
+        yield "class", f"and {len(naming.classes) - len(shown):,} more"
+    if naming.patients:
+        yield "patients", f"{naming.patients:,}, at most {counted(naming.most_of_one, 'file')} of one"
+    if naming.splits:
+        yield "splits", ", ".join(f"{name} {count:,}" for name, count in naming.splits.items())
+    for reason, number in sorted(naming.unlabelled.items()):
+        yield "no label", f"{counted(number, 'file')}: {reason}"
+
+
+def _reading_lines(reading: Reading) -> Iterator[tuple[str, str]]:
+    depths = ", ".join(
+        f"{count:,} of {depth}" for depth, count in sorted(reading.depths.items(), reverse=True)
+    )
+    yield "read", f"{counted(reading.files, 'file')}: {counted(reading.images, 'image')}, {depths or 'none'}"
+    if reading.lowest <= reading.highest:
+        ends = f"{reading.lowest:g} to {reading.highest:g}"
+        yield "values", f"{ends}, of more than 8 bits; each patient's are scaled alike (see: Grey values)"
+    for reason, count in sorted(reading.rejected.items()):
+        yield "rejected", f"{count:,}: {reason}"
+
+
+def _print_line(name: str, text: str) -> None:
+    print(f"  {name:<10}{text}")
+
+
+def _document(question: Question, answer: Answer) -> dict[str, Any]:
+    reading = answer.reading
+    return {
+        "source": str(question.source),
+        "complete": answer.is_complete,
+        **(asdict(answer.naming) if answer.naming else {}),
+        "read": reading.files,
+        "images": reading.images,
+        "depths": dict(sorted(reading.depths.items())),
+        "rejected": dict(sorted(reading.rejected.items())),
+        "doubts": [asdict(doubt) for doubt in answer.all_doubts()],
+        "refusals": answer.refusals,
+        "command": question.command,
+    }

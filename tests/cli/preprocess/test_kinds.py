@@ -1,0 +1,148 @@
+"""What preprocess makes of stacks, of masks beside their pictures, and of slices without a head."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from mri_hpc.intake.left_out import shows_head
+from mri_hpc.intake.samples import Sample
+from mri_hpc.storage.disk.layout import StoreDir
+from mri_hpc.storage.disk.private_tables import sources_of
+from mri_hpc.storage.snapshot.catalogue import resolve
+
+SMALL = ("--size", 32)
+
+
+def head(number=0, white=200):
+    """A slice of a head on black."""
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    tissue = 0.6 + 0.3 * np.sin(5 * x + number) * np.cos(4 * y)
+    return np.where(np.hypot(x, y) < 0.8, tissue * white, 0).astype(np.uint8 if white < 256 else np.uint16)
+
+
+def air(seed=0, loudness=2.0):
+    """A slice above the head: noise alone."""
+    noise = np.hypot(*np.random.default_rng(seed).normal(0, loudness, (2, 224, 224)))
+    return np.clip(noise, 0, 255).astype(np.uint8)
+
+
+def stack(path, slices):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, slices, photometric="minisblack")
+
+
+def picture(path, grey):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(grey).save(path)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Two classes of a picture each."""
+    for name in ("glioma", "pituitary"):
+        picture(tmp_path / "raw" / name / "P1" / "0.png", head())
+    return tmp_path / "raw"
+
+
+def counts(preprocess, *words):
+    status, out, err = preprocess(*words, "--json")
+    assert status == 0, err
+    return json.loads(out), err
+
+
+def test_slices_of_stacks_are_images_in_order_with_one_window_and_one_patient(raw, tmp_path, preprocess):
+    volume = np.stack([head(number, 3000 + 200 * number) for number in range(5)])
+    stack(raw / "glioma" / "P2" / "volume.tif", volume)
+    stack(raw / "glioma" / "unnamed.tif", volume[:3])
+    found, err = counts(preprocess, raw, tmp_path / "store", *SMALL)
+    assert (found["stored"], found["images"], found["rejected"]) == (4, 10, 0)
+    assert (found["without_patient"], found["unnamed_stacks"]) == (0, 1)
+    assert "1 stack names no patient: each is taken for a patient of its own" in err
+    snapshot = resolve(tmp_path / "store")
+    slices = {
+        patient: sorted(snapshot.slice_index[snapshot.patient == patient].tolist())
+        for patient in set(snapshot.patient.tolist())
+    }
+    assert sorted(slices.values()) == [[-1], [-1], [0, 1, 2], [0, 1, 2, 3, 4]] or sorted(slices.values()) == [
+        [-1, -1],
+        [0, 1, 2],
+        [0, 1, 2, 3, 4],
+    ]
+    again, _err = counts(preprocess, raw, tmp_path / "store")
+    assert (again["stored"], again["already_there"], again["labels_differ"]) == (0, 4, 0)
+
+
+def test_every_slice_of_a_stack_is_found_in_the_private_names(raw, tmp_path, preprocess):
+    stack(raw / "glioma" / "P2" / "volume.tif", np.stack([head(number) for number in range(4)]))
+    preprocess(raw, tmp_path / "store", *SMALL)
+    keys = resolve(tmp_path / "store").key.tolist()
+    paths = sources_of(StoreDir(tmp_path / "store"), keys)
+    assert sorted(paths.values()).count("glioma/P2/volume.tif") == 4
+    assert len(paths) == 6
+
+
+def test_a_unit_of_stacks_is_sealed_before_it_fills_the_memory(raw, tmp_path, preprocess):
+    for number in range(3):
+        stack(raw / "glioma" / f"P{number + 2}" / "volume.tif", np.stack([head(n) for n in range(4)]))
+    found, _err = counts(preprocess, raw, tmp_path / "store", *SMALL, "--chunk-images", 5)
+    assert found["images"] == 14
+    sizes = np.bincount(resolve(tmp_path / "store").chunk)
+    assert sizes.max() <= 9
+
+
+@pytest.mark.parametrize("name", ["0_mask.png", "0_seg.tif", "0-Label.png", "0_mask.jpg"])
+def test_masks_beside_their_pictures_are_left_out_and_counted(name, raw, tmp_path, preprocess):
+    mask = np.where(head() > 120, 255, 0).astype(np.uint8)
+    picture(raw / "glioma" / "P1" / name, mask)
+    picture(raw / "glioma" / "P1" / "1.png", head(1))
+    picture(raw / "glioma" / "P1" / "1_mask.png", np.zeros_like(mask))
+    found, err = counts(preprocess, raw, tmp_path / "store", *SMALL)
+    assert (found["stored"], found["rejected"], found["masks"]) == (3, 0, 2)
+    assert "2 masks left out" in err
+    again, _err = counts(preprocess, raw, tmp_path / "store")
+    assert (again["stored"], again["already_there"], again["masks"]) == (0, 3, 2)
+
+
+def test_what_is_only_named_like_a_mask_or_only_has_two_values_is_stored(raw, tmp_path, preprocess):
+    two_values = np.where(head() > 120, 255, 0).astype(np.uint8)
+    picture(raw / "glioma" / "P1" / "0_mask.png", head(1))
+    picture(raw / "glioma" / "P1" / "two.png", two_values)
+    picture(raw / "glioma" / "P1" / "alone_mask.png", two_values)
+    found, _err = counts(preprocess, raw, tmp_path / "store", *SMALL)
+    assert (found["stored"], found["masks"]) == (5, 0)
+
+
+def test_slices_without_a_head_are_counted_and_left_out_where_asked(raw, tmp_path, preprocess):
+    for number in range(3):
+        picture(raw / "glioma" / "P1" / f"air{number}.png", air(number))
+    stack(raw / "glioma" / "P2" / "volume.tif", np.stack([air()[:48, :48], head(), head(1)]))
+    found, err = counts(preprocess, raw, tmp_path / "all", *SMALL)
+    assert (found["images"], found["no_head"], found["empty"]) == (8, 4, 0)
+    assert "4 images show no head" in err
+    found, err = counts(preprocess, raw, tmp_path / "heads", *SMALL, "--skip-empty")
+    assert (found["images"], found["no_head"], found["empty"]) == (4, 0, 3)
+    assert "3 files left out: no head in it" in err
+    again, _err = counts(preprocess, raw, tmp_path / "heads", "--skip-empty")
+    assert (again["stored"], again["already_there"], again["empty"]) == (0, 3, 3)
+
+
+@pytest.mark.parametrize("loudness", [0.0, 2.0, 10.0, 40.0])
+def test_noise_however_loud_is_no_head(loudness):
+    assert not shows_head(Sample(pixels=air(1, loudness)))
+    letterboxed = np.zeros((224, 224), np.uint8)
+    letterboxed[56:168] = air(2, loudness)[:112]
+    assert not shows_head(Sample(pixels=letterboxed, placed=(0.0, 0.25, 1.0, 0.5)))
+
+
+def test_every_real_slice_shows_a_head_also_a_small_and_a_dim_one(real_data):
+    slices = [np.asarray(Image.open(path)) for path in sorted((real_data / "cheng").glob("*/*.jpg"))[::60]]
+    assert len(slices) >= 40
+    for grey in slices:
+        assert shows_head(Sample(pixels=grey))
+        assert shows_head(Sample(pixels=grey // 3))
+    small = air(3)
+    small[100:140, 90:130] += 100
+    assert shows_head(Sample(pixels=small))
