@@ -313,7 +313,7 @@ CASES = (
         name="a table by patient, with a patient too few and one too many",
         make=by_patient,
         status=0,
-        says=("1 rows of the CSV are of patients whose files are not in the source",),
+        says=("1 row of the CSV is of patients whose files are not in the source",),
         after=in_new(38),
     ),
     stored_from("labels with a byte order mark", table("\ufeffpath,label")),
@@ -443,7 +443,7 @@ CASES = (
             desk, "--source", desk.file(f"flat/{CLASSES[0]}/1.png", picture()).parents[1]
         ),
         status=0,
-        says=("1 images name no patient: results will be by slice, not by patient",),
+        says=("1 image names no patient: results will be by slice, not by patient",),
         after=in_new(1),
     ),
 )
