@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from mri_hpc.account import Account, account_of, print_account
 from mri_hpc.base.command import counted, print_json, run_command
@@ -27,8 +27,10 @@ from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
 from mri_hpc.intake.units import Share, unit_images
-from mri_hpc.looking import Question, look
 from mri_hpc.storage.store import ArrayTask, Store, Tally
+
+if TYPE_CHECKING:
+    from mri_hpc.looking import Question
 
 REPORT_INTERVAL_S = 30.0
 
@@ -103,6 +105,8 @@ def preprocess(options: Options) -> int:
     started_s = time.monotonic()
     stop = StopFlag().listen()
     if options.look:
+        from mri_hpc.looking import look
+
         return look(_question(options), is_json=options.json, is_stopping=lambda: stop.request is not None)
     store = Store.make(options.store, options.source)
     share = _share(options)
@@ -173,7 +177,9 @@ def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:
     return store.tell_last(options.source, ArrayTask(job=job, number=number, count=count), tally)
 
 
-def _question(options: Options) -> Question:
+def _question(options: Options) -> "Question":
+    from mri_hpc.looking import Question
+
     return Question(
         source=options.source,
         store=options.store,

@@ -1,11 +1,13 @@
 """The page of twins: images that are the same slice, side by side."""
 
 import base64
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from string import Template
 
+import cv2
 import numpy as np
 
 from mri_hpc.intake.pictures import png_bytes
@@ -13,6 +15,8 @@ from mri_hpc.intake.pictures import png_bytes
 MOST_GROUPS = 100
 MOST_IMAGES = 8
 """Of a group."""
+SIDE = 224
+"""Pixels of the longer side that a picture has at most: the page holds up to 800 of them."""
 # Not a template of jinja2: machines that only preprocess and audit need not have it.
 PAGE = Template("""\
 <!doctype html>
@@ -69,12 +73,16 @@ class ShownGroup:
 
 
 def make_twin_page(
-    groups: Sequence[ShownGroup], pictures: Sequence[np.ndarray], *, store: str, snapshot: str, total: int
+    groups: Sequence[ShownGroup], pictures: Iterable[np.ndarray], *, store: str, snapshot: str, total: int
 ) -> str:
-    """Make the page as HTML. pictures: uint8, (H, W), of all images in their order. total: of all groups."""
+    """Make the page as HTML. pictures: uint8, (H, W), of all images in their order. total: of all groups.
+
+    No more than one picture is held at a time.
+    """
     rest = iter(pictures)
     sections = [
-        _section(number, group, [next(rest) for _ in group.images]) for number, group in enumerate(groups, 1)
+        _section(number, group, itertools.islice(rest, len(group.images)))
+        for number, group in enumerate(groups, 1)
     ]
     shown = f"The first {len(groups)} are shown; all are in the table beside this page."
     return PAGE.substitute(
@@ -86,16 +94,25 @@ def make_twin_page(
     )
 
 
-def _section(number: int, group: ShownGroup, pictures: Sequence[np.ndarray]) -> str:
+def _section(number: int, group: ShownGroup, pictures: Iterable[np.ndarray]) -> str:
     marks = [("other patient, split or fold", group.is_torn), ("other class", group.has_other_class)]
     shown = "".join(f' <span class="leak">{text}</span>' for text, is_so in marks if is_so)
     figures = "".join(
-        f'<figure><img src="data:image/png;base64,{base64.b64encode(png_bytes(picture)).decode()}" alt="">'
+        f'<figure><img src="data:image/png;base64,{base64.b64encode(png_bytes(_small(picture))).decode()}" alt="">'
         f"<figcaption>{escape(image.name)}<br>{escape(image.caption)}</figcaption></figure>"
         for image, picture in zip(group.images, pictures, strict=True)
     )
     how = escape(", ".join(group.how))
     return f'<section><p>{number}: {how}{shown}</p><div class="images">{figures}</div></section>'
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    """Return a picture as large as it is shown, unless it is smaller: uint8, (h, w)."""
+    scale = SIDE / max(picture.shape)
+    if scale >= 1:
+        return picture
+    shape = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    return np.asarray(cv2.resize(picture, shape, interpolation=cv2.INTER_AREA))
 
 
 def shortened(groups: Sequence[ShownGroup]) -> list[ShownGroup]:

@@ -88,7 +88,7 @@ def _page(
 ) -> str:
     shown = shortened([_shown(snapshot, group, names) for group in groups])
     rows = np.array([image.row for group in shown for image in group.images], np.int64)
-    pictures = [reader.read(rows[at : at + 1])[0] for at in range(len(rows))]
+    pictures = (reader.read(rows[at : at + 1])[0] for at in range(len(rows)))
     return make_twin_page(
         shown, pictures, store=str(store.path), snapshot=snapshot.digest[:12], total=len(groups)
     )
