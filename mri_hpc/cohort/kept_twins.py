@@ -13,7 +13,7 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import NewerFormat
 from mri_hpc.cohort.same_pixels import same_pixels
-from mri_hpc.cohort.splits import TEST, TRAIN, VALIDATION
+from mri_hpc.cohort.splits import TEST, TRAIN, VALIDATION, Split
 from mri_hpc.cohort.twins import RULE, Shown, Twin, TwinGroup, find_twins, group_twins
 from mri_hpc.storage.store import Reader, Snapshot, Store
 
@@ -68,11 +68,11 @@ def kept_twins(store: Store, snapshot: Snapshot) -> list[TwinGroup] | None:
     try:
         values = without_format(parse(path.read_bytes()), of=path, reads=FORMAT)
         kept = convert(values, KeptTwins)
-    except (FileNotFoundError, PermissionError, NewerFormat, ValueError):
+        rows = _rows_of(snapshot, [key for twin in kept.twins for key in (twin.first, twin.second)])
+    except (FileNotFoundError, PermissionError, NewerFormat, ValueError, OverflowError):
         # It can be found again.
         return None
-    rows = _rows_of(snapshot, [key for twin in kept.twins for key in (twin.first, twin.second)])
-    if kept.rule != RULE or kept.images != len(snapshot) or rows is None:
+    if (kept.snapshot, kept.images, kept.rule) != (snapshot.digest, len(snapshot), RULE) or rows is None:
         return None
     pairs = zip(rows[::2].tolist(), rows[1::2].tolist(), kept.twins, strict=True)
     return group_twins(
@@ -85,11 +85,20 @@ def leaking(groups: list[TwinGroup], code: np.ndarray) -> list[TwinGroup]:
     return [group for group in groups if _leaks(set(code[list(group.rows)].tolist()))]
 
 
+def num_trained_on(groups: list[TwinGroup], split: Split) -> int:
+    """Count the test images that are the same slice as one of the training images."""
+    training, tested = set(split.train.tolist()), set(split.test.tolist())
+    return sum(
+        len(tested.intersection(group.rows)) for group in groups if not training.isdisjoint(group.rows)
+    )
+
+
 def leak_text(snapshot: Snapshot, groups: list[TwinGroup]) -> str:
     """Describe leaking groups in a few words, with the first of them."""
     first = groups[0]
     keys = " = ".join(f"{int(snapshot.key[row]):016x}" for row in first.rows[:2])
-    return f"{len(groups)} slices are both trained on and judged on, such as {keys} ({', '.join(first.how)})"
+    count = "1 slice is" if len(groups) == 1 else f"{len(groups)} slices are"
+    return f"{count} both trained on and judged on, such as {keys} ({', '.join(first.how)})"
 
 
 def _leaks(codes: set[int]) -> bool:

@@ -150,6 +150,7 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
             *_notes_on_patients(counts, has_patients=has_patients),
             *_notes_on_classes_of_patients(counts, model),
             *_notes_on_unused(provenance),
+            *_notes_on_leaks(split, provenance),
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
     )
@@ -247,6 +248,12 @@ def _notes_on_unused(provenance: Mapping[str, Any]) -> Iterator[str]:
     unused = provenance.get("images_in_no_split", 0)
     if unused:
         yield f"{unused} images of the snapshot are in no split, as no class or fold of theirs is known"
+
+
+def _notes_on_leaks(split: str, provenance: Mapping[str, Any]) -> Iterator[str]:
+    leaks = provenance.get("test_images_trained_on")
+    if leaks and split == "test":
+        yield f"{leaks} images of the test set are slices that it was trained on: the figures are too good"
 
 
 def _notes_on_few(metrics: Metrics, units: str) -> Iterator[str]:

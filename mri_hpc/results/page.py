@@ -42,12 +42,15 @@ NEVER_TESTED = (
     "Images of other hospitals, scanners and sequences than those in the data. Expect worse figures there.",
     "Images of anything but the classes above. The model names one of them for every image it is shown, "
     "also for a healthy brain, another disease or no brain at all, where that is not among them.",
-    "Near-copies: whether test images have mirrored, rotated or re-encoded twins among the training images.",
     "Controls: whether nearest neighbours, intensity statistics or file properties alone do as well.",
     "Calibration: whether a stated probability is the frequency with which the answer is right.",
     "Other seeds and other splits. The intervals cover which patients were tested, not the luck of one "
     "training.",
     "Use in the care of patients, alone or beside a radiologist.",
+)
+
+NOT_LOOKED_FOR = (
+    "Near-copies: whether test images have mirrored, rotated or re-encoded twins among the training images."
 )
 
 
@@ -58,6 +61,7 @@ def make_page(run: RunDir) -> str:
     evaluation = evaluate_split(run, "test") if run.predictions.exists() else None
     provenance = read_provenance(run)
     classes = evaluation.classes if evaluation else tuple(provenance.get("classes", ()))
+    leaks = provenance.get("test_images_trained_on")
     training, restarts = load_training(run), resumed_steps(attempts)
     validation_chance = _validation_chance(classes, provenance)
     summary = summarise(
@@ -83,7 +87,8 @@ def make_page(run: RunDir) -> str:
         attempts=attempts,
         decisions=DECISIONS,
         again=Action.AGAIN,
-        never_tested=NEVER_TESTED,
+        never_tested=(*([NOT_LOOKED_FOR] if leaks is None else []), *NEVER_TESTED),
+        no_leaks=leaks == 0,
         **(_results(run, evaluation, provenance) if evaluation else {}),
     )  # fmt: skip
 
@@ -214,7 +219,10 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
     known = [(title, _plain(plain[key])) for key, title in titles.items() if plain.get(key)]
     versions = provenance.get("versions") or {}
     jobs = dict.fromkeys(attempt.job_id for attempt in attempts if attempt.job_id)
-    shown = {*titles, "versions", "conditions", "classes", "split_counts", "has_patients", "continued_from"}
+    shown = {
+        *titles, "versions", "conditions", "classes", "split_counts", "has_patients", "continued_from",
+        "test_images_trained_on",
+    }  # fmt: skip
     others = {**provenance, **(provenance.get("conditions") or {})}
     ancestors = [
         (

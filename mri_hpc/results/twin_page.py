@@ -98,12 +98,16 @@ def _section(number: int, group: ShownGroup, pictures: Iterable[np.ndarray]) -> 
     marks = [("other patient, split or fold", group.is_torn), ("other class", group.has_other_class)]
     shown = "".join(f' <span class="leak">{text}</span>' for text, is_so in marks if is_so)
     figures = "".join(
-        f'<figure><img src="data:image/png;base64,{base64.b64encode(png_bytes(_small(picture))).decode()}" '
-        f'alt=""><figcaption>{escape(image.name)}<br>{escape(image.caption)}</figcaption></figure>'
+        f'<figure><img src="data:image/png;base64,{_as_base64(picture)}" alt="">'
+        f"<figcaption>{escape(image.name)}<br>{escape(image.caption)}</figcaption></figure>"
         for image, picture in zip(group.images, pictures, strict=True)
     )
     how = escape(", ".join(group.how))
     return f'<section><p>{number}: {how}{shown}</p><div class="images">{figures}</div></section>'
+
+
+def _as_base64(picture: np.ndarray) -> str:
+    return base64.b64encode(png_bytes(_small(picture))).decode()
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

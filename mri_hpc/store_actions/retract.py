@@ -48,6 +48,9 @@ class Retract:
     def __post_init__(self) -> None:
         if [self.patient is not None, bool(self.image), self.missing is not None].count(True) != 1:
             raise UsageError("give one of --patient ID, --image KEY|PATH ..., --missing SOURCE")
+        if self.patient is not None and not self.patient.strip():
+            # An empty variable of a shell: all images without a patient would be kept out for good.
+            raise UsageError("--patient takes the id of a patient, found nothing")
 
 
 def retract(options: Retract) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.cohort.audit import is_torn
 from mri_hpc.cohort.twins import TwinGroup
+from mri_hpc.intake.images import as_text
 from mri_hpc.intake.labels import SPLITS
 from mri_hpc.results.twin_page import ShownGroup, ShownImage, make_twin_page, shortened
 from mri_hpc.storage.store import Reader, Snapshot, Store
@@ -47,7 +48,7 @@ def names_of(store: Store, snapshot: Snapshot, groups: Sequence[TwinGroup]) -> l
     """Return the path of each image of the groups, or its key where this user may not know it."""
     keys = [int(snapshot.key[row]) for group in groups for row in group.rows]
     paths = store.sources_of(keys)
-    return [paths.get(key, f"{key:016x}") for key in keys]
+    return [as_text(paths.get(key, f"{key:016x}")) for key in keys]
 
 
 def described(snapshot: Snapshot, group: TwinGroup, names: Sequence[str]) -> dict[str, Any]:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cohort.kept_twins import kept_twins, num_trained_on
 from mri_hpc.cohort.splits import Split
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.storage.store import Snapshot
+from mri_hpc.storage.store import Snapshot, Store
 from mri_hpc.training.conditions import versions
 from mri_hpc.training.model import start_path, weights_digest
 
@@ -33,6 +34,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Collect what provenance.json holds. weights: those of the model, of the best epoch."""
     used = np.concatenate([split.train, split.validation, split.test])
+    twins = kept_twins(Store(Path(settings.store)), snapshot)
     return {
         "classes": list(snapshot.classes),
         "image_shape": list(snapshot.image_shape),
@@ -54,6 +56,8 @@ def provenance(
         "has_patients": bool((np.asarray(snapshot.patient) >= 0).any()),
         "images_without_patient": int((np.asarray(snapshot.patient)[used] < 0).sum()),
         "images_in_no_split": len(snapshot) - len(used),
+        # None: nobody has looked for them.
+        "test_images_trained_on": None if twins is None else num_trained_on(twins, split),
         "split_counts": {name: _counts(snapshot, rows) for name, rows in vars(split).items()},
         "device": conditions["device"],
         "ranks": conditions["ranks"],

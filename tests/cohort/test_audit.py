@@ -1,6 +1,9 @@
+import base64
 import csv
 import dataclasses
+import io
 import json
+import re
 import zlib
 
 import numpy as np
@@ -14,7 +17,7 @@ from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main
-from tests.cohort.heads import cropped, head
+from tests.cohort.heads import brighter, cropped, head, saved_again
 
 SMALL = ("--size", 16)
 
@@ -188,8 +191,22 @@ def test_the_same_slice_of_two_patients_and_classes_is_a_leak_and_a_doubt(tmp_pa
     assert (group["how"], group["is_leak"]) == (["cropped", "mirrored"], True)
 
 
+def test_all_twins_of_another_class_are_found_however_they_were_changed(tmp_path, heads, found, capsys):
+    changes = (lambda one: one[::-1], lambda one: 255 - one, np.rot90, cropped, brighter, saved_again)
+    for number, change in enumerate(changes):
+        heads(tmp_path / "raw" / "b" / f"b{number}" / "copy.png", change(head(number + 4)))
+    heads(tmp_path / "raw" / "b" / "b10" / "copy.bmp", head(11))
+    findings = found(size=LARGE)
+    assert findings["same slice, other class"].count == len(changes) + 1
+    assert findings["same pixels, other class"].count == 1
+    capsys.readouterr()
+    main(["audit", str(tmp_path / "store"), "--json"])
+    twins = json.loads(capsys.readouterr().out)["twins"]
+    assert [group["classes"] for group in twins] == [["a", "b"]] * (len(changes) + 2)
+
+
 def test_twins_are_listed_and_shown_to_the_owner_alone(tmp_path, heads, found, capsys):
-    found(size=LARGE)
+    found(size=("--size", 256))
     capsys.readouterr()
     assert main(["audit", str(tmp_path / "store"), "--report-only"]) == 0
     assert f"{tmp_path / 'store' / 'private' / 'twins.html'} shows them" in capsys.readouterr().out
@@ -199,7 +216,8 @@ def test_twins_are_listed_and_shown_to_the_owner_alone(tmp_path, heads, found, c
     assert [row["group"] for row in rows] == ["1", "1"]
     assert {row["image"] for row in rows} == {"a/a3/1.png", "b/b7/copy.png"}
     assert [row["how"] for row in rows] == ["", "mirrored, cropped"]
-    assert page.read_text().count('<img src="data:image/png;base64,') == 2
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]*)"', page.read_text())
+    assert [Image.open(io.BytesIO(base64.b64decode(one))).size for one in pictures] == [(224, 224)] * 2
     assert "a/a3/1.png" in page.read_text()
 
 
@@ -228,13 +246,20 @@ def test_twins_are_kept_by_snapshot_and_found_again_where_the_file_says_too_litt
     for harm in (
         {"rule": 0},
         {"images": 24},
+        {"snapshot": "0" * 32},
         {"twins": [{**said["twins"][0], "first": "0" * 16}]},
+        {"twins": [{**said["twins"][0], "first": "f" * 16}]},
+        {"twins": [{**said["twins"][0], "first": "none"}]},
+        {"twins": [{**said["twins"][0], "first": "f" * 17}]},
         {"format": 9},
     ):
         path.write_text(json.dumps({**said, **harm}))
         assert kept_twins(store, snapshot) is None
     path.write_text("{")
     assert kept_twins(store, snapshot) is None
+    assert main(["audit", str(store.path), "--report-only"]) == 0
+    assert json.loads(path.read_text()) == said
+    path.unlink()
     heads(tmp_path / "raw" / "a" / "a0" / "new.png", head(77))
     found(size=LARGE)
     assert kept_twins(store, snapshot) is None

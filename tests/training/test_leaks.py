@@ -80,7 +80,7 @@ def test_a_run_whose_test_split_holds_a_slice_it_trains_on_does_not_begin(make_s
     with pytest.raises(UserError) as failure:
         refuse(store)
     told = str(failure.value)
-    assert told.startswith("1 slices are both trained on and judged on, such as ")
+    assert told.startswith("1 slice is both trained on and judged on, such as ")
     assert "(inverted, rotated by 90)" in told or "(inverted, rotated by 270)" in told
     assert told.endswith("--allow-leaks")
     assert "\n" not in told

@@ -290,6 +290,20 @@ def test_a_patient_is_said_to_be_in_one_split_only_where_every_image_names_one(m
     assert said not in report(make_run("some", provenance={"images_without_patient": 7}))
 
 
+def test_whether_test_images_look_like_ones_trained_on_is_said_as_the_audit_found_it(make_run, report):
+    without, with_some, unknown = (
+        "No image of the test set looks like one trained on.",
+        "3 images of the test set are slices that it was trained on: the figures are too good",
+        "Near-copies: whether test images have",
+    )
+    for leaks, said in ((0, without), (3, with_some), (None, unknown)):
+        page = report(make_run(f"run{leaks}", provenance={"test_images_trained_on": leaks}))
+        assert [words in page for words in (without, with_some, unknown)] == [
+            words == said for words in (without, with_some, unknown)
+        ]
+    assert unknown in report(make_run("old"))
+
+
 def test_a_split_that_names_no_patient_is_told_from_data_that_name_none(make_run, report):
     classes = ("a", "b")
     nameless = {"classes": classes, "rows": [row(n, classes[n % 2], classes, patient="") for n in range(40)]}
