@@ -40,6 +40,8 @@ class Stored:
     generation: int
     is_outvoted: bool = False
     """True where it was decoded in a window of its group that does not hold."""
+    is_stack: bool = False
+    """True where it gave several images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,10 +234,17 @@ class Known:
 
 def _stored(snapshot: Snapshot, wanted: np.ndarray, outvoted: set[int]) -> dict[int, Stored]:
     is_there, rows = positions(snapshot.key, wanted)
-    columns = (wanted[is_there], snapshot.source_hash[rows], snapshot.generation[rows])
+    columns = (
+        getattr(snapshot, name)[rows].tolist() for name in ("source_hash", "generation", "slice_index")
+    )
     return {
-        key: Stored(source_hash=source_hash, generation=generation, is_outvoted=key in outvoted)
-        for key, source_hash, generation in zip(*(column.tolist() for column in columns), strict=True)
+        key: Stored(
+            source_hash=source_hash,
+            generation=generation,
+            is_outvoted=key in outvoted,
+            is_stack=slice_index >= 0,
+        )
+        for key, source_hash, generation, slice_index in zip(wanted[is_there].tolist(), *columns, strict=True)
     }
 
 

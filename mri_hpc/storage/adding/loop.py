@@ -26,7 +26,7 @@ from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource,
 from mri_hpc.storage.adding.windowed import WindowedReader, by_group
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.table import CHANGED, RETRACTED, RETRACTED_IMAGE
+from mri_hpc.storage.snapshot.table import CHANGED, CHANGED_STACK, RETRACTED, RETRACTED_IMAGE
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (
@@ -181,6 +181,8 @@ def _take(
         if stored and is_same and not stored.is_outvoted:
             unit.already_there.append(SeenSource(key=source.key, fingerprint=content.fingerprint))
             return
+        if stored and not is_same and stored.is_stack:
+            raise BadSource(CHANGED_STACK)
         if stored and not is_same and not intake.is_replacing:
             raise BadSource(CHANGED)
         generation = stored.generation + 1 if stored else 0

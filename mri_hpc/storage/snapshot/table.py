@@ -15,6 +15,8 @@ from mri_hpc.storage.snapshot.retractions import Retractions
 
 CHANGED = "changed: other bytes than those stored (--replace accepts)"
 """Reason of rejecting a source that is stored with other bytes."""
+CHANGED_STACK = "changed: other bytes than the stack stored (give the new stack another file name)"
+"""Reason of rejecting a stored source of several slices: of a longer one, slices would stay beside the new."""
 RETRACTED = "retracted: its patient was withdrawn from this store"
 """Reason of rejecting a source of a patient, or one that was taken out with a patient."""
 RETRACTED_IMAGE = "retracted: this image was taken out (it comes back in under another file name)"
@@ -131,12 +133,12 @@ class Snapshot:
 
     def stands(self, rejected: np.ndarray) -> np.ndarray:
         """Find which of some rows of `rejected` stand: bool, (r,)."""
-        changed = self.reasons.index(CHANGED) if CHANGED in self.reasons else -1
+        changed = [number for number, text in enumerate(self.reasons) if text in (CHANGED, CHANGED_STACK)]
         if not len(self) or not len(rejected):
             return np.ones(len(rejected), bool)
         at = np.minimum(np.searchsorted(self.key, rejected["key"]), len(self) - 1)
         is_stored = self.key[at] == rejected["key"]
-        is_changed = (rejected["reason"] == changed) & (self.source_hash[at] != rejected["source_hash"])
+        is_changed = np.isin(rejected["reason"], changed) & (self.source_hash[at] != rejected["source_hash"])
         return ~is_stored | is_changed
 
     @functools.cached_property

@@ -75,6 +75,22 @@ def test_slices_of_stacks_are_images_in_order_with_one_window_and_one_patient(ra
     assert (again["stored"], again["already_there"], again["labels_differ"]) == (0, 4, 0)
 
 
+def test_a_stack_is_not_replaced_by_another_of_which_it_would_keep_slices(raw, tmp_path, preprocess):
+    volume, store = np.stack([head(number, 3000) for number in range(5)]), tmp_path / "store"
+    stack(raw / "glioma" / "P2" / "volume.tif", volume)
+    preprocess(raw, store, *SMALL)
+    before = resolve(store)
+    stack(raw / "glioma" / "P2" / "volume.tif", volume[:3] + 9)
+    status, out, err = preprocess(raw, store, "--replace")
+    assert (status, out.startswith("stored 0, already there 2, rejected 1")) == (0, True)
+    assert (
+        "rejected 1: changed: other bytes than the stack stored (give the new stack another file name)" in err
+    )
+    now = resolve(store)
+    assert now.content_digest == before.content_digest
+    assert int(now.is_rejected.sum()) == 1
+
+
 def test_every_slice_of_a_stack_is_found_in_the_private_names(raw, tmp_path, preprocess):
     stack(raw / "glioma" / "P2" / "volume.tif", np.stack([head(number) for number in range(4)]))
     preprocess(raw, tmp_path / "store", *SMALL)

@@ -209,6 +209,14 @@ def test_one_of_patient_image_and_missing_is_given(store, raw, retract):
         assert "give one of --patient ID, --image KEY|PATH ..., --missing SOURCE" in err
 
 
+def test_an_empty_variable_of_a_shell_is_nobody_to_retract(store, retract):
+    before = resolve(store).digest
+    status, _out, err = retract("--patient", "", "--yes")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--patient takes the id of a patient, found nothing" in err
+    assert resolve(store).digest == before
+
+
 def test_a_run_on_an_older_snapshot_is_told_that_images_are_gone(store, raw, retract):
     before = resolve(store)
     retract("--image", first(raw), "--why", "blurred", "--yes")
