@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,8 @@ def _moved(missing: Missing) -> str:
     return f", {len(missing.moved):,} of them moved{f', {parts}' if parts else ' to another path'}"
 
 
-def print_account(account: Account, *, besides: Container[str] = ()) -> None:
-    """Print it beside what commands print for scripts. besides: kinds of doubts that are known already."""
+def print_account(account: Account) -> None:
+    """Print it beside what commands print for scripts."""
     if not account.images:
         # Why nothing is stored stands in other lines.
         return
@@ -98,5 +98,4 @@ def print_account(account: Account, *, besides: Container[str] = ()) -> None:
     patients = f" of {counted(account.patients, 'patient')}" if account.patients else ""
     print(f"in the store: {counted(account.images, 'image')}{patients}: {classes}{more}", file=sys.stderr)
     for doubt in account.doubts:
-        if doubt.kind not in besides:
-            print(doubt.text, file=sys.stderr)
+        print(doubt.text, file=sys.stderr)

@@ -21,10 +21,11 @@ from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.labelled_files import check_paths, doubts_of, find_labels, pattern_hint, without_table
 from mri_hpc.intake.labels_template import template_of
+from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.recipe import Recipe, wanted_recipe
 from mri_hpc.intake.sampling import sample_files
 from mri_hpc.intake.sources import check_root, list_sources
-from mri_hpc.intake.understanding import Naming, Reading, naming_of
+from mri_hpc.intake.understanding import LookedAt, Naming, Reading, naming_of
 from mri_hpc.storage.store import Store
 
 SAMPLE_FILES = 64
@@ -45,6 +46,7 @@ class Question:
     fit: Literal["letterbox", "stretch"] | None
     ids: Literal["pseudonym", "as-given"] | None
     accepted: Sequence[Accepted]
+    is_skipping_empty: bool
     template: Path | None
     """File for a table of labels to be filled in; None: none is wanted."""
     command: str
@@ -81,7 +83,7 @@ def look(question: Question, *, is_json: bool, is_stopping: Callable[[], bool]) 
     answer = Answer()
     recipe, labels = _prepare(question, answer)
     if not is_json:
-        _print_sample(question.source, recipe, labels, is_stopping)
+        _print_sample(question, recipe, labels, is_stopping)
     paths = _list(question, recipe, labels, answer, is_stopping)
     if not is_json and answer.naming:
         _print_naming(question.source, answer.naming, is_all=not is_stopping())
@@ -122,18 +124,22 @@ def _noting(answer: Answer) -> Iterator[None]:
 
 
 def _print_sample(
-    source: Path, recipe: Recipe, labels: FolderLabels | CsvLabels, is_stopping: Callable[[], bool]
+    question: Question,
+    recipe: Recipe,
+    labels: FolderLabels | CsvLabels,
+    is_stopping: Callable[[], bool],
 ) -> None:
     """Print what a few files from all over the source turn out to be."""
     started_s = time.monotonic()
+    source = question.source
     paths = without_table(source, labels, sample_files(source, SAMPLE_FILES))
-    reading = Reading()
+    reading, among = Reading(), _looked_at(question, paths, recipe, labels)
     for path in paths:
         if is_stopping() or time.monotonic() - started_s > SAMPLE_S:
             break
-        reading.add(source, path, labels, recipe)
+        reading.add(path, among)
     print(f"a first look at {counted(reading.files, 'file')} of {source}")
-    for name, text in _naming_lines(naming_of(paths, labels)):
+    for name, text in _naming_lines(naming_of(paths, among.labels)):
         _print_line(name, text)
     for name, text in _reading_lines(reading):
         _print_line(name, text)
@@ -154,7 +160,7 @@ def _list(
             break
         found.append(path)
     paths = without_table(question.source, labels, found)
-    answer.naming = naming_of(paths, labels)
+    answer.naming = naming_of(paths, OwnLabels(labels, question.source))
     if not paths and not is_stopping():
         answer.refusals.append(f"{question.source} holds no files")
     with _noting(answer):
@@ -175,11 +181,24 @@ def _read(
     answer: Answer,
     is_stopping: Callable[[], bool],
 ) -> None:
+    among = _looked_at(question, paths, recipe, labels)
     for path in progress(paths, what="reading", total=len(paths)):
         if is_stopping():
             return
-        answer.reading.add(question.source, path, labels, recipe)
+        answer.reading.add(path, among)
     answer.is_complete = not is_stopping()
+
+
+def _looked_at(
+    question: Question, paths: Sequence[str], recipe: Recipe, labels: FolderLabels | CsvLabels
+) -> LookedAt:
+    return LookedAt(
+        question.source,
+        labels,
+        recipe,
+        paths,
+        is_skipping_empty=question.is_skipping_empty,
+    )
 
 
 def _write_template(question: Question, paths: Sequence[str], labels: FolderLabels | CsvLabels) -> None:
@@ -240,6 +259,17 @@ def _reading_lines(reading: Reading) -> Iterator[tuple[str, str]]:
     if reading.lowest <= reading.highest:
         ends = f"{reading.lowest:g} to {reading.highest:g}"
         yield "values", f"{ends}, of more than 8 bits; each patient's are scaled alike (see: Grey values)"
+    if reading.masks:
+        yield "left out", f"{counted(reading.masks, 'mask')}, beside the picture"
+    if reading.empty:
+        yield "left out", f"{counted(reading.empty, 'file')}: no head in it"
+    if reading.no_head:
+        yield "no head", f"{counted(reading.no_head, 'image')}: stored, unless --skip-empty is given"
+    if reading.unnamed_stacks:
+        yield "stacks", f"{reading.unnamed_stacks:,} without a patient: each is taken for one of its own"
+    if reading.own_labels_differ:
+        what = "other classes or patients in files than the folders or the CSV say, which hold"
+        yield "labels", f"{reading.own_labels_differ:,} {what}"
     for reason, count in sorted(reading.rejected.items()):
         yield "rejected", f"{count:,}: {reason}"
 
@@ -256,6 +286,11 @@ def _document(question: Question, answer: Answer) -> dict[str, Any]:
         **(asdict(answer.naming) if answer.naming else {}),
         "read": reading.files,
         "images": reading.images,
+        "masks": reading.masks,
+        "empty": reading.empty,
+        "no_head": reading.no_head,
+        "unnamed_stacks": reading.unnamed_stacks,
+        "own_labels_differ": reading.own_labels_differ,
         "depths": dict(sorted(reading.depths.items())),
         "rejected": dict(sorted(reading.rejected.items())),
         "doubts": [asdict(doubt) for doubt in answer.all_doubts()],

@@ -7,28 +7,27 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from mri_hpc.account import Account, account_of, print_account
-from mri_hpc.base.command import counted, print_json, run_command
+from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
-from mri_hpc.cohort.doubtful import SEVERAL_CLASSES, WITHOUT_PATIENT
-from mri_hpc.intake.csv_labels import CsvLabels
 from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
-from mri_hpc.intake.folder_labels import FolderLabels
-from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths, pattern_hint
+from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths
 from mri_hpc.intake.own_labels import OwnLabels
-from mri_hpc.intake.persons import num_of_several_classes
 from mri_hpc.intake.pseudonyms import key_path
 from mri_hpc.intake.recipe import wanted_recipe
 from mri_hpc.intake.sources import list_sources, shared_listing
 from mri_hpc.intake.units import Share, unit_images
-from mri_hpc.looking import Question, look
+from mri_hpc.notes import print_notes, print_notes_of_source
 from mri_hpc.storage.store import ArrayTask, Store, Tally
+
+if TYPE_CHECKING:
+    from mri_hpc.looking import Question
 
 REPORT_INTERVAL_S = 30.0
 
@@ -103,6 +102,8 @@ def preprocess(options: Options) -> int:
     started_s = time.monotonic()
     stop = StopFlag().listen()
     if options.look:
+        from mri_hpc.looking import look
+
         return look(_question(options), is_json=options.json, is_stopping=lambda: stop.request is not None)
     store = Store.make(options.store, options.source)
     share = _share(options)
@@ -124,8 +125,7 @@ def preprocess(options: Options) -> int:
     store.clean_up()
     found = intake.sources(paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
-    mentions = list(labels.mentions(paths))
-    store.join_alike(mentions, intake.pseudonyms, options.accept)
+    store.join_alike(labels.mentions(paths), intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
     progress = _Progress(len(sources))
     tally = store.add(
@@ -138,16 +138,12 @@ def preprocess(options: Options) -> int:
     progress.end()
     tally.own_labels_differ = own_labels.num_differing
     total = None if stop.request else _tally_of_all(options, store, tally)
-    _print_notes(tally, store, labels, paths if share.index == 0 else [], intake.root_name)
-    mixed = num_of_several_classes(mentions) if share.index == 0 else 0
-    if mixed:
-        what = f"{counted(mixed, 'patient')} with images of several classes"
-        print(f"{what}: launch --patient-label says which class is theirs", file=sys.stderr)
-    account = None
-    if total:
-        account = account_of(store, intake, found, total)
-        known = {WITHOUT_PATIENT: tally.without_patient, SEVERAL_CLASSES: mixed}
-        print_account(account, besides=[kind for kind, count in known.items() if count])
+    account = account_of(store, intake, found, total) if total else None
+    print_notes(tally, store=store, root_name=intake.root_name, account=account)
+    if share.index == 0:
+        print_notes_of_source(labels, paths, has_account=account is not None)
+    if account:
+        print_account(account)
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)
@@ -173,7 +169,9 @@ def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:
     return store.tell_last(options.source, ArrayTask(job=job, number=number, count=count), tally)
 
 
-def _question(options: Options) -> Question:
+def _question(options: Options) -> "Question":
+    from mri_hpc.looking import Question
+
     return Question(
         source=options.source,
         store=options.store,
@@ -184,6 +182,7 @@ def _question(options: Options) -> Question:
         fit=options.fit,
         ids=options.ids,
         accepted=options.accept,
+        is_skipping_empty=options.skip_empty,
         template=options.write_labels,
         command=_command(options),
     )
@@ -269,67 +268,6 @@ def _refuse_or_say(doubts: Sequence[Doubt], accepted: Sequence[str]) -> None:
     for doubt in doubts:
         if not doubt.accept:
             print(doubt.text, file=sys.stderr)
-
-
-def _print_notes(
-    tally: Tally, store: Store, labels: FolderLabels | CsvLabels, paths: Sequence[str], name: str
-) -> None:
-    """Print what the user should know beside the counts. name: the source root's."""
-    for reason, count in sorted(tally.reasons.items()):
-        print(f"rejected {count}: {reason}", file=sys.stderr)
-    if tally.reasons:
-        print(f"which files: {store.names}/*.csv, column rejected", file=sys.stderr)
-    if isinstance(labels, CsvLabels) and paths and (missing := labels.num_without_file(paths)):
-        of_patients = "are of patients whose files are"
-        what = of_patients if labels.table.patients else "name files that are"
-        print(f"{missing} rows of the CSV {what} not in the source", file=sys.stderr)
-    if tally.gone:
-        print(f"{counted(tally.gone, 'listed file')} disappeared meanwhile", file=sys.stderr)
-    if tally.labels_differ:
-        what = "labels, patients, folds or splits differ"
-        print(f"{tally.labels_differ} {what} from those stored, which stay", file=sys.stderr)
-    _print_left_out(tally)
-    if tally.own_labels_differ:
-        what = "say another class or patient of themselves than the folders or the CSV, which hold"
-        print(f"{counted(tally.own_labels_differ, 'file')} {what}", file=sys.stderr)
-    if tally.without_patient:
-        what = "images name no patient: results will be by slice, not by patient"
-        print(f"{tally.without_patient} {what} (see: Your images, in README.md)", file=sys.stderr)
-        if pattern := pattern_hint(labels, paths):
-            print(f"{pattern.text}, in a new store", file=sys.stderr)
-    if tally.outside_window:
-        images = counted(tally.outside_window, "new image")
-        print(
-            f"{images}: more than 1 % of the pixels lie outside the window of grey values that the first "
-            "images of the patient (or folder) gave, and are black or white",
-            file=sys.stderr,
-        )
-    if tally.twins > tally.stored / 2:
-        print(
-            f"{tally.twins} of {tally.stored} new images have the same bytes as ones stored before under "
-            f"another path: was the source (now {name!r}) or a folder in it renamed? They are stored twice "
-            "now: make a new store",
-            file=sys.stderr,
-        )
-    if isinstance(labels, FolderLabels) and (hint := labels.hint(paths)):
-        print(hint, file=sys.stderr)
-
-
-def _print_left_out(tally: Tally) -> None:
-    """Print what is no picture of a head, and how stacks are taken."""
-    if tally.masks:
-        what = "left out: named like a picture beside it, and of two values"
-        print(f"{counted(tally.masks, 'mask')} {what}", file=sys.stderr)
-    if tally.empty:
-        print(f"{counted(tally.empty, 'file')} left out: no head in it", file=sys.stderr)
-    if tally.no_head:
-        shows = "shows" if tally.no_head == 1 else "show"
-        what = f"{shows} no head (--skip-empty leaves such out of a new store)"
-        print(f"{counted(tally.no_head, 'image')} {what}", file=sys.stderr)
-    if tally.unnamed_stacks:
-        name = "names" if tally.unnamed_stacks == 1 else "name"
-        what = f"{name} no patient: each is taken for a patient of its own"
-        print(f"{counted(tally.unnamed_stacks, 'stack')} {what}", file=sys.stderr)
 
 
 def _print_tally(tally: Tally, seconds: float, account: Account | None, *, is_json: bool) -> None:

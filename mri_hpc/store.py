@@ -12,7 +12,7 @@ from mri_hpc.base.command import Action, run_action
 def _audit() -> Action:
     from mri_hpc.store_actions.audit import Audit, audit_store
 
-    return Action(options=Audit, body=audit_store, example="mri-hpc store audit data/store --near")
+    return Action(options=Audit, body=audit_store, example="mri-hpc store audit data/store --report-only")
 
 
 def _compact() -> Action:

@@ -177,6 +177,15 @@ def _is_process(number: int) -> bool:
     return True
 
 
+def _remove(temp: Path) -> None:
+    try:
+        temp.unlink(missing_ok=True)
+    except OSError as error:
+        # Where nothing can be written, nothing is there: the error that led here says more.
+        if error.errno != errno.EROFS:
+            raise
+
+
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` that no reader looks at; gone afterwards, short of a kill."""
@@ -197,7 +206,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
             shutil.rmtree(temp)
         else:
-            temp.unlink(missing_ok=True)
+            _remove(temp)
 
 
 def _fill_folder(temp: Path, fill: Callable[[Path], None]) -> None:

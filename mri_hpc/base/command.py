@@ -79,7 +79,11 @@ def run_action(
     words = list(sys.argv[1:] if argv is None else argv)
     word = words[0].replace("_", "-") if words else ""
     if word in actions:
-        one = actions[word]()
+        try:
+            one = actions[word]()
+        except KeyboardInterrupt:
+            # On a busy network disk its imports take seconds.
+            return _interrupted(name)
         return run_command(name, one.options, one.body, words[1:], example=one.example, action=word)
 
     def run() -> int:
@@ -134,12 +138,16 @@ def status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) ->
         _forget_stdout()
         return DONE
     except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted(name)
     except OSError as error:
         if not is_users_to_fix(error):
             raise
         return _complain(name, _described(error), kind="system", as_json="--json" in asked)
+
+
+def _interrupted(name: str) -> int:
+    print(f"{name}: interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _asked(words: Sequence[str]) -> set[str]:
@@ -210,6 +218,8 @@ def _described(error: OSError) -> str:
         return f"{what}; raise the limit on the size of files (ulimit -f), then run it again"
     if error.errno == errno.EMFILE:
         return f"{what}; raise the limit on open files (ulimit -n), then run it again"
+    if error.errno == errno.EROFS:
+        return f"{what}; choose a place that can be written, or have that one mounted so, then run it again"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"{what}; see who may read and write there (ls -l), then run it again"
     return what

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mri_hpc.base.command import counted
 from mri_hpc.intake.doubts import Doubt
 from mri_hpc.storage.store import Snapshot
-
-SEVERAL_CLASSES = "patients-of-several-classes"
-WITHOUT_PATIENT = "without-patient"
 
 
 def doubts_of_snapshot(snapshot: Snapshot) -> list[Doubt]:
@@ -19,10 +17,11 @@ def doubts_of_snapshot(snapshot: Snapshot) -> list[Doubt]:
 
 def _of_patients(snapshot: Snapshot) -> Iterator[Doubt]:
     patient = np.asarray(snapshot.patient)
-    kinds = ((SEVERAL_CLASSES, "label", "classes"), ("patients-of-several-splits", "split", "splits"))
-    for kind, column, what in kinds:
+    means = "classes: launch --patient-label says which class is theirs"
+    for column, name, what in (("label", "classes", means), ("split", "splits", "splits")):
         several = _num_with_several(patient, np.asarray(getattr(snapshot, column)))
-        yield Doubt(kind=kind, count=several, text=f"{several} patients have images of several {what}")
+        text = f"{counted(several, 'patient')} with images of several {what}"
+        yield Doubt(kind=f"patients-of-several-{name}", count=several, text=text)
 
 
 def _of_same_bytes(snapshot: Snapshot) -> Iterator[Doubt]:
@@ -34,7 +33,7 @@ def _of_same_bytes(snapshot: Snapshot) -> Iterator[Doubt]:
     groups = np.searchsorted(twice, hashes[rows])
     for what, column in (("class", "label"), ("patient", "patient")):
         several = _num_with_several(groups, np.asarray(getattr(snapshot, column))[rows])
-        text = f"{several} times the same bytes are stored under several {_plural(what)}"
+        text = f"{counted(several, 'time')} the same bytes are stored under several {_plural(what)}"
         yield Doubt(kind=f"same-bytes-of-several-{_plural(what)}", count=several, text=text)
 
 
@@ -56,14 +55,15 @@ def _without(snapshot: Snapshot, what: str) -> Doubt:
     return Doubt(
         kind=f"without-{what}",
         count=count,
-        text=f"{count} images have no {what}: nothing is learnt from them",
+        text=f"{counted(count, 'image')} {'has' if count == 1 else 'have'} no {what}: never learnt from",
     )
 
 
 def _without_patient(snapshot: Snapshot) -> Doubt:
     count = int(np.count_nonzero(snapshot.column("patient") < 0))
-    text = f"{count} images name no patient: results will be by slice, not by patient"
-    return Doubt(kind=WITHOUT_PATIENT, count=count, text=f"{text} (see: Your images, in README.md)")
+    names = f"{counted(count, 'image')} {'names' if count == 1 else 'name'} no patient"
+    text = f"{names}: results will be by slice, not by patient"
+    return Doubt(kind="without-patient", count=count, text=f"{text} (see: Your images, in README.md)")
 
 
 def _plural(what: str) -> str:

@@ -31,6 +31,7 @@ TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 # As of folders, which name the same things; every image of a chunk takes the room of the longest.
 MOST_LETTERS = 255
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,10 @@ class CsvLabels:
             text = f"{self.file}: columns are taken for known ones: {shown}"
             found.append(Doubt(kind="columns-taken", count=len(taken), text=text))
         if self.ignored:
-            text = f"{self.file}: columns without meaning here are ignored: {', '.join(self.ignored)}"
+            shown = ", ".join(self.ignored[:MOST_NAMED])
+            more = len(self.ignored) - MOST_NAMED
+            text = f"{self.file}: columns without meaning here are ignored: {shown}"
+            text += f" and {more} more" if more > 0 else ""
             found.append(Doubt(kind="columns-ignored", count=len(self.ignored), text=text))
         if words := self.table.unlabelled:
             shown = ", ".join(map(repr, sorted(words)))
@@ -206,6 +210,10 @@ def _read_text(path: Path) -> str:
             f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8, in a spreadsheet "
             "as 'CSV UTF-8'"
         ) from None
+    if "\0" in text:
+        raise UserError(
+            f"{path} is not UTF-8 (it holds zero bytes): save it as UTF-8, in a spreadsheet as 'CSV UTF-8'"
+        )
     if not text.strip():
         raise UserError(f"{path} is empty: --labels takes a CSV with the columns path,label")
     return text

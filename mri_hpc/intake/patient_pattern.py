@@ -104,9 +104,9 @@ def suggestion(paths: Sequence[str]) -> Doubt | None:
         # Each folder may count its images from 1 on.
         groups = {(path.rpartition("/")[0], name) for path, name in zip(paths, wanted, strict=True) if name}
         is_telling = len(patients) >= 2 and fits >= FEWEST_IMAGES * len(groups)
-        if any(map(is_of_images, patients)):
-            continue
         if fits < FITS * len(paths) or not is_telling:
+            continue
+        if any(map(is_of_images, patients)):
             continue
         for form in FORMS:
             text = form.format(rf"(?P<patient>{person}){end}")
@@ -125,8 +125,12 @@ def _beginnings(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     for count in range(1, MOST_NUMBERS + 1):
         begin = re.compile(rf"((?:\D*+\d++){{{count}}})([^0-9A-Za-z'])")
         found = [one.groups() for name in names if (one := begin.match(name)) and "'" not in one[1]]
+        # Thousands of names have a few beginnings but for their numbers.
+        alike = Counter((re.sub(r"\d+", "0", start), end) for start, end in found)
         for letters in (_escaped, _any_letters):
-            shapes = Counter((_shape(start, letters), _escaped(end)) for start, end in found)
+            shapes = Counter[tuple[str, str]]()
+            for (start, end), count_alike in alike.items():
+                shapes[_shape(start, letters), _escaped(end)] += count_alike
             yield from (shape for shape, _count in shapes.most_common(1))
 
 

@@ -8,13 +8,14 @@ A TIFF of one page of up to 8 bits is left to pictures.py. Otherwise:
 """
 
 import contextlib
+import importlib.metadata
 import io
 import logging
 import struct
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 from mri_hpc.base.errors import BadSource
@@ -36,6 +37,9 @@ from mri_hpc.intake.pictures import (
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import NativeImage
 
+if TYPE_CHECKING:
+    import tifffile
+
 GIF, GIF_END = b"GIF8", b";"
 TIFF, BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
 ORIENTATION = 274
@@ -44,7 +48,6 @@ SEPARATE = 2
 UNASSOCIATED_ALPHA = 2
 REDUCED = 1
 COUNTED = ("bitspersample", "samplesperpixel", "planarconfig", "photometric", "imagelength", "imagewidth")
-UNREADABLE = (*DAMAGED, tifffile.TiffFileError, ArithmeticError)
 MOST_FRAMES, MOST_PIXELS = 4096, 4 * MAX_PIXELS
 LARGE_STACK = f"stack of more than {MOST_FRAMES} slices or {MOST_PIXELS // 1_000_000} million pixels"
 SLICES_OR_COLOURS = "planes that may be slices or colours (save each slice as a page or a file of its own)"
@@ -70,7 +73,8 @@ class Stacks:
 
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
-        return {"tifffile": tifffile.__version__}
+        # Its own word would load it, for the sake of files that are no TIFFs.
+        return {"tifffile": importlib.metadata.version("tifffile")}
 
 
 def _gif(data: bytes) -> Iterator[NativeImage]:
@@ -119,21 +123,30 @@ def _check_stack(shapes: list[tuple[int, int]]) -> None:
         raise BadSource(LARGE_STACK)
 
 
-def _pages(data: bytes) -> list[tifffile.TiffPage] | None:
+def _unreadable() -> tuple[type[Exception], ...]:
+    """List what tifffile is known to raise on damaged bytes."""
+    import tifffile
+
+    return (*DAMAGED, tifffile.TiffFileError, ArithmeticError)
+
+
+def _pages(data: bytes) -> "list[tifffile.TiffPage] | None":
     """Read what a TIFF says of its pages of full size; None where it is damaged."""
+    import tifffile
+
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             pages = [page.aspage() for _number, page in zip(range(MOST_FRAMES + 1), tiff.pages, strict=False)]
             _check_chain(tiff.tiff, pages[-1], data)
             pages = [page for page in pages if not page.subfiletype & REDUCED]
-    except UNREADABLE:
+    except _unreadable():
         return None
     # Damaged tags have several values.
     are_sound = all(isinstance(value, int) for page in pages for value in map(page.__getattribute__, COUNTED))
     return pages if pages and are_sound else None
 
 
-def _check_chain(layout: tifffile.TiffFormat, last: tifffile.TiffPage, data: bytes) -> None:
+def _check_chain(layout: "tifffile.TiffFormat", last: "tifffile.TiffPage", data: bytes) -> None:
     """Raise BadSource where a further page is said to lie beyond the end of the file."""
     (num_tags,) = struct.unpack_from(layout.tagnoformat, data, last.offset)
     place = last.offset + layout.tagnosize + num_tags * layout.tagsize
@@ -142,12 +155,12 @@ def _check_chain(layout: tifffile.TiffFormat, last: tifffile.TiffPage, data: byt
         raise BadSource(TRUNCATED)
 
 
-def _is_plain(page: tifffile.TiffPage) -> bool:
+def _is_plain(page: "tifffile.TiffPage") -> bool:
     """Tell whether a page is read by Pillow as it is: up to 8 bits, in one plane, not a BigTIFF."""
     return page.bitspersample <= 8 and page.planarconfig != SEPARATE and not page.parent.is_bigtiff
 
 
-def _check_page(page: tifffile.TiffPage, num_bytes: int) -> None:
+def _check_page(page: "tifffile.TiffPage", num_bytes: int) -> None:
     """Raise BadSource where pixels are missing: they would be made up, or are of a kind that is not read."""
     ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
     if not page.dataoffsets or not all(page.databytecounts) or max(ends) > num_bytes:
@@ -159,11 +172,11 @@ def _check_page(page: tifffile.TiffPage, num_bytes: int) -> None:
         raise BadSource(f"{NOT_READ_YET}: {SOUND_TIFF}")
 
 
-def _grey_of_page(page: tifffile.TiffPage) -> np.ndarray:
+def _grey_of_page(page: "tifffile.TiffPage") -> np.ndarray:
     try:
         samples = np.asarray(page.asarray())
         orientation = page.tags.valueof(ORIENTATION, 1)
-    except UNREADABLE as error:
+    except _unreadable() as error:
         # Of a codec that is not there.
         if "imagecodecs" in str(error) or "COMPRESSION" in str(error):
             raise BadSource(f"{NOT_READ_YET}: {SOUND_TIFF}") from None
@@ -184,7 +197,7 @@ def _grey_of_page(page: tifffile.TiffPage) -> np.ndarray:
     return turned(grey, int(orientation))
 
 
-def _joined_planes(planes: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
+def _joined_planes(planes: np.ndarray, page: "tifffile.TiffPage") -> np.ndarray:
     """Put planes, (samples, h, w), side by side, or make one of equal ones; BadSource where nothing tells."""
     if (planes[1:] == planes[0]).all():
         return planes[0]

@@ -1,22 +1,29 @@
 """An understanding of a source: what its labels say, and what its files turn out to be when they are read."""
 
+import functools
 import hashlib
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from mri_hpc.base.command import counted
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.content import read_content
+from mri_hpc.intake.content import Content, read_content
 from mri_hpc.intake.decoders import decode_natively
+from mri_hpc.intake.depth import promises_8_bits
 from mri_hpc.intake.doubts import Doubt
+from mri_hpc.intake.group_reader import GroupReader, KeptSource
+from mri_hpc.intake.groups import Group, Groups, group_of
 from mri_hpc.intake.labels import SPLITS, Label, Labels
+from mri_hpc.intake.left_out import is_mask, is_named_like_mask, shows_head
+from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import NativeImage
+from mri_hpc.intake.samples import NativeImage, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +59,8 @@ class Naming:
             Doubt(
                 kind="patients-of-several-classes",
                 count=self.in_several_classes,
-                text=f"{self.in_several_classes} of {self.patients} patients have images of several classes",
-            ),
-            Doubt(
-                kind="without-patient",
-                count=self.without_patient,
-                text=f"{self.without_patient} images name no patient: results will be by slice",
+                text=f"{counted(self.in_several_classes, 'patient')} with images of several classes: launch "
+                "--patient-label says which class is theirs",
             ),
         ]
         return [doubt for doubt in found if doubt.count]
@@ -102,6 +105,32 @@ def label_of(labels: Labels, path: str) -> tuple[Label, str]:
         return Label(), str(error)
 
 
+class LookedAt:
+    """Files below a source root, read and labelled one by one as preprocess would."""
+
+    def __init__(
+        self, root: Path, labels: Labels, recipe: Recipe, files: Sequence[str], *, is_skipping_empty: bool
+    ) -> None:
+        """files: all that there are, of which groups are made."""
+        self.root = root
+        self.labels = labels = OwnLabels(labels, root)
+        self.recipe = recipe
+        self.is_skipping_empty = is_skipping_empty
+        self._groups = groups = Groups(labels, files)
+        self._reader = GroupReader[Group](root, recipe, groups.files)
+
+    def kept(self, path: str) -> KeptSource | None:
+        """Return a file that was read already, to find the window of its group; None of any other."""
+        is_plain = promises_8_bits(path) or not self.recipe.has_windows
+        return self._reader.kept(path, None if is_plain else self._groups.of(path))
+
+    def images(
+        self, path: str, label: Label, natives: Iterable[NativeImage]
+    ) -> Iterator[tuple[Sample, NativeImage]]:
+        """Yield the images of a file as they would be stored, each with the one that it was made of."""
+        return self._reader.samples(natives, group_of(path, label))
+
+
 @dataclass(kw_only=True)
 class Reading:
     """All that files turn out to be when they are read, so far. Of a million, some tens of megabytes."""
@@ -109,11 +138,23 @@ class Reading:
     files: int = 0
     """Files that were read."""
     images: int = 0
-    """Images in them."""
+    """Images in them that would be stored."""
     blank: int = 0
     """Images of one grey value."""
     two_valued: int = 0
     """Images of two grey values, as masks have."""
+    masks: int = 0
+    """Files that would be left out, as masks beside their pictures."""
+    empty: int = 0
+    """Files without a head that would be left out, where that is asked for."""
+    no_head: int = 0
+    """Images without a head that would be stored."""
+    unnamed_stacks: int = 0
+    """Files of several slices of which nothing names the patient."""
+    without_patient: int = 0
+    """Other files of which nothing does."""
+    own_labels_differ: int = 0
+    """Files that say another class or patient of themselves than folders or a table, which hold."""
     depths: Counter[str] = field(default_factory=Counter)
     """Images by the bits of their grey values."""
     lowest: float = math.inf
@@ -125,21 +166,42 @@ class Reading:
     _hashes: "array[int]" = field(default_factory=lambda: array("Q"))
     _names: "array[int]" = field(default_factory=lambda: array("Q"))
 
-    def add(self, root: Path, path: str, labels: Labels, recipe: Recipe) -> None:
+    def add(self, path: str, among: LookedAt) -> None:
         """Read one file as preprocess would."""
         self.files += 1
         try:
-            content = read_content(root, [path])
-            label = labels.of(path)
-            for image in decode_natively(content, recipe):
-                self._note(image)
+            kept = among.kept(path)
+            content = kept.content if kept else read_content(among.root, [path])
+            natives = functools.partial(_images_of, kept, content, among.recipe)
+            if is_named_like_mask(among.root, path) and all(is_mask(image.grey) for image in natives()):
+                self.masks += 1
+                return
+            label = among.labels.of(path)
+            found = self._take(among.images(path, label, natives()), is_skipping=among.is_skipping_empty)
         except FileNotFoundError:
             self.rejected["file is gone"] += 1
         except BadSource as error:
             self.rejected[str(error)] += 1
         else:
+            if not found:
+                self.empty += 1
+                return
+            self.unnamed_stacks += found > 1 and not label.patient
+            self.without_patient += found == 1 and not label.patient
+            self.own_labels_differ = among.labels.num_differing
             self._hashes.append(content.fingerprint.source_hash)
             self._names.append(_number_of(label))
+
+    def _take(self, images: Iterator[tuple[Sample, NativeImage]], *, is_skipping: bool) -> int:
+        """Note the images of one file; return how many would be stored."""
+        found = 0
+        for sample, image in images:
+            has_head = shows_head(sample)
+            if has_head or not is_skipping:
+                found += 1
+                self.no_head += not has_head
+                self._note(image)
+        return found
 
     def _note(self, image: NativeImage) -> None:
         low, high = image.grey.min(), image.grey.max()
@@ -154,7 +216,9 @@ class Reading:
 
     def doubts(self) -> list[Doubt]:
         """Return what may be other than it was meant."""
-        return [doubt for doubt in (*self._twins(), *self._pictures()) if doubt.count]
+        return [
+            doubt for doubt in (*self._twins(), *self._pictures(), self._without_patient()) if doubt.count
+        ]
 
     def _twins(self) -> Iterator[Doubt]:
         """Find files of the same bytes."""
@@ -164,25 +228,34 @@ class Reading:
         # Sorted by name too: where all of one hash have one name, neighbours have.
         differs = same & (names[order][1:] != names[order][:-1])
         twins = int(np.count_nonzero(same))
-        yield Doubt(kind="twins", count=twins, text=f"{twins} files have the bytes of another one")
+        yield Doubt(kind="twins", count=twins, text=f"{counted(twins, 'file')} with the bytes of another one")
         torn = len(np.unique(hashes[order][1:][differs]))
         yield Doubt(
             kind="twins-of-other-label",
             count=torn,
-            text=f"{torn} times files of the same bytes have several labels or patients",
+            text=f"{counted(torn, 'time')} files of the same bytes have several labels or patients",
         )
 
     def _pictures(self) -> Iterator[Doubt]:
         yield Doubt(
             kind="blank",
             count=self.blank,
-            text=f"{self.blank} images are of one grey value: they show nothing",
+            text=f"{counted(self.blank, 'image')} of one grey value: nothing is shown",
         )
         yield Doubt(
             kind="two-valued",
             count=self.two_valued,
-            text=f"{self.two_valued} images have two grey values: are they masks?",
+            text=f"{counted(self.two_valued, 'image')} of two grey values: masks?",
         )
+
+    def _without_patient(self) -> Doubt:
+        names = "names" if self.without_patient == 1 else "name"
+        text = f"{counted(self.without_patient, 'image')} {names} no patient: results will be by slice"
+        return Doubt(kind="without-patient", count=self.without_patient, text=text)
+
+
+def _images_of(kept: KeptSource | None, content: Content, recipe: Recipe) -> Iterable[NativeImage]:
+    return kept.images if kept else decode_natively(content, recipe)
 
 
 def _number_of(label: Label) -> int:

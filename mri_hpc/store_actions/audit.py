@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from mri_hpc.base.command import print_json, progress
 from mri_hpc.base.errors import Verdict
-from mri_hpc.base.marks import OFTEN, POSITIONAL, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.cohort.audit import Finding, audit
 from mri_hpc.cohort.kept_twins import twins_of
 from mri_hpc.cohort.same_pixels import same_pixels
@@ -23,13 +23,13 @@ class Audit:
 
     store: Annotated[Path, POSITIONAL]
     """Folder of the store."""
-    quick: Annotated[Flag, OFTEN] = False
+    quick: Flag = False
     """Compare tables and bytes only, not what images look like, which reads all of them."""
     near: Flag = False
     """Compare what images look like; is done anyway."""
-    report_only: Annotated[Flag, OFTEN] = False
+    report_only: Flag = False
     """Leaks are printed, and are no failure: status 0 once all was looked at."""
-    json: Annotated[Flag, OFTEN] = False
+    json: Flag = False
     """Print as JSON."""
 
 

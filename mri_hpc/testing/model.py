@@ -28,7 +28,7 @@ class StoreModel:
     versions: dict[str, set[bytes]] = field(default_factory=dict)
     """The sources that each path was ever stored with, or may have been."""
     gone: set[str] = field(default_factory=set)
-    """Paths that went with their patients, and never come back."""
+    """Paths that went with their patients, or by themselves, and never come back."""
     older: dict[str, dict[str, Image]] = field(default_factory=dict)
     """Content of published snapshots, by digest."""
     is_purged: bool = True
@@ -63,6 +63,11 @@ class StoreModel:
         self.gone |= of_patient
         for path in of_patient:
             del self.images[path]
+
+    def retract_image(self, path: str) -> None:
+        """Take one image out, for good."""
+        self.gone.add(path)
+        self.images.pop(path, None)
 
     def join(self, one: str, other: str) -> None:
         """Make one patient of two, from now on. one: the id by which they go."""
@@ -111,7 +116,7 @@ class StoreModel:
         """
         merged = after.copy()
         merged.retracted = self.retracted | {one for one in after.retracted if has_retracted(one)}
-        merged.gone = {p for p in after.gone if p in self.gone or self.images[p].patient in merged.retracted}
+        merged.gone = {p for p in after.gone if p in self.gone or not holds(p, self.images[p])}
         for path in self.images.keys() | after.images.keys():
             before = self.images.get(path)
             if holds(path, before) and not holds(path, after.images.get(path)):

@@ -83,6 +83,15 @@ class Trial:
             purges=True,
         )
 
+    def retracting_image(self, path: str) -> Change:
+        """Takes out one image that is there."""
+        return Change(
+            name="retract image",
+            step=lambda: self.bench.retract_image(path),
+            to_model=lambda model: model.retract_image(path),
+            purges=True,
+        )
+
     def joining(self, first: str, second: str) -> Change:
         """Makes one patient of two who are not retracted."""
         one, other = sorted((first, second), key=self.bench.pseudonyms.patient)
@@ -202,4 +211,5 @@ class Trial:
                 other: one for other, one in after.one_of.items() if name_of(other).encode() in joined
             }
         merged.is_purged = self.model.is_purged and merged.retracted == self.model.retracted
+        merged.is_purged &= merged.gone == self.model.gone
         return merged

@@ -124,6 +124,11 @@ class Workbench:
         store = self.store
         store.retract(store.look_for(store.name_of(patient, self.key_file), given=patient), "retracted")
 
+    def retract_image(self, path: str) -> None:
+        """Take one image out."""
+        store = self.store
+        store.retract(store.look_for_images([str(self.raw / path)], self.pseudonyms), "retracted")
+
     def join(self, first: str, second: str) -> None:
         """Make one patient of two."""
         one, other = (

@@ -1,5 +1,6 @@
 """Published files are whole, durable in the right order, and never overwritten by accident."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -196,3 +197,18 @@ def test_an_error_about_another_file_keeps_its_name(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         atomic.replace(tmp_path / "copy", lambda temp: source.rename(temp) and None)
     assert caught.value.filename == str(source)
+
+
+def test_on_a_read_only_file_system_the_error_names_the_file_and_not_its_temporary_name(
+    tmp_path, monkeypatch
+):
+    def refuse(path, *_args, **_kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with (
+        pytest.raises(OSError, match="Read-only") as caught,
+        atomic.temporary_beside(tmp_path / "one") as temp,
+    ):
+        refuse(temp)
+    assert caught.value.filename == str(tmp_path / "one")

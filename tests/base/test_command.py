@@ -51,6 +51,14 @@ def test_no_space_is_the_users_to_mend(capsys, tmp_path):
     )
 
 
+def test_a_place_that_is_mounted_for_reading_is_the_users_to_mend(capsys):
+    assert run(raising(OSError(30, "Read-only file system", "/store/commits/one"))) == 2
+    assert capsys.readouterr().err == (
+        "mri-hpc try: Read-only file system: /store/commits/one; choose a place that can be written, or have "
+        "that one mounted so, then run it again\n"
+    )
+
+
 def test_too_many_open_files_are_the_users_to_mend(capsys):
     assert run(raising(OSError(24, "Too many open files", "/store/file"))) == 2
     assert capsys.readouterr().err == (

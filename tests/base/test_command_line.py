@@ -187,3 +187,11 @@ def test_what_a_value_cannot_be_is_said_as_the_options_say_it(capsys):
 
     assert outcome([], Few) == (None, 2)
     assert capsys.readouterr().err == "mri-hpc try: --count must be below 1, got 1\n"
+
+
+def test_an_action_that_is_interrupted_before_it_begins_says_so_in_one_line(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert run_action("mri-hpc do", "Do it.", {"it": interrupted}, ["it"], example="mri-hpc do it") == 130
+    assert capsys.readouterr().err == "mri-hpc do: interrupted\n"

@@ -9,9 +9,12 @@ from mri_hpc.intake.folder_labels import FolderLabels
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.intake.recipe import load_recipe
 from mri_hpc.storage.disk.chunk_file import read_header
+from mri_hpc.storage.disk.commits import Commit
+from mri_hpc.storage.disk.evidence import Evidence, evidence_csv, publish_evidence
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.disk.private_tables import NAMES, names_csv, read_names, read_seen, sources_of
 from mri_hpc.storage.snapshot.catalogue import current
+from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.upkeep import tidying
 from mri_hpc.storage.upkeep.compaction import compact
 from mri_hpc.storage.upkeep.retraction import look_for, retract
@@ -178,3 +181,18 @@ def test_retracted_images_are_no_longer_among_what_was_seen(filled, tmp_path):
 
 def _holds(data, keys):
     return bool(np.isin(read_seen(data)["key"], np.array(keys, "<u8")).any())
+
+
+def test_a_line_of_who_is_one_person_that_cannot_be_read_goes_with_the_next_retraction(filled):
+    """It may be of the patient who was retracted."""
+    store = open_store(filled)
+    rows = [
+        Evidence(patient_name=f"P{n}", patient=f"id {n}", where="test", other_name="P0", is_same="yes")
+        for n in range(3)
+    ]
+    publish_evidence(store, rows)
+    (path,) = store.persons.iterdir()
+    path.write_bytes(path.read_bytes().replace(b"P1,", b"P1?"))
+    tidy(store, of_commits([Commit(id="", kind="retract", retracted_patients=["P9"])]))
+    (path,) = store.persons.iterdir()
+    assert path.read_bytes() == evidence_csv([rows[0], rows[2]])

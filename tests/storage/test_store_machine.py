@@ -68,6 +68,11 @@ class StoreHistory(RuleBasedStateMachine):
     def retract(self, data):
         self.play(data, self.trial.retracting(data.draw(st.sampled_from(self.patients()))))
 
+    @precondition(lambda self: self.held())
+    @rule(data=st.data())
+    def retract_image(self, data):
+        self.play(data, self.trial.retracting_image(data.draw(st.sampled_from(self.held()))))
+
     @precondition(lambda self: len(self.patients()) > 1)
     @rule(data=st.data())
     def join(self, data):
@@ -116,13 +121,15 @@ class StoreHistory(RuleBasedStateMachine):
 
     def another(self, data, change):
         """A change that gives the same, whether it comes before this one or after."""
-        names = ["add", "compact", "retract", "relabel", "replace", "join"]
+        names = ["add", "compact", "retract", "retract image", "relabel", "replace", "join"]
         # Two tables that say different things of one image do not; nor does what may move it to a patient.
         name = data.draw(st.sampled_from([name for name in names if {change.name, name} - {"relabel"}]))
         if name == "join" and change.name != "retract" and len(self.patients()) > 1:
             return self.joining(data)
         if name == "retract" and change.name not in ("relabel", "join") and self.patients():
             return self.trial.retracting(data.draw(st.sampled_from(self.patients())))
+        if name == "retract image" and self.held():
+            return self.trial.retracting_image(data.draw(st.sampled_from(self.held())))
         if name == "relabel" and change.name != "retract":
             return self.relabelling(data, ())
         if name in ("add", "replace"):

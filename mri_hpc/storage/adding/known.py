@@ -18,7 +18,13 @@ from mri_hpc.storage.snapshot.catalogue import Standing, current, header_of, loo
 from mri_hpc.storage.snapshot.folding import fold, positions
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import RETRACTED, RETRACTED_IMAGE, Snapshot
-from mri_hpc.storage.snapshot.windows import commits_in_conflict, outvoted, window_that_holds
+from mri_hpc.storage.snapshot.windows import (
+    commits_in_conflict,
+    fold_windows,
+    images_in,
+    outvoted,
+    window_that_holds,
+)
 
 # A store that is only ever added to gets its commits folded now and then.
 UNFOLDED_COMMITS = 64
@@ -117,7 +123,11 @@ class Known:
 
         if standing.base is not None and not standing.new:
             return standing.base
-        return fold(standing.base, standing.new, noted, only=wanted)
+        # Any image of a source tells that it is to be made again, not only that by whose key a task knows it.
+        windows = fold_windows(standing.base, standing.new, of_commits(standing.new))
+        _losing, concerned = commits_in_conflict(windows)
+        made = images_in(read_commits(store, sorted(concerned)))
+        return fold(standing.base, standing.new, noted, only=np.union1d(wanted, made))
 
     def of(self, keys: np.ndarray) -> KnownSources:
         """Return what is known about some sources. keys: uint64, (n,)."""
@@ -129,7 +139,7 @@ class Known:
 
     @property
     def outvoted(self) -> set[int]:
-        """Keys of stored images that were made in a window of their group that does not hold."""
+        """Keys of stored images to be made again: of sources decoded in a window that does not hold."""
         return self._outvoted
 
     def window(self, group: str) -> Window | None:
@@ -141,11 +151,16 @@ class Known:
         losing, concerned = commits_in_conflict(windows)
         if not losing:
             return set()
-        made = outvoted(windows, read_commits(self._store, sorted(concerned)))
-        is_there, rows = positions(self._snapshot.key, np.array(sorted(made), "<u8"))
-        keys = np.array(sorted(made), "<u8")[is_there].tolist()
-        crcs = self._snapshot.crc[rows].tolist()
-        return {key for key, crc in zip(keys, crcs, strict=True) if crc in made[key]}
+        commits = read_commits(self._store, sorted(concerned))
+        made = outvoted(windows, commits)
+        rows = positions(self._snapshot.key, images_in(commits))[1]
+        keys, hashes = self._snapshot.key[rows], self._snapshot.source_hash[rows]
+        is_lost = [
+            crc in made.get(key, ())
+            for key, crc in zip(keys.tolist(), self._snapshot.crc[rows].tolist(), strict=True)
+        ]
+        # With all other images of the same source.
+        return set(keys[np.isin(hashes, hashes[is_lost])].tolist())
 
     def are_unchanged(self, keys: np.ndarray, sizes: np.ndarray, mtimes_ns: np.ndarray) -> np.ndarray:
         """Find sources that are stored and, by size and time of their files, as they are now: bool, (n,)."""

@@ -65,6 +65,11 @@ def outvoted(windows: np.ndarray, commits: Iterable[Commit]) -> dict[int, set[in
     return found
 
 
+def images_in(commits: Iterable[Commit]) -> np.ndarray:
+    """Return the keys of all images that were made in windows: uint64, ascending."""
+    return np.unique(np.array([int(k, 16) for c in commits for one in c.windows for k in one.images], "<u8"))
+
+
 def _names(ids: np.ndarray) -> set[str]:
     return {name.decode() for name in ids.tolist()}
 

@@ -95,12 +95,14 @@ def frames_of(
     names = list(names)
     hashes = np.asarray(snapshot.source_hash)
     rows = np.searchsorted(snapshot.key, np.fromiter(own, "<u8", len(own)))
-    values, counts = np.unique(hashes, return_counts=True)
+    # Not numbers up to how many there are: some were left out, or are retracted.
+    slices: dict[int, list[int]] = {}
+    in_stacks = np.flatnonzero(np.isin(hashes, hashes[rows]) & (np.asarray(snapshot.slice_index) >= 0))
+    for source_hash, number in zip(hashes[in_stacks].tolist(), snapshot.slice_index[in_stacks], strict=True):
+        slices.setdefault(source_hash, []).append(int(number))
     found: dict[int, str] = {}
-    for row, path in zip(rows.tolist(), own.values(), strict=True):
-        # With twins there are more images of the same bytes than frames in one file.
-        most = int(counts[np.searchsorted(values, hashes[row])])
-        frames = [str(number) for number in range(most + 1)] if most > 1 else []
+    for source_hash, path in zip(hashes[rows].tolist(), own.values(), strict=True):
+        frames = [str(number) for number in slices.get(source_hash, ())]
         found |= {pseudonyms.source_key(name, path, frame): path for name in names for frame in frames}
     keys = np.sort(np.fromiter(found, "<u8", len(found)))
     return {key: found[key] for key in keys[positions(snapshot.key, keys)[0]].tolist()} if found else {}

@@ -23,7 +23,7 @@ from mri_hpc.storage.disk.chunk_file import (
     replace_pixels,
 )
 from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
-from mri_hpc.storage.disk.commits import COMPACT, RELABEL, RETRACT, Commit, digest_of, publish_compaction
+from mri_hpc.storage.disk.commits import NAMED_BY_KIND, Commit, digest_of, publish_compaction
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction
 from mri_hpc.storage.disk.pixels import damaged_rows
@@ -123,9 +123,7 @@ class _Round:
         return is_better
 
     def _chunks_to_repair(self) -> list[Commit]:
-        blind = [
-            name for name in self._findings.unreadable_commits if name.startswith((COMPACT, RELABEL, RETRACT))
-        ]
+        blind = [name for name in self._findings.unreadable_commits if name.startswith(NAMED_BY_KIND)]
         if blind and self._findings.damaged_chunks:
             self._repaired.remarks.append(
                 f"{self._store.commit(blind[0])} may retract images or supersede chunks: no chunk is made "

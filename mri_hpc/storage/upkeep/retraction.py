@@ -4,9 +4,10 @@ Order: the commit that retracts, then chunks without the images, then the old fi
 Killed on the way, it is ended by doing it again, or by the next compaction.
 """
 
+import functools
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,12 +85,12 @@ def look_for_images(store: StoreDir, given: Sequence[str], pseudonyms: Pseudonym
     UserError where the store has, and had, none of that name, or several of one path.
     """
     snapshot = current(store)
-    keys = {_key_of(store, snapshot, name, pseudonyms): name for name in given}
     roots = {root_at_site(one.name, one.site) for one in read_roots(store)}
     roots |= {part for name in given for part in Path(os.path.abspath(name)).parts}  # noqa: PTH100
-    by_path = np.unique(np.array([key for key, name in keys.items() if not KEY.fullmatch(name)], "<u8"))
-    paths = sources_of(store, by_path[positions(snapshot.key, by_path)[0]].tolist())
-    return of_keys(snapshot, {*keys, *frames_of(snapshot, paths, roots, pseudonyms)})
+    frames = functools.partial(_frames_of, store, snapshot, roots, pseudonyms)
+    keys = {_key_of(store, snapshot, name, pseudonyms, frames): name for name in given}
+    by_path = {key for key, name in keys.items() if not KEY.fullmatch(name)}
+    return of_keys(snapshot, {*keys, *frames(by_path)})
 
 
 def of_keys(snapshot: Snapshot, keys: Collection[int]) -> Retraction:
@@ -99,7 +100,22 @@ def of_keys(snapshot: Snapshot, keys: Collection[int]) -> Retraction:
     return Retraction(keys=tuple(wanted.tolist()), images=int(is_stored.sum()), snapshot=snapshot)
 
 
-def _key_of(store: StoreDir, snapshot: Snapshot, given: str, pseudonyms: Pseudonyms) -> int:
+def _frames_of(
+    store: StoreDir, snapshot: Snapshot, roots: set[str], pseudonyms: Pseudonyms, keys: set[int]
+) -> set[int]:
+    """Find the further stored images of files that hold several. keys: of their first ones."""
+    stored = np.sort(np.fromiter(keys, "<u8", len(keys)))
+    paths = sources_of(store, stored[positions(snapshot.key, stored)[0]].tolist())
+    return set(frames_of(snapshot, paths, roots, pseudonyms))
+
+
+def _key_of(
+    store: StoreDir,
+    snapshot: Snapshot,
+    given: str,
+    pseudonyms: Pseudonyms,
+    frames: Callable[[set[int]], set[int]],
+) -> int:
     """Return the key of an image that is named by it or by a path; UserError where there is not just one."""
     if KEY.fullmatch(given) and _is_known(snapshot, key := int(given, 16)):
         return key
@@ -107,6 +123,8 @@ def _key_of(store: StoreDir, snapshot: Snapshot, given: str, pseudonyms: Pseudon
     below = (("/".join(parts[at:]), parts[at - 1]) for at in range(2, len(parts)))
     found = {key for path, root in below if _is_known(snapshot, key := pseudonyms.source_key(root, path))}
     found = found or {key for key in _keys_of_path(store, given) if _is_known(snapshot, key)}
+    if len(found) > 1:
+        found -= frames(found)
     if len(found) == 1:
         return found.pop()
     if found:

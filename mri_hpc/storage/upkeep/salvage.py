@@ -24,13 +24,14 @@ from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.unit import TakenSource, columns_of
 from mri_hpc.storage.disk.chunk_file import content_id, read_header, read_sealed_header
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
-from mri_hpc.storage.disk.commits import ADD, RETRACT, Commit, read_kind
+from mri_hpc.storage.disk.commits import ADD, RETRACT, SAME, Commit, read_kind
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.pixels import Pixels, is_sound, pixels_in, read_parts
 from mri_hpc.storage.disk.private_tables import find_in_names, read_names, sources_of
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot.catalogue import load_snapshot
+from mri_hpc.storage.snapshot.persons import Persons, merged
 from mri_hpc.storage.snapshot.publications import published
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
@@ -92,6 +93,7 @@ class Salvage:
         retracted = of_commits(read_kind(self._store, RETRACT))
         for snapshot in self._snapshots:
             retracted = retracted.joined(snapshot.retractions)
+        retracted = retracted.of_persons(Persons(merged((), read_kind(self._store, SAME))))
         relabelled = self._relabelled_patients
         now = [
             relabelled.get(key, patient)

@@ -158,7 +158,7 @@ def test_a_new_class_is_named_and_a_missing_one_refused(add, finished, continued
     add(80)
     small = finished("small")
     add(40, first=100, classes=("pituitary", "glioma"))
-    said = continued(small)
+    said = continued(small, "--patient-label", "majority")
     assert "new here: pituitary; the head starts anew, all else from small\n" in said
     large = finished("large")
     shutil.rmtree(tmp_path / "raw")

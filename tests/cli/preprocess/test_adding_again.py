@@ -138,7 +138,7 @@ def test_files_missing_in_the_csv_are_rejected_until_they_are_in_it(raw, store, 
     _status, out, err = preprocess(raw, store, *SMALL)
     assert counts(out) == (39, 0, 1)
     assert "rejected 1: no label in CSV" in err
-    assert "1 rows of the CSV name files that are not in the source" in err
+    assert "1 row of the CSV names files that are not in the source" in err
     (raw / "labels.csv").write_text("path,label\n" + "".join(f"{name},x\n" for name in names))
     assert counts(preprocess(raw, store)[1]) == (1, 39, 0)
 

@@ -146,3 +146,25 @@ def test_every_real_slice_shows_a_head_also_a_small_and_a_dim_one(real_data):
     small = air(3)
     small[100:140, 90:130] += 100
     assert shows_head(Sample(pixels=small))
+
+
+@pytest.mark.parametrize("skipping", [(), ("--skip-empty",)])
+def test_a_look_counts_what_preprocess_then_counts(skipping, raw, tmp_path, preprocess):
+    picture(raw / "glioma" / "P1" / "0_mask.png", np.where(head() > 120, 255, 0).astype(np.uint8))
+    picture(raw / "glioma" / "P1" / "air.png", air())
+    picture(raw / "glioma" / "nobody.png", head(3))
+    stack(raw / "glioma" / "unnamed.tif", np.stack([head(n, 3000) for n in range(3)]))
+    deep = np.concatenate([np.stack([head(n, 3000) for n in range(3)]), np.full((1, 48, 48), 5, np.uint16)])
+    stack(raw / "pituitary" / "P2" / "volume.tif", deep)
+    (raw / "pituitary" / "notes.jpg").write_text("hello")
+    looked, _err = counts(preprocess, raw, tmp_path / "store", *SMALL, *skipping, "--look")
+    stored, _err = counts(preprocess, raw, tmp_path / "store", *SMALL, *skipping)
+    for name in ("images", "masks", "empty", "no_head", "unnamed_stacks", "own_labels_differ"):
+        assert looked[name] == stored[name], name
+    assert looked["rejected"] == stored["reasons"]
+    assert (stored["masks"], stored["unnamed_stacks"], stored["without_patient"]) == (1, 1, 1)
+    assert (stored["empty"], stored["no_head"]) == ((1, 0) if skipping else (0, 2))
+    doubts = {doubt["kind"]: doubt["count"] for doubt in looked["doubts"]}
+    assert doubts["without-patient"] == stored["without_patient"]
+    account = {doubt["kind"]: doubt["count"] for doubt in stored["account"]["doubts"]}
+    assert doubts["patients-of-several-classes"] == account["patients-of-several-classes"] == 1

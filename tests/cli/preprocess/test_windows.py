@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from mri_hpc import store as store_command
@@ -225,6 +226,9 @@ def test_what_was_made_in_a_window_that_does_not_hold_is_made_again(
     """Two tasks at once, with other listings: each finds a window of its own, and either's may hold."""
     store.with_name("site.key").write_text(f"{key}" * 64)
     store.with_name("site.key").chmod(0o600)
+    # The first slice, by whose key the stack is known, has the same pixels in either window.
+    slices = [np.zeros((SIDE, SIDE), np.uint16), *(head(number, 3500) for number in range(1, 7))]
+    tifffile.imwrite(heads / "glioma" / "anna" / "stack.tif", np.stack(slices), photometric="minisblack")
     real = adding.read_content
     inside = []
 
@@ -251,10 +255,15 @@ def test_what_was_made_in_a_window_that_does_not_hold_is_made_again(
     found = pixels(store, heads)
     for number in range(4):
         assert np.array_equal(found[f"anna{number}.png"], expected(number, PEAKS[number]))
+    snapshot = resolve(store)
+    with Reader(store, snapshot) as reader:
+        for number in range(1, 7):
+            (image,) = reader.read(np.flatnonzero(snapshot.slice_index == number))
+            assert np.array_equal(image, expected(number, 3500))
     preprocess(heads, store)
     assert np.array_equal(pixels(store, heads)["bright.png"], expected(3, 30000))
     assert verify(StoreDir(store)).problems == []
-    assert preprocess(heads, store)[1].startswith("stored 0, already there 10, rejected 0")
+    assert preprocess(heads, store)[1].startswith("stored 0, already there 11, rejected 0")
 
 
 def test_windows_are_kept_by_snapshots_and_compaction_and_go_with_their_patient(

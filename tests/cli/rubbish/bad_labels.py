@@ -267,6 +267,12 @@ CASES = (
         "save it as UTF-8, in a spreadsheet as 'CSV UTF-8'",
     ),
     refused(
+        "a CSV in UTF-16 without its mark",
+        given("path,label\n".encode("utf-16-le")),
+        "is not UTF-8 (it holds zero bytes)",
+        "save it as UTF-8, in a spreadsheet as 'CSV UTF-8'",
+    ),
+    refused(
         "a CSV in Latin-1",
         given("path,label\na.png,Tumör\n".encode("latin-1")),
         "is not UTF-8",
@@ -307,7 +313,7 @@ CASES = (
         name="a table by patient, with a patient too few and one too many",
         make=by_patient,
         status=0,
-        says=("1 rows of the CSV are of patients whose files are not in the source",),
+        says=("1 row of the CSV is of patients whose files are not in the source",),
         after=in_new(38),
     ),
     stored_from("labels with a byte order mark", table("\ufeffpath,label")),
@@ -317,6 +323,11 @@ CASES = (
         "columns that mean nothing here",
         table("path,label,age", "{path},x,44"),
         "columns without meaning here are ignored: age",
+    ),
+    stored_from(
+        "a hundred columns that mean nothing here",
+        table(",".join(["path", "label", *(f"c{number:02}" for number in range(100))]), "{path},x"),
+        "are ignored: c00, c01, c02, c03, c04, c05, c06, c07 and 92 more",
     ),
     stored_from(
         "rows of files that are not there",
@@ -432,7 +443,7 @@ CASES = (
             desk, "--source", desk.file(f"flat/{CLASSES[0]}/1.png", picture()).parents[1]
         ),
         status=0,
-        says=("1 images name no patient: results will be by slice, not by patient",),
+        says=("1 image names no patient: results will be by slice, not by patient",),
         after=in_new(1),
     ),
 )

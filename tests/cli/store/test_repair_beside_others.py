@@ -12,7 +12,7 @@ import pytest
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.disk.chunk_file import read_header
-from mri_hpc.storage.disk.commits import publish_retraction
+from mri_hpc.storage.disk.commits import SamePatient, publish_retraction, publish_same
 from mri_hpc.storage.disk.layout import LITTER_AGE_S, open_store
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import resolve
@@ -108,6 +108,34 @@ def test_nothing_is_made_again_while_a_retraction_cannot_be_read(store, repair, 
     assert not path.exists()
     (remark,) = printed["repair"]["remarks"]
     assert f"{commit} may retract images or supersede chunks: no chunk is made again" in remark
+    assert_nothing_is_left(store, images)
+
+
+def test_nothing_is_made_again_while_it_cannot_be_read_who_is_one_patient(store, repair, patient3):
+    name = patient3[0]
+    publish_same(
+        open_store(store), [SamePatient(first=name, second="PA", revision=1, is_same=True)], "joined"
+    )
+    (commit,) = (store / "commits").glob("same-*.json")
+    commit.write_text(commit.read_text()[:50])
+    chunks(store)[0].unlink()
+    status, printed, _err = repair()
+    assert status == 2
+    assert len(chunks(store)) == 4
+    (remark,) = printed["repair"]["remarks"]
+    assert f"{commit} may retract images" in remark
+
+
+def test_images_of_who_is_one_with_a_retracted_patient_are_not_made_again(store, repair, patient3):
+    """Joined at the moment when the other was retracted, whose names did not tell of it yet."""
+    name, _keys, images = patient3
+    publish_retraction(open_store(store), [], ["PA"], "withdrawn")
+    publish_same(
+        open_store(store), [SamePatient(first=name, second="PA", revision=1, is_same=True)], "joined"
+    )
+    for path in chunks(store):
+        path.unlink()
+    repair()
     assert_nothing_is_left(store, images)
 
 

@@ -297,3 +297,17 @@ def test_a_stack_leaves_with_all_its_slices_and_its_twin_stays(store, raw, retra
     assert retract(*words, "--yes")[1].startswith("3 images retracted")
     assert len(resolve(store)) == 43
     assert preprocess(raw, store)[1].startswith("stored 0, already there 41, ")
+
+
+def test_what_is_left_of_a_stack_leaves_with_its_file_whichever_slices_went_before(
+    store, raw, retract, preprocess
+):
+    slices = [Image.fromarray(np.full((32, 32), 20 * n, np.uint8)) for n in range(1, 9)]
+    slices[0].save(raw / "glioma" / "stack.tif", save_all=True, append_images=slices[1:])
+    preprocess(raw, store)
+    snapshot = resolve(store)
+    before = [f"{key:016x}" for key in snapshot.key[(snapshot.slice_index > 0) & (snapshot.slice_index < 6)]]
+    assert retract("--image", *before, "--yes")[1].startswith("5 images retracted")
+    status, out, err = retract("--image", raw / "glioma" / "stack.tif", "--yes")
+    assert (status, out[:18]) == (0, "3 images retracted"), err
+    assert not (resolve(store).slice_index >= 0).any()
