@@ -9,8 +9,9 @@ from PIL import Image
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag, StopRequest
-from mri_hpc.cohort.kept_twins import kept_twins
-from mri_hpc.cohort.splits import split_of
+from mri_hpc.cohort.kept_twins import kept_twins, leaking
+from mri_hpc.cohort.splits import TEST, TRAIN, VALIDATION, split_of
+from mri_hpc.cohort.twins import TwinGroup
 from mri_hpc.planning import RunSettings, plan_of
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.place import Place
@@ -97,6 +98,13 @@ def test_twins_of_training_images_alone_are_no_leak(make_store, refuse):
     store = make_store(twin_in="train")
     refuse(store)
     assert len(kept_twins(store, store.resolve())) == 1
+
+
+def test_a_slice_that_is_in_validation_and_test_alone_is_no_leak():
+    group = TwinGroup(rows=(0, 1), twins=())
+    assert leaking([group], np.array([VALIDATION, TEST])) == []
+    for code in ([TRAIN, TEST], [TRAIN, VALIDATION]):
+        assert leaking([group], np.array(code)) == [group]
 
 
 def test_launch_says_what_an_audit_has_found_and_leaves_the_rest_to_the_job(make_store, refuse):
