@@ -16,7 +16,7 @@ from mri_hpc.storage.snapshot.retractions import Retractions
 CHANGED = "changed: other bytes than those stored (--replace accepts)"
 """Reason of rejecting a source that is stored with other bytes."""
 CHANGED_STACK = "changed: other bytes than the stack stored (give the new stack another file name)"
-"""Reason of rejecting a stored source of several slices: of a longer one, slices would stay beside the new."""
+"""Reason of rejecting a source of several slices that is stored: of a longer one, some would stay."""
 RETRACTED = "retracted: its patient was withdrawn from this store"
 """Reason of rejecting a source of a patient, or one that was taken out with a patient."""
 RETRACTED_IMAGE = "retracted: this image was taken out (it comes back in under another file name)"
