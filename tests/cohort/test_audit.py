@@ -5,12 +5,13 @@ import io
 import json
 import re
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc.cohort.audit import audit
+from mri_hpc.cohort.audit import audit, is_torn
 from mri_hpc.cohort.kept_twins import kept_twins, twins_of
 from mri_hpc.cohort.same_pixels import same_pixels
 from mri_hpc.storage.reading.reader import Reader
@@ -155,6 +156,18 @@ def test_a_patient_in_two_splits_or_folds_is_a_leak(tmp_path, picture, found, pr
     assert "somebody in train and test" in findings["patient in two splits"].text
     assert "somebody in fold 0 and fold 1" in findings["patient in two folds"].text
     assert findings["patient in two folds"].is_leak
+
+
+def test_images_of_one_patient_are_torn_where_they_are_in_two_splits_or_folds():
+    def of(**columns):
+        known = {"patient": [0, 0], "split": [0, 0], "fold": [1, 1], **columns}
+        return SimpleNamespace(**{name: np.array(values) for name, values in known.items()})
+
+    both = np.array([0, 1])
+    assert not is_torn(of(), both)
+    assert not is_torn(of(split=[-1, 2], fold=[-1, 2]), both)
+    for columns in ({"split": [0, 2]}, {"fold": [1, 2]}, {"patient": [0, 1]}, {"patient": [0, -1]}):
+        assert is_torn(of(**columns), both)
 
 
 LARGE = ("--size", 224)

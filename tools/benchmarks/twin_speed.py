@@ -11,8 +11,9 @@ All pairs: thumbnails of 64 × 64, of mean 0 and length 1, multiplied with the o
 turns and mirrorings, and each of them inverted. An inverted image has the negative product, so that 8 do as
 well: both are measured. Each pair once. All seconds are of the processor, as others may use it as well.
 
-2026-11-29, one core of an Intel Xeon (virtual), beside other work, processor time: 14.6 s for 10,000 images,
-at most 134 MB, 998 of 1,000 found and none else; all pairs 37.0 s (0.40), twice that for 16 products a pair
+2026-11-29, one core of an Intel Xeon (virtual), beside other work (load 7), processor time: 13.0 s for 10,000
+images, at most 131 MB, 998 of 1,000 found and none else; all pairs 59.3 s (0.22) of 16 products each, 28.5 s
+(0.46) of 8.
 """
 
 import argparse
