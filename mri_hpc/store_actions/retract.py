@@ -48,13 +48,13 @@ class Retract:
     def __post_init__(self) -> None:
         if [self.patient is not None, bool(self.image), self.missing is not None].count(True) != 1:
             raise UsageError("give one of --patient ID, --image KEY|PATH ..., --missing SOURCE")
-        if self.patient is not None and not self.patient.strip():
-            # An empty variable of a shell: all images without a patient would be kept out for good.
-            raise UsageError("--patient takes the id of a patient, found nothing")
 
 
 def retract(options: Retract) -> None:
     """Retract a patient or images, and print what went."""
+    if options.patient is not None and not options.patient.strip():
+        # An empty variable of a shell: all images without a patient would be kept out for good.
+        raise UserError("--patient takes the id of a patient, found nothing: type the id, in quotes")
     store = Store.open(options.store)
     if options.patient is not None:
         _retract_patient(store, options, options.patient)
