@@ -95,7 +95,7 @@ def test_a_signal_while_predicting_stops_all_ranks_and_nothing_is_trained_again(
 @pytest.mark.parametrize(
     ("module", "name", "phase", "step", "settings"),
     [
-        ("rank", "Store.resolve", "starting", 0, {"snapshot": "newest"}),
+        ("rank", "Store.resolve", "audit", 0, {"snapshot": "newest"}),
         ("batch_size", "most_images_a_rank", "batch size", 0, {"batch_size": "auto"}),
         ("rank", "build", "starting", 0, {}),
         ("learner", "DistributedDataParallel", "training", 1, {}),
