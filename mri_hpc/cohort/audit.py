@@ -103,7 +103,7 @@ def _in_two_classes(snapshot: Snapshot, groups: list[np.ndarray]) -> Finding:
         is_leak=False,
         count=len(torn),
         text=f"{len(torn)} times the same pixels are there under several classes: "
-        f"{_examples(snapshot, torn)}",
+        f"{_examples(snapshot, torn, by=['label'])}",
     )
 
 
@@ -170,7 +170,7 @@ def _by_looks(snapshot: Snapshot, twins: Sequence[TwinGroup]) -> list[Finding]:
             is_leak=False,
             count=len(other_class),
             text=f"{len(other_class)} times the same slice, by its looks, is there under several classes: "
-            f"{_examples(snapshot, other_class)}",
+            f"{_examples(snapshot, other_class, by=['label'])}",
         ),
         Finding(
             kind="repeated slice",
@@ -182,10 +182,19 @@ def _by_looks(snapshot: Snapshot, twins: Sequence[TwinGroup]) -> list[Finding]:
     ]
 
 
-def _examples(snapshot: Snapshot, groups: list[np.ndarray]) -> str:
-    return ", ".join(
-        " = ".join(_image(snapshot, row) for row in rows[:2].tolist()) for rows in groups[:EXAMPLES]
-    )
+def _examples(
+    snapshot: Snapshot, groups: list[np.ndarray], by: Sequence[str] = ("patient", "split", "fold")
+) -> str:
+    """Name two images of each of some groups, that differ in one of the columns `by` if any do."""
+    pairs = (telling_pair(snapshot, rows, by) for rows in groups[:EXAMPLES])
+    return ", ".join(" = ".join(_image(snapshot, row) for row in pair) for pair in pairs)
+
+
+def telling_pair(snapshot: Snapshot, rows: np.ndarray, by: Sequence[str]) -> tuple[int, int]:
+    """Return two of some rows, that differ in one of the columns `by` if any do."""
+    first, *others = rows.tolist()
+    facts = {row: [int(getattr(snapshot, name)[row]) for name in by] for row in (first, *others)}
+    return first, next((row for row in others if facts[row] != facts[first]), others[0])
 
 
 def _image(snapshot: Snapshot, row: int) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc.cohort.audit import audit, is_torn
+from mri_hpc.cohort.audit import audit, is_torn, telling_pair
 from mri_hpc.cohort.kept_twins import kept_twins, twins_of
 from mri_hpc.cohort.same_pixels import same_pixels
 from mri_hpc.storage.reading.reader import Reader
@@ -168,6 +168,14 @@ def test_images_of_one_patient_are_torn_where_they_are_in_two_splits_or_folds():
     assert not is_torn(of(split=[-1, 2], fold=[-1, 2]), both)
     for columns in ({"split": [0, 2]}, {"fold": [1, 2]}, {"patient": [0, 1]}, {"patient": [0, -1]}):
         assert is_torn(of(**columns), both)
+
+
+def test_the_two_images_that_are_named_of_a_group_show_why_it_is_one():
+    snapshot = SimpleNamespace(patient=np.array([5, 5, 5, 6]), label=np.array([0, 0, 1, 0]))
+    rows = np.arange(4)
+    assert telling_pair(snapshot, rows, ["patient"]) == (0, 3)
+    assert telling_pair(snapshot, rows, ["label"]) == (0, 2)
+    assert telling_pair(snapshot, rows[:2], ["patient", "label"]) == (0, 1)
 
 
 LARGE = ("--size", 224)
