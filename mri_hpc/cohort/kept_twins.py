@@ -117,8 +117,8 @@ def _keep(store: Store, snapshot: Snapshot, groups: list[TwinGroup]) -> None:
         for twin in group.twins
     )
     kept = KeptTwins(snapshot=snapshot.digest, images=len(snapshot), rule=RULE, twins=twins)
-    # A store that this user may only read: the next one looks again.
-    with contextlib.suppress(PermissionError):
+    # A store that may only be read, or a full disk: the next one looks again.
+    with contextlib.suppress(OSError):
         store.twins.mkdir(exist_ok=True)
         path = store.twins / f"{snapshot.digest}.json"
         replace_bytes(path, json.dumps(with_format(FORMAT, asdict(kept)), indent=1).encode())

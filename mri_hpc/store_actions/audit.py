@@ -47,10 +47,8 @@ def audit_store(options: Audit) -> None:
     else:
         _print(snapshot, found, twins, files)
     if twins and not files:
-        print(
-            f"the pictures of twins were not written: {store.private} is for the store's owner",
-            file=sys.stderr,
-        )
+        why = f"{store.private} is for the store's owner, and needs room"
+        print(f"the pictures of twins were not written: {why}", file=sys.stderr)
     leaks = [one for one in found if one.is_leak]
     if leaks and not options.report_only:
         more = f" (and {len(leaks) - 1} more kinds)" if len(leaks) > 1 else ""

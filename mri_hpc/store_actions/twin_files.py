@@ -33,13 +33,16 @@ class TwinFiles:
 def write_twin_files(
     store: Store, snapshot: Snapshot, reader: Reader, groups: Sequence[TwinGroup], names: Sequence[str]
 ) -> TwinFiles | None:
-    """Write both; None where this user may not. names: of all images of the groups, in their order."""
+    """Write both; None where this user may not, or the disk takes nothing.
+
+    names: of all images of the groups, in their order.
+    """
     files = TwinFiles(table=store.private / "twins.csv", page=store.private / "twins.html")
     by_row = dict(zip((row for group in groups for row in group.rows), names, strict=True))
     try:
         replace_bytes(files.table, _table(snapshot, groups, by_row).encode(), is_private=True)
         replace_bytes(files.page, _page(store, snapshot, reader, groups, by_row).encode(), is_private=True)
-    except (PermissionError, FileNotFoundError):
+    except OSError:
         return None
     return files
 
