@@ -102,9 +102,8 @@ class Unit:
         return samples
 
     def is_full(self, most_images: int) -> bool:
-        """Tell whether the last source, one of several images, has filled the unit before its time."""
-        has_several = bool(self.taken) and len(self.taken[-1].samples) > 1
-        return has_several and self.num_images >= most_images
+        """Tell whether sources of several images have filled the unit before its time."""
+        return self.num_images > len(self.taken) and self.num_images >= most_images
 
     @property
     def rejections(self) -> list[Rejection]:
