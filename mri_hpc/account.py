@@ -96,6 +96,7 @@ def print_account(account: Account) -> None:
     classes = ", ".join(f"{name} {count:,}" for name, count in shown)
     more = f" and {len(account.classes) - len(shown):,} more" if len(account.classes) > len(shown) else ""
     patients = f" of {counted(account.patients, 'patient')}" if account.patients else ""
-    print(f"in the store: {counted(account.images, 'image')}{patients}: {classes}{more}", file=sys.stderr)
+    of_classes = f": {classes}{more}" if classes else ""
+    print(f"in the store: {counted(account.images, 'image')}{patients}{of_classes}", file=sys.stderr)
     for doubt in account.doubts:
         print(doubt.text, file=sys.stderr)

@@ -5,6 +5,7 @@ A file says which images of a snapshot are twins. Whether that is a leak depends
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,7 +13,6 @@ import numpy as np
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import NewerFormat
-from mri_hpc.cohort.same_pixels import same_pixels
 from mri_hpc.cohort.splits import TEST, TRAIN, VALIDATION, Split
 from mri_hpc.cohort.twins import RULE, Shown, Twin, TwinGroup, find_twins, group_twins
 from mri_hpc.storage.store import Reader, Snapshot, Store
@@ -49,13 +49,20 @@ class KeptTwins:
 
 
 def twins_of(
-    store: Store, snapshot: Snapshot, reader: Reader, *, progress: Shown = lambda starts: starts
+    store: Store,
+    snapshot: Snapshot,
+    reader: Reader,
+    same: Sequence[np.ndarray],
+    *,
+    progress: Shown = lambda starts: starts,
 ) -> list[TwinGroup]:
-    """Return the twins of a snapshot: as kept, else found now, and kept where this user may write."""
+    """Return the twins of a snapshot: as kept, else found now, and kept where this user may write.
+
+    same: rows of the same pixels, as same_pixels finds them.
+    """
     kept = kept_twins(store, snapshot)
     if kept is not None:
         return kept
-    same = same_pixels(snapshot, reader)
     side = max(snapshot.image_shape)
     found = find_twins(reader.read, len(snapshot), side=side, same=same, progress=progress)
     _keep(store, snapshot, found)

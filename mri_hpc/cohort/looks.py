@@ -206,8 +206,8 @@ def _cosines() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # By u, which goes from -1 to 1 over the frame: angle = pi * (u + 1) / 2.
     slope = -np.sin(order * angle) * scale * order * np.pi / 2
     along = 2 * angle / np.pi - 1
-    matrices = basis, basis @ slope.T, basis @ (slope * along).T
-    return tuple(matrix.astype(np.float32) for matrix in matrices)  # type: ignore[return-value]
+    moved, stretched = basis @ slope.T, basis @ (slope * along).T
+    return basis.astype(np.float32), moved.astype(np.float32), stretched.astype(np.float32)
 
 
 COSINES, SLOPE, STRETCH = _cosines()

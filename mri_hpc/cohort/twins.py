@@ -180,10 +180,6 @@ class _Groups:
         self._head: dict[int, int] = {}
         self._twins: list[Twin] = []
 
-    def rows(self) -> list[int]:
-        """List all rows that have a twin."""
-        return list(self._head)
-
     def join(self, twin: Twin) -> None:
         """Put both and all their twins into one group, if they are not in one already."""
         first, second = self._find(twin.first), self._find(twin.second)

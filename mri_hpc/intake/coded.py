@@ -9,13 +9,8 @@ from collections.abc import Mapping
 import imagecodecs
 import numpy as np
 
-# By the marker that begins a frame: all there are; those that can be shrunk while they are decoded (with
-# others simplejpeg writes beyond its buffer); those that are read at all.
-FRAMES = {bytes([0xFF, kind]) for kind in (*range(0xC0, 0xD0), 0xF7)} - {
-    b"\xff\xc4",
-    b"\xff\xc8",
-    b"\xff\xcc",
-}
+# By the marker that begins a frame: those that can be shrunk while they are decoded (with others simplejpeg
+# writes beyond its buffer), and those that are read at all.
 SHRINKING = {b"\xff\xc0", b"\xff\xc1", b"\xff\xc2", b"\xff\xc9", b"\xff\xca"}
 READ = {*SHRINKING, b"\xff\xc3"}
 J2K_END, J2K_TILE = b"\xff\xd9", b"\xff\x90"

@@ -8,13 +8,12 @@ import os
 import struct
 from pathlib import Path
 
-PNG, JPEG, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
-TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+from mri_hpc.intake.signatures import BIG_ENDIAN_TIFF, BMP, JPEG, JPEG_FRAMES, LITTLE_TIFF, PNG
+
+ORDERS = {LITTLE_TIFF: "<", BIG_ENDIAN_TIFF: ">"}
 BITS_PER_SAMPLE, SHORT = 258, 3
 START_BYTES = 4096
 MOST_TAGS = 1000
-# Of all markers from C0 to CF these are no start of a frame.
-NO_FRAME = (0xC4, 0xC8, 0xCC)
 OF_8_BITS = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp")
 """Ends of names that promise 8 bits. A file that does not keep it is decoded for what it is all the same."""
 
@@ -34,7 +33,7 @@ def depth_of(path: Path) -> int | None:
     try:
         # By pathlib it takes twice as long; and a pipe would keep whoever opens it waiting.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
             return _depth(file, file.read(START_BYTES) or b"")
     except (OSError, struct.error):
         return None
@@ -47,15 +46,14 @@ def _depth(file: io.FileIO, start: bytes) -> int | None:
         return 8
     if start.startswith(JPEG):
         return _depth_of_jpeg(start)
-    order = TIFF.get(start[:4])
+    order = ORDERS.get(start[:4])
     return _depth_of_tiff(file, start, order) if order else None
 
 
 def _depth_of_jpeg(start: bytes) -> int | None:
     position = 2
     while position + 5 <= len(start) and start[position] == 0xFF:
-        marker = start[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in NO_FRAME:
+        if start[position : position + 2] in JPEG_FRAMES:
             return start[position + 4]
         position += 2 + int.from_bytes(start[position + 2 : position + 4])
     return None

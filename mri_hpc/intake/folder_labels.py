@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from mri_hpc.base.errors import BadSource, UserError
-from mri_hpc.intake.folder_words import is_of_images, is_person, is_site, is_study
+from mri_hpc.intake.folder_words import PERSON_WORDS, is_of_images, is_person, is_site, is_study
 from mri_hpc.intake.labels import PLANE_WORDS, SPLIT_WORDS, Label, check_patients_stay
 from mri_hpc.intake.patient_pattern import PatientPattern
 from mri_hpc.intake.persons import Mention, nfc
@@ -21,11 +21,8 @@ LIKE_PATIENTS = 6
 # Unless they are counted through from 0 or 1 on, and say of nobody that this is a person.
 MOST_COUNTED = 20
 LETTERS_OF_INITIALS = 3
-PERSON = re.compile(
-    "p|pt|pat|patients?|paciente|paziente|s|sub|subj|subjects?|sujet|proband|participant|volunteer|person|"
-    "case|id|pid|mrn",
-    re.IGNORECASE,
-)
+# Before a number also in these words, which name other things as well.
+PERSON = re.compile(f"{PERSON_WORDS}|s|case|id", re.IGNORECASE)
 
 
 class FolderLabels:

@@ -17,11 +17,11 @@ STUDY = re.compile(
     re.IGNORECASE,
 )
 SITE = re.compile(r"(site|cent(er|re)|hospital|clinic|klinik|institut(e|ion)?)[-_ ]?\w{0,3}", re.IGNORECASE)
-PERSON = re.compile(
-    r"(p|pt|pat|patients?|paciente|paziente|sub|subj|subjects?|sujet|proband|participant|volunteer|person"
-    r"|pid|mrn)[-_ ]?\d+",
-    re.IGNORECASE,
-)
+PERSON_WORDS = "|".join([
+    *("p", "pt", "pat", "patients?", "paciente", "paziente", "sub", "subj", "subjects?", "sujet"),
+    *("proband", "participant", "volunteer", "person", "pid", "mrn"),
+])  # fmt: skip
+PERSON = re.compile(rf"({PERSON_WORDS})[-_ ]?\d+", re.IGNORECASE)
 """Names that say of themselves that they are a person's."""
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from mri_hpc.intake.bands import bands
 from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.window import Window, bands
+from mri_hpc.intake.window import Window
 
 BIT_DEPTHS = (8, 10, 12, 16)
 
@@ -61,8 +62,8 @@ def _in_bits(grey: np.ndarray) -> np.ndarray:
 
 
 def _by_bands(grey: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Convert some rows at a time, to uint8, (h, w): what lies between takes eight times that room."""
+    """Convert some rows at a time, to uint8, (h, w)."""
     found = np.empty(grey.shape, np.uint8)
-    for rows in bands(grey):
+    for rows in bands(*grey.shape):
         found[rows] = convert(grey[rows])
     return found

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.base.errors import UserError
 from mri_hpc.intake.class_names import doubts_of_classes
 from mri_hpc.intake.csv_labels import CsvLabels, read_table
 from mri_hpc.intake.doubts import Doubt
 from mri_hpc.intake.folder_doubts import doubts_of_folders
 from mri_hpc.intake.folder_labels import FolderLabels
-from mri_hpc.intake.labels import check_site
+from mri_hpc.intake.labels import check_site, label_or_reason
 from mri_hpc.intake.patient_pattern import PatientPattern, suggestion
 from mri_hpc.intake.sources import listing
 
@@ -87,10 +87,8 @@ def pattern_hint(labels: FolderLabels | CsvLabels, paths: Iterable[str]) -> Doub
 
 
 def _has_no_patient(labels: FolderLabels | CsvLabels, path: str) -> bool:
-    try:
-        return not labels.of(path).patient
-    except BadSource:
-        return False
+    label, reason = label_or_reason(labels, path)
+    return not (reason or label.patient)
 
 
 def _is_same(root: Path, path: str, table: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.persons import nfc
 
 SPLITS = ("train", "validation", "test")
@@ -61,6 +61,14 @@ class Labels(Protocol):
     def site_of(self, path: str) -> str:
         """Return the site of a source, whether or not it has a label; empty where none is given."""
         ...
+
+
+def label_or_reason(labels: Labels, path: str) -> tuple[Label, str]:
+    """Return the label of a source, and, empty where there is one, why there is none."""
+    try:
+        return labels.of(path), ""
+    except BadSource as error:
+        return Label(), str(error)
 
 
 def at_site(site: str, name: str) -> str:

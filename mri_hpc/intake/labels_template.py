@@ -4,8 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from mri_hpc.intake.labels import Label, Labels
-from mri_hpc.intake.understanding import label_of
+from mri_hpc.intake.labels import Label, Labels, label_or_reason
 
 
 def template_of(paths: Sequence[str], labels: Labels, *, are_patients: bool) -> str:
@@ -13,7 +12,8 @@ def template_of(paths: Sequence[str], labels: Labels, *, are_patients: bool) -> 
 
     are_patients: True where what look like classes are patients, whose labels nothing tells.
     """
-    found = [_as_patient(one) if are_patients else one for one in (label_of(labels, p)[0] for p in paths)]
+    known = [label_or_reason(labels, path)[0] for path in paths]
+    found = [_as_patient(label) for label in known] if are_patients else known
     if all(label.patient for label in found):
         return _by_patient(found)
     return _by_path(paths, found)

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from mri_hpc.intake.bands import bands
+
 # As Pillow weighs them, of 65536: equal samples stay what they are.
 WEIGHTS = (19595, 38470, 7471)
-BAND_PIXELS = 2**20
 
 
 def luma_of(samples: np.ndarray, *, has_alpha: bool = False) -> np.ndarray:
@@ -13,10 +14,8 @@ def luma_of(samples: np.ndarray, *, has_alpha: bool = False) -> np.ndarray:
     has_alpha: the last of them says how much of the pixel lies on black.
     """
     grey = np.empty(samples.shape[:2], samples.dtype)
-    rows = max(1, BAND_PIXELS // samples.shape[1])
-    # Some rows at a time: what lies between takes eight times the room.
-    for top in range(0, len(samples), rows):
-        grey[top : top + rows] = _of_band(samples[top : top + rows], has_alpha)
+    for rows in bands(*grey.shape):
+        grey[rows] = _of_band(samples[rows], has_alpha)
     return grey
 
 

@@ -24,24 +24,22 @@ from PIL import Image
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake import coded
+from mri_hpc.intake.bands import BAND_PIXELS, bands
 from mri_hpc.intake.content import Content
 from mri_hpc.intake.foreign import NOT_READ_YET
 from mri_hpc.intake.luma import luma_of
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import NativeImage
+from mri_hpc.intake.signatures import BMP, JPEG, JPEG_2000, JPEG_END, JPEG_FRAMES, JPEG_SCAN, PNG
 from mri_hpc.intake.square import fitted_shape
 from mri_hpc.intake.wrapped import is_wrapped, may_be_wrapped
 
 # Of four bytes, with the file that they come from, they fit into less than half a gigabyte.
 MAX_PIXELS = 40_000_000
 MIN_SIDE = 8
-BAND_PIXELS = 2**20
 STDERR = 2
 EXIF, EXIF_ORIENTATION = b"Exif\0\0", 0x0112
 MAX_EXIF_BYTES = 65536
-JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
-PNG = b"\x89PNG\r\n\x1a\n"
-BMP, JPEG_2000 = b"BM", (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 AVIF = (b"ftypavif", b"ftypavis")
 TRUNCATED, DAMAGED_PICTURE = "truncated picture (copy it again)", "damaged picture (copy it again)"
 SEVERAL_FRAMES = "several frames in one picture file (save each as a file of its own)"
@@ -109,7 +107,7 @@ def _check_jpeg(data: bytes) -> tuple[int, int]:
     """
     position, frame = 2, 0
     while data[position : position + 2] != JPEG_SCAN and position < len(data):
-        frame = position if data[position : position + 2] in coded.FRAMES else frame
+        frame = position if data[position : position + 2] in JPEG_FRAMES else frame
         position += 2 + int.from_bytes(data[position + 2 : position + 4])
     # Within a scan these two bytes are nothing but the end, and most often they come last.
     if data.rfind(JPEG_END, position if position < len(data) else 0) < 0:
@@ -299,24 +297,13 @@ def _grey_of_band(band: Image.Image) -> np.ndarray:
 def _by_bands(
     picture: Image.Image, convert: Callable[[Image.Image], np.ndarray], dtype: type[np.generic]
 ) -> np.ndarray:
-    """Convert some rows at a time, to (h, w): what lies between takes several times that room."""
-    if picture.height <= _rows_of_band(picture):
+    """Convert some rows at a time, to (h, w)."""
+    if picture.width * picture.height <= BAND_PIXELS:
         return np.asarray(convert(picture), dtype)
     grey = np.empty((picture.height, picture.width), dtype)
-    for top, band in _bands(picture):
-        grey[top : top + band.height] = convert(band)
+    for rows in bands(picture.height, picture.width):
+        grey[rows] = convert(picture.crop((0, rows.start, picture.width, rows.stop)))
     return grey
-
-
-def _rows_of_band(picture: Image.Image) -> int:
-    return max(1, BAND_PIXELS // picture.width)
-
-
-def _bands(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Yield a picture some rows at a time, each part with its first row."""
-    rows = _rows_of_band(picture)
-    for top in range(0, picture.height, rows):
-        yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
 
 
 def png_bytes(grey: np.ndarray) -> bytes:

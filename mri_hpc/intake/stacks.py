@@ -13,7 +13,7 @@ import io
 import logging
 import struct
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -36,12 +36,12 @@ from mri_hpc.intake.pictures import (
 )
 from mri_hpc.intake.recipe import Recipe
 from mri_hpc.intake.samples import NativeImage
+from mri_hpc.intake.signatures import BIG_TIFF, GIF, TIFF
 
 if TYPE_CHECKING:
     import tifffile
 
-GIF, GIF_END = b"GIF8", b";"
-TIFF, BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
+GIF_END = b";"
 ORIENTATION = 274
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 SEPARATE = 2
@@ -207,13 +207,16 @@ def _joined_planes(planes: np.ndarray, page: "tifffile.TiffPage") -> np.ndarray:
 
 
 def _wide(samples: np.ndarray) -> np.ndarray:
-    """Return samples in a type of this machine: uint8, uint16, int32, float32 or float64."""
-    dtype = samples.dtype
+    """Return samples as uint8, uint16, int32, float32 or float64 of this machine; uncopied if they are."""
+    return samples.astype(_wide_type(samples.dtype), copy=False)
+
+
+def _wide_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind == "f":
-        return samples.astype(np.float32 if dtype.itemsize < 8 else np.float64)
+        return np.dtype(np.float32 if dtype.itemsize < 8 else np.float64)
     if dtype in (np.uint8, np.uint16):
-        return samples.astype(dtype.newbyteorder("="))
-    return samples.astype(np.int32 if dtype.itemsize < 4 or dtype == np.int32 else np.float64)
+        return dtype.newbyteorder("=")
+    return np.dtype(np.int32 if dtype.itemsize < 4 or dtype == np.int32 else np.float64)
 
 
 def _inverted(grey: np.ndarray, bits: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from mri_hpc.intake.depth import promises_8_bits
 from mri_hpc.intake.doubts import Doubt
 from mri_hpc.intake.group_reader import GroupReader, KeptSource
 from mri_hpc.intake.groups import Group, Groups, group_of
-from mri_hpc.intake.labels import SPLITS, Label, Labels
+from mri_hpc.intake.labels import SPLITS, Label, Labels, label_or_reason
 from mri_hpc.intake.left_out import is_mask, is_named_like_mask, shows_head
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.recipe import Recipe
@@ -73,7 +73,7 @@ def naming_of(paths: Iterable[str], labels: Labels) -> Naming:
     files = 0
     for path in paths:
         files += 1
-        label, problem = label_of(labels, path)
+        label, problem = label_or_reason(labels, path)
         if problem:
             unlabelled[problem] += 1
             continue
@@ -95,14 +95,6 @@ def naming_of(paths: Iterable[str], labels: Labels) -> Naming:
         splits=dict(sorted(splits.items())),
         unlabelled=dict(unlabelled),
     )
-
-
-def label_of(labels: Labels, path: str) -> tuple[Label, str]:
-    """Return the label of a file, and why there is none where there is none."""
-    try:
-        return labels.of(path), ""
-    except BadSource as error:
-        return Label(), str(error)
 
 
 class LookedAt:

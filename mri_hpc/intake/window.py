@@ -19,7 +19,7 @@ Counts are integers, and the ends are sums of powers of two, so that every machi
 
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,6 @@ STEPS = 32
 ROWS = 64
 """Of taller pictures one row in so many is counted as leave this many or more."""
 WORDS = 2**16
-BAND_PIXELS = 2**20
 # Of a float32 sign, exponent and 11 bits of the mantissa are told apart: 1 part in 2,048.
 FLOAT_BITS = 20
 FLOATS = 2**FLOAT_BITS
@@ -121,14 +120,6 @@ class Histogram:
         first = np.searchsorted(below, left_out, side="right")
         last = np.searchsorted(below, total - left_out)
         return float(values[first]), float(values[last])
-
-
-def bands(grey: np.ndarray) -> Iterator[slice]:
-    """Yield all rows of a picture, (h, w), some at a time: what is made of them takes far more room."""
-    height, width = grey.shape
-    rows = max(1, BAND_PIXELS // width)
-    for top in range(0, height, rows):
-        yield slice(top, min(top + rows, height))
 
 
 def window_of(pictures: Iterable[np.ndarray]) -> Window | None:

@@ -38,8 +38,9 @@ def audit_store(options: Audit) -> None:
     store = Store.open(options.store)
     snapshot = store.resolve()
     with store.reader(snapshot, is_read_once=True) as reader:
-        twins = [] if options.quick else twins_of(store, snapshot, reader, progress=_shown)
-        found = audit(snapshot, same_pixels(snapshot, reader), twins)
+        same = same_pixels(snapshot, reader)
+        twins = [] if options.quick else twins_of(store, snapshot, reader, same, progress=_shown)
+        found = audit(snapshot, same, twins)
         names = names_of(store, snapshot, twins)
         files = write_twin_files(store, snapshot, reader, twins, names) if twins else None
     if options.json:

@@ -12,6 +12,7 @@ import numpy as np
 from mri_hpc.base.command import shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.kept_twins import kept_twins, leak_text, leaking, twins_of
+from mri_hpc.cohort.same_pixels import same_pixels
 from mri_hpc.cohort.twins import TwinGroup
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import TrainingSettings
@@ -71,7 +72,10 @@ def _find_twins(
 
     try:
         with store.reader(snapshot, is_read_once=True) as reader:
-            found = kept if kept is not None else twins_of(store, snapshot, reader, progress=in_parts)
+            found = kept
+            if found is None:
+                same = same_pixels(snapshot, reader)
+                found = twins_of(store, snapshot, reader, same, progress=in_parts)
         _meet(ranks, stop, is_last=True)
     except _Stopped:
         return None

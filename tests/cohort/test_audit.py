@@ -44,7 +44,7 @@ def found(tmp_path, preprocess):
         assert preprocess(tmp_path / "raw", tmp_path / "store", *size, "--ids", "as-given", *options)[0] == 0
         snapshot = resolve(tmp_path / "store")
         with Reader(tmp_path / "store", snapshot) as reader:
-            twins = twins_of(Store(tmp_path / "store"), snapshot, reader)
+            twins = twins_of(Store(tmp_path / "store"), snapshot, reader, same_pixels(snapshot, reader))
             return {one.kind: one for one in audit(snapshot, same_pixels(snapshot, reader), twins)}
 
     return look

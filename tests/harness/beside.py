@@ -77,7 +77,7 @@ class Lane:
         self._held: list[pytest.TestReport] = []
 
     def start(self, arguments: Sequence[str]) -> None:
-        """Start it with the arguments of this session."""
+        """Start it with the arguments that this pytest was given."""
         reading, writing = os.pipe()
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.reports = Connection(reading, writable=False)

@@ -41,8 +41,8 @@ from PIL import Image
 
 from mri_hpc.intake.content import in_memory
 from mri_hpc.intake.decoders import decode
-from mri_hpc.intake.pictures import JPEG
 from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.signatures import JPEG
 
 RECIPE = Recipe()
 SIDE = 512

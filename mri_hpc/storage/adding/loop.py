@@ -11,7 +11,7 @@ from mri_hpc.intake.fingerprint import Fingerprint, Look, look_at
 from mri_hpc.intake.folder_labels import NO_CLASS_FOLDER
 from mri_hpc.intake.foreign import NOT_A_PICTURE, NOT_READ_YET
 from mri_hpc.intake.group_reader import KeptSource, Stopped
-from mri_hpc.intake.labels import Label
+from mri_hpc.intake.labels import label_or_reason
 from mri_hpc.intake.left_out import is_mask, is_named_like_mask
 from mri_hpc.intake.patient_rows import NO_LABEL_IN_CSV
 from mri_hpc.intake.pictures import DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED
@@ -147,7 +147,7 @@ def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known
     """Tell whether a source, its file as when it was rejected, would be rejected again. reason: of then."""
     if reason == CHANGED and intake.is_replacing:
         return False
-    label, problem = _label_or_problem(source.path, intake)
+    label, problem = label_or_reason(intake.labels, source.path)
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
     # The labels may have called it a retracted patient's by mistake, and name another one now.
@@ -156,15 +156,8 @@ def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known
     return bool(known.why_retracted([source.key], intake.pseudonyms.patient(label.patient)))
 
 
-def _label_or_problem(path: str, intake: Intake) -> tuple[Label, str]:
-    try:
-        return intake.labels.of(path), ""
-    except BadSource as error:
-        return Label(), str(error)
-
-
 def _differ(path: str, kept: StoredLabel, intake: Intake, known: Known) -> bool:
-    label, _problem = _label_or_problem(path, intake)
+    label, _problem = label_or_reason(intake.labels, path)
     return kept.differs_from(label, known.name_of(intake.pseudonyms.patient(label.patient)))
 
 
@@ -195,7 +188,7 @@ def _take(
         _reject(source, str(error), content, about, unit)
     else:
         unit.twins += not is_same and known.has_bytes(content.fingerprint.source_hash)
-        unit.taken.append(taken)
+        unit.take(taken)
 
 
 def _taken(

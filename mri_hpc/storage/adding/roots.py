@@ -5,7 +5,6 @@ most images have other bytes than those stored, they were exported again if they
 elsewhere they may be another hospital's, and replacing would hide the first one's.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.class_names import doubts_of_classes
 from mri_hpc.intake.content import read_content
 from mri_hpc.intake.doubts import Doubt
-from mri_hpc.intake.labels import Label
+from mri_hpc.intake.labels import Label, label_or_reason
 from mri_hpc.intake.sources import Sources
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.disk.layout import StoreDir
@@ -131,11 +130,8 @@ def _changed(intake: Intake, snapshot: Snapshot, sources: Sources, rows: np.ndar
 
 def _labels(intake: Intake, sources: Sources) -> list[Label]:
     """Return the labels of sources, but for those that have none."""
-    found = []
-    for path in sources.paths:
-        with contextlib.suppress(BadSource):
-            found.append(intake.labels.of(path))
-    return found
+    found = (label_or_reason(intake.labels, path) for path in sources.paths)
+    return [label for label, reason in found if not reason]
 
 
 def _same_patients(

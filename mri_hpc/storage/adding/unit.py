@@ -92,6 +92,12 @@ class Unit:
     masks: int = 0
     empty: int = 0
     no_head: int = 0
+    has_stacks: bool = False
+
+    def take(self, source: TakenSource) -> None:
+        """Add a source that is to be stored."""
+        self.taken.append(source)
+        self.has_stacks |= len(source.samples) > 1
 
     def with_head(self, samples: list[Sample], *, is_skipping: bool) -> list[Sample]:
         """Return the samples that are stored, and count those among them that show no head."""
@@ -103,7 +109,7 @@ class Unit:
 
     def is_full(self, most_images: int) -> bool:
         """Tell whether sources of several images have filled the unit before its time."""
-        return self.num_images > len(self.taken) and self.num_images >= most_images
+        return self.has_stacks and self.num_images >= most_images
 
     @property
     def rejections(self) -> list[Rejection]:

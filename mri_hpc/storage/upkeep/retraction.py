@@ -86,7 +86,7 @@ def look_for_images(store: StoreDir, given: Sequence[str], pseudonyms: Pseudonym
     """
     snapshot = current(store)
     roots = {root_at_site(one.name, one.site) for one in read_roots(store)}
-    roots |= {part for name in given for part in Path(os.path.abspath(name)).parts}  # noqa: PTH100
+    roots |= {part for name in given for part in _parts(name)}
     frames = functools.partial(_frames_of, store, snapshot, roots, pseudonyms)
     keys = {_key_of(store, snapshot, name, pseudonyms, frames): name for name in given}
     by_path = {key for key, name in keys.items() if not KEY.fullmatch(name)}
@@ -119,7 +119,7 @@ def _key_of(
     """Return the key of an image that is named by it or by a path; UserError where there is not just one."""
     if KEY.fullmatch(given) and _is_known(snapshot, key := int(given, 16)):
         return key
-    parts = Path(os.path.abspath(given)).parts  # noqa: PTH100
+    parts = _parts(given)
     below = (("/".join(parts[at:]), parts[at - 1]) for at in range(2, len(parts)))
     found = {key for path, root in below if _is_known(snapshot, key := pseudonyms.source_key(root, path))}
     found = found or {key for key in _keys_of_path(store, given) if _is_known(snapshot, key)}
@@ -133,6 +133,11 @@ def _key_of(
     raise UserError(
         f"{store.path} has no image {given!r}: name it by key, or by the path of its file below the source"
     )
+
+
+def _parts(given: str) -> tuple[str, ...]:
+    """Return the folders and the name of a path from the root on, by its writing: the file may be gone."""
+    return Path(os.path.normpath(Path.cwd() / given)).parts
 
 
 def _is_known(snapshot: Snapshot, key: int) -> bool:

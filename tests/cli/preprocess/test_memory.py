@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# What reads the TIFFs of scanners takes some 35 of them.
-MOST_MB = 560
+MOST_MB = 500
 SIDE = 6320
 """Of a square picture that is nearly as large as any that is taken."""
 IMAGES = 450
