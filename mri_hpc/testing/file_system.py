@@ -83,8 +83,8 @@ def replace_files(folder: Path) -> str:
         for version in range(1, REPLACEMENTS):
             replace_bytes(path, _block(version))
 
-    child, reads, is_running = processes.start(replace, folder), 0, True
-    try:
+    with processes.none_left():
+        child, reads, is_running = processes.start(replace, folder), 0, True
         while is_running:
             is_running = not processes.has_ended(child)
             data = _read_whole(path)
@@ -94,8 +94,6 @@ def replace_files(folder: Path) -> str:
                 )
             reads += 1
         processes.wait(child, folder)
-    finally:
-        processes.end_all([child])
     return f"{REPLACEMENTS} versions, read {reads} times meanwhile"
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mri_hpc.base.stop_flag import STOP_SIGNALS
@@ -15,6 +15,9 @@ BUG = 1
 PR_SET_PDEATHSIG = 1
 
 Watch = Callable[[], Callable[[], None]]
+
+_running: set[int] = set()
+"""Children that were not waited for: an interrupted caller may not even know of its last one."""
 
 
 def start(step: Callable[[], object], logs: Path, watch: Watch = lambda: lambda: None) -> int:
@@ -28,11 +31,8 @@ def start(step: Callable[[], object], logs: Path, watch: Watch = lambda: lambda:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     child = os.fork()
     if child:
-        try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        except BaseException:
-            end_all([child])
-            raise
+        _running.add(child)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return child
     status = BUG
     try:
@@ -56,6 +56,7 @@ def start(step: Callable[[], object], logs: Path, watch: Watch = lambda: lambda:
 def wait(child: int, logs: Path) -> int:
     """Status of a process that has ended, negative where a signal ended it; AssertionError: its traceback."""
     _child, status = os.waitpid(child, 0)
+    _running.discard(child)
     code = os.waitstatus_to_exitcode(status)
     log = _log(logs, child)
     text = log.read_text() if log.exists() else ""
@@ -67,12 +68,9 @@ def wait(child: int, logs: Path) -> int:
 
 def together(steps: Sequence[Callable[[], object]], logs: Path) -> None:
     """Take steps at once, each in a process of its own; AssertionError: the traceback of one that failed."""
-    children = [start(step, logs) for step in steps]
-    try:
-        for child in children:
+    with none_left():
+        for child in [start(step, logs) for step in steps]:
             wait(child, logs)
-    finally:
-        end_all(children)
 
 
 def has_ended(child: int) -> bool:
@@ -86,14 +84,20 @@ def wait_until_stopped(child: int) -> bool:
     return state is not None and state.si_code == os.CLD_STOPPED
 
 
-def end_all(children: Sequence[int]) -> None:
-    """Kill processes of ours that may still run, and wait for them."""
-    for child in children:
-        with contextlib.suppress(ChildProcessError):
-            # One that was waited for is no child any more, and its number may be another's.
-            if os.waitpid(child, os.WNOHANG) == (0, 0):
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+@contextlib.contextmanager
+def none_left() -> Iterator[None]:
+    """Kill processes that still run in the end, and wait for them: an interrupted caller leaves none."""
+    try:
+        yield
+    finally:
+        while _running:
+            child = next(iter(_running))
+            with contextlib.suppress(ChildProcessError):
+                # One that was waited for is no child any more, and its number may be another's.
+                if os.waitpid(child, os.WNOHANG) == (0, 0):
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+            _running.discard(child)
 
 
 def _log(logs: Path, process: int) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mri_hpc.base.atomic import TEMP_PREFIX, is_abandoned, temporary_beside
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.units import Share
+from mri_hpc.testing import processes
 from mri_hpc.testing.file_system import CHECKS, Check, NotKept
 from mri_hpc.testing.model import Image
 from mri_hpc.testing.trial import Change, Trial
@@ -67,7 +68,7 @@ def own_folder(below: Path) -> Iterator[Path]:
                 shutil.rmtree(left)
     folder = below
     try:
-        with temporary_beside(below / NAME) as folder:
+        with temporary_beside(below / NAME) as folder, processes.none_left():
             folder.mkdir()
             yield folder
     except OSError as error:

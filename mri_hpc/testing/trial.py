@@ -117,12 +117,8 @@ class Trial:
 
     def kill(self, change: Change, at: int) -> bool:
         """Make a change in a process that dies at a moment; False where it had ended before."""
-        child = self._start(change, at, signal.SIGKILL)
-        try:
-            was_killed = processes.wait(child, self.logs) != 0
-        except BaseException:
-            processes.end_all([child])
-            raise
+        with processes.none_left():
+            was_killed = processes.wait(self._start(change, at, signal.SIGKILL), self.logs) != 0
         if not was_killed:
             self._note(change)
             return False
@@ -142,18 +138,14 @@ class Trial:
 
         False where it had ended before.
         """
-        children = [self._start(change, at, signal.SIGSTOP)]
-        try:
-            is_stopped = processes.wait_until_stopped(children[0])
-            children.append(processes.start(other.step, self.logs))
-            codes = [processes.wait(children[1], self.logs)]
+        with processes.none_left():
+            halted = self._start(change, at, signal.SIGSTOP)
+            is_stopped = processes.wait_until_stopped(halted)
+            codes = [processes.wait(processes.start(other.step, self.logs), self.logs)]
             if is_stopped:
-                os.kill(children[0], signal.SIGCONT)
-            codes.append(processes.wait(children[0], self.logs))
+                os.kill(halted, signal.SIGCONT)
+            codes.append(processes.wait(halted, self.logs))
             assert codes == [0, 0], f"{other.name} and {change.name} ended with {codes}"
-        except BaseException:
-            processes.end_all(children)
-            raise
         self._note(change)
         self._note(other)
         return is_stopped

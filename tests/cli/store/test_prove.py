@@ -14,7 +14,7 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.store import main
-from mri_hpc.testing import file_system, proof
+from mri_hpc.testing import file_system, processes, proof
 from mri_hpc.testing.file_system import Check
 from mri_hpc.testing.proof import own_folder, prove
 
@@ -209,6 +209,23 @@ sys.exit(main(["prove", {str(tmp_path)!r}]))
     assert done.returncode == 130, done.stderr
     assert done.stderr.endswith("mri-hpc store: interrupted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_between_two_starts_leaves_no_process_behind(tmp_path, monkeypatch):
+    start, started = processes.start, []
+
+    def interrupted(step, logs):
+        if started:
+            raise KeyboardInterrupt
+        # This line stands for the last moment at which its caller does not know its number.
+        started.append(start(step, logs))
+        return started[0]
+
+    monkeypatch.setattr(processes, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        processes.together([signal.pause, signal.pause], tmp_path)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(started[0], os.WNOHANG)
 
 
 def test_a_proof_of_another_machine_is_left_and_named(tmp_path, capsys, monkeypatch):
