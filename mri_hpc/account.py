@@ -9,8 +9,8 @@ from typing import Any
 
 from mri_hpc.base.command import counted
 from mri_hpc.cohort.doubtful import doubts_of_snapshot
-from mri_hpc.intake.doubts import Doubt
-from mri_hpc.intake.sources import Sources
+from mri_hpc.intake.files.sources import Sources
+from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.storage.store import Intake, Missing, Store, Tally
 
 MOST_LOOKED_FOR = 200_000

@@ -16,15 +16,21 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
-from mri_hpc.intake.csv_labels import CsvLabels
-from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
-from mri_hpc.intake.folder_labels import FolderLabels
-from mri_hpc.intake.labelled_files import check_paths, doubts_of, find_labels, pattern_hint, without_table
-from mri_hpc.intake.labels_template import template_of
+from mri_hpc.intake.decoding.recipe import Recipe, wanted_recipe
+from mri_hpc.intake.files.sampling import sample_files
+from mri_hpc.intake.files.sources import check_root, list_sources
+from mri_hpc.intake.labels.csv_labels import CsvLabels
+from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
+from mri_hpc.intake.labels.folder_labels import FolderLabels
+from mri_hpc.intake.labels.labelled_files import (
+    check_paths,
+    doubts_of,
+    find_labels,
+    pattern_hint,
+    without_table,
+)
+from mri_hpc.intake.labels.labels_template import template_of
 from mri_hpc.intake.own_labels import OwnLabels
-from mri_hpc.intake.recipe import Recipe, wanted_recipe
-from mri_hpc.intake.sampling import sample_files
-from mri_hpc.intake.sources import check_root, list_sources
 from mri_hpc.intake.understanding import LookedAt, Naming, Reading, naming_of
 from mri_hpc.storage.store import Store
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from mri_hpc.account import Account
 from mri_hpc.base.command import counted
-from mri_hpc.intake.csv_labels import CsvLabels
-from mri_hpc.intake.folder_labels import FolderLabels
-from mri_hpc.intake.labelled_files import pattern_hint
-from mri_hpc.intake.persons import num_of_several_classes
+from mri_hpc.intake.labels.csv_labels import CsvLabels
+from mri_hpc.intake.labels.folder_labels import FolderLabels
+from mri_hpc.intake.labels.labelled_files import pattern_hint
+from mri_hpc.intake.labels.persons import num_of_several_classes
 from mri_hpc.storage.store import Store, Tally
 
 

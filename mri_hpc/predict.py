@@ -12,7 +12,7 @@ from mri_hpc.base.command import counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_FIX
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.intake.images import PatientFrom, Rejected, as_text
+from mri_hpc.intake.labels.images import PatientFrom, Rejected, as_text
 from mri_hpc.results.answer import Answer
 from mri_hpc.results.answer_tables import print_tables, write_tables
 from mri_hpc.run import Run

@@ -16,13 +16,13 @@ from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
-from mri_hpc.intake.doubts import Accepted, Doubt, refuse_open
-from mri_hpc.intake.labelled_files import doubts_of, find_labels, labelled_paths
+from mri_hpc.intake.decoding.recipe import wanted_recipe
+from mri_hpc.intake.files.sources import list_sources, shared_listing
+from mri_hpc.intake.files.units import Share, unit_images
+from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
+from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
+from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.intake.own_labels import OwnLabels
-from mri_hpc.intake.pseudonyms import key_path
-from mri_hpc.intake.recipe import wanted_recipe
-from mri_hpc.intake.sources import list_sources, shared_listing
-from mri_hpc.intake.units import Share, unit_images
 from mri_hpc.notes import print_notes, print_notes_of_source
 from mri_hpc.storage.store import ArrayTask, Store, Tally
 

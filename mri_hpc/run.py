@@ -12,7 +12,7 @@ from mri_hpc.rundir.layout import open_run
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 
 if TYPE_CHECKING:
-    from mri_hpc.intake.images import Image, PatientFrom, Rejected
+    from mri_hpc.intake.labels.images import Image, PatientFrom, Rejected
     from mri_hpc.results.answer import Answer
     from mri_hpc.results.evaluation import Evaluation
     from mri_hpc.rundir.summary import Summary
@@ -72,8 +72,8 @@ class Run:
         that cannot be read. progress: gives the images on, one by one.
         UserError where the run is not finished, or damaged.
         """
-        from mri_hpc.intake.images import PatientFrom, find_images
-        from mri_hpc.intake.recipe import load_recipe
+        from mri_hpc.intake.decoding.recipe import load_recipe
+        from mri_hpc.intake.labels.images import PatientFrom, find_images
         from mri_hpc.results.answer import judge
         from mri_hpc.results.patient_model import patient_model
         from mri_hpc.training.prediction import load_finished

@@ -33,7 +33,7 @@ check_folds() {
 import sys
 from pathlib import Path
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.csv_labels import read_csv
+from mri_hpc.intake.labels.csv_labels import read_csv
 try:
     folds = {label.fold for label in read_csv(Path(sys.argv[1]), Path(sys.argv[2])).rows.values()}
 except UserError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from mri_hpc.cohort.same_pixels import equal_values
 from mri_hpc.cohort.splits import FEW_PATIENTS
 from mri_hpc.cohort.twins import SAME_PIXELS, TwinGroup
-from mri_hpc.intake.labels import SPLITS
+from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.storage.store import Snapshot
 
 EXAMPLES = 3

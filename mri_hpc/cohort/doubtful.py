@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mri_hpc.base.command import counted
-from mri_hpc.intake.doubts import Doubt
+from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.storage.store import Snapshot
 
 

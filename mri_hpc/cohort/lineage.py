@@ -9,7 +9,7 @@ import numpy as np
 from mri_hpc.base.command import shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import TEST, TRAIN, UNUSED, VALIDATION, split_of
-from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.settings import TrainingSettings, load_training

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.labels import SPLITS
+from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.storage.store import Snapshot
 
 TRAIN, VALIDATION, TEST = (SPLITS.index(name) for name in ("train", "validation", "test"))

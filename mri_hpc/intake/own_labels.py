@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.folder_labels import SAYS_ITSELF
-from mri_hpc.intake.labels import NO_BOX, Label, Labels, at_site
-from mri_hpc.intake.matlab import label_in
+from mri_hpc.intake.decoding.matlab import label_in
+from mri_hpc.intake.labels.folder_labels import SAYS_ITSELF
+from mri_hpc.intake.labels.label import NO_BOX, Label, Labels, at_site
 
 # The parts in which Cheng's set is published, which lie in a folder each.
 PARTS = re.compile(r"brainTumorDataPublic.*", re.IGNORECASE)

@@ -13,17 +13,17 @@ import numpy as np
 
 from mri_hpc.base.command import counted
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.content import Content, read_content
-from mri_hpc.intake.decoders import decode_natively
-from mri_hpc.intake.depth import promises_8_bits
-from mri_hpc.intake.doubts import Doubt
-from mri_hpc.intake.group_reader import GroupReader, KeptSource
-from mri_hpc.intake.groups import Group, Groups, group_of
-from mri_hpc.intake.labels import SPLITS, Label, Labels, label_or_reason
-from mri_hpc.intake.left_out import is_mask, is_named_like_mask, shows_head
+from mri_hpc.intake.decoding.decoders import decode_natively
+from mri_hpc.intake.decoding.depth import promises_8_bits
+from mri_hpc.intake.decoding.group_reader import GroupReader, KeptSource
+from mri_hpc.intake.decoding.left_out import is_mask, is_named_like_mask, shows_head
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.samples import NativeImage, Sample
+from mri_hpc.intake.files.content import Content, read_content
+from mri_hpc.intake.labels.doubts import Doubt
+from mri_hpc.intake.labels.groups import Group, Groups, group_of
+from mri_hpc.intake.labels.label import SPLITS, Label, Labels, label_or_reason
 from mri_hpc.intake.own_labels import OwnLabels
-from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import NativeImage, Sample
 
 
 @dataclass(frozen=True, kw_only=True)

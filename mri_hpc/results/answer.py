@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.decoders import decode_file
-from mri_hpc.intake.group_reader import GroupReader
-from mri_hpc.intake.images import Image, Rejected, as_text
-from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import Sample
+from mri_hpc.intake.decoding.decoders import decode_file
+from mri_hpc.intake.decoding.group_reader import GroupReader
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.samples import Sample
+from mri_hpc.intake.labels.images import Image, Rejected, as_text
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
 
 IMAGES_AT_ONCE = 64

@@ -14,7 +14,7 @@ import numpy as np
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
-from mri_hpc.intake.images import as_text
+from mri_hpc.intake.labels.images import as_text
 from mri_hpc.results.answer import Answer
 
 MOST_ROWS_SHOWN = 40

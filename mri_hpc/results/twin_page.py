@@ -10,7 +10,7 @@ from string import Template
 import cv2
 import numpy as np
 
-from mri_hpc.intake.pictures import png_bytes
+from mri_hpc.intake.decoding.pictures import png_bytes
 
 MOST_GROUPS = 100
 MOST_IMAGES = 8

@@ -16,12 +16,12 @@ from mri_hpc.storage.disk.layout import StoreDir, open_store
 if TYPE_CHECKING:
     import numpy as np
 
-    from mri_hpc.intake.doubts import Doubt
-    from mri_hpc.intake.labels import Label, Labels
-    from mri_hpc.intake.persons import Mention
-    from mri_hpc.intake.pseudonyms import Pseudonyms
-    from mri_hpc.intake.recipe import Recipe
-    from mri_hpc.intake.sources import Sources
+    from mri_hpc.intake.decoding.recipe import Recipe
+    from mri_hpc.intake.files.sources import Sources
+    from mri_hpc.intake.labels.doubts import Doubt
+    from mri_hpc.intake.labels.label import Label, Labels
+    from mri_hpc.intake.labels.persons import Mention
+    from mri_hpc.intake.labels.pseudonyms import Pseudonyms
     from mri_hpc.storage.adding.intake import Intake
     from mri_hpc.storage.adding.last_task import ArrayTask
     from mri_hpc.storage.adding.tally import Tally

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from mri_hpc.base.command import counted, print_json, shown_bytes
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.storage.store import Store
 
 if TYPE_CHECKING:

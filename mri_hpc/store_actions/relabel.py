@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.intake.csv_labels import read_csv
-from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
-from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.intake.sources import root_name
+from mri_hpc.intake.decoding.recipe import load_recipe
+from mri_hpc.intake.files.sources import root_name
+from mri_hpc.intake.labels.csv_labels import read_csv
+from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.storage.store import Relabelling, Store
 
 PATHS_SHOWN = 20

@@ -11,10 +11,10 @@ import numpy as np
 from mri_hpc.base.command import counted, print_json
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
-from mri_hpc.intake.images import as_text
-from mri_hpc.intake.pseudonyms import Pseudonyms, key_path, pseudonyms_of
-from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.intake.sources import list_sources, root_at_site, root_name
+from mri_hpc.intake.decoding.recipe import load_recipe
+from mri_hpc.intake.files.sources import list_sources, root_at_site, root_name
+from mri_hpc.intake.labels.images import as_text
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms, key_path, pseudonyms_of
 from mri_hpc.storage.store import Compacted, Missing, Retraction, Snapshot, Store
 
 PATHS_SHOWN = 20

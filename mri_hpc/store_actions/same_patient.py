@@ -10,8 +10,8 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.cohort.lineage import LEARNT_FROM
 from mri_hpc.cohort.splits import split_of
-from mri_hpc.intake.labels import SPLITS
-from mri_hpc.intake.pseudonyms import key_path
+from mri_hpc.intake.labels.label import SPLITS
+from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import load_training
 from mri_hpc.storage.store import Name, Pair, Snapshot, Store

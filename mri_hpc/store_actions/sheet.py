@@ -11,7 +11,7 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
-from mri_hpc.intake.pictures import png_bytes
+from mri_hpc.intake.decoding.pictures import png_bytes
 from mri_hpc.storage.store import Snapshot, Store
 
 GAP = 2

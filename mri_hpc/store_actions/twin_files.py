@@ -12,8 +12,8 @@ import numpy as np
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.cohort.audit import is_torn
 from mri_hpc.cohort.twins import TwinGroup
-from mri_hpc.intake.images import as_text
-from mri_hpc.intake.labels import SPLITS
+from mri_hpc.intake.labels.images import as_text
+from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.results.twin_page import ShownGroup, ShownImage, make_twin_page, shortened
 from mri_hpc.storage.store import Reader, Snapshot, Store
 

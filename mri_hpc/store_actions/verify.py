@@ -11,10 +11,10 @@ from typing import Annotated, Any, TypeVar
 from mri_hpc.base.command import counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.intake.labelled_files import find_labels
-from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
-from mri_hpc.intake.recipe import Recipe, load_recipe
-from mri_hpc.intake.sources import check_root
+from mri_hpc.intake.decoding.recipe import Recipe, load_recipe
+from mri_hpc.intake.files.sources import check_root
+from mri_hpc.intake.labels.labelled_files import find_labels
+from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.storage.store import Findings, Origin, Repaired, Store
 
 T = TypeVar("T")

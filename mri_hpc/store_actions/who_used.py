@@ -15,9 +15,9 @@ from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
 from mri_hpc.cohort.splits import split_of
-from mri_hpc.intake.labels import SPLITS
-from mri_hpc.intake.pseudonyms import key_path, pseudonyms_of
-from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.decoding.recipe import load_recipe
+from mri_hpc.intake.labels.label import SPLITS
+from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.predictions import Prediction, read_predictions

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.content import in_memory
-from mri_hpc.intake.decoders import decode
-from mri_hpc.intake.recipe import Recipe, load_recipe
+from mri_hpc.intake.decoding.decoders import decode
+from mri_hpc.intake.decoding.recipe import Recipe, load_recipe
+from mri_hpc.intake.files.content import in_memory
 from mri_hpc.storage.store import Snapshot, Store
 from mri_hpc.testing.model import Image, StoreModel
 from mri_hpc.testing.workbench import Workbench

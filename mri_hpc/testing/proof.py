@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mri_hpc.base.atomic import TEMP_PREFIX, is_abandoned, temporary_beside
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.units import Share
+from mri_hpc.intake.files.units import Share
 from mri_hpc.testing import processes
 from mri_hpc.testing.file_system import CHECKS, Check, NotKept
 from mri_hpc.testing.model import Image

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes
-from mri_hpc.intake.units import Share
+from mri_hpc.intake.files.units import Share
 from mri_hpc.testing import processes
 from mri_hpc.testing.file_operations import FileOperations
 from mri_hpc.testing.invariants import problems, rows_of, wanted_rows

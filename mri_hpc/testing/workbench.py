@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
-from mri_hpc.intake.csv_labels import read_csv
-from mri_hpc.intake.labelled_files import labelled_paths
-from mri_hpc.intake.labels import Label
-from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
-from mri_hpc.intake.recipe import load_recipe, wanted_recipe
-from mri_hpc.intake.sources import root_name
-from mri_hpc.intake.units import Share
+from mri_hpc.intake.decoding.recipe import load_recipe, wanted_recipe
+from mri_hpc.intake.files.sources import root_name
+from mri_hpc.intake.files.units import Share
+from mri_hpc.intake.labels.csv_labels import read_csv
+from mri_hpc.intake.labels.label import Label
+from mri_hpc.intake.labels.labelled_files import labelled_paths
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.store import Findings, Name, Origin, Pair, Store
 from mri_hpc.testing.model import Image
 

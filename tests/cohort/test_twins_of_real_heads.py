@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from mri_hpc.cohort.twins import find_twins
-from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.square import fit_to_square
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.square import fit_to_square
 from tests.cohort.heads import brighter, saved_again
 
 

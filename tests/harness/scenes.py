@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mri_hpc import preprocess as preprocessing
-from mri_hpc.intake.pseudonyms import site_key
+from mri_hpc.intake.labels.pseudonyms import site_key
 from mri_hpc.storage.adding import known
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader

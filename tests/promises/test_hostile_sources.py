@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from mri_hpc import preprocess as preprocessing
-from mri_hpc.intake import labelled_files
-from mri_hpc.intake.content import in_memory
-from mri_hpc.intake.decoders import decode
-from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.decoding.decoders import decode
+from mri_hpc.intake.decoding.recipe import load_recipe
+from mri_hpc.intake.files.content import in_memory
+from mri_hpc.intake.labels import labelled_files
 from mri_hpc.storage.adding import loop as adding
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader

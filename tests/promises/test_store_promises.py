@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mri_hpc.base import atomic
-from mri_hpc.intake.sources import list_sources, source_key
+from mri_hpc.intake.files.sources import list_sources, source_key
 from mri_hpc.storage.adding import loop
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot import catalogue as snapshots

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mri_hpc.intake.folder_labels import FolderLabels
-from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
-from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.decoding.recipe import load_recipe
+from mri_hpc.intake.labels.folder_labels import FolderLabels
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.disk.evidence import Evidence, evidence_csv, publish_evidence

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from mri_hpc.intake.units import Share
+from mri_hpc.intake.files.units import Share
 from mri_hpc.testing import Image, Trial
 from tests.harness.scenes import small_limits
 

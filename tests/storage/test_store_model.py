@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.testing import Image, Trial
 from mri_hpc.testing.invariants import different_pixels, pixels_of
 

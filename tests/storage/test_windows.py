@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mri_hpc.intake.window import Window
+from mri_hpc.intake.decoding.window import Window
 from mri_hpc.storage.disk.commits import Commit, GroupWindow, publish_commit, read_commit
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.retractions import of_commits

@@ -31,10 +31,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mri_hpc.intake.content import read_content
-from mri_hpc.intake.decoders import decode_natively
-from mri_hpc.intake.group_reader import GroupReader
-from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.decoding.decoders import decode_natively
+from mri_hpc.intake.decoding.group_reader import GroupReader
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.files.content import read_content
 
 RECIPE = Recipe()
 SIDE, SLICES = 512, 40

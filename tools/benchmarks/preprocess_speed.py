@@ -39,10 +39,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from mri_hpc.intake.content import in_memory
-from mri_hpc.intake.decoders import decode
-from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.signatures import JPEG
+from mri_hpc.intake.decoding.decoders import decode
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.signatures import JPEG
+from mri_hpc.intake.files.content import in_memory
 
 RECIPE = Recipe()
 SIDE = 512

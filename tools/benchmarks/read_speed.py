@@ -43,7 +43,7 @@ import h5py
 import numpy as np
 import torch
 
-from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.loading.batches import read_ahead
 from mri_hpc.storage.disk.chunk_file import publish_chunk
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id

@@ -38,8 +38,8 @@ import cv2
 import numpy as np
 
 from mri_hpc.base.sealed_json import seal
-from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.sources import source_key
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.files.sources import source_key
 from mri_hpc.loading.order import mix64
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader
 from mri_hpc.storage.disk.commits import ADD, Commit, commit_id

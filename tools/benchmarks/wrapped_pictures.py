@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.pictures import WRAPPED, read_picture
-from mri_hpc.intake.recipe import Recipe
+from mri_hpc.intake.decoding.pictures import WRAPPED, read_picture
+from mri_hpc.intake.decoding.recipe import Recipe
 
 SIDES = (224, 512)
 QUALITIES = (75, 85, 95)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.intake.content import Content
-from mri_hpc.intake.depth import is_deep, promises_8_bits
-from mri_hpc.intake.groups import Group, Groups
-from mri_hpc.intake.labels import Label, Labels
-from mri_hpc.intake.probe import probe
-from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
-from mri_hpc.intake.recipe import Recipe, publish_recipe
-from mri_hpc.intake.samples import Sample
-from mri_hpc.intake.sources import Source, Sources, root_at_site, root_name
-from mri_hpc.intake.units import Share
+from mri_hpc.intake.decoding.depth import is_deep, promises_8_bits
+from mri_hpc.intake.decoding.probe import probe
+from mri_hpc.intake.decoding.recipe import Recipe, publish_recipe
+from mri_hpc.intake.decoding.samples import Sample
+from mri_hpc.intake.files.content import Content
+from mri_hpc.intake.files.sources import Source, Sources, root_at_site, root_name
+from mri_hpc.intake.files.units import Share
+from mri_hpc.intake.labels.groups import Group, Groups
+from mri_hpc.intake.labels.label import Label, Labels
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.adding.unit import TakenSource, UsedWindow
 from mri_hpc.storage.disk.layout import StoreDir
 

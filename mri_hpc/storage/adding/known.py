@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.intake.fingerprint import Look
-from mri_hpc.intake.labels import Label
-from mri_hpc.intake.window import Window
+from mri_hpc.intake.decoding.window import Window
+from mri_hpc.intake.files.fingerprint import Look
+from mri_hpc.intake.labels.label import Label
 from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import StoreDir

@@ -13,7 +13,7 @@ from pathlib import Path
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.documents import convert, with_format, without_format
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.intake.sources import shared_listing
+from mri_hpc.intake.files.sources import shared_listing
 from mri_hpc.storage.adding.tally import Tally
 from mri_hpc.storage.disk.layout import DONE, TELLER, StoreDir
 

@@ -5,20 +5,20 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.content import CANNOT_OPEN, Content, read_content
-from mri_hpc.intake.decoders import decode_natively
-from mri_hpc.intake.fingerprint import Fingerprint, Look, look_at
-from mri_hpc.intake.folder_labels import NO_CLASS_FOLDER
-from mri_hpc.intake.foreign import NOT_A_PICTURE, NOT_READ_YET
-from mri_hpc.intake.group_reader import KeptSource, Stopped
-from mri_hpc.intake.labels import label_or_reason
-from mri_hpc.intake.left_out import is_mask, is_named_like_mask
-from mri_hpc.intake.patient_rows import NO_LABEL_IN_CSV
-from mri_hpc.intake.pictures import DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED
-from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import NativeImage
-from mri_hpc.intake.sources import Source, Sources
-from mri_hpc.intake.units import cut
+from mri_hpc.intake.decoding.decoders import decode_natively
+from mri_hpc.intake.decoding.foreign import NOT_A_PICTURE, NOT_READ_YET
+from mri_hpc.intake.decoding.group_reader import KeptSource, Stopped
+from mri_hpc.intake.decoding.left_out import is_mask, is_named_like_mask
+from mri_hpc.intake.decoding.pictures import DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.samples import NativeImage
+from mri_hpc.intake.files.content import CANNOT_OPEN, Content, read_content
+from mri_hpc.intake.files.fingerprint import Fingerprint, Look, look_at
+from mri_hpc.intake.files.sources import Source, Sources
+from mri_hpc.intake.files.units import cut
+from mri_hpc.intake.labels.folder_labels import NO_CLASS_FOLDER
+from mri_hpc.intake.labels.label import label_or_reason
+from mri_hpc.intake.labels.patient_rows import NO_LABEL_IN_CSV
 from mri_hpc.storage.adding.intake import STACK, Intake
 from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
 from mri_hpc.storage.adding.tally import Tally

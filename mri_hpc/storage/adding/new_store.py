@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.sources import PASSED_OVER, check_root
+from mri_hpc.intake.files.sources import PASSED_OVER, check_root
 from mri_hpc.storage.disk.layout import StoreDir
 
 

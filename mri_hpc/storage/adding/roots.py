@@ -16,11 +16,11 @@ import numpy as np
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.class_names import doubts_of_classes
-from mri_hpc.intake.content import read_content
-from mri_hpc.intake.doubts import Doubt
-from mri_hpc.intake.labels import Label, label_or_reason
-from mri_hpc.intake.sources import Sources
+from mri_hpc.intake.files.content import read_content
+from mri_hpc.intake.files.sources import Sources
+from mri_hpc.intake.labels.class_names import doubts_of_classes
+from mri_hpc.intake.labels.doubts import Doubt
+from mri_hpc.intake.labels.label import Label, label_or_reason
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.catalogue import current

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.atomic import publish_new_bytes
-from mri_hpc.intake.decoders import library_versions
-from mri_hpc.intake.fingerprint import Fingerprint
-from mri_hpc.intake.labels import Label
-from mri_hpc.intake.left_out import shows_head
-from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.samples import Sample
-from mri_hpc.intake.window import Window
+from mri_hpc.intake.decoding.decoders import library_versions
+from mri_hpc.intake.decoding.left_out import shows_head
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.samples import Sample
+from mri_hpc.intake.decoding.window import Window
+from mri_hpc.intake.files.fingerprint import Fingerprint
+from mri_hpc.intake.labels.label import Label
 from mri_hpc.storage.disk import chunk_file
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
 from mri_hpc.storage.disk.commits import GroupWindow, Rejection, commit_id, publish_commit

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from mri_hpc.intake.depth import is_deep, promises_8_bits
-from mri_hpc.intake.group_reader import GroupReader, KeptSource
-from mri_hpc.intake.groups import Group, Groups, group_of
-from mri_hpc.intake.labels import Label
-from mri_hpc.intake.samples import NativeImage, Sample
-from mri_hpc.intake.sources import Source, Sources
-from mri_hpc.intake.window import Window
+from mri_hpc.intake.decoding.depth import is_deep, promises_8_bits
+from mri_hpc.intake.decoding.group_reader import GroupReader, KeptSource
+from mri_hpc.intake.decoding.samples import NativeImage, Sample
+from mri_hpc.intake.decoding.window import Window
+from mri_hpc.intake.files.sources import Source, Sources
+from mri_hpc.intake.labels.groups import Group, Groups, group_of
+from mri_hpc.intake.labels.label import Label
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.known import Known
 from mri_hpc.storage.adding.unit import UsedWindow

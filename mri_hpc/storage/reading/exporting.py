@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
 from mri_hpc.storage.disk.layout import StoreDir

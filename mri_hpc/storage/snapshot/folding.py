@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mri_hpc.base.errors import StoreDamage, UserError
-from mri_hpc.intake.labels import MOST_CLASSES
+from mri_hpc.intake.labels.label import MOST_CLASSES
 from mri_hpc.storage.disk.columns import STRINGS, ChunkHeader, column_bytes
 from mri_hpc.storage.disk.commits import Commit, digest_of
 from mri_hpc.storage.snapshot import relabels

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mri_hpc.intake.window import Window
+from mri_hpc.intake.decoding.window import Window
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.snapshot.retractions import Retractions
 from mri_hpc.storage.snapshot.table import WINDOWS, Snapshot

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from mri_hpc.base.command import counted
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.doubts import Doubt, refuse_open
-from mri_hpc.intake.persons import Alike, Mention, find_alike, shown
-from mri_hpc.intake.pseudonyms import Pseudonyms
+from mri_hpc.intake.labels.doubts import Doubt, refuse_open
+from mri_hpc.intake.labels.persons import Alike, Mention, find_alike, shown
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import names_of_ids
 from mri_hpc.storage.snapshot.catalogue import current

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.intake.pseudonyms import Pseudonyms
-from mri_hpc.intake.sources import root_at_site, root_name
+from mri_hpc.intake.files.sources import root_at_site, root_name
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import sources_of

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.labels import Label
-from mri_hpc.intake.persons import writings
-from mri_hpc.intake.pseudonyms import Pseudonyms
-from mri_hpc.intake.sources import root_at_site
-from mri_hpc.intake.units import cut
+from mri_hpc.intake.files.sources import root_at_site
+from mri_hpc.intake.files.units import cut
+from mri_hpc.intake.labels.label import Label
+from mri_hpc.intake.labels.persons import writings
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.disk.commits import Relabel, publish_relabel
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.table import Snapshot

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.persons import writings
-from mri_hpc.intake.pseudonyms import Pseudonyms, pseudonyms_of
-from mri_hpc.intake.recipe import load_recipe
-from mri_hpc.intake.sources import root_at_site
+from mri_hpc.intake.decoding.recipe import load_recipe
+from mri_hpc.intake.files.sources import root_at_site
+from mri_hpc.intake.labels.persons import writings
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms, pseudonyms_of
 from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import StoreDir

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.content import read_content
-from mri_hpc.intake.decoders import decode
-from mri_hpc.intake.labels import Labels
-from mri_hpc.intake.pseudonyms import Pseudonyms
-from mri_hpc.intake.recipe import Recipe
-from mri_hpc.intake.sources import Source, list_sources, root_name
-from mri_hpc.intake.window import Window
+from mri_hpc.intake.decoding.decoders import decode
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.window import Window
+from mri_hpc.intake.files.content import read_content
+from mri_hpc.intake.files.sources import Source, list_sources, root_name
+from mri_hpc.intake.labels.label import Labels
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.unit import TakenSource, columns_of
 from mri_hpc.storage.disk.chunk_file import content_id, read_header, read_sealed_header

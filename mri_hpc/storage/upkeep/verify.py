@@ -9,7 +9,7 @@ import numpy as np
 
 from mri_hpc.base.atomic import TEMP_PREFIX
 from mri_hpc.base.errors import StoreDamage
-from mri_hpc.intake.recipe import load_recipe
+from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.storage.disk.chunk_file import read_sealed_header
 from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import Commit, digest_of, read_commit

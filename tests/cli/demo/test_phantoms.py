@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc.intake.csv_labels import read_csv
+from mri_hpc.intake.labels.csv_labels import read_csv
 
 ROOT = Path(__file__).parents[3]
 PHANTOMS = ROOT / "tools" / "phantoms.py"

@@ -19,8 +19,8 @@ from PIL import Image
 
 from mri_hpc import preprocess
 from mri_hpc.base.stop_flag import STOP_SIGNALS
-from mri_hpc.intake.images import find_images
-from mri_hpc.intake.pseudonyms import Pseudonyms
+from mri_hpc.intake.labels.images import find_images
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.predict import main
 from mri_hpc.results import answer as answering
 from mri_hpc.results import answer_tables

@@ -55,7 +55,7 @@ def test_a_listing_of_the_job_saves_listing_and_may_be_old(
     preprocess(raw, store, *SMALL)
     sorted(raw.glob("*/*/*.jpg"))[0].unlink()
     make_pictures(raw, 1, first=40)
-    monkeypatch.setattr("mri_hpc.intake.sources.list_sources", lambda root: pytest.fail("listed again"))
+    monkeypatch.setattr("mri_hpc.intake.files.sources.list_sources", lambda root: pytest.fail("listed again"))
     as_array_task(monkeypatch, 1, last=1)
     preprocess(raw, store, *SMALL)
     monkeypatch.undo()

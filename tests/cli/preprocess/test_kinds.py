@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from mri_hpc.intake.left_out import shows_head
-from mri_hpc.intake.samples import Sample
+from mri_hpc.intake.decoding.left_out import shows_head
+from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import sources_of
 from mri_hpc.storage.snapshot.catalogue import resolve

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from mri_hpc import preprocess as command
-from mri_hpc.intake import sampling, understanding
-from mri_hpc.intake.sampling import sample_files
+from mri_hpc.intake import understanding
+from mri_hpc.intake.files import sampling
+from mri_hpc.intake.files.sampling import sample_files
 from tests.cli.preprocess.store_counts import counts, info
 
 
@@ -24,7 +25,9 @@ def look(raw, store, preprocess, tmp_path, monkeypatch):
     for name in ("HOME", "XDG_CONFIG_HOME", "MRI_KEY_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mri_hpc.intake.pseudonyms.site_key", lambda path: pytest.fail("asked for the key"))
+    monkeypatch.setattr(
+        "mri_hpc.intake.labels.pseudonyms.site_key", lambda path: pytest.fail("asked for the key")
+    )
 
     def run(*options, source=raw):
         return preprocess(source, store, "--look", *options)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.cohort.splits import TRAIN, split_of
-from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.catalogue import current
 from mri_hpc.storage.store import Store
@@ -131,7 +131,7 @@ def test_names_as_a_mac_writes_them_are_those_of_the_table(tmp_path, make_pictur
 def test_an_id_that_an_older_version_stored_as_a_mac_writes_it_stays_the_same_patient(
     table, add, tmp_path, monkeypatch
 ):
-    from mri_hpc.intake import labels
+    from mri_hpc.intake.labels import label as labels
 
     old = unicodedata.normalize("NFD", "Jos\N{LATIN SMALL LETTER E WITH ACUTE}")
     new = unicodedata.normalize("NFC", old)

@@ -24,7 +24,7 @@ def test_the_last_line_counts_and_a_repeat_finds_all_there(raw, store, preproces
 
 def test_the_store_holds_the_pixels_of_each_file(raw, store, preprocess):
     preprocess(raw, store, "--size", 32, "--ids", "as-given")
-    from mri_hpc.intake.sources import list_sources, source_key
+    from mri_hpc.intake.files.sources import list_sources, source_key
     from mri_hpc.storage.reading.reader import Reader
 
     snapshot = resolve(store)

@@ -63,7 +63,7 @@ def test_another_site_has_images_and_patients_of_its_own(sites, store, preproces
 
 def test_without_a_site_keys_and_names_are_those_of_before(sites, store, preprocess):
     preprocess(sites[0], store, *SMALL, "--ids", "as-given")
-    from mri_hpc.intake.sources import source_key
+    from mri_hpc.intake.files.sources import source_key
 
     assert set(current(StoreDir(store)).key.tolist()) == {source_key("raw", path) for path in PATHS}
     assert current(StoreDir(store)).patient_names.tolist() == [b"P1", b"P2"]

@@ -8,8 +8,8 @@ import tifffile
 from PIL import Image
 
 from mri_hpc import store as store_command
-from mri_hpc.intake import group_reader
-from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
+from mri_hpc.intake.decoding import group_reader
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.adding import loop as adding
 from mri_hpc.storage.disk.commits import read_commits
 from mri_hpc.storage.disk.layout import StoreDir

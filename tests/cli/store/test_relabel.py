@@ -1,7 +1,7 @@
 import pytest
 
-from mri_hpc.intake import content
-from mri_hpc.intake.pseudonyms import site_key
+from mri_hpc.intake.files import content
+from mri_hpc.intake.labels.pseudonyms import site_key
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.storage.upkeep.verify import verify

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mri_hpc.intake.pseudonyms import site_key
+from mri_hpc.intake.labels.pseudonyms import site_key
 from mri_hpc.storage.disk import chunk_file as chunk_files
 from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import publish_retraction

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.atomic import TEMP_PREFIX
-from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import SamePatient, publish_retraction, publish_same
 from mri_hpc.storage.disk.layout import LITTER_AGE_S, open_store

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.pseudonyms import Pseudonyms, site_key
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import open_store

@@ -1,0 +1,1 @@
+"""Decoding of files of many kinds into pictures of one size."""

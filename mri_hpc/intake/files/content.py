@@ -1,0 +1,103 @@
+"""Content: the bytes of all files of a source, as they were at one moment."""
+
+import functools
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.files.fingerprint import Fingerprint, Look, fingerprint, mtime_ns
+
+MAX_BYTES = 96 * 2**20
+"""Of one file."""
+START_BYTES = 1024
+"""So many first bytes tell what a source is."""
+
+CANNOT_OPEN = "file cannot be opened"
+LINK_TO_NOTHING = "link to a file that is not there (git-annex: get it first)"
+BEING_WRITTEN = "file is being written"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileContent:
+    """One file as it was at one moment."""
+
+    data: bytes
+    look: Look
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """A source as it was at one moment."""
+
+    files: tuple[FileContent, ...]
+    """In the order of `Source.files`."""
+
+    @property
+    def start(self) -> bytes:
+        """The first START_BYTES of its first file."""
+        return self.files[0].data[:START_BYTES]
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """By what it is known that these are the bytes."""
+        looks = [file.look for file in self.files]
+        return fingerprint(looks, [hashlib.sha256(file.data).digest() for file in self.files])
+
+
+def in_memory(data: bytes) -> Content:
+    """Make content of one file that lies on no disk."""
+    return Content(files=(FileContent(data=data, look=Look(size=len(data), mtime_ns=0)),))
+
+
+def read_content(root: Path, files: Sequence[str]) -> Content:
+    """Read a source. files: as in `Source.files`.
+
+    BadSource: no regular file, no permission, being written. FileNotFoundError: one is gone.
+    """
+    read = [_read_file(root / file) for file in files]
+    # Each was whole when it was read; of several, the first may be another one by now.
+    if len(files) > 1:
+        for file, (_content, status) in zip(files, read, strict=True):
+            _check_unchanged(status, (root / file).stat())
+    return Content(files=tuple(content for content, _status in read))
+
+
+def _read_file(path: Path) -> tuple[FileContent, os.stat_result]:
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise BadSource(LINK_TO_NOTHING) from None
+        raise
+    except OSError as error:
+        raise BadSource(f"{CANNOT_OPEN}: {error.strerror}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadSource("not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise BadSource(f"file larger than {MAX_BYTES // 2**20} MiB")
+        with open(descriptor, "rb", closefd=False) as file:
+            # One more shows that a file has grown; making room for the largest file would cost time.
+            data = file.read(status.st_size + 1)
+        after = os.fstat(descriptor)
+    except OSError:
+        raise BadSource("file cannot be read") from None
+    finally:
+        os.close(descriptor)
+    if len(data) != status.st_size:
+        raise BadSource(BEING_WRITTEN)
+    _check_unchanged(status, after)
+    return FileContent(data=data, look=Look(size=status.st_size, mtime_ns=mtime_ns(status))), status
+
+
+def _check_unchanged(before: os.stat_result, after: os.stat_result) -> None:
+    """Raise BadSource where a file was written meanwhile."""
+    # The time of the last change, too: some copiers give a file that they overwrite its old mtime back.
+    if (before.st_mtime_ns, before.st_ctime_ns) != (after.st_mtime_ns, after.st_ctime_ns):
+        raise BadSource(BEING_WRITTEN)

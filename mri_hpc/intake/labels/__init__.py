@@ -1,0 +1,1 @@
+"""Labels of sources, from folders and tables: class, patient, study, split."""

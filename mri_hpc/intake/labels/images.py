@@ -1,0 +1,81 @@
+"""Images that are named by files and folders, and the patient of each."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mri_hpc.intake.files.sources import list_sources
+from mri_hpc.intake.labels.patient_folders import PatientFolder, names_of, patient_folders
+
+PatientFrom = Literal["folder", "file", "none"]
+"""Origin of the patient: folder, the first that is no class, split or study, else the one given; file, each
+file by itself; none, nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One file to be judged."""
+
+    path: Path
+    patient: str
+    """Empty where nothing names one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """One file or folder that could not be judged, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundImages:
+    """The images that paths stand for."""
+
+    images: tuple[Image, ...]
+    """Each file once."""
+    rejected: tuple[Rejected, ...]
+    """Paths that name no file."""
+
+
+def find_images(
+    paths: Sequence[Path], patient_from: PatientFrom = "folder", classes: Sequence[str] = ()
+) -> FoundImages:
+    """Find the files that the paths name, and the patient of each. classes: names that are no patient's."""
+    found: dict[Path, tuple[Path, PatientFolder | None]] = {}
+    rejected = []
+    for path in paths:
+        try:
+            parts = list(list_sources(path)) if path.is_dir() else [""]
+        except OSError as error:
+            rejected.append(Rejected(path=path, reason=f"folder cannot be read: {error.strerror}"))
+            continue
+        if not parts or not path.exists():
+            reason = "folder holds no file" if path.exists() else "does not exist"
+            rejected.append(Rejected(path=path, reason=reason))
+            continue
+        is_folder = parts != [""]
+        owners = patient_folders(path, parts, classes) if is_folder else [None]
+        # Links below a folder are files of their own: git-annex keeps equal images of two patients as one.
+        base = path.resolve() if is_folder else path.parent.resolve() / path.name
+        for part, owner in zip(parts, owners, strict=True):
+            found.setdefault(base / part, (path / part, owner))
+    names = names_of(owner for _file, owner in found.values() if owner)
+    images = [
+        Image(path=file, patient=_patient(file, names[owner] if owner else "", patient_from))
+        for file, owner in found.values()
+    ]
+    return FoundImages(images=tuple(images), rejected=tuple(rejected))
+
+
+def as_text(name: str | Path) -> str:
+    """Return a file's name as text that can be written: bytes of other encodings become question marks."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _patient(file: Path, folder: str, patient_from: PatientFrom) -> str:
+    """Name the patient of a file. folder: the name that folders give; empty where they give none."""
+    return {"folder": as_text(folder), "file": as_text(file), "none": ""}[patient_from]

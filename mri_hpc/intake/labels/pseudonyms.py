@@ -1,0 +1,118 @@
+"""Pseudonyms: a patient has the same one in every store of a site; without its key none can be traced.
+
+Sources are named by keys of the same kind: from one that anybody could make, who guesses a path could tell
+the patient in it.
+"""
+
+import base64
+import functools
+import hashlib
+import hmac
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.errors import UserError
+from mri_hpc.intake.files.sources import root_at_site, source_key, source_name
+from mri_hpc.intake.labels.groups import Group
+
+KEY_BYTES = 32
+LETTERS = 16
+
+
+class Pseudonyms:
+    """Names patients and studies for the part of a store that may be shared."""
+
+    def __init__(self, key: bytes | None) -> None:
+        """key: the site's; None gives ids as they are."""
+        self._key = key
+        # Begun once: a third less time than hmac.digest, and there may be millions. BLAKE2, keyed by itself,
+        # is refused by Pythons in FIPS mode.
+        self._of_source = hmac.new(key, b"source:", "sha256") if key else None
+        # Images of one patient follow one another.
+        self._name = functools.lru_cache(self._new_name)
+
+    def patient(self, patient_id: str) -> str:
+        """Name of a patient; empty for none."""
+        return self._name("P", patient_id)
+
+    def study(self, study_id: str) -> str:
+        """Name of a study; empty for none."""
+        return self._name("S", study_id)
+
+    def group(self, root_name: str, group: Group) -> str:
+        """Name of a group of pictures, which tells neither its patient nor its folder."""
+        folder = "" if group.patient else f"{root_at_site(root_name, group.site)}/{group.folder}"
+        text = "\0".join((group.patient, group.study, folder))
+        if self._key is None:
+            return _named("G", hashlib.sha256(f"G:{text}".encode(errors="surrogateescape")).digest())
+        return self._name("G", text)
+
+    def source_key(self, root_name: str, path: str, frame: str = "") -> int:
+        """Derive the key of a source, or of one frame in it: 8 bytes."""
+        if self._of_source is None:
+            return source_key(root_name, path, frame)
+        digest = self._of_source.copy()
+        digest.update(source_name(root_name, path, frame))
+        return int.from_bytes(digest.digest()[:8], "big")
+
+    def fingerprint(self) -> str:
+        """Tell one site key from another without telling the key; empty where ids are as given."""
+        return self._name("K", "which key is this")[1:] if self._key else ""
+
+    def _new_name(self, kind: str, given: str) -> str:
+        if not given or self._key is None:
+            return given
+        digest = hmac.digest(self._key, f"{kind}:{given}".encode(errors="surrogateescape"), "sha256")
+        return _named(kind, digest)
+
+
+def _named(kind: str, digest: bytes) -> str:
+    return kind + base64.b32encode(digest).decode()[:LETTERS]
+
+
+def pseudonyms_of(*, ids: str, site: str, key_file: Path) -> Pseudonyms:
+    """Make those of a store, as its recipe says; UserError where the key of its pseudonyms is not at hand."""
+    if ids == "as-given":
+        return Pseudonyms(None)
+    # It is made where it is missing, and would be another one.
+    if not key_file.is_file():
+        raise UserError(f"{key_file}, the site's key, is not there: set MRI_KEY_FILE")
+    pseudonyms = Pseudonyms(site_key(key_file))
+    if pseudonyms.fingerprint() != site:
+        raise UserError(
+            f"{key_file} is another site's key than the one that this store was made with: set MRI_KEY_FILE"
+        )
+    return pseudonyms
+
+
+def key_path(environment: Mapping[str, str]) -> Path:
+    """Find the file of the site's key: MRI_KEY_FILE, else in the user's configuration folder."""
+    if environment.get("MRI_KEY_FILE"):
+        return Path(environment["MRI_KEY_FILE"])
+    if environment.get("XDG_CONFIG_HOME"):
+        return Path(environment["XDG_CONFIG_HOME"]) / "mri_hpc" / "site.key"
+    try:
+        return Path.home() / ".config" / "mri_hpc" / "site.key"
+    except RuntimeError:
+        raise UserError("this user has no home folder for the site's key: set MRI_KEY_FILE") from None
+
+
+def site_key(path: Path) -> bytes:
+    """Read the site's key; made on first use, once, however many tasks ask at the same time."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        publish_new_bytes(path, os.urandom(KEY_BYTES).hex().encode() + b"\n", is_private=True)
+    if path.stat().st_mode & 0o077:
+        raise UserError(f"{path} holds the site's key but others may read it: chmod 600 {path}")
+    text = path.read_text(encoding="ascii", errors="replace").strip()
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) < KEY_BYTES:
+        raise UserError(
+            f"{path} is not a site key (at least {2 * KEY_BYTES} hex digits): restore it from a backup"
+        )
+    return key
