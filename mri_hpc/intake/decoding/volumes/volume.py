@@ -1,0 +1,21 @@
+"""The volume: what every format of scanners is read as, before it is turned and cut into slices."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Volume:
+    """One volume as its source holds it."""
+
+    voxels: np.ndarray
+    """(i, j, k) grey values, integers or finite floats, in the byte order of this machine, any strides."""
+    affine: np.ndarray
+    """float64, (4, 4): from an index to millimetres, RAS+: to the right, to the front, upwards."""
+    acquired: int
+    """Axis of voxels along which slices were acquired."""
+    is_side_known: bool
+    """False: left and right are not told, as of Analyze, or of NIfTI with both codes 0."""
+    name: str = ""
+    """Begins the frame of each slice where a source holds several volumes: t003, e2."""
