@@ -16,6 +16,7 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
+from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series, find_series
 from mri_hpc.intake.decoding.recipe import Recipe, wanted_recipe
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
@@ -187,7 +188,8 @@ def _read(
     answer: Answer,
     is_stopping: Callable[[], bool],
 ) -> None:
-    among = _looked_at(question, paths, recipe, labels)
+    series = find_series(question.source, paths, kept=None)
+    among = _looked_at(question, paths, recipe, labels, series)
     for path in progress(paths, what="reading", total=len(paths)):
         if is_stopping():
             return
@@ -196,7 +198,11 @@ def _read(
 
 
 def _looked_at(
-    question: Question, paths: Sequence[str], recipe: Recipe, labels: FolderLabels | CsvLabels
+    question: Question,
+    paths: Sequence[str],
+    recipe: Recipe,
+    labels: FolderLabels | CsvLabels,
+    series: Series = NO_SERIES,
 ) -> LookedAt:
     return LookedAt(
         question.source,
@@ -204,6 +210,7 @@ def _looked_at(
         recipe,
         paths,
         is_skipping_empty=question.is_skipping_empty,
+        series=series,
     )
 
 

@@ -16,6 +16,7 @@ from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
+from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.decoding.recipe import wanted_recipe
 from mri_hpc.intake.files.sources import list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
@@ -113,12 +114,16 @@ def preprocess(options: Options) -> int:
     wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
-    own_labels = OwnLabels(labels, options.source)
+    series = find_series(
+        options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
+    )
+    own_labels = OwnLabels(labels, options.source, series)
     intake = store.intake(
         options.source,
         own_labels,
         wanted,
         key_path(os.environ),
+        series=series,
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
     )
@@ -212,6 +217,11 @@ def _share(options: Options) -> Share:
 def _shared_listing(options: Options, store: Store) -> Path | None:
     job = array_job()
     return shared_listing(store.listings, options.source, job) if job else None
+
+
+def _shared_series(options: Options, store: Store) -> Path | None:
+    listing = _shared_listing(options, store)
+    return listing.with_name(f"{listing.name}.series") if listing else None
 
 
 def _is_lost(source: Path) -> bool:

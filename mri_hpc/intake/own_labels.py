@@ -5,19 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series
 from mri_hpc.intake.decoding.matlab import label_in
 from mri_hpc.intake.labels.folder_labels import SAYS_ITSELF
-from mri_hpc.intake.labels.label import NO_BOX, Label, Labels, at_site
+from mri_hpc.intake.labels.label import NO_BOX, Label, Labels, at_site, label_or_reason
 
 # The parts in which Cheng's set is published, which lie in a folder each.
 PARTS = re.compile(r"brainTumorDataPublic.*", re.IGNORECASE)
+SEVERAL_LABELS = "files of one series have several labels, or patients"
 
 
 class OwnLabels:
     """Labels from folders or a table, completed by what the files themselves say."""
 
-    def __init__(self, given: Labels, root: Path) -> None:
+    def __init__(self, given: Labels, root: Path, series: Series = NO_SERIES) -> None:
         self._given = given
+        self._series = series
         self.site = given.site
         self._root = root
         self._known: dict[str, Label] = {}
@@ -25,10 +28,11 @@ class OwnLabels:
 
     def of(self, path: str) -> Label:
         """Return a source's label, as in Labels; BadSource where neither says one."""
-        if not path.endswith(SAYS_ITSELF):
+        is_dicom = bool(self._series.named(path).series)
+        if not is_dicom and not path.endswith(SAYS_ITSELF):
             return self._given.of(path)
         if path not in self._known:
-            self._known[path] = self._joined(path)
+            self._known[path] = self._of_series(path) if is_dicom else self._joined(path)
         return self._known[path]
 
     def site_of(self, path: str) -> str:
@@ -39,6 +43,24 @@ class OwnLabels:
     def num_differing(self) -> int:
         """Files asked for that say another class or patient of themselves than what holds."""
         return len(self._differing)
+
+    def _of_series(self, path: str) -> Label:
+        """Return the label that the files of a series have, with the patient and study that they name."""
+        pairs = [label_or_reason(self._given, file) for file in self._series.files_of(path) or (path,)]
+        labels = [label for label, reason in pairs if not reason]
+        if not labels:
+            raise BadSource(pairs[0][1])
+        label = labels[0]
+        if any(
+            (one.label, one.patient, one.split) != (label.label, label.patient, label.split) for one in labels
+        ):
+            raise BadSource(SEVERAL_LABELS)
+        named, site = self._series.named(path), self.site_of(path)
+        return replace(
+            label,
+            patient=label.patient or at_site(site, named.patient),
+            study=label.study or at_site(site, named.study),
+        )
 
     def _joined(self, path: str) -> Label:
         own = label_in(self._root / path)

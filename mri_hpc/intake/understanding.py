@@ -15,6 +15,7 @@ from mri_hpc.base.command import counted
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode_natively
 from mri_hpc.intake.decoding.depth import promises_8_bits
+from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series
 from mri_hpc.intake.decoding.group_reader import GroupReader, KeptSource
 from mri_hpc.intake.decoding.left_out import is_mask, is_named_like_mask, shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
@@ -101,11 +102,19 @@ class LookedAt:
     """Files below a source root, read and labelled one by one as preprocess would."""
 
     def __init__(
-        self, root: Path, labels: Labels, recipe: Recipe, files: Sequence[str], *, is_skipping_empty: bool
+        self,
+        root: Path,
+        labels: Labels,
+        recipe: Recipe,
+        files: Sequence[str],
+        *,
+        is_skipping_empty: bool,
+        series: Series = NO_SERIES,
     ) -> None:
-        """files: all that there are, of which groups are made."""
+        """files: all that there are, of which groups are made; series: those that several of them make."""
         self.root = root
-        self.labels = labels = OwnLabels(labels, root)
+        self.series = series
+        self.labels = labels = OwnLabels(labels, root, series)
         self.recipe = recipe
         self.is_skipping_empty = is_skipping_empty
         self._groups = groups = Groups(labels, files)
@@ -159,11 +168,14 @@ class Reading:
     _names: "array[int]" = field(default_factory=lambda: array("Q"))
 
     def add(self, path: str, among: LookedAt) -> None:
-        """Read one file as preprocess would."""
+        """Read one file as preprocess would; of the files of a series, all with the first."""
         self.files += 1
+        files = among.series.files_of(path)
+        if not files:
+            return
         try:
             kept = among.kept(path)
-            content = kept.content if kept else read_content(among.root, [path])
+            content = kept.content if kept else read_content(among.root, files)
             natives = functools.partial(_images_of, kept, content, among.recipe)
             if is_named_like_mask(among.root, path) and all(is_mask(image.grey) for image in natives()):
                 self.masks += 1

@@ -16,6 +16,7 @@ from mri_hpc.storage.disk.layout import StoreDir, open_store
 if TYPE_CHECKING:
     import numpy as np
 
+    from mri_hpc.intake.decoding.dicom.listing import Series
     from mri_hpc.intake.decoding.recipe import Recipe
     from mri_hpc.intake.files.sources import Sources
     from mri_hpc.intake.labels.doubts import Doubt
@@ -132,6 +133,12 @@ class Store:
         """Folder, for the owner alone, of listings that tasks of one array job share."""
         return self._dir.listings
 
+    def series_of(self, root: Path) -> Path:
+        """Name the file, for the owner alone, of what is known of the DICOM files below a source root."""
+        from mri_hpc.intake.files.sources import source_key
+
+        return self._dir.series / f"{source_key(os.path.realpath(root), ''):016x}.bin"
+
     def resolve(self, digest: str = "newest") -> "Snapshot":
         """Return the snapshot of that digest (or an unambiguous beginning of it), or of all there is now.
 
@@ -209,10 +216,15 @@ class Store:
         wanted: "Recipe",
         key_file: Path,
         *,
+        series: "Series | None" = None,
         is_replacing: bool = False,
         is_skipping_empty: bool = False,
     ) -> "Intake":
-        """Return all that decides about the sources below a root; write down the recipe of a new store."""
+        """Return all that decides about the sources below a root; write down the recipe of a new store.
+
+        series: those below the root; None: each file is a source of its own.
+        """
+        from mri_hpc.intake.decoding.dicom.listing import NO_SERIES
         from mri_hpc.storage.adding.intake import make_intake
 
         return make_intake(
@@ -221,6 +233,7 @@ class Store:
             labels,
             wanted,
             key_file,
+            series=series or NO_SERIES,
             is_replacing=is_replacing,
             is_skipping_empty=is_skipping_empty,
         )

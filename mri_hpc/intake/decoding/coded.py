@@ -34,6 +34,17 @@ def decode_jpeg2000(data: bytes) -> np.ndarray:
     return imagecodecs.jpeg2k_decode(data)
 
 
+def decode_jpeg_ls(data: bytes) -> np.ndarray:
+    """Decode JPEG-LS, lossless or nearly."""
+    return imagecodecs.jpegls_decode(data)
+
+
+def decode_rle(data: bytes, shape: tuple[int, int], itemsize: int) -> np.ndarray:
+    """Decode one frame of DICOM's run lengths; ValueError where there are not as many pixels as said."""
+    found = imagecodecs.dicomrle_decode(data, np.dtype(f"<u{itemsize}"), out=shape[0] * shape[1] * itemsize)
+    return np.frombuffer(found, f"<u{itemsize}", shape[0] * shape[1]).reshape(shape)
+
+
 def decode_avif(data: bytes) -> np.ndarray:
     """Decode AVIF, of which there is one picture."""
     return imagecodecs.avif_decode(data)

@@ -25,6 +25,7 @@ from typing import Protocol
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.dicom.decoder import Dicom
 from mri_hpc.intake.decoding.foreign import why_not_read
 from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.decoding.matlab import Matlab
@@ -63,7 +64,7 @@ class Decoder(Protocol):
         ...
 
 
-DECODERS: tuple[Decoder, ...] = (Pictures(), Stacks(), Matlab())
+DECODERS: tuple[Decoder, ...] = (Pictures(), Dicom(), Stacks(), Matlab())
 """In the order in which they are asked."""
 
 

@@ -23,8 +23,6 @@ def why_not_read(start: bytes, formats: Sequence[str]) -> str:
         return "empty file"
     if start.startswith(b"version https://git-lfs"):
         return "Git LFS pointer in place of the file (run: git lfs pull)"
-    if start[128:132] == b"DICM":
-        return f"{NOT_READ_YET} yet: DICOM"
     if _is_nifti(start):
         return f"{NOT_READ_YET} yet: NIfTI"
     are_read = f"{', '.join(formats[:-1])} and {formats[-1]} are"

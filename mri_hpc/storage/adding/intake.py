@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.intake.decoding.depth import is_deep, promises_8_bits
+from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series
 from mri_hpc.intake.decoding.probe import probe
 from mri_hpc.intake.decoding.recipe import Recipe, publish_recipe
 from mri_hpc.intake.decoding.samples import Sample
@@ -19,6 +20,8 @@ from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.adding.unit import TakenSource, UsedWindow
 from mri_hpc.storage.disk.layout import StoreDir
 
+OF_SERIES = "\0series/"
+"""Begins the name of a series in its key: no path does."""
 STACK = "stack "
 """Begins the id of a patient whom nothing names but the stack that shows the head."""
 
@@ -33,19 +36,32 @@ class Intake:
     labels: Labels
     pseudonyms: Pseudonyms
     recipe: Recipe
+    series: Series = NO_SERIES
+    """Files below the root that are one source together."""
     is_replacing: bool = False
     """True where a source with other bytes than those stored replaces them."""
     is_skipping_empty: bool = False
     """True where images that show no head are left out."""
 
     def sources(self, paths: Sequence[str]) -> Sources:
-        """Return files below the root, each as a source of its own."""
-        return Sources.of_files(np.fromiter((self.key_of(path) for path in paths), "<u8", len(paths)), paths)
+        """Return files below the root as sources: each one of its own, or the files of a series together."""
+        if not len(self.series):
+            keys = np.fromiter((self.key_of(path) for path in paths), "<u8", len(paths))
+            return Sources.of_files(keys, paths)
+        firsts = [path for path in paths if self.series.files_of(path)]
+        groups = [self.series.files_of(path) for path in firsts]
+        return Sources(
+            keys=np.fromiter(map(self.key_of, firsts), "<u8", len(firsts)),
+            files=[file for files in groups for file in files],
+            starts=np.concatenate([[0], np.cumsum([len(files) for files in groups], dtype=np.int64)]),
+            listing=paths,
+        )
 
     def key_of(self, path: str, frame: str = "") -> int:
-        """Derive the key of a file below the root, or of one frame in it."""
+        """Derive the key of a file below the root, or of the series that it begins; or of one frame in it."""
         name = root_at_site(self.root_name, self.labels.site_of(path))
-        return self.pseudonyms.source_key(name, path, frame)
+        series = self.series.name_of(path)
+        return self.pseudonyms.source_key(name, f"{OF_SERIES}{series}" if series else path, frame)
 
     def share_of(self, share: Share, sources: Sources) -> Sources:
         """Pick the sources of a share: each by its key, pictures of more than 8 bits by that of their group.
@@ -110,13 +126,15 @@ def make_intake(
     wanted: Recipe,
     key_file: Path,
     *,
+    series: Series = NO_SERIES,
     is_replacing: bool = False,
     is_skipping_empty: bool = False,
 ) -> Intake:
     """Return all that decides about the sources below a root; write down the recipe of a new store.
 
     wanted: what is asked for of the recipe, without the site's key and the probe; key_file: that key, made
-    where it is missing and pseudonyms are wanted. UserError where the store has another recipe.
+    where it is missing and pseudonyms are wanted; series: those below the root. UserError where the
+    store has another recipe.
     """
     pseudonyms = Pseudonyms(site_key(key_file) if wanted.ids == "pseudonym" else None)
     recipe = probe(replace(wanted, site=pseudonyms.fingerprint()))
@@ -126,6 +144,7 @@ def make_intake(
         labels=labels,
         pseudonyms=pseudonyms,
         recipe=publish_recipe(store.recipe, recipe),
+        series=series,
         is_replacing=is_replacing,
         is_skipping_empty=is_skipping_empty,
     )

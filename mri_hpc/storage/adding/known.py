@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -214,6 +214,11 @@ class Known:
         self._retracted = self._retracted.joined(of_commits(new)) if new else self._retracted
         return bool(new)
 
+    def are_replaced(self, source_hash: int, keys: Sequence[int]) -> bool:
+        """Tell whether new images take the places of all those that a source has. keys: of the new ones."""
+        is_of_source = np.asarray(self._all.source_hash) == np.uint64(source_hash)
+        return bool(np.isin(self._all.key[is_of_source], np.array(keys, "<u8")).all())
+
     def has_bytes(self, source_hash: int) -> bool:
         """Tell whether the store held these bytes before, under whatever key."""
         at = np.searchsorted(self._hashes, np.uint64(source_hash))
@@ -224,6 +229,11 @@ class Known:
         order = np.argsort(keys)
         is_there, rows = positions(self._snapshot.key, keys[order])
         return order[is_there], rows
+
+    @functools.cached_property
+    def _all(self) -> Snapshot:
+        """Of all keys, not of the task's alone."""
+        return current(self._store)
 
     @functools.cached_property
     def _hashes(self) -> np.ndarray:

@@ -26,12 +26,13 @@ from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource,
 from mri_hpc.storage.adding.windowed import WindowedReader, by_group
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.table import CHANGED, CHANGED_STACK, RETRACTED, RETRACTED_IMAGE
+from mri_hpc.storage.snapshot.table import CHANGED, CHANGED_SERIES, CHANGED_STACK, RETRACTED, RETRACTED_IMAGE
 
+DUPLICATE = "duplicate of an instance: another file of its series, which is read, holds the same one"
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (
     *(NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET),
-    *(NOT_A_PICTURE, DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED),
+    *(NOT_A_PICTURE, DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED, DUPLICATE),
 )
 LOOKED_UP = 2**14
 """Sources at a time of which it is looked up what the store knows."""
@@ -174,7 +175,8 @@ def _take(
         if stored and is_same and not stored.is_outvoted:
             unit.already_there.append(SeenSource(key=source.key, fingerprint=content.fingerprint))
             return
-        if stored and not is_same and stored.is_stack:
+        is_series = bool(intake.series.name_of(source.path))
+        if stored and not is_same and stored.is_stack and not is_series:
             raise BadSource(CHANGED_STACK)
         if stored and not is_same and not intake.is_replacing:
             raise BadSource(CHANGED)
@@ -182,6 +184,9 @@ def _take(
         taken = _taken(source, content, kept, intake, reader, known, unit, generation)
         if taken is None:
             return
+        is_other_series = is_series and not is_same
+        if stored and is_other_series and not known.are_replaced(stored.source_hash, taken.image_keys):
+            raise BadSource(CHANGED_SERIES)
     except FileNotFoundError:
         unit.gone += 1
     except BadSource as error:
@@ -209,6 +214,8 @@ def _taken(
     if is_named_like_mask(intake.root, source.path) and all(is_mask(image.grey) for image in images()):
         unit.masks += 1
         return None
+    if intake.series.is_duplicate(source.path):
+        raise BadSource(DUPLICATE)
     label = intake.labels.of(source.path)
     patient = intake.pseudonyms.patient(label.patient)
     if reason := known.why_retracted([source.key], patient):

@@ -81,6 +81,11 @@ class StoreDir:
         """Folders that sources came from."""
         return self.private / "roots"
 
+    @property
+    def series(self) -> Path:
+        """Ids of series in the DICOM files of each source root; there where any was looked for."""
+        return self.private / "series"
+
     def chunk(self, chunk_id: str) -> Path:
         """Return the file of one chunk."""
         return self.chunks / f"{chunk_id}.h5"
@@ -154,7 +159,7 @@ class StoreDir:
 
         Whether tasks on other machines still run cannot be known here: a day is given to them.
         """
-        persons = [self.persons] if self.persons.is_dir() else []
+        others = [folder for folder in (self.persons, self.series) if folder.is_dir()]
         for folder in (
             self.path,
             self.chunks,
@@ -164,7 +169,7 @@ class StoreDir:
             self.seen,
             self.names,
             self.roots,
-            *persons,
+            *others,
         ):
             _remove(folder, lambda path: _is_temporary(path) and _is_litter(path))
         _remove(self.listings, _is_past)

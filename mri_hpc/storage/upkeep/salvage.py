@@ -14,12 +14,14 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode
+from mri_hpc.intake.decoding.dicom.listing import Series, find_series
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.window import Window
 from mri_hpc.intake.files.content import read_content
 from mri_hpc.intake.files.sources import Source, list_sources, root_name
 from mri_hpc.intake.labels.label import Labels
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
+from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.unit import TakenSource, columns_of
 from mri_hpc.storage.disk.chunk_file import content_id, read_header, read_sealed_header
@@ -145,7 +147,7 @@ class Salvage:
         if not path:
             raise BadSource(NOT_NAMED)
         try:
-            content = read_content(self._sources.root, [path])
+            content = read_content(self._sources.root, self._files_of(path))
         except (FileNotFoundError, NotADirectoryError):
             raise BadSource(GONE) from None
         if content.fingerprint.source_hash != source_hash:
@@ -154,6 +156,15 @@ class Salvage:
             if is_sound(sample.pixels.data, crc):
                 return sample.pixels.tobytes()
         raise BadSource(OTHER_PIXELS)
+
+    def _files_of(self, path: str) -> tuple[str, ...]:
+        """Return the files of the source whose first one this is, or was."""
+        return self._series.files_of(path) or (path,)
+
+    @cached_property
+    def _series(self) -> Series:
+        root = self._sources.root
+        return find_series(root, list_sources(root), kept=None)
 
     def _paths_of(self, keys: Sequence[int]) -> dict[int, str]:
         """Find paths of sources by key: as the private folder says, else as they are found below the root."""
@@ -276,7 +287,7 @@ class Salvage:
 
     def _taken(self, row: Mapping[str, str], commit: Commit) -> TakenSource:
         """Decode a source as it was stored. row: of it in the table of names."""
-        intake, source = self._intake, Source(key=int(row["key"], 16), files=(row["path"],))
+        intake, source = self._intake, Source(key=int(row["key"], 16), files=self._files_of(row["path"]))
         content = read_content(intake.root, source.files)
         made_in = (one for one in commit.windows if row["key"] in one.images)
         window = next((Window(low=one.low, high=one.high) for one in made_in), None)
@@ -289,9 +300,10 @@ class Salvage:
         return Intake(
             root=sources.root,
             root_name=root_name(sources.root),
-            labels=sources.labels,
+            labels=OwnLabels(sources.labels, sources.root, self._series),
             pseudonyms=sources.pseudonyms(),
             recipe=sources.recipe,
+            series=self._series,
         )
 
 

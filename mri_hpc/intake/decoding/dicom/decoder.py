@@ -1,0 +1,31 @@
+"""The decoder of DICOM: a source is the files of one series, or one file that names none."""
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+
+from mri_hpc.intake.decoding.dicom.elements import is_dicom
+from mri_hpc.intake.decoding.dicom.series import volumes_in
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.samples import NativeImage
+from mri_hpc.intake.decoding.volumes.slices import slices_of
+from mri_hpc.intake.files.content import Content
+
+
+class Dicom:
+    """The decoder of what MR scanners write."""
+
+    formats: tuple[str, ...] = ("DICOM",)
+
+    def reads(self, start: bytes) -> bool:
+        """As in Decoder."""
+        return is_dicom(start)
+
+    def decode(self, content: Content, recipe: Recipe) -> Iterator[NativeImage]:
+        """As in Decoder."""
+        for volume in volumes_in([file.data for file in content.files]):
+            yield from slices_of(volume, recipe)
+
+    def versions(self) -> Mapping[str, str]:
+        """As in Decoder."""
+        # Their own words would load them, for the sake of files that are no DICOM.
+        return {name: importlib.metadata.version(name) for name in ("pydicom", "nibabel")}

@@ -1,0 +1,212 @@
+"""Frames: the slices in a file, each with its place, its scale and its kind.
+
+- Of a classic file the one that it holds.
+- Of a multi-frame file what its functional groups say, of all frames or of each.
+- Of a Siemens mosaic the tiles, row by row. The header places the whole picture by its first pixel, as if it
+  were one slice about the same centre; the slices follow each other along the private header's normal.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.dicom.csa import Mosaic, read_csa
+from mri_hpc.intake.decoding.dicom.elements import DAMAGED_DICOM, Elements, Private, Tag
+from mri_hpc.intake.decoding.dicom.header import Header, Kind, Place, Scale, Values, whole
+from mri_hpc.intake.decoding.foreign import NOT_READ_YET
+
+NO_MOSAIC_HEADER = "mosaic without its private header: how many slices it holds, and which way, is not told"
+UIH_MOSAIC = f"{NOT_READ_YET}: mosaic of UIH (export it as single slices)"
+TABLE = f"{NOT_READ_YET}: grey values by a table (Modality LUT)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """The part of a mosaic that is one slice."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One slice of a file."""
+
+    file: int
+    """Number of the file among those of the series."""
+    number: int
+    """Place in the file."""
+    rows: int
+    columns: int
+    place: Place
+    scale: Scale
+    kind: Kind
+    tile: Tile | None = None
+
+
+def frames_of(elements: Elements, header: Header, file: int = 0) -> list[Frame]:
+    """List the slices in a file; BadSource where nothing tells where they are."""
+    if header.scale.has_table:
+        raise BadSource(TABLE)
+    layout = header.format
+    whole_file = Frame(
+        file=file, number=0, rows=layout.rows, columns=layout.columns,
+        place=header.place, scale=header.scale, kind=header.kind,
+    )  # fmt: skip
+    if elements.sequences.get(Tag.PER_FRAME_GROUPS):
+        return _of_groups(elements, whole_file, layout.num_frames)
+    if "MOSAIC" in header.kind.image_type:
+        return _of_mosaic(elements, header, whole_file)
+    if "VFRAME" in header.kind.image_type:
+        raise BadSource(UIH_MOSAIC)
+    if layout.num_frames > 1:
+        raise BadSource("several frames, and nothing tells where each lies")
+    return [whole_file]
+
+
+def _of_mosaic(elements: Elements, header: Header, picture: Frame) -> list[Frame]:
+    values = Values(elements)
+    csa = values.private(Private.CSA_IMAGE)
+    said = read_csa(csa) if csa else Mosaic(count=0, normal=())
+    of_scanner = values.private_number(Private.MOSAIC_COUNT)
+    count = int(of_scanner) if math.isfinite(of_scanner) else said.count
+    place = header.place
+    if count < 1 or not said.normal or not (place.position and place.orientation and place.spacing):
+        raise BadSource(NO_MOSAIC_HEADER)
+    side = math.ceil(math.sqrt(count))
+    rows, columns = picture.rows // side, picture.columns // side
+    if rows < 1 or columns < 1 or not place.between > 0:
+        raise BadSource(NO_MOSAIC_HEADER)
+    across, down = np.array(place.orientation[:3]), np.array(place.orientation[3:])
+    normal = np.cross(across, down)
+    if normal @ np.array(said.normal) < 0:
+        normal = -normal
+    first = (
+        np.array(place.position)
+        + across * place.spacing[1] * (picture.columns - columns) / 2
+        + down * place.spacing[0] * (picture.rows - rows) / 2
+    )
+    # Each mosaic is a volume of its own; they come in the order in which they were acquired.
+    when = f"{_digits(header.kind.acquisition)} {_digits(header.kind.acquisition_time)}"
+    own = f"{when} {header.identity.instance}"
+    frames = []
+    for number in range(count):
+        row, column = divmod(number, side)
+        position = first + normal * place.between * number
+        frames.append(
+            replace(
+                picture,
+                rows=rows,
+                columns=columns,
+                place=replace(place, position=tuple(position.tolist())),
+                kind=replace(picture.kind, stack=own),
+                tile=Tile(top=row * rows, left=column * columns, rows=rows, columns=columns),
+            )
+        )
+    return frames
+
+
+def _digits(number: float) -> str:
+    return f"{number:018.6f}" if math.isfinite(number) else ""
+
+
+def _of_groups(elements: Elements, whole_file: Frame, num_frames: int) -> list[Frame]:
+    each = elements.sequences[Tag.PER_FRAME_GROUPS]
+    shared = next(iter(elements.sequences.get(Tag.SHARED_GROUPS, ())), None)
+    if len(each) != num_frames:
+        raise BadSource(DAMAGED_DICOM)
+    try:
+        return [_frame_of_groups(_Groups(own, shared), whole_file, number) for number, own in enumerate(each)]
+    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError, OverflowError):
+        raise BadSource(DAMAGED_DICOM) from None
+
+
+class _Groups:
+    """The functional groups of one frame: its own before those of all."""
+
+    def __init__(self, own: Any, shared: Any) -> None:
+        self._items = [item for item in (own, shared) if item is not None]
+
+    def numbers(self, group: str, name: str) -> tuple[float, ...]:
+        """Return the numbers of an element; none where it is missing or empty."""
+        value = self._value(group, name)
+        if value is None or value == "":
+            return ()
+        many = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+        return tuple(float(part) for part in many)
+
+    def number(self, group: str, name: str, default: float = math.nan) -> float:
+        """Return the number of an element."""
+        return next(iter(self.numbers(group, name)), default)
+
+    def texts(self, group: str, name: str) -> tuple[str, ...]:
+        """Return the parts of a text."""
+        value = self._value(group, name)
+        if value is None or value == "":
+            return ()
+        return (value,) if isinstance(value, str) else tuple(map(str, value))
+
+    def _value(self, group: str, name: str) -> Any:
+        for item in self._items:
+            found = item.get(group)
+            if found:
+                return found[0].get(name)
+        return None
+
+    def gradient(self) -> tuple[float, ...]:
+        """Return the direction of diffusion; empty where there is none."""
+        for item in self._items:
+            found = item.get("MRDiffusionSequence")
+            if found:
+                directions = found[0].get("DiffusionGradientDirectionSequence")
+                return (
+                    tuple(map(float, directions[0].get("DiffusionGradientOrientation") or ()))
+                    if directions
+                    else ()
+                )
+        return ()
+
+
+def _frame_of_groups(groups: _Groups, whole_file: Frame, number: int) -> Frame:
+    of_file = whole_file.place
+    place = Place(
+        position=whole(groups.numbers("PlanePositionSequence", "ImagePositionPatient"), 3),
+        orientation=whole(groups.numbers("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
+        spacing=whole(groups.numbers("PixelMeasuresSequence", "PixelSpacing"), 2) or of_file.spacing,
+        thickness=groups.number("PixelMeasuresSequence", "SliceThickness", of_file.thickness),
+        between=abs(groups.number("PixelMeasuresSequence", "SpacingBetweenSlices", of_file.between)),
+    )
+    slope = groups.number("PixelValueTransformationSequence", "RescaleSlope", whole_file.scale.slope)
+    intercept = groups.number(
+        "PixelValueTransformationSequence", "RescaleIntercept", whole_file.scale.intercept
+    )
+    return replace(
+        whole_file,
+        number=number,
+        place=place,
+        scale=Scale(slope=slope or 1.0, intercept=intercept),
+        kind=_kind_of_groups(groups, whole_file.kind),
+    )
+
+
+def _kind_of_groups(groups: _Groups, of_file: Kind) -> Kind:
+    image_type = groups.texts("MRImageFrameTypeSequence", "FrameType") or of_file.image_type
+    component = groups.texts("MRImageFrameTypeSequence", "ComplexImageComponent")
+    return Kind(
+        image_type=tuple(part.upper() for part in image_type),
+        component=component[0].upper() if component else of_file.component,
+        echo_time=groups.number("MREchoSequence", "EffectiveEchoTime", of_file.echo_time),
+        b_value=groups.number("MRDiffusionSequence", "DiffusionBValue", of_file.b_value),
+        gradient=groups.gradient(),
+        inversion_time=groups.number("MRModifierSequence", "InversionTimes", of_file.inversion_time),
+        temporal_position=groups.number("FrameContentSequence", "TemporalPositionIndex"),
+        acquisition=groups.number("FrameContentSequence", "FrameAcquisitionNumber"),
+        trigger_time=groups.number("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+        stack="".join(groups.texts("FrameContentSequence", "StackID")),
+    )

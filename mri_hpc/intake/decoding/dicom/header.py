@@ -1,0 +1,327 @@
+"""Header: what is known of a DICOM file beside its pixels, as far as it is of use. It stays in memory.
+
+Who is shown is kept apart from all else, so that nothing prints it by accident.
+"""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mri_hpc.intake.decoding.dicom.elements import Elements, Private, Tag
+
+# Others are text. A count of 48 slices has the bytes of the text "0": the type cannot be told from them.
+BINARY = {
+    Private.MOSAIC_COUNT: "u2", Private.GE_COMPONENT: "i2", Private.PHILIPS_B_VALUE: "f4",
+    Private.UIH_B_VALUE: "f8",
+}  # fmt: skip
+GE_COMPONENTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")
+# GE adds this, or a multiple of it, to b-values to say how they came about.
+GE_B_STEP = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who and what is shown, as the file says: never printed, stored as pseudonyms."""
+
+    patient: str = field(default="", repr=False)
+    study: str = field(default="", repr=False)
+    series: str = field(default="", repr=False)
+    instance: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelFormat:
+    """The layout of pixels in the file."""
+
+    rows: int
+    columns: int
+    num_frames: int
+    samples: int
+    """Of a pixel: 3 of colours."""
+    photometric: str
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    is_signed: bool
+    syntax: str
+    """UID of the transfer syntax."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The place of one frame, as DICOM has it: L, P, S in mm."""
+
+    position: tuple[float, ...] = ()
+    """Centre of the first pixel, (3,); empty where it is not told."""
+    orientation: tuple[float, ...] = ()
+    """Direction in which columns, then rows, are counted, (6,); empty where it is not told."""
+    spacing: tuple[float, ...] = ()
+    """Distance of rows, then of columns; empty where it is not told."""
+    thickness: float = math.nan
+    between: float = math.nan
+    """Distance of slices as the file says; NaN where it does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Makes the grey values that are meant of those stored."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    has_table: bool = False
+    """True where a table (Modality LUT) is to be looked up in place of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What was measured, as far as it tells volumes and sequences apart."""
+
+    image_type: tuple[str, ...] = ()
+    component: str = ""
+    """MAGNITUDE, PHASE, REAL, IMAGINARY; empty where it is not told."""
+    echo_time: float = math.nan
+    echo_number: float = math.nan
+    inversion_time: float = math.nan
+    b_value: float = math.nan
+    gradient: tuple[float, ...] = ()
+    temporal_position: float = math.nan
+    acquisition: float = math.nan
+    trigger_time: float = math.nan
+    acquisition_time: float = math.nan
+    """As the number that its digits make."""
+    stack: str = ""
+    """Name of the stack of frames in a multi-frame file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """By what a sequence is recognised. Texts that people typed: never leave memory."""
+
+    modality: str = ""
+    manufacturer: str = ""
+    sop_class: str = ""
+    conversion: str = ""
+    is_burnt_in: bool = False
+    has_contrast: bool = False
+    repetition_time: float = math.nan
+    is_3d: bool = False
+    scanning_sequence: tuple[str, ...] = ()
+    sequence_variant: tuple[str, ...] = ()
+    sequence_name: str = field(default="", repr=False)
+    name: str = field(default="", repr=False)
+    description: str = field(default="", repr=False)
+    identity_removed: str = ""
+    """YES or NO, as the file says; empty where it does not."""
+    deidentified_by: tuple[str, ...] = ()
+    """Codes of PS3.15 (CID 7050) that the file lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What one file says beside its pixels."""
+
+    identity: Identity
+    protocol: Protocol
+    format: PixelFormat
+    place: Place
+    scale: Scale
+    kind: Kind
+    has_pixels: bool
+
+
+class Values:
+    """Values of elements, read one by one; what is damaged or missing reads as nothing."""
+
+    def __init__(self, elements: Elements) -> None:
+        self._values: Mapping[int, bytes] = elements.values
+        self._private = elements.private
+        self._order = ">" if elements.is_big_endian else "<"
+
+    def texts(self, tag: Tag) -> tuple[str, ...]:
+        """Return the parts of a text."""
+        value = self._values.get(tag, b"").rstrip(b"\0 ")
+        return tuple(part.strip() for part in self._decoded(value).split("\\")) if value else ()
+
+    def text(self, tag: Tag) -> str:
+        """Return a text of one part; empty where there is none."""
+        return next(iter(self.texts(tag)), "")
+
+    def numbers(self, tag: Tag) -> tuple[float, ...]:
+        """Return numbers that are written as text."""
+        return _numbers(self.texts(tag))
+
+    def number(self, tag: Tag) -> float:
+        """Return a number that is written as text; NaN where there is none."""
+        return next(iter(self.numbers(tag)), math.nan)
+
+    def word(self, tag: Tag, default: int = -1) -> int:
+        """Return an unsigned number of 16 bits."""
+        value = self._values.get(tag, b"")
+        return int(np.frombuffer(value, self._order + "u2", 1)[0]) if len(value) >= 2 else default
+
+    def doubles(self, tag: Tag) -> tuple[float, ...]:
+        """Return floating-point numbers of 64 bits."""
+        return _floats(self._values.get(tag, b""), self._order + "f8")
+
+    def private(self, tag: Private) -> bytes:
+        """Return the raw value of a vendor's element; empty where there is none."""
+        return self._private.get(tag, b"")
+
+    def private_number(self, tag: Private) -> float:
+        """Return a vendor's number; NaN where there is none."""
+        value = self.private(tag)
+        if tag in BINARY:
+            return next(iter(_floats(value, self._order + BINARY[tag])), math.nan)
+        text = value.rstrip(b"\0 ").decode("ascii", "replace")
+        return next(iter(_numbers(text.split("\\"))), math.nan)
+
+    def _decoded(self, value: bytes) -> str:
+        if value.isascii():
+            return value.decode("ascii")
+        from pydicom.charset import convert_encodings, decode_bytes
+
+        named = self._values.get(Tag.CHARACTER_SET, b"").rstrip(b"\0 ").decode("ascii", "replace")
+        try:
+            return decode_bytes(value, convert_encodings(named.split("\\")), {0x5C})
+        except (LookupError, ValueError):
+            return value.decode("latin-1")
+
+
+def header_of(elements: Elements) -> Header:
+    """Read the header of a file out of its elements."""
+    values = Values(elements)
+    kind = _kind(values)
+    return Header(
+        identity=Identity(
+            patient=values.text(Tag.PATIENT_ID),
+            study=values.text(Tag.STUDY),
+            series=values.text(Tag.SERIES),
+            instance=values.text(Tag.INSTANCE),
+        ),
+        protocol=_protocol(values, elements),
+        format=_format(values, elements),
+        place=_place(values),
+        scale=_scale(values, elements),
+        kind=kind,
+        has_pixels=elements.pixels is not None and len(elements.pixels) > 0,
+    )
+
+
+def _format(values: Values, elements: Elements) -> PixelFormat:
+    allocated = values.word(Tag.BITS_ALLOCATED, 0)
+    stored = values.word(Tag.BITS_STORED, allocated)
+    frames = values.number(Tag.NUM_FRAMES)
+    return PixelFormat(
+        rows=values.word(Tag.ROWS, 0),
+        columns=values.word(Tag.COLUMNS, 0),
+        num_frames=int(frames) if math.isfinite(frames) else 1,
+        samples=values.word(Tag.SAMPLES, 1),
+        photometric=values.text(Tag.PHOTOMETRIC),
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=values.word(Tag.HIGH_BIT, stored - 1),
+        is_signed=values.word(Tag.REPRESENTATION, 0) == 1,
+        syntax=elements.syntax,
+    )
+
+
+def _place(values: Values) -> Place:
+    return Place(
+        position=whole(values.numbers(Tag.POSITION), 3),
+        orientation=whole(values.numbers(Tag.ORIENTATION), 6),
+        spacing=whole(values.numbers(Tag.PIXEL_SPACING), 2),
+        thickness=values.number(Tag.SLICE_THICKNESS),
+        between=abs(values.number(Tag.SPACING_BETWEEN_SLICES)),
+    )
+
+
+def _scale(values: Values, elements: Elements) -> Scale:
+    slope, intercept = values.number(Tag.SLOPE), values.number(Tag.INTERCEPT)
+    return Scale(
+        slope=1.0 if math.isnan(slope) or slope == 0 else slope,
+        intercept=0.0 if math.isnan(intercept) else intercept,
+        has_table=bool(elements.sequences.get(Tag.MODALITY_LUT)),
+    )
+
+
+def _kind(values: Values) -> Kind:
+    image_type = tuple(part.upper() for part in values.texts(Tag.IMAGE_TYPE))
+    component = values.text(Tag.COMPLEX_COMPONENT).upper()
+    of_ge = values.private_number(Private.GE_COMPONENT)
+    if not component and of_ge in (0, 1, 2, 3):
+        component = GE_COMPONENTS[int(of_ge)]
+    return Kind(
+        image_type=image_type,
+        component=component,
+        echo_time=values.number(Tag.ECHO_TIME),
+        echo_number=values.number(Tag.ECHO_NUMBER),
+        inversion_time=values.number(Tag.INVERSION_TIME),
+        b_value=_b_value(values),
+        gradient=_gradient(values),
+        temporal_position=values.number(Tag.TEMPORAL_POSITION),
+        acquisition=values.number(Tag.ACQUISITION_NUMBER),
+        trigger_time=values.number(Tag.TRIGGER_TIME),
+        acquisition_time=values.number(Tag.ACQUISITION_TIME),
+    )
+
+
+def _b_value(values: Values) -> float:
+    said = values.doubles(Tag.B_VALUE)
+    if said:
+        return said[0]
+    of_ge = values.private_number(Private.GE_B_VALUE)
+    if math.isfinite(of_ge):
+        return of_ge % GE_B_STEP
+    others = (Private.SIEMENS_B_VALUE, Private.PHILIPS_B_VALUE, Private.UIH_B_VALUE)
+    return next((b for b in map(values.private_number, others) if math.isfinite(b)), math.nan)
+
+
+def _gradient(values: Values) -> tuple[float, ...]:
+    said = values.doubles(Tag.GRADIENT)
+    return said or _floats(values.private(Private.SIEMENS_GRADIENT), "<f8")
+
+
+def _protocol(values: Values, elements: Elements) -> Protocol:
+    return Protocol(
+        modality=values.text(Tag.MODALITY),
+        manufacturer=values.text(Tag.MANUFACTURER).upper(),
+        sop_class=values.text(Tag.SOP_CLASS),
+        conversion=values.text(Tag.CONVERSION_TYPE),
+        is_burnt_in=values.text(Tag.BURNED_IN).upper() == "YES",
+        has_contrast=bool(values.text(Tag.CONTRAST_AGENT)),
+        repetition_time=values.number(Tag.REPETITION_TIME),
+        is_3d=values.text(Tag.ACQUISITION_TYPE).upper() == "3D",
+        scanning_sequence=values.texts(Tag.SCANNING_SEQUENCE),
+        sequence_variant=values.texts(Tag.SEQUENCE_VARIANT),
+        sequence_name=values.text(Tag.SEQUENCE_NAME),
+        name=values.text(Tag.PROTOCOL_NAME),
+        description=values.text(Tag.SERIES_DESCRIPTION),
+        identity_removed=values.text(Tag.IDENTITY_REMOVED).upper(),
+        # Others are texts of whoever wrote them.
+        deidentified_by=tuple(code for code in elements.codes if code.isdigit()),
+    )
+
+
+def whole(numbers: Sequence[float], count: int) -> tuple[float, ...]:
+    """Return the numbers where all are there and finite; else none."""
+    return tuple(numbers) if len(numbers) == count and all(map(math.isfinite, numbers)) else ()
+
+
+def _numbers(texts: Sequence[str]) -> tuple[float, ...]:
+    found = []
+    for text in texts:
+        number = math.nan
+        with contextlib.suppress(ValueError):
+            number = float(text)
+        found.append(number)
+    return tuple(found)
+
+
+def _floats(value: bytes, kind: str) -> tuple[float, ...]:
+    size = np.dtype(kind).itemsize
+    if not value or len(value) % size:
+        return ()
+    return tuple(np.frombuffer(value, kind).astype(float).tolist())

@@ -1,0 +1,221 @@
+"""A listing's series: which files of a source root are DICOM, and which of these belong together.
+
+A file's first bytes tell. What was read of a file is kept in STORE/private by its path, size and time of its
+last change, so that a day's new series costs what it holds; tasks of one array job share what one has found.
+Names that promise another format are never opened: of millions of pictures none is.
+
+The table is the sha256 of what follows it, then, for each file that was opened, seven texts that each end in
+a zero byte: path, size, time, series, instance (a digest of its id), study and patient. The series is empty
+where the file is no DICOM or names none.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mri_hpc.base.atomic import publish_new_bytes, replace_bytes
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.dicom.elements import (
+    DICM,
+    PREAMBLE_BYTES,
+    Elements,
+    Tag,
+    is_dicom,
+)
+from mri_hpc.intake.decoding.dicom.header import Values
+from mri_hpc.intake.decoding.dicom.reader import read_elements
+from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
+from mri_hpc.intake.files.content import MAX_BYTES
+from mri_hpc.intake.files.fingerprint import mtime_ns
+
+OTHERS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".png", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".j2k",
+    ".avif", ".mat", ".nii", ".gz", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", ".mhd", ".raw", ".hdr", ".csv",
+    ".tsv", ".json", ".txt", ".md", ".xml", ".html", ".bval", ".bvec", ".zip", ".tar", ".pdf", ".h5",
+    ".hdf5", ".npy", ".npz", ".py", ".sh", ".log",
+)  # fmt: skip
+"""Ends of names that promise another format."""
+FIRST_BYTES = 2**14
+"""Of a file: most often all up to the ids lies in these."""
+FIELDS = 7
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """The ids in one file. Never printed."""
+
+    series: str = field(default="", repr=False)
+    """Empty where the file is no DICOM or names none."""
+    instance: str = field(default="", repr=False)
+    """Digest of its id; empty where it names none."""
+    study: str = field(default="", repr=False)
+    patient: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    size: int
+    mtime_ns: int
+    named: Named
+
+
+class Series:
+    """The series below a root."""
+
+    def __init__(self, named: Mapping[str, Named]) -> None:
+        """named: ids in files that are DICOM, by path below the root."""
+        self._named = named
+        self._files: dict[str, tuple[str, ...]] = {}
+        self._is_further: set[str] = set()
+        self._duplicates: set[str] = set()
+        by_series: dict[str, list[str]] = {}
+        for path in sorted(named):
+            by_series.setdefault(named[path].series, []).append(path)
+        for paths in by_series.values():
+            self._join(paths)
+
+    def _join(self, paths: Sequence[str]) -> None:
+        """Make a source of the files of one series, in the order of the digests of their instances.
+
+        So a file's name is no part of its fingerprint: whoever moves or renames files changes nothing.
+        """
+        one_of: dict[str, str] = {}
+        for path in paths:
+            if one_of.setdefault(self._named[path].instance or f"\0{path}", path) != path:
+                self._duplicates.add(path)
+        files = [one_of[instance] for instance in sorted(one_of)]
+        self._files[files[0]] = tuple(files)
+        self._is_further.update(files[1:])
+
+    def files_of(self, path: str) -> tuple[str, ...]:
+        """Return the files of the source whose first one this is; none of a further one of a series."""
+        if path in self._is_further:
+            return ()
+        return self._files.get(path, (path,))
+
+    def name_of(self, path: str) -> str:
+        """Return the id of the series whose first file this is; empty where it is none's."""
+        return self._named[path].series if path in self._files else ""
+
+    def named(self, path: str) -> Named:
+        """Return the ids in a file; empty ones where it is no DICOM."""
+        return self._named.get(path, Named())
+
+    def is_duplicate(self, path: str) -> bool:
+        """Tell whether a file holds an instance that another one of its series holds, which is read."""
+        return path in self._duplicates
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+NO_SERIES = Series({})
+
+
+def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: Path | None = None) -> Series:
+    """Find the series among files below a root.
+
+    kept: file of what earlier commands have found out, which is brought up to date; None: nothing is written.
+    shared: file of what another task of the same array job has found, made if it is not there.
+    """
+    if shared is not None and (rows := _read(shared)) is not None:
+        return _series(rows)
+    known = (_read(kept) if kept else None) or {}
+    rows = {}
+    for path in paths:
+        if not path.lower().endswith(OTHERS) and (row := _row(root, path, known.get(path))):
+            rows[path] = row
+    if kept and rows != known:
+        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        replace_bytes(kept, _packed(rows), is_private=True)
+    if shared is not None:
+        publish_new_bytes(shared, _packed(rows), is_private=True)
+    return _series(rows)
+
+
+def _series(rows: Mapping[str, _Row]) -> Series:
+    return Series({path: row.named for path, row in rows.items() if row.named.series})
+
+
+def _row(root: Path, path: str, known: _Row | None) -> _Row | None:
+    """Look at one file; None where it cannot be, as will be said when it is read."""
+    try:
+        # As in look_at: by pathlib it takes several times as long.
+        status = os.stat(f"{root}/{path}")  # noqa: PTH116
+    except OSError:
+        return None
+    size, time_ns = status.st_size, mtime_ns(status)
+    if known is not None and (known.size, known.mtime_ns) == (size, time_ns):
+        return known
+    named = _named_in(root / path) if 0 < size <= MAX_BYTES else Named()
+    return None if named is None else _Row(size=size, mtime_ns=time_ns, named=named)
+
+
+def _named_in(path: Path) -> Named | None:
+    """Read the ids in a file; None where it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            start = file.read(PREAMBLE_BYTES + len(DICM)) or b""
+            if not is_dicom(start):
+                return Named()
+            start += file.read(FIRST_BYTES) or b""
+            try:
+                return _named(walk_to_ids(start))
+            except NotPlain:
+                with open(descriptor, "rb", closefd=False) as all_of_it:
+                    return _named(read_elements(start + all_of_it.read(MAX_BYTES)))
+    except OSError:
+        return None
+    except BadSource:
+        return Named()
+
+
+def _named(elements: Elements) -> Named:
+    values = Values(elements)
+    instance = values.text(Tag.INSTANCE)
+    return Named(
+        series=_plain(values.text(Tag.SERIES)),
+        instance=hashlib.sha256(instance.encode()).hexdigest()[:32] if instance else "",
+        study=_plain(values.text(Tag.STUDY)),
+        patient=_plain(values.text(Tag.PATIENT_ID)),
+    )
+
+
+def _plain(text: str) -> str:
+    return text.replace("\0", "")
+
+
+def _packed(rows: Mapping[str, _Row]) -> bytes:
+    texts = [
+        text
+        for path, row in rows.items()
+        for text in (
+            path, str(row.size), str(row.mtime_ns),
+            row.named.series, row.named.instance, row.named.study, row.named.patient,
+        )
+    ]  # fmt: skip
+    data = "".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(data).digest() + data
+
+
+def _read(file: Path) -> dict[str, _Row] | None:
+    """Read a table; None where there is none, or a damaged one: it only saves looking."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    if hashlib.sha256(data[DIGEST_BYTES:]).digest() != data[:DIGEST_BYTES]:
+        return None
+    texts = data[DIGEST_BYTES:].decode("utf-8", "surrogateescape").split("\0")
+    rows = zip(*(texts[start::FIELDS] for start in range(FIELDS)), strict=False)
+    return {
+        path: _Row(
+            size=int(size), mtime_ns=int(time_ns),
+            named=Named(series=series, instance=instance, study=study, patient=patient),
+        )
+        for path, size, time_ns, series, instance, study, patient in rows
+    }  # fmt: skip

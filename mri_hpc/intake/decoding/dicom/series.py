@@ -1,0 +1,254 @@
+"""A series: the volumes that its files hold. Geometry tells the order of slices, never a name or a number.
+
+What makes a volume: how slices lie, their size, the stack, the kind of picture (magnitude, phase, image
+type), the echo, the inversion and the diffusion. Where one of these still holds slices in one place, the
+first of TOLD_APART that tells them apart does.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.dicom.elements import Elements
+from mri_hpc.intake.decoding.dicom.frames import Frame, frames_of
+from mri_hpc.intake.decoding.dicom.header import Header, Kind, header_of
+from mri_hpc.intake.decoding.dicom.pixels import FramePixels
+from mri_hpc.intake.decoding.dicom.reader import read_elements
+from mri_hpc.intake.decoding.dicom.screening import check_is_mr
+from mri_hpc.intake.decoding.volumes.volume import Volume
+
+LOCALISER = "localiser: a few slices across each other, to plan others by"
+MOST_OF_LOCALISER = 9
+"""Slices of one direction, where there are several directions."""
+MISSING = "missing slice: {} of {} places in a row of slices are empty"
+DOUBLED = "doubled slice: two in one place, and nothing tells them apart"
+UNEVEN = "slices that are not evenly spaced"
+CROOKED = "slices that do not lie in a row"
+NOT_PLACED = "slices without a place: their order is not told"
+UNEVEN_PART, UNEVEN_MM = 0.05, 0.02
+"""What a step from slice to slice may differ by: of the step, and in any case."""
+CROOKED_MM = 0.1
+SAME_PLACE_MM = 0.01
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class File:
+    """One file of a series, as far as it has been read."""
+
+    header: Header
+    elements: Elements
+
+
+def volumes_in(files: Sequence[bytes]) -> Iterator[Volume]:
+    """Yield the volumes of a series, in an order that is always the same; BadSource: why there are none."""
+    read = [_read(data) for data in files]
+    frames = [
+        frame for number, file in enumerate(read) for frame in frames_of(file.elements, file.header, number)
+    ]
+    groups = grouped(frames)
+    pixels = [FramePixels(file.elements, file.header.format) for file in read]
+    for number, group in enumerate(groups):
+        yield _volume(group, pixels, f"v{number:03d}" if len(groups) > 1 else "")
+
+
+def _read(data: bytes) -> File:
+    elements = read_elements(data)
+    header = header_of(elements)
+    check_is_mr(header)
+    return File(header=header, elements=elements)
+
+
+def grouped(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Group slices into volumes, those of each in a row; BadSource where they are no volumes."""
+    by_kind = _by(frames, _makes_volume)
+    _check_no_localiser(by_kind)
+    volumes = [part for group in by_kind for part in _told_apart(group)]
+    return [_in_a_row(volume) for volume in volumes]
+
+
+def _by(frames: Sequence[Frame], key: Callable[[Frame], Any]) -> list[list[Frame]]:
+    """Group by a key, in its order."""
+    found: dict[Any, list[Frame]] = {}
+    for frame in frames:
+        found.setdefault(key(frame), []).append(frame)
+    return [found[name] for name in sorted(found)]
+
+
+def _makes_volume(frame: Frame) -> tuple[Any, ...]:
+    kind = frame.kind
+    return (
+        _rounded(frame.place.orientation, 3),
+        (frame.rows, frame.columns, *_rounded(frame.place.spacing, 4)),
+        kind.stack,
+        kind.image_type,
+        kind.component,
+        *(_sortable(number) for number in (kind.echo_time, kind.inversion_time, kind.b_value)),
+        _rounded(kind.gradient, 3),
+    )
+
+
+TOLD_APART: tuple[Callable[[Kind], float], ...] = (
+    lambda kind: kind.temporal_position,
+    lambda kind: kind.acquisition,
+    lambda kind: kind.trigger_time,
+    lambda kind: kind.echo_number,
+    lambda kind: kind.acquisition_time,
+)
+
+
+def _told_apart(group: list[Frame]) -> list[list[Frame]]:
+    """Part slices of one kind that lie in one place; BadSource where nothing tells which belong together."""
+    if len(group) > 1 and not all(_is_placed(frame) for frame in group):
+        raise BadSource(NOT_PLACED)
+    if not _is_doubled(group):
+        return [group]
+    for told in TOLD_APART:
+        parts = _by(group, functools.partial(_told, told))
+        if len(parts) > 1 and not any(map(_is_doubled, parts)) and len({len(part) for part in parts}) == 1:
+            return parts
+    raise BadSource(DOUBLED)
+
+
+def _told(told: Callable[[Kind], float], frame: Frame) -> float:
+    return _sortable(told(frame.kind))
+
+
+def _is_placed(frame: Frame) -> bool:
+    return bool(frame.place.position and frame.place.orientation and frame.place.spacing)
+
+
+def _is_doubled(group: Sequence[Frame]) -> bool:
+    places = [_rounded(frame.place.position, 2) for frame in group]
+    return len(set(places)) < len(places)
+
+
+def _check_no_localiser(groups: Sequence[Sequence[Frame]]) -> None:
+    normals = {}
+    counts: dict[tuple[float, ...], int] = {}
+    for group in groups:
+        orientation = _rounded(group[0].place.orientation, 3)
+        if orientation:
+            normals[orientation] = _normal(group[0])
+            counts[orientation] = counts.get(orientation, 0) + len(group)
+    across = any(abs(float(a @ b)) < 0.5 for a in normals.values() for b in normals.values())
+    if across and max(counts.values()) <= MOST_OF_LOCALISER:
+        raise BadSource(LOCALISER)
+
+
+def _normal(frame: Frame) -> np.ndarray:
+    normal = np.cross(frame.place.orientation[:3], frame.place.orientation[3:])
+    length = float(np.linalg.norm(normal))
+    if not length > 0.5:
+        raise BadSource(NOT_PLACED)
+    return normal / length
+
+
+def _in_a_row(group: list[Frame]) -> list[Frame]:
+    """Order the slices of a volume along their normal; BadSource where they make no volume."""
+    if len(group) == 1:
+        return group
+    along = np.array([frame.place.position for frame in group]) @ _normal(group[0])
+    order = np.argsort(along, kind="stable")
+    _check_steps(np.diff(along[order]))
+    row = [group[number] for number in order.tolist()]
+    _check_straight(row)
+    return row
+
+
+def _check_steps(steps: np.ndarray) -> None:
+    usual = float(np.median(steps))
+    if steps.min() < SAME_PLACE_MM or usual < SAME_PLACE_MM:
+        raise BadSource(DOUBLED)
+    off = np.abs(steps - usual) > max(UNEVEN_MM, UNEVEN_PART * usual)
+    if not off.any():
+        return
+    places = np.rint(steps / usual)
+    are_whole = np.abs(steps - places * usual) <= np.maximum(UNEVEN_MM, UNEVEN_PART * usual) * places
+    if (are_whole & (places >= 1)).all():
+        total = int(places.sum()) + 1
+        raise BadSource(MISSING.format(total - len(steps) - 1, total))
+    raise BadSource(UNEVEN)
+
+
+def _check_straight(row: Sequence[Frame]) -> None:
+    positions = np.array([frame.place.position for frame in row])
+    line = positions[0] + np.linspace(0, 1, len(row))[:, np.newaxis] * (positions[-1] - positions[0])
+    if np.abs(positions - line).max() > max(CROOKED_MM, UNEVEN_PART * _step(row)):
+        raise BadSource(CROOKED)
+
+
+def _step(row: Sequence[Frame]) -> float:
+    """Return the distance of slices in mm: of one alone as the file says, else its thickness, else 1."""
+    if len(row) > 1:
+        ends = np.array(row[-1].place.position) - np.array(row[0].place.position)
+        return float(np.linalg.norm(ends)) / (len(row) - 1)
+    place = row[0].place
+    return next((mm for mm in (place.between, place.thickness) if mm > 0 and math.isfinite(mm)), 1.0)
+
+
+def _volume(row: Sequence[Frame], pixels: Sequence[FramePixels], name: str) -> Volume:
+    stack = _stack(row, pixels)
+    # Pictures are counted by rows: the first axis of voxels runs along a row.
+    return Volume(
+        voxels=stack.transpose(2, 1, 0),
+        affine=_affine(row),
+        acquired=2,
+        is_side_known=bool(row[0].place.orientation and row[0].place.position),
+        name=name,
+    )
+
+
+def _affine(row: Sequence[Frame]) -> np.ndarray:
+    place = row[0].place
+    affine = np.eye(4)
+    spacing = place.spacing or (1.0, 1.0)
+    orientation = place.orientation or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    across, down = np.array(orientation[:3]), np.array(orientation[3:])
+    affine[:3, 0], affine[:3, 1] = across * spacing[1], down * spacing[0]
+    if len(row) > 1:
+        affine[:3, 2] = (np.array(row[-1].place.position) - np.array(place.position)) / (len(row) - 1)
+    else:
+        affine[:3, 2] = np.cross(across, down) * _step(row)
+    affine[:3, 3] = place.position or (0.0, 0.0, 0.0)
+    return LPS_TO_RAS @ affine
+
+
+def _stack(row: Sequence[Frame], pixels: Sequence[FramePixels]) -> np.ndarray:
+    """Return (slices, rows, columns): integers as stored, or float32 where any slice is scaled."""
+    are_scaled = any(frame.scale.slope != 1 or frame.scale.intercept != 0 for frame in row)
+    stack: np.ndarray | None = None
+    for number, frame in enumerate(row):
+        values = _cut(pixels[frame.file].read(frame.number), frame)
+        if are_scaled:
+            values = (values * frame.scale.slope + frame.scale.intercept).astype(np.float32)
+        if len(row) == 1:
+            return values[np.newaxis]
+        if stack is None:
+            stack = np.empty((len(row), *values.shape), values.dtype)
+        elif stack.dtype != values.dtype:
+            stack = stack.astype(np.promote_types(stack.dtype, values.dtype))
+        stack[number] = values
+    assert stack is not None
+    return stack
+
+
+def _cut(picture: np.ndarray, frame: Frame) -> np.ndarray:
+    tile = frame.tile
+    if tile is None:
+        return picture
+    return picture[tile.top : tile.top + tile.rows, tile.left : tile.left + tile.columns]
+
+
+def _rounded(numbers: Sequence[float], digits: int) -> tuple[float, ...]:
+    # Adding nothing makes one zero of two.
+    return tuple(round(number, digits) + 0.0 for number in numbers)
+
+
+def _sortable(number: float) -> float:
+    return round(number, 3) if math.isfinite(number) else -math.inf

@@ -1,0 +1,227 @@
+"""DICOM through the command: a series is one source, wherever its files lie and whatever they are called."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mri_hpc.intake.decoding.dicom import listing
+from mri_hpc.storage.store import Store
+from mri_hpc.store import main as store_main
+from tests.harness import dicom_phantoms as phantoms
+
+SHAPE = (40, 48, 6)
+AFFINE = np.diag([3.0, 4.0, 5.0, 1.0])
+SMALL = ("--size", "32")
+
+
+def head(number=0):
+    """A bright ball in the dark, (columns, rows, slices), of more values than one."""
+    middle = (np.array(SHAPE) - 1) / 2
+    where = np.moveaxis(np.indices(SHAPE), 0, -1)
+    inside = np.linalg.norm((where - middle) / (middle + 2), axis=-1) < 1
+    noise = np.random.default_rng(number).integers(0, 200, SHAPE)
+    return (inside * (600 + 100 * number + 4 * where[..., 0]) + noise).astype(np.uint16)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = tmp_path / "raw"
+    for name in ("glioma", "meningioma"):
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "store"
+
+
+def write(folder, series, *, which=None, voxels=None, **others):
+    """Write a series into a folder, a file a slice; return these. which: those slices alone."""
+    made = phantoms.classic(head(series) if voxels is None else voxels, AFFINE, series=series, **others)
+    files = []
+    for number in which if which is not None else range(len(made)):
+        file = folder / f"IM{series:03d}_{number:04d}"
+        file.write_bytes(phantoms.as_bytes(made[number]))
+        files.append(file)
+    return files
+
+
+@pytest.fixture
+def run(raw, store, preprocess):
+    def run(*options):
+        _status, out, err = preprocess(raw, store, *SMALL, "--json", *options)
+        return json.loads(out), err
+
+    return run
+
+
+def rows(store):
+    return Store.open(store).current()
+
+
+def test_a_series_is_one_source_and_its_slices_are_in_order(raw, store, run):
+    write(raw / "glioma", 1)
+    counts, _err = run()
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 0)
+    found = rows(store)
+    order = np.argsort(found.slice_index)
+    assert found.slice_index[order].tolist() == list(range(6))
+    assert np.diff(found.position[order]).tolist() == [5.0] * 5
+    assert set(found.plane.tolist()) == {0}
+
+
+def test_two_series_in_one_folder_are_two_sources_and_one_in_two_folders_is_one(raw, store, run):
+    write(raw / "glioma", 1)
+    write(raw / "glioma", 2)
+    further = raw / "glioma" / "further"
+    further.mkdir()
+    for file in sorted((raw / "glioma").glob("IM001_*"))[3:]:
+        file.rename(further / file.name)
+    counts, _err = run("--patient-pattern", "(?P<patient>IM)")
+    assert (counts["stored"], counts["images"]) == (2, 12)
+
+
+def test_files_that_are_moved_and_renamed_change_nothing(raw, store, run):
+    files = write(raw / "glioma", 1)
+    run()
+    digest = rows(store).content_digest
+    for number, file in enumerate(reversed(files)):
+        file.rename(file.with_name(f"{number}.dcm"))
+    counts, _err = run()
+    assert (counts["stored"], counts["already_there"], counts["rejected"]) == (0, 1, 0)
+    assert rows(store).content_digest == digest
+
+
+def test_files_that_come_later_are_a_change_and_replace_takes_them(raw, store, run):
+    write(raw / "glioma", 1, which=range(5))
+    run()
+    assert len(rows(store).key) == 5
+    write(raw / "glioma", 1)
+    counts, err = run()
+    assert (counts["stored"], counts["rejected"]) == (0, 1)
+    assert "changed: other bytes than those stored" in err
+    counts, _err = run("--replace")
+    assert (counts["stored"], counts["rejected"]) == (1, 0)
+    assert len(rows(store).key) == 6
+
+
+def test_a_series_that_would_leave_old_slices_behind_is_refused(raw, store, run):
+    files = write(raw / "glioma", 1)
+    run()
+    files[-1].unlink()
+    counts, err = run("--replace")
+    assert (counts["stored"], counts["rejected"]) == (0, 1)
+    assert "changed: some slices of the series that is stored would stay beside the new ones" in err
+    assert len(rows(store).key) == 6
+
+
+def test_a_second_copy_of_a_file_is_said_and_the_series_is_stored(raw, store, run):
+    files = write(raw / "glioma", 1)
+    (raw / "glioma" / "copy").mkdir()
+    shutil.copy(files[0], raw / "glioma" / "copy" / "IM")
+    counts, err = run()
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 1)
+    assert "duplicate of an instance" in err
+
+
+def test_the_patient_and_the_study_are_those_of_the_file_where_nothing_else_names_one(raw, store, run):
+    write(raw / "glioma", 1, PatientID="PLANTED-A")
+    write(raw / "glioma", 2, PatientID="PLANTED-B")
+    write(raw / "meningioma", 3, PatientID="PLANTED-A")
+    run()
+    assert len(set(rows(store).patient.tolist())) == 2
+    shown = b"".join(file.read_bytes() for file in files_that_may_be_shared(store))
+    assert b"PLANTED" not in shown
+    assert phantoms.ROOT.encode() not in shown
+
+
+def files_that_may_be_shared(store):
+    private = store / "private"
+    return [file for file in store.rglob("*") if file.is_file() and private not in file.parents]
+
+
+def test_no_text_of_a_header_leaves_the_private_folder(raw, store, run):
+    texts = ("PatientName", "InstitutionName", "SeriesDescription", "ProtocolName", "StationName")
+    others = dict.fromkeys(texts, "PLANTED^TEXT")
+    for number, modality in enumerate(("MR", "MR", "PLANTED")):
+        write(
+            raw / "glioma", number,
+            PatientID="PLANTED-ID", PatientBirthDate="19010203", Modality=modality, **others,
+        )  # fmt: skip
+    files = write(raw / "glioma", 7, PatientID="PLANTED-ID")
+    files[0].write_bytes(files[0].read_bytes()[:700])
+    counts, err = run()
+    assert (counts["stored"], counts["rejected"]) == (2, 2)
+    shown = b"".join(file.read_bytes() for file in files_that_may_be_shared(store))
+    for planted in (b"PLANTED", b"19010203"):
+        assert planted not in shown
+        assert planted not in err.encode()
+        assert planted not in json.dumps(counts).encode()
+    assert "IM0" not in err
+
+
+def test_files_of_one_series_with_several_labels_are_refused(raw, store, run):
+    write(raw / "glioma", 1, which=range(3))
+    write(raw / "meningioma", 1, which=range(3, 6))
+    write(raw / "glioma", 2)
+    counts, err = run()
+    assert (counts["stored"], counts["rejected"]) == (1, 1)
+    assert "files of one series have several labels, or patients" in err
+
+
+def test_any_number_of_tasks_stores_each_series_once(raw, tmp_path, preprocess):
+    for series in range(1, 9):
+        write(raw / "glioma", series, PatientID=f"P{series % 3}")
+    preprocess(raw, tmp_path / "one", *SMALL)
+    for task in range(3):
+        preprocess(raw, tmp_path / "many", *SMALL, "--task", str(task), "--tasks", "3")
+    assert rows(tmp_path / "one").content_digest == rows(tmp_path / "many").content_digest
+
+
+def test_what_was_found_out_about_a_file_is_not_looked_for_again(raw, store, run, monkeypatch):
+    write(raw / "glioma", 1)
+    run()
+    opened = []
+    look = listing._named_in
+    monkeypatch.setattr(listing, "_named_in", lambda path: opened.append(path.name) or look(path))
+    files = write(raw / "glioma", 2)
+    counts, _err = run()
+    assert (counts["stored"], counts["already_there"]) == (1, 1)
+    assert sorted(opened) == [file.name for file in files]
+
+
+def test_a_damaged_table_of_series_only_costs_looking_again(raw, store, run):
+    write(raw / "glioma", 1)
+    run()
+    (table,) = (store / "private" / "series").iterdir()
+    assert table.stat().st_mode & 0o077 == 0
+    table.write_bytes(table.read_bytes()[:-3] + b"xxx")
+    counts, _err = run()
+    assert (counts["stored"], counts["already_there"]) == (0, 1)
+
+
+def test_pictures_are_not_opened_to_see_whether_they_are_dicom(raw, store, run, make_pictures, monkeypatch):
+    make_pictures(raw, 4)
+    monkeypatch.setattr(listing, "_named_in", lambda path: pytest.fail(f"{path} was opened"))
+    assert run()[0]["stored"] == 4
+
+
+def test_a_damaged_chunk_is_made_again_from_its_series(raw, store, run):
+    write(raw / "glioma", 1)
+    run()
+    (chunk,) = (store / "chunks").glob("*.h5")
+    chunk.write_bytes(chunk.read_bytes()[:-2000] + bytes(2000))
+    status = store_main(["verify", str(store), "--repair", "--source", str(raw)])
+    assert status == 0
+    assert store_main(["verify", str(store)]) == 0
+
+
+def test_a_look_counts_a_series_as_what_it_would_be(raw, store, preprocess):
+    write(raw / "glioma", 1)
+    write(raw / "meningioma", 2, PatientID="P2")
+    found = json.loads(preprocess(raw, store, *SMALL, "--look", "--json")[1])
+    assert (found["read"], found["images"], found["rejected"]) == (12, 12, {})
+    assert not store.exists()

@@ -1,0 +1,240 @@
+"""Volumes of series: the right way up however written, in the order of geometry, or a true reason."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.dicom.series import volumes_in
+from mri_hpc.intake.decoding.volumes.geometry import right_way_up
+from tests.harness import dicom_phantoms as phantoms
+
+SHAPE, SPACING_MM = (4, 5, 7), (1.0, 2.0, 4.0)
+WRITINGS = [
+    (order, flips)
+    for order in itertools.permutations(range(3))
+    for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+def phantom():
+    """Voxels and affine, RAS+: nothing in it is alike."""
+    voxels = np.random.default_rng(0).integers(0, 4000, SHAPE).astype(np.uint16)
+    affine = np.diag([*SPACING_MM, 1.0])
+    affine[:3, 3] = -20, -30, 10
+    return voxels, affine
+
+
+def written(order, flips):
+    """The phantom with its axes in another order, some of them reversed."""
+    voxels, affine = phantom()
+    steps = tuple(slice(None, None, flip) for flip in flips)
+    turned = affine[:, [*order, 3]].copy()
+    voxels = voxels.transpose(order)
+    for axis, flip in enumerate(flips):
+        if flip < 0:
+            turned[:, 3] += turned[:, axis] * (voxels.shape[axis] - 1)
+            turned[:, axis] *= -1
+    return np.ascontiguousarray(voxels[steps]), turned
+
+
+def read(datasets, syntax=phantoms.EXPLICIT):
+    return list(volumes_in([phantoms.as_bytes(one, syntax) for one in datasets]))
+
+
+def assert_is_phantom(volume):
+    voxels, affine = phantom()
+    upright = right_way_up(volume)
+    np.testing.assert_array_equal(upright.voxels, voxels)
+    np.testing.assert_allclose(upright.affine, affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["classic", "enhanced", "mosaic"])
+def test_a_volume_in_all_48_orders_and_directions_of_its_axes_is_the_same(way):
+    for order, flips in WRITINGS:
+        voxels, affine = written(order, flips)
+        slices = np.random.default_rng(1).permutation(voxels.shape[2]).tolist()
+        if way == "classic":
+            made = phantoms.classic(voxels, affine)
+            made = [made[number] for number in slices]
+        elif way == "enhanced":
+            made = [phantoms.enhanced(voxels, affine, slices)]
+        else:
+            made = [phantoms.mosaic(voxels, affine)]
+        (volume,) = read(made)
+        assert_is_phantom(volume)
+        assert volume.is_side_known
+
+
+@pytest.mark.parametrize("syntax", [phantoms.EXPLICIT, phantoms.IMPLICIT, phantoms.BIG_ENDIAN])
+def test_byte_order_and_explicit_types_change_nothing(syntax):
+    (volume,) = read(phantoms.classic(*phantom()), syntax)
+    assert_is_phantom(volume)
+
+
+def test_slices_have_their_place_whatever_they_are_called_or_numbered():
+    made = phantoms.classic(*phantom())
+    for number, one in enumerate(made):
+        one.InstanceNumber = len(made) - number
+    (volume,) = read(made[::-1])
+    assert_is_phantom(volume)
+
+
+def test_each_frame_has_its_own_scale():
+    voxels, affine = phantom()
+    count = voxels.shape[2]
+    scales = [(1 + number / 2, -10.0 * number) for number in range(count)]
+    (volume,) = read([phantoms.enhanced(voxels, affine, range(count), scales)])
+    slopes, intercepts = np.array(scales).T
+    np.testing.assert_allclose(right_way_up(volume).voxels, voxels * slopes + intercepts)
+
+
+def test_files_of_one_series_that_are_scaled_differently_are_one_volume():
+    voxels, affine = phantom()
+    made = phantoms.classic(voxels // 8, affine)
+    for number, one in enumerate(made):
+        one.RescaleSlope, one.RescaleIntercept = (8, 0) if number % 2 else (4, 100)
+    (volume,) = read(made)
+    slope, intercept = np.where(np.arange(len(made)) % 2, 8, 4), np.where(np.arange(len(made)) % 2, 0, 100)
+    np.testing.assert_array_equal(right_way_up(volume).voxels, voxels // 8 * slope + intercept)
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        {"EchoTime": [3.0, 5.0]},
+        {"ImageType": [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]]},
+        {"DiffusionBValue": [0.0, 1000.0]},
+        {"TemporalPositionIdentifier": [1, 2]},
+        {"AcquisitionNumber": [1, 2]},
+        {"TriggerTime": [0.0, 400.0]},
+    ],
+    ids=lambda element: next(iter(element)),
+)
+def test_what_makes_two_volumes_of_one_series_tells_them_apart(element):
+    ((name, values),) = element.items()
+    voxels, affine = phantom()
+    made = [
+        one
+        for number, value in enumerate(values)
+        for one in phantoms.classic(voxels + np.uint16(number), affine, **{name: value})
+    ]
+    for number, one in enumerate(made):
+        one.SOPInstanceUID = phantoms.uid(1, number)
+    volumes = read([made[number] for number in np.random.default_rng(2).permutation(len(made)).tolist()])
+    assert [volume.name for volume in volumes] == ["v000", "v001"]
+    for number, volume in enumerate(volumes):
+        np.testing.assert_array_equal(right_way_up(volume).voxels, voxels + number)
+
+
+def test_mosaics_of_one_series_come_in_the_order_in_which_they_were_acquired():
+    voxels, affine = phantom()
+    made = [phantoms.mosaic(voxels + np.uint16(number), affine, instance=number) for number in (3, 1, 2)]
+    assert [int(volume.voxels.min()) for volume in read(made)] == [
+        1 + int(voxels.min()) + n for n in range(3)
+    ]
+
+
+def reason(datasets):
+    with pytest.raises(BadSource) as raised:
+        read(datasets)
+    return str(raised.value)
+
+
+def test_a_missing_slice_is_said():
+    made = phantoms.classic(*phantom())
+    del made[5]
+    assert reason(made) == "missing slice: 1 of 7 places in a row of slices are empty"
+
+
+def test_a_doubled_slice_is_said():
+    made = phantoms.classic(*phantom())
+    made[5].ImagePositionPatient = made[4].ImagePositionPatient
+    assert reason(made) == "doubled slice: two in one place, and nothing tells them apart"
+
+
+def test_slices_that_are_not_evenly_spaced_are_refused():
+    made = phantoms.classic(*phantom())
+    made[5].ImagePositionPatient[2] += 1.3
+    assert reason(made) == "slices that are not evenly spaced"
+
+
+def test_slices_beside_each_other_are_no_volume():
+    made = phantoms.classic(*phantom())
+    made[5].ImagePositionPatient[0] += 3
+    assert reason(made) == "slices that do not lie in a row"
+
+
+def test_a_tilted_volume_is_refused_with_its_angle():
+    voxels, affine = phantom()
+    made = phantoms.classic(voxels, affine)
+    for number, one in enumerate(made):
+        one.ImagePositionPatient[1] += 0.7 * number
+    (volume,) = read(made)
+    with pytest.raises(BadSource, match=r"sheared by 9\.9 degrees"):
+        right_way_up(volume)
+
+
+def test_slices_without_a_place_are_refused():
+    made = phantoms.classic(*phantom(), ImagePositionPatient=None)
+    assert reason(made) == "slices without a place: their order is not told"
+
+
+def test_a_few_slices_across_each_other_are_a_localiser():
+    made = []
+    for number, (order, flips) in enumerate([WRITINGS[0], WRITINGS[8], WRITINGS[24]]):
+        voxels, affine = written(order, flips)
+        made += phantoms.classic(voxels[..., :3], affine, InstanceNumber=number)
+    assert reason(made) == "localiser: a few slices across each other, to plan others by"
+
+
+def test_a_mosaic_without_its_private_header_is_refused():
+    made = phantoms.mosaic(*phantom())
+    del made[0x00291010]
+    assert reason([made]).startswith("mosaic without its private header")
+
+
+def test_a_mosaic_of_48_slices_is_not_taken_for_one_of_none():
+    """The bytes of the number 48 are those of the text "0"."""
+    voxels = np.random.default_rng(0).integers(0, 4000, (8, 8, 48)).astype(np.uint16)
+    (volume,) = read([phantoms.mosaic(voxels, np.diag([2.0, 2.0, 3.0, 1.0]))])
+    np.testing.assert_array_equal(right_way_up(volume).voxels, voxels)
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"Modality": "CT"}, "DICOM that is not MR: CT"),
+        ({"Modality": "DOE^JOHN"}, "DICOM that is not MR"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.22"}, "structured report, not a picture"),
+        (
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"},
+            "screenshot or secondary capture, not a slice as the scanner made it",
+        ),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localiser: to plan other slices by"),
+        (
+            {"ImageType": ["DERIVED", "PRIMARY", "PROJECTION IMAGE"]},
+            "projection through many slices, not a slice",
+        ),
+        (
+            {"BurnedInAnnotation": "YES"},
+            "text burnt into the picture, as its header says (BurnedInAnnotation)",
+        ),
+        (
+            {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3},
+            "colours (RGB), not grey values of MR",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_slice_of_mr_has_one_true_reason(elements, expected):
+    made = phantoms.classic(*phantom())[0]
+    for name, value in elements.items():
+        setattr(made, name, value)
+    assert reason([made]) == expected
+
+
+def test_a_file_without_pixels_is_refused():
+    made = phantoms.classic(*phantom())[0]
+    del made.PixelData
+    assert reason([made]) == "DICOM without pixels"
