@@ -17,7 +17,7 @@ from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series, find_series
-from mri_hpc.intake.decoding.recipe import Recipe, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Plane, Recipe, wanted_recipe
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
 from mri_hpc.intake.labels.csv_labels import CsvLabels
@@ -52,6 +52,8 @@ class Question:
     size: int | None
     fit: Literal["letterbox", "stretch"] | None
     ids: Literal["pseudonym", "as-given"] | None
+    plane: Plane | None
+    slices: str | None
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -113,7 +115,10 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
     labels: FolderLabels | CsvLabels = FolderLabels()
     with _noting(answer):
         store = Store.would_be(question.store, question.source)
-        recipe = wanted_recipe(store.recipe, size=question.size, fit=question.fit, ids=question.ids)
+        recipe = wanted_recipe(
+            store.recipe, size=question.size, fit=question.fit, ids=question.ids,
+            plane=question.plane, slices=question.slices,
+        )  # fmt: skip
     with _noting(answer):
         labels = find_labels(
             question.source, question.labels, site=question.site, patient_pattern=question.patient_pattern
@@ -272,6 +277,10 @@ def _reading_lines(reading: Reading) -> Iterator[tuple[str, str]]:
     if reading.lowest <= reading.highest:
         ends = f"{reading.lowest:g} to {reading.highest:g}"
         yield "values", f"{ends}, of more than 8 bits; each patient's are scaled alike (see: Grey values)"
+    for note, count in sorted(reading.notes.items()):
+        yield "volumes", f"{count:,}: {note}"
+    if reading.slices_left_out:
+        yield "left out", f"{counted(reading.slices_left_out, 'slice')} of volumes: no head in it"
     if reading.masks:
         yield "left out", f"{counted(reading.masks, 'mask')}, beside the picture"
     if reading.empty:
@@ -302,6 +311,8 @@ def _document(question: Question, answer: Answer) -> dict[str, Any]:
         "masks": reading.masks,
         "empty": reading.empty,
         "no_head": reading.no_head,
+        "slices_left_out": reading.slices_left_out,
+        "notes": dict(sorted(reading.notes.items())),
         "unnamed_stacks": reading.unnamed_stacks,
         "own_labels_differ": reading.own_labels_differ,
         "depths": dict(sorted(reading.depths.items())),

@@ -81,6 +81,10 @@ def _of_left_out(tally: Tally) -> Iterator[str]:
     if tally.no_head:
         what = f"{_verb(tally.no_head, 'show')} no head (--skip-empty leaves such out of a new store)"
         yield f"{counted(tally.no_head, 'image')} {what}"
+    if tally.slices_left_out:
+        yield f"{counted(tally.slices_left_out, 'slice')} of volumes left out: no head in it"
+    for note, count in sorted(tally.notes.items()):
+        yield f"{counted(count, 'volume')}: {note}"
     if tally.unnamed_stacks:
         what = f"{_verb(tally.unnamed_stacks, 'name')} no patient: each is taken for a patient of its own"
         yield f"{counted(tally.unnamed_stacks, 'stack')} {what}"

@@ -17,7 +17,7 @@ from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.dicom.listing import find_series
-from mri_hpc.intake.decoding.recipe import wanted_recipe
+from mri_hpc.intake.decoding.recipe import Plane, wanted_recipe
 from mri_hpc.intake.files.sources import list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
@@ -54,6 +54,11 @@ class Options:
     """Keep proportions on black, or fill the square; by default as the store, and letterbox for a new one."""
     ids: Annotated[Literal["pseudonym", "as-given"] | None, OFTEN] = None
     """Names of patients in the store; by default as there, and pseudonym in a new one."""
+    plane: Plane | None = None
+    """Plane in which volumes are cut into slices; by default as the store, in a new one as acquired."""
+    slices: str | None = None
+    """Slices that are taken of a volume's with a head: all, middle:N or every:N; by default as the store, and
+    all in a new one."""
     site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
     patient_pattern: Annotated[str, OFTEN] = ""
@@ -111,7 +116,10 @@ def preprocess(options: Options) -> int:
     labels = find_labels(
         options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
     )
-    wanted = wanted_recipe(store.recipe, size=options.size, fit=options.fit, ids=options.ids)
+    wanted = wanted_recipe(
+        store.recipe, size=options.size, fit=options.fit, ids=options.ids,
+        plane=options.plane, slices=options.slices,
+    )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
     series = find_series(
@@ -186,6 +194,8 @@ def _question(options: Options) -> "Question":
         size=options.size,
         fit=options.fit,
         ids=options.ids,
+        plane=options.plane,
+        slices=options.slices,
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -198,7 +208,7 @@ def _command(options: Options) -> str:
     labels = options.write_labels or options.labels
     given = {
         "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,
-        "--fit": options.fit, "--ids": options.ids,
+        "--fit": options.fit, "--ids": options.ids, "--plane": options.plane, "--slices": options.slices,
         "--site": options.site or None, "--patient-pattern": options.patient_pattern or None,
     }  # fmt: skip
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]

@@ -150,6 +150,10 @@ class Reading:
     """Files without a head that would be left out, where that is asked for."""
     no_head: int = 0
     """Images without a head that would be stored."""
+    slices_left_out: int = 0
+    """Slices of volumes that show no head."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """Remarks to be made on volumes, and of how many."""
     unnamed_stacks: int = 0
     """Files of several slices of which nothing names the patient."""
     without_patient: int = 0
@@ -210,6 +214,8 @@ class Reading:
     def _note(self, image: NativeImage) -> None:
         low, high = image.grey.min(), image.grey.max()
         self.images += 1
+        self.slices_left_out += image.slices_left_out
+        self.notes.update(image.notes)
         self.depths["more than 8 bits" if image.is_deep else "8 bits"] += 1
         if low == high:
             self.blank += 1

@@ -34,6 +34,7 @@ from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage, Sample
 from mri_hpc.intake.decoding.square import fit_to_square
 from mri_hpc.intake.decoding.stacks import Stacks
+from mri_hpc.intake.decoding.volumes.one_file import VolumeFiles
 from mri_hpc.intake.decoding.window import Window, window_of
 from mri_hpc.intake.files.content import Content, read_content
 
@@ -64,7 +65,7 @@ class Decoder(Protocol):
         ...
 
 
-DECODERS: tuple[Decoder, ...] = (Pictures(), Dicom(), Stacks(), Matlab())
+DECODERS: tuple[Decoder, ...] = (Pictures(), Dicom(), Stacks(), Matlab(), VolumeFiles())
 """In the order in which they are asked."""
 
 
@@ -119,6 +120,8 @@ def as_sample(image: NativeImage, recipe: Recipe, window: Window | None) -> Samp
         plane=image.plane,
         plane_inferred=image.plane_inferred,
         placed=placed,
+        slices_left_out=image.slices_left_out,
+        notes=image.notes,
     )
 
 

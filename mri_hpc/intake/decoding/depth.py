@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 
 from mri_hpc.intake.decoding.signatures import BIG_ENDIAN_TIFF, BMP, JPEG, JPEG_FRAMES, LITTLE_TIFF, PNG
+from mri_hpc.intake.files.content import may_be_read_by_and_by
 
 ORDERS = {LITTLE_TIFF: "<", BIG_ENDIAN_TIFF: ">"}
 BITS_PER_SAMPLE, SHORT = 258, 3
@@ -40,6 +41,9 @@ def depth_of(path: Path) -> int | None:
 
 
 def _depth(file: io.FileIO, start: bytes) -> int | None:
+    if may_be_read_by_and_by(start):
+        # A volume has a window of its own, and is no part of a group.
+        return 8
     if start.startswith(PNG):
         return start[24] if len(start) > 24 else None
     # Of scanners each volume has a window of its own, in which it is of 8 bits.

@@ -1,11 +1,6 @@
 """Formats that are known and not read: why a source that no decoder takes is rejected."""
 
-import zlib
 from collections.abc import Sequence
-
-NIFTI_HEADER_BYTES = 348
-# To zlib: a gzip header comes first.
-GZIP = 31
 
 NOT_READ_YET = "format not read"
 NOT_A_PICTURE = "not a picture"
@@ -23,8 +18,6 @@ def why_not_read(start: bytes, formats: Sequence[str]) -> str:
         return "empty file"
     if start.startswith(b"version https://git-lfs"):
         return "Git LFS pointer in place of the file (run: git lfs pull)"
-    if _is_nifti(start):
-        return f"{NOT_READ_YET} yet: NIfTI"
     are_read = f"{', '.join(formats[:-1])} and {formats[-1]} are"
     for magic, name in FOREIGN.items():
         if start.startswith(magic):
@@ -34,15 +27,6 @@ def why_not_read(start: bytes, formats: Sequence[str]) -> str:
     if not start.strip(b"\0"):
         return "file of zeros"
     return _text_reason(start) or NOT_A_PICTURE
-
-
-def _is_nifti(start: bytes) -> bool:
-    if start.startswith(b"\x1f\x8b"):
-        try:
-            start = zlib.decompressobj(wbits=GZIP).decompress(start, NIFTI_HEADER_BYTES)
-        except zlib.error:
-            return False
-    return start[344:348] in (b"n+1\0", b"ni1\0") or start[4:12] == b"n+2\0\r\n\x1a\n"
 
 
 def _text_reason(start: bytes) -> str:

@@ -28,10 +28,13 @@ def to_8_bits(grey: np.ndarray, recipe: Recipe, window: Window | None) -> np.nda
         return grey
     if not recipe.has_windows:
         return _in_own_range(grey)
-    return _in_window(grey, window) if window else np.zeros(grey.shape, np.uint8)
+    return levels_of(grey, window)
 
 
-def _in_window(grey: np.ndarray, window: Window) -> np.ndarray:
+def levels_of(grey: np.ndarray, window: Window | None) -> np.ndarray:
+    """Make uint8 of grey values, (h, w), in a window; all are black where there is none."""
+    if window is None:
+        return np.zeros(grey.shape, np.uint8)
     if grey.dtype == np.uint16:
         return _looked_up(window.levels_of_words, grey)
     return _by_bands(grey, window.levels)

@@ -121,5 +121,5 @@ class GroupReader(Generic[G]):
 
 
 def _num_bytes(source: KeptSource) -> int:
-    files = sum(len(file.data) for file in source.content.files)
+    files = sum(file.look.size for file in source.content.files)
     return files + sum(image.grey.nbytes for image in source.images)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,12 @@ Since the first: one window for a group of pictures of more than 8 bits, in plac
 """
 DECODERS = (FIRST_DECODER, DECODER)
 
+Plane = Literal["acquired", "axial", "coronal", "sagittal", "all"]
+ALL = "all"
+SLICES = re.compile(r"all|(middle|every):[1-9][0-9]{0,4}")
+NEUTRAL = {"plane": "acquired", "slices": ALL}
+"""Values of parameters that came later, as before they existed: a recipe with these is as it was then."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -36,12 +43,18 @@ class Recipe:
     """Fingerprint of the site's key, which names the patients; empty where ids are as given."""
     decoder: str = DECODER
     """The set of decoding rules."""
+    plane: Plane = "acquired"
+    """Plane in which volumes are cut into slices."""
+    slices: str = ALL
+    """Slices of a volume that are taken: all, middle:N or every:N, of those that show a head."""
     probe: tuple[tuple[str, int], ...] = ()
     """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 4096:
             raise UserError(f"--size must be between 8 and 4096, got {self.size}")
+        if not SLICES.fullmatch(self.slices):
+            raise UserError(f"--slices is all, middle:N or every:N, such as middle:32, got {self.slices!r}")
 
     @property
     def has_windows(self) -> bool:
@@ -55,7 +68,9 @@ class Recipe:
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that decide about pixels and names."""
-        return {name: value for name, value in asdict(self).items() if name != "probe"}
+        there = asdict(self)
+        left_out = {"probe", *(name for name, neutral in NEUTRAL.items() if there[name] == neutral)}
+        return {name: value for name, value in there.items() if name not in left_out}
 
     def digest(self) -> str:
         """Return the hex digest of the parameters; the same on every machine."""
@@ -91,6 +106,8 @@ def wanted_recipe(
     size: int | None,
     fit: Literal["letterbox", "stretch"] | None,
     ids: Literal["pseudonym", "as-given"] | None,
+    plane: Plane | None = None,
+    slices: str | None = None,
 ) -> Recipe:
     """Complete the recipe asked for. None: as in the store there, in a new one as usual."""
     base = load_recipe(path) if path.exists() else Recipe()
@@ -99,6 +116,8 @@ def wanted_recipe(
         fit=fit or base.fit,
         ids=ids or base.ids,
         decoder=base.decoder,
+        plane=plane or base.plane,
+        slices=slices or base.slices,
     )
 
 
@@ -110,7 +129,7 @@ def publish_recipe(path: Path, wanted: Recipe) -> Recipe:
     if not path.exists():
         publish_new_bytes(path, wanted.to_json())
     saved = load_recipe(path)
-    there, here = saved.parameters(), wanted.parameters()
+    there, here = NEUTRAL | saved.parameters(), NEUTRAL | wanted.parameters()
     different = [name for name in there if name != "site" and there[name] != here[name]]
     if different:
         shown = "; ".join(f"{name} {there[name]} there, {here[name]} here" for name in different)

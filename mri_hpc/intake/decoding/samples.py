@@ -20,6 +20,8 @@ class NativeImage:
     position: float = float("nan")
     plane: int = -1
     plane_inferred: bool = False
+    slices_left_out: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def is_deep(self) -> bool:
@@ -45,3 +47,7 @@ class Sample:
     """The plane was guessed."""
     placed: Placed = (0.0, 0.0, 1.0, 1.0)
     """The part of the image that the source picture takes."""
+    slices_left_out: int = 0
+    """Slices of its volume that show no head, and are left out; of the first one in each plane, else 0."""
+    notes: tuple[str, ...] = ()
+    """Remarks to be made on its volume; of the first one of each, else empty."""

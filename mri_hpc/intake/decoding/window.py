@@ -76,8 +76,11 @@ class Histogram:
 
     def add(self, grey: np.ndarray) -> None:
         """Count the pixels of a picture of more than 8 bits: finite, (h, w)."""
-        self._num_pictures += 1
-        grey = grey[:: max(1, len(grey) // ROWS)]
+        self.add_rows(grey[:: max(1, len(grey) // ROWS)])
+
+    def add_rows(self, grey: np.ndarray, *, num_pictures: int = 1) -> None:
+        """Count pixels, (rows, w), that stand for so many pictures."""
+        self._num_pictures += num_pictures
         are_words = grey.dtype == np.uint16 or (
             grey.dtype.kind in "iu" and grey.min() >= 0 and grey.max() < WORDS
         )

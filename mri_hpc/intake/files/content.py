@@ -1,10 +1,12 @@
 """Content: the bytes of all files of a source, as they were at one moment."""
 
+import contextlib
 import functools
 import hashlib
+import io
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +14,15 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.files.fingerprint import Fingerprint, Look, fingerprint, mtime_ns
 
 MAX_BYTES = 96 * 2**20
-"""Of one file."""
+"""Of one file that is read as a whole; volumes, which are read by and by, may be larger."""
+GZIP = b"\x1f\x8b"
 START_BYTES = 1024
 """So many first bytes tell what a source is."""
 
 CANNOT_OPEN = "file cannot be opened"
 LINK_TO_NOTHING = "link to a file that is not there (git-annex: get it first)"
 BEING_WRITTEN = "file is being written"
+TOO_LARGE = f"file larger than {MAX_BYTES // 2**20} MiB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +32,68 @@ class FileContent:
     data: bytes
     look: Look
 
+    @property
+    def start(self) -> bytes:
+        """The first START_BYTES."""
+        return self.data[:START_BYTES]
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[io.BufferedIOBase]:
+        """Open it for reading."""
+        yield io.BytesIO(self.data)
+
+    def sha256(self) -> bytes:
+        """Compute the digest of its bytes."""
+        return hashlib.sha256(self.data).digest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargeFile:
+    """One file that stays on the disk, and is read by and by as it was at one moment."""
+
+    path: Path
+    status: os.stat_result
+    """As it was when it was looked at first."""
+    look: Look
+    start: bytes
+    """The first START_BYTES."""
+
+    @property
+    def data(self) -> bytes:
+        """Raise BadSource: it is not read as a whole."""
+        raise BadSource(TOO_LARGE)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[io.BufferedIOBase]:
+        """Open it for reading; BadSource where it was written since it was looked at first."""
+        with self.path.open("rb") as file:
+            _check_unchanged(self.status, os.fstat(file.fileno()))
+            yield file
+            _check_unchanged(self.status, os.fstat(file.fileno()))
+
+    def sha256(self) -> bytes:
+        """Compute the digest of its bytes."""
+        with self.opened() as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
     """A source as it was at one moment."""
 
-    files: tuple[FileContent, ...]
+    files: tuple[FileContent | LargeFile, ...]
     """In the order of `Source.files`."""
 
     @property
     def start(self) -> bytes:
         """The first START_BYTES of its first file."""
-        return self.files[0].data[:START_BYTES]
+        return self.files[0].start
 
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
         """By what it is known that these are the bytes."""
         looks = [file.look for file in self.files]
-        return fingerprint(looks, [hashlib.sha256(file.data).digest() for file in self.files])
+        return fingerprint(looks, [file.sha256() for file in self.files])
 
 
 def in_memory(data: bytes) -> Content:
@@ -66,7 +114,7 @@ def read_content(root: Path, files: Sequence[str]) -> Content:
     return Content(files=tuple(content for content, _status in read))
 
 
-def _read_file(path: Path) -> tuple[FileContent, os.stat_result]:
+def _read_file(path: Path) -> tuple[FileContent | LargeFile, os.stat_result]:
     try:
         # Without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -81,7 +129,7 @@ def _read_file(path: Path) -> tuple[FileContent, os.stat_result]:
         if not stat.S_ISREG(status.st_mode):
             raise BadSource("not a regular file")
         if status.st_size > MAX_BYTES:
-            raise BadSource(f"file larger than {MAX_BYTES // 2**20} MiB")
+            return _large_file(path, descriptor, status), status
         with open(descriptor, "rb", closefd=False) as file:
             # One more shows that a file has grown; making room for the largest file would cost time.
             data = file.read(status.st_size + 1)
@@ -94,6 +142,20 @@ def _read_file(path: Path) -> tuple[FileContent, os.stat_result]:
         raise BadSource(BEING_WRITTEN)
     _check_unchanged(status, after)
     return FileContent(data=data, look=Look(size=status.st_size, mtime_ns=mtime_ns(status))), status
+
+
+def _large_file(path: Path, descriptor: int, status: os.stat_result) -> LargeFile:
+    """Look at a file that is too large to be read as a whole; BadSource where it would have to be."""
+    start = os.pread(descriptor, START_BYTES, 0)
+    if not may_be_read_by_and_by(start):
+        raise BadSource(TOO_LARGE)
+    look = Look(size=status.st_size, mtime_ns=mtime_ns(status))
+    return LargeFile(path=path, status=status, look=look, start=start)
+
+
+def may_be_read_by_and_by(start: bytes) -> bool:
+    """Tell whether a file is a volume, or compressed as volumes are. start: its first bytes."""
+    return start.startswith((GZIP, b"\0\0\0\1")) or start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"
 
 
 def _check_unchanged(before: os.stat_result, after: os.stat_result) -> None:

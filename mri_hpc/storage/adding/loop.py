@@ -266,6 +266,10 @@ def _count(unit: Unit, tally: Tally, found_here: set[str]) -> None:
     tally.masks += unit.masks
     tally.empty += unit.empty
     tally.no_head += unit.no_head
+    for sample in unit.samples:
+        tally.slices_left_out += sample.slices_left_out
+        for note in sample.notes:
+            tally.note(note)
     tally.unnamed_stacks += sum(source.label.patient.startswith(STACK) for source in unit.taken)
     for reason in (*unit.rejected_again, *(source.rejection.reason for source in unit.rejected)):
         tally.reject(reason)

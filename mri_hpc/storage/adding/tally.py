@@ -33,6 +33,10 @@ class Tally:
     """Sources without a head that are left out, where that is asked for."""
     no_head: int = 0
     """Images without a head that are stored."""
+    slices_left_out: int = 0
+    """Slices of volumes that show no head, which are left out."""
+    notes: dict[str, int] = field(default_factory=dict)
+    """Remarks to be made on stored volumes, and of how many."""
     unnamed_stacks: int = 0
     """Stored sources of several slices of which nothing names the patient: each is taken for one."""
     reasons: dict[str, int] = field(default_factory=dict)
@@ -42,6 +46,10 @@ class Tally:
         """Count one rejected source."""
         self.rejected += 1
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+    def note(self, note: str) -> None:
+        """Count one volume of which that is to be said."""
+        self.notes[note] = self.notes.get(note, 0) + 1
 
     @property
     def done(self) -> int:

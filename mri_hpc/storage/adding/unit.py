@@ -1,6 +1,7 @@
 """A unit: sources that a task has gathered before it seals them into a chunk and a commit."""
 
 import functools
+import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,6 +116,11 @@ class Unit:
     def rejections(self) -> list[Rejection]:
         """As the commit lists them."""
         return [source.rejection for source in self.rejected]
+
+    @property
+    def samples(self) -> Iterator[Sample]:
+        """Yield those of the chunk."""
+        return itertools.chain.from_iterable(source.samples for source in self.taken)
 
     @property
     def num_images(self) -> int:

@@ -1,7 +1,6 @@
 """Content tells what a source is, and a decoder is asked for its samples."""
 
 import gzip
-import os
 
 import numpy as np
 import pytest
@@ -15,8 +14,6 @@ from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage
 from mri_hpc.intake.files.content import START_BYTES, in_memory
 from mri_hpc.storage.snapshot.catalogue import resolve
-
-NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(100)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +30,6 @@ NIFTI = (348).to_bytes(4, "little") + bytes(340) + b"n+1\0" + bytes(100)
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "format not read: HDF5"),
         (b"MATLAB 5.0 MAT-file", "format not read: MATLAB"),
         (bytes(128) + b"DICM" + bytes(50), "format not read yet: DICOM"),
-        (NIFTI, "format not read yet: NIfTI"),
-        (gzip.compress(NIFTI + os.urandom(9000)), "format not read yet: NIfTI"),
         (gzip.compress(b"something else"), "format not read: gzip"),
         (b"\x01\x02\x03\xfe\xff" * 30, "not a picture"),
     ],

@@ -1,0 +1,150 @@
+"""Volumes of one file: NIfTI and MGH, plain or compressed by gzip, read one volume at a time.
+
+No room is taken by the word of a header: a plain file has to be as long as it says, a compressed one at least
+a thousandth of that, since gzip shrinks no further.
+"""
+
+import contextlib
+import gzip
+import importlib.metadata
+import io
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import numpy as np
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.pictures import TRUNCATED
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.samples import NativeImage
+from mri_hpc.intake.decoding.volumes.headers import VolumeHeader, is_volume, read_header
+from mri_hpc.intake.decoding.volumes.slices import few_slices, slices_of
+from mri_hpc.intake.decoding.volumes.volume import Volume
+from mri_hpc.intake.files.content import Content, FileContent, LargeFile
+
+GZIP = b"\x1f\x8b"
+# To zlib: a gzip header comes first.
+WITH_HEADER = 31
+HEADER_BYTES = 1024
+MOST_VOLUME_BYTES = 400 * 2**20
+MOST_SHRUNK = 1040
+"""Bytes that a byte of gzip stands for at most."""
+READ_BYTES = 2**20
+MOST_BEHIND = 256 * 2**20
+"""Bytes behind the voxels of a compressed file, read to see that it is whole."""
+
+DAMAGED_GZIP = "damaged gzip"
+LARGE_VOLUME = f"volume of more than {MOST_VOLUME_BYTES // 2**20} MiB"
+
+
+class VolumeFiles:
+    """The decoder of volumes of one file."""
+
+    formats: tuple[str, ...] = ("NIfTI", "MGH")
+
+    def reads(self, start: bytes) -> bool:
+        """As in Decoder."""
+        return is_volume(_unzipped(start) if start.startswith(GZIP) else start)
+
+    def decode(self, content: Content, recipe: Recipe) -> Iterator[NativeImage]:
+        """As in Decoder."""
+        (file,) = content.files
+        return few_slices(image for volume in _volumes(file) for image in slices_of(volume, recipe))
+
+    def versions(self) -> Mapping[str, str]:
+        """As in Decoder."""
+        # Its own word would load it, for the sake of files that are no volumes.
+        return {"nibabel": importlib.metadata.version("nibabel")}
+
+
+def _unzipped(start: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=WITH_HEADER).decompress(start, HEADER_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _volumes(file: FileContent | LargeFile) -> Iterator[Volume]:
+    is_zipped = file.start.startswith(GZIP)
+    with file.opened() as raw, _unzipping(raw) if is_zipped else contextlib.nullcontext(raw) as voxels:
+        start = voxels.read(HEADER_BYTES)
+        header = read_header(start)
+        _check_length(header, file.look.size, is_zipped=is_zipped)
+        rest = _behind(voxels, start, header.offset)
+        for number in range(header.num_volumes):
+            yield _volume(header, _filled(voxels, rest, header.volume_bytes), number)
+            rest = b""
+        if is_zipped:
+            # Its checksum stands at the end.
+            _read_on(voxels, MOST_BEHIND)
+
+
+@contextlib.contextmanager
+def _unzipping(raw: io.BufferedIOBase) -> Iterator[io.BufferedIOBase]:
+    """Open gzip for reading; what is wrong with it is BadSource."""
+    from isal import igzip, isal_zlib
+
+    # Declared as an object.
+    isal_error = cast("type[Exception]", isal_zlib.error)
+    try:
+        with igzip.IGzipFile(fileobj=raw) as file:
+            yield file
+    except EOFError:
+        raise BadSource(TRUNCATED) from None
+    except (gzip.BadGzipFile, isal_error):
+        raise BadSource(DAMAGED_GZIP) from None
+
+
+def _check_length(header: VolumeHeader, num_bytes: int, *, is_zipped: bool) -> None:
+    if header.volume_bytes > MOST_VOLUME_BYTES:
+        raise BadSource(LARGE_VOLUME if num_bytes * MOST_SHRUNK > MOST_VOLUME_BYTES else TRUNCATED)
+    needed = header.offset + header.num_volumes * header.volume_bytes
+    if num_bytes * (MOST_SHRUNK if is_zipped else 1) < needed:
+        raise BadSource(TRUNCATED)
+
+
+def _behind(voxels: io.BufferedIOBase, start: bytes, offset: int) -> bytes:
+    """Read on to a place in a file; return what was read beyond it. start: its first bytes, read already."""
+    if offset > len(start):
+        _read_on(voxels, offset - len(start))
+    return start[offset:]
+
+
+def _read_on(voxels: io.BufferedIOBase, num_bytes: int) -> None:
+    """Read so many bytes, or as many as there are, and drop them."""
+    while num_bytes > 0 and (found := len(voxels.read(min(num_bytes, READ_BYTES)))):
+        num_bytes -= found
+
+
+def _filled(voxels: io.BufferedIOBase, rest: bytes, num_bytes: int) -> np.ndarray:
+    """Read the next volume: uint8, (num_bytes,). rest: its first bytes, read already."""
+    found = np.empty(num_bytes, np.uint8)
+    place = min(len(rest), num_bytes)
+    found[:place] = np.frombuffer(rest, np.uint8, place)
+    left = found[place:].data
+    while left:
+        num_read = voxels.readinto(left)
+        if not num_read:
+            raise BadSource(TRUNCATED)
+        left = left[num_read:]
+    return found
+
+
+def _volume(header: VolumeHeader, data: np.ndarray, number: int) -> Volume:
+    voxels = data.view(header.dtype)
+    if not header.dtype.isnative:
+        voxels = voxels.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
+    voxels = voxels.reshape(header.shape, order="F")
+    if header.is_inverted:
+        # The negative of the least integer of a type does not fit into it.
+        voxels = np.negative(voxels, dtype=np.int32 if header.dtype.itemsize < 4 else np.float64)
+    return Volume(
+        voxels=voxels,
+        affine=header.affine,
+        acquired=header.acquired,
+        is_side_known=header.is_side_known,
+        name=f"t{number:03d}" if header.num_volumes > 1 else "",
+        # Said once of a file.
+        notes=header.notes if number == 0 else (),
+    )

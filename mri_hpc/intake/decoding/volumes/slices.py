@@ -1,0 +1,233 @@
+"""Slices: what a volume becomes, each as a picture that hangs as on a viewing box.
+
+| plane | rows | columns | slices, in order |
+|---|---|---|---|
+| axial | from the front to the back | from the patient's right to the left | upwards |
+| coronal | downwards | from the patient's right to the left | to the front |
+| sagittal | downwards | from the front to the back | from the patient's left to the right |
+
+- A volume has one window, by the rule of window.py: its pictures are the slices as they were acquired,
+  whatever plane is asked for. Slices without a head in that window are left out, and counted.
+- Pixels that are longer one way are made square in millimetres, in the one step that fits them into the
+  square. A spacing out of the sanity band is not believed: pixels are taken as square, and it is said.
+- Of a side that is not told, the plane is a guess, and sagittal slices would have no order: they are refused.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.grey_values import levels_of
+from mri_hpc.intake.decoding.left_out import shows_head
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.samples import NativeImage, Sample
+from mri_hpc.intake.decoding.volumes.geometry import right_way_up, spacing_mm
+from mri_hpc.intake.decoding.volumes.volume import Volume
+from mri_hpc.intake.decoding.window import WORDS, Histogram, Window
+from mri_hpc.intake.labels.label import PLANES
+
+AXES = (2, 1, 0)
+"""Axis of a volume the right way up along which the slices of each of PLANES lie."""
+VOXEL_MM, VIEW_MM = (0.2, 10.0), (100.0, 400.0)
+"""Sanity band of the distance of voxels, and of the length of a volume along an axis."""
+NEARLY_SQUARE = 0.005
+"""Pixels whose sides differ by less are left as they are: over 224 of them it makes one."""
+SAMPLED_ROWS = 64
+MOST_COUNTED = 256
+"""Slices by which a window is found: of more, one in so many as leave no more than this."""
+MOST_SLICES = 8192
+
+NOT_FINITE = "pixels that are not finite numbers"
+NO_HEAD = "no slice shows a head"
+NO_LEFT_TO_RIGHT = "left and right are not told: the file has no sagittal slices from left to right"
+NOT_BELIEVED = (
+    f"spacing not believed (voxels outside {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, or a field of view outside "
+    f"{VIEW_MM[0]:g} to {VIEW_MM[1]:g} mm)"
+)
+SIDE_UNKNOWN = "side unknown: the file does not tell left from right"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Stack:
+    """Slices of one volume in one plane."""
+
+    plane: int
+    """Index into PLANES."""
+    pictures: np.ndarray
+    """(n, h, w): a view of the voxels."""
+    positions_mm: Sequence[float]
+    """Of each slice, along its axis of the patient."""
+    pixel_mm: tuple[float, float]
+    """Height and width of a pixel; the same where they are not believed."""
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
+    """Yield the slices of a volume that the recipe asks for, of 8 bits; none where none shows a head."""
+    upright = right_way_up(volume)
+    acquired = AXES.index(upright.acquired)
+    planes = _planes(recipe, acquired)
+    if PLANES.index("sagittal") in planes and recipe.plane != "acquired" and not volume.is_side_known:
+        raise BadSource(NO_LEFT_TO_RIGHT)
+    window = _window(_stack(upright, acquired).pictures)
+    notes = _notes(upright)
+    for plane in planes:
+        for image in _images(_stack(upright, plane), window, recipe):
+            frame = _frame(upright.name, image.frame, plane if len(planes) > 1 else None)
+            yield replace(image, frame=frame, plane_inferred=not upright.is_side_known, notes=notes)
+            notes = ()
+
+
+def few_slices(images: Iterator[NativeImage]) -> Iterator[NativeImage]:
+    """Yield the slices of all volumes of a source; BadSource where there are none, or too many of them."""
+    number = 0
+    for image in images:
+        number += 1
+        if number > MOST_SLICES:
+            raise BadSource(f"more than {MOST_SLICES} slices (a new store takes fewer by --slices)")
+        yield image
+    if not number:
+        raise BadSource(NO_HEAD)
+
+
+def _planes(recipe: Recipe, acquired: int) -> Sequence[int]:
+    if recipe.plane == "all":
+        return range(len(PLANES))
+    return [acquired if recipe.plane == "acquired" else PLANES.index(recipe.plane)]
+
+
+def _frame(volume: str, number: str, plane: int | None) -> str:
+    return "-".join(part for part in (volume, "" if plane is None else PLANES[plane], number) if part)
+
+
+def _notes(upright: Volume) -> tuple[str, ...]:
+    """Say of a volume what whoever stores it should know."""
+    lengths = np.array(upright.voxels.shape) * spacing_mm(upright.affine)
+    is_believed = all(_is_in(mm, VOXEL_MM) for mm in spacing_mm(upright.affine)) and all(
+        _is_in(mm, VIEW_MM) for mm, count in zip(lengths, upright.voxels.shape, strict=True) if count > 1
+    )
+    return (
+        *upright.notes,
+        *(() if is_believed else (NOT_BELIEVED,)),
+        *(() if upright.is_side_known else (SIDE_UNKNOWN,)),
+    )
+
+
+def _is_in(value: float, band: tuple[float, float]) -> bool:
+    return band[0] <= value <= band[1]
+
+
+def _stack(upright: Volume, plane: int) -> _Stack:
+    """Hang the slices of a plane: rows and columns as at the head of this file."""
+    axis = AXES[plane]
+    down, across = ((1, 0), (2, 0), (2, 1))[plane]
+    # Both run against RAS+ as they hang.
+    pictures = upright.voxels.transpose(axis, down, across)[:, ::-1, ::-1]
+    spacing = spacing_mm(upright.affine)
+    pixel_mm = round(spacing[down], 4), round(spacing[across], 4)
+    _count, height, width = pictures.shape
+    in_band = all(_is_in(mm, VOXEL_MM) for mm in pixel_mm) and all(
+        _is_in(mm * count, VIEW_MM) for mm, count in zip(pixel_mm, (height, width), strict=True)
+    )
+    return _Stack(
+        plane=plane,
+        pictures=pictures,
+        positions_mm=_positions_mm(upright, axis),
+        pixel_mm=pixel_mm if in_band else (1.0, 1.0),
+    )
+
+
+def _positions_mm(upright: Volume, axis: int) -> list[float]:
+    """Return where the middle of each slice lies along its axis of the patient, to 10 micrometres."""
+    middle = (np.array(upright.voxels.shape) - 1) / 2
+    middle[axis] = 0
+    start = float(upright.affine[axis, :3] @ middle + upright.affine[axis, 3])
+    step = float(upright.affine[axis, axis])
+    return [round(start + number * step, 2) + 0.0 for number in range(upright.voxels.shape[axis])]
+
+
+def _window(pictures: np.ndarray) -> Window | None:
+    """Find the window of a volume. pictures: (n, h, w), as they were acquired; None: of one value."""
+    histogram = Histogram()
+    step = math.ceil(len(pictures) / MOST_COUNTED)
+    rows = [_in_words(_some_rows(picture)) for picture in pictures[::step]]
+    # Counts of words are cheap one by one; those of other numbers take a table of a million each.
+    words = [one for one in rows if one.dtype == np.uint16]
+    others = [one for one in rows if one.dtype != np.uint16]
+    for one in words:
+        histogram.add_rows(one)
+    if others:
+        histogram.add_rows(np.concatenate(others), num_pictures=len(others))
+    return histogram.window()
+
+
+def _some_rows(picture: np.ndarray) -> np.ndarray:
+    return picture[:: max(1, len(picture) // SAMPLED_ROWS)]
+
+
+def _in_words(grey: np.ndarray) -> np.ndarray:
+    """Return grey values as uint16 where they are such numbers, of any type; BadSource: not finite."""
+    if grey.dtype in (np.uint16, np.uint8):
+        return grey.astype(np.uint16, order="C", copy=False)
+    low, high = float(grey.min()), float(grey.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise BadSource(NOT_FINITE)
+    if low >= 0 and high < WORDS:
+        words = grey.astype(np.uint16, order="C")
+        if grey.dtype.kind in "iu" or np.array_equal(words, grey):
+            return words
+    return np.ascontiguousarray(grey)
+
+
+def _images(stack: _Stack, window: Window | None, recipe: Recipe) -> Iterator[NativeImage]:
+    """Yield the slices of a stack that are kept, numbered as they lie in it."""
+    with_head = [number for number in range(len(stack)) if _has_head(stack.pictures[number], window)]
+    left_out = len(stack) - len(with_head)
+    for number in chosen(with_head, recipe.slices):
+        grey = levels_of(_in_words(stack.pictures[number]), window)
+        yield NativeImage(
+            grey=_square_pixels(grey, stack.pixel_mm, recipe),
+            frame=str(number),
+            slice_index=number,
+            position=stack.positions_mm[number],
+            plane=stack.plane,
+            slices_left_out=left_out,
+        )
+        left_out = 0
+
+
+def _has_head(picture: np.ndarray, window: Window | None) -> bool:
+    return window is not None and shows_head(Sample(pixels=levels_of(_in_words(_some_rows(picture)), window)))
+
+
+def chosen(numbers: Sequence[int], slices: str) -> Sequence[int]:
+    """Pick slices as the recipe says: all, middle:N, every:N."""
+    word, _colon, count = slices.partition(":")
+    if word == "middle":
+        start = max(0, (len(numbers) - int(count)) // 2)
+        return numbers[start : start + int(count)]
+    return numbers[:: int(count)] if word == "every" else numbers
+
+
+def _square_pixels(grey: np.ndarray, pixel_mm: tuple[float, float], recipe: Recipe) -> np.ndarray:
+    """Resize a slice so that its pixels are square, as large as it is wanted: uint8, (h, w)."""
+    high, wide = pixel_mm
+    if recipe.fit == "stretch" or abs(high - wide) <= NEARLY_SQUARE * min(high, wide):
+        return grey
+    height_mm, width_mm = grey.shape[0] * high, grey.shape[1] * wide
+    longest_mm = max(height_mm, width_mm)
+    height = max(1, round(height_mm * recipe.size / longest_mm))
+    width = max(1, round(width_mm * recipe.size / longest_mm))
+    # Shrinking first: what is averaged and what is enlarged are two rules of OpenCV's.
+    grey = _resized(grey, min(height, grey.shape[0]), min(width, grey.shape[1]), cv2.INTER_AREA)
+    return _resized(grey, height, width, cv2.INTER_LINEAR)
+
+
+def _resized(grey: np.ndarray, height: int, width: int, how: int) -> np.ndarray:
+    return grey if grey.shape == (height, width) else cv2.resize(grey, (width, height), interpolation=how)

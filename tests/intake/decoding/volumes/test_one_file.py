@@ -1,0 +1,192 @@
+"""Volumes of one file: what their headers say, and files that lie or are damaged."""
+
+import gzip
+import tracemalloc
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.decoders import decode
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.volumes import headers, slices
+from mri_hpc.intake.files import content
+from mri_hpc.intake.files.content import in_memory, read_content
+
+AFFINE = np.diag([-5.0, 5.0, 6.0, 1.0])
+RECIPE = Recipe(size=32)
+
+
+def head(shape=(32, 36, 20)):
+    axes = np.meshgrid(*(np.linspace(-1, 1, count) for count in shape), indexing="ij")
+    ball = sum(axis**2 for axis in axes) < 0.7
+    return np.where(ball, 400 + 150 * axes[0] + 100 * axes[2], 3 + axes[1]).astype(np.int16)
+
+
+def image_of(voxels, *, endian="<", **fields):
+    header = nib.Nifti1Header(endianness=endian)
+    header.set_data_dtype(voxels.dtype)
+    image = nib.Nifti1Image(voxels, None, header)
+    image.set_sform(AFFINE, 1)
+    image.set_qform(AFFINE, 1)
+    data = bytearray(image.to_bytes())
+    # As other programs write them, which nibabel would mend.
+    changed = nib.Nifti1Header(bytes(data[:348]), endianness=endian, check=False)
+    for name, value in fields.items():
+        changed[name] = value
+    data[:348] = changed.binaryblock
+    return bytes(data)
+
+
+def pixels_of(data, recipe=RECIPE):
+    return [sample.pixels.tobytes() for sample in decode(in_memory(data), recipe)]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return pixels_of(image_of(head()))
+
+
+def test_big_endian_files_give_the_same_slices(expected):
+    assert pixels_of(image_of(head().astype(">i2"), endian=">")) == expected
+
+
+@pytest.mark.parametrize(
+    ("slope", "inter"), [(0, 0), (np.nan, np.nan), (np.nan, 5), (1, 0), (0.5, 100), (3, np.nan)]
+)
+def test_a_slope_moves_the_window_with_the_values(slope, inter, expected):
+    assert pixels_of(image_of(head(), scl_slope=slope, scl_inter=inter)) == expected
+
+
+def test_a_negative_slope_turns_black_and_white_around(expected):
+    upright = [np.frombuffer(one, np.uint8) for one in pixels_of(image_of(-head(), scl_slope=-1))]
+    assert [one.tobytes() for one in upright] == expected
+
+
+def test_an_mgh_file_gives_the_same_slices_plain_and_compressed(expected):
+    data = nib.MGHImage(head(), AFFINE).to_bytes()
+    assert pixels_of(data) == expected
+    assert pixels_of(gzip.compress(data)) == expected
+
+
+def test_a_file_of_two_members_of_gzip_is_read_whole(expected):
+    data = image_of(head())
+    assert pixels_of(gzip.compress(data[:1000]) + gzip.compress(data[1000:])) == expected
+
+
+def test_the_sform_is_taken_where_it_differs_and_it_is_said():
+    image = nib.Nifti1Image(head(), None)
+    image.set_sform(AFFINE, 1)
+    image.set_qform(np.diag([5.0, 5.0, 6.0, 1.0]), 1)
+    samples = list(decode(in_memory(image.to_bytes()), RECIPE))
+    assert samples[0].notes == (headers.FORMS_DIFFER,)
+    image.set_sform(AFFINE, 0)
+    (*_more, mirrored) = decode(in_memory(image.to_bytes()), RECIPE)
+    assert not mirrored.notes
+    assert np.array_equal(mirrored.pixels, samples[-1].pixels[:, ::-1])
+
+
+def test_slices_lie_along_the_axis_that_the_header_names():
+    info = 2 << 4
+    assert next(decode(in_memory(image_of(head(), dim_info=info)), RECIPE)).plane == 1
+    assert next(decode(in_memory(image_of(head())), RECIPE)).plane == 0
+
+
+def changed(data, at, new):
+    return data[:at] + new + data[at + len(new) :]
+
+
+WHOLE = image_of(head())
+ZIPPED = gzip.compress(WHOLE)
+
+
+def dims(*lengths):
+    return changed(WHOLE, 40, np.array(lengths, "<i2").tobytes())
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (WHOLE[:-100], "truncated"),
+        (ZIPPED[: len(ZIPPED) // 2], "truncated"),
+        (ZIPPED[:-4], "truncated"),
+        (changed(ZIPPED, len(ZIPPED) // 2, b"\0" * 99), "damaged gzip|truncated|checksum"),
+        (changed(ZIPPED, len(ZIPPED) - 8, b"\1\2\3\4"), "damaged gzip"),
+        (dims(3, -32, 36, 20), "damaged header"),
+        (dims(3, 0, 36, 20), "damaged header"),
+        (dims(9, 32, 36, 20), "damaged header"),
+        (dims(3, 32000, 32000, 32000), "truncated"),
+        (gzip.compress(dims(3, 32000, 32000, 32000)), "truncated"),
+        (gzip.compress(dims(3, 700, 700, 400)), "truncated"),
+        (gzip.compress(dims(4, 32, 36, 20, 32000)), "truncated"),
+        (dims(5, 32, 36, 20, 1, 3), "more than 4 dimensions"),
+        (changed(WHOLE, 70, (32).to_bytes(2, "little")), "voxels of colours, complex or other"),
+        (changed(WHOLE, 70, (9999).to_bytes(2, "little")), "damaged header"),
+        (changed(WHOLE, 108, np.array(np.nan, "<f4").tobytes()), "damaged header"),
+        (changed(WHOLE, 108, np.array(1e30, "<f4").tobytes()), "damaged header"),
+        (changed(WHOLE, 280, np.full(12, np.nan, "<f4").tobytes()), "places no voxels"),
+        (changed(WHOLE, 280, bytes(48)), "places no voxels"),
+        (changed(WHOLE, 344, b"ni1\0"), "pair of files"),
+        (WHOLE[:348], "pair of files|truncated|damaged header"),
+        (image_of(np.zeros((32, 36, 20), np.int16)), "no slice shows a head"),
+        (image_of(np.where(head() > 500, np.nan, head()).astype(np.float32)), "not finite"),
+    ],
+)
+def test_a_damaged_file_has_one_reason(data, reason):
+    with pytest.raises(BadSource, match=reason):
+        pixels_of(data)
+
+
+def test_the_word_of_a_header_takes_no_room():
+    lying = [dims(3, 700, 700, 400), gzip.compress(dims(3, 700, 700, 400))]
+    tracemalloc.start()
+    try:
+        for data in lying:
+            with pytest.raises(BadSource, match="truncated"):
+                pixels_of(data)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def large_limit(monkeypatch):
+    monkeypatch.setattr(content, "MAX_BYTES", 8_000)
+
+
+@pytest.mark.usefixtures("large_limit")
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_large_file_stays_on_the_disk_and_gives_the_same_slices(name, tmp_path, expected):
+    voxels = head() + np.random.default_rng(0).integers(0, 2, (32, 36, 20), dtype=np.int16)
+    data = image_of(voxels)
+    data = gzip.compress(data) if name.endswith("gz") else data
+    assert len(data) > content.MAX_BYTES
+    (tmp_path / name).write_bytes(data)
+    found = read_content(tmp_path, [name])
+    assert found.fingerprint.source_hash == in_memory(data).fingerprint.source_hash
+    assert [sample.pixels.tobytes() for sample in decode(found, RECIPE)] == pixels_of(data)
+
+
+@pytest.mark.usefixtures("large_limit")
+def test_a_large_file_that_is_written_meanwhile_is_rejected(tmp_path):
+    file = tmp_path / "a.nii"
+    file.write_bytes(WHOLE)
+    found = read_content(tmp_path, ["a.nii"])
+    file.write_bytes(WHOLE[:-1] + b"\1")
+    with pytest.raises(BadSource, match="being written"):
+        list(decode(found, RECIPE))
+
+
+@pytest.mark.usefixtures("large_limit")
+def test_other_large_files_are_rejected_unread(tmp_path):
+    (tmp_path / "a.png").write_bytes(bytes(20_000))
+    with pytest.raises(BadSource, match="file larger than"):
+        read_content(tmp_path, ["a.png"])
+
+
+def test_more_slices_than_a_store_takes_are_refused(monkeypatch):
+    monkeypatch.setattr(slices, "MOST_SLICES", 5)
+    with pytest.raises(BadSource, match="more than 5 slices"):
+        pixels_of(WHOLE)
+    assert len(pixels_of(WHOLE, Recipe(size=32, slices="middle:5"))) == 5
