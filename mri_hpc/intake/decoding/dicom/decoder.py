@@ -7,7 +7,7 @@ from mri_hpc.intake.decoding.dicom.elements import is_dicom
 from mri_hpc.intake.decoding.dicom.series import volumes_in
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage
-from mri_hpc.intake.decoding.volumes.slices import slices_of
+from mri_hpc.intake.decoding.volumes.slices import few_slices, slices_of
 from mri_hpc.intake.files.content import Content
 
 
@@ -22,10 +22,10 @@ class Dicom:
 
     def decode(self, content: Content, recipe: Recipe) -> Iterator[NativeImage]:
         """As in Decoder."""
-        for volume in volumes_in([file.data for file in content.files]):
-            yield from slices_of(volume, recipe)
+        volumes = volumes_in([file.data for file in content.files])
+        return few_slices(image for volume in volumes for image in slices_of(volume, recipe))
 
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
-        # Their own words would load them, for the sake of files that are no DICOM.
-        return {name: importlib.metadata.version(name) for name in ("pydicom", "nibabel")}
+        # Its own word would load it, for the sake of files that are no DICOM.
+        return {"pydicom": importlib.metadata.version("pydicom")}

@@ -73,11 +73,11 @@ def frames_of(elements: Elements, header: Header, file: int = 0) -> list[Frame]:
 def _of_mosaic(elements: Elements, header: Header, picture: Frame) -> list[Frame]:
     values = Values(elements)
     csa = values.private(Private.CSA_IMAGE)
-    said = read_csa(csa) if csa else Mosaic(count=0, normal=())
+    mosaic = read_csa(csa) if csa else Mosaic(count=0, normal=())
     of_scanner = values.private_number(Private.MOSAIC_COUNT)
-    count = int(of_scanner) if math.isfinite(of_scanner) else said.count
+    count = int(of_scanner) if math.isfinite(of_scanner) else mosaic.count
     place = header.place
-    if count < 1 or not said.normal or not (place.position and place.orientation and place.spacing):
+    if count < 1 or not mosaic.normal or not (place.position and place.orientation and place.spacing):
         raise BadSource(NO_MOSAIC_HEADER)
     side = math.ceil(math.sqrt(count))
     rows, columns = picture.rows // side, picture.columns // side
@@ -85,7 +85,7 @@ def _of_mosaic(elements: Elements, header: Header, picture: Frame) -> list[Frame
         raise BadSource(NO_MOSAIC_HEADER)
     across, down = np.array(place.orientation[:3]), np.array(place.orientation[3:])
     normal = np.cross(across, down)
-    if normal @ np.array(said.normal) < 0:
+    if normal @ np.array(mosaic.normal) < 0:
         normal = -normal
     first = (
         np.array(place.position)

@@ -5,6 +5,7 @@ Who is shown is kept apart from all else, so that nothing prints it by accident.
 
 import contextlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,7 +25,7 @@ GE_B_STEP = 1_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who and what is shown, as the file says: never printed, stored as pseudonyms."""
+    """The ids of person and picture, as the file has them: never printed, stored as pseudonyms."""
 
     patient: str = field(default="", repr=False)
     study: str = field(default="", repr=False)
@@ -77,7 +78,7 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What was measured, as far as it tells volumes and sequences apart."""
+    """The kind of measurement, as far as it tells volumes and sequences apart."""
 
     image_type: tuple[str, ...] = ()
     component: str = ""
@@ -121,7 +122,7 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What one file says beside its pixels."""
+    """All that is read of one file beside its pixels."""
 
     identity: Identity
     protocol: Protocol
@@ -185,7 +186,9 @@ class Values:
 
         named = self._values.get(Tag.CHARACTER_SET, b"").rstrip(b"\0 ").decode("ascii", "replace")
         try:
-            return decode_bytes(value, convert_encodings(named.split("\\")), {0x5C})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return decode_bytes(value, convert_encodings(named.split("\\")), {0x5C})
         except (LookupError, ValueError):
             return value.decode("latin-1")
 
@@ -269,9 +272,9 @@ def _kind(values: Values) -> Kind:
 
 
 def _b_value(values: Values) -> float:
-    said = values.doubles(Tag.B_VALUE)
-    if said:
-        return said[0]
+    standard = values.doubles(Tag.B_VALUE)
+    if standard:
+        return standard[0]
     of_ge = values.private_number(Private.GE_B_VALUE)
     if math.isfinite(of_ge):
         return of_ge % GE_B_STEP
@@ -280,8 +283,8 @@ def _b_value(values: Values) -> float:
 
 
 def _gradient(values: Values) -> tuple[float, ...]:
-    said = values.doubles(Tag.GRADIENT)
-    return said or _floats(values.private(Private.SIEMENS_GRADIENT), "<f8")
+    standard = values.doubles(Tag.GRADIENT)
+    return standard or _floats(values.private(Private.SIEMENS_GRADIENT), "<f8")
 
 
 def _protocol(values: Values, elements: Elements) -> Protocol:

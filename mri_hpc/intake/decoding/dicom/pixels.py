@@ -22,7 +22,7 @@ from mri_hpc.intake.decoding.signatures import JPEG_FRAMES
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOURS = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 ALLOCATED = (8, 16, 32)
-MOST_PIXELS_OF_FRAME, MOST_FRAMES, MOST_PIXELS = 2**24, 2**16, 2**30
+MOST_PIXELS_OF_FRAME, MOST_FRAMES, MOST_PIXELS = 2**24, 2**16, 2**27
 _JPEG = "1.2.840.10008.1.2.4"
 RLE = "1.2.840.10008.1.2.5"
 JPEG_2000_SIZE = b"\xff\x51"
@@ -157,9 +157,9 @@ def _check(layout: PixelFormat) -> None:
         )
 
 
-def _check_shape(found: tuple[int, ...], said: tuple[int, int]) -> None:
+def _check_shape(found: tuple[int, ...], expected: tuple[int, int]) -> None:
     """Raise BadSource where coded pixels are not as many as the header says."""
-    if tuple(found) != said:
+    if tuple(found) != expected:
         raise BadSource(DAMAGED_DICOM)
 
 

@@ -79,10 +79,10 @@ def _read_by_pydicom(data: bytes) -> "tuple[pydicom.FileDataset, str]":
     inflated = _inflated(data)
     read = pydicom.dcmread(io.BytesIO(inflated or data), force=True, specific_tags=[*WANTED])
     is_implicit, is_little_endian = read.original_encoding
-    said = DEFLATED if inflated else str(read.file_meta.get("TransferSyntaxUID", ""))
+    syntax = DEFLATED if inflated else str(read.file_meta.get("TransferSyntaxUID", ""))
     if not is_little_endian:
         return read, BIG_ENDIAN
-    return read, said or (IMPLICIT if is_implicit else EXPLICIT)
+    return read, syntax or (IMPLICIT if is_implicit else EXPLICIT)
 
 
 def _inflated(data: bytes) -> bytes:

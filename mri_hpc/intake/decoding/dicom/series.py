@@ -2,7 +2,7 @@
 
 What makes a volume: how slices lie, their size, the stack, the kind of picture (magnitude, phase, image
 type), the echo, the inversion and the diffusion. Where one of these still holds slices in one place, the
-first of TOLD_APART that tells them apart does.
+first of DISTINGUISHING that tells them apart does.
 """
 
 import functools
@@ -31,7 +31,7 @@ UNEVEN = "slices that are not evenly spaced"
 CROOKED = "slices that do not lie in a row"
 NOT_PLACED = "slices without a place: their order is not told"
 UNEVEN_PART, UNEVEN_MM = 0.05, 0.02
-"""What a step from slice to slice may differ by: of the step, and in any case."""
+"""The difference that a step from slice to slice may have: of the step, and in any case."""
 CROOKED_MM = 0.1
 SAME_PLACE_MM = 0.01
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -68,7 +68,7 @@ def grouped(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Group slices into volumes, those of each in a row; BadSource where they are no volumes."""
     by_kind = _by(frames, _makes_volume)
     _check_no_localiser(by_kind)
-    volumes = [part for group in by_kind for part in _told_apart(group)]
+    volumes = [part for group in by_kind for part in _distinguished(group)]
     return [_in_a_row(volume) for volume in volumes]
 
 
@@ -93,7 +93,7 @@ def _makes_volume(frame: Frame) -> tuple[Any, ...]:
     )
 
 
-TOLD_APART: tuple[Callable[[Kind], float], ...] = (
+DISTINGUISHING: tuple[Callable[[Kind], float], ...] = (
     lambda kind: kind.temporal_position,
     lambda kind: kind.acquisition,
     lambda kind: kind.trigger_time,
@@ -102,21 +102,21 @@ TOLD_APART: tuple[Callable[[Kind], float], ...] = (
 )
 
 
-def _told_apart(group: list[Frame]) -> list[list[Frame]]:
+def _distinguished(group: list[Frame]) -> list[list[Frame]]:
     """Part slices of one kind that lie in one place; BadSource where nothing tells which belong together."""
     if len(group) > 1 and not all(_is_placed(frame) for frame in group):
         raise BadSource(NOT_PLACED)
     if not _is_doubled(group):
         return [group]
-    for told in TOLD_APART:
-        parts = _by(group, functools.partial(_told, told))
+    for number_of in DISTINGUISHING:
+        parts = _by(group, functools.partial(_number, number_of))
         if len(parts) > 1 and not any(map(_is_doubled, parts)) and len({len(part) for part in parts}) == 1:
             return parts
     raise BadSource(DOUBLED)
 
 
-def _told(told: Callable[[Kind], float], frame: Frame) -> float:
-    return _sortable(told(frame.kind))
+def _number(number_of: Callable[[Kind], float], frame: Frame) -> float:
+    return _sortable(number_of(frame.kind))
 
 
 def _is_placed(frame: Frame) -> bool:
