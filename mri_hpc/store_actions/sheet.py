@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
 import numpy as np
 
 from mri_hpc.base.atomic import replace_bytes
@@ -17,6 +18,8 @@ from mri_hpc.storage.store import Snapshot, Store
 GAP = 2
 """Pixels between images."""
 GAP_GREY = 96
+SIDES = ("RLAP", "RL", "AP")
+"""Letters of each plane, as its slices hang: at the left, the right, the top and the bottom."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,10 @@ def draw_sheet(options: Sheet) -> None:
     snapshot = store.resolve()
     rows = evenly(selected(snapshot, options), options.count)
     with store.reader(snapshot) as reader:
-        sheet = tiled(reader.read(rows))
+        images = reader.read(rows)
+    for image, row in zip(images, rows, strict=True):
+        draw_sides(image, sides_of(snapshot, int(row)))
+    sheet = tiled(images)
     replace_bytes(options.out, png_bytes(sheet))
     columns = math.isqrt(len(rows) - 1) + 1
     described = [_described(snapshot, int(row), index, columns) for index, row in enumerate(rows)]
@@ -80,6 +86,25 @@ def selected(snapshot: Snapshot, options: Sheet) -> np.ndarray:
 def evenly(rows: np.ndarray, count: int) -> np.ndarray:
     """Return at most `count` of some rows, evenly spread."""
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
+
+
+def sides_of(snapshot: Snapshot, row: int) -> str:
+    """Return the letters of a slice whose sides its volume tells; none of another image."""
+    plane = int(snapshot.plane[row])
+    is_known = plane >= 0 and not snapshot.plane_inferred[row]
+    return SIDES[plane] if is_known and np.isfinite(snapshot.position[row]) else ""
+
+
+def draw_sides(image: np.ndarray, letters: str) -> None:
+    """Write letters at the left, the right, the top and the bottom of an image, uint8, (H, W)."""
+    height, width = image.shape
+    scale = height / 400
+    side = max(8, round(height / 16))
+    places = ((2, (height + side) // 2), (width - side - 1, (height + side) // 2))
+    places += (((width - side) // 2, side + 2), ((width - side) // 2, height - 4))
+    for letter, place in zip(letters, places, strict=False):
+        for grey, thickness in ((0, 3), (255, 1)):
+            cv2.putText(image, letter, place, cv2.FONT_HERSHEY_SIMPLEX, scale, grey, thickness, cv2.LINE_AA)
 
 
 def tiled(images: np.ndarray) -> np.ndarray:
