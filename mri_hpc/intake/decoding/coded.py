@@ -13,6 +13,7 @@ import numpy as np
 # writes beyond its buffer), and those that are read at all.
 SHRINKING = {b"\xff\xc0", b"\xff\xc1", b"\xff\xc2", b"\xff\xc9", b"\xff\xca"}
 READ = {*SHRINKING, b"\xff\xc3"}
+JPEG_LS_END = b"\xff\xd9"
 J2K_END, J2K_TILE = b"\xff\xd9", b"\xff\x90"
 
 
@@ -35,7 +36,10 @@ def decode_jpeg2000(data: bytes) -> np.ndarray:
 
 
 def decode_jpeg_ls(data: bytes) -> np.ndarray:
-    """Decode JPEG-LS, lossless or nearly."""
+    """Decode JPEG-LS, lossless or nearly; ValueError where its end is missing."""
+    if not data.rstrip(b"\0").endswith(JPEG_LS_END):
+        # The library takes seconds to find that out, however small the picture.
+        raise ValueError("truncated")
     return imagecodecs.jpegls_decode(data)
 
 

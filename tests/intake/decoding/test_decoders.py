@@ -29,7 +29,6 @@ from mri_hpc.storage.snapshot.catalogue import resolve
         (b"PK\x03\x04" + bytes(50), "format not read: ZIP"),
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "format not read: HDF5"),
         (b"MATLAB 5.0 MAT-file", "format not read: MATLAB"),
-        (bytes(128) + b"DICM" + bytes(50), "format not read yet: DICOM"),
         (gzip.compress(b"something else"), "format not read: gzip"),
         (b"\x01\x02\x03\xfe\xff" * 30, "not a picture"),
     ],
