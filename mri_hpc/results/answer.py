@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode_file
+from mri_hpc.intake.decoding.dicom.listing import DUPLICATE, find_series
 from mri_hpc.intake.decoding.group_reader import GroupReader
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
@@ -107,7 +108,9 @@ def judge(
 
     recipe, classes, model, patient_model: of one finished run. progress: gives the images on, one by one.
     """
-    refused: list[Rejected] = []
+    images, refused = _by_series(images)
+    for rejected in refused:
+        on_rejected(rejected)
     files: dict[tuple[str, str], list[str]] = defaultdict(list)
     for image in images:
         files[_group(image)].append(str(image.path))
@@ -133,6 +136,25 @@ def judge(
     return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused), patient_model=patient_model)
 
 
+def _by_series(images: Sequence[Image]) -> tuple[Sequence[Image], list[Rejected]]:
+    """Join the files of each series into one image; return also those that hold an instance once more."""
+    by_path = {str(image.path.absolute().relative_to("/")): image for image in images}
+    series = find_series(Path("/"), by_path, kept=None)
+    if not len(series):
+        return images, []
+    joined = [
+        replace(image, others=tuple(by_path[other].path for other in series.files_of(path)[1:]))
+        for path, image in by_path.items()
+        if series.files_of(path) and not series.is_duplicate(path)
+    ]
+    again = [
+        Rejected(path=image.path, reason=DUPLICATE)
+        for path, image in by_path.items()
+        if series.is_duplicate(path)
+    ]
+    return joined, again
+
+
 def _group(image: Image) -> tuple[str, str]:
     """Return whose window an image has: its patient's, else its folder's. As in groups.py."""
     return image.patient, "" if image.patient else str(image.path.parent)
@@ -141,7 +163,7 @@ def _group(image: Image) -> tuple[str, str]:
 def _samples(image: Image, reader: GroupReader[tuple[str, str]]) -> list[Sample]:
     """Decode one file in the window of its group; BadSource says why it cannot be."""
     kept = reader.kept(str(image.path), _group(image))
-    images = kept.images if kept else decode_file(image.path, reader.recipe)
+    images = kept.images if kept else decode_file(image.path, reader.recipe, image.others)
     return [sample for sample, _image in reader.samples(images, _group(image))]
 
 

@@ -18,7 +18,7 @@ that are not read, and import the library that decodes in that module alone.
 - The reason of a BadSource names neither path nor person: it is published with the store.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -125,10 +125,14 @@ def as_sample(image: NativeImage, recipe: Recipe, window: Window | None) -> Samp
     )
 
 
-def decode_file(path: Path, recipe: Recipe) -> list[NativeImage]:
-    """Return the images of a source that is one file; BadSource says why there are none."""
+def decode_file(path: Path, recipe: Recipe, others: Sequence[Path] = ()) -> list[NativeImage]:
+    """Return the images of a source that is one file; BadSource says why there are none.
+
+    others: further files of the same source, where it is a series.
+    """
     try:
-        return list(decode_natively(read_content(path.parent, [path.name]), recipe))
+        files = [str(file.absolute().relative_to("/")) for file in (path, *others)]
+        return list(decode_natively(read_content(Path("/"), files), recipe))
     except FileNotFoundError:
         raise BadSource("file is gone") from None
 

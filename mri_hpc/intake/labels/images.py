@@ -16,11 +16,13 @@ file by itself; none, nothing."""
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """One file to be judged."""
+    """One file, or one series of files, to be judged."""
 
     path: Path
     patient: str
     """Empty where nothing names one."""
+    others: tuple[Path, ...] = ()
+    """The other files of the series that it begins."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode_natively
+from mri_hpc.intake.decoding.dicom.listing import DUPLICATE
 from mri_hpc.intake.decoding.foreign import NOT_A_PICTURE, NOT_READ_YET
 from mri_hpc.intake.decoding.group_reader import KeptSource, Stopped
 from mri_hpc.intake.decoding.left_out import is_mask, is_named_like_mask
@@ -28,7 +29,6 @@ from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.table import CHANGED, CHANGED_SERIES, CHANGED_STACK, RETRACTED, RETRACTED_IMAGE
 
-DUPLICATE = "duplicate of an instance: another file of its series, which is read, holds the same one"
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (
     *(NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET),

@@ -37,6 +37,7 @@ OTHERS = (
     ".hdf5", ".npy", ".npz", ".py", ".sh", ".log",
 )  # fmt: skip
 """Ends of names that promise another format."""
+DUPLICATE = "duplicate of an instance: another file of its series, which is read, holds the same one"
 FIRST_BYTES = 2**14
 """Of a file: most often all up to the ids lies in these."""
 FIELDS = 7

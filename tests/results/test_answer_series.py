@@ -1,0 +1,56 @@
+"""Answers about DICOM: a series is judged as one, whichever of its files come first."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.labels.images import find_images
+from mri_hpc.results.answer import judge
+from mri_hpc.results.patient_model import MeanOfImages
+from tests.harness import dicom_phantoms as phantoms
+
+RECIPE = Recipe(size=32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A patient's series of a ball in the dark, a file a slice, in an order that is not theirs."""
+    shape = (40, 40, 5)
+    where = np.moveaxis(np.indices(shape), 0, -1) - (np.array(shape) - 1) / 2
+    ball = np.linalg.norm(where / (24, 24, 4), axis=-1) < 1
+    voxels = (ball * (1000 + 100 * np.arange(5))).astype(np.uint16)
+    patient = tmp_path / "images" / "P17"
+    patient.mkdir(parents=True)
+    for number, one in enumerate(phantoms.classic(voxels, np.diag([4.0, 4.0, 5.0, 1.0]))):
+        (patient / f"{(7 * number) % 5}.dcm").write_bytes(phantoms.as_bytes(one))
+    return patient
+
+
+def judged(*paths):
+    asked = []
+
+    def model(images):
+        asked.append(images)
+        return np.tile([0.25, 0.75], (len(images), 1))
+
+    answer = judge(find_images(paths).images, RECIPE, ("a", "b"), model, patient_model=MeanOfImages())
+    return answer, np.concatenate(asked)
+
+
+def test_the_slices_of_a_series_are_judged_in_one_window_and_in_order(folder):
+    answer, images = judged(folder.parent)
+    assert not answer.rejected
+    assert [image.name.partition("#")[2] for image in answer.images] == ["0", "1", "2", "3", "4"]
+    assert [image.patient for image in answer.images] == ["P17"] * 5
+    brightest = images.max(axis=(1, 2)).tolist()
+    assert brightest == sorted(brightest)
+    assert brightest[0] < brightest[-1]
+
+
+def test_a_second_copy_of_a_file_is_not_judged_twice(folder):
+    shutil.copy(folder / "0.dcm", folder / "copy.dcm")
+    answer, images = judged(folder.parent)
+    assert len(images) == 5
+    assert [bad.reason.partition(":")[0] for bad in answer.rejected] == ["duplicate of an instance"]
