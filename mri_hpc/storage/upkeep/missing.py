@@ -1,7 +1,7 @@
 """Missing images: stored ones whose files a source root does not hold any more."""
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mri_hpc.intake.files.sources import root_at_site, root_name
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.disk.private_tables import sources_of
+from mri_hpc.storage.disk.private_tables import find_in_names, sources_of
 from mri_hpc.storage.snapshot.folding import positions
 from mri_hpc.storage.snapshot.table import Snapshot
 
@@ -73,7 +73,7 @@ def find_missing(
     }
     there = sources_of(store, np.asarray(snapshot.key)[~is_absent][:COMPARED].tolist()) if own else {}
     own, hidden = _without_file([root, *_other_places(store, root, sites, there.values())], own)
-    own |= frames_of(snapshot, own, names, pseudonyms)
+    own |= frames_of(store, snapshot, own)
     moved = _moved(snapshot, own, ~is_absent) if own else {}
     return replace(
         found,
@@ -85,27 +85,28 @@ def find_missing(
     )
 
 
-def frames_of(
-    snapshot: Snapshot, own: dict[int, str], names: Iterable[str], pseudonyms: Pseudonyms
-) -> dict[int, str]:
-    """Return the other stored images of files that hold several, by key, with their paths.
+def frames_of(store: StoreDir, snapshot: Snapshot, own: dict[int, str]) -> dict[int, str]:
+    """Return the other stored images of sources that hold several, by key, with their paths.
 
-    own: paths of the files, by key; names: by which the roots that they may be below enter keys.
+    own: paths of the sources, by the key of one of their images. The table of names that lists one lists all.
     """
-    names = list(names)
     hashes = np.asarray(snapshot.source_hash)
     rows = np.searchsorted(snapshot.key, np.fromiter(own, "<u8", len(own)))
-    # Not numbers up to how many there are: some were left out, or are retracted.
-    slices: dict[int, list[int]] = {}
-    in_stacks = np.flatnonzero(np.isin(hashes, hashes[rows]) & (np.asarray(snapshot.slice_index) >= 0))
-    for source_hash, number in zip(hashes[in_stacks].tolist(), snapshot.slice_index[in_stacks], strict=True):
-        slices.setdefault(source_hash, []).append(int(number))
-    found: dict[int, str] = {}
-    for source_hash, path in zip(hashes[rows].tolist(), own.values(), strict=True):
-        frames = [str(number) for number in slices.get(source_hash, ())]
-        found |= {pseudonyms.source_key(name, path, frame): path for name in names for frame in frames}
-    keys = np.sort(np.fromiter(found, "<u8", len(found)))
-    return {key: found[key] for key in keys[positions(snapshot.key, keys)[0]].tolist()} if found else {}
+    hash_of_own = dict(zip(own, hashes[rows].tolist(), strict=True))
+    near = np.flatnonzero(np.isin(hashes, hashes[rows]) & (np.asarray(snapshot.slice_index) >= 0))
+    hash_of = dict(zip(snapshot.key[near].tolist(), hashes[near].tolist(), strict=True))
+    others = hash_of.keys() - own.keys()
+    if not others:
+        return {}
+
+    def named(listed: list[dict[str, str]]) -> dict[int, str]:
+        keyed = [(int(row["key"], 16), row["path"]) for row in listed]
+        sources = {(path, hash_of_own[key]) for key, path in keyed if key in own}
+        return {key: path for key, path in keyed if key in others and (path, hash_of[key]) in sources}
+
+    wanted = {f"{key:016x}" for key in (*others, *own)}
+    found = find_in_names(store, named, keys=wanted)
+    return {key: path for some in found.values() for key, path in some.items()}
 
 
 def sites_of(store: StoreDir, root: Path) -> set[str]:

@@ -15,7 +15,6 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.decoding.recipe import load_recipe
-from mri_hpc.intake.files.sources import root_at_site
 from mri_hpc.intake.labels.persons import writings
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms, pseudonyms_of
 from mri_hpc.storage.adding.roots import read_roots
@@ -85,9 +84,7 @@ def look_for_images(store: StoreDir, given: Sequence[str], pseudonyms: Pseudonym
     UserError where the store has, and had, none of that name, or several of one path.
     """
     snapshot = current(store)
-    roots = {root_at_site(one.name, one.site) for one in read_roots(store)}
-    roots |= {part for name in given for part in _parts(name)}
-    frames = functools.partial(_frames_of, store, snapshot, roots, pseudonyms)
+    frames = functools.partial(_frames_of, store, snapshot)
     keys = {_key_of(store, snapshot, name, pseudonyms, frames): name for name in given}
     by_path = {key for key, name in keys.items() if not KEY.fullmatch(name)}
     return of_keys(snapshot, {*keys, *frames(by_path)})
@@ -100,13 +97,11 @@ def of_keys(snapshot: Snapshot, keys: Collection[int]) -> Retraction:
     return Retraction(keys=tuple(wanted.tolist()), images=int(is_stored.sum()), snapshot=snapshot)
 
 
-def _frames_of(
-    store: StoreDir, snapshot: Snapshot, roots: set[str], pseudonyms: Pseudonyms, keys: set[int]
-) -> set[int]:
-    """Find the further stored images of files that hold several. keys: of their first ones."""
+def _frames_of(store: StoreDir, snapshot: Snapshot, keys: set[int]) -> set[int]:
+    """Find the further stored images of sources that hold several. keys: of one image of each."""
     stored = np.sort(np.fromiter(keys, "<u8", len(keys)))
     paths = sources_of(store, stored[positions(snapshot.key, stored)[0]].tolist())
-    return set(frames_of(snapshot, paths, roots, pseudonyms))
+    return set(frames_of(store, snapshot, paths))
 
 
 def _key_of(
@@ -122,9 +117,9 @@ def _key_of(
     parts = _parts(given)
     below = (("/".join(parts[at:]), parts[at - 1]) for at in range(2, len(parts)))
     found = {key for path, root in below if _is_known(snapshot, key := pseudonyms.source_key(root, path))}
-    found = found or {key for key in _keys_of_path(store, given) if _is_known(snapshot, key)}
+    found = found or {key for key in _keys_of_path(store, given, parts) if _is_known(snapshot, key)}
     if len(found) > 1:
-        found -= frames(found)
+        found = _one_of_each(found, frames)
     if len(found) == 1:
         return found.pop()
     if found:
@@ -133,6 +128,15 @@ def _key_of(
     raise UserError(
         f"{store.path} has no image {given!r}: name it by key, or by the path of its file below the source"
     )
+
+
+def _one_of_each(keys: set[int], frames: Callable[[set[int]], set[int]]) -> set[int]:
+    """Pick one of the images of each source."""
+    picked, left = set[int](), set(keys)
+    while left:
+        picked.add(min(left))
+        left -= {min(left)} | frames({min(left)})
+    return picked
 
 
 def _parts(given: str) -> tuple[str, ...]:
@@ -147,11 +151,16 @@ def _is_known(snapshot: Snapshot, key: int) -> bool:
     )
 
 
-def _keys_of_path(store: StoreDir, path: str) -> set[int]:
-    """Find keys of sources with this path below whatever root."""
+def _keys_of_path(store: StoreDir, path: str, parts: Sequence[str]) -> set[int]:
+    """Find keys of sources with this path below whatever root, or which it names from a known root on.
+
+    parts: of the path from / on.
+    """
+    roots = {one.name for one in read_roots(store)}
+    below = {"/".join(parts[at:]) for at in range(2, len(parts)) if parts[at - 1] in roots}
 
     def listed(rows: list[dict[str, str]]) -> set[int]:
-        return {int(row["key"], 16) for row in rows if row["path"] == path}
+        return {int(row["key"], 16) for row in rows if row["path"] in (path, *below)}
 
     return set().union(*find_in_names(store, listed).values())
 

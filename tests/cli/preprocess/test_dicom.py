@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.intake.decoding.dicom import listing
+from mri_hpc.storage.disk.private_tables import read_names
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main
 from tests.harness import dicom_phantoms as phantoms
@@ -217,6 +218,25 @@ def test_a_damaged_chunk_is_made_again_from_its_series(raw, store, run):
     status = store_main(["verify", str(store), "--repair", "--source", str(raw)])
     assert status == 0
     assert store_main(["verify", str(store)]) == 0
+
+
+def test_all_slices_of_a_series_are_taken_out_by_the_path_that_the_store_knows_it_by(raw, store, run):
+    write(raw / "glioma", 1)
+    write(raw / "glioma", 2, PatientID="P2")
+    run()
+    named = {row["path"] for row in names_in(store)}
+    (first,) = (path for path in named if path.startswith("glioma/IM001"))
+    assert store_main(["retract", str(store), "--image", str(raw / first), "--yes"]) == 0
+    assert len(rows(store).key) == 6
+    counts, err = run()
+    assert (counts["stored"], counts["already_there"], counts["rejected"]) == (0, 1, 1)
+    assert "retracted: this image was taken out" in err
+
+
+def names_in(store):
+    return [
+        row for file in (store / "private" / "names").glob("*.csv") for row in read_names(file.read_bytes())
+    ]
 
 
 def test_a_look_counts_a_series_as_what_it_would_be(raw, store, preprocess):
