@@ -31,6 +31,10 @@ from mri_hpc.storage.snapshot.catalogue import resolve
         (b"MATLAB 5.0 MAT-file", "format not read: MATLAB"),
         (bytes(128) + b"DICM" + bytes(50), "format not read yet: DICOM"),
         (gzip.compress(b"something else"), "format not read: gzip"),
+        (b"NRRD0004\ntype: short\n", "format not read: NRRD"),
+        (b"ObjectType = Image\nNDims = 3\n", "format not read: MetaImage"),
+        (b"# === DATA DESCRIPTION FILE ======\n", "format not read: PAR/REC"),
+        (b"CDF\x01" + bytes(60), "format not read: MINC"),
         (b"\x01\x02\x03\xfe\xff" * 30, "not a picture"),
     ],
 )

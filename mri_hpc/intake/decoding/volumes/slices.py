@@ -42,6 +42,7 @@ MOST_COUNTED = 256
 MOST_SLICES = 8192
 
 NOT_FINITE = "pixels that are not finite numbers"
+NO_NUMBERS = "voxels that are no numbers (NaN) are taken as the darkest"
 NO_HEAD = "no slice shows a head"
 NO_LEFT_TO_RIGHT = "left and right are not told: the file has no sagittal slices from left to right"
 NOT_BELIEVED = (
@@ -70,7 +71,7 @@ class _Stack:
 
 def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
     """Yield the slices of a volume that the recipe asks for, of 8 bits; none where none shows a head."""
-    upright = right_way_up(replace(volume, voxels=in_words(volume.voxels)))
+    upright = right_way_up(_in_numbers(volume))
     acquired = AXES.index(upright.acquired)
     planes = _planes(recipe, acquired)
     if PLANES.index("sagittal") in planes and recipe.plane != "acquired" and not volume.is_side_known:
@@ -166,16 +167,27 @@ def _some_rows(picture: np.ndarray) -> np.ndarray:
     return picture[:: max(1, len(picture) // SAMPLED_ROWS)]
 
 
-def in_words(voxels: np.ndarray) -> np.ndarray:
-    """Return grey values as uint16 where these hold them, of any type; BadSource where they are not finite.
+def _in_numbers(volume: Volume) -> Volume:
+    """Return a volume with its voxels as words, or as finite numbers; BadSource where they are not finite."""
+    voxels = volume.voxels
+    if voxels.dtype == np.uint16:
+        return volume
+    low, high = float(voxels.min()), float(voxels.max())
+    notes = volume.notes
+    if math.isnan(low) and not np.isnan(voxels).all():
+        low, high = float(np.nanmin(voxels)), float(np.nanmax(voxels))
+        voxels = np.nan_to_num(voxels, nan=low, posinf=high, neginf=low)
+        notes = (*notes, NO_NUMBERS)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise BadSource(NOT_FINITE)
+    return replace(volume, voxels=in_words(voxels, low, high), notes=notes)
+
+
+def in_words(voxels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return grey values as uint16 where these hold them, of any type. low, high: the least and the greatest.
 
     Whole numbers below 0 are moved upwards, all of a volume alike. Others stay as they are.
     """
-    if voxels.dtype == np.uint16:
-        return voxels
-    low, high = float(voxels.min()), float(voxels.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise BadSource(NOT_FINITE)
     start = min(low, 0.0)
     if high - start >= WORDS or not _are_whole(voxels[::4, ::4, ::4]):
         return voxels
