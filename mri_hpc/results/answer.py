@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
+
+T = TypeVar("T")
 
 IMAGES_AT_ONCE = 64
 
@@ -116,7 +118,7 @@ def judge(
         files[_group(image)].append(str(image.path))
     reader = GroupReader(Path(), recipe, files.__getitem__)
 
-    def readable() -> Iterator[tuple[Image, Sample]]:
+    def readable() -> Iterator[tuple[Image, str, Sample]]:
         for image in progress(images):
             try:
                 samples = _samples(image, reader)
@@ -124,13 +126,15 @@ def judge(
                 refused.append(Rejected(path=image.path, reason=str(bad)))
                 on_rejected(refused[-1])
             else:
-                yield from ((image, sample) for sample in samples)
+                is_own = image.is_own_patient and len(samples) > 1
+                patient = as_text(image.path) if is_own else image.patient
+                yield from ((image, patient, sample) for sample in samples)
 
     judged = [
-        Judged(name=_name(image, sample), patient=image.patient, probabilities=probabilities)
+        Judged(name=_name(image, sample), patient=patient, probabilities=probabilities)
         for batch in _in_batches(readable())
-        for (image, sample), probabilities in zip(
-            batch, model(np.stack([sample.pixels for _image, sample in batch])), strict=True
+        for (image, patient, sample), probabilities in zip(
+            batch, model(np.stack([sample.pixels for *_whose, sample in batch])), strict=True
         )
     ]
     return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused), patient_model=patient_model)
@@ -167,8 +171,8 @@ def _samples(image: Image, reader: GroupReader[tuple[str, str]]) -> list[Sample]
     return [sample for sample, _image in reader.samples(images, _group(image))]
 
 
-def _in_batches(items: Iterable[tuple[Image, Sample]]) -> Iterator[list[tuple[Image, Sample]]]:
-    batch: list[tuple[Image, Sample]] = []
+def _in_batches(items: Iterable[T]) -> Iterator[list[T]]:
+    batch: list[T] = []
     for item in items:
         batch.append(item)
         if len(batch) == IMAGES_AT_ONCE:

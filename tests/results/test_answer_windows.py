@@ -1,5 +1,6 @@
 """Predictions of pictures of more than 8 bits: in the window of the files that were given of a patient."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,3 +63,24 @@ def test_a_run_of_0_1_0_keeps_its_rule(scans):
     path = scans / "anna" / "2.png"
     expected = (slice_of(700).astype(int) * 255 + 511) // 1023
     assert np.array_equal(judged([scans], Recipe(size=SIDE, decoder=FIRST_DECODER))[path], expected)
+
+
+def test_a_volume_given_alone_is_a_patient_and_its_slices_come_in_order(tmp_path):
+    axes = np.meshgrid(*(np.linspace(-1, 1, count) for count in (30, 34, 20)), indexing="ij")
+    head = np.where(sum(axis**2 for axis in axes) < 0.7, 500 + 200 * axes[2], 3).astype(np.int16)
+    image = nib.Nifti1Image(head[..., ::-1], None)
+    image.set_sform(np.array([[5, 0, 0, 0], [0, 5, 0, 0], [0, 0, -6, 114], [0, 0, 0, 1.0]]), 1)
+    nib.save(image, tmp_path / "scan.nii.gz")
+
+    def model(images):
+        assert (np.diff(images[:, SIDE // 2, SIDE // 2].astype(int)) > 0).all()
+        return np.ones((len(images), 2)) / 2
+
+    found = find_images([tmp_path / "scan.nii.gz"]).images
+    answer = judge(found, RECIPE, ("a", "b"), model, patient_model=MeanOfImages())
+    numbers = [int(image.name.partition("#")[2]) for image in answer.images]
+    assert numbers == sorted(numbers) and len(numbers) > 14
+    (patient,) = answer.patients()
+    assert patient.patient == str(tmp_path / "scan.nii.gz") and patient.num_images == len(numbers)
+    found = find_images([tmp_path / "scan.nii.gz"], "none").images
+    assert not judge(found, RECIPE, ("a", "b"), model, patient_model=MeanOfImages()).patients()

@@ -8,7 +8,13 @@ NOT_A_PICTURE = "not a picture"
 FOREIGN = {
     b"RIFF": "WebP", b"PK\x03\x04": "ZIP", b"%PDF": "PDF", b"\x89HDF": "HDF5",
     b"MATLAB 5.0": "MATLAB of before 7.3", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"BZh": "bzip2", b"7z\xbc\xaf": "7-Zip", b"\x93NUMPY": "NumPy", b"SIMPLE  =": "FITS", b"NRRD": "NRRD",
+    b"BZh": "bzip2", b"7z\xbc\xaf": "7-Zip", b"\x93NUMPY": "NumPy", b"SIMPLE  =": "FITS",
+    b"NRRD": "NRRD (convert it to NIfTI)", b"CDF\x01": "MINC or netCDF", b"CDF\x02": "MINC or netCDF",
+    b"MATRIX7": "ECAT", b"TRACK\0": "TrackVis",
+}  # fmt: skip
+FOREIGN_TEXTS = {
+    "objecttype": "MetaImage (convert it to NIfTI)", "ndims": "MetaImage (convert it to NIfTI)",
+    "# === data description file": "PAR/REC (convert it to NIfTI, by dcm2niix)", "mrtrix": "MRtrix",
 }  # fmt: skip
 
 
@@ -39,6 +45,9 @@ def _text_reason(start: bytes) -> str:
     if any(ord(letter) < 32 and letter not in "\t\n\r\f" for letter in text):
         return ""
     opening = text.lstrip().lower()
+    for word, name in FOREIGN_TEXTS.items():
+        if opening.startswith(word):
+            return f"{NOT_READ_YET}: {name}"
     return (
         "web page in place of a picture"
         if opening.startswith(("<!doctype html", "<html"))

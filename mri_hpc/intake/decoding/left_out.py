@@ -24,6 +24,9 @@ def is_named_like_mask(root: Path, path: str) -> bool:
     """Tell whether a file is named as the mask of a picture beside it: ``x_mask.tif`` beside ``x.tif``."""
     folder, _slash, name = path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
+    if suffix.lower() == "gz":
+        stem, dot, inner = stem.rpartition(".")
+        suffix = f"{inner}.{suffix}"
     found = MASK.fullmatch(stem)
     if not (found and dot):
         return False

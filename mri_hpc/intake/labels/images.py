@@ -23,6 +23,8 @@ class Image:
     """Empty where nothing names one."""
     others: tuple[Path, ...] = ()
     """The other files of the series that it begins."""
+    is_own_patient: bool = False
+    """True where it is a patient of its own if it holds several slices: nothing names another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +68,18 @@ def find_images(
         for part, owner in zip(parts, owners, strict=True):
             found.setdefault(base / part, (path / part, owner))
     names = names_of(owner for _file, owner in found.values() if owner)
-    images = [
-        Image(path=file, patient=_patient(file, names[owner] if owner else "", patient_from))
-        for file, owner in found.values()
-    ]
+    images = [_image(file, names[owner] if owner else "", patient_from) for file, owner in found.values()]
     return FoundImages(images=tuple(images), rejected=tuple(rejected))
 
 
 def as_text(name: str | Path) -> str:
     """Return a file's name as text that can be written: bytes of other encodings become question marks."""
     return os.fsencode(name).decode(errors="replace")
+
+
+def _image(file: Path, folder: str, patient_from: PatientFrom) -> Image:
+    patient = _patient(file, folder, patient_from)
+    return Image(path=file, patient=patient, is_own_patient=not patient and patient_from == "folder")
 
 
 def _patient(file: Path, folder: str, patient_from: PatientFrom) -> str:

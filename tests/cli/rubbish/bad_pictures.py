@@ -1,11 +1,13 @@
 """Files that are no pictures, or none that can be used."""
 
+import gzip
 import io
 import os
 import struct
 import zlib
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import tifffile
 from PIL import Image
@@ -48,6 +50,15 @@ def in_colour(count: int = 3) -> bytes:
     """Slices as tifffile writes them where it is told nothing: one page of planes, called colours."""
     slices = np.stack([np.roll(SMOOTH, 9 * number) for number in range(count)])
     return tiff(slices, photometric="rgb", planarconfig="separate")
+
+
+def nifti(*shape: int) -> bytes:
+    """A volume of 9 x 9 x 9 voxels, of which the header says another shape."""
+    voxels = np.random.default_rng(0).integers(0, 99, (9, 9, 9), dtype=np.int16)
+    data = bytearray(nib.Nifti1Image(voxels, np.eye(4)).to_bytes())
+    if shape:
+        struct.pack_into("<3h", data, 42, *shape)
+    return bytes(data)
 
 
 def mask_beside(desk: Desk) -> list[str]:
@@ -141,6 +152,21 @@ CASES = (
         says=("rejected 1: empty file",),
     ),
     Rejected(
+        name="a compressed volume cut short",
+        make=beside("t1.nii.gz", gzip.compress(nifti())[:-40]),
+        says=("rejected 1: truncated",),
+    ),
+    Rejected(
+        name="a volume whose header says more voxels than there are",
+        make=beside("t1.nii", nifti(700, 700, 400)),
+        says=("rejected 1: truncated",),
+    ),
+    Rejected(
+        name="a volume of a negative length",
+        make=beside("t1.nii", nifti(-9, 9, 9)),
+        says=("rejected 1: damaged header of a volume",),
+    ),
+    Rejected(
         name="a file of zeros, as left by a full disk",
         make=beside("scan.jpg", bytes(4096)),
         says=("rejected 1: file of zeros",),
@@ -183,7 +209,7 @@ CASES = (
     Rejected(
         name="an archive",
         make=beside("scans.zip", b"PK\x03\x04" + bytes(99)),
-        says=("rejected 1: format not read: ZIP (JPEG, PNG, BMP, JPEG 2000, AVIF, TIFF, GIF and MATLAB",),
+        says=("rejected 1: format not read: ZIP (JPEG, PNG, BMP, JPEG 2000, AVIF, TIFF, GIF, MATLAB 7.3",),
     ),
     Rejected(
         name="an animated PNG",

@@ -30,6 +30,10 @@ from mri_hpc.storage.snapshot.catalogue import resolve
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "format not read: HDF5"),
         (b"MATLAB 5.0 MAT-file", "format not read: MATLAB"),
         (gzip.compress(b"something else"), "format not read: gzip"),
+        (b"NRRD0004\ntype: short\n", "format not read: NRRD"),
+        (b"ObjectType = Image\nNDims = 3\n", "format not read: MetaImage"),
+        (b"# === DATA DESCRIPTION FILE ======\n", "format not read: PAR/REC"),
+        (b"CDF\x01" + bytes(60), "format not read: MINC"),
         (b"\x01\x02\x03\xfe\xff" * 30, "not a picture"),
     ],
 )
@@ -104,7 +108,7 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
 @pytest.mark.usefixtures("with_tiles")
 def test_versions_of_all_that_decodes_are_told():
     assert decoders.library_versions().keys() == {
-        *("pillow", "simplejpeg", "opencv", "imagecodecs", "tifffile", "nibabel", "tiles")
+        *("pillow", "simplejpeg", "opencv", "imagecodecs", "tifffile", "nibabel", "pydicom", "tiles")
     }
 
 

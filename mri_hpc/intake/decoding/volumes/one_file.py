@@ -68,13 +68,11 @@ def _unzipped(start: bytes) -> bytes:
 def _volumes(file: FileContent | LargeFile) -> Iterator[Volume]:
     is_zipped = file.start.startswith(GZIP)
     with file.opened() as raw, _unzipping(raw) if is_zipped else contextlib.nullcontext(raw) as voxels:
-        start = voxels.read(HEADER_BYTES)
-        header = read_header(start)
+        header = read_header(voxels.read(HEADER_BYTES))
         _check_length(header, file.look.size, is_zipped=is_zipped)
-        rest = _behind(voxels, start, header.offset)
+        voxels.seek(header.offset)
         for number in range(header.num_volumes):
-            yield _volume(header, _filled(voxels, rest, header.volume_bytes), number)
-            rest = b""
+            yield _volume(header, _bytes(voxels, header.volume_bytes), number)
         if is_zipped:
             # Its checksum stands at the end.
             _read_on(voxels, MOST_BEHIND)
@@ -104,38 +102,22 @@ def _check_length(header: VolumeHeader, num_bytes: int, *, is_zipped: bool) -> N
         raise BadSource(TRUNCATED)
 
 
-def _behind(voxels: io.BufferedIOBase, start: bytes, offset: int) -> bytes:
-    """Read on to a place in a file; return what was read beyond it. start: its first bytes, read already."""
-    if offset > len(start):
-        _read_on(voxels, offset - len(start))
-    return start[offset:]
-
-
 def _read_on(voxels: io.BufferedIOBase, num_bytes: int) -> None:
     """Read so many bytes, or as many as there are, and drop them."""
     while num_bytes > 0 and (found := len(voxels.read(min(num_bytes, READ_BYTES)))):
         num_bytes -= found
 
 
-def _filled(voxels: io.BufferedIOBase, rest: bytes, num_bytes: int) -> np.ndarray:
-    """Read the next volume: uint8, (num_bytes,). rest: its first bytes, read already."""
-    found = np.empty(num_bytes, np.uint8)
-    place = min(len(rest), num_bytes)
-    found[:place] = np.frombuffer(rest, np.uint8, place)
-    left = found[place:].data
-    while left:
-        num_read = voxels.readinto(left)
-        if not num_read:
-            raise BadSource(TRUNCATED)
-        left = left[num_read:]
-    return found
+def _bytes(voxels: io.BufferedIOBase, num_bytes: int) -> bytes:
+    data = voxels.read(num_bytes)
+    if len(data) != num_bytes:
+        raise BadSource(TRUNCATED)
+    return data
 
 
-def _volume(header: VolumeHeader, data: np.ndarray, number: int) -> Volume:
-    voxels = data.view(header.dtype)
-    if not header.dtype.isnative:
-        voxels = voxels.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
-    voxels = voxels.reshape(header.shape, order="F")
+def _volume(header: VolumeHeader, data: bytes, number: int) -> Volume:
+    voxels = np.frombuffer(data, header.dtype).reshape(header.shape, order="F")
+    voxels = voxels.astype(header.dtype.newbyteorder("="), copy=False)
     if header.is_inverted:
         # The negative of the least integer of a type does not fit into it.
         voxels = np.negative(voxels, dtype=np.int32 if header.dtype.itemsize < 4 else np.float64)

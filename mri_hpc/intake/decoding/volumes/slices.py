@@ -42,6 +42,7 @@ MOST_COUNTED = 256
 MOST_SLICES = 8192
 
 NOT_FINITE = "pixels that are not finite numbers"
+NO_NUMBERS = "voxels that are no numbers (NaN) are taken as the darkest"
 NO_HEAD = "no slice shows a head"
 NO_LEFT_TO_RIGHT = "left and right are not told: the file has no sagittal slices from left to right"
 NOT_BELIEVED = (
@@ -70,7 +71,7 @@ class _Stack:
 
 def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
     """Yield the slices of a volume that the recipe asks for, of 8 bits; none where none shows a head."""
-    upright = right_way_up(volume)
+    upright = right_way_up(_in_numbers(volume))
     acquired = AXES.index(upright.acquired)
     planes = _planes(recipe, acquired)
     if PLANES.index("sagittal") in planes and recipe.plane != "acquired" and not volume.is_side_known:
@@ -156,14 +157,9 @@ def _window(pictures: np.ndarray) -> Window | None:
     """Find the window of a volume. pictures: (n, h, w), as they were acquired; None: of one value."""
     histogram = Histogram()
     step = math.ceil(len(pictures) / MOST_COUNTED)
-    rows = [_in_words(_some_rows(picture)) for picture in pictures[::step]]
-    # Counts of words are cheap one by one; those of other numbers take a table of a million each.
-    words = [one for one in rows if one.dtype == np.uint16]
-    others = [one for one in rows if one.dtype != np.uint16]
-    for one in words:
-        histogram.add_rows(one)
-    if others:
-        histogram.add_rows(np.concatenate(others), num_pictures=len(others))
+    rows = np.stack([_some_rows(picture) for picture in pictures[::step]])
+    # At once: numbers that are no words take a table of a million each time.
+    histogram.add_rows(rows.reshape(-1, rows.shape[-1]), num_pictures=len(rows))
     return histogram.window()
 
 
@@ -171,18 +167,44 @@ def _some_rows(picture: np.ndarray) -> np.ndarray:
     return picture[:: max(1, len(picture) // SAMPLED_ROWS)]
 
 
-def _in_words(grey: np.ndarray) -> np.ndarray:
-    """Return grey values as uint16 where they are such numbers, of any type; BadSource: not finite."""
-    if grey.dtype in (np.uint16, np.uint8):
-        return grey.astype(np.uint16, order="C", copy=False)
-    low, high = float(grey.min()), float(grey.max())
+def _in_numbers(volume: Volume) -> Volume:
+    """Return a volume with its voxels as words, or as finite numbers; BadSource where they are not finite."""
+    voxels = volume.voxels
+    if voxels.dtype == np.uint16:
+        return volume
+    low, high = float(voxels.min()), float(voxels.max())
+    notes = volume.notes
+    if math.isnan(low) and not np.isnan(voxels).all():
+        low, high = float(np.nanmin(voxels)), float(np.nanmax(voxels))
+        voxels = np.nan_to_num(voxels, nan=low, posinf=high, neginf=low)
+        notes = (*notes, NO_NUMBERS)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise BadSource(NOT_FINITE)
-    if low >= 0 and high < WORDS:
-        words = grey.astype(np.uint16, order="C")
-        if grey.dtype.kind in "iu" or np.array_equal(words, grey):
-            return words
-    return np.ascontiguousarray(grey)
+    return replace(volume, voxels=in_words(voxels, low, high), notes=notes)
+
+
+def in_words(voxels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return grey values as uint16 where these hold them, of any type. low, high: the least and the greatest.
+
+    Whole numbers below 0 are moved upwards, all of a volume alike. Others stay as they are.
+    """
+    start = min(low, 0.0)
+    if high - start >= WORDS or not _are_whole(voxels[::4, ::4, ::4]):
+        return voxels
+    if voxels.dtype == np.int16 and not start:
+        return voxels.view(np.uint16)
+    words = np.empty_like(voxels, np.uint16)
+    # Along the axis on which they lie furthest apart: each part is read once, its copies stay in the cache.
+    axis = int(np.argmax(np.abs(voxels.strides)))
+    for part, into in zip(np.moveaxis(voxels, axis, 0), np.moveaxis(words, axis, 0), strict=True):
+        if not _are_whole(part):
+            return voxels
+        into[:] = (part - start if start else part).astype(np.uint16)
+    return words
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    return values.dtype.kind in "iu" or bool((np.rint(values) == values).all())
 
 
 def _images(stack: _Stack, window: Window | None, recipe: Recipe) -> Iterator[NativeImage]:
@@ -190,7 +212,7 @@ def _images(stack: _Stack, window: Window | None, recipe: Recipe) -> Iterator[Na
     with_head = [number for number in range(len(stack)) if _has_head(stack.pictures[number], window)]
     left_out = len(stack) - len(with_head)
     for number in chosen(with_head, recipe.slices):
-        grey = levels_of(_in_words(stack.pictures[number]), window)
+        grey = _levels(stack.pictures[number], window)
         yield NativeImage(
             grey=_square_pixels(grey, stack.pixel_mm, recipe),
             frame=str(number),
@@ -202,8 +224,12 @@ def _images(stack: _Stack, window: Window | None, recipe: Recipe) -> Iterator[Na
         left_out = 0
 
 
+def _levels(picture: np.ndarray, window: Window | None) -> np.ndarray:
+    return levels_of(np.ascontiguousarray(picture), window)
+
+
 def _has_head(picture: np.ndarray, window: Window | None) -> bool:
-    return window is not None and shows_head(Sample(pixels=levels_of(_in_words(_some_rows(picture)), window)))
+    return window is not None and shows_head(Sample(pixels=_levels(_some_rows(picture), window)))
 
 
 def chosen(numbers: Sequence[int], slices: str) -> Sequence[int]:

@@ -87,6 +87,15 @@ def test_the_sform_is_taken_where_it_differs_and_it_is_said():
     assert np.array_equal(mirrored.pixels, samples[-1].pixels[:, ::-1])
 
 
+def test_voxels_that_are_no_numbers_are_the_darkest_and_it_is_noted():
+    # As SPM writes what lies outside of a head that it has moved.
+    cut = np.where(head() > 100, head(), np.float32(3))
+    samples = list(decode(in_memory(image_of(np.where(cut == 3, np.nan, cut).astype(np.float32))), RECIPE))
+    assert samples[0].notes == (slices.NO_NUMBERS,)
+    low = np.where(cut == 3, cut[cut > 3].min(), cut).astype(np.float32)
+    assert [sample.pixels.tobytes() for sample in samples] == pixels_of(image_of(low))
+
+
 def test_slices_lie_along_the_axis_that_the_header_names():
     info = 2 << 4
     assert next(decode(in_memory(image_of(head(), dim_info=info)), RECIPE)).plane == 1
@@ -130,7 +139,8 @@ def dims(*lengths):
         (changed(WHOLE, 344, b"ni1\0"), "pair of files"),
         (WHOLE[:348], "pair of files|truncated|damaged header"),
         (image_of(np.zeros((32, 36, 20), np.int16)), "no slice shows a head"),
-        (image_of(np.where(head() > 500, np.nan, head()).astype(np.float32)), "not finite"),
+        (image_of(np.where(head() > 500, np.inf, head()).astype(np.float32)), "not finite"),
+        (image_of(np.full((32, 36, 20), np.nan, np.float32)), "not finite"),
     ],
 )
 def test_a_damaged_file_has_one_reason(data, reason):
