@@ -46,8 +46,7 @@ def _depth(file: io.FileIO, start: bytes) -> int | None:
         return 8
     if start.startswith(PNG):
         return start[24] if len(start) > 24 else None
-    # Of scanners each volume has a window of its own, in which it is of 8 bits.
-    if start.startswith(BMP) or start[128:132] == b"DICM":
+    if start.startswith(BMP):
         return 8
     if start.startswith(JPEG):
         return _depth_of_jpeg(start)

@@ -14,8 +14,8 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.files.fingerprint import Fingerprint, Look, fingerprint, mtime_ns
 
 MAX_BYTES = 96 * 2**20
-"""Of one file that is read as a whole; volumes, which are read by and by, may be larger."""
-GZIP = b"\x1f\x8b"
+"""Of what is read as a whole: a file, or all of a series. Volumes may be larger: they are read by and by."""
+GZIP, DICM = b"\x1f\x8b", b"DICM"
 START_BYTES = 1024
 """So many first bytes tell what a source is."""
 
@@ -106,7 +106,8 @@ def read_content(root: Path, files: Sequence[str]) -> Content:
 
     BadSource: no regular file, no permission, being written. FileNotFoundError: one is gone.
     """
-    read = [_read_file(root / file) for file in files]
+    stays = len(files) > 1 and _num_bytes(root, files) > MAX_BYTES
+    read = [_read_file(root / file, stays_on_disk=stays) for file in files]
     # Each was whole when it was read; of several, the first may be another one by now.
     if len(files) > 1:
         for file, (_content, status) in zip(files, read, strict=True):
@@ -114,7 +115,15 @@ def read_content(root: Path, files: Sequence[str]) -> Content:
     return Content(files=tuple(content for content, _status in read))
 
 
-def _read_file(path: Path) -> tuple[FileContent | LargeFile, os.stat_result]:
+def _num_bytes(root: Path, files: Sequence[str]) -> int:
+    """Sum up the sizes of files; 0 where one is not to be looked at, as will be said when it is read."""
+    try:
+        return sum((root / file).stat().st_size for file in files)
+    except OSError:
+        return 0
+
+
+def _read_file(path: Path, *, stays_on_disk: bool) -> tuple[FileContent | LargeFile, os.stat_result]:
     try:
         # Without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -128,7 +137,7 @@ def _read_file(path: Path) -> tuple[FileContent | LargeFile, os.stat_result]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BadSource("not a regular file")
-        if status.st_size > MAX_BYTES:
+        if stays_on_disk or status.st_size > MAX_BYTES:
             return _large_file(path, descriptor, status), status
         with open(descriptor, "rb", closefd=False) as file:
             # One more shows that a file has grown; making room for the largest file would cost time.
@@ -154,7 +163,9 @@ def _large_file(path: Path, descriptor: int, status: os.stat_result) -> LargeFil
 
 
 def may_be_read_by_and_by(start: bytes) -> bool:
-    """Tell whether a file is a volume, or compressed as volumes are. start: its first bytes."""
+    """Tell whether a file is (part of) a volume, or compressed as volumes are. start: its first bytes."""
+    if start[128:132] == DICM:
+        return True
     return start.startswith((GZIP, b"\0\0\0\1")) or start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"
 
 

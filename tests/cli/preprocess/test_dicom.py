@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.intake.decoding.dicom import listing
+from mri_hpc.intake.files import content
 from mri_hpc.storage.disk.private_tables import read_names
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main
@@ -231,6 +232,20 @@ def test_all_slices_of_a_series_are_taken_out_by_the_path_that_the_store_knows_i
     counts, err = run()
     assert (counts["stored"], counts["already_there"], counts["rejected"]) == (0, 1, 1)
     assert "retracted: this image was taken out" in err
+
+
+def test_a_series_too_large_for_memory_is_read_by_and_by_and_is_the_same(
+    raw, tmp_path, preprocess, monkeypatch
+):
+    files = write(raw / "glioma", 1)
+    preprocess(raw, tmp_path / "at_once", *SMALL)
+    monkeypatch.setattr(content, "MAX_BYTES", 2 * files[0].stat().st_size)
+    read = []
+    look = content._large_file
+    monkeypatch.setattr(content, "_large_file", lambda *given: read.append(given[0]) or look(*given))
+    preprocess(raw, tmp_path / "by_and_by", *SMALL)
+    assert len(read) == 6
+    assert rows(tmp_path / "at_once").content_digest == rows(tmp_path / "by_and_by").content_digest
 
 
 def names_in(store):

@@ -8,7 +8,7 @@ from mri_hpc.intake.decoding.dicom.series import volumes_in
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage
 from mri_hpc.intake.decoding.volumes.slices import few_slices, slices_of
-from mri_hpc.intake.files.content import Content
+from mri_hpc.intake.files.content import Content, LargeFile
 
 
 class Dicom:
@@ -22,7 +22,8 @@ class Dicom:
 
     def decode(self, content: Content, recipe: Recipe) -> Iterator[NativeImage]:
         """As in Decoder."""
-        volumes = volumes_in([file.data for file in content.files])
+        files = [file if isinstance(file, LargeFile) else file.data for file in content.files]
+        volumes = volumes_in(files)
         return few_slices(image for volume in volumes for image in slices_of(volume, recipe))
 
     def versions(self) -> Mapping[str, str]:

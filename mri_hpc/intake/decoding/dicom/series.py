@@ -16,11 +16,12 @@ import numpy as np
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.elements import Elements
 from mri_hpc.intake.decoding.dicom.frames import Frame, frames_of
-from mri_hpc.intake.decoding.dicom.header import Header, Kind, header_of
+from mri_hpc.intake.decoding.dicom.header import Kind, PixelFormat, header_of
 from mri_hpc.intake.decoding.dicom.pixels import FramePixels
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.screening import check_is_mr
 from mri_hpc.intake.decoding.volumes.volume import Volume
+from mri_hpc.intake.files.content import MAX_BYTES, TOO_LARGE, LargeFile
 
 LOCALISER = "localiser: a few slices across each other, to plan others by"
 MOST_OF_LOCALISER = 9
@@ -41,27 +42,59 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 class File:
     """One file of a series, as far as it has been read."""
 
-    header: Header
-    elements: Elements
+    source: bytes | LargeFile
+    layout: PixelFormat
+    frames: list[Frame]
+    elements: Elements | None
+    """None of one that stays on the disk: it is read again for its pixels."""
 
 
-def volumes_in(files: Sequence[bytes]) -> Iterator[Volume]:
+class SeriesPixels:
+    """Reads frames of a series; of files that stay on the disk, one at a time is in memory."""
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self._files = files
+        self._opened: dict[int, FramePixels] = {}
+
+    def read(self, frame: Frame) -> np.ndarray:
+        """Return the values of a frame: (rows, columns)."""
+        if frame.file not in self._opened:
+            file = self._files[frame.file]
+            if file.elements is None:
+                self._opened = {}
+            elements = file.elements or read_elements(_bytes_of(file.source))
+            self._opened[frame.file] = FramePixels(elements, file.layout)
+        return self._opened[frame.file].read(frame.number)
+
+
+def volumes_in(files: Sequence[bytes | LargeFile]) -> Iterator[Volume]:
     """Yield the volumes of a series, in an order that is always the same; BadSource: why there are none."""
-    read = [_read(data) for data in files]
-    frames = [
-        frame for number, file in enumerate(read) for frame in frames_of(file.elements, file.header, number)
-    ]
-    groups = grouped(frames)
-    pixels = [FramePixels(file.elements, file.header.format) for file in read]
+    read = [_read(source, number) for number, source in enumerate(files)]
+    groups = grouped([frame for file in read for frame in file.frames])
+    pixels = SeriesPixels(read)
     for number, group in enumerate(groups):
         yield _volume(group, pixels, f"v{number:03d}" if len(groups) > 1 else "")
 
 
-def _read(data: bytes) -> File:
-    elements = read_elements(data)
+def _read(source: bytes | LargeFile, number: int) -> File:
+    elements = read_elements(_bytes_of(source))
     header = header_of(elements)
     check_is_mr(header)
-    return File(header=header, elements=elements)
+    return File(
+        source=source,
+        layout=header.format,
+        frames=frames_of(elements, header, number),
+        elements=elements if isinstance(source, bytes) else None,
+    )
+
+
+def _bytes_of(source: bytes | LargeFile) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if source.look.size > MAX_BYTES:
+        raise BadSource(TOO_LARGE)
+    with source.opened() as file:
+        return file.read()
 
 
 def grouped(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -192,7 +225,7 @@ def _step(row: Sequence[Frame]) -> float:
     return next((mm for mm in (place.between, place.thickness) if mm > 0 and math.isfinite(mm)), 1.0)
 
 
-def _volume(row: Sequence[Frame], pixels: Sequence[FramePixels], name: str) -> Volume:
+def _volume(row: Sequence[Frame], pixels: SeriesPixels, name: str) -> Volume:
     stack = _stack(row, pixels)
     # Pictures are counted by rows: the first axis of voxels runs along a row.
     return Volume(
@@ -219,12 +252,12 @@ def _affine(row: Sequence[Frame]) -> np.ndarray:
     return LPS_TO_RAS @ affine
 
 
-def _stack(row: Sequence[Frame], pixels: Sequence[FramePixels]) -> np.ndarray:
+def _stack(row: Sequence[Frame], pixels: SeriesPixels) -> np.ndarray:
     """Return (slices, rows, columns): integers as stored, or float32 where any slice is scaled."""
     are_scaled = any(frame.scale.slope != 1 or frame.scale.intercept != 0 for frame in row)
     stack: np.ndarray | None = None
     for number, frame in enumerate(row):
-        values = _cut(pixels[frame.file].read(frame.number), frame)
+        values = _cut(pixels.read(frame), frame)
         if are_scaled:
             values = (values * frame.scale.slope + frame.scale.intercept).astype(np.float32)
         if len(row) == 1:
