@@ -16,7 +16,7 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
-from mri_hpc.intake.decoding.recipe import Plane, Recipe, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Oblique, Plane, Recipe, wanted_recipe
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
 from mri_hpc.intake.labels.csv_labels import CsvLabels
@@ -53,6 +53,7 @@ class Question:
     ids: Literal["pseudonym", "as-given"] | None
     plane: Plane | None
     slices: str | None
+    oblique: Oblique | None
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -116,7 +117,7 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         store = Store.would_be(question.store, question.source)
         recipe = wanted_recipe(
             store.recipe, size=question.size, fit=question.fit, ids=question.ids,
-            plane=question.plane, slices=question.slices,
+            plane=question.plane, slices=question.slices, oblique=question.oblique,
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(
