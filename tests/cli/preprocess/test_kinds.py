@@ -11,6 +11,7 @@ from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import sources_of
+from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import resolve
 
 SMALL = ("--size", 32)
@@ -32,6 +33,25 @@ def air(seed=0, loudness=2.0):
 def stack(path, slices):
     path.parent.mkdir(parents=True, exist_ok=True)
     tifffile.imwrite(path, slices, photometric="minisblack")
+
+
+def save_stack(path, slices):
+    """A TIFF of pages or a GIF of frames, by the ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = (Image.fromarray(one) for one in slices)
+    first.save(path, save_all=True, append_images=others)
+
+
+def pixels_of(store):
+    snapshot = resolve(store)
+    with Reader(store, snapshot) as reader:
+        images = reader.read(np.arange(len(snapshot)))
+    return {
+        key: (number, image.tobytes())
+        for key, number, image in zip(
+            snapshot.key.tolist(), snapshot.slice_index.tolist(), images, strict=True
+        )
+    }
 
 
 def picture(path, grey):
@@ -78,17 +98,53 @@ def test_slices_of_stacks_are_images_in_order_with_one_window_and_one_patient(ra
 def test_a_stack_is_not_replaced_by_another_of_which_it_would_keep_slices(raw, tmp_path, preprocess):
     volume, store = np.stack([head(number, 3000) for number in range(5)]), tmp_path / "store"
     stack(raw / "glioma" / "P2" / "volume.tif", volume)
+    stack(raw / "glioma" / "P2" / "twin.tif", volume)
     preprocess(raw, store, *SMALL)
     before = resolve(store)
     stack(raw / "glioma" / "P2" / "volume.tif", volume[:3] + 9)
-    status, out, err = preprocess(raw, store, "--replace")
-    assert (status, out.startswith("stored 0, already there 2, rejected 1")) == (0, True)
     assert (
-        "rejected 1: changed: other bytes than the stack stored (give the new stack another file name)" in err
+        "rejected 1: changed: other bytes than those stored (--replace accepts)" in preprocess(raw, store)[2]
     )
+    for _again in range(2):
+        status, out, err = preprocess(raw, store, "--replace")
+        assert (status, out.startswith("stored 0, already there 3, rejected 1")) == (0, True)
+        assert (
+            "rejected 1: changed: slices of the longer stack that is stored would stay (take that out" in err
+        )
     now = resolve(store)
     assert now.content_digest == before.content_digest
     assert int(now.is_rejected.sum()) == 1
+
+
+@pytest.mark.parametrize("kind", ["tif", "gif"])
+def test_a_stack_is_replaced_by_one_of_as_many_slices_or_more_all_at_once(raw, tmp_path, preprocess, kind):
+    volume, store = np.stack([head(number) for number in range(6)]), tmp_path / "store"
+    file, twin = raw / "glioma" / "P2" / f"volume.{kind}", raw / "glioma" / "P3" / f"twin.{kind}"
+    for path in (file, twin):
+        save_stack(path, volume[:5])
+    preprocess(raw, store, *SMALL)
+    for changed in (255 - volume[:5], volume // 2):
+        save_stack(file, changed)
+        assert preprocess(raw, store)[1].startswith("stored 0, already there 3, rejected 1")
+        status, out, err = preprocess(raw, store, "--replace")
+        assert (status, out.startswith("stored 1, already there 3, rejected 0")) == (0, True), err
+        assert preprocess(raw, store)[1].startswith("stored 0, already there 4, rejected 0")
+    fresh = tmp_path / "fresh"
+    preprocess(raw, fresh, *SMALL)
+    assert pixels_of(store) == pixels_of(fresh)
+    assert int(resolve(store).is_rejected.sum()) == 0
+
+
+def test_a_stack_takes_the_place_of_a_picture_but_no_picture_that_of_a_stack(raw, tmp_path, preprocess):
+    volume, store = np.stack([head(number) for number in range(3)]), tmp_path / "store"
+    file = raw / "glioma" / "P2" / "volume.tif"
+    stack(file, volume[:1])
+    preprocess(raw, store, *SMALL)
+    stack(file, volume)
+    assert preprocess(raw, store, "--replace")[1].startswith("stored 1, already there 2, rejected 0")
+    assert len(resolve(store)) == 5
+    stack(file, volume[:1] // 2)
+    assert preprocess(raw, store, "--replace")[1].startswith("stored 0, already there 2, rejected 1")
 
 
 def test_every_slice_of_a_stack_is_found_in_the_private_names(raw, tmp_path, preprocess):
