@@ -1,4 +1,4 @@
-"""Doubts about a table by patient: it finds files by the names of folders, which may mean somebody else."""
+"""Doubts about a table by patient: it finds files by the names of folders, which may mean other persons."""
 
 from collections.abc import Sequence
 
