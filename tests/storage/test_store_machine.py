@@ -51,12 +51,16 @@ class StoreHistory(RuleBasedStateMachine):
         """A new one, or other bytes in place of one that is there."""
         self.put(number, data.draw(st.sampled_from(self.depths)))
 
-    @rule(data=st.data(), share=SHARES)
-    def add(self, data, share):
+    @rule(data=st.data(), share=SHARES, new=st.lists(NUMBERS, max_size=2))
+    def add(self, data, share, new):
+        for number in new:
+            self.draw_picture(number, data)
         self.play(data, self.trial.adding(share))
 
-    @rule(data=st.data())
-    def replace(self, data):
+    @rule(data=st.data(), new=st.lists(NUMBERS, max_size=2))
+    def replace(self, data, new):
+        for number in new:
+            self.draw_picture(number, data)
         self.play(data, self.trial.adding(is_replacing=True))
 
     @precondition(lambda self: self.held())
