@@ -15,10 +15,10 @@ from mri_hpc.storage.snapshot.retractions import Retractions
 
 CHANGES = "changed: "
 """Begins the reasons of rejecting a source that is stored with other bytes."""
-CHANGED = f"{CHANGES}other bytes than those stored (--replace accepts)"
+CHANGED = "changed: other bytes than those stored (--replace accepts)"
 """Reason where it is not asked for that it be replaced."""
 CHANGED_STACK = (
-    f"{CHANGES}slices of the longer stack that is stored would stay (take that out with store retract "
+    "changed: slices of the longer stack that is stored would stay (take that out with store retract "
     "--image, then give this one another file name)"
 )
 """Reason where not every stored image of a source has one in its place."""
