@@ -5,6 +5,7 @@ read. Whoever interrupts it is told what has been found so far.
 """
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series, find_series
-from mri_hpc.intake.decoding.recipe import Plane, Recipe, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Oblique, Plane, Recipe, wanted_recipe
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
 from mri_hpc.intake.labels.csv_labels import CsvLabels
@@ -31,6 +32,7 @@ from mri_hpc.intake.labels.labelled_files import (
     without_table,
 )
 from mri_hpc.intake.labels.labels_template import template_of
+from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.understanding import LookedAt, Naming, Reading, naming_of
 from mri_hpc.storage.store import Store
@@ -54,6 +56,7 @@ class Question:
     ids: Literal["pseudonym", "as-given"] | None
     plane: Plane | None
     slices: str | None
+    oblique: Oblique | None
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -117,7 +120,7 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         store = Store.would_be(question.store, question.source)
         recipe = wanted_recipe(
             store.recipe, size=question.size, fit=question.fit, ids=question.ids,
-            plane=question.plane, slices=question.slices,
+            plane=question.plane, slices=question.slices, oblique=question.oblique,
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(
@@ -180,9 +183,24 @@ def _list(
         ids = Store(question.store).doubts_of_ids(labels.mentions(paths), question.accepted)
         answer.doubts = [*doubts_of(labels, paths), *ids]
         refuse_open(answer.doubts, question.accepted)
+        if not answer.refusals:
+            answer.doubts += _doubts_of_store(question, recipe, labels, paths)
+            refuse_open(answer.doubts, question.accepted)
     if hint := pattern_hint(labels, paths):
         answer.doubts.append(hint)
     return paths
+
+
+def _doubts_of_store(
+    question: Question, recipe: Recipe, labels: FolderLabels | CsvLabels, paths: Sequence[str]
+) -> list[Doubt]:
+    """Return what looks other than it was meant beside what is stored; UserError where that does not fit."""
+    store = Store(question.store)
+    if not store.recipe.exists():
+        return []
+    own_labels = OwnLabels(labels, question.source)
+    intake = store.intake_that_would_be(question.source, own_labels, recipe, key_path(os.environ))
+    return store.doubts(intake, intake.sources(paths))
 
 
 def _read(

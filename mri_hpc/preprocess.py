@@ -17,7 +17,7 @@ from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.dicom.listing import find_series
-from mri_hpc.intake.decoding.recipe import Plane, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Oblique, Plane, wanted_recipe
 from mri_hpc.intake.files.sources import list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
@@ -59,6 +59,9 @@ class Options:
     slices: str | None = None
     """Slices that are taken of a volume's with a head: all, middle:N or every:N; by default as the store, and
     all in a new one."""
+    oblique: Oblique | None = None
+    """Refuse volumes more than 30 degrees off the planes, or resample them; by default as the store, in a new
+    one refuse."""
     site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
     patient_pattern: Annotated[str, OFTEN] = ""
@@ -118,7 +121,7 @@ def preprocess(options: Options) -> int:
     )
     wanted = wanted_recipe(
         store.recipe, size=options.size, fit=options.fit, ids=options.ids,
-        plane=options.plane, slices=options.slices,
+        plane=options.plane, slices=options.slices, oblique=options.oblique,
     )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
@@ -196,6 +199,7 @@ def _question(options: Options) -> "Question":
         ids=options.ids,
         plane=options.plane,
         slices=options.slices,
+        oblique=options.oblique,
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -209,6 +213,7 @@ def _command(options: Options) -> str:
     given = {
         "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,
         "--fit": options.fit, "--ids": options.ids, "--plane": options.plane, "--slices": options.slices,
+        "--oblique": options.oblique,
         "--site": options.site or None, "--patient-pattern": options.patient_pattern or None,
     }  # fmt: skip
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]

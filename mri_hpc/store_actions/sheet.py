@@ -60,8 +60,9 @@ def draw_sheet(options: Sheet) -> None:
     if options.json:
         print_json({"file": str(options.out), "images": described})
     else:
+        print("line column  key               class  patient")
         for one in described:
-            print("{line:3d} {column:3d}  {key}  {class}  {patient}".format(**one).rstrip())
+            print("{line:4d} {column:6d}  {key}  {class}  {patient}".format(**one).rstrip())
         print(f"{len(rows)} images are in {options.out}, {columns} a line")
 
 
@@ -100,8 +101,8 @@ def draw_sides(image: np.ndarray, letters: str) -> None:
     height, width = image.shape
     scale = height / 400
     side = max(8, round(height / 16))
-    places = ((2, (height + side) // 2), (width - side - 1, (height + side) // 2))
-    places += (((width - side) // 2, side + 2), ((width - side) // 2, height - 4))
+    middle, centre = (height + side) // 2, (width - side) // 2
+    places = ((2, middle), (width - side - 1, middle), (centre, side + 2), (centre, height - 4))
     for letter, place in zip(letters, places, strict=False):
         for grey, thickness in ((0, 3), (255, 1)):
             cv2.putText(image, letter, place, cv2.FONT_HERSHEY_SIMPLEX, scale, grey, thickness, cv2.LINE_AA)

@@ -4,13 +4,14 @@
 
 Ours (fingerprint, geometry, window, slices without a head left out) beside nibabel with OpenCV, and beside
 SimpleITK, MONAI and TorchIO where they are installed: each turns the volume to its own standard orientation,
-scales it from its least to its greatest value, and resizes each slice. Rounds of all readers follow each
+scales it to 8 bits, and resizes each slice. Rounds of all readers follow each
 other, so that load of the machine meets all alike; what counts is the processor's time, and ratios within a
 round. All slices of a file are counted, also those that ours leaves out as empty.
 """
 
 import argparse
 import contextlib
+import functools
 import os
 import statistics
 import time
@@ -26,6 +27,8 @@ from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.files.content import read_content
 
 SIDE = 224
+PERCENTILES = (0.5, 99.5)
+"""Ends of the window of peers, as ours leaves out what is rare at either end."""
 
 Reader = Callable[[Path], int]
 """From a file to the number of its slices."""
@@ -36,11 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("volumes", type=Path, help="a folder of NIfTI files")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--plain", action="store_true", help="peers scale from the least to the greatest value"
+    )
     options = parser.parse_args()
     cv2.setNumThreads(1)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     paths = sorted(path for path in options.volumes.rglob("*") if path.name.endswith((".nii", ".nii.gz")))
-    readers = {"ours": ours, "nibabel + OpenCV": by_nibabel} | peers()
+    readers = {"ours": ours} | peers(is_robust=not options.plain)
     rates: dict[str, list[float]] = {name: [] for name in readers}
     for number in range(options.rounds + 1):
         for name, reader in readers.items():
@@ -65,62 +71,66 @@ def ours(path: Path) -> int:
     return len(samples) + sum(sample.slices_left_out for sample in samples)
 
 
-def by_nibabel(path: Path) -> int:
+def by_nibabel(path: Path, *, is_robust: bool) -> int:
     """Read a volume by nibabel, turned to the closest canonical orientation."""
     import nibabel
 
     image: Any = nibabel.as_closest_canonical(nibabel.load(path))
-    return len(resized(np.moveaxis(np.asarray(image.dataobj), 2, 0)))
+    return len(resized(np.moveaxis(np.asarray(image.dataobj), 2, 0), is_robust=is_robust))
 
 
-def peers() -> dict[str, Reader]:
-    """Return the readers that are installed besides."""
-    found: dict[str, Reader] = {}
+def peers(*, is_robust: bool) -> dict[str, Reader]:
+    """Return the readers of others that are installed."""
+    found: dict[str, Reader] = {"nibabel + OpenCV": functools.partial(by_nibabel, is_robust=is_robust)}
     with contextlib.suppress(ImportError):
         import SimpleITK
 
         SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-        found["SimpleITK"] = by_simpleitk
+        found["SimpleITK"] = functools.partial(by_simpleitk, is_robust=is_robust)
     with contextlib.suppress(ImportError):
         import torch
 
         torch.set_num_threads(1)
         import monai  # noqa: F401
 
-        found["MONAI"] = by_monai()
+        found["MONAI"] = by_monai(is_robust=is_robust)
     with contextlib.suppress(ImportError):
         import torchio  # noqa: F401
 
-        found["TorchIO"] = by_torchio()
+        found["TorchIO"] = by_torchio(is_robust=is_robust)
     return found
 
 
-def by_simpleitk(path: Path) -> int:
+def by_simpleitk(path: Path, *, is_robust: bool) -> int:
     """Read a volume by SimpleITK."""
     import SimpleITK
 
     image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
-    return len(resized(SimpleITK.GetArrayFromImage(image)))
+    return len(resized(SimpleITK.GetArrayFromImage(image), is_robust=is_robust))
 
 
-def by_monai() -> Reader:
+def by_monai(*, is_robust: bool) -> Reader:
     """Return a reader by MONAI's transforms."""
     from monai import transforms
 
+    scaling: Any = transforms.ScaleIntensity(0, 255)
+    if is_robust:
+        scaling = transforms.ScaleIntensityRangePercentiles(*PERCENTILES, 0, 255, clip=True)
     pipeline = transforms.Compose([
         transforms.LoadImage(image_only=True, ensure_channel_first=True),
         transforms.Orientation(axcodes="RAS"),
-        transforms.ScaleIntensity(0, 255),
+        scaling,
         transforms.Resize((SIDE, SIDE, -1), mode="area"),
     ])  # fmt: skip
     return lambda path: int(pipeline(str(path)).numpy().astype(np.uint8).shape[-1])
 
 
-def by_torchio() -> Reader:
+def by_torchio(*, is_robust: bool) -> Reader:
     """Return a reader by TorchIO's transforms."""
     import torchio
 
-    pipeline = torchio.Compose([torchio.ToCanonical(), torchio.RescaleIntensity((0, 255))])
+    scaling = torchio.RescaleIntensity((0, 255), percentiles=PERCENTILES if is_robust else (0, 100))
+    pipeline = torchio.Compose([torchio.ToCanonical(), scaling])
 
     def read(path: Path) -> int:
         image = pipeline(torchio.ScalarImage(path))
@@ -130,10 +140,10 @@ def by_torchio() -> Reader:
     return read
 
 
-def resized(volume: np.ndarray) -> list[np.ndarray]:
-    """Scale a volume, (n, h, w), from its least to its greatest value, and resize its slices."""
-    low, high = float(volume.min()), float(volume.max())
-    grey = ((volume - low) * (255 / (high - low))).astype(np.uint8)
+def resized(volume: np.ndarray, *, is_robust: bool) -> list[np.ndarray]:
+    """Scale a volume, (n, h, w), to 8 bits, and resize its slices."""
+    low, high = np.percentile(volume, PERCENTILES) if is_robust else (volume.min(), volume.max())
+    grey = ((np.clip(volume, low, high) - low) * (255 / (high - low))).astype(np.uint8)
     return [cv2.resize(np.ascontiguousarray(one), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in grey]
 
 

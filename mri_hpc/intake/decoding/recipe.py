@@ -23,9 +23,10 @@ Since the first: one window for a group of pictures of more than 8 bits, in plac
 DECODERS = (FIRST_DECODER, DECODER)
 
 Plane = Literal["acquired", "axial", "coronal", "sagittal", "all"]
+Oblique = Literal["refuse", "resample"]
 ALL = "all"
 SLICES = re.compile(r"all|(middle|every):[1-9][0-9]{0,4}")
-NEUTRAL = {"plane": "acquired", "slices": ALL}
+NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse"}
 """Values of parameters that came later, as before they existed: a recipe with these is as it was then."""
 
 
@@ -47,6 +48,8 @@ class Recipe:
     """Plane in which volumes are cut into slices."""
     slices: str = ALL
     """Slices of a volume that are taken: all, middle:N or every:N, of those that show a head."""
+    oblique: Oblique = "refuse"
+    """Refuse volumes that lie too oblique to the planes, or resample them."""
     probe: tuple[tuple[str, int], ...] = ()
     """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
 
@@ -108,6 +111,7 @@ def wanted_recipe(
     ids: Literal["pseudonym", "as-given"] | None,
     plane: Plane | None = None,
     slices: str | None = None,
+    oblique: Oblique | None = None,
 ) -> Recipe:
     """Complete the recipe asked for. None: as in the store there, in a new one as usual."""
     base = load_recipe(path) if path.exists() else Recipe()
@@ -118,6 +122,7 @@ def wanted_recipe(
         decoder=base.decoder,
         plane=plane or base.plane,
         slices=slices or base.slices,
+        oblique=oblique or base.oblique,
     )
 
 
@@ -128,6 +133,11 @@ def publish_recipe(path: Path, wanted: Recipe) -> Recipe:
     """
     if not path.exists():
         publish_new_bytes(path, wanted.to_json())
+    return agreed_recipe(path, wanted)
+
+
+def agreed_recipe(path: Path, wanted: Recipe) -> Recipe:
+    """Return the recipe of a store, which must agree with `wanted`; UserError as of publish_recipe."""
     saved = load_recipe(path)
     there, here = NEUTRAL | saved.parameters(), NEUTRAL | wanted.parameters()
     different = [name for name in there if name != "site" and there[name] != here[name]]

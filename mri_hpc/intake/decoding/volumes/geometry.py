@@ -22,6 +22,7 @@ OBLIQUE_DEGREES = 30.0
 """Most that an axis of voxels may be off its axis of the patient: at 45 nothing tells which one is meant."""
 SHEARED_DEGREES = 2.0
 """Most that two axes of voxels may be off a right angle."""
+REMEDY = "(a new store resamples it by --oblique resample)"
 NO_PLACE = "header that places no voxels (axes of no length, or in one plane)"
 
 
@@ -68,13 +69,21 @@ def axes_of(affine: np.ndarray) -> Axes:
 def right_way_up(volume: Volume) -> Volume:
     """Turn a volume to RAS+, without copying a voxel; BadSource where it is too oblique, or sheared."""
     axes = axes_of(volume.affine)
+    check_upright(axes)
+    return turned(volume, axes)
+
+
+def check_upright(axes: Axes) -> None:
+    """Raise BadSource, with the angle, where axes are too oblique, or sheared."""
     if axes.sheared_degrees > SHEARED_DEGREES:
-        raise BadSource(f"sheared by {axes.sheared_degrees:.1f} degrees: slices do not lie above each other")
+        raise BadSource(
+            f"sheared by {axes.sheared_degrees:.1f} degrees: slices do not lie above each other {REMEDY}"
+        )
     if axes.oblique_degrees > OBLIQUE_DEGREES:
         raise BadSource(
-            f"oblique by {axes.oblique_degrees:.1f} degrees, more than {OBLIQUE_DEGREES:g}: in between planes"
+            f"oblique by {axes.oblique_degrees:.1f} degrees, more than {OBLIQUE_DEGREES:g}: in between "
+            f"planes {REMEDY}"
         )
-    return turned(volume, axes)
 
 
 def turned(volume: Volume, axes: Axes) -> Volume:

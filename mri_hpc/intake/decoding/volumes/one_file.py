@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import importlib.metadata
 import io
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -21,6 +22,7 @@ from mri_hpc.intake.decoding.samples import NativeImage
 from mri_hpc.intake.decoding.volumes.headers import VolumeHeader, is_volume, read_header
 from mri_hpc.intake.decoding.volumes.slices import few_slices, slices_of
 from mri_hpc.intake.decoding.volumes.volume import Volume
+from mri_hpc.intake.decoding.volumes.words import read_values
 from mri_hpc.intake.files.content import Content, FileContent, LargeFile
 
 GZIP = b"\x1f\x8b"
@@ -72,7 +74,8 @@ def _volumes(file: FileContent | LargeFile) -> Iterator[Volume]:
         _check_length(header, file.look.size, is_zipped=is_zipped)
         voxels.seek(header.offset)
         for number in range(header.num_volumes):
-            yield _volume(header, _bytes(voxels, header.volume_bytes), number)
+            values = read_values(voxels, header.dtype, math.prod(header.shape))
+            yield _volume(header, values, number)
         if is_zipped:
             # Its checksum stands at the end.
             _read_on(voxels, MOST_BEHIND)
@@ -108,19 +111,11 @@ def _read_on(voxels: io.BufferedIOBase, num_bytes: int) -> None:
         num_bytes -= found
 
 
-def _bytes(voxels: io.BufferedIOBase, num_bytes: int) -> bytes:
-    data = voxels.read(num_bytes)
-    if len(data) != num_bytes:
-        raise BadSource(TRUNCATED)
-    return data
-
-
-def _volume(header: VolumeHeader, data: bytes, number: int) -> Volume:
-    voxels = np.frombuffer(data, header.dtype).reshape(header.shape, order="F")
-    voxels = voxels.astype(header.dtype.newbyteorder("="), copy=False)
+def _volume(header: VolumeHeader, values: np.ndarray, number: int) -> Volume:
+    voxels = values.reshape(header.shape, order="F")
     if header.is_inverted:
         # The negative of the least integer of a type does not fit into it.
-        voxels = np.negative(voxels, dtype=np.int32 if header.dtype.itemsize < 4 else np.float64)
+        voxels = np.negative(voxels, dtype=np.int32 if voxels.dtype.itemsize < 4 else np.float64)
     return Volume(
         voxels=voxels,
         affine=header.affine,

@@ -25,9 +25,11 @@ from mri_hpc.intake.decoding.grey_values import levels_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage, Sample
-from mri_hpc.intake.decoding.volumes.geometry import right_way_up, spacing_mm
+from mri_hpc.intake.decoding.volumes.geometry import axes_of, check_upright, right_way_up, spacing_mm
+from mri_hpc.intake.decoding.volumes.resampling import resampled
 from mri_hpc.intake.decoding.volumes.volume import Volume
-from mri_hpc.intake.decoding.window import WORDS, Histogram, Window
+from mri_hpc.intake.decoding.volumes.words import in_words
+from mri_hpc.intake.decoding.window import Histogram, Window
 from mri_hpc.intake.labels.label import PLANES
 
 AXES = (2, 1, 0)
@@ -71,7 +73,7 @@ class _Stack:
 
 def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
     """Yield the slices of a volume that the recipe asks for, of 8 bits; none where none shows a head."""
-    upright = right_way_up(_in_numbers(volume))
+    upright = _upright(_in_numbers(volume), recipe)
     acquired = AXES.index(upright.acquired)
     planes = _planes(recipe, acquired)
     if PLANES.index("sagittal") in planes and recipe.plane != "acquired" and not volume.is_side_known:
@@ -83,6 +85,16 @@ def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
             frame = _frame(upright.name, image.frame, plane if len(planes) > 1 else None)
             yield replace(image, frame=frame, plane_inferred=not upright.is_side_known, notes=notes)
             notes = ()
+
+
+def _upright(volume: Volume, recipe: Recipe) -> Volume:
+    """Turn a volume the right way up; one that is oblique is resampled, where the recipe says so."""
+    if recipe.oblique == "resample":
+        try:
+            check_upright(axes_of(volume.affine))
+        except BadSource:
+            return resampled(volume)
+    return right_way_up(volume)
 
 
 def few_slices(images: Iterator[NativeImage]) -> Iterator[NativeImage]:
@@ -181,30 +193,6 @@ def _in_numbers(volume: Volume) -> Volume:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise BadSource(NOT_FINITE)
     return replace(volume, voxels=in_words(voxels, low, high), notes=notes)
-
-
-def in_words(voxels: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return grey values as uint16 where these hold them, of any type. low, high: the least and the greatest.
-
-    Whole numbers below 0 are moved upwards, all of a volume alike. Others stay as they are.
-    """
-    start = min(low, 0.0)
-    if high - start >= WORDS or not _are_whole(voxels[::4, ::4, ::4]):
-        return voxels
-    if voxels.dtype == np.int16 and not start:
-        return voxels.view(np.uint16)
-    words = np.empty_like(voxels, np.uint16)
-    # Along the axis on which they lie furthest apart: each part is read once, its copies stay in the cache.
-    axis = int(np.argmax(np.abs(voxels.strides)))
-    for part, into in zip(np.moveaxis(voxels, axis, 0), np.moveaxis(words, axis, 0), strict=True):
-        if not _are_whole(part):
-            return voxels
-        into[:] = (part - start if start else part).astype(np.uint16)
-    return words
-
-
-def _are_whole(values: np.ndarray) -> bool:
-    return values.dtype.kind in "iu" or bool((np.rint(values) == values).all())
 
 
 def _images(stack: _Stack, window: Window | None, recipe: Recipe) -> Iterator[NativeImage]:

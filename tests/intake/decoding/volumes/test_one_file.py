@@ -1,6 +1,7 @@
 """Volumes of one file: what their headers say, and files that lie or are damaged."""
 
 import gzip
+import io
 import tracemalloc
 
 import nibabel as nib
@@ -10,7 +11,7 @@ import pytest
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.volumes import headers, slices
+from mri_hpc.intake.decoding.volumes import headers, slices, words
 from mri_hpc.intake.files import content
 from mri_hpc.intake.files.content import in_memory, read_content
 
@@ -94,6 +95,17 @@ def test_voxels_that_are_no_numbers_are_the_darkest_and_it_is_noted():
     assert samples[0].notes == (slices.NO_NUMBERS,)
     low = np.where(cut == 3, cut[cut > 3].min(), cut).astype(np.float32)
     assert [sample.pixels.tobytes() for sample in samples] == pixels_of(image_of(low))
+
+
+@pytest.mark.parametrize("odd", [0.5, -3.0, 7e4])
+def test_values_that_are_no_words_stay_as_they_are_wherever_they_come(odd):
+    values = np.arange(3 * words.PART, dtype=">f4") % 60_000
+    assert words.read_values(io.BytesIO(values.tobytes()), values.dtype, len(values)).dtype == np.uint16
+    for place in (0, words.PART + 5, len(values) - 1):
+        changed = values.copy()
+        changed[place] = odd
+        found = words.read_values(io.BytesIO(changed.tobytes()), values.dtype, len(values))
+        assert found.dtype == np.dtype("<f4") and np.array_equal(found, changed)
 
 
 def test_slices_lie_along_the_axis_that_the_header_names():
