@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -198,8 +198,10 @@ def _doubts_of_store(
     store = Store(question.store)
     if not store.recipe.exists():
         return []
-    own_labels = OwnLabels(labels, question.source)
+    series = find_series(question.source, paths, kept=None)
+    own_labels = OwnLabels(labels, question.source, series)
     intake = store.intake_that_would_be(question.source, own_labels, recipe, key_path(os.environ))
+    intake = replace(intake, series=series)
     return store.doubts(intake, intake.sources(paths))
 
 

@@ -254,6 +254,17 @@ def names_in(store):
     ]
 
 
+def test_a_source_that_was_moved_as_a_whole_is_the_same_to_a_look_and_to_preprocess(raw, store, preprocess):
+    for series in (1, 2, 3):
+        write(raw / "glioma", series, PatientID=f"P{series}")
+    preprocess(raw, store, *SMALL)
+    (raw.parent / "disk").mkdir()
+    moved = raw.rename(raw.parent / "disk" / "raw")
+    found = json.loads(preprocess(moved, store, *SMALL, "--look", "--json")[1])
+    assert not {doubt["kind"] for doubt in found["doubts"]} & {"same-patients", "other-images"}
+    assert json.loads(preprocess(moved, store, *SMALL, "--json")[1])["already_there"] == 3
+
+
 def test_a_look_counts_a_series_as_what_it_would_be(raw, store, preprocess):
     write(raw / "glioma", 1)
     write(raw / "meningioma", 2, PatientID="P2")
