@@ -13,6 +13,7 @@ from mri_hpc.intake.labels.label import NO_BOX, Label, Labels, at_site, label_or
 # The parts in which Cheng's set is published, which lie in a folder each.
 PARTS = re.compile(r"brainTumorDataPublic.*", re.IGNORECASE)
 SEVERAL_LABELS = "files of one series have several labels, or patients"
+SEVERAL_PATIENTS = "files of one series name several patients"
 
 
 class OwnLabels:
@@ -46,7 +47,11 @@ class OwnLabels:
 
     def _of_series(self, path: str) -> Label:
         """Return the label that the files of a series have, with the patient and study that they name."""
-        pairs = [label_or_reason(self._given, file) for file in self._series.files_of(path) or (path,)]
+        files = self._series.files_of(path) or (path,)
+        if len({self._series.named(file).patient for file in files}) > 1:
+            # Of what an anonymiser gave the same id.
+            raise BadSource(SEVERAL_PATIENTS)
+        pairs = [label_or_reason(self._given, file) for file in files]
         labels = [label for label, reason in pairs if not reason]
         if not labels:
             raise BadSource(pairs[0][1])

@@ -174,6 +174,15 @@ def test_files_of_one_series_with_several_labels_are_refused(raw, store, run):
     assert "files of one series have several labels, or patients" in err
 
 
+def test_files_of_several_patients_that_share_a_series_are_refused(raw, store, run):
+    write(raw / "glioma", 1, which=range(3), PatientID="P1")
+    write(raw / "glioma", 1, which=range(3, 6), PatientID="P2")
+    write(raw / "glioma", 2)
+    counts, err = run()
+    assert (counts["stored"], counts["rejected"]) == (1, 1)
+    assert "files of one series name several patients" in err
+
+
 def test_any_number_of_tasks_stores_each_series_once(raw, tmp_path, preprocess):
     for series in range(1, 9):
         write(raw / "glioma", series, PatientID=f"P{series % 3}")

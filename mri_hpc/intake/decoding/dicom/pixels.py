@@ -19,7 +19,8 @@ from mri_hpc.intake.decoding.foreign import NOT_READ_YET
 from mri_hpc.intake.decoding.pictures import DAMAGED, TRUNCATED
 from mri_hpc.intake.decoding.signatures import JPEG_FRAMES
 
-GREY = ("MONOCHROME1", "MONOCHROME2")
+WHITE_IS_LEAST = "MONOCHROME1"
+GREY = (WHITE_IS_LEAST, "MONOCHROME2")
 COLOURS = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 ALLOCATED = (8, 16, 32)
 MOST_PIXELS_OF_FRAME, MOST_FRAMES, MOST_PIXELS = 2**24, 2**16, 2**27
@@ -128,11 +129,11 @@ class FramePixels:
             if layout.is_signed:
                 sign = np.array(2 ** (layout.bits_stored - 1), signed)
                 values = (words.view(signed) ^ sign) - sign
-                return ~values if layout.photometric == GREY[0] else values
+                return ~values if layout.photometric == WHITE_IS_LEAST else values
         if layout.is_signed:
             values = words.view(signed)
-            return ~values if layout.photometric == GREY[0] else values
-        if layout.photometric == GREY[0]:
+            return ~values if layout.photometric == WHITE_IS_LEAST else values
+        if layout.photometric == WHITE_IS_LEAST:
             return words.dtype.type(2**layout.bits_stored - 1) - words
         return words
 

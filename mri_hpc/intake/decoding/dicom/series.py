@@ -17,7 +17,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.elements import Elements
 from mri_hpc.intake.decoding.dicom.frames import Frame, frames_of
 from mri_hpc.intake.decoding.dicom.header import Kind, PixelFormat, header_of
-from mri_hpc.intake.decoding.dicom.pixels import FramePixels
+from mri_hpc.intake.decoding.dicom.pixels import WHITE_IS_LEAST, FramePixels
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.screening import check_is_mr
 from mri_hpc.intake.decoding.volumes.volume import Volume
@@ -30,6 +30,7 @@ MISSING = "missing slice: {} of {} places in a row of slices are empty"
 DOUBLED = "doubled slice: two in one place, and nothing tells them apart"
 UNEVEN = "slices that are not evenly spaced"
 CROOKED = "slices that do not lie in a row"
+INVERTED = "grey values inverted: their least one is white, as the header says (MONOCHROME1)"
 NOT_PLACED = "slices without a place: their order is not told"
 UNEVEN_PART, UNEVEN_MM = 0.05, 0.02
 """The difference that a step from slice to slice may have: of the step, and in any case."""
@@ -55,6 +56,10 @@ class SeriesPixels:
     def __init__(self, files: Sequence[File]) -> None:
         self._files = files
         self._opened: dict[int, FramePixels] = {}
+
+    def is_inverted(self, frame: Frame) -> bool:
+        """Tell whether the least value of a frame was white."""
+        return self._files[frame.file].layout.photometric == WHITE_IS_LEAST
 
     def read(self, frame: Frame) -> np.ndarray:
         """Return the values of a frame: (rows, columns)."""
@@ -234,6 +239,7 @@ def _volume(row: Sequence[Frame], pixels: SeriesPixels, name: str) -> Volume:
         acquired=2,
         is_side_known=bool(row[0].place.orientation and row[0].place.position),
         name=name,
+        notes=(INVERTED,) if any(pixels.is_inverted(frame) for frame in row) else (),
     )
 
 

@@ -34,8 +34,16 @@ def made(pixels=None, **others):
     return phantoms.with_pixels(header, pixels, **{"bits": 12, **others})
 
 
+def test_that_values_were_inverted_is_noted():
+    (volume,) = volumes_in([phantoms.as_bytes(made(PhotometricInterpretation="MONOCHROME1"))])
+    assert volume.notes == (
+        "grey values inverted: their least one is white, as the header says (MONOCHROME1)",
+    )
+
+
 def values(dataset, syntax=phantoms.EXPLICIT):
     (volume,) = volumes_in([phantoms.as_bytes(dataset, syntax)])
+    assert not volume.notes or dataset.PhotometricInterpretation == "MONOCHROME1"
     return volume.voxels[..., 0].T
 
 
