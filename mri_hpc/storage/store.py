@@ -394,13 +394,13 @@ class Store:
 
         mentions: ids that labels give, each at least once; accepted: words of doubts.
         """
-        from mri_hpc.storage.upkeep.likeness import join_alike
+        from mri_hpc.storage.upkeep.joining import join_alike
 
         join_alike(self._dir, mentions, pseudonyms, accepted)
 
     def doubts_of_ids(self, mentions: "Iterable[Mention]", accepted: Collection[str]) -> "list[Doubt]":
         """Return the doubts for which `join_alike` would refuse ids; nothing is changed."""
-        from mri_hpc.storage.upkeep.likeness import doubts_of_ids
+        from mri_hpc.storage.upkeep.joining import doubts_of_ids
 
         return doubts_of_ids(self._dir, mentions, accepted)
 

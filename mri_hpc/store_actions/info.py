@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mri_hpc.base.command import counted, print_json, shown_bytes
+from mri_hpc.base.command import Action, counted, print_json, shown_bytes
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.storage.store import Store
@@ -125,3 +125,6 @@ def _growth_table(values: dict[str, Any]) -> "Table":
 
 def _unless_zero(count: int, what: str) -> str:
     return f"{count:,} {what}" if count else ""
+
+
+ACTION = Action(options=Info, body=info, example="mri-hpc store info data/store")

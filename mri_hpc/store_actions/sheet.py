@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.command import print_json
+from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.intake.decoding.pictures import png_bytes
@@ -130,3 +130,6 @@ def _described(snapshot: Snapshot, row: int, index: int, columns: int) -> dict[s
         "class": snapshot.text("label", row),
         "patient": snapshot.text("patient", row),
     }
+
+
+ACTION = Action(options=Sheet, body=draw_sheet, example="mri-hpc store sheet data/store sheet.png")

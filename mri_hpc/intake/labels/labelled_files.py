@@ -6,11 +6,12 @@ from pathlib import Path
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.files.sources import listing
 from mri_hpc.intake.labels.class_names import doubts_of_classes
-from mri_hpc.intake.labels.csv_labels import CsvLabels, read_table
+from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.folder_doubts import doubts_of_folders
 from mri_hpc.intake.labels.folder_labels import FolderLabels
 from mri_hpc.intake.labels.label import check_site, label_or_reason
+from mri_hpc.intake.labels.label_table import read_table
 from mri_hpc.intake.labels.patient_pattern import PatientPattern, suggestion
 from mri_hpc.intake.labels.table_doubts import doubts_of_patient_rows
 

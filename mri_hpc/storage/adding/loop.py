@@ -1,18 +1,16 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.decoding.decoders import decode_natively
 from mri_hpc.intake.decoding.foreign import NOT_A_PICTURE, NOT_READ_YET
-from mri_hpc.intake.decoding.group_reader import KeptSource, Stopped
+from mri_hpc.intake.decoding.group_reader import Stopped
 from mri_hpc.intake.decoding.left_out import is_mask, is_named_like_mask
 from mri_hpc.intake.decoding.pictures import DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.samples import NativeImage
-from mri_hpc.intake.files.content import CANNOT_OPEN, Content, read_content
+from mri_hpc.intake.files.content import CANNOT_OPEN, Content
 from mri_hpc.intake.files.fingerprint import Fingerprint, Look, look_at
 from mri_hpc.intake.files.sources import Source, Sources
 from mri_hpc.intake.files.units import cut
@@ -23,7 +21,7 @@ from mri_hpc.storage.adding.intake import STACK, Intake
 from mri_hpc.storage.adding.known import Known, KnownSources, Stored, StoredLabel
 from mri_hpc.storage.adding.tally import Tally
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
-from mri_hpc.storage.adding.windowed import WindowedReader, by_group
+from mri_hpc.storage.adding.windowed import ReadSource, WindowedReader, by_group
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.table import CHANGED, CHANGED_STACK, CHANGES, RETRACTED, RETRACTED_IMAGE
@@ -168,8 +166,8 @@ def _take(
     stored = about.stored.get(source.key)
     content = None
     try:
-        kept = reader.kept(source)
-        content = kept.content if kept else read_content(intake.root, source.files)
+        read = reader.read(source)
+        content = read.content
         is_same = stored is not None and stored.source_hash == content.fingerprint.source_hash
         if stored and is_same and not stored.is_outvoted:
             unit.already_there.append(SeenSource(key=source.key, fingerprint=content.fingerprint))
@@ -177,7 +175,7 @@ def _take(
         if stored and not is_same and not intake.is_replacing:
             raise BadSource(CHANGED)
         generation = stored.generation + 1 if stored else 0
-        taken = _taken(source, content, kept, intake, reader, known, unit, generation)
+        taken = _taken(read, reader, unit, generation)
         if taken is None:
             return
         if stored and not is_same and _would_leave_slices(taken, stored, intake, known):
@@ -191,34 +189,22 @@ def _take(
         unit.take(taken)
 
 
-def _taken(
-    source: Source,
-    content: Content,
-    kept: KeptSource | None,
-    intake: Intake,
-    reader: WindowedReader,
-    known: Known,
-    unit: Unit,
-    generation: int,
-) -> TakenSource | None:
+def _taken(read: ReadSource, reader: WindowedReader, unit: Unit, generation: int) -> TakenSource | None:
     """Make of the images in a source what enters the store; None, and counted, where they are left out."""
-
-    def images() -> Iterable[NativeImage]:
-        return kept.images if kept else decode_natively(content, intake.recipe)
-
-    if is_named_like_mask(intake.root, source.path) and all(is_mask(image.grey) for image in images()):
+    source, intake, known = read.source, reader.intake, reader.known
+    if is_named_like_mask(intake.root, source.path) and all(is_mask(image.grey) for image in read.images()):
         unit.masks += 1
         return None
     label = intake.labels.of(source.path)
     patient = intake.pseudonyms.patient(label.patient)
     if reason := known.why_retracted([source.key], patient):
         raise BadSource(reason)
-    samples, window = reader.decode(source, images(), label)
+    samples, window = reader.decode(read, label)
     samples = unit.with_head(samples, is_skipping=intake.is_skipping_empty)
     if not samples:
         unit.empty += 1
         return None
-    taken = intake.taken(source, content, label, samples, window=window, generation=generation)
+    taken = intake.taken(source, read.content, label, samples, window=window, generation=generation)
     if reason := known.why_retracted(taken.image_keys, taken.patient):
         raise BadSource(reason)
     return taken
