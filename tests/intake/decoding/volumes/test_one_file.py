@@ -170,6 +170,15 @@ def test_a_compressed_file_is_read_to_its_checksum():
             pixels_of(damaged)
 
 
+def test_a_volume_that_would_not_fit_is_refused_before_it_is_read():
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape((600, 600, 600))
+    data = header.binaryblock[:344] + b"n+1\0" + bytes(300_000)
+    with pytest.raises(BadSource, match="more than 400 MiB or 128 million voxels"):
+        pixels_of(gzip.compress(data, 0))
+
+
 def test_the_word_of_a_header_takes_no_room():
     lying = [dims(3, 700, 700, 400), gzip.compress(dims(3, 700, 700, 400))]
     tracemalloc.start()
