@@ -65,7 +65,7 @@ class Decoder(Protocol):
         ...
 
 
-DECODERS: tuple[Decoder, ...] = (Pictures(), Dicom(), Stacks(), Matlab(), VolumeFiles())
+DECODERS: tuple[Decoder, ...] = (Pictures(), Stacks(), Matlab(), Dicom(), VolumeFiles())
 """In the order in which they are asked."""
 
 

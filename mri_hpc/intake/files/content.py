@@ -107,7 +107,8 @@ def read_content(root: Path, files: Sequence[str]) -> Content:
     BadSource: no regular file, no permission, being written. FileNotFoundError: one is gone.
     """
     stays = len(files) > 1 and _num_bytes(root, files) > MAX_BYTES
-    read = [_read_file(root / file, stays_on_disk=stays) for file in files]
+    read_file = functools.partial(_read_file, stays_on_disk=True) if stays else _read_file
+    read = [read_file(root / file) for file in files]
     # Each was whole when it was read; of several, the first may be another one by now.
     if len(files) > 1:
         for file, (_content, status) in zip(files, read, strict=True):
@@ -123,7 +124,7 @@ def _num_bytes(root: Path, files: Sequence[str]) -> int:
         return 0
 
 
-def _read_file(path: Path, *, stays_on_disk: bool) -> tuple[FileContent | LargeFile, os.stat_result]:
+def _read_file(path: Path, *, stays_on_disk: bool = False) -> tuple[FileContent | LargeFile, os.stat_result]:
     try:
         # Without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

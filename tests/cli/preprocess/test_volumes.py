@@ -1,6 +1,8 @@
 """Volumes through the commands: stored once by any tasks, looked at, and drawn with their sides."""
 
 import json
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -72,6 +74,12 @@ def test_a_recipe_without_a_plane_is_as_it_was_before_there_were_any(scans, stor
     assert (
         Recipe().digest() == Recipe(plane="acquired", slices="all").digest() != Recipe(plane="axial").digest()
     )
+
+
+def test_libraries_of_volumes_are_loaded_by_a_volume_alone():
+    code = "import sys, mri_hpc.preprocess; print({'nibabel', 'isal'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_look_says_what_it_sees_of_volumes(scans, store, preprocess):

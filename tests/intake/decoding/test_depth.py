@@ -1,8 +1,10 @@
 """How many bits a picture has, from its first bytes alone."""
 
+import gzip
 import io
 import os
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,3 +58,10 @@ def test_names_of_jpegs_and_bmps_promise_8_bits():
         if promises_8_bits(name)
     ]
     assert promising == ["a.JPG", "b/c.jpeg", "d.bmp"]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_volume_is_no_part_of_a_group(tmp_path, pack):
+    data = nib.Nifti1Image(np.zeros((9, 9, 9), np.int16), np.eye(4)).to_bytes()
+    (tmp_path / "t1.nii").write_bytes(pack(data))
+    assert depth_of(tmp_path / "t1.nii") == 8 and not is_deep(tmp_path / "t1.nii")

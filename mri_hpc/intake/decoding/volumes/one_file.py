@@ -29,7 +29,7 @@ GZIP = b"\x1f\x8b"
 # To zlib: a gzip header comes first.
 WITH_HEADER = 31
 HEADER_BYTES = 1024
-MOST_VOLUME_BYTES = 400 * 2**20
+MOST_VOLUME_BYTES, MOST_VOXELS = 400 * 2**20, 2**27
 MOST_SHRUNK = 1040
 """Bytes that a byte of gzip stands for at most."""
 READ_BYTES = 2**20
@@ -37,7 +37,9 @@ MOST_BEHIND = 256 * 2**20
 """Bytes behind the voxels of a compressed file, read to see that it is whole."""
 
 DAMAGED_GZIP = "damaged gzip"
-LARGE_VOLUME = f"volume of more than {MOST_VOLUME_BYTES // 2**20} MiB"
+LARGE_VOLUME = (
+    f"volume of more than {MOST_VOLUME_BYTES // 2**20} MiB or {MOST_VOXELS // 2**20} million voxels"
+)
 
 
 class VolumeFiles:
@@ -98,11 +100,11 @@ def _unzipping(raw: io.BufferedIOBase) -> Iterator[io.BufferedIOBase]:
 
 
 def _check_length(header: VolumeHeader, num_bytes: int, *, is_zipped: bool) -> None:
-    if header.volume_bytes > MOST_VOLUME_BYTES:
-        raise BadSource(LARGE_VOLUME if num_bytes * MOST_SHRUNK > MOST_VOLUME_BYTES else TRUNCATED)
     needed = header.offset + header.num_volumes * header.volume_bytes
     if num_bytes * (MOST_SHRUNK if is_zipped else 1) < needed:
         raise BadSource(TRUNCATED)
+    if header.volume_bytes > MOST_VOLUME_BYTES or math.prod(header.shape) > MOST_VOXELS:
+        raise BadSource(LARGE_VOLUME)
 
 
 def _read_on(voxels: io.BufferedIOBase, num_bytes: int) -> None:

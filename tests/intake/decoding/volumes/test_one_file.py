@@ -160,6 +160,25 @@ def test_a_damaged_file_has_one_reason(data, reason):
         pixels_of(data)
 
 
+def test_a_compressed_file_is_read_to_its_checksum():
+    # More than is read ahead, so that the end is not met by chance.
+    noise = np.random.default_rng(0).integers(0, 2**14, (64, 64, 60), dtype=np.int16)
+    data = gzip.compress(image_of(noise) + bytes(300_000), 1)
+    assert pixels_of(data)
+    for damaged in (changed(data, len(data) - 8, b"\1\2\3\4"), data[:-4]):
+        with pytest.raises(BadSource, match=r"damaged gzip|truncated"):
+            pixels_of(damaged)
+
+
+def test_a_volume_that_would_not_fit_is_refused_before_it_is_read():
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape((600, 600, 600))
+    data = header.binaryblock[:344] + b"n+1\0" + bytes(300_000)
+    with pytest.raises(BadSource, match="more than 400 MiB or 128 million voxels"):
+        pixels_of(gzip.compress(data, 0))
+
+
 def test_the_word_of_a_header_takes_no_room():
     lying = [dims(3, 700, 700, 400), gzip.compress(dims(3, 700, 700, 400))]
     tracemalloc.start()
@@ -195,9 +214,10 @@ def test_a_large_file_that_is_written_meanwhile_is_rejected(tmp_path):
     file = tmp_path / "a.nii"
     file.write_bytes(WHOLE)
     found = read_content(tmp_path, ["a.nii"])
-    file.write_bytes(WHOLE[:-1] + b"\1")
-    with pytest.raises(BadSource, match="being written"):
-        list(decode(found, RECIPE))
+    for data in (WHOLE[:-1] + b"\1", WHOLE[:9_000]):
+        file.write_bytes(data)
+        with pytest.raises(BadSource, match="being written"):
+            list(decode(found, RECIPE))
 
 
 @pytest.mark.usefixtures("large_limit")
