@@ -15,6 +15,7 @@ from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.label import (
     MOST_CLASSES,
     NO_BOX,
+    NO_LABEL_IN_CSV,
     PLANE_WORDS,
     SPLIT_WORDS,
     Label,
@@ -23,7 +24,7 @@ from mri_hpc.intake.labels.label import (
     check_site,
 )
 from mri_hpc.intake.labels.patient_pattern import PatientPattern
-from mri_hpc.intake.labels.patient_rows import NO_LABEL_IN_CSV, PatientRow, PatientRows
+from mri_hpc.intake.labels.patient_rows import PatientRow, PatientRows
 from mri_hpc.intake.labels.persons import Mention, nfc
 from mri_hpc.intake.labels.table_columns import BOX, Columns, known, read_columns
 

@@ -1,6 +1,7 @@
 """Likeness of ids that labels bring to those that the store knows: who is one person is asked first."""
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from mri_hpc.base.command import counted
 from mri_hpc.base.errors import UserError
@@ -10,7 +11,9 @@ from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import names_of_ids
 from mri_hpc.storage.snapshot.catalogue import current
-from mri_hpc.storage.upkeep.joining import Name, Pair, join, refuse_retracted
+
+if TYPE_CHECKING:
+    from mri_hpc.storage.upkeep.joining import Pair
 
 DIFFERENT, SAME = "ids", "same-ids"
 """Words by which the user says that ids which look alike are of several patients, or of one each."""
@@ -55,7 +58,9 @@ def doubt_of(doubts: Sequence[Alike]) -> Doubt:
     return Doubt(kind="ids", count=len(doubts), text=f"{found}: {advice}", accept="ids")
 
 
-def _join(store: StoreDir, pairs: Sequence[Pair]) -> None:
+def _join(store: StoreDir, pairs: "Sequence[Pair]") -> None:
+    from mri_hpc.storage.upkeep.joining import join, refuse_retracted
+
     snapshot = current(store)
     whose: dict[str, str] = {}
     for pair in pairs:
@@ -69,7 +74,9 @@ def _join(store: StoreDir, pairs: Sequence[Pair]) -> None:
     join(store, snapshot.persons, pairs, "ids that differ in their writing alone")
 
 
-def _pair(alike: Alike, names: dict[str, str], pseudonyms: Pseudonyms) -> Pair:
+def _pair(alike: Alike, names: dict[str, str], pseudonyms: Pseudonyms) -> "Pair":
+    from mri_hpc.storage.upkeep.joining import Name, Pair
+
     def name(mention: Mention) -> Name:
         known = names.get(mention.patient) or pseudonyms.patient(mention.patient)
         return Name(name=known, patient=mention.patient, where=mention.where)
