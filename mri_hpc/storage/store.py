@@ -225,6 +225,14 @@ class Store:
             is_skipping_empty=is_skipping_empty,
         )
 
+    def intake_that_would_be(
+        self, root: Path, labels: "Labels", wanted: "Recipe", key_file: Path
+    ) -> "Intake":
+        """Return what `intake` would return of a store that has a recipe, and make nothing."""
+        from mri_hpc.storage.adding.intake import intake_that_would_be
+
+        return intake_that_would_be(self._dir, root, labels, wanted, key_file)
+
     def doubts(self, intake: "Intake", sources: "Sources") -> "list[Doubt]":
         """Return what looks other than it was meant beside what is stored. sources: all below the root."""
         from mri_hpc.storage.adding.roots import doubts_of_root

@@ -54,8 +54,9 @@ def draw_sheet(options: Sheet) -> None:
     if options.json:
         print_json({"file": str(options.out), "images": described})
     else:
+        print("line column  key               class  patient")
         for one in described:
-            print("{line:3d} {column:3d}  {key}  {class}  {patient}".format(**one).rstrip())
+            print("{line:4d} {column:6d}  {key}  {class}  {patient}".format(**one).rstrip())
         print(f"{len(rows)} images are in {options.out}, {columns} a line")
 
 

@@ -71,7 +71,8 @@ class CsvLabels:
         """That, and the one which says whose the files are."""
         self.ignored = table.columns.ignored
         """Columns of the file that mean nothing here."""
-        self.site, self._pattern = site, pattern
+        self.site = site
+        self.pattern = pattern
         # Tables and files may come from systems that write the same letters otherwise.
         self._by_nfc = {nfc(path): label for path, label in self.rows.items() if not path.isascii()}
         self._patients = PatientRows(table.patients, site=site, pattern=pattern) if table.patients else None
@@ -83,7 +84,7 @@ class CsvLabels:
             return self._patients.of(path, found)
         if found is None:
             raise BadSource(NO_LABEL_IN_CSV)
-        return found if found.patient or not self._pattern else self._pattern.onto(found, path)
+        return found if found.patient or not self.pattern else self.pattern.onto(found, path)
 
     def site_of(self, path: str) -> str:
         """As in Labels."""
@@ -103,7 +104,7 @@ class CsvLabels:
             where = f"line {line} of {self.file.name}"
             if label.patient:
                 yield Mention(patient=label.patient, where=where, label=label.label)
-        for path in paths if self._pattern else ():
+        for path in paths if self.pattern else ():
             with contextlib.suppress(BadSource):
                 label = self.of(path)
                 if label.patient:

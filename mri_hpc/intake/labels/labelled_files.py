@@ -75,7 +75,9 @@ def without_table(root: Path, labels: "FolderLabels | CsvLabels", paths: list[st
 
 
 def check_paths(labels: "FolderLabels | CsvLabels", paths: Sequence[str], *, ids: str) -> None:
-    """Raise UserError where folders say what cannot be; ids: as in Recipe."""
+    """Raise UserError where folders say what cannot be, or a pattern says nothing; ids: as in Recipe."""
+    if labels.pattern:
+        labels.pattern.refuse_idle(paths)
     if isinstance(labels, FolderLabels):
         labels.check(paths)
         if ids == "pseudonym":
@@ -86,7 +88,9 @@ def doubts_of(labels: "FolderLabels | CsvLabels", paths: Sequence[str]) -> list[
     """Return what looks other than it was meant, before any file is read. paths: of all files."""
     if isinstance(labels, FolderLabels):
         return [*doubts_of_folders(paths, labels.pattern), *doubts_of_classes(labels.classes(paths))]
-    return [*labels.doubts, *doubts_of_classes(labels.classes())]
+    from mri_hpc.intake.labels.table_doubts import doubts_of_patient_rows
+
+    return [*labels.doubts, *doubts_of_classes(labels.classes()), *doubts_of_patient_rows(labels, paths)]
 
 
 def pattern_hint(labels: "FolderLabels | CsvLabels", paths: Iterable[str]) -> Doubt | None:

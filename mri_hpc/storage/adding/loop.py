@@ -19,13 +19,13 @@ from mri_hpc.intake.files.units import cut
 from mri_hpc.intake.labels.folder_labels import NO_CLASS_FOLDER
 from mri_hpc.intake.labels.label import NO_LABEL_IN_CSV, label_or_reason
 from mri_hpc.storage.adding.intake import STACK, Intake
-from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
+from mri_hpc.storage.adding.known import Known, KnownSources, Stored, StoredLabel
 from mri_hpc.storage.adding.tally import Tally
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
 from mri_hpc.storage.adding.windowed import WindowedReader, by_group
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.table import CHANGED, CHANGED_STACK, RETRACTED, RETRACTED_IMAGE
+from mri_hpc.storage.snapshot.table import CHANGED, CHANGED_STACK, CHANGES, RETRACTED, RETRACTED_IMAGE
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (
@@ -144,7 +144,7 @@ def _num_labelled_otherwise(part: Sources, intake: Intake, known: Known) -> int:
 
 def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known) -> bool:
     """Tell whether a source, its file as when it was rejected, would be rejected again. reason: of then."""
-    if reason == CHANGED and intake.is_replacing:
+    if reason.startswith(CHANGES) and intake.is_replacing:
         return False
     label, problem = label_or_reason(intake.labels, source.path)
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
@@ -173,14 +173,14 @@ def _take(
         if stored and is_same and not stored.is_outvoted:
             unit.already_there.append(SeenSource(key=source.key, fingerprint=content.fingerprint))
             return
-        if stored and not is_same and stored.is_stack:
-            raise BadSource(CHANGED_STACK)
         if stored and not is_same and not intake.is_replacing:
             raise BadSource(CHANGED)
         generation = stored.generation + 1 if stored else 0
         taken = _taken(source, content, kept, intake, reader, known, unit, generation)
         if taken is None:
             return
+        if stored and not is_same and _would_leave_slices(taken, stored, intake, known):
+            raise BadSource(CHANGED_STACK)
     except FileNotFoundError:
         unit.gone += 1
     except BadSource as error:
@@ -221,6 +221,16 @@ def _taken(
     if reason := known.why_retracted(taken.image_keys, taken.patient):
         raise BadSource(reason)
     return taken
+
+
+def _would_leave_slices(taken: TakenSource, stored: Stored, intake: Intake, known: Known) -> bool:
+    """Tell whether a stored stack has images that none of a source takes the place of."""
+    if not stored.is_stack:
+        return False
+    slices = known.slices_of(stored.source_hash)
+    # Twins of the stack have the same numbers, and keys of their own.
+    others = {key for key, number in slices if key == intake.key_of(taken.path, str(number))}
+    return not others <= set(taken.image_keys)
 
 
 def _reject(source: Source, reason: str, content: Content | None, about: KnownSources, unit: Unit) -> None:
