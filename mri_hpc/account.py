@@ -1,6 +1,5 @@
 """The account with which preprocess ends: what came in, what the store holds, and what of it is doubtful."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -55,6 +54,10 @@ def account_of(store: Store, intake: Intake, sources: Sources, tally: Tally) -> 
 
 
 def _of_missing(missing: Missing, store: Store, source: Path) -> Iterator[Doubt]:
+    if missing.is_counted and not missing.hidden and not missing.paths:
+        return
+    import shlex
+
     what = f"mri-hpc store retract {shlex.quote(str(store.path))} --missing {shlex.quote(str(source))}"
     if not missing.is_counted:
         yield Doubt(

@@ -1,7 +1,6 @@
 """``mri-hpc preprocess``: what is new in a folder of images goes into the store."""
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelle
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.notes import print_notes, print_notes_of_source
-from mri_hpc.storage.store import ArrayTask, Intake, Store, Tally
+from mri_hpc.storage.store import Intake, Store, Tally
 
 if TYPE_CHECKING:
     from mri_hpc.looking import Question
@@ -171,6 +170,8 @@ def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:
     place = array_place()
     if place is None or place[2] == 1:
         return tally
+    from mri_hpc.storage.store import ArrayTask
+
     job, number, count = place
     return store.tell_last(options.source, ArrayTask(job=job, number=number, count=count), tally)
 
@@ -196,6 +197,8 @@ def _question(options: Options) -> "Question":
 
 def _command(options: Options) -> str:
     """Return the command line that stores what was looked at."""
+    import shlex
+
     labels = options.write_labels or options.labels
     given = {
         "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,

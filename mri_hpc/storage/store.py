@@ -255,7 +255,6 @@ class Store:
         from mri_hpc.storage.adding.known import Known, fold_when_due
         from mri_hpc.storage.adding.loop import add_sources, sources_outvoted
         from mri_hpc.storage.adding.roots import note_root
-        from mri_hpc.storage.upkeep.retraction import remove_retracted
 
         note_root(self._dir, intake)
         fold_when_due(self._dir)
@@ -264,7 +263,7 @@ class Store:
             self._dir,
             intake,
             unit_size=unit_size,
-            end_retraction=lambda: remove_retracted(self._dir),
+            end_retraction=self._remove_retracted,
             is_stopping=is_stopping,
         )
         tally = add(sources, Known(self._dir, sources.keys), progress=progress)
@@ -441,6 +440,11 @@ class Store:
         from mri_hpc.storage.disk.private_tables import sources_of
 
         return sources_of(self._dir, keys)
+
+    def _remove_retracted(self) -> None:
+        from mri_hpc.storage.upkeep.retraction import remove_retracted
+
+        remove_retracted(self._dir)
 
     @property
     def _dir(self) -> StoreDir:
