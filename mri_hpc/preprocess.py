@@ -129,7 +129,9 @@ def preprocess(options: Options) -> int:
     tally = _add(options, store, intake, sources, stop)
     tally.own_labels_differ = own_labels.num_differing
     total = None if stop.request else _tally_of_all(options, store, tally)
-    account = account_of(store, intake, found, total) if total else None
+    account = None
+    if total:
+        account = account_of(store, intake, found, total, is_stopping=lambda: stop.request is not None)
     print_notes(tally, store=store, root_name=intake.root_name, account=account)
     if share.index == 0:
         print_notes_of_source(labels, paths, has_account=account is not None)

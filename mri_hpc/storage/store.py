@@ -123,6 +123,26 @@ class Store:
         return self._dir.twins
 
     @property
+    def twin_table(self) -> Path:
+        """CSV of the twins that the last audit has found, for the owner alone."""
+        return self._dir.twin_table
+
+    @property
+    def twin_page(self) -> Path:
+        """HTML page of the same, with their pictures."""
+        return self._dir.twin_page
+
+    @property
+    def looks(self) -> Path:
+        """File of the looks of test images, by which new images are compared with them."""
+        return self._dir.looks
+
+    @property
+    def compared(self) -> Path:
+        """File of the keys of images that need not be compared with test images any more."""
+        return self._dir.compared
+
+    @property
     def private(self) -> Path:
         """Folder, for the owner alone, of all that identifies a person."""
         return self._dir.private
