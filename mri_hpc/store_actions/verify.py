@@ -10,12 +10,13 @@ from typing import Annotated, Any, TypeVar
 
 from mri_hpc.base.command import counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError, Verdict
-from mri_hpc.base.marks import POSITIONAL, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.intake.decoding.recipe import Recipe, load_recipe
 from mri_hpc.intake.files.sources import check_root
 from mri_hpc.intake.labels.labelled_files import find_labels
 from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.storage.store import Findings, Origin, Repaired, Store
+from mri_hpc.store_actions.privacy import check_privacy
 
 T = TypeVar("T")
 DAY_S = 24 * 3600.0
@@ -26,6 +27,7 @@ class Verify:
     """Read everything: commits, sizes, every CRC, the snapshots. Status 2 if anything is damaged.
 
     With --repair, damaged or missing chunks are made again: from other chunks, else from the sources.
+    With --privacy nothing of that is done, and names are looked for.
     """
 
     store: Annotated[Path, POSITIONAL]
@@ -40,10 +42,15 @@ class Verify:
     """With --repair: the CSV of labels; only of use for chunks that no snapshot tells of."""
     site: str = ""
     """With --repair: the site that preprocess was given."""
+    privacy: Annotated[Path | None, Word(value="NAMES.txt")] = None
+    """Text with names, ids and dates, one a line: look for them in every byte outside STORE/private. A run's
+    folder may be given in place of the store."""
     json: Flag = False
     """Print as JSON."""
 
     def __post_init__(self) -> None:
+        if self.privacy and (self.repair or self.sample != "100%"):
+            raise UserError("--privacy only looks for names, in all files: leave --repair and --sample out")
         if self.repair != (self.source is not None):
             raise UserError("--repair and --source go together: give both or neither")
         if self.labels and not self.repair:
@@ -52,6 +59,9 @@ class Verify:
 
 def check_store(options: Verify) -> None:
     """Verify a store, repair it if asked to, and print what was found; Verdict where anything is damaged."""
+    if options.privacy:
+        check_privacy(options.store, options.privacy, is_json=options.json)
+        return
     fraction = _fraction(options.sample)
     store, day = Store.open(options.store), int(time.time() // DAY_S)
     start = time.monotonic()

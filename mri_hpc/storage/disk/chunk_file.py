@@ -154,6 +154,23 @@ def read_header(path: Path) -> ChunkHeader:
         raise StoreDamage(f"{path} cannot be read as a chunk ({reason}): {advice(path)}") from None
 
 
+def hdf5_numbers(path: Path) -> list[tuple[int, int]]:
+    """Return where the numbers of an HDF5 file begin and end; OSError or ValueError: it cannot be told."""
+    found: list[tuple[int, int]] = []
+
+    def note(_name: str, one: Any) -> None:
+        if not isinstance(one, h5py.Dataset) or one.dtype.kind in "SOV":
+            return
+        if one.chunks:
+            one.id.chunk_iter(lambda run: found.append((run.byte_offset, run.byte_offset + run.size)))
+        elif (start := one.id.get_offset()) is not None:
+            found.append((start, start + one.id.get_storage_size()))
+
+    with h5py.File(path, "r", locking=False) as file:
+        file.visititems(note)
+    return found
+
+
 def _changed_ns(path: Path) -> int:
     """Return the time at which a file, or its name, was last changed; 0 where that cannot be known."""
     try:
