@@ -36,8 +36,8 @@ class Options:
     patient_from: PatientFrom = "folder"
     """folder: patient is the first that is no class, split or study, else the one given; file: each file."""
     names: Flag = False
-    """Name patients by the id in their source, and files by their paths; else by pseudonyms, of the site's key
-    where this user has it, and by keys."""
+    """Name patients by the id in their source, and files by their paths; else by pseudonyms, of the site's
+    key where this user has it, and by keys."""
     json: Flag = False
     """Print JSON."""
 

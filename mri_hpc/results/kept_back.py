@@ -48,7 +48,7 @@ def pseudonyms_here(key_file: Path) -> Pseudonyms | None:
     """Make pseudonyms by the site's key; None where this user has none, and none is made."""
     if not (key_file.is_file() and os.access(key_file, os.R_OK)):
         return None
-    return Pseudonyms(site_key(key_file))
+    return Pseudonyms(site_key(key_file, key_file.stat().st_gid))
 
 
 def passing_pseudonyms() -> Pseudonyms:

@@ -136,6 +136,17 @@ class Store:
         return self._dir.private
 
     @property
+    def group(self) -> int | None:
+        """Number of the one group that may use the private folder beside its owner; None: there is none."""
+        return self._dir.group
+
+    def share(self, group: int) -> None:
+        """Let the members of one group add to the store, and see what is private; UserError elsewhere."""
+        from mri_hpc.storage.disk.sharing import share_store
+
+        share_store(self._dir, group)
+
+    @property
     def listings(self) -> Path:
         """Folder, for the owner alone, of listings that tasks of one array job share."""
         return self._dir.listings

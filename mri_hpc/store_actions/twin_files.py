@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.access import replace_private
 from mri_hpc.cohort.audit import is_torn
 from mri_hpc.cohort.twins import TwinGroup
 from mri_hpc.intake.labels.images import as_text
@@ -40,8 +40,8 @@ def write_twin_files(
     files = TwinFiles(table=store.private / "twins.csv", page=store.private / "twins.html")
     by_row = dict(zip((row for group in groups for row in group.rows), names, strict=True))
     try:
-        replace_bytes(files.table, _table(snapshot, groups, by_row).encode(), is_private=True)
-        replace_bytes(files.page, _page(store, snapshot, reader, groups, by_row).encode(), is_private=True)
+        replace_private(files.table, _table(snapshot, groups, by_row).encode())
+        replace_private(files.page, _page(store, snapshot, reader, groups, by_row).encode())
     except OSError:
         return None
     return files

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 from mri_hpc.base.command import counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
-from mri_hpc.intake.decoding.recipe import Recipe, load_recipe
+from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.files.sources import check_root
 from mri_hpc.intake.labels.labelled_files import find_labels
 from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
@@ -69,7 +69,7 @@ def check_store(options: Verify) -> None:
     verified = time.monotonic()
     num_bytes, repaired = findings.bytes, None
     if options.repair and findings.problems:
-        origin = _origin(options, load_recipe(store.recipe))
+        origin = _origin(options, store)
         repaired = store.repair(findings, origin, fraction=fraction, day=day, progress=_shown_repair)
         findings = repaired.findings
     values = {
@@ -93,15 +93,18 @@ def check_store(options: Verify) -> None:
         raise _damage(options.store, findings, repaired)
 
 
-def _origin(options: Verify, recipe: Recipe) -> Origin:
+def _origin(options: Verify, store: Store) -> Origin:
     """Return what preprocess was given, as far as it is at hand."""
     assert options.source is not None
+    recipe = load_recipe(store.recipe)
     check_root(options.source)
     return Origin(
         root=options.source,
         recipe=recipe,
         labels=find_labels(options.source, options.labels, site=options.site),
-        pseudonyms=lambda: pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
+        pseudonyms=lambda: pseudonyms_of(
+            ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ), group=store.group
+        ),
     )
 
 

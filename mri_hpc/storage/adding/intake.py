@@ -118,7 +118,7 @@ def make_intake(
     wanted: what is asked for of the recipe, without the site's key and the probe; key_file: that key, made
     where it is missing and pseudonyms are wanted. UserError where the store has another recipe.
     """
-    pseudonyms = Pseudonyms(site_key(key_file) if wanted.ids == "pseudonym" else None)
+    pseudonyms = Pseudonyms(site_key(key_file, store.group) if wanted.ids == "pseudonym" else None)
     recipe = probe(replace(wanted, site=pseudonyms.fingerprint()))
     return Intake(
         root=root,

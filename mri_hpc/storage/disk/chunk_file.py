@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mri_hpc.base.access import let_group_use
 from mri_hpc.base.atomic import publish_new, replace
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, UserError
@@ -83,6 +84,7 @@ def replace_pixels(path: Path, header: ChunkHeader, made: Mapping[int, bytes], s
             for row in range(len(header)):
                 new.write(made[row]) if row in made else copy(image_bytes)
             copy(size - new.tell())
+        let_group_use(temp)
         written = read_header(temp)
         if content_id(written) != path.stem or made.keys() & set(damaged_rows(temp, written)):
             raise StoreDamage(f"{path}: what was just written reads back otherwise: is the disk failing?")
@@ -235,6 +237,7 @@ def _write_chunk(
                 file.write(np.ascontiguousarray(images).data)
             assert file.tell() == end
             file.write(os.pread(frame, os.fstat(frame).st_size - end, end))
+        let_group_use(path)
     finally:
         os.close(frame)
 
