@@ -63,7 +63,7 @@ def search_folder(
                 continue
             files, num_bytes = files + 1, num_bytes + size
             hits = {**in_file, **hits}
-        shown = _masked(path.relative_to(folder), names) if hits else ""
+        shown = _masked(path.relative_to(folder), names, (everywhere, in_text)) if hits else ""
         found += (FoundName(line=line, file=shown, offset=offset) for line, offset in hits.items())
     found.sort(key=lambda one: (one.line, one.file))
     return NameSearch(found=tuple(found), files=files, bytes=num_bytes)
@@ -135,7 +135,9 @@ class _Spellings:
         self._steps = range(1) if shortest >= 2 * WORD - 1 else range(WORD)
         self._wanted: dict[int, list[tuple[int, bytes, int]]] = defaultdict(list)
         for form, line in forms:
-            for place in range(WORD if len(self._steps) == 1 else 1):
+            # By their ends: ids begin alike.
+            last = len(form) - WORD
+            for place in range(last - WORD + 1 if len(self._steps) == 1 else last, last + 1):
                 self._wanted[int.from_bytes(form[place : place + WORD], "little")].append((place, form, line))
         self._words = np.array(sorted(self._wanted), np.uint32)
         bits = max(16, (64 * len(self._words)).bit_length())
@@ -150,7 +152,8 @@ class _Spellings:
                 return
             words = np.frombuffer(block, "<u4", (len(block) - step) // WORD, offset=step)
             likely = np.flatnonzero(self._table[self._places(words)])
-            likely = likely[np.isin(words[likely], self._words)]
+            at = np.searchsorted(self._words, words[likely]).clip(max=len(self._words) - 1)
+            likely = likely[self._words[at] == words[likely]]
             for row in likely.tolist():
                 for place, form, line in self._wanted[int(words[row])]:
                     start = row * WORD + step - place
@@ -161,11 +164,11 @@ class _Spellings:
         return (words * MULTIPLIER) >> self._shift
 
 
-def _masked(path: Path, names: Sequence[WantedName]) -> str:
+def _masked(path: Path, names: Sequence[WantedName], searched: Iterable["_Spellings"]) -> str:
     """Write a path without the names in it."""
     text = os.fsencode(path)
-    for name in names:
-        for form in name.forms:
-            while (at := text.translate(LOWER).find(form)) >= 0:
-                text = text[:at] + MASK.encode() + text[at + len(form) :]
+    lines = {line for spellings in searched for line, _offset in spellings.find(text.translate(LOWER))}
+    for form in (form for name in names if name.line in lines for form in name.forms):
+        while (at := text.translate(LOWER).find(form)) >= 0:
+            text = text[:at] + MASK.encode() + text[at + len(form) :]
     return text.decode(errors="replace")

@@ -86,10 +86,13 @@ def _has(encoding: str, text: str) -> bool:
 
 def _writings(text: str) -> Iterator[str]:
     texts = [text, "".join(date.groups())] if (date := DATE.fullmatch(text)) else [text]
+    if text.isascii():
+        # Of these no case is looked at.
+        yield from texts
+        return
     composed = [unicodedata.normalize("NFC", one) for one in texts]
     for normal in (*composed, *(unicodedata.normalize("NFD", one) for one in texts)):
         yield from (normal.lower(), normal.upper(), normal.title(), normal)
-        # Of letters of ASCII no case is looked at.
         choices = [(c,) if c.isascii() else tuple({c.lower(), c.upper()}) for c in normal]
         if sum(len(choice) > 1 for choice in choices) <= MOST_CASED:
             yield from map("".join, itertools.product(*choices))
