@@ -73,6 +73,12 @@ def predict(options: Options) -> int | None:
         write_tables(options.out, answer)
     _print(options, run, answer)
     if answer.images:
+        if kept_back and kept_back.is_passing:
+            print(
+                f"the site's key, {key_path(os.environ)}, is not there: pseudonyms are of this prediction "
+                "alone (MRI_KEY_FILE names the key; --names names patients)",
+                file=sys.stderr,
+            )
         return None
     kept = f"; {options.out} keeps the predictions that it holds" if is_kept else ""
     which = "" if options.names else ", --names tells of which files"
@@ -84,16 +90,9 @@ def predict(options: Options) -> int | None:
 
 
 def _names_kept_back(paths: Sequence[Path]) -> KeptBack:
-    """Replace names by the site's key; where it is not there, by one of this prediction alone, and say so."""
-    key_file = key_path(os.environ)
-    pseudonyms = pseudonyms_here(key_file)
-    if pseudonyms is None:
-        print(
-            f"the site's key, {key_file}, is not there: pseudonyms are of this prediction alone "
-            "(MRI_KEY_FILE names the key; --names names patients)",
-            file=sys.stderr,
-        )
-    return KeptBack(paths=paths, pseudonyms=pseudonyms or passing_pseudonyms())
+    """Replace names by the site's key; where it is not there, by one of this prediction alone."""
+    pseudonyms = pseudonyms_here(key_path(os.environ))
+    return KeptBack(paths=paths, pseudonyms=pseudonyms or passing_pseudonyms(), is_passing=pseudonyms is None)
 
 
 def _use_threads() -> None:

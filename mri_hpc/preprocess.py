@@ -110,7 +110,6 @@ def preprocess(options: Options) -> int:
         return look(_question(options), is_json=options.json, is_stopping=lambda: stop.request is not None)
     store = Store.make(options.store, options.source)
     key_file = key_path(os.environ)
-    has_key = key_file.exists()
     _share_with_group(options, store, key_file)
     share = _share(options)
     labels = find_labels(
@@ -128,8 +127,6 @@ def preprocess(options: Options) -> int:
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
     )
-    if not has_key and key_file.exists():
-        print(key_note(key_file), file=sys.stderr)
     store.clean_up()
     found = intake.sources(paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
@@ -152,6 +149,8 @@ def preprocess(options: Options) -> int:
         print_notes_of_source(labels, paths, has_account=account is not None)
     if account:
         print_account(account)
+        if intake.recipe.ids == "pseudonym" and account.tally.stored == account.images > 0:
+            print(key_note(key_file), file=sys.stderr)
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)

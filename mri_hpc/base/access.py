@@ -1,4 +1,4 @@
-"""Who may look into what is private: its owner alone, or one group that was named."""
+"""Access to what is private: its owner's alone, or also that of one group that was named."""
 
 import contextlib
 import errno
@@ -92,7 +92,7 @@ def let_group_use(path: Path) -> None:
 
 
 def give(path: Path, group: int, *, is_private: bool = True) -> None:
-    """Let one group use a file or folder; where it is private, nobody else but its owner.
+    """Let one group use a file or folder; where it is private, no other user but its owner.
 
     UserError where an ACL names others, who would be let in, too.
     """

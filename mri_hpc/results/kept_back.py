@@ -13,11 +13,13 @@ from mri_hpc.results.answer import Answer
 
 @dataclass(frozen=True, kw_only=True)
 class KeptBack:
-    """Names of one prediction, each replaced by what tells nobody who it is."""
+    """Names of one prediction, each replaced by what does not tell who it is."""
 
     paths: Sequence[Path]
     """Files and folders as they were given."""
     pseudonyms: Pseudonyms
+    is_passing: bool = False
+    """True where no later prediction has the same pseudonyms."""
 
     def of_answer(self, answer: Answer) -> Answer:
         """Return an answer that names no patient and no file."""

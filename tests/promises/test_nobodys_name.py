@@ -43,13 +43,13 @@ def test_each_string_is_in_the_sources(planted):
 
 
 @pytest.fixture
-def loud(capfd):
-    """Has libraries say all that they have to say; gives what was printed so far, to whatever descriptor."""
+def loud(capsys):
+    """Has libraries say all that they have to say; gives what was printed since the last command."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         handler = logging.StreamHandler(sys.stderr)
         logging.getLogger().addHandler(handler)
-        yield lambda: "".join(capfd.readouterr())
+        yield lambda: "".join(capsys.readouterr())
         logging.getLogger().removeHandler(handler)
 
 

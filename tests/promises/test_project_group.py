@@ -88,16 +88,14 @@ def become(who, log):
 def test_two_accounts_of_a_project_add_at_once_and_a_third_is_refused(project, start):
     status, err = start(ANNA, "--group", PROJECT)()
     assert status == 0, err
-    asked = (
-        f"made the site's key, {project}/shared/key/site.key: keep a copy of it, where the images are not."
-    )
+    asked = f"patients are named by the site's key, {project}/shared/key/site.key: keep a copy of it"
     assert asked in err
     make_more(project / f"raw{ANNA}")
     both = [start(ANNA), start(BERND)]
     for process in both:
         status, err = process()
         assert status == 0, err
-        assert "made the site's key" not in err
+        assert "keep a copy" not in err
     store = StoreDir(project / "shared" / "store")
     findings = verify(store)
     assert (findings.problems, findings.images) == ([], 60)

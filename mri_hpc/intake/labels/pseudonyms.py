@@ -105,10 +105,10 @@ def key_path(environment: Mapping[str, str]) -> Path:
 
 
 def key_note(path: Path) -> str:
-    """Ask for a copy of a key that has just been made."""
+    """Ask for a copy of the key by which the first patients of a store were named."""
     return (
-        f"made the site's key, {path}: keep a copy of it, where the images are not. Without it nothing can "
-        "be added to this store or taken out of it by a patient's id, and patients get other pseudonyms"
+        f"patients are named by the site's key, {path}: keep a copy of it, where the images are not. Without "
+        "it nothing can be added to this store, and patients get other pseudonyms"
     )
 
 
