@@ -8,7 +8,7 @@ from mri_hpc.base.command import counted
 from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.folder_labels import FolderLabels
 from mri_hpc.intake.labels.labelled_files import pattern_hint
-from mri_hpc.intake.labels.persons import num_of_several_classes
+from mri_hpc.intake.labels.several_values import num_of_several
 from mri_hpc.storage.store import Store, Tally
 
 
@@ -48,7 +48,8 @@ def _of_source(labels: FolderLabels | CsvLabels, paths: Sequence[str], *, has_ac
         yield f"{pattern.text}, in a new store"
     if isinstance(labels, FolderLabels) and (hint := labels.hint(paths)):
         yield hint
-    mixed = 0 if has_account else num_of_several_classes(labels.mentions(paths))
+    pairs = () if has_account else ((one.patient, one.label) for one in labels.mentions(paths))
+    mixed = num_of_several(pairs)
     if mixed:
         what = "with images of several classes: launch --patient-label says which class is theirs"
         yield f"{counted(mixed, 'patient')} {what}"

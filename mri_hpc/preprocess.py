@@ -18,14 +18,14 @@ from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.recipe import wanted_recipe
-from mri_hpc.intake.files.sources import list_sources, shared_listing
+from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.notes import print_notes, print_notes_of_source
-from mri_hpc.storage.store import ArrayTask, Store, Tally
+from mri_hpc.storage.store import ArrayTask, Intake, Store, Tally
 
 if TYPE_CHECKING:
     from mri_hpc.looking import Question
@@ -132,15 +132,7 @@ def preprocess(options: Options) -> int:
     _refuse_or_say(store.doubts(intake, found), options.accept)
     store.join_alike(labels.mentions(paths), intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
-    progress = _Progress(len(sources))
-    tally = store.add(
-        intake,
-        sources,
-        unit_size=unit_images(intake.recipe.size**2, options.chunk_images),
-        is_stopping=lambda: stop.request is not None,
-        progress=progress,
-    )
-    progress.end()
+    tally = _add(options, store, intake, sources, stop)
     tally.own_labels_differ = own_labels.num_differing
     total = None if stop.request else _tally_of_all(options, store, tally)
     account = account_of(store, intake, found, total) if total else None
@@ -159,6 +151,20 @@ def preprocess(options: Options) -> int:
         return AGAIN
     _refuse_nothing(options, share, tally)
     return 0
+
+
+def _add(options: Options, store: Store, intake: Intake, sources: Sources, stop: StopFlag) -> Tally:
+    """Store what is new among sources, and show how far that is."""
+    progress = _Progress(len(sources))
+    tally = store.add(
+        intake,
+        sources,
+        unit_size=unit_images(intake.recipe.size**2, options.chunk_images),
+        is_stopping=lambda: stop.request is not None,
+        progress=progress,
+    )
+    progress.end()
+    return tally
 
 
 def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:

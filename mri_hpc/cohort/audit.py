@@ -12,6 +12,7 @@ from mri_hpc.cohort.same_pixels import equal_values
 from mri_hpc.cohort.splits import FEW_PATIENTS
 from mri_hpc.cohort.twins import SAME_PIXELS, TwinGroup
 from mri_hpc.intake.labels.label import SPLITS
+from mri_hpc.intake.labels.several_values import of_several
 from mri_hpc.storage.store import Snapshot
 
 EXAMPLES = 3
@@ -57,13 +58,12 @@ def _patients_in_two(snapshot: Snapshot, what: str) -> Finding:
     """Find patients to whom the data give two splits, or two folds; images that have none are in neither."""
     # Of patients who turned out to be one, split_of takes all images to one side.
     snapshot = snapshot.with_own_patients()
-    patient, value = np.asarray(snapshot.patient), np.asarray(getattr(snapshot, what)).astype(np.int64)
-    known = (patient >= 0) & (value >= 0)
-    pairs = np.unique(np.stack([patient[known], value[known]]), axis=1)
-    torn = np.unique(pairs[0][1:][pairs[0][1:] == pairs[0][:-1]])
+    patient, value = np.asarray(snapshot.patient), np.asarray(getattr(snapshot, what))
+    torn = of_several(patient, value)
+    of_each = {one: np.unique(value[(patient == one) & (value >= 0)]) for one in torn[:EXAMPLES].tolist()}
     examples = (
-        f"{_patient(snapshot, one)} in {' and '.join(_shown(v, what) for v in pairs[1][pairs[0] == one])}"
-        for one in torn[:EXAMPLES].tolist()
+        f"{_patient(snapshot, one)} in {' and '.join(_shown(v, what) for v in values)}"
+        for one, values in of_each.items()
     )
     return Finding(
         kind=f"patient in two {what}s",
@@ -119,10 +119,7 @@ def _repeated(snapshot: Snapshot, groups: list[np.ndarray]) -> Finding:
 
 
 def _patients_of_two_classes(snapshot: Snapshot) -> Finding:
-    patient, label = np.asarray(snapshot.patient), np.asarray(snapshot.label)
-    known = (patient >= 0) & (label >= 0)
-    pairs = np.unique(np.stack([patient[known], label[known].astype(patient.dtype)]), axis=1)
-    several = np.unique(pairs[0][1:][pairs[0][1:] == pairs[0][:-1]])
+    several = of_several(np.asarray(snapshot.patient), np.asarray(snapshot.label))
     names = ", ".join(_patient(snapshot, one) for one in several[:EXAMPLES].tolist())
     return Finding(
         kind="patient of two classes",

@@ -244,6 +244,14 @@ class Store:
             is_skipping_empty=is_skipping_empty,
         )
 
+    def intake_that_would_be(
+        self, root: Path, labels: "Labels", wanted: "Recipe", key_file: Path
+    ) -> "Intake":
+        """Return what `intake` would return of a store that has a recipe, and make nothing."""
+        from mri_hpc.storage.adding.intake import intake_that_would_be
+
+        return intake_that_would_be(self._dir, root, labels, wanted, key_file)
+
     def doubts(self, intake: "Intake", sources: "Sources") -> "list[Doubt]":
         """Return what looks other than it was meant beside what is stored. sources: all below the root."""
         from mri_hpc.storage.adding.roots import doubts_of_root
@@ -405,13 +413,13 @@ class Store:
 
         mentions: ids that labels give, each at least once; accepted: words of doubts.
         """
-        from mri_hpc.storage.upkeep.likeness import join_alike
+        from mri_hpc.storage.upkeep.joining import join_alike
 
         join_alike(self._dir, mentions, pseudonyms, accepted)
 
     def doubts_of_ids(self, mentions: "Iterable[Mention]", accepted: Collection[str]) -> "list[Doubt]":
         """Return the doubts for which `join_alike` would refuse ids; nothing is changed."""
-        from mri_hpc.storage.upkeep.likeness import doubts_of_ids
+        from mri_hpc.storage.upkeep.joining import doubts_of_ids
 
         return doubts_of_ids(self._dir, mentions, accepted)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mri_hpc.base.command import print_json, progress
+from mri_hpc.base.command import Action, print_json, progress
 from mri_hpc.base.errors import Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.cohort.audit import Finding, audit
@@ -92,3 +92,6 @@ def _print(
 
 def _shown(parts: range) -> Iterable[int]:
     return progress(parts, what="looking at images", total=len(parts))
+
+
+ACTION = Action(options=Audit, body=audit_store, example="mri-hpc store audit data/store --report-only")

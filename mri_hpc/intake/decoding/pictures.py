@@ -24,9 +24,8 @@ from PIL import Image
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding import coded
-from mri_hpc.intake.decoding.bands import BAND_PIXELS, bands
 from mri_hpc.intake.decoding.foreign import NOT_READ_YET
-from mri_hpc.intake.decoding.luma import luma_of
+from mri_hpc.intake.decoding.grey_values import BAND_PIXELS, bands, luma_of
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage
 from mri_hpc.intake.decoding.signatures import BMP, JPEG, JPEG_2000, JPEG_END, JPEG_FRAMES, JPEG_SCAN, PNG

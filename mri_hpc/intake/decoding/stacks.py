@@ -20,7 +20,7 @@ from PIL import Image
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.foreign import NOT_READ_YET
-from mri_hpc.intake.decoding.luma import luma_of
+from mri_hpc.intake.decoding.grey_values import luma_of
 from mri_hpc.intake.decoding.pictures import (
     DAMAGED,
     MAX_PIXELS,

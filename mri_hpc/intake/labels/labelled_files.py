@@ -6,12 +6,14 @@ from pathlib import Path
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.files.sources import listing
 from mri_hpc.intake.labels.class_names import doubts_of_classes
-from mri_hpc.intake.labels.csv_labels import CsvLabels, read_table
+from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.folder_doubts import doubts_of_folders
 from mri_hpc.intake.labels.folder_labels import FolderLabels
 from mri_hpc.intake.labels.label import check_site, label_or_reason
+from mri_hpc.intake.labels.label_table import read_table
 from mri_hpc.intake.labels.patient_pattern import PatientPattern, suggestion
+from mri_hpc.intake.labels.table_doubts import doubts_of_patient_rows
 
 TABLE = "labels.csv"
 """The table that a source brings with it."""
@@ -67,7 +69,9 @@ def without_table(root: Path, labels: FolderLabels | CsvLabels, paths: list[str]
 
 
 def check_paths(labels: FolderLabels | CsvLabels, paths: Sequence[str], *, ids: str) -> None:
-    """Raise UserError where folders say what cannot be; ids: as in Recipe."""
+    """Raise UserError where folders say what cannot be, or a pattern says nothing; ids: as in Recipe."""
+    if labels.pattern:
+        labels.pattern.refuse_idle(paths)
     if isinstance(labels, FolderLabels):
         labels.check(paths)
         if ids == "pseudonym":
@@ -77,7 +81,7 @@ def check_paths(labels: FolderLabels | CsvLabels, paths: Sequence[str], *, ids: 
 def doubts_of(labels: FolderLabels | CsvLabels, paths: Sequence[str]) -> list[Doubt]:
     """Return what looks other than it was meant, before any file is read. paths: of all files."""
     if isinstance(labels, CsvLabels):
-        return [*labels.doubts, *doubts_of_classes(labels.classes())]
+        return [*labels.doubts, *doubts_of_classes(labels.classes()), *doubts_of_patient_rows(labels, paths)]
     return [*doubts_of_folders(paths, labels.pattern), *doubts_of_classes(labels.classes(paths))]
 
 

@@ -9,6 +9,7 @@ from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.folder_words import is_of_images
 from mri_hpc.intake.labels.label import Label, at_site
+from mri_hpc.intake.labels.persons import nfc
 
 GROUPS = ("patient", "study", "site")
 MOST_LETTERS = 1024
@@ -68,6 +69,29 @@ class PatientPattern:
         site = "/".join(filter(None, [label.site, named.get("site", "")]))
         study = at_site(site, named["study"]) if "study" in named else label.study
         return replace(label, patient=at_site(site, named["patient"]), study=study)
+
+    def refuse_idle(self, paths: Sequence[str]) -> None:
+        """Raise UserError where no path names a patient, with a pattern that would fit, if one is found.
+
+        paths: of all files, below the root.
+        """
+        if not paths or any(self.named(path) or self.named(nfc(path)) for path in paths):
+            return
+        better = suggestion(paths)
+        what = better.text if better else "write one that fits, such as '(?P<patient>[^/_]+)_[^/]*$'"
+        raise UserError(
+            f"--patient-pattern {self.text!r} fits none of {len(paths)} files; paths below --source are as "
+            f"{_likeness(paths[0])!r}, with a, A and 0 for letters and digits: {what}"
+        )
+
+
+def _likeness(path: str) -> str:
+    """Return a path without what may name a person."""
+    name, dot, ending = path.rpartition(".")
+    letters = "".join(
+        "0" if one.isdecimal() else ("A" if one.isupper() else "a") if one.isalpha() else one for one in name
+    )
+    return f"{letters}{dot}{ending}"
 
 
 def repeats_a_repeat(pattern: str) -> bool:

@@ -13,10 +13,15 @@ from mri_hpc.storage.snapshot.persons import Persons, Statement
 from mri_hpc.storage.snapshot.relabels import Facts
 from mri_hpc.storage.snapshot.retractions import Retractions
 
+CHANGES = "changed: "
+"""Begins the reasons of rejecting a source that is stored with other bytes."""
 CHANGED = "changed: other bytes than those stored (--replace accepts)"
-"""Reason of rejecting a source that is stored with other bytes."""
-CHANGED_STACK = "changed: other bytes than the stack stored (give the new stack another file name)"
-"""Reason of rejecting a source of several slices that is stored: of a longer one, some would stay."""
+"""Reason where it is not asked for that it be replaced."""
+CHANGED_STACK = (
+    "changed: slices of the longer stack that is stored would stay (take that out with store retract "
+    "--image, then give this one another file name)"
+)
+"""Reason where not every stored image of a source has one in its place."""
 RETRACTED = "retracted: its patient was withdrawn from this store"
 """Reason of rejecting a source of a patient, or one that was taken out with a patient."""
 RETRACTED_IMAGE = "retracted: this image was taken out (it comes back in under another file name)"
@@ -133,7 +138,7 @@ class Snapshot:
 
     def stands(self, rejected: np.ndarray) -> np.ndarray:
         """Find which of some rows of `rejected` stand: bool, (r,)."""
-        changed = [number for number, text in enumerate(self.reasons) if text in (CHANGED, CHANGED_STACK)]
+        changed = [number for number, text in enumerate(self.reasons) if text.startswith(CHANGES)]
         if not len(self) or not len(rejected):
             return np.ones(len(rejected), bool)
         at = np.minimum(np.searchsorted(self.key, rejected["key"]), len(self) - 1)
