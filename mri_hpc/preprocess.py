@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mri_hpc.account import Account, account_of, print_account
+from mri_hpc.base.access import group_named
 from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
@@ -20,7 +21,7 @@ from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
-from mri_hpc.intake.labels.pseudonyms import key_path
+from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.notes import print_notes, print_notes_of_source
 from mri_hpc.storage.store import Intake, Store, Tally
@@ -69,6 +70,8 @@ class Options:
     """Go on in spite of doubts about these: all is as it is meant."""
     chunk_images: int | None = None
     """Images of a chunk, and of the work that a kill can cost; by default, and at most, 64 MiB of pixels."""
+    group: str = ""
+    """Group whose members may all add to this store: they can use it, STORE/private and the site's key."""
     look: Annotated[Flag, OFTEN] = False
     """Only look: say what would be understood of the source, and leave nothing behind."""
     write_labels: Path | None = None
@@ -105,6 +108,8 @@ def preprocess(options: Options) -> int:
 
         return look(_question(options), is_json=options.json, is_stopping=lambda: stop.request is not None)
     store = Store.make(options.store, options.source)
+    key_file = key_path(os.environ)
+    _share_with_group(options, store, key_file)
     share = _share(options)
     labels = find_labels(
         options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
@@ -117,7 +122,7 @@ def preprocess(options: Options) -> int:
         options.source,
         own_labels,
         wanted,
-        key_path(os.environ),
+        key_file,
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
     )
@@ -137,6 +142,8 @@ def preprocess(options: Options) -> int:
         print_notes_of_source(labels, paths, has_account=account is not None)
     if account:
         print_account(account)
+        if intake.recipe.ids == "pseudonym" and account.tally.stored == account.images > 0:
+            print(key_note(key_file), file=sys.stderr)
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)
@@ -211,6 +218,20 @@ def _command(options: Options) -> str:
     accepted = ["--accept", *options.accept] if options.accept else []
     skipping = ["--skip-empty"] if options.skip_empty else []
     return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *skipping, *accepted])
+
+
+def _share_with_group(options: Options, store: Store, key_file: Path) -> None:
+    """Open a store, and the site's key, to the group that is named."""
+    if not options.group:
+        return
+    if not os.environ.get("MRI_KEY_FILE"):
+        raise UserError(
+            "--group shares the site's key, too: set MRI_KEY_FILE to a file outside the store that the group "
+            "can reach, and copy the key there if there is one (see: docs/privacy.md)"
+        )
+    group = group_named(options.group)
+    share_key(key_file, group, store.path)
+    store.share(group)
 
 
 def _share(options: Options) -> Share:

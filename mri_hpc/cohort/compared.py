@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 
-from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.access import replace_shared
 from mri_hpc.storage.store import Snapshot, Store
 
 
@@ -25,4 +25,4 @@ def keep_compared(store: Store, snapshot: Snapshot) -> None:
     # A store that others own, or a full disk: it is said that the next images are not compared.
     with contextlib.suppress(OSError):
         store.twins.mkdir(exist_ok=True)
-        replace_bytes(store.compared, data.getvalue())
+        replace_shared(store.compared, data.getvalue())

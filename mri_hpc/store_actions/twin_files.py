@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.access import replace_private
 from mri_hpc.cohort.audit import is_torn
 from mri_hpc.cohort.twins import TwinGroup
 from mri_hpc.intake.labels.images import as_text
@@ -36,8 +36,8 @@ def write_twin_files(
     """Write both; None where this user may not, or the disk takes nothing. names: of images, by row."""
     files = TwinFiles(table=store.twin_table, page=store.twin_page)
     try:
-        replace_bytes(files.table, _table(snapshot, groups, names).encode(), is_private=True)
-        replace_bytes(files.page, _page(store, snapshot, reader, groups, names).encode(), is_private=True)
+        replace_private(files.table, _table(snapshot, groups, names).encode())
+        replace_private(files.page, _page(store, snapshot, reader, groups, names).encode())
     except OSError:
         return None
     return files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.access import publish_private
 from mri_hpc.intake.decoding.coded import crc32
 from mri_hpc.intake.decoding.decoders import library_versions
 from mri_hpc.intake.decoding.left_out import shows_head
@@ -131,7 +131,7 @@ def seal(store: StoreDir, recipe: Recipe, unit: Unit) -> None:
     _publish_seen(store, commit_name, unit)
     if not unit.taken and not unit.rejected:
         return
-    publish_new_bytes(store.names / f"{commit_name}.csv", names_csv(_names(unit)), is_private=True)
+    publish_private(store.names / f"{commit_name}.csv", names_csv(_names(unit)))
     publish = functools.partial(_publish_chunk, store.chunk(name), unit, columns, recipe)
     commit = functools.partial(
         publish_commit,
@@ -231,7 +231,7 @@ def _publish_seen(store: StoreDir, commit: str, unit: Unit) -> None:
     table = np.array(rows, SEEN).tobytes()
     # Files that were only read again have no commit; their name still follows from what they say.
     name = commit if unit.taken or unit.rejected else f"again-{zlib.crc32(table):08x}"
-    publish_new_bytes(store.seen / f"{name}.bin", table, is_private=True)
+    publish_private(store.seen / f"{name}.bin", table)
 
 
 def _seen_row(source: SeenSource) -> tuple[int, int, int, int]:

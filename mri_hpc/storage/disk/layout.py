@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mri_hpc.base.access import group_of, is_wider, make_private
 from mri_hpc.base.atomic import TEMP_PREFIX, is_abandoned, remove_folder, sync_folder
 from mri_hpc.base.errors import UserError
 
@@ -109,14 +110,24 @@ class StoreDir:
         """Return the file of one commit record."""
         return self.commits / f"{commit_id}.json"
 
+    @property
+    def group(self) -> int | None:
+        """The one group that may use the private folder beside its owner; None: there is none."""
+        return group_of(self.private) if self.private.is_dir() else None
+
     def make(self) -> None:
-        """Make the folders; harmless when they are there."""
+        """Make the folders; harmless when they are there. UserError where others may use the private one."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._make_private()
+        if self.group is not None and is_wider(self.private, self.group):
+            raise UserError(
+                f"{self.private} names patients, and others may look into it: chmod o-rwx {self.private} "
+                "(and setfacl -b takes away an ACL)"
+            )
         for folder in (self.chunks, self.commits, self.snapshots):
             folder.mkdir(exist_ok=True)
         for folder in (self.seen, self.names, self.listings, self.roots):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            make_private(folder)
         if not self.recipe.exists():
             self._make_names_last()
 

@@ -54,7 +54,7 @@ def name_in_store(store: StoreDir, given: str, key_file: Path) -> str:
     if PSEUDONYM.fullmatch(given):
         return given
     try:
-        pseudonyms = pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_file)
+        pseudonyms = pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_file, group=store.group)
     except UserError as error:
         raise UserError(f"{error}, or give the pseudonym in place of the patient's id") from None
     names = [pseudonyms.patient(writing) for writing in writings(given)]
