@@ -136,7 +136,7 @@ def make_intake(
     where it is missing and pseudonyms are wanted; series: those below the root. UserError where the
     store has another recipe.
     """
-    pseudonyms = Pseudonyms(site_key(key_file) if wanted.ids == "pseudonym" else None)
+    pseudonyms = Pseudonyms(site_key(key_file, store.group) if wanted.ids == "pseudonym" else None)
     return Intake(
         root=root,
         root_name=root_name(root),
@@ -155,7 +155,7 @@ def intake_that_would_be(
     """Return what make_intake would of a store that has a recipe, making nothing; UserError as there."""
     # A key that is missing would be made, and be another one.
     is_named = wanted.ids == "pseudonym" and key_file.exists()
-    pseudonyms = Pseudonyms(site_key(key_file) if is_named else None)
+    pseudonyms = Pseudonyms(site_key(key_file, store.group) if is_named else None)
     return Intake(
         root=root,
         root_name=root_name(root),
