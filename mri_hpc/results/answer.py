@@ -115,8 +115,8 @@ def judge(
         on_rejected(rejected)
     files: dict[tuple[str, str], list[str]] = defaultdict(list)
     for image in images:
-        files[_group(image)].append(str(image.path))
-    reader = GroupReader(Path(), recipe, files.__getitem__)
+        files[_group(image)].append(_below_root(image.path))
+    reader = GroupReader(Path("/"), recipe, files.__getitem__)
 
     def readable() -> Iterator[tuple[Image, str, Sample]]:
         for image in progress(images):
@@ -142,7 +142,7 @@ def judge(
 
 def _by_series(images: Sequence[Image]) -> tuple[Sequence[Image], list[Rejected]]:
     """Join the files of each series into one image; return also those that hold an instance once more."""
-    by_path = {str(image.path.absolute().relative_to("/")): image for image in images}
+    by_path = {_below_root(image.path): image for image in images}
     series = find_series(Path("/"), by_path, kept=None)
     if not len(series):
         return images, []
@@ -159,6 +159,11 @@ def _by_series(images: Sequence[Image]) -> tuple[Sequence[Image], list[Rejected]
     return joined, again
 
 
+def _below_root(path: Path) -> str:
+    """Return a path from / on: files that are named by users lie below no other root."""
+    return str(path.absolute().relative_to("/"))
+
+
 def _group(image: Image) -> tuple[str, str]:
     """Return whose window an image has: its patient's, else its folder's. As in groups.py."""
     return image.patient, "" if image.patient else str(image.path.parent)
@@ -166,7 +171,7 @@ def _group(image: Image) -> tuple[str, str]:
 
 def _samples(image: Image, reader: GroupReader[tuple[str, str]]) -> list[Sample]:
     """Decode one file in the window of its group; BadSource says why it cannot be."""
-    kept = reader.kept(str(image.path), _group(image))
+    kept = reader.kept(_below_root(image.path), _group(image))
     images = kept.images if kept else decode_file(image.path, reader.recipe, image.others)
     return [sample for sample, _image in reader.samples(images, _group(image))]
 

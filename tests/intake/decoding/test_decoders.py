@@ -97,7 +97,7 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
     assert (status, out.partition(" (")[0]) == (0, "stored 4, already there 0, rejected 2")
     assert "rejected 1: broken tile" in err
     assert "rejected 1: format not read: WebP (JPEG, PNG, " in err
-    assert ", GIF, MATLAB 7.3, NIfTI, MGH and Tiles are)" in err
+    assert ", GIF, MATLAB 7.3, DICOM, NIfTI, MGH and Tiles are)" in err
     snapshot = resolve(store)
     assert len(snapshot) == 6
     assert len(set(snapshot.key.tolist())) == 6
