@@ -110,8 +110,8 @@ def test_a_run_whose_batch_size_was_found_is_the_run_with_that_number_typed(new_
 
 def test_letting_ddp_rebuild_its_buckets_would_break_the_promise(new_run, start_ranks):
     rebuild = [["rebuild_buckets"]]
-    whole = finish(start_ranks, new_run("whole", model="shufflenet_v2_x0_5"), 4, break_all=rebuild)
-    run = new_run("interrupted", model="shufflenet_v2_x0_5")
+    whole = finish(start_ranks, new_run("whole", model="mobilenet_v3_small"), 4, break_all=rebuild)
+    run = new_run("interrupted", model="mobilenet_v3_small")
     stop = {0: [["signal_in", "training", "SIGTERM", 1]]}
     assert start_ranks(run, ranks=4, breaks=stop, break_all=rebuild).statuses() == [75] * 4
     resumed = finish(start_ranks, run, 4, restart=1, break_all=rebuild)

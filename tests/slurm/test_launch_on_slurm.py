@@ -200,7 +200,7 @@ def test_a_job_that_is_requeued_once_more_after_the_run_is_done_starts_nothing(r
         job = runs.slurm.job(runs.job_id(run))
         return (job["Restarts"], job["JobState"]) == ("1", "COMPLETED")
 
-    runs.slurm.wait_until(has_ended_again, what="its second end")
+    runs.slurm.wait_until(has_ended_again, what="its second end", timeout_s=90)
     assert run.all_attempts() == [Attempt(submission=1, restart=0)]
 
 
