@@ -8,6 +8,7 @@ What Python users need, loaded when it is first asked for:
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ HOMES = {
     "Run": "mri_hpc.run",
     "Store": "mri_hpc.storage.store",
 }
+
+
+if sys.argv[:1] == ["-m"]:
+    # So it is while Python looks for the module that it was told to run: here is the first of ours that it
+    # comes to, ahead of what a command imports.
+    from mri_hpc.base.interruption import command_of, say_interruptions
+
+    if command := command_of(sys.orig_argv):
+        say_interruptions(command)
 
 
 def __getattr__(name: str) -> Any:

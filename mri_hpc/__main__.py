@@ -4,6 +4,7 @@ import importlib
 import sys
 
 import mri_hpc
+from mri_hpc.base.interruption import say_interruptions
 
 COMMANDS = {
     "preprocess": "images of one folder into the store: adds what is new",
@@ -31,6 +32,7 @@ def main() -> int:
         return 0
     if arguments[0] not in COMMANDS:
         return _refuse(arguments)
+    say_interruptions(f"mri-hpc {arguments[0]}")
     return importlib.import_module(f"mri_hpc.{arguments[0]}").main(arguments[1:])
 
 

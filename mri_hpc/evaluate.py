@@ -1,5 +1,6 @@
 """``mri-hpc evaluate``: metrics of a run, by slice and by patient, with intervals."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
         f"({PERCENT.number(baseline.majority_low)}–{_percent(baseline.majority_high)})."
     )
     console.print(f"[dim]{escape(evaluation.method)} Research use only.[/]")
+    console.print(f"all of this on one page: mri-hpc report {escape(shlex.quote(str(run.path)))}")
 
 
 def _figures_table(evaluation: Evaluation) -> Any:

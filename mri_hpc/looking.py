@@ -5,6 +5,7 @@ read. Whoever interrupts it is told what has been found so far.
 """
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from mri_hpc.intake.labels.labelled_files import (
     without_table,
 )
 from mri_hpc.intake.labels.labels_template import template_of
+from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.understanding import LookedAt, Naming, Reading, naming_of
 from mri_hpc.storage.store import Store
@@ -174,9 +176,24 @@ def _list(
         ids = Store(question.store).doubts_of_ids(labels.mentions(paths), question.accepted)
         answer.doubts = [*doubts_of(labels, paths), *ids]
         refuse_open(answer.doubts, question.accepted)
+        if not answer.refusals:
+            answer.doubts += _doubts_of_store(question, recipe, labels, paths)
+            refuse_open(answer.doubts, question.accepted)
     if hint := pattern_hint(labels, paths):
         answer.doubts.append(hint)
     return paths
+
+
+def _doubts_of_store(
+    question: Question, recipe: Recipe, labels: FolderLabels | CsvLabels, paths: Sequence[str]
+) -> list[Doubt]:
+    """Return what looks other than it was meant beside what is stored; UserError where that does not fit."""
+    store = Store(question.store)
+    if not store.recipe.exists():
+        return []
+    own_labels = OwnLabels(labels, question.source)
+    intake = store.intake_that_would_be(question.source, own_labels, recipe, key_path(os.environ))
+    return store.doubts(intake, intake.sources(paths))
 
 
 def _read(

@@ -87,7 +87,8 @@ def _print(options: Options, run: Run, answer: Answer) -> None:
         print(
             f"{options.out}: {counted(len(answer.images), 'image')}, "
             f"{counted(len(answer.patients()), 'patient')}, "
-            f"{len(answer.rejected)} rejected. Research use only."
+            f"{len(answer.rejected)} rejected. Research use only. Look into patients.csv there; "
+            "predictions.csv has a row an image, rejected.csv the reasons."
         )
     elif answer.images:
         print_tables(answer)

@@ -1,7 +1,6 @@
 """``mri-hpc preprocess``: what is new in a folder of images goes into the store."""
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -17,14 +16,14 @@ from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.recipe import wanted_recipe
-from mri_hpc.intake.files.sources import list_sources, shared_listing
+from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.notes import print_notes, print_notes_of_source
-from mri_hpc.storage.store import ArrayTask, Store, Tally
+from mri_hpc.storage.store import Intake, Store, Tally
 
 if TYPE_CHECKING:
     from mri_hpc.looking import Question
@@ -127,18 +126,12 @@ def preprocess(options: Options) -> int:
     _refuse_or_say(store.doubts(intake, found), options.accept)
     store.join_alike(labels.mentions(paths), intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
-    progress = _Progress(len(sources))
-    tally = store.add(
-        intake,
-        sources,
-        unit_size=unit_images(intake.recipe.size**2, options.chunk_images),
-        is_stopping=lambda: stop.request is not None,
-        progress=progress,
-    )
-    progress.end()
+    tally = _add(options, store, intake, sources, stop)
     tally.own_labels_differ = own_labels.num_differing
     total = None if stop.request else _tally_of_all(options, store, tally)
-    account = account_of(store, intake, found, total) if total else None
+    account = None
+    if total:
+        account = account_of(store, intake, found, total, is_stopping=lambda: stop.request is not None)
     print_notes(tally, store=store, root_name=intake.root_name, account=account)
     if share.index == 0:
         print_notes_of_source(labels, paths, has_account=account is not None)
@@ -154,6 +147,20 @@ def preprocess(options: Options) -> int:
     return 0
 
 
+def _add(options: Options, store: Store, intake: Intake, sources: Sources, stop: StopFlag) -> Tally:
+    """Store what is new among sources, and show how far that is."""
+    progress = _Progress(len(sources))
+    tally = store.add(
+        intake,
+        sources,
+        unit_size=unit_images(intake.recipe.size**2, options.chunk_images),
+        is_stopping=lambda: stop.request is not None,
+        progress=progress,
+    )
+    progress.end()
+    return tally
+
+
 def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:
     """Return what all tasks have counted where this one is to tell of them: the only one, or the last."""
     if tally.gone and _is_lost(options.source):
@@ -165,6 +172,8 @@ def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:
     place = array_place()
     if place is None or place[2] == 1:
         return tally
+    from mri_hpc.storage.store import ArrayTask
+
     job, number, count = place
     return store.tell_last(options.source, ArrayTask(job=job, number=number, count=count), tally)
 
@@ -190,6 +199,8 @@ def _question(options: Options) -> "Question":
 
 def _command(options: Options) -> str:
     """Return the command line that stores what was looked at."""
+    import shlex
+
     labels = options.write_labels or options.labels
     given = {
         "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,

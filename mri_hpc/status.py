@@ -42,7 +42,8 @@ def show(options: Options) -> int:
     # What draws on terminals is not needed for --help.
     from rich.console import Console
 
-    from mri_hpc.cluster.watching import Watcher, picture, watch
+    from mri_hpc.cluster.run_picture import picture
+    from mri_hpc.cluster.watching import Watcher, watch
 
     if options.watch:
         try:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from mri_hpc.base.command_line import options_of, read
 from mri_hpc.base.errors import UsageError, UserError, Verdict
-from mri_hpc.base.exit_status import DONE, INTERRUPTED, USER_CAN_FIX
+from mri_hpc.base.exit_status import DONE, USER_CAN_FIX
+from mri_hpc.base.interruption import say_interrupted
 from mri_hpc.base.settings import nearest
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ def run_action(
         except KeyboardInterrupt:
             # On a busy network disk its imports take seconds.
             _forget_interruptions()
-            return _interrupted(name)
+            return say_interrupted(name)
         return run_command(name, one.options, one.body, words[1:], example=one.example, action=word)
 
     def run() -> int:
@@ -146,7 +147,7 @@ def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -
         _forget_stdout()
         return DONE
     except KeyboardInterrupt:
-        return _interrupted(name)
+        return say_interrupted(name)
     except OSError as error:
         if not is_users_to_fix(error):
             raise
@@ -160,11 +161,6 @@ def _forget_interruptions() -> None:
     also where that was caught, unless another exec has ended well since.
     """
     exec("", {})
-
-
-def _interrupted(name: str) -> int:
-    print(f"{name}: interrupted", file=sys.stderr)
-    return INTERRUPTED
 
 
 def _asked(words: Sequence[str]) -> set[str]:

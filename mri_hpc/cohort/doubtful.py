@@ -6,6 +6,7 @@ import numpy as np
 
 from mri_hpc.base.command import counted
 from mri_hpc.intake.labels.doubts import Doubt
+from mri_hpc.intake.labels.several_values import of_several
 from mri_hpc.storage.store import Snapshot
 
 
@@ -19,7 +20,7 @@ def _of_patients(snapshot: Snapshot) -> Iterator[Doubt]:
     patient = np.asarray(snapshot.patient)
     means = "classes: launch --patient-label says which class is theirs"
     for column, name, what in (("label", "classes", means), ("split", "splits", "splits")):
-        several = _num_with_several(patient, np.asarray(getattr(snapshot, column)))
+        several = len(of_several(patient, np.asarray(getattr(snapshot, column))))
         text = f"{counted(several, 'patient')} with images of several {what}"
         yield Doubt(kind=f"patients-of-several-{name}", count=several, text=text)
 
@@ -28,26 +29,13 @@ def _of_same_bytes(snapshot: Snapshot) -> Iterator[Doubt]:
     hashes = snapshot.column("source_hash")
     # Not all are grouped, which takes many times as long where nearly all differ.
     ordered = np.sort(hashes)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
     rows = np.flatnonzero(np.isin(hashes, twice)) if len(twice) else np.empty(0, np.int64)
     groups = np.searchsorted(twice, hashes[rows])
     for what, column in (("class", "label"), ("patient", "patient")):
-        several = _num_with_several(groups, np.asarray(getattr(snapshot, column))[rows])
+        several = len(of_several(groups, np.asarray(getattr(snapshot, column))[rows]))
         text = f"{counted(several, 'time')} the same bytes are stored under several {_plural(what)}"
         yield Doubt(kind=f"same-bytes-of-several-{_plural(what)}", count=several, text=text)
-
-
-def _num_with_several(groups: np.ndarray, values: np.ndarray) -> int:
-    """Count the groups with several values; rows of no group (-1) or of no value (-1) are in none."""
-    known = (groups >= 0) & (values >= 0)
-    if not known.any():
-        return 0
-    groups, values = groups[known], values[known].astype(np.int64)
-    least = np.full(int(groups.max()) + 1, np.iinfo(np.int64).max)
-    greatest = np.full(len(least), -1)
-    np.minimum.at(least, groups, values)
-    np.maximum.at(greatest, groups, values)
-    return int(np.count_nonzero(least < greatest))
 
 
 def _without(snapshot: Snapshot, what: str) -> Doubt:

@@ -6,6 +6,7 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import UNUSED
+from mri_hpc.intake.labels.several_values import of_several
 from mri_hpc.rundir.settings import MAJORITY
 from mri_hpc.storage.store import Snapshot
 
@@ -37,14 +38,11 @@ def find_mixed(snapshot: Snapshot, code: np.ndarray) -> Mixed:
     patient, label = np.asarray(snapshot.patient), np.asarray(snapshot.label)
     used = (patient >= 0) & (label >= 0) & (code != UNUSED)
     patient, label = patient[used].astype(np.int64), label[used].astype(np.int64)
-    kinds = len(snapshot.classes)
-    of_each = np.unique(patient * kinds + label) // max(kinds, 1)
-    names, classes = np.unique(of_each, return_counts=True)
-    mixed = names[classes > 1]
-    images = np.bincount(label[np.isin(patient, mixed)], minlength=kinds)
+    mixed = of_several(patient, label)
+    images = np.bincount(label[np.isin(patient, mixed)], minlength=len(snapshot.classes))
     occurring = np.flatnonzero(images)
     rarest = snapshot.classes[occurring[images[occurring].argmin()]] if len(occurring) else ""
-    return Mixed(count=len(mixed), patients=len(names), rarest=rarest)
+    return Mixed(count=len(mixed), patients=len(np.unique(patient)), rarest=rarest)
 
 
 def refuse_mixed(snapshot: Snapshot, code: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from mri_hpc.intake.files.content import Content, read_content
 from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.groups import Group, Groups, group_of
 from mri_hpc.intake.labels.label import SPLITS, Label, Labels, label_or_reason
+from mri_hpc.intake.labels.several_values import num_of_several
 from mri_hpc.intake.own_labels import OwnLabels
 
 
@@ -90,7 +91,7 @@ def naming_of(paths: Iterable[str], labels: Labels) -> Naming:
         classes={name: ClassCount(images=classes[name], patients=patients[name]) for name in sorted(classes)},
         patients=len(of_patient),
         most_of_one=max(of_patient.values(), default=0),
-        in_several_classes=sum(count > 1 for count in Counter(who for who, _label in pairs).values()),
+        in_several_classes=num_of_several(pairs),
         without_patient=unnamed,
         splits=dict(sorted(splits.items())),
         unlabelled=dict(unlabelled),

@@ -123,6 +123,26 @@ class Store:
         return self._dir.twins
 
     @property
+    def twin_table(self) -> Path:
+        """CSV of the twins that the last audit has found, for the owner alone."""
+        return self._dir.twin_table
+
+    @property
+    def twin_page(self) -> Path:
+        """HTML page of the same, with their pictures."""
+        return self._dir.twin_page
+
+    @property
+    def looks(self) -> Path:
+        """File of the looks of test images, by which new images are compared with them."""
+        return self._dir.looks
+
+    @property
+    def compared(self) -> Path:
+        """File of the keys of images that need not be compared with test images any more."""
+        return self._dir.compared
+
+    @property
     def private(self) -> Path:
         """Folder, for the owner alone, of all that identifies a person."""
         return self._dir.private
@@ -225,6 +245,14 @@ class Store:
             is_skipping_empty=is_skipping_empty,
         )
 
+    def intake_that_would_be(
+        self, root: Path, labels: "Labels", wanted: "Recipe", key_file: Path
+    ) -> "Intake":
+        """Return what `intake` would return of a store that has a recipe, and make nothing."""
+        from mri_hpc.storage.adding.intake import intake_that_would_be
+
+        return intake_that_would_be(self._dir, root, labels, wanted, key_file)
+
     def doubts(self, intake: "Intake", sources: "Sources") -> "list[Doubt]":
         """Return what looks other than it was meant beside what is stored. sources: all below the root."""
         from mri_hpc.storage.adding.roots import doubts_of_root
@@ -247,7 +275,6 @@ class Store:
         from mri_hpc.storage.adding.known import Known, fold_when_due
         from mri_hpc.storage.adding.loop import add_sources, sources_outvoted
         from mri_hpc.storage.adding.roots import note_root
-        from mri_hpc.storage.upkeep.retraction import remove_retracted
 
         note_root(self._dir, intake)
         fold_when_due(self._dir)
@@ -256,7 +283,7 @@ class Store:
             self._dir,
             intake,
             unit_size=unit_size,
-            end_retraction=lambda: remove_retracted(self._dir),
+            end_retraction=self._remove_retracted,
             is_stopping=is_stopping,
         )
         tally = add(sources, Known(self._dir, sources.keys), progress=progress)
@@ -386,13 +413,13 @@ class Store:
 
         mentions: ids that labels give, each at least once; accepted: words of doubts.
         """
-        from mri_hpc.storage.upkeep.likeness import join_alike
+        from mri_hpc.storage.upkeep.joining import join_alike
 
         join_alike(self._dir, mentions, pseudonyms, accepted)
 
     def doubts_of_ids(self, mentions: "Iterable[Mention]", accepted: Collection[str]) -> "list[Doubt]":
         """Return the doubts for which `join_alike` would refuse ids; nothing is changed."""
-        from mri_hpc.storage.upkeep.likeness import doubts_of_ids
+        from mri_hpc.storage.upkeep.joining import doubts_of_ids
 
         return doubts_of_ids(self._dir, mentions, accepted)
 
@@ -433,6 +460,11 @@ class Store:
         from mri_hpc.storage.disk.private_tables import sources_of
 
         return sources_of(self._dir, keys)
+
+    def _remove_retracted(self) -> None:
+        from mri_hpc.storage.upkeep.retraction import remove_retracted
+
+        remove_retracted(self._dir)
 
     @property
     def _dir(self) -> StoreDir:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from mri_hpc.base.command import counted, print_json, progress, shown_bytes
+from mri_hpc.base.command import Action, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.storage.store import Compacted, Store
@@ -76,3 +76,6 @@ def _summary(found: Compacted, *, is_dry: bool) -> str:
     if not is_dry:
         parts.append(f"{counted(len(found.removed), 'superseded file')} removed")
     return ", ".join(parts)
+
+
+ACTION = Action(options=Compact, body=compact_store, example="mri-hpc store compact data/store")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from mri_hpc.base.command import print_json, progress, shown_bytes
+from mri_hpc.base.command import Action, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.storage.store import Store
@@ -50,3 +50,6 @@ def export_store(options: Export) -> None:
 
 def _shown(parts: Sequence[T]) -> Iterable[T]:
     return progress(parts, what="exporting", total=len(parts))
+
+
+ACTION = Action(options=Export, body=export_store, example="mri-hpc store export data/store --single all.h5")

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mri_hpc.base.command import counted, print_json, shown_bytes
+from mri_hpc.base.command import Action, counted, print_json, shown_bytes
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.storage.store import Store
@@ -70,6 +70,7 @@ def _print_table(values: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, title=values["store"], title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    names = Store(Path(values["store"])).names
     rows = [
         ("images", f"{values['images']:,} of {values['size']} × {values['size']}, {values['fit']}"),
         ("patients", f"{values['patients']:,} ({values['ids']})"),
@@ -81,13 +82,22 @@ def _print_table(values: dict[str, Any]) -> None:
             f"{counted(values['chunks'], 'chunk')}, {shown_bytes(values['bytes'])}, "
             f"{counted(values['commits'], 'commit')}",
         ),
-        ("twins", _unless_zero(values["twins"], "images whose source equals another one's, byte for byte")),
-        ("shadowed", _unless_zero(values["shadowed"], "stored copies that nobody reads")),
-        ("rejected", f"{values['rejected']:,}"),
+        (
+            "twins",
+            _unless_zero(
+                values["twins"],
+                "images with the bytes of another one (store audit also finds those saved anew)",
+            ),
+        ),
+        (
+            "shadowed",
+            _unless_zero(values["shadowed"], "copies that are not read (store compact takes them away)"),
+        ),
+        ("rejected", f"{values['rejected']:,}{f' (which: {names}/*.csv)' if values['rejected'] else ''}"),
         *((f"  {count:,}", reason) for reason, count in values["reasons"].items()),
         ("snapshots", f"{values['snapshots']:,} published, {shown_bytes(values['snapshot_bytes'])}"),
         ("snapshot", values["snapshot"]),
-        ("content", values["content_digest"]),
+        ("content digest", values["content_digest"]),
     ]
     for name, value in rows:
         if value:
@@ -115,3 +125,6 @@ def _growth_table(values: dict[str, Any]) -> "Table":
 
 def _unless_zero(count: int, what: str) -> str:
     return f"{count:,} {what}" if count else ""
+
+
+ACTION = Action(options=Info, body=info, example="mri-hpc store info data/store")

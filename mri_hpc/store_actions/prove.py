@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mri_hpc.base.command import print_json
+from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.base.mounts import Mount, mount_of
@@ -97,3 +97,6 @@ def _values(folder: Path, mount: Mount, outcomes: Sequence[Outcome], seconds: fl
         ],
         "seconds": round(seconds, 3),
     }
+
+
+ACTION = Action(options=Prove, body=prove_file_system, example="mri-hpc store prove /scratch/me")

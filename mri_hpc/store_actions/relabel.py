@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from mri_hpc.base.command import print_json
+from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.decoding.recipe import load_recipe
@@ -78,3 +78,10 @@ def _print(found: Relabelling, *, is_dry: bool) -> None:
         f"{len(found.relabels)} images {'would change' if is_dry else 'changed'}, {found.unchanged} rows say "
         f"what the store says, {len(found.unknown)} are not in the store"
     )
+
+
+ACTION = Action(
+    options=Relabel,
+    body=relabel_images,
+    example="mri-hpc store relabel data/store --labels new.csv --dry-run",
+)

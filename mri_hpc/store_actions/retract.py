@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
-from mri_hpc.base.command import counted, print_json
+from mri_hpc.base.command import Action, counted, print_json
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.intake.decoding.recipe import load_recipe
@@ -169,3 +169,6 @@ def _print_json(options: Retract, retraction: Retraction, done: Compacted, **mor
         "store": str(options.store), **more, "images": retraction.images,
         "bytes_written": done.bytes_written, "files_removed": len(done.removed),
     })  # fmt: skip
+
+
+ACTION = Action(options=Retract, body=retract, example="mri-hpc store retract data/store --patient ID")

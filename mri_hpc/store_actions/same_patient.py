@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mri_hpc.base.command import counted, print_json
+from mri_hpc.base.command import Action, counted, print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.cohort.lineage import LEARNT_FROM
@@ -125,3 +125,8 @@ def _print(values: dict[str, Any]) -> None:
         parts += [f"descends from {other}" for other in run["descends_from"]]
         now = f"; new runs have them in {run['split_now']}" if run["split_now"] else ""
         print(f"run {run['run']} has learnt from them: {', '.join(parts)}{now}")
+
+
+ACTION = Action(
+    options=SamePatient, body=join_patients, example="mri-hpc store same-patient data/store ID OTHER"
+)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.command import print_json
+from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.intake.decoding.pictures import png_bytes
@@ -54,8 +54,9 @@ def draw_sheet(options: Sheet) -> None:
     if options.json:
         print_json({"file": str(options.out), "images": described})
     else:
+        print("line column  key               class  patient")
         for one in described:
-            print("{line:3d} {column:3d}  {key}  {class}  {patient}".format(**one).rstrip())
+            print("{line:4d} {column:6d}  {key}  {class}  {patient}".format(**one).rstrip())
         print(f"{len(rows)} images are in {options.out}, {columns} a line")
 
 
@@ -104,3 +105,6 @@ def _described(snapshot: Snapshot, row: int, index: int, columns: int) -> dict[s
         "class": snapshot.text("label", row),
         "patient": snapshot.text("patient", row),
     }
+
+
+ACTION = Action(options=Sheet, body=draw_sheet, example="mri-hpc store sheet data/store sheet.png")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from mri_hpc.base.command import counted, print_json, progress, shown_bytes
+from mri_hpc.base.command import Action, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.decoding.recipe import Recipe, load_recipe
@@ -173,3 +173,6 @@ def _fraction(text: str) -> float:
     if not 0 < fraction <= 1:
         raise UserError(f"--sample must be a share of the chunks such as 1% or 0.01, got {text!r}")
     return fraction
+
+
+ACTION = Action(options=Verify, body=check_store, example="mri-hpc store verify data/store --sample 1%")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mri_hpc.base.command import print_json
+from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
@@ -227,3 +227,6 @@ def _print(values: dict[str, Any], runs: Path) -> None:
         print(
             f"no snapshot, and no run in {runs}, has seen {'this patient' if 'patient' in values else 'them'}"
         )
+
+
+ACTION = Action(options=WhoUsed, body=who_used, example="mri-hpc store who-used data/store ID")

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.decoding.decoders import decode
+from mri_hpc.intake.decoding.decoders import decode, decode_natively
 from mri_hpc.intake.decoding.recipe import Recipe, load_recipe
+from mri_hpc.intake.decoding.window import Window, window_of
 from mri_hpc.intake.files.content import in_memory
 from mri_hpc.storage.store import Snapshot, Store
 from mri_hpc.testing.model import Image, StoreModel
@@ -31,7 +32,7 @@ def problems(bench: Workbench, model: StoreModel) -> list[str]:
         found += lost_snapshots(bench, store, model)
     if model.is_purged:
         recipe = load_recipe(store.recipe)
-        gone = [pixels_of(source, recipe) for source in model.gone_sources()]
+        gone = [pixels_of(source, recipe, window) for source, window in model.gone_versions()]
         found += [f"{path} still holds pixels of a retracted patient" for path in holding(store.path, gone)]
     return found
 
@@ -82,7 +83,7 @@ def different_pixels(
         path = paths.get(key)
         if path is None:
             found.append(f"snapshot {snapshot.digest} holds {key:016x}, which nobody gave it")
-        elif pixels.tobytes() != pixels_of(images[path].source, recipe):
+        elif pixels.tobytes() != pixels_of(images[path].source, recipe, images[path].window):
             found.append(f"{path} has other pixels than its source, in snapshot {snapshot.digest}")
         elif zlib.crc32(pixels.tobytes()) != crc:
             found.append(f"{path} has another CRC than its pixels, in snapshot {snapshot.digest}")
@@ -129,7 +130,19 @@ def _holds(data: bytes, wanted: Iterable[bytes]) -> bool:
     return any(pixels in data for pixels in wanted)
 
 
-def pixels_of(source: bytes, recipe: Recipe) -> bytes:
-    """Decode the one sample of a source."""
-    (sample,) = decode(in_memory(source), recipe)
+def pixels_of(source: bytes, recipe: Recipe, window: Window | None = None) -> bytes:
+    """Decode the one sample of a source, in the window of its group."""
+    (sample,) = decode(in_memory(source), recipe, window)
     return sample.pixels.tobytes()
+
+
+def windows_of(images: Mapping[str, Image]) -> dict[str, Window]:
+    """Windows that a group's pictures of more than 8 bits give, by patient."""
+    found: dict[str, Window] = {}
+    for patient in {image.patient for image in images.values() if image.is_deep}:
+        group = [image.source for image in images.values() if image.is_deep and image.patient == patient]
+        greys = [image.grey for source in group for image in decode_natively(in_memory(source), Recipe())]
+        window = window_of(greys)
+        assert window is not None, "pictures of noise always give one"
+        found[patient] = window
+    return found

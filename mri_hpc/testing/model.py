@@ -3,6 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from mri_hpc.intake.decoding.window import Window
+
+NO_WINDOWS: Mapping[str, Window] = {}
+Version = tuple[bytes, Window | None]
+"""Bytes of a source, and the window in which they are decoded."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
@@ -13,6 +19,17 @@ class Image:
     label: str
     patient: str
     """The patient's id, as in the labels."""
+    is_deep: bool = False
+    """It has more than 8 bits, so that the window of its group decides about its pixels."""
+    group: str = ""
+    """The patient, as in the labels when it was stored, in whose window it was decoded."""
+    window: Window | None = None
+    """That window."""
+
+    @property
+    def version(self) -> Version:
+        """All that its pixels follow from."""
+        return self.source, self.window
 
 
 @dataclass(kw_only=True)
@@ -25,8 +42,10 @@ class StoreModel:
     """Ids of patients who were retracted."""
     one_of: dict[str, str] = field(default_factory=dict)
     """The id by which a patient of several goes, by each of the others."""
-    versions: dict[str, set[bytes]] = field(default_factory=dict)
-    """The sources that each path was ever stored with, or may have been."""
+    windows: dict[str, Window] = field(default_factory=dict)
+    """Windows of the pictures of more than 8 bits, by group: the first one holds."""
+    versions: dict[str, set[Version]] = field(default_factory=dict)
+    """The sources that each path was ever stored with, or may have been, and their windows."""
     gone: set[str] = field(default_factory=set)
     """Paths that went with their patients, or by themselves, and never come back."""
     older: dict[str, dict[str, Image]] = field(default_factory=dict)
@@ -34,19 +53,23 @@ class StoreModel:
     is_purged: bool = True
     """Pixels of retracted patients have left the disk: no retraction that was killed is still to be ended."""
 
-    def add(self, folder: Mapping[str, Image]) -> None:
-        """Take what is new in a folder; leave a source that has changed, and one of a retracted patient."""
+    def add(self, folder: Mapping[str, Image], windows: Mapping[str, Window] = NO_WINDOWS) -> None:
+        """Take what is new in a folder; leave a source that has changed, and one of a retracted patient.
+
+        windows: as the files that are there give them, by group.
+        """
         for path, image in folder.items():
             if path not in self.images and self._may_come(path, image):
-                self._store(path, image)
+                self._store(path, image, image.patient, windows)
 
-    def replace(self, folder: Mapping[str, Image]) -> None:
+    def replace(self, folder: Mapping[str, Image], windows: Mapping[str, Window] = NO_WINDOWS) -> None:
         """As add, but sources with other bytes take the place of those stored."""
-        self.add(folder)
+        self.add(folder, windows)
         for path, image in folder.items():
             held = self.images.get(path)
             if held and held.source != image.source and self._may_come(path, held):
-                self._store(path, replace(held, source=image.source))
+                changed = replace(held, source=image.source, is_deep=image.is_deep)
+                self._store(path, changed, image.patient, windows)
 
     def relabel(self, rows: Mapping[str, Image]) -> None:
         """Give images that are there the label and the patient of these rows."""
@@ -83,9 +106,9 @@ class StoreModel:
         """Note that a snapshot of what is there now was published."""
         self.older[digest] = dict(self.images)
 
-    def gone_sources(self) -> set[bytes]:
+    def gone_versions(self) -> set[Version]:
         """Sources whose pixels may be in no file."""
-        return set[bytes]().union(*(self.versions[path] for path in self.gone))
+        return set[Version]().union(*(self.versions[path] for path in self.gone))
 
     def refuses(self, older: Mapping[str, Image]) -> bool:
         """Tell whether an older snapshot may not be read any more: images of it were retracted since."""
@@ -99,6 +122,7 @@ class StoreModel:
             images=dict(self.images),
             retracted=set(self.retracted),
             one_of=dict(self.one_of),
+            windows=dict(self.windows),
             versions=versions,
             gone=set(self.gone),
             older=dict(self.older),
@@ -123,6 +147,9 @@ class StoreModel:
                 merged.images.pop(path, None)
                 if before:
                     merged.images[path] = before
+        # A window comes with the first image that was made in it.
+        made = {image.group for image in merged.images.values()}
+        merged.windows = {g: w for g, w in after.windows.items() if g in self.windows or g in made}
         return merged
 
     def _may_come(self, path: str, image: Image) -> bool:
@@ -131,6 +158,9 @@ class StoreModel:
     def _one(self, patient: str) -> str:
         return self.one_of.get(patient, patient)
 
-    def _store(self, path: str, image: Image) -> None:
-        self.images[path] = replace(image, patient=self._one(image.patient))
-        self.versions.setdefault(path, set()).add(image.source)
+    def _store(self, path: str, image: Image, group: str, windows: Mapping[str, Window]) -> None:
+        group = group if image.is_deep else ""
+        window = self.windows.setdefault(group, windows[group]) if group else None
+        stored = replace(image, patient=self._one(image.patient), group=group, window=window)
+        self.images[path] = stored
+        self.versions.setdefault(path, set()).add(stored.version)

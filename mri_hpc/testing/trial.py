@@ -12,7 +12,7 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.intake.files.units import Share
 from mri_hpc.testing import processes
 from mri_hpc.testing.file_operations import FileOperations
-from mri_hpc.testing.invariants import problems, rows_of, wanted_rows
+from mri_hpc.testing.invariants import problems, rows_of, wanted_rows, windows_of
 from mri_hpc.testing.model import Image, StoreModel
 from mri_hpc.testing.workbench import LARGE_BYTES, ONE_TASK, Workbench, draw
 
@@ -42,24 +42,26 @@ class Trial:
         # The same key each time, and so the same order of sources: a moment is the same in every trial.
         publish_new_bytes(self.bench.key_file, b"0123456789abcdef" * 4, is_private=True)
 
-    def put(self, path: str, label: str, patient: str) -> None:
-        """Put a picture into the source folder, in place of the one that may be there."""
+    def put(self, path: str, label: str, patient: str, *, is_deep: bool = False) -> None:
+        """Put a picture into the source folder, in place of the one that may be there.
+
+        is_deep: one of 16 bits.
+        """
         self._version += 1
-        source = draw(path, self._version, self.bench.side)
+        source = draw(path, self._version, self.bench.side, is_deep=is_deep)
         self.bench.write(path, source, self._version)
-        self.folder[path] = Image(source=source, label=label, patient=patient)
+        self.folder[path] = Image(source=source, label=label, patient=patient, is_deep=is_deep)
 
     def adding(self, share: Share = ONE_TASK, *, is_replacing: bool = False) -> Change:
         """Adds a share of the pictures; of those stored, the labels say what the store says."""
         rows = {path: self._labelled(path, image) for path, image in self.folder.items()}
         self.bench.write_labels(rows)
-        given = {
-            path: row for path, row in rows.items() if self.bench.key_of(path) % share.count == share.index
-        }
+        given = {path: row for path, row in rows.items() if self.bench.is_of(share, path, row)}
+        windows = windows_of(rows)
         return Change(
             name="replace" if is_replacing else "add",
             step=lambda: self.bench.add(share, is_replacing=is_replacing),
-            to_model=lambda model: (model.replace if is_replacing else model.add)(given),
+            to_model=lambda model: (model.replace if is_replacing else model.add)(given, windows),
         )
 
     def _labelled(self, path: str, image: Image) -> Image:
@@ -160,7 +162,12 @@ class Trial:
 
     def problems_beside_clean(self) -> list[str]:
         """List where the content differs from what one undisturbed task makes of the same sources."""
-        if not self.model.images:
+        images = self.model.images
+        windows = windows_of(images)
+        # Windows of the files that are there now may be others than those of the first.
+        if not images or any(
+            image.is_deep and image.window != windows[image.patient] for image in images.values()
+        ):
             return []
         with tempfile.TemporaryDirectory(prefix="clean-", dir=self.bench.root) as folder:
             clean = replace(self.bench, root=Path(folder))

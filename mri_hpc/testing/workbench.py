@@ -15,6 +15,7 @@ from mri_hpc.intake.decoding.recipe import load_recipe, wanted_recipe
 from mri_hpc.intake.files.sources import root_name
 from mri_hpc.intake.files.units import Share
 from mri_hpc.intake.labels.csv_labels import read_csv
+from mri_hpc.intake.labels.groups import Group
 from mri_hpc.intake.labels.label import Label
 from mri_hpc.intake.labels.labelled_files import labelled_paths
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
@@ -27,11 +28,15 @@ SECONDS_APART = 10
 ONE_TASK = Share(index=0, count=1)
 
 
-def draw(path: str, version: int, side: int) -> bytes:
-    """A picture of noise, another for each path and version: a PNG of `side` pixels a side."""
-    pixels = np.random.default_rng([zlib.crc32(path.encode()), version]).integers(
-        20, 200, (side, side), np.uint8
-    )
+def draw(path: str, version: int, side: int, *, is_deep: bool = False) -> bytes:
+    """A picture of noise, another for each path and version: a PNG of `side` pixels a side.
+
+    is_deep: it has 16 bits, and each version another range of grey values.
+    """
+    random = np.random.default_rng([zlib.crc32(path.encode()), version])
+    pixels = random.integers(20, 200, (side, side), np.uint8)
+    if is_deep:
+        pixels = pixels.astype(np.uint16) * random.integers(10, 300, dtype=np.uint16)
     file = io.BytesIO()
     Picture.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
@@ -85,6 +90,13 @@ class Workbench:
     def key_of(self, path: str) -> int:
         """Key of the image that a path becomes."""
         return self.pseudonyms.source_key(root_name(self.raw), path)
+
+    def is_of(self, share: Share, path: str, image: Image) -> bool:
+        """Tell whether a picture falls to a share: one of more than 8 bits with all of its group."""
+        if not image.is_deep or share.count == 1:
+            return self.key_of(path) % share.count == share.index
+        group = Group(patient=image.patient, study="", folder="", site="")
+        return share.holds_name(self.pseudonyms.group(root_name(self.raw), group))
 
     def write(self, path: str, source: bytes, version: int = 0) -> None:
         """Write a picture; one of a greater version looks newer."""

@@ -1,5 +1,6 @@
 """The optimizer: which parameters decay, and at which rate each group learns."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ from torch import nn
 
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.model import GreyClassifier, head_of
-from mri_hpc.training.schedule import learning_rate
 
 MOMENTUM = 0.9
+FLOOR = 0.01
+"""Of the highest rate; where the cosine ends."""
 
 
 def optimizer_of(model: GreyClassifier, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -58,3 +60,15 @@ def _groups(
         for params, decay in groups
         if params
     ]
+
+
+def learning_rate(
+    step: int, *, highest: float, steps_per_epoch: int, warmup_epochs: float, schedule_epochs: int
+) -> float:
+    """Return the rate of a step, from 0: linear warm-up, cosine down to FLOOR, constant from there."""
+    warmup_steps = min(warmup_epochs, schedule_epochs) * steps_per_epoch
+    if step < warmup_steps:
+        return highest * (step + 1) / (warmup_steps + 1)
+    all_steps = schedule_epochs * steps_per_epoch
+    done = min((step - warmup_steps) / max(all_steps - warmup_steps, 1), 1.0)
+    return highest * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * done)) / 2)

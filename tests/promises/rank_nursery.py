@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 
@@ -23,6 +24,7 @@ import mri_hpc.train as train_module
 import mri_hpc.training.conditions as conditions_module
 import mri_hpc.training.learner as learner_module
 import mri_hpc.training.rank as rank_module
+from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.progress import Progress
@@ -106,6 +108,34 @@ def signal_at(module, name):
         return call(*arguments, **options)
 
     setattr(owner, attribute, signalling)
+
+
+def fail_at(module, name, text):
+    """Refuse what is called, as a damaged file would have it."""
+
+    def failing(*_arguments, **_options):
+        raise UserError(text)
+
+    setattr(importlib.import_module(module), name, failing)
+
+
+def take_long_at(module, name, seconds):
+    """Work for so long, in one piece, before something is done."""
+    owner = importlib.import_module(module)
+    call = getattr(owner, name)
+
+    def taking_long(*arguments, **options):
+        began = time.monotonic()
+        while time.monotonic() < began + seconds:
+            pass
+        return call(*arguments, **options)
+
+    setattr(owner, name, taking_long)
+
+
+def wait_for_ever_at(module, name):
+    """Never come back from what is called, as from a disk that does not answer."""
+    setattr(importlib.import_module(module), name, lambda *_arguments, **_options: threading.Event().wait())
 
 
 def signal_in_part(step, part):
@@ -224,6 +254,9 @@ BREAKS = {
     "rebuild_buckets": rebuild_buckets,
     "signal_in": signal_in,
     "signal_at": signal_at,
+    "fail_at": fail_at,
+    "take_long_at": take_long_at,
+    "wait_for_ever_at": wait_for_ever_at,
     "signal_in_part": signal_in_part,
     "kill_after": kill_after,
     "have_other_conditions": have_other_conditions,

@@ -18,7 +18,7 @@ from mri_hpc.intake.decoding.decoders import decode
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.files.content import in_memory
 from mri_hpc.intake.labels import labelled_files
-from mri_hpc.storage.adding import loop as adding
+from mri_hpc.storage.adding import windowed
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import resolve
@@ -38,7 +38,7 @@ def test_a_source_that_is_unmounted_amid_the_work_is_one_line_and_what_was_read_
     def unmount_amid_work():
         Disk(raw)
         make_pictures(raw, 30)
-        read, reads = adding.read_content, []
+        read, reads = windowed.read_content, []
 
         def read_and_unmount(root, files):
             reads.append(files)
@@ -46,7 +46,7 @@ def test_a_source_that_is_unmounted_amid_the_work_is_one_line_and_what_was_read_
                 subprocess.run(["umount", "--lazy", raw], check=True)
             return read(root, files)
 
-        adding.read_content = read_and_unmount
+        windowed.read_content = read_and_unmount
         err = io.StringIO()
         with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
             status = preprocessing.main(["--source", str(raw), "--store", str(place.store), *SMALL])
@@ -69,13 +69,13 @@ def test_one_file_that_vanishes_amid_the_work_is_told_and_the_others_are_stored(
     tmp_path, make_pictures, preprocess, monkeypatch
 ):
     paths = make_pictures(tmp_path / "raw", 12)
-    read = adding.read_content
+    read = windowed.read_content
 
     def read_and_remove(root, files):
         paths[5].unlink(missing_ok=True)
         return read(root, files)
 
-    monkeypatch.setattr(adding, "read_content", read_and_remove)
+    monkeypatch.setattr(windowed, "read_content", read_and_remove)
     status, out, err = preprocess(tmp_path / "raw", tmp_path / "store", *SMALL)
     assert status == 0
     assert err.startswith("1 listed file disappeared meanwhile\n")
@@ -86,7 +86,7 @@ def test_a_source_that_cannot_be_listed_afterwards_adds_no_second_document_to_th
     tmp_path, make_pictures, preprocess, monkeypatch
 ):
     paths = make_pictures(tmp_path / "raw", 4)
-    read = adding.read_content
+    read = windowed.read_content
 
     def read_and_remove(root, files):
         paths[3].unlink(missing_ok=True)
@@ -95,7 +95,7 @@ def test_a_source_that_cannot_be_listed_afterwards_adds_no_second_document_to_th
     def fail(_root):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    monkeypatch.setattr(adding, "read_content", read_and_remove)
+    monkeypatch.setattr(windowed, "read_content", read_and_remove)
     monkeypatch.setattr(preprocessing, "list_sources", fail)
     status, out, err = preprocess(tmp_path / "raw", tmp_path / "store", *SMALL, "--json")
     assert (status, json.loads(out)["stored"]) == (2, 3)
@@ -164,14 +164,14 @@ def test_what_is_stored_is_hashed_from_the_very_bytes_that_were_decoded(
     (path,) = make_pictures(tmp_path / "raw", 1)
     before = path.read_bytes()
 
-    read = adding.read_content
+    read = windowed.read_content
 
     def read_before_a_change(root, files):
         content = read(root, files)
         Image.new("L", (32, 32), 200).save(path)
         return content
 
-    monkeypatch.setattr(adding, "read_content", read_before_a_change)
+    monkeypatch.setattr(windowed, "read_content", read_before_a_change)
     store = tmp_path / "store"
     assert preprocess(tmp_path / "raw", store, *SMALL)[0] == 0
     snapshot = resolve(store)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mri_hpc.base import atomic
 from mri_hpc.intake.files.sources import list_sources, source_key
-from mri_hpc.storage.adding import loop
+from mri_hpc.storage.adding import windowed
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot import catalogue as snapshots
 from mri_hpc.storage.snapshot.catalogue import resolve
@@ -84,8 +84,8 @@ def test_appending_decodes_what_is_new_and_opens_no_folded_chunk(
     resolve(store)
     folded = {path.name for path in (store / "chunks").iterdir()}
     decoded, opened = [], []
-    decode, read_header = loop.decode_natively, snapshots.read_sealed_header
-    monkeypatch.setattr(loop, "decode_natively", lambda *a: decoded.append(a) or decode(*a))
+    decode, read_header = windowed.decode_natively, snapshots.read_sealed_header
+    monkeypatch.setattr(windowed, "decode_natively", lambda *a: decoded.append(a) or decode(*a))
     monkeypatch.setattr(
         snapshots, "read_sealed_header", lambda path: opened.append(path) or read_header(path)
     )

@@ -17,7 +17,7 @@ from mri_hpc.storage.disk.layout import LITTER_AGE_S, open_store
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.storage.snapshot.table import CHUNKS
-from mri_hpc.storage.upkeep import compaction, removal
+from mri_hpc.storage.upkeep import compaction
 from mri_hpc.storage.upkeep.compaction import compact, look_ahead
 from mri_hpc.storage.upkeep.groups import FAN_IN, TIERS, View, groups_to_merge
 from mri_hpc.storage.upkeep.verify import verify
@@ -66,9 +66,9 @@ def test_superseded_files_stay_for_those_who_read_and_go_at_a_later_compaction(f
     assert compact(store).removed == []
     assert len(list(store.chunks.iterdir())) == 9
     now = time.time()
-    monkeypatch.setattr(removal.time, "time", lambda: now + 6 * DAY_S)
+    monkeypatch.setattr(compaction.time, "time", lambda: now + 6 * DAY_S)
     assert compact(store).removed == []
-    monkeypatch.setattr(removal.time, "time", lambda: now + 8 * DAY_S)
+    monkeypatch.setattr(compaction.time, "time", lambda: now + 8 * DAY_S)
     assert len(compact(store).removed) == 8
     assert len(list(store.chunks.iterdir())) == 1
     old = resolve(filled, before.digest)

@@ -14,7 +14,7 @@ from mri_hpc.storage.disk.layout import GONE_PREFIX, LITTER_AGE_S, open_store
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot import presence
 from mri_hpc.storage.snapshot.catalogue import current, resolve
-from mri_hpc.storage.upkeep import compaction, removal, tidying
+from mri_hpc.storage.upkeep import compaction, tidying
 from mri_hpc.storage.upkeep.compaction import compact
 from mri_hpc.storage.upkeep.verify import verify
 from mri_hpc.store import main
@@ -134,7 +134,7 @@ def test_two_compactions_find_the_same_litter(filled, interrupted, uncommitted):
     name, _commit = uncommitted()
     old = time.time() - LITTER_AGE_S - 1
     os.utime(store.chunk(name), (old, old))
-    interrupted(removal, "_is_due", lambda: compact(store))
+    interrupted(compaction, "_is_due", lambda: compact(store))
     compact(store)
     assert not store.chunk(name).exists()
     assert verify(store).problems == []

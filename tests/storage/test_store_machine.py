@@ -35,27 +35,32 @@ MEMORY = Path("/dev/shm")
 class StoreHistory(RuleBasedStateMachine):
     """Changes of one store, made as a whole, killed at a file operation, or beside one another."""
 
-    @initialize(count=st.integers(1, 5))
-    def begin(self, count):
+    @initialize(count=st.integers(1, 5), depths=st.sampled_from([(False,), (True,), (False, True)]))
+    def begin(self, count, depths):
+        self.depths = depths
         self.open = contextlib.ExitStack()
         self.open.enter_context(small_limits())
         folder = tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
         self.trial = Trial(Path(self.open.enter_context(folder)) / "trial")
         self.was_killed = False
         for number in range(count):
-            self.draw_picture(number)
+            self.put(number, depths[number % len(depths)])
 
-    @rule(number=NUMBERS)
-    def draw_picture(self, number):
+    @rule(number=NUMBERS, data=st.data())
+    def draw_picture(self, number, data):
         """A new one, or other bytes in place of one that is there."""
-        self.trial.put(f"{number}.png", LABELS[number % 3], PATIENTS[number % 3])
+        self.put(number, data.draw(st.sampled_from(self.depths)))
 
-    @rule(data=st.data(), share=SHARES)
-    def add(self, data, share):
+    @rule(data=st.data(), share=SHARES, new=st.lists(NUMBERS, max_size=2))
+    def add(self, data, share, new):
+        for number in new:
+            self.draw_picture(number, data)
         self.play(data, self.trial.adding(share))
 
-    @rule(data=st.data())
-    def replace(self, data):
+    @rule(data=st.data(), new=st.lists(NUMBERS, max_size=2))
+    def replace(self, data, new):
+        for number in new:
+            self.draw_picture(number, data)
         self.play(data, self.trial.adding(is_replacing=True))
 
     @precondition(lambda self: self.held())
@@ -108,6 +113,9 @@ class StoreHistory(RuleBasedStateMachine):
             self.trial.run(self.trial.compacting())
             assert self.trial.problems() == []
             assert self.trial.problems_beside_clean() == []
+
+    def put(self, number, is_deep):
+        self.trial.put(f"{number}.png", LABELS[number % 3], PATIENTS[number % 3], is_deep=is_deep)
 
     def play(self, data, change):
         """Make a change in one of three ways."""

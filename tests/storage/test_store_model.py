@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from mri_hpc.intake.decoding.recipe import load_recipe
+from mri_hpc.intake.decoding.window import Window
 from mri_hpc.testing import Image, Trial
-from mri_hpc.testing.invariants import different_pixels, pixels_of
+from mri_hpc.testing.invariants import different_pixels, pixels_of, windows_of
 
 
 @pytest.fixture
@@ -60,6 +61,20 @@ def test_a_damaged_pixel_is_found_and_is_well_after_a_repair(trial):
     assert f"differ from their CRC: {trial.bench.key_of('2.png'):016x}" in problem
     assert trial.bench.repair().problems == []
     assert trial.problems() == []
+
+
+def test_a_picture_of_16_bits_has_the_window_of_the_first_ones_of_its_patient(trial):
+    for number in range(8):
+        trial.put(f"deep{number}.png", "class", "deep", is_deep=True)
+        trial.run(trial.adding(is_replacing=number % 2 == 0))
+        assert trial.problems() == []
+    (window,) = {trial.model.images[f"deep{number}.png"].window for number in range(8)}
+    assert window == trial.model.windows["deep"]
+    assert len({*trial.model.windows.values(), *windows_of(trial.model.images).values()}) > 1
+    # Of a model that knows another one, every pixel is told to be other.
+    first = trial.model.images["deep0.png"]
+    trial.model.images["deep0.png"] = replace(first, window=Window(low=0.0, high=window.high * 2))
+    assert [line for line in trial.problems() if "deep0.png has other pixels" in line]
 
 
 def test_pixels_of_a_retracted_patient_that_are_still_somewhere_are_found(trial):

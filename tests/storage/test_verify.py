@@ -266,8 +266,14 @@ def test_a_sheet_shows_the_selected_images_and_lists_them(filled, tmp_path, caps
         top, left = 2 + (one["line"] - 1) * 18, 2 + (one["column"] - 1) * 18
         assert np.array_equal(pixels[top : top + 16, left : left + 16], image)
     drawn = sheet.read_bytes()
-    assert main(argv) == 0
+    capsys.readouterr()
+    assert main(argv[:-1]) == 0
     assert sheet.read_bytes() == drawn
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["line", "column", "key", "class", "patient"]
+    assert [line.split()[:3] for line in lines[:5]] == [
+        [str(one["line"]), str(one["column"]), one["key"]] for one in images
+    ]
 
 
 def test_a_sheet_of_one_patient_and_of_nothing(filled, tmp_path, capsys):

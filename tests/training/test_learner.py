@@ -19,8 +19,8 @@ from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.journal import StepsUnderWay
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import GreyClassifier, build
+from mri_hpc.training.optimizer import learning_rate
 from mri_hpc.training.ranks import Ranks, interface_towards
-from mri_hpc.training.schedule import learning_rate
 from mri_hpc.training.step_loss import StepLoss
 
 WEIGHTS = np.array([0.5, 1.0, 2.0], np.float32)

@@ -1,4 +1,4 @@
-"""Grey values: integers and floats of more than 8 bits become 8, by the one rule that a recipe has.
+"""Grey values: colours become one, and integers and floats of more than 8 bits become 8, as the recipe says.
 
 - Since "grey601-dct-area-2": black and white are the ends of the window of the group, as in window.py.
 - In stores of 0.1.0, each picture by itself. Unsigned 16 bits: white is the end of the smallest of the ranges
@@ -7,12 +7,11 @@
 Pictures of 8 bits stay as they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 
-from mri_hpc.intake.decoding.bands import bands
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.window import Window
 
@@ -67,3 +66,41 @@ def _by_bands(grey: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> 
     for rows in bands(*grey.shape):
         found[rows] = convert(grey[rows])
     return found
+
+
+BAND_PIXELS = 2**20
+
+
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Yield all rows of a picture of that shape, some at a time."""
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
+
+
+# As Pillow weighs them, of 65536: equal samples stay what they are.
+WEIGHTS = (19595, 38470, 7471)
+
+
+def luma_of(samples: np.ndarray, *, has_alpha: bool = False) -> np.ndarray:
+    """Make grey, (h, w), of samples, (h, w, 1 to 4), of the same type: unsigned integers, or floats.
+
+    has_alpha: the last of them says how much of the pixel lies on black.
+    """
+    grey = np.empty(samples.shape[:2], samples.dtype)
+    for rows in bands(*grey.shape):
+        grey[rows] = _of_band(samples[rows], has_alpha)
+    return grey
+
+
+def _of_band(band: np.ndarray, has_alpha: bool) -> np.ndarray:
+    is_coloured = band.shape[2] - has_alpha >= 3
+    if band.dtype.kind == "f":
+        colours = band[..., :3].astype(np.float64) @ np.array(WEIGHTS) / 2**16
+        return colours if is_coloured else band[..., 0]
+    values = band.astype(np.int64)
+    grey = (values[..., :3] @ np.array(WEIGHTS) + 2**15) >> 16 if is_coloured else values[..., 0]
+    if has_alpha:
+        opaque = np.iinfo(band.dtype).max
+        grey = (grey * values[..., -1] + opaque // 2) // opaque
+    return np.asarray(grey)

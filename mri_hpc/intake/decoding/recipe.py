@@ -109,6 +109,11 @@ def publish_recipe(path: Path, wanted: Recipe) -> Recipe:
     """
     if not path.exists():
         publish_new_bytes(path, wanted.to_json())
+    return agreed_recipe(path, wanted)
+
+
+def agreed_recipe(path: Path, wanted: Recipe) -> Recipe:
+    """Return the recipe of a store, which must agree with `wanted`; UserError as of publish_recipe."""
     saved = load_recipe(path)
     there, here = saved.parameters(), wanted.parameters()
     different = [name for name in there if name != "site" and there[name] != here[name]]

@@ -93,15 +93,6 @@ def find_alike(new: Iterable[Mention], known: Mapping[str, str]) -> list[Alike]:
     ]
 
 
-def num_of_several_classes(mentions: Iterable[Mention]) -> int:
-    """Count the patients who are said to have several classes."""
-    classes: dict[str, set[str]] = defaultdict(set)
-    for mention in mentions:
-        if mention.label:
-            classes[mention.patient].add(mention.label)
-    return sum(len(found) > 1 for found in classes.values())
-
-
 def shown(doubts: Sequence[Alike]) -> str:
     """Write some of the doubts for people."""
     examples = [

@@ -8,7 +8,7 @@ import numpy as np
 
 from mri_hpc.intake.decoding.depth import is_deep, promises_8_bits
 from mri_hpc.intake.decoding.probe import probe
-from mri_hpc.intake.decoding.recipe import Recipe, publish_recipe
+from mri_hpc.intake.decoding.recipe import Recipe, agreed_recipe, publish_recipe
 from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.intake.files.content import Content
 from mri_hpc.intake.files.sources import Source, Sources, root_at_site, root_name
@@ -119,13 +119,32 @@ def make_intake(
     where it is missing and pseudonyms are wanted. UserError where the store has another recipe.
     """
     pseudonyms = Pseudonyms(site_key(key_file) if wanted.ids == "pseudonym" else None)
-    recipe = probe(replace(wanted, site=pseudonyms.fingerprint()))
     return Intake(
         root=root,
         root_name=root_name(root),
         labels=labels,
         pseudonyms=pseudonyms,
-        recipe=publish_recipe(store.recipe, recipe),
+        recipe=publish_recipe(store.recipe, _probed(wanted, pseudonyms)),
         is_replacing=is_replacing,
         is_skipping_empty=is_skipping_empty,
     )
+
+
+def intake_that_would_be(
+    store: StoreDir, root: Path, labels: Labels, wanted: Recipe, key_file: Path
+) -> Intake:
+    """Return what make_intake would of a store that has a recipe, making nothing; UserError as there."""
+    # A key that is missing would be made, and be another one.
+    is_named = wanted.ids == "pseudonym" and key_file.exists()
+    pseudonyms = Pseudonyms(site_key(key_file) if is_named else None)
+    return Intake(
+        root=root,
+        root_name=root_name(root),
+        labels=labels,
+        pseudonyms=pseudonyms,
+        recipe=agreed_recipe(store.recipe, _probed(wanted, pseudonyms)),
+    )
+
+
+def _probed(wanted: Recipe, pseudonyms: Pseudonyms) -> Recipe:
+    return probe(replace(wanted, site=pseudonyms.fingerprint()))

@@ -10,7 +10,7 @@ import numpy as np
 from mri_hpc.intake.decoding.window import Window
 from mri_hpc.intake.files.fingerprint import Look
 from mri_hpc.intake.labels.label import Label
-from mri_hpc.storage.disk.columns import ChunkHeader
+from mri_hpc.storage.disk.columns import ChunkHeader, ascending
 from mri_hpc.storage.disk.commits import RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen
@@ -108,6 +108,7 @@ class Known:
         wanted = np.sort(keys)
         self._base: Snapshot | None = None
         self._new_hashes: list[np.ndarray] = []
+        self._new_keys: list[np.ndarray] = []
         self._snapshot = look(store, functools.partial(self._look, store, wanted))
         self._seen = _seen(store, wanted)
         self._retracted = self._snapshot.retractions
@@ -116,11 +117,12 @@ class Known:
 
     def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
         """Return a snapshot that tells of the wanted keys."""
-        self._base, self._new_hashes = standing.base, []
+        self._base, self._new_hashes, self._new_keys = standing.base, [], []
 
         def noted(name: str) -> ChunkHeader:
             header = header_of(store, name)
             self._new_hashes.append(header.columns["source_hash"])
+            self._new_keys.append(header.columns["key"])
             return header
 
         if standing.base is not None and not standing.new:
@@ -129,7 +131,7 @@ class Known:
         windows = fold_windows(standing.base, standing.new, of_commits(standing.new))
         _losing, concerned = commits_in_conflict(windows)
         made = images_in(read_commits(store, sorted(concerned)))
-        return fold(standing.base, standing.new, noted, only=np.union1d(wanted, made))
+        return fold(standing.base, standing.new, noted, only=ascending(np.concatenate([wanted, made])))
 
     def of(self, keys: np.ndarray) -> KnownSources:
         """Return what is known about some sources. keys: uint64, (n,)."""
@@ -203,6 +205,8 @@ class Known:
 
     def why_retracted(self, keys: Iterable[int], patient: str) -> str:
         """Return why a source is kept out; empty where it was not retracted. patient: name in the store."""
+        if not self._retracted:
+            return ""
         if self._retracted.covers((), patient):
             return RETRACTED
         return RETRACTED_IMAGE if self._retracted.covers(keys, "") else ""
@@ -216,8 +220,29 @@ class Known:
 
     def has_bytes(self, source_hash: int) -> bool:
         """Tell whether the store held these bytes before, under whatever key."""
-        at = np.searchsorted(self._hashes, np.uint64(source_hash))
-        return bool(at < len(self._hashes) and self._hashes[at] == source_hash)
+        hashes = self._hashes
+        at = hashes.searchsorted(np.uint64(source_hash))
+        return bool(at < len(hashes) and hashes[at] == source_hash)
+
+    def slices_of(self, source_hash: int) -> list[tuple[int, int]]:
+        """Return key and number of each stored slice of a stack that the task has, twins of it included."""
+        rows = np.flatnonzero(self._slices.source_hash == source_hash)
+        return list(
+            zip(self._slices.key[rows].tolist(), self._slices.slice_index[rows].tolist(), strict=True)
+        )
+
+    @functools.cached_property
+    def _slices(self) -> Snapshot:
+        """A snapshot that tells of all slices of the stacks by whose first ones the task knows them."""
+        stacks = np.unique(self._snapshot.source_hash[self._snapshot.slice_index >= 0])
+        parts = [(self._base.column("source_hash"), self._base.column("key"))] if self._base else []
+        parts += zip(self._new_hashes, self._new_keys, strict=True)
+        keys = np.unique(np.concatenate([keys[np.isin(hashes, stacks)] for hashes, keys in parts]))
+
+        def find(standing: Standing) -> Snapshot:
+            return fold(standing.base, standing.new, functools.partial(header_of, self._store), only=keys)
+
+        return look(self._store, find)
 
     def _stored_rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find which sources are stored, by key, and in which row of the snapshot: int64, (s,) each."""

@@ -1,32 +1,29 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.decoding.decoders import decode_natively
 from mri_hpc.intake.decoding.foreign import NOT_A_PICTURE, NOT_READ_YET
-from mri_hpc.intake.decoding.group_reader import KeptSource, Stopped
+from mri_hpc.intake.decoding.group_reader import Stopped
 from mri_hpc.intake.decoding.left_out import is_mask, is_named_like_mask
 from mri_hpc.intake.decoding.pictures import DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.samples import NativeImage
-from mri_hpc.intake.files.content import CANNOT_OPEN, Content, read_content
+from mri_hpc.intake.files.content import CANNOT_OPEN, Content
 from mri_hpc.intake.files.fingerprint import Fingerprint, Look, look_at
 from mri_hpc.intake.files.sources import Source, Sources
 from mri_hpc.intake.files.units import cut
 from mri_hpc.intake.labels.folder_labels import NO_CLASS_FOLDER
-from mri_hpc.intake.labels.label import label_or_reason
-from mri_hpc.intake.labels.patient_rows import NO_LABEL_IN_CSV
+from mri_hpc.intake.labels.label import NO_LABEL_IN_CSV, label_or_reason
 from mri_hpc.storage.adding.intake import STACK, Intake
-from mri_hpc.storage.adding.known import Known, KnownSources, StoredLabel
+from mri_hpc.storage.adding.known import Known, KnownSources, Stored, StoredLabel
 from mri_hpc.storage.adding.tally import Tally
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
-from mri_hpc.storage.adding.windowed import WindowedReader, by_group
+from mri_hpc.storage.adding.windowed import ReadSource, WindowedReader, by_group
 from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.table import CHANGED, CHANGED_STACK, RETRACTED, RETRACTED_IMAGE
+from mri_hpc.storage.snapshot.table import CHANGED, CHANGED_STACK, CHANGES, RETRACTED, RETRACTED_IMAGE
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (
@@ -145,7 +142,7 @@ def _num_labelled_otherwise(part: Sources, intake: Intake, known: Known) -> int:
 
 def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known) -> bool:
     """Tell whether a source, its file as when it was rejected, would be rejected again. reason: of then."""
-    if reason == CHANGED and intake.is_replacing:
+    if reason.startswith(CHANGES) and intake.is_replacing:
         return False
     label, problem = label_or_reason(intake.labels, source.path)
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
@@ -168,20 +165,20 @@ def _take(
     stored = about.stored.get(source.key)
     content = None
     try:
-        kept = reader.kept(source)
-        content = kept.content if kept else read_content(intake.root, source.files)
+        read = reader.read(source)
+        content = read.content
         is_same = stored is not None and stored.source_hash == content.fingerprint.source_hash
         if stored and is_same and not stored.is_outvoted:
             unit.already_there.append(SeenSource(key=source.key, fingerprint=content.fingerprint))
             return
-        if stored and not is_same and stored.is_stack:
-            raise BadSource(CHANGED_STACK)
         if stored and not is_same and not intake.is_replacing:
             raise BadSource(CHANGED)
         generation = stored.generation + 1 if stored else 0
-        taken = _taken(source, content, kept, intake, reader, known, unit, generation)
+        taken = _taken(read, reader, unit, generation)
         if taken is None:
             return
+        if stored and not is_same and _would_leave_slices(taken, stored, intake, known):
+            raise BadSource(CHANGED_STACK)
     except FileNotFoundError:
         unit.gone += 1
     except BadSource as error:
@@ -191,37 +188,35 @@ def _take(
         unit.take(taken)
 
 
-def _taken(
-    source: Source,
-    content: Content,
-    kept: KeptSource | None,
-    intake: Intake,
-    reader: WindowedReader,
-    known: Known,
-    unit: Unit,
-    generation: int,
-) -> TakenSource | None:
+def _taken(read: ReadSource, reader: WindowedReader, unit: Unit, generation: int) -> TakenSource | None:
     """Make of the images in a source what enters the store; None, and counted, where they are left out."""
-
-    def images() -> Iterable[NativeImage]:
-        return kept.images if kept else decode_natively(content, intake.recipe)
-
-    if is_named_like_mask(intake.root, source.path) and all(is_mask(image.grey) for image in images()):
+    source, intake, known = read.source, reader.intake, reader.known
+    if is_named_like_mask(intake.root, source.path) and all(is_mask(image.grey) for image in read.images()):
         unit.masks += 1
         return None
     label = intake.labels.of(source.path)
     patient = intake.pseudonyms.patient(label.patient)
     if reason := known.why_retracted([source.key], patient):
         raise BadSource(reason)
-    samples, window = reader.decode(source, images(), label)
+    samples, window = reader.decode(read, label)
     samples = unit.with_head(samples, is_skipping=intake.is_skipping_empty)
     if not samples:
         unit.empty += 1
         return None
-    taken = intake.taken(source, content, label, samples, window=window, generation=generation)
+    taken = intake.taken(source, read.content, label, samples, window=window, generation=generation)
     if reason := known.why_retracted(taken.image_keys, taken.patient):
         raise BadSource(reason)
     return taken
+
+
+def _would_leave_slices(taken: TakenSource, stored: Stored, intake: Intake, known: Known) -> bool:
+    """Tell whether a stored stack has images that none of a source takes the place of."""
+    if not stored.is_stack:
+        return False
+    slices = known.slices_of(stored.source_hash)
+    # Twins of the stack have the same numbers, and keys of their own.
+    others = {key for key, number in slices if key == intake.key_of(taken.path, str(number))}
+    return not others <= set(taken.image_keys)
 
 
 def _reject(source: Source, reason: str, content: Content | None, about: KnownSources, unit: Unit) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.intake.decoding.coded import crc32
 from mri_hpc.intake.decoding.decoders import library_versions
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
@@ -156,7 +157,7 @@ def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
         "key": [key for _, key, _ in rows],
         "source_hash": [source.fingerprint.source_hash for source, _, _ in rows],
         "generation": [source.generation for source, _, _ in rows],
-        "crc": [zlib.crc32(sample.pixels.data) for _, _, sample in rows],
+        "crc": [crc32(sample.pixels.data) for _, _, sample in rows],
         "fold": [source.label.fold for source, _, _ in rows],
         "split": [source.label.split for source, _, _ in rows],
         "slice_index": [sample.slice_index for _, _, sample in rows],
@@ -185,7 +186,7 @@ def windows_of(sources: Iterable[TakenSource]) -> list[GroupWindow]:
         if source.window:
             group = source.window.group
             made = images.setdefault(group, {})
-            made |= {f"{key:016x}": zlib.crc32(sample.pixels.data) for key, sample in source.images}
+            made |= {f"{key:016x}": crc32(sample.pixels.data) for key, sample in source.images}
             found[group] = GroupWindow(
                 group=group,
                 patient=source.patient,

@@ -52,6 +52,26 @@ class StoreDir:
         return self.path / "twins"
 
     @property
+    def twin_table(self) -> Path:
+        """CSV of the twins that the last audit has found, for the owner alone."""
+        return self.private / "twins.csv"
+
+    @property
+    def twin_page(self) -> Path:
+        """HTML page of the same, with their pictures."""
+        return self.private / "twins.html"
+
+    @property
+    def looks(self) -> Path:
+        """Looks of test images, by which new images are compared with them."""
+        return self.twins / "looks.npz"
+
+    @property
+    def compared(self) -> Path:
+        """Keys of the images that were compared with test images, or were there before the first time."""
+        return self.twins / "compared.npy"
+
+    @property
     def private(self) -> Path:
         """Folder of all that identifies a person: mappings of patient ids and paths."""
         return self.path / "private"
@@ -148,6 +168,11 @@ class StoreDir:
             newest += 1
         missed = {compaction_id(number) for number in range(1, newest + 1)} - ids
         return {name for name in missed if self.commit(name).exists()}
+
+    def forget_pictures(self) -> None:
+        """Remove what shows images elsewhere than in chunks: an audit, and who compares, make it again."""
+        for path in (self.twin_table, self.twin_page, self.looks):
+            path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what tasks that were killed left behind, and listings of long ago.

@@ -8,24 +8,22 @@ order in which commits arrived, nor when they were folded, nor how chunks are cu
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.intake.labels.label import MOST_CLASSES
-from mri_hpc.storage.disk.columns import STRINGS, ChunkHeader, column_bytes
+from mri_hpc.storage.disk.columns import STRINGS, ChunkHeader, ascending, column_bytes
 from mri_hpc.storage.disk.commits import Commit, digest_of
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot import rows as table_rows
-from mri_hpc.storage.snapshot.live import mentions, sizes_of_live
 from mri_hpc.storage.snapshot.persons import Persons
 from mri_hpc.storage.snapshot.persons import merged as merged_persons
 from mri_hpc.storage.snapshot.rejections import fold_rejected
 from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.rows import Rows
-from mri_hpc.storage.snapshot.table import CHUNKS, CONTENT, WITHHELD, Snapshot, lazy_snapshot
+from mri_hpc.storage.snapshot.table import CHUNKS, COMPACTED, CONTENT, WITHHELD, Snapshot, lazy_snapshot
 from mri_hpc.storage.snapshot.windows import fold_windows
 
 MANY_ROWS = 2**20
@@ -67,35 +65,45 @@ def fold(
     rows, ingested = table_rows.with_types(rows), relabels.only(ingested, rows.key)
 
     rejected, reasons = fold_rejected(base, new, only)
-    known = [] if base is None else base.commits.tolist()
-    commits = sorted({*known, *(commit.id.encode() for commit in new)})
     small: dict[str, Any] = {
-        "digest": digest_of(name.decode() for name in commits),
+        **_commits(base, new),
         "image_shape": _only_shape(
             {header.image_shape for header in headers.values()}, base if kept else None
         ),
-        "classes": _classes(rows),
+        **_of_images(rows, ingested),
         "same_patients": statements,
-        "patient_names": rows.tables["patient"],
-        "study_names": rows.tables["study"],
-        "commits": np.array(commits, "S32"),
         "chunks": chunks,
         "compacted": compacted,
         "relabels": relabelled.rows,
         "relabel_names": relabelled.names,
-        "ingested": ingested.rows,
-        "ingested_names": ingested.names,
         "retracted_keys": retracted.keys,
         "retracted_patients": retracted.patients,
         "withheld": withheld,
         "windows": fold_windows(base, new, retracted),
         "rejected": rejected,
         "reasons": reasons,
-        "key": rows.key,
     }
     return lazy_snapshot(
         small, rows.column, parts=rows.blocks, sum_up=functools.partial(_content_digest, rows)
     )
+
+
+def _commits(base: Snapshot | None, new: Iterable[Commit]) -> dict[str, Any]:
+    known = [] if base is None else base.commits.tolist()
+    commits = sorted({*known, *(commit.id.encode() for commit in new)})
+    return {"digest": digest_of(name.decode() for name in commits), "commits": np.array(commits, "S32")}
+
+
+def _of_images(rows: Rows, ingested: relabels.Facts) -> dict[str, Any]:
+    """Return what tells of images, but for the columns that are made when they are asked for."""
+    return {
+        "key": rows.key,
+        "classes": _classes(rows),
+        "patient_names": rows.tables["patient"],
+        "study_names": rows.tables["study"],
+        "ingested": ingested.rows,
+        "ingested_names": ingested.names,
+    }
 
 
 def _retracted(base: Snapshot | None, new: Iterable[Commit]) -> Retractions:
@@ -156,12 +164,12 @@ def _rows_of_headers(headers: dict[str, ChunkHeader], chunks: np.ndarray, only: 
     index = {name: int(np.searchsorted(chunks["name"], name.encode())) for name in headers}
     rows = table_rows.of_headers([(header, index[name]) for name, header in headers.items()])
     if only is not None:
-        rows = rows.chosen(np.isin(rows.key, only))
+        rows = rows.chosen(positions(only, rows.key)[0])
     return table_rows.winners(rows)
 
 
 def positions(key: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find wanted keys among others, and their rows: bool, (w,), and int64. Both are ascending, unique."""
+    """Find wanted keys among others, which are ascending, unique; and their rows: bool, (w,), and int64."""
     if not len(key):
         return np.zeros(len(wanted), bool), np.empty(0, np.int64)
     at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
@@ -182,7 +190,7 @@ def _relabelled(rows: Rows, relabelled: relabels.Facts, persons: Persons) -> tup
         names = (persons.name(name.decode()).encode() for name in texts["patient"].tolist())
         texts["patient"] = np.array(list(names), np.bytes_)
         now = table_rows.with_facts(now, relabels.coded(own, texts))
-    covered = np.union1d(at, of_persons)
+    covered = ascending(np.concatenate([at, of_persons]))
     return now, relabels.coded(*_facts_of(rows, covered)) if len(covered) else relabels.none(
         relabels.INGESTED
     )
@@ -190,8 +198,10 @@ def _relabelled(rows: Rows, relabelled: relabels.Facts, persons: Persons) -> tup
 
 def _rows_of_other_names(rows: Rows, persons: Persons) -> np.ndarray:
     """Find rows whose patient goes by another name of the same person: int64."""
+    # The usual case: nothing need be looked at.
+    if not persons:
+        return np.empty(0, np.int64)
     is_other = np.append(np.isin(rows.tables["patient"], persons.other_names), False)
-    # The usual case: the column need not be looked at.
     return np.flatnonzero(is_other[rows.column("patient")]) if is_other.any() else np.empty(0, np.int64)
 
 
@@ -208,6 +218,8 @@ def _facts_of(rows: Rows, at: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndar
 
 def _without_retracted(rows: Rows, chunks: np.ndarray, retracted: Retractions) -> tuple[Rows, np.ndarray]:
     """Drop retracted rows; return also WITHHELD, of those that only their patient's name keeps out."""
+    if not retracted:
+        return rows, np.zeros(0, WITHHELD)
     gone = positions(rows.key, retracted.keys)[1]
     is_meant = np.append(retracted.has_patients(rows.tables["patient"]), False)
     of_patients = np.empty(0, np.int64)
@@ -243,6 +255,8 @@ def _content_digest(rows: Rows) -> str:
     if len(rows) < MANY_ROWS:
         of_columns = [_column_digest(rows, name) for name in columns]
     else:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(DIGEST_THREADS) as threads:
             of_columns = list(threads.map(functools.partial(_column_digest, rows), columns))
     for of_column in of_columns:
@@ -257,3 +271,32 @@ def _column_digest(rows: Rows, name: str) -> bytes:
     for part in rows.blocks(name):
         digest.update(column_bytes(part))
     return digest.digest()
+
+
+def live_chunks(base: Snapshot | None, new: Iterable[Commit]) -> set[str]:
+    """Return the chunks that hold content: those that commits name, and no compaction has superseded."""
+    new = list(new)
+    return set(sizes_of_live(base, new, mentions(base, new)))
+
+
+def mentions(base: Snapshot | None, new: Iterable[Commit]) -> np.ndarray:
+    """Return the last mention of each chunk by a compaction, as in COMPACTED; the later one counts."""
+    last: dict[bytes, tuple[int, bool]] = {}
+    if base is not None:
+        last = {name: (number, is_made) for name, number, is_made in base.compacted.tolist()}
+    for commit in new:
+        if not commit.number:
+            continue
+        named = [(name, False) for name in commit.superseded] + [(commit.chunk, True)] * bool(commit.chunk)
+        for name, is_made in named:
+            found = (commit.number, is_made)
+            last[name.encode()] = max(last.get(name.encode(), found), found)
+    return np.array([(name, *last[name]) for name in sorted(last)], COMPACTED)
+
+
+def sizes_of_live(base: Snapshot | None, new: Iterable[Commit], compacted: np.ndarray) -> dict[str, int]:
+    """Return the bytes of every chunk that holds content now, by name."""
+    named = {} if base is None else {name.decode(): size for name, *_rest, size in base.chunks.tolist()}
+    named |= {commit.chunk: commit.chunk_bytes for commit in new if commit.chunk}
+    dead = {name.decode() for name in compacted["name"][~compacted["is_made"]].tolist()}
+    return {name: size for name, size in named.items() if name not in dead}

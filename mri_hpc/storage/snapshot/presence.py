@@ -16,7 +16,7 @@ from mri_hpc.base.errors import StoreDamage
 from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import COMPACT, RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
-from mri_hpc.storage.snapshot.live import live_chunks
+from mri_hpc.storage.snapshot.folding import live_chunks
 from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 

@@ -13,10 +13,15 @@ from mri_hpc.storage.snapshot.persons import Persons, Statement
 from mri_hpc.storage.snapshot.relabels import Facts
 from mri_hpc.storage.snapshot.retractions import Retractions
 
+CHANGES = "changed: "
+"""Begins the reasons of rejecting a source that is stored with other bytes."""
 CHANGED = "changed: other bytes than those stored (--replace accepts)"
-"""Reason of rejecting a source that is stored with other bytes."""
-CHANGED_STACK = "changed: other bytes than the stack stored (give the new stack another file name)"
-"""Reason of rejecting a source of several slices that is stored: of a longer one, some would stay."""
+"""Reason where it is not asked for that it be replaced."""
+CHANGED_STACK = (
+    "changed: slices of the longer stack that is stored would stay (take that out with store retract "
+    "--image, then give this one another file name)"
+)
+"""Reason where not every stored image of a source has one in its place."""
 RETRACTED = "retracted: its patient was withdrawn from this store"
 """Reason of rejecting a source of a patient, or one that was taken out with a patient."""
 RETRACTED_IMAGE = "retracted: this image was taken out (it comes back in under another file name)"
@@ -30,6 +35,8 @@ COMPACTED = np.dtype([("name", "S32"), ("number", "<i4"), ("is_made", "?")])
 WINDOWS = np.dtype([("group", "S17"), ("commit", "S32"), ("patient", "<u8"), ("low", "<f8"), ("high", "<f8")])
 """`patient`: the first 8 bytes, big-endian, of the sha256 of the name in the store; 0 where unknown."""
 WITHHELD = np.dtype([("key", "<u8"), ("chunk", "S32")])
+SPREAD = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number: numbers of slices times it differ in all their bits."""
 CODES = {"label": "<i2", "patient": "<i4", "study": "<i4"}
 # What the content digest speaks for, beside the texts.
 CONTENT = (
@@ -133,7 +140,7 @@ class Snapshot:
 
     def stands(self, rejected: np.ndarray) -> np.ndarray:
         """Find which of some rows of `rejected` stand: bool, (r,)."""
-        changed = [number for number, text in enumerate(self.reasons) if text in (CHANGED, CHANGED_STACK)]
+        changed = [number for number, text in enumerate(self.reasons) if text.startswith(CHANGES)]
         if not len(self) or not len(rejected):
             return np.ones(len(rejected), bool)
         at = np.minimum(np.searchsorted(self.key, rejected["key"]), len(self) - 1)
@@ -238,11 +245,12 @@ class Snapshot:
 
     @property
     def num_twins(self) -> int:
-        """Images whose source has the same bytes as another one's."""
+        """Images whose source has the same bytes as another one's; slices of one source are none."""
         # Not np.unique, which takes a hundred times as long where nearly all values differ.
         hashes, done = np.empty(len(self), "<u8"), 0
-        for part in self.parts("source_hash"):
-            hashes[done : done + len(part)] = part
+        for part, slices in zip(self.parts("source_hash"), self.parts("slice_index"), strict=True):
+            which = (slices + 1).astype(np.uint64)
+            hashes[done : done + len(part)] = part ^ (which * SPREAD)
             done += len(part)
         hashes.sort()
         return int(np.count_nonzero(hashes[1:] == hashes[:-1]))

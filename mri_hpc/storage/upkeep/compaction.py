@@ -7,12 +7,14 @@ Superseded files are removed some days later.
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from mri_hpc.base.atomic import sync_folder
 from mri_hpc.base.errors import StoreDamage, StoreRaced
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
 from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
@@ -20,13 +22,15 @@ from mri_hpc.storage.disk.commits import (
     RETRACT,
     publish_compaction,
     publish_retraction,
+    read_commit,
     read_kind,
 )
-from mri_hpc.storage.disk.layout import StoreDir, compaction_id
+from mri_hpc.storage.disk.layout import LITTER_AGE_S, StoreDir, compaction_id
 from mri_hpc.storage.disk.pixels import pixels_in, read_parts
 from mri_hpc.storage.snapshot.catalogue import current, header_of, publish_snapshot
 from mri_hpc.storage.snapshot.presence import (
     end_removals,
+    holds,
     keep_there,
     open_chunk,
     publish_and_commit,
@@ -42,7 +46,6 @@ from mri_hpc.storage.upkeep.groups import (
     view_of,
     view_since,
 )
-from mri_hpc.storage.upkeep.removal import remove_superseded
 from mri_hpc.storage.upkeep.tidying import tidy
 
 TARGET_BYTES = 256 * 2**20
@@ -219,3 +222,39 @@ def _images(store: StoreDir, name: str, header: ChunkHeader, rows: np.ndarray) -
                     f"see: mri-hpc store verify {store.path}"
                 )
             yield np.frombuffer(part.data, np.uint8).reshape(-1, *header.image_shape)
+
+
+def remove_superseded(store: StoreDir, snapshot: Snapshot, *, keep_s: float) -> list[Path]:
+    """Remove chunks superseded `keep_s` seconds ago, and a day later those that were never committed.
+
+    Either go at once where they hold images of retracted patients. snapshot: a recent one.
+    """
+    live = {name.decode() for name in snapshot.chunks["name"].tolist()}
+    numbers = {name.decode(): number for name, number, _is_made in snapshot.compacted.tolist()}
+    removed = []
+    for path in sorted(store.chunks.glob("[!.]*.h5")):
+        if path.stem in live or not _is_due(store, snapshot, path, numbers.get(path.stem, 0), keep_s):
+            continue
+        if remove(store, path.stem, snapshot):
+            removed.append(path)
+    if removed:
+        sync_folder(store.chunks)
+    return removed
+
+
+def _is_due(store: StoreDir, snapshot: Snapshot, path: Path, number: int, keep_s: float) -> bool:
+    """Tell whether a chunk that holds nothing now can go. number: of the compaction that superseded it."""
+    # One without a commit, too: whoever is about to commit it publishes it again.
+    if holds(path, snapshot.retractions):
+        return True
+    if not number:
+        try:
+            return _age_s(path.stat().st_mtime) >= LITTER_AGE_S
+        except FileNotFoundError:
+            # Somebody else was first.
+            return False
+    return _age_s(read_commit(store, compaction_id(number)).created) >= keep_s
+
+
+def _age_s(since: float) -> float:
+    return time.time() - since

@@ -159,6 +159,7 @@ def _keys_of_path(store: StoreDir, path: str) -> set[int]:
 def retract(store: StoreDir, retraction: Retraction, why: str) -> Compacted:
     """Take a patient, or images, out of the newest snapshot, the chunks and the private tables."""
     publish_retraction(store, retraction.keys, retraction.names, why)
+    store.forget_pictures()
     return remove_retracted(store, since=retraction.snapshot)
 
 

@@ -18,8 +18,7 @@ from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
 from mri_hpc.storage.disk.pixels import damaged_rows
 from mri_hpc.storage.snapshot import totals
 from mri_hpc.storage.snapshot.catalogue import load_snapshot
-from mri_hpc.storage.snapshot.folding import fold
-from mri_hpc.storage.snapshot.live import live_chunks
+from mri_hpc.storage.snapshot.folding import fold, live_chunks
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded, is_there
 from mri_hpc.storage.snapshot.publications import published
 from mri_hpc.storage.snapshot.table import Snapshot, array_names

@@ -97,7 +97,7 @@ def test_an_image_gets_the_probabilities_that_the_run_gave_it(trained, tmp_path,
     run, raw = trained
     status, out, _err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
     assert status == 0
-    assert "60 images, 30 patients, 0 rejected. Research use only." in out
+    assert "60 images, 30 patients, 0 rejected. Research use only. Look into patients.csv there" in out
     classes, rows = read_predictions(run.predictions)
     found = {}
     for row in read_table(tmp_path / "out" / "predictions.csv"):

@@ -6,6 +6,7 @@ import shutil
 from PIL import Image
 
 from mri_hpc.storage.adding import loop as adding
+from mri_hpc.storage.adding import windowed
 from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.snapshot.catalogue import resolve
 from tests.cli.preprocess.store_counts import SMALL, counts, info
@@ -15,8 +16,8 @@ def test_unchanged_files_are_not_read_again(raw, store, preprocess, monkeypatch)
     (raw / "glioma" / "broken.jpg").touch()
     preprocess(raw, store, *SMALL)
     read = []
-    real = adding.read_content
-    monkeypatch.setattr(adding, "read_content", lambda root, files: read.extend(files) or real(root, files))
+    real = windowed.read_content
+    monkeypatch.setattr(windowed, "read_content", lambda root, files: read.extend(files) or real(root, files))
     assert counts(preprocess(raw, store)[1]) == (0, 40, 1)
     assert read == []
     touched = next(iter(sorted(raw.glob("glioma/*/*.jpg"))))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mri_hpc.storage.adding import loop as adding
+from mri_hpc.storage.adding import windowed
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.catalogue import resolve
 from tests.cli.preprocess.store_counts import SMALL, counts, info
@@ -67,7 +67,7 @@ def test_a_listing_of_the_job_saves_listing_and_may_be_old(
 
 
 def test_a_signal_ends_a_task_between_two_sources_with_status_75(raw, store, preprocess, monkeypatch):
-    real = adding.read_content
+    real = windowed.read_content
     read = []
 
     def read_and_signal(root, files):
@@ -76,7 +76,7 @@ def test_a_signal_ends_a_task_between_two_sources_with_status_75(raw, store, pre
             os.kill(os.getpid(), signal.SIGTERM)
         return real(root, files)
 
-    monkeypatch.setattr(adding, "read_content", read_and_signal)
+    monkeypatch.setattr(windowed, "read_content", read_and_signal)
     status, out, err = preprocess(raw, store, *SMALL, "--chunk-images", 10)
     assert status == 75
     assert len(read) == 25

@@ -283,3 +283,35 @@ def test_ids_that_look_like_one_person_are_refused_as_preprocess_would(look, pre
     assert status == 2
     assert values["refusals"] == [preprocess(tmp_path / "odd", store)[2].partition(": ")[2].strip()]
     assert look("--accept", "same-ids", source=tmp_path / "odd")[0] == 0
+
+
+def test_a_store_that_is_there_is_held_against_the_source_as_preprocess_would(
+    look, preprocess, raw, store, tmp_path, monkeypatch
+):
+    preprocess(raw, store, "--size", 16)
+    before = tree(tmp_path)
+
+    def refusal(*words, source=raw):
+        real = preprocess(source, store, *words)
+        said = preprocess(source, store, "--look", "--json", *words)
+        values = json.loads(said[1])
+        assert (real[0], said[0], len(values["refusals"])) == (2, 2, 1)
+        assert values["refusals"] == [real[2].partition(": ")[2].strip()]
+        assert values["images"] == 40
+        return values["refusals"][0]
+
+    assert "was made with another recipe: size 16 there, 32 here" in refusal("--size", 32)
+    assert "was added without --site before" in refusal("--site", "B")
+    monkeypatch.setenv("MRI_KEY_FILE", str(tmp_path / "other.key"))
+    assert preprocess(raw, store, "--look")[0] == 2
+    assert not (tmp_path / "other.key").exists()
+    assert tree(tmp_path) == before
+    assert "was made with another site key" in refusal()
+
+
+def test_a_folder_of_another_site_is_a_refusal_of_a_look_too(preprocess, raw, store, tmp_path, make_pictures):
+    preprocess(raw, store, "--size", 16)
+    for path in make_pictures(tmp_path / "b" / "raw", 40):
+        Image.new("L", (32, 32), int(path.stem)).save(path)
+    status, out, err = preprocess(tmp_path / "b" / "raw", store, "--look")
+    assert (status, "--accept sources" in err, "--site NAME" in out) == (2, True, True)

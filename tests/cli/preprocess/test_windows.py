@@ -10,7 +10,7 @@ from PIL import Image
 from mri_hpc import store as store_command
 from mri_hpc.intake.decoding import group_reader
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
-from mri_hpc.storage.adding import loop as adding
+from mri_hpc.storage.adding import windowed
 from mri_hpc.storage.disk.commits import read_commits
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.reading.reader import Reader
@@ -145,7 +145,7 @@ def test_a_group_that_is_empty_at_first_gets_its_window_when_there_is_something(
 
 def test_each_slice_of_a_group_is_read_and_decoded_once(heads, store, preprocess, monkeypatch):
     read = []
-    for module in (adding, group_reader):
+    for module in (windowed, group_reader):
         real = module.read_content
 
         def noted(root, files, real=real):
@@ -229,7 +229,7 @@ def test_what_was_made_in_a_window_that_does_not_hold_is_made_again(
     # The first slice, by whose key the stack is known, has the same pixels in either window.
     slices = [np.zeros((SIDE, SIDE), np.uint16), *(head(number, 3500) for number in range(1, 7))]
     tifffile.imwrite(heads / "glioma" / "anna" / "stack.tif", np.stack(slices), photometric="minisblack")
-    real = adding.read_content
+    real = windowed.read_content
     inside = []
 
     def race(root, files):
@@ -241,7 +241,7 @@ def test_what_was_made_in_a_window_that_does_not_hold_is_made_again(
         return real(root, files)
 
     with monkeypatch.context() as patched:
-        patched.setattr(adding, "read_content", race)
+        patched.setattr(windowed, "read_content", race)
         preprocess(heads, store, "--size", SIDE)
     assert len(windows(store)) == 3
     snapshot = current(StoreDir(store))

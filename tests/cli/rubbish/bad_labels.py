@@ -141,6 +141,14 @@ def patients_in_names(desk: Desk) -> list[str]:
     return fresh(desk, "--source", desk.root / "flat")
 
 
+def rows_of_other_folders(desk: Desk) -> list[str]:
+    """A table by patient; in the folders of two classes the patients are numbered from 1 on."""
+    for number in range(4):
+        draw(desk.root / "odd" / CLASSES[number % 2] / f"{1 + number // 2}" / "1.png", number, 0)
+    desk.file("labels.csv", f"patient,label\n1,{CLASSES[0]}\n2,{CLASSES[1]}\n")
+    return fresh(desk, "--source", desk.root / "odd", "--labels", desk.root / "labels.csv")
+
+
 def planes(desk: Desk) -> list[str]:
     """CLASS/PLANE/file."""
     for number in range(4):
@@ -418,6 +426,31 @@ CASES = (
             "12 of 12 file names fit 'P\\d+': --patient-pattern '(?P<patient>P\\d+)_' would make 4 patients",
         ),
         after=in_new(12),
+    ),
+    refused(
+        "a patient pattern that fits no file",
+        lambda desk: fresh(desk, "--patient-pattern", "(?P<patient>Q[0-9]+)_"),
+        "--patient-pattern '(?P<patient>Q[0-9]+)_' fits none of 40 files; paths below --source are as "
+        "'aaaaaa/A00/0.png', with a, A and 0 for letters and digits: write one that fits, such as",
+    ),
+    refused(
+        "a patient pattern that fits no file, where another one would",
+        lambda desk: [*patients_in_names(desk), "--patient-pattern", "(?P<patient>Q[0-9]+)_"],
+        "'aaaaaa/A000_aaaaa0.png'",
+        "12 of 12 file names fit 'P\\d+': --patient-pattern '(?P<patient>P\\d+)_'",
+    ),
+    refused(
+        "a table by patient for folders in which each number is another person's",
+        rows_of_other_folders,
+        "2 files of 2 patients lie in folders of classes other than",
+        "--accept folders",
+    ),
+    Case(
+        name="the same, where the folders are wrong",
+        make=lambda desk: [*rows_of_other_folders(desk), "--accept", "folders"],
+        status=0,
+        says=(),
+        after=in_new(4),
     ),
     refused(
         "a pattern that is none",

@@ -15,9 +15,10 @@ from mri_hpc.cluster import slurm
 from mri_hpc.cluster.choice import name_of, phase_of
 from mri_hpc.cluster.jobs import Job, publish_job
 from mri_hpc.cluster.on_this_machine import local_job, process_began
+from mri_hpc.cluster.run_picture import BAR_WIDTH, duration
 from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import JobState
-from mri_hpc.cluster.watching import BAR_WIDTH, Watcher, duration
+from mri_hpc.cluster.watching import Watcher
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.metrics_log import MetricsLog

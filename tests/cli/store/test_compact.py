@@ -62,5 +62,5 @@ def test_many_small_private_tables_become_one_that_says_the_same(
         assert file.stat().st_mode & 0o777 == 0o600
     assert lines() == before
     # No file is read again, nothing is stored or listed twice.
-    monkeypatch.setattr("mri_hpc.storage.adding.loop.read_content", None)
+    monkeypatch.setattr("mri_hpc.storage.adding.windowed.read_content", None)
     assert preprocess(raw, store)[1].startswith("stored 0, already there 40, rejected 1 ")

@@ -134,7 +134,7 @@ def test_a_file_of_a_retracted_patient_is_rejected_again_without_being_read(
 ):
     _retract(store, "patient3")
     assert preprocess(raw, store)[1].startswith("stored 0, already there 34, rejected 6 ")
-    monkeypatch.setattr("mri_hpc.storage.adding.loop.read_content", None)
+    monkeypatch.setattr("mri_hpc.storage.adding.windowed.read_content", None)
     out, err = preprocess(raw, store)[1:]
     assert out.startswith("stored 0, already there 34, rejected 6 ")
     assert "rejected 6: retracted" in err

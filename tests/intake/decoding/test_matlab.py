@@ -15,38 +15,7 @@ from mri_hpc.intake.labels.folder_labels import NO_CLASS_FOLDER, FolderLabels
 from mri_hpc.intake.labels.label import Label
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.storage.snapshot.catalogue import resolve
-
-USER_BLOCK = (
-    b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jan 01 00:00:00 2024 HDF5 schema 1.00 ."
-)
-
-
-def mat_file(label=2, patient="103314", image=None, mask=None, **others):
-    """The bytes of a file as MATLAB writes it: user block of 512, columns first, text as codes."""
-    file = io.BytesIO()
-    with h5py.File(file, "w", userblock_size=512) as hdf5:
-        group = hdf5.create_group("cjdata")
-        arrays = {"image": slices(label) if image is None else image, "tumorMask": mask}
-        arrays["tumorBorder"] = np.array([[1.0, 2.0, 3.0, 4.0]])
-        for name, values in arrays.items():
-            if values is None:
-                group.create_dataset(name, data=np.array([0, 0], np.uint64)).attrs["MATLAB_empty"] = 1
-            else:
-                group.create_dataset(name, data=np.asarray(values).T, **others)
-        group.create_dataset("label", data=np.array([[float(label)]]))
-        group.create_dataset("PID", data=np.array([[ord(letter)] for letter in patient], np.uint16))
-    return USER_BLOCK.ljust(124) + b"\x00\x02IM" + bytes(384) + file.getvalue()[512:]
-
-
-def slices(number=0):
-    y, x = np.mgrid[0:40, 0:56]
-    return (800 + 700 * np.sin(x / 9 + number) * np.cos(y / 11)).astype(np.int16)
-
-
-def tumour():
-    mask = np.zeros((40, 56), np.uint8)
-    mask[10:20, 28:42] = 1
-    return mask
+from tests.intake.decoding.mat_files import USER_BLOCK, mat_file, slices, tumour
 
 
 def grey_in(data):

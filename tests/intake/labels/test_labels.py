@@ -171,7 +171,7 @@ def test_empty_cells_beyond_the_header_and_detours_in_paths_are_harmless(csv):
 
 
 def test_more_classes_than_a_store_can_hold_are_refused_before_any_is_stored(csv, monkeypatch):
-    monkeypatch.setattr("mri_hpc.intake.labels.csv_labels.MOST_CLASSES", 2)
+    monkeypatch.setattr("mri_hpc.intake.labels.label_table.MOST_CLASSES", 2)
     with pytest.raises(UserError, match="more than 2 different labels"):
         csv("path,label\na,x\nb,y\nc,z\n")
 
