@@ -1,14 +1,14 @@
 """The account with which preprocess ends: what came in, what the store holds, and what of it is doubtful."""
 
-import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mri_hpc.base.command import counted
 from mri_hpc.cohort.doubtful import doubts_of_snapshot
+from mri_hpc.cohort.new_twins import new_twins_of_test
 from mri_hpc.intake.files.sources import Sources
 from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.storage.store import Intake, Missing, Store, Tally
@@ -36,7 +36,9 @@ class Account:
         return {**asdict(self), "doubts": [asdict(doubt) for doubt in self.doubts]}
 
 
-def account_of(store: Store, intake: Intake, sources: Sources, tally: Tally) -> Account:
+def account_of(
+    store: Store, intake: Intake, sources: Sources, tally: Tally, *, is_stopping: Callable[[], bool]
+) -> Account:
     """Sum up a store after sources were added. sources: all below the root; tally: of all tasks."""
     snapshot = store.current()
     counts = snapshot.counts("label").tolist()
@@ -50,11 +52,19 @@ def account_of(store: Store, intake: Intake, sources: Sources, tally: Tally) -> 
         images=len(snapshot),
         patients=len(snapshot.patient_names),
         classes=dict(zip(names, counts[1:], strict=True)),
-        doubts=[*_of_missing(missing, store, intake.root), *doubts_of_snapshot(snapshot)],
+        doubts=[
+            *_of_missing(missing, store, intake.root),
+            *doubts_of_snapshot(snapshot),
+            *new_twins_of_test(store, snapshot, tally.stored, is_stopping=is_stopping),
+        ],
     )
 
 
 def _of_missing(missing: Missing, store: Store, source: Path) -> Iterator[Doubt]:
+    if missing.is_counted and not missing.hidden and not missing.paths:
+        return
+    import shlex
+
     what = f"mri-hpc store retract {shlex.quote(str(store.path))} --missing {shlex.quote(str(source))}"
     if not missing.is_counted:
         yield Doubt(

@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mri_hpc.account import Account
 from mri_hpc.base.command import counted
-from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.folder_labels import FolderLabels
 from mri_hpc.intake.labels.labelled_files import pattern_hint
 from mri_hpc.intake.labels.several_values import num_of_several
 from mri_hpc.storage.store import Store, Tally
+
+if TYPE_CHECKING:
+    from mri_hpc.intake.labels.csv_labels import CsvLabels
 
 
 def print_notes(tally: Tally, *, store: Store, root_name: str, account: Account | None) -> None:
@@ -31,15 +34,17 @@ def print_notes(tally: Tally, *, store: Store, root_name: str, account: Account 
 
 
 def print_notes_of_source(
-    labels: FolderLabels | CsvLabels, paths: Sequence[str], *, has_account: bool
+    labels: "FolderLabels | CsvLabels", paths: Sequence[str], *, has_account: bool
 ) -> None:
     """Print what is to be known of a source whoever adds it. paths: of all files below the root."""
     for note in _of_source(labels, paths, has_account=has_account):
         print(note, file=sys.stderr)
 
 
-def _of_source(labels: FolderLabels | CsvLabels, paths: Sequence[str], *, has_account: bool) -> Iterator[str]:
-    if isinstance(labels, CsvLabels) and (missing := labels.num_without_file(paths)):
+def _of_source(
+    labels: "FolderLabels | CsvLabels", paths: Sequence[str], *, has_account: bool
+) -> Iterator[str]:
+    if not isinstance(labels, FolderLabels) and (missing := labels.num_without_file(paths)):
         rows, verb = counted(missing, "row"), "is" if missing == 1 else "are"
         of_patients = f"{verb} of patients whose files are not in the source"
         of_files = f"{_verb(missing, 'name')} files that are not in the source"

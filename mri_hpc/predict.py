@@ -13,8 +13,10 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_FIX
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.labels.images import PatientFrom, Rejected, as_text
+from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.results.answer import Answer
 from mri_hpc.results.answer_tables import print_tables, write_tables
+from mri_hpc.results.kept_back import KeptBack, passing_pseudonyms, pseudonyms_here
 from mri_hpc.run import Run
 
 MOST_THREADS = 8
@@ -29,9 +31,13 @@ class Options:
     paths: Annotated[tuple[Path, ...], POSITIONAL]
     """Images, and folders of images."""
     out: Path | None = None
-    """Folder for predictions.csv, patients.csv and rejected.csv; without it, tables are printed."""
+    """Folder for predictions.csv, patients.csv and rejected.csv, for this user alone; without it, tables are
+    printed."""
     patient_from: PatientFrom = "folder"
     """folder: patient is the first that is no class, split or study, else the one given; file: each file."""
+    names: Flag = False
+    """Name patients by the id in their source, and files by their paths; else by pseudonyms, of the site's
+    key where this user has it, and by keys."""
     json: Flag = False
     """Print JSON."""
 
@@ -52,25 +58,41 @@ def predict(options: Options) -> int | None:
     if options.out and options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: choose a folder")
     _use_threads()
+    kept_back = None if options.names else _names_kept_back(options.paths)
     answer = run.predict(
         options.paths,
         patient_from=options.patient_from,
-        on_rejected=_print_rejected,
+        on_rejected=lambda bad: _print_rejected(kept_back.of_rejected(bad) if kept_back else bad),
         progress=lambda images: progress(images, what="images", total=len(images)),
     )
+    if kept_back:
+        answer = kept_back.of_answer(answer)
     # What could not be judged takes nobody's earlier predictions away.
     is_kept = options.out is not None and not answer.images and (options.out / "predictions.csv").exists()
     if options.out and not is_kept:
         write_tables(options.out, answer)
     _print(options, run, answer)
     if answer.images:
+        if kept_back and kept_back.is_passing:
+            print(
+                f"the site's key, {key_path(os.environ)}, is not there: pseudonyms are of this prediction "
+                "alone (MRI_KEY_FILE names the key; --names names patients)",
+                file=sys.stderr,
+            )
         return None
     kept = f"; {options.out} keeps the predictions that it holds" if is_kept else ""
+    which = "" if options.names else ", --names tells of which files"
     print(
-        f"mri-hpc predict: none of the files given could be judged; the reasons stand above{kept}",
+        f"mri-hpc predict: none of the files given could be judged; the reasons stand above{which}{kept}",
         file=sys.stderr,
     )
     return USER_CAN_FIX
+
+
+def _names_kept_back(paths: Sequence[Path]) -> KeptBack:
+    """Replace names by the site's key; where it is not there, by one of this prediction alone."""
+    pseudonyms = pseudonyms_here(key_path(os.environ))
+    return KeptBack(paths=paths, pseudonyms=pseudonyms or passing_pseudonyms(), is_passing=pseudonyms is None)
 
 
 def _use_threads() -> None:
@@ -84,10 +106,11 @@ def _print(options: Options, run: Run, answer: Answer) -> None:
     if options.json:
         print_json({"run": str(run.path), **answer.to_dict()})
     elif options.out:
+        which = " (--names tells which)" if answer.rejected and not options.names else ""
         print(
             f"{options.out}: {counted(len(answer.images), 'image')}, "
             f"{counted(len(answer.patients()), 'patient')}, "
-            f"{len(answer.rejected)} rejected. Research use only. Look into patients.csv there; "
+            f"{len(answer.rejected)} rejected{which}. Research use only. Look into patients.csv there; "
             "predictions.csv has a row an image, rejected.csv the reasons."
         )
     elif answer.images:

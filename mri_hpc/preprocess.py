@@ -1,7 +1,6 @@
 """``mri-hpc preprocess``: what is new in a folder of images goes into the store."""
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from mri_hpc.account import Account, account_of, print_account
+from mri_hpc.base.access import group_named
 from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
@@ -21,10 +21,10 @@ from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
-from mri_hpc.intake.labels.pseudonyms import key_path
+from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.notes import print_notes, print_notes_of_source
-from mri_hpc.storage.store import ArrayTask, Intake, Store, Tally
+from mri_hpc.storage.store import Intake, Store, Tally
 
 if TYPE_CHECKING:
     from mri_hpc.looking import Question
@@ -78,6 +78,8 @@ class Options:
     """Go on in spite of doubts about these: all is as it is meant."""
     chunk_images: int | None = None
     """Images of a chunk, and of the work that a kill can cost; by default, and at most, 64 MiB of pixels."""
+    group: str = ""
+    """Group whose members may all add to this store: they can use it, STORE/private and the site's key."""
     look: Annotated[Flag, OFTEN] = False
     """Only look: say what would be understood of the source, and leave nothing behind."""
     write_labels: Path | None = None
@@ -114,6 +116,8 @@ def preprocess(options: Options) -> int:
 
         return look(_question(options), is_json=options.json, is_stopping=lambda: stop.request is not None)
     store = Store.make(options.store, options.source)
+    key_file = key_path(os.environ)
+    _share_with_group(options, store, key_file)
     share = _share(options)
     labels = find_labels(
         options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
@@ -129,7 +133,7 @@ def preprocess(options: Options) -> int:
         options.source,
         own_labels,
         wanted,
-        key_path(os.environ),
+        key_file,
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
     )
@@ -141,12 +145,16 @@ def preprocess(options: Options) -> int:
     tally = _add(options, store, intake, sources, stop)
     tally.own_labels_differ = own_labels.num_differing
     total = None if stop.request else _tally_of_all(options, store, tally)
-    account = account_of(store, intake, found, total) if total else None
+    account = None
+    if total:
+        account = account_of(store, intake, found, total, is_stopping=lambda: stop.request is not None)
     print_notes(tally, store=store, root_name=intake.root_name, account=account)
     if share.index == 0:
         print_notes_of_source(labels, paths, has_account=account is not None)
     if account:
         print_account(account)
+        if intake.recipe.ids == "pseudonym" and account.tally.stored == account.images > 0:
+            print(key_note(key_file), file=sys.stderr)
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)
@@ -182,6 +190,8 @@ def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:
     place = array_place()
     if place is None or place[2] == 1:
         return tally
+    from mri_hpc.storage.store import ArrayTask
+
     job, number, count = place
     return store.tell_last(options.source, ArrayTask(job=job, number=number, count=count), tally)
 
@@ -210,6 +220,8 @@ def _question(options: Options) -> "Question":
 
 def _command(options: Options) -> str:
     """Return the command line that stores what was looked at."""
+    import shlex
+
     labels = options.write_labels or options.labels
     given = {
         "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,
@@ -221,6 +233,20 @@ def _command(options: Options) -> str:
     accepted = ["--accept", *options.accept] if options.accept else []
     skipping = ["--skip-empty"] if options.skip_empty else []
     return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *skipping, *accepted])
+
+
+def _share_with_group(options: Options, store: Store, key_file: Path) -> None:
+    """Open a store, and the site's key, to the group that is named."""
+    if not options.group:
+        return
+    if not os.environ.get("MRI_KEY_FILE"):
+        raise UserError(
+            "--group shares the site's key, too: set MRI_KEY_FILE to a file outside the store that the group "
+            "can reach, and copy the key there if there is one (see: docs/privacy.md)"
+        )
+    group = group_named(options.group)
+    share_key(key_file, group, store.path)
+    store.share(group)
 
 
 def _share(options: Options) -> Share:

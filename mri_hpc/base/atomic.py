@@ -38,18 +38,24 @@ def publish_new(
 
 
 def publish_new_bytes(
-    path: Path, data: bytes, *, check: Callable[[Path], None] | None = None, is_private: bool = False
+    path: Path,
+    data: bytes,
+    *,
+    check: Callable[[Path], None] | None = None,
+    is_private: bool = False,
+    group: int | None = None,
 ) -> bool:
     """Publish `data` as a file that never changes; False if `path` was there already (and stays).
 
-    `check` as in publish_new; a private file is readable by its owner alone from its first byte.
+    `check` as in publish_new; a private file is readable by its owner alone from its first byte, and by one
+    group if that is given.
     """
-    return publish_new(path, lambda temp: _write_bytes(temp, data, is_private=is_private), check)
+    return publish_new(path, lambda temp: _write_bytes(temp, data, is_private=is_private, group=group), check)
 
 
-def replace_bytes(path: Path, data: bytes, *, is_private: bool = False) -> None:
-    """Publish `data` at `path`; it replaces a file that may be there. is_private: as in publish_new_bytes."""
-    replace(path, lambda temp: _write_bytes(temp, data, is_private=is_private))
+def replace_bytes(path: Path, data: bytes, *, is_private: bool = False, group: int | None = None) -> None:
+    """Publish `data` at `path`; it replaces a file that may be there. Options as in publish_new_bytes."""
+    replace(path, lambda temp: _write_bytes(temp, data, is_private=is_private, group=group))
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:
@@ -217,9 +223,13 @@ def _fill_folder(temp: Path, fill: Callable[[Path], None]) -> None:
     sync_folder(temp)
 
 
-def _write_bytes(path: Path, data: bytes, *, is_private: bool = False) -> None:
+def _write_bytes(path: Path, data: bytes, *, is_private: bool, group: int | None) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private else 0o666)
     with os.fdopen(descriptor, "wb") as file:
+        if is_private and group is not None:
+            os.fchown(descriptor, -1, group)
+            # Not when it is made: the umask would take it back.
+            os.fchmod(descriptor, 0o660)
         file.write(data)
 
 

@@ -3,11 +3,13 @@
 A leak is an image, or a patient, on both sides of a split; training would learn what it is tested on.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
+from mri_hpc.base.command import counted
 from mri_hpc.cohort.same_pixels import equal_values
 from mri_hpc.cohort.splits import FEW_PATIENTS
 from mri_hpc.cohort.twins import SAME_PIXELS, TwinGroup
@@ -16,6 +18,18 @@ from mri_hpc.intake.labels.several_values import of_several
 from mri_hpc.storage.store import Snapshot
 
 EXAMPLES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """Images that show what was found."""
+
+    rows: tuple[int, ...]
+    """Of the snapshot."""
+    how: tuple[str, ...] = ()
+    """By what they differ, where they are the same slice by their looks."""
+    are_same: bool = True
+    """False where they are images of one patient, and not the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +42,9 @@ class Finding:
     count: int
     """Of patients, of groups of images, or of images, as the text says."""
     text: str
-    """One line for people."""
+    """One line for people; it names no image."""
+    examples: tuple[Example, ...] = ()
+    """A few of them."""
 
 
 def audit(snapshot: Snapshot, same: list[np.ndarray], twins: Sequence[TwinGroup] = ()) -> list[Finding]:
@@ -40,7 +56,7 @@ def audit(snapshot: Snapshot, same: list[np.ndarray], twins: Sequence[TwinGroup]
         _patients_in_two(snapshot, "split"),
         _patients_in_two(snapshot, "fold"),
         _shared(snapshot, equal_values(np.asarray(snapshot.source_hash)), "same file"),
-        _shared(snapshot, same, "same pixels"),
+        _shared(snapshot, [rows for rows in same if not _is_one_file(snapshot, rows)], "same pixels"),
         *_by_looks(snapshot, twins),
         _in_two_classes(snapshot, same),
         _repeated(snapshot, same),
@@ -61,7 +77,7 @@ def _patients_in_two(snapshot: Snapshot, what: str) -> Finding:
     patient, value = np.asarray(snapshot.patient), np.asarray(getattr(snapshot, what))
     torn = of_several(patient, value)
     of_each = {one: np.unique(value[(patient == one) & (value >= 0)]) for one in torn[:EXAMPLES].tolist()}
-    examples = (
+    named = (
         f"{_patient(snapshot, one)} in {' and '.join(_shown(v, what) for v in values)}"
         for one, values in of_each.items()
     )
@@ -69,7 +85,8 @@ def _patients_in_two(snapshot: Snapshot, what: str) -> Finding:
         kind=f"patient in two {what}s",
         is_leak=True,
         count=len(torn),
-        text=f"{len(torn)} patients are in more than one {what}: {', '.join(examples)}",
+        text=f"{counted(len(torn), 'patient')} in more than one {what}: {', '.join(named)}",
+        examples=_of_patients(snapshot, torn, what),
     )
 
 
@@ -84,9 +101,15 @@ def _shared(snapshot: Snapshot, groups: list[np.ndarray], what: str) -> Finding:
         kind=f"{what}, other patient or split",
         is_leak=True,
         count=len(torn),
-        text=f"{len(torn)} times the {what} is there under several patients, splits or folds: "
-        f"{_examples(snapshot, torn)}",
+        text=f"{counted(len(torn), 'time')} the {what} {'are' if what.endswith('s') else 'is'} stored for "
+        "several patients, splits or folds",
+        examples=_examples(snapshot, torn),
     )
+
+
+def _is_one_file(snapshot: Snapshot, rows: np.ndarray) -> bool:
+    """Tell whether images are of the same bytes, which is said already."""
+    return len(np.unique(snapshot.source_hash[rows])) == 1
 
 
 def is_torn(snapshot: Snapshot, rows: np.ndarray) -> bool:
@@ -102,8 +125,8 @@ def _in_two_classes(snapshot: Snapshot, groups: list[np.ndarray]) -> Finding:
         kind="same pixels, other class",
         is_leak=False,
         count=len(torn),
-        text=f"{len(torn)} times the same pixels are there under several classes: "
-        f"{_examples(snapshot, torn, by=['label'])}",
+        text=f"{counted(len(torn), 'time')} the same pixels are stored for several classes",
+        examples=_examples(snapshot, torn, by=["label"]),
     )
 
 
@@ -114,18 +137,19 @@ def _repeated(snapshot: Snapshot, groups: list[np.ndarray]) -> Finding:
         kind="repeated image",
         is_leak=False,
         count=extra,
-        text=f"{extra} images repeat others of the same patient: {_examples(snapshot, again)}",
+        text=f"{counted(extra, 'image')} of the same pixels as another one of the patient",
+        examples=_examples(snapshot, again),
     )
 
 
 def _patients_of_two_classes(snapshot: Snapshot) -> Finding:
     several = of_several(np.asarray(snapshot.patient), np.asarray(snapshot.label))
-    names = ", ".join(_patient(snapshot, one) for one in several[:EXAMPLES].tolist())
     return Finding(
         kind="patient of two classes",
         is_leak=False,
         count=len(several),
-        text=f"{len(several)} patients have images of several classes: {names}",
+        text=f"{counted(len(several), 'patient')} with images of several classes",
+        examples=_of_patients(snapshot, several, "label"),
     )
 
 
@@ -149,42 +173,60 @@ def _without(snapshot: Snapshot, what: str, so: str) -> Finding:
 
 def _by_looks(snapshot: Snapshot, twins: Sequence[TwinGroup]) -> list[Finding]:
     """Find twins that other checks pass over: of other pixels than each other."""
-    groups = [np.array(one.rows) for one in twins if set(one.how) != {SAME_PIXELS}]
-    torn = [rows for rows in groups if is_torn(snapshot, rows)]
-    other_class = [rows for rows in groups if len(np.unique(snapshot.label[rows])) > 1]
-    again = [rows for rows in groups if not is_torn(snapshot, rows)]
+    groups = {one.rows: tuple(word for word in one.how if word != SAME_PIXELS) for one in twins}
+    groups = {rows: how for rows, how in groups.items() if how}
+    rows_of = [np.array(rows) for rows in groups]
+    torn = [rows for rows in rows_of if is_torn(snapshot, rows)]
+    other_class = [rows for rows in rows_of if len(np.unique(snapshot.label[rows])) > 1]
+    again = [rows for rows in rows_of if not is_torn(snapshot, rows)]
     extra = sum(len(rows) - 1 for rows in again)
+    what = "the same slice, by its looks, is stored for several"
     return [
         Finding(
             kind="same slice, other patient or split",
             is_leak=True,
             count=len(torn),
-            text=f"{len(torn)} times the same slice, by its looks, is there under several patients, splits "
-            f"or folds: {_examples(snapshot, torn)}",
+            text=f"{counted(len(torn), 'time')} {what} patients, splits or folds",
+            examples=_examples(snapshot, torn, how=groups),
         ),
         Finding(
             kind="same slice, other class",
             is_leak=False,
             count=len(other_class),
-            text=f"{len(other_class)} times the same slice, by its looks, is there under several classes: "
-            f"{_examples(snapshot, other_class, by=['label'])}",
+            text=f"{counted(len(other_class), 'time')} {what} classes: one of the labels is wrong",
+            examples=_examples(snapshot, other_class, by=["label"], how=groups),
         ),
         Finding(
             kind="repeated slice",
             is_leak=False,
             count=extra,
-            text=f"{extra} images are slices, by their looks, that the same patient has already: "
-            f"{_examples(snapshot, again)}",
+            text=f"{counted(extra, 'image')} of the same slice, by its looks, as another one of the patient",
+            examples=_examples(snapshot, again, how=groups),
         ),
     ]
 
 
 def _examples(
-    snapshot: Snapshot, groups: list[np.ndarray], by: Sequence[str] = ("patient", "split", "fold")
-) -> str:
-    """Name two images of each of some groups, that differ in one of the columns `by` if any do."""
-    pairs = (telling_pair(snapshot, rows, by) for rows in groups[:EXAMPLES])
-    return ", ".join(" = ".join(_image(snapshot, row) for row in pair) for pair in pairs)
+    snapshot: Snapshot,
+    groups: list[np.ndarray],
+    by: Sequence[str] = ("patient", "split", "fold"),
+    how: Mapping[tuple[int, ...], tuple[str, ...]] = MappingProxyType({}),
+) -> tuple[Example, ...]:
+    """Take two images each of some groups, that differ in one of the columns `by` if any do.
+
+    how: by what the images of a group differ.
+    """
+    return tuple(
+        Example(rows=telling_pair(snapshot, rows, by), how=how.get(tuple(rows.tolist()), ()))
+        for rows in groups[:EXAMPLES]
+    )
+
+
+def _of_patients(snapshot: Snapshot, patients: np.ndarray, by: str) -> tuple[Example, ...]:
+    """Take two images each of some patients, that differ in a column. patients: their codes."""
+    groups = [np.flatnonzero(np.asarray(snapshot.patient) == one) for one in patients[:EXAMPLES].tolist()]
+    known = [rows[np.asarray(getattr(snapshot, by))[rows] >= 0] for rows in groups]
+    return tuple(replace(one, are_same=False) for one in _examples(snapshot, known, by=[by]))
 
 
 def telling_pair(snapshot: Snapshot, rows: np.ndarray, by: Sequence[str]) -> tuple[int, int]:
@@ -192,10 +234,6 @@ def telling_pair(snapshot: Snapshot, rows: np.ndarray, by: Sequence[str]) -> tup
     first, *others = rows.tolist()
     facts = {row: [int(getattr(snapshot, name)[row]) for name in by] for row in (first, *others)}
     return first, next((row for row in others if facts[row] != facts[first]), others[0])
-
-
-def _image(snapshot: Snapshot, row: int) -> str:
-    return f"{int(snapshot.key[row]):016x} of {snapshot.text('patient', row) or 'nobody'}"
 
 
 def _patient(snapshot: Snapshot, code: int) -> str:

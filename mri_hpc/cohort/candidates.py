@@ -71,6 +71,28 @@ def find_candidates(looks: Looks, progress: Callable[[range], Iterable[int]]) ->
     return _ranked(_joined(parts))
 
 
+def find_candidates_between(
+    looks: Looks, num_asked: int, progress: Callable[[range], Iterable[int]]
+) -> Candidates:
+    """Find pairs that may be twins of one of the first `num_asked` images and one of the others.
+
+    progress: as in twins.py.
+    """
+    parts = []
+    for frame in range(NUM_FRAMES):
+        coefficients = looks.coefficients[:, frame]
+        rows = np.flatnonzero(coefficients.any(axis=(1, 2)))
+        points = unturned(coefficients[rows])
+        asked, among = np.arange(np.searchsorted(rows, num_asked)), np.flatnonzero(rows >= num_asked)
+        if not len(among):
+            continue
+        for start in progress(range(0, len(asked), AT_ONCE)):
+            part = asked[start : start + AT_ONCE]
+            near = among[_nearest(points[part], points[among], NEAREST)]
+            parts.append(_compare(coefficients, rows[part], rows[near], frame))
+    return _ranked(_joined(parts))
+
+
 class _Cells:
     """Points by the cells that they lie in."""
 
@@ -93,11 +115,9 @@ class _Cells:
         nearest = np.empty((len(asked), self._num_nearest), np.int64)
         for start in range(0, len(asked), ASKED_AT_ONCE):
             part = asked[start : start + ASKED_AT_ONCE]
-            distance = _distances(self._points[part], self._points[among])
-            distance[among[None] == part[:, None]] = np.inf
-            kth = min(self._num_nearest, len(among) - 1)
-            order = np.argpartition(distance, kth, axis=1)
-            nearest[start : start + len(part)] = among[order[:, : self._num_nearest]]
+            is_itself = among[None] == part[:, None]
+            found = _nearest(self._points[part], self._points[among], self._num_nearest, is_out=is_itself)
+            nearest[start : start + len(part)] = among[found]
         return asked, nearest
 
     def _around(self, cell: int) -> np.ndarray:
@@ -109,6 +129,17 @@ class _Cells:
                 break
             found.append(self._members[number])
         return np.concatenate(found)
+
+
+def _nearest(
+    asked: np.ndarray, among: np.ndarray, number: int, *, is_out: np.ndarray | None = None
+) -> np.ndarray:
+    """Find the points nearest to each of those asked: int64, (n, at most `number`). is_out: bool, (n, m)."""
+    distance = _distances(asked, among)
+    if is_out is not None:
+        distance[is_out] = np.inf
+    kth = min(number, len(among) - 1)
+    return np.argpartition(distance, kth, axis=1)[:, :number]
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:

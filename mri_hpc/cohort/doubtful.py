@@ -29,7 +29,7 @@ def _of_same_bytes(snapshot: Snapshot) -> Iterator[Doubt]:
     hashes = snapshot.column("source_hash")
     # Not all are grouped, which takes many times as long where nearly all differ.
     ordered = np.sort(hashes)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
     rows = np.flatnonzero(np.isin(hashes, twice)) if len(twice) else np.empty(0, np.int64)
     groups = np.searchsorted(twice, hashes[rows])
     for what, column in (("class", "label"), ("patient", "patient")):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.access import let_group_use, replace_shared
 from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import NewerFormat
 from mri_hpc.cohort.splits import TEST, TRAIN, VALIDATION, Split
@@ -127,8 +127,9 @@ def _keep(store: Store, snapshot: Snapshot, groups: list[TwinGroup]) -> None:
     # A store that may only be read, or a full disk: the next one looks again.
     with contextlib.suppress(OSError):
         store.twins.mkdir(exist_ok=True)
+        let_group_use(store.twins)
         path = store.twins / f"{snapshot.digest}.json"
-        replace_bytes(path, json.dumps(with_format(FORMAT, asdict(kept)), indent=1).encode())
+        replace_shared(path, json.dumps(with_format(FORMAT, asdict(kept)), indent=1).encode())
 
 
 def _rows_of(snapshot: Snapshot, keys: list[str]) -> np.ndarray | None:

@@ -41,6 +41,17 @@ class Looks:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def taken(self, rows: np.ndarray) -> "Looks":
+        """Return those of some images."""
+        return Looks(frames=self.frames[rows], coefficients=self.coefficients[rows])
+
+    def joined(self, others: "Looks") -> "Looks":
+        """Return them with those of other images behind."""
+        return Looks(
+            frames=np.concatenate([self.frames, others.frames]),
+            coefficients=np.concatenate([self.coefficients, others.coefficients]),
+        )
+
 
 def look_at(parts: Iterable[np.ndarray], count: int) -> Looks:
     """Compute the looks of `count` images, which come in parts: uint8, (B, H, W) each."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mri_hpc.cohort.alignment import Detail, Overlay, first_matrix, lay
-from mri_hpc.cohort.candidates import Candidates, find_candidates
+from mri_hpc.cohort.candidates import Candidates, find_candidates, find_candidates_between
 from mri_hpc.cohort.looks import Looks, look_at
 
 Read = Callable[[np.ndarray], np.ndarray]
@@ -91,11 +91,32 @@ def find_twins(
             groups.join(Twin(first=int(rows[0]), second=row, how=(SAME_PIXELS,), score=1.0))
     repeats = {row for rows in same for row in rows[1:].tolist()}
     kept = np.array([row for row in range(count) if row not in repeats], np.int64)
-    looks = look_at(_read_all(read, kept, progress, side), len(kept))
+    looks = looks_of(read, kept, side=side, progress=progress)
     judge = _Judge(read, kept, looks, side)
     for twin in judge.twins(find_candidates(looks, progress), progress, is_known=groups.are_together):
         groups.join(twin)
     return groups.all()
+
+
+def looks_of(read: Read, rows: np.ndarray, *, side: int, progress: Shown) -> Looks:
+    """Compute the looks of images of some rows, int64, (n,). side, progress: as in `find_twins`."""
+    return look_at(_read_all(read, rows, progress, side), len(rows))
+
+
+def find_twins_between(
+    read: Read, rows: np.ndarray, looks: Looks, num_asked: int, *, side: int, progress: Shown
+) -> list[Twin]:
+    """Find twins of the first `num_asked` of some rows among the others: one at least of each that has any.
+
+    looks: of the rows, int64, (n,). side, progress: as in `find_twins`.
+    """
+    groups = _Groups()
+    pairs = find_candidates_between(looks, num_asked, progress)
+    found = []
+    for twin in _Judge(read, rows, looks, side).twins(pairs, progress, is_known=groups.are_together):
+        groups.join(twin)
+        found.append(twin)
+    return found
 
 
 def group_twins(twins: Iterable[Twin]) -> list[TwinGroup]:

@@ -32,8 +32,8 @@ class _Row:
 
 
 def write_tables(out: Path, answer: Answer) -> None:
-    """Write predictions.csv, patients.csv and rejected.csv; the last one also where it is empty."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write predictions.csv, patients.csv and rejected.csv, for this user alone; the last also if empty."""
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
     columns = [f"p:{name}" for name in answer.classes]
     images = [
         [image.name, image.patient, answer.predicted(image.probabilities), *_digits(image.probabilities)]
@@ -131,4 +131,4 @@ def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]
     writer = csv.writer(text)
     writer.writerow(header)
     writer.writerows(rows)
-    replace_bytes(path, text.getvalue().encode())
+    replace_bytes(path, text.getvalue().encode(), is_private=True)

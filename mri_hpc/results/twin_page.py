@@ -10,6 +10,7 @@ from string import Template
 import cv2
 import numpy as np
 
+from mri_hpc.base.command import counted
 from mri_hpc.intake.decoding.pictures import png_bytes
 
 MOST_GROUPS = 100
@@ -37,7 +38,7 @@ figcaption { font-size: 13px; overflow-wrap: anywhere; }
 </style>
 </head>
 <body>
-<h1>$total slices are there more than once</h1>
+<h1>$total stored more than once</h1>
 <p>$store, snapshot $snapshot. This page names patients and their files: it is for you alone.</p>
 <p>$shown</p>
 $sections
@@ -88,7 +89,7 @@ def make_twin_page(
     return PAGE.substitute(
         store=escape(store),
         snapshot=escape(snapshot),
-        total=total,
+        total=counted(total, "slice"),
         shown=shown if total > len(groups) else "",
         sections="\n".join(sections),
     )
@@ -96,7 +97,7 @@ def make_twin_page(
 
 def _section(number: int, group: ShownGroup, pictures: Iterable[np.ndarray]) -> str:
     marks = [("other patient, split or fold", group.is_torn), ("other class", group.has_other_class)]
-    shown = "".join(f' <span class="leak">{text}</span>' for text, is_so in marks if is_so)
+    shown = "".join(f' · <span class="leak">{text}</span>' for text, is_so in marks if is_so)
     figures = "".join(
         f'<figure><img src="data:image/png;base64,{_as_base64(picture)}" alt="">'
         f"<figcaption>{escape(image.name)}<br>{escape(image.caption)}</figcaption></figure>"

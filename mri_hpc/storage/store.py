@@ -33,24 +33,29 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.growth import Growth
     from mri_hpc.storage.upkeep.joining import Name, Pair
     from mri_hpc.storage.upkeep.missing import Missing
+    from mri_hpc.storage.upkeep.name_search import FoundName, NameSearch, search_folder
     from mri_hpc.storage.upkeep.relabelling import Relabelling
     from mri_hpc.storage.upkeep.repair import Repaired
     from mri_hpc.storage.upkeep.retraction import Retraction
     from mri_hpc.storage.upkeep.salvage import Origin
     from mri_hpc.storage.upkeep.verify import Findings
+    from mri_hpc.storage.upkeep.wanted_names import WantedNames, read_wanted
 
 __all__ = [
-    "ArrayTask", "Compacted", "Findings", "Intake", "Missing", "Name", "Origin", "Pair", "Reader",
-    "Relabelling", "Repaired", "Retraction", "Snapshot", "Store", "Tally",
+    "ArrayTask", "Compacted", "Findings", "FoundName", "Intake", "Missing", "Name", "NameSearch", "Origin",
+    "Pair", "Reader", "Relabelling", "Repaired", "Retraction", "Snapshot", "Store", "Tally", "WantedNames",
+    "read_wanted", "search_folder",
 ]  # fmt: skip
 
 _FLOORS = {
     "ArrayTask": "adding.last_task",
     "Compacted": "upkeep.compaction",
     "Findings": "upkeep.verify",
+    "FoundName": "upkeep.name_search",
     "Intake": "adding.intake",
     "Missing": "upkeep.missing",
     "Name": "upkeep.joining",
+    "NameSearch": "upkeep.name_search",
     "Origin": "upkeep.salvage",
     "Pair": "upkeep.joining",
     "Reader": "reading.reader",
@@ -59,6 +64,9 @@ _FLOORS = {
     "Retraction": "upkeep.retraction",
     "Snapshot": "snapshot.table",
     "Tally": "adding.tally",
+    "WantedNames": "upkeep.wanted_names",
+    "read_wanted": "upkeep.wanted_names",
+    "search_folder": "upkeep.name_search",
 }
 
 T = TypeVar("T")
@@ -67,7 +75,7 @@ Shown = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class of values that a store takes or gives, from the floor where they are made."""
+    """Import what a store takes, gives or is asked by, from the floor where it is made."""
     if name not in _FLOORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"mri_hpc.storage.{_FLOORS[name]}"), name)
@@ -123,9 +131,40 @@ class Store:
         return self._dir.twins
 
     @property
+    def twin_table(self) -> Path:
+        """CSV of the twins that the last audit has found, for the owner alone."""
+        return self._dir.twin_table
+
+    @property
+    def twin_page(self) -> Path:
+        """HTML page of the same, with their pictures."""
+        return self._dir.twin_page
+
+    @property
+    def looks(self) -> Path:
+        """File of the looks of test images, by which new images are compared with them."""
+        return self._dir.looks
+
+    @property
+    def compared(self) -> Path:
+        """File of the keys of images that need not be compared with test images any more."""
+        return self._dir.compared
+
+    @property
     def private(self) -> Path:
         """Folder, for the owner alone, of all that identifies a person."""
         return self._dir.private
+
+    @property
+    def group(self) -> int | None:
+        """Number of the one group that may use the private folder beside its owner; None: there is none."""
+        return self._dir.group
+
+    def share(self, group: int) -> None:
+        """Let the members of one group add to the store, and see what is private; UserError elsewhere."""
+        from mri_hpc.storage.disk.sharing import share_store
+
+        share_store(self._dir, group)
 
     @property
     def listings(self) -> Path:
@@ -255,7 +294,6 @@ class Store:
         from mri_hpc.storage.adding.known import Known, fold_when_due
         from mri_hpc.storage.adding.loop import add_sources, sources_outvoted
         from mri_hpc.storage.adding.roots import note_root
-        from mri_hpc.storage.upkeep.retraction import remove_retracted
 
         note_root(self._dir, intake)
         fold_when_due(self._dir)
@@ -264,7 +302,7 @@ class Store:
             self._dir,
             intake,
             unit_size=unit_size,
-            end_retraction=lambda: remove_retracted(self._dir),
+            end_retraction=self._remove_retracted,
             is_stopping=is_stopping,
         )
         tally = add(sources, Known(self._dir, sources.keys), progress=progress)
@@ -441,6 +479,11 @@ class Store:
         from mri_hpc.storage.disk.private_tables import sources_of
 
         return sources_of(self._dir, keys)
+
+    def _remove_retracted(self) -> None:
+        from mri_hpc.storage.upkeep.retraction import remove_retracted
+
+        remove_retracted(self._dir)
 
     @property
     def _dir(self) -> StoreDir:

@@ -1,20 +1,21 @@
 """``mri-hpc store audit``: leaks and doubts, before anything is trained."""
 
+import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mri_hpc.base.command import Action, print_json, progress
+from mri_hpc.base.command import Action, counted, print_json, progress
 from mri_hpc.base.errors import Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.cohort.audit import Finding, audit
+from mri_hpc.cohort.audit import Example, Finding, audit
 from mri_hpc.cohort.kept_twins import twins_of
 from mri_hpc.cohort.same_pixels import same_pixels
 from mri_hpc.cohort.twins import TwinGroup
 from mri_hpc.storage.store import Snapshot, Store
-from mri_hpc.store_actions.twin_files import TwinFiles, described, names_of, write_twin_files
+from mri_hpc.store_actions.twin_files import described, facts_of, names_of, write_twin_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +42,30 @@ def audit_store(options: Audit) -> None:
         same = same_pixels(snapshot, reader)
         twins = [] if options.quick else twins_of(store, snapshot, reader, same, progress=_shown)
         found = audit(snapshot, same, twins)
-        names = names_of(store, snapshot, twins)
+        shown = [*(group.rows for group in twins), *(one.rows for one in _examples(found))]
+        names = names_of(store, snapshot, itertools.chain.from_iterable(shown))
         files = write_twin_files(store, snapshot, reader, twins, names) if twins else None
     if options.json:
         print_json(_as_json(options, snapshot, found, twins, names))
     else:
-        _print(snapshot, found, twins, files)
+        _print(snapshot, found, names)
+        if files:
+            what = counted(len(twins), "slice")
+            print(f"{what} stored more than once: {files.page} shows them, {files.table} lists them")
     if twins and not files:
         why = f"{store.private} is for the store's owner, and needs room"
         print(f"the pictures of twins were not written: {why}", file=sys.stderr)
     leaks = [one for one in found if one.is_leak]
     if leaks and not options.report_only:
-        more = f" (and {len(leaks) - 1} more kinds)" if len(leaks) > 1 else ""
+        kinds = ", ".join(f"{one.count} × {one.kind}" for one in leaks)
         raise Verdict(
-            f"{options.store} leaks: {leaks[0].text}{more}; change labels with mri-hpc store relabel, or the "
-            "source"
+            f"{options.store} leaks ({kinds}): take one of the images out (mri-hpc store retract --image) "
+            "or give both the same patient and split (mri-hpc store relabel)"
         )
+
+
+def _examples(found: Iterable[Finding]) -> list[Example]:
+    return [example for one in found for example in one.examples]
 
 
 def _as_json(
@@ -64,30 +73,48 @@ def _as_json(
     snapshot: Snapshot,
     found: Sequence[Finding],
     twins: Sequence[TwinGroup],
-    names: Sequence[str],
+    names: Mapping[int, str],
 ) -> dict[str, Any]:
-    rest = iter(names)
-    groups = [described(snapshot, group, [next(rest) for _ in group.rows]) for group in twins]
+    findings = [
+        {
+            **asdict(one),
+            "examples": [
+                {"images": [names[row] for row in example.rows], "how": list(example.how)}
+                for example in one.examples
+            ],
+        }
+        for one in found
+    ]
     return {
         "store": str(options.store), "snapshot": snapshot.digest, "images": len(snapshot),
-        "findings": [asdict(one) for one in found],
-        "leaks": [asdict(one) for one in found if one.is_leak],
-        "remarks": [asdict(one) for one in found if not one.is_leak],
-        "twins": groups,
+        "findings": findings,
+        "leaks": [one for one in findings if one["is_leak"]],
+        "remarks": [one for one in findings if not one["is_leak"]],
+        "twins": [described(snapshot, group, names) for group in twins],
     }  # fmt: skip
 
 
-def _print(
-    snapshot: Snapshot, found: Sequence[Finding], twins: Sequence[TwinGroup], files: TwinFiles | None
-) -> None:
+def _print(snapshot: Snapshot, found: Sequence[Finding], names: Mapping[int, str]) -> None:
     for one in found:
         print(f"{'LEAK' if one.is_leak else 'remark'}: {one.text}")
-    if files:
-        print(
-            f"{len(twins)} slices are there more than once: {files.page} shows them, {files.table} lists them"
-        )
+        for example in one.examples:
+            print(f"    {_line(snapshot, example, names)}")
+        if one.count > len(one.examples) > 0:
+            print("    and others")
     if not any(one.is_leak for one in found):
         print(f"no leaks among {len(snapshot):,} images")
+
+
+def _line(snapshot: Snapshot, example: Example, names: Mapping[int, str]) -> str:
+    """Name the images of an example, each with its facts that the others do not share; patients are many."""
+    facts = [facts_of(snapshot, row) for row in example.rows]
+    telling = [name for name in ("label", "split", "fold") if len({one[name] for one in facts}) > 1]
+    shown = []
+    for row, one in zip(example.rows, facts, strict=True):
+        words = ", ".join(one[name] or f"no {name}" for name in telling)
+        shown.append(f"{names[row]} ({words})" if words else names[row])
+    how = f", {' and '.join(example.how)}" if example.how else ""
+    return f"{(' = ' if example.are_same else ' and ').join(shown)}{how}"
 
 
 def _shown(parts: range) -> Iterable[int]:

@@ -47,7 +47,9 @@ def relabel_images(options: Relabel) -> None:
     labels = read_csv(options.labels, options.source)
     rows = labels.rows
     recipe = load_recipe(store.recipe)
-    pseudonyms = pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ))
+    pseudonyms = pseudonyms_of(
+        ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ), group=store.group
+    )
     if not options.dry_run:
         store.join_alike(labels.mentions(rows), pseudonyms, options.accept)
     found = store.find_relabelling(rows, root_name=root_name(options.source), pseudonyms=pseudonyms)

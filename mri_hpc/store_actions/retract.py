@@ -161,7 +161,7 @@ def _print_images(retraction: Retraction, paths: dict[int, str]) -> None:
 
 def _pseudonyms(store: Store) -> Pseudonyms:
     recipe = load_recipe(store.recipe)
-    return pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ))
+    return pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ), group=store.group)
 
 
 def _print_json(options: Retract, retraction: Retraction, done: Compacted, **more: str) -> None:

@@ -2,14 +2,14 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.access import replace_private
 from mri_hpc.cohort.audit import is_torn
 from mri_hpc.cohort.twins import TwinGroup
 from mri_hpc.intake.labels.images import as_text
@@ -31,34 +31,41 @@ class TwinFiles:
 
 
 def write_twin_files(
-    store: Store, snapshot: Snapshot, reader: Reader, groups: Sequence[TwinGroup], names: Sequence[str]
+    store: Store, snapshot: Snapshot, reader: Reader, groups: Sequence[TwinGroup], names: Mapping[int, str]
 ) -> TwinFiles | None:
-    """Write both; None where this user may not, or the disk takes nothing.
-
-    names: of all images of the groups, in their order.
-    """
-    files = TwinFiles(table=store.private / "twins.csv", page=store.private / "twins.html")
-    by_row = dict(zip((row for group in groups for row in group.rows), names, strict=True))
+    """Write both; None where this user may not, or the disk takes nothing. names: of images, by row."""
+    files = TwinFiles(table=store.twin_table, page=store.twin_page)
     try:
-        replace_bytes(files.table, _table(snapshot, groups, by_row).encode(), is_private=True)
-        replace_bytes(files.page, _page(store, snapshot, reader, groups, by_row).encode(), is_private=True)
+        replace_private(files.table, _table(snapshot, groups, names).encode())
+        replace_private(files.page, _page(store, snapshot, reader, groups, names).encode())
     except OSError:
         return None
     return files
 
 
-def names_of(store: Store, snapshot: Snapshot, groups: Sequence[TwinGroup]) -> list[str]:
-    """Return the path of each image of the groups, or its key where this user may not know it."""
-    keys = [int(snapshot.key[row]) for group in groups for row in group.rows]
-    paths = store.sources_of(keys)
-    return [as_text(paths.get(key, f"{key:016x}")) for key in keys]
+def names_of(store: Store, snapshot: Snapshot, rows: Iterable[int]) -> dict[int, str]:
+    """Return the path of the source of each image, by row, or its key where this user may not know it."""
+    keys = {row: int(snapshot.key[row]) for row in rows}
+    paths = store.sources_of(keys.values())
+    return {row: as_text(paths.get(key, f"{key:016x}")) for row, key in keys.items()}
 
 
-def described(snapshot: Snapshot, group: TwinGroup, names: Sequence[str]) -> dict[str, Any]:
-    """Return one group for scripts. names: of its images."""
+def facts_of(snapshot: Snapshot, row: int) -> dict[str, str]:
+    """Return class, patient, split and fold of an image in words, by column; empty where there is none."""
+    split, fold = int(snapshot.split[row]), int(snapshot.fold[row])
+    return {
+        "label": snapshot.text("label", row) or "no class",
+        "patient": snapshot.text("patient", row) or "nobody",
+        "split": SPLITS[split] if split >= 0 else "",
+        "fold": f"fold {fold}" if fold >= 0 else "",
+    }
+
+
+def described(snapshot: Snapshot, group: TwinGroup, names: Mapping[int, str]) -> dict[str, Any]:
+    """Return one group for scripts. names: of images, by row."""
     patients = {snapshot.text("patient", row) for row in group.rows}
     return {
-        "images": list(names),
+        "images": [names[row] for row in group.rows],
         "keys": [f"{int(snapshot.key[row]):016x}" for row in group.rows],
         "patients": sorted(patients - {""}),
         "classes": sorted({snapshot.text("label", row) for row in group.rows} - {""}),
@@ -67,7 +74,7 @@ def described(snapshot: Snapshot, group: TwinGroup, names: Sequence[str]) -> dic
     }
 
 
-def _table(snapshot: Snapshot, groups: Sequence[TwinGroup], names: dict[int, str]) -> str:
+def _table(snapshot: Snapshot, groups: Sequence[TwinGroup], names: Mapping[int, str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -88,7 +95,7 @@ def _table(snapshot: Snapshot, groups: Sequence[TwinGroup], names: dict[int, str
 
 
 def _page(
-    store: Store, snapshot: Snapshot, reader: Reader, groups: Sequence[TwinGroup], names: dict[int, str]
+    store: Store, snapshot: Snapshot, reader: Reader, groups: Sequence[TwinGroup], names: Mapping[int, str]
 ) -> str:
     shown = shortened([_shown(snapshot, group, names) for group in groups])
     rows = np.array([image.row for group in shown for image in group.images], np.int64)
@@ -98,7 +105,7 @@ def _page(
     )
 
 
-def _shown(snapshot: Snapshot, group: TwinGroup, names: dict[int, str]) -> ShownGroup:
+def _shown(snapshot: Snapshot, group: TwinGroup, names: Mapping[int, str]) -> ShownGroup:
     rows = np.array(group.rows)
     return ShownGroup(
         how=group.how,
@@ -111,11 +118,4 @@ def _shown(snapshot: Snapshot, group: TwinGroup, names: dict[int, str]) -> Shown
 
 
 def _caption(snapshot: Snapshot, row: int) -> str:
-    split, fold = int(snapshot.split[row]), int(snapshot.fold[row])
-    parts = (
-        snapshot.text("label", row) or "no class",
-        snapshot.text("patient", row) or "nobody",
-        SPLITS[split] if split >= 0 else "",
-        f"fold {fold}" if fold >= 0 else "",
-    )
-    return ", ".join(part for part in parts if part)
+    return ", ".join(fact for fact in facts_of(snapshot, row).values() if fact)

@@ -10,12 +10,13 @@ from typing import Annotated, Any, TypeVar
 
 from mri_hpc.base.command import Action, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError, Verdict
-from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.intake.decoding.recipe import Recipe, load_recipe
+from mri_hpc.base.marks import POSITIONAL, Flag, Word
+from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.files.sources import check_root
 from mri_hpc.intake.labels.labelled_files import find_labels
 from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
 from mri_hpc.storage.store import Findings, Origin, Repaired, Store
+from mri_hpc.store_actions.privacy import check_privacy
 
 T = TypeVar("T")
 DAY_S = 24 * 3600.0
@@ -26,6 +27,7 @@ class Verify:
     """Read everything: commits, sizes, every CRC, the snapshots. Status 2 if anything is damaged.
 
     With --repair, damaged or missing chunks are made again: from other chunks, else from the sources.
+    With --privacy nothing of that is done, and names are looked for.
     """
 
     store: Annotated[Path, POSITIONAL]
@@ -40,10 +42,15 @@ class Verify:
     """With --repair: the CSV of labels; only of use for chunks that no snapshot tells of."""
     site: str = ""
     """With --repair: the site that preprocess was given."""
+    privacy: Annotated[Path | None, Word(value="NAMES.txt")] = None
+    """Text with names, ids and dates, one a line: look for them in every byte outside STORE/private. A run's
+    folder may be given in place of the store."""
     json: Flag = False
     """Print as JSON."""
 
     def __post_init__(self) -> None:
+        if self.privacy and (self.repair or self.sample != "100%"):
+            raise UserError("--privacy only looks for names, in all files: leave --repair and --sample out")
         if self.repair != (self.source is not None):
             raise UserError("--repair and --source go together: give both or neither")
         if self.labels and not self.repair:
@@ -52,6 +59,9 @@ class Verify:
 
 def check_store(options: Verify) -> None:
     """Verify a store, repair it if asked to, and print what was found; Verdict where anything is damaged."""
+    if options.privacy:
+        check_privacy(options.store, options.privacy, is_json=options.json)
+        return
     fraction = _fraction(options.sample)
     store, day = Store.open(options.store), int(time.time() // DAY_S)
     start = time.monotonic()
@@ -59,7 +69,7 @@ def check_store(options: Verify) -> None:
     verified = time.monotonic()
     num_bytes, repaired = findings.bytes, None
     if options.repair and findings.problems:
-        origin = _origin(options, load_recipe(store.recipe))
+        origin = _origin(options, store)
         repaired = store.repair(findings, origin, fraction=fraction, day=day, progress=_shown_repair)
         findings = repaired.findings
     values = {
@@ -83,15 +93,18 @@ def check_store(options: Verify) -> None:
         raise _damage(options.store, findings, repaired)
 
 
-def _origin(options: Verify, recipe: Recipe) -> Origin:
+def _origin(options: Verify, store: Store) -> Origin:
     """Return what preprocess was given, as far as it is at hand."""
     assert options.source is not None
+    recipe = load_recipe(store.recipe)
     check_root(options.source)
     return Origin(
         root=options.source,
         recipe=recipe,
         labels=find_labels(options.source, options.labels, site=options.site),
-        pseudonyms=lambda: pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ)),
+        pseudonyms=lambda: pseudonyms_of(
+            ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ), group=store.group
+        ),
     )
 
 

@@ -113,7 +113,9 @@ def _traced(store: Store, options: WhoUsed) -> Traced:
         name, persons = store.name_of(options.patient, key_path(os.environ)), store.current().persons
         return Traced(names=tuple(dict.fromkeys([persons.name(name), *persons.names(name)])))
     recipe = load_recipe(store.recipe)
-    pseudonyms = pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ))
+    pseudonyms = pseudonyms_of(
+        ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ), group=store.group
+    )
     return Traced(keys=frozenset(store.look_for_images(options.image, pseudonyms).keys))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import mri_hpc
-from mri_hpc.base.version import version
+from mri_hpc.base.version import version, version_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +32,22 @@ def test_elsewhere_the_version_is_that_of_what_is_installed(setup, tmp_path, mon
         (tmp_path / "setup.cfg").write_text(setup)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: f"installed {name}")
     assert version(tmp_path) == "installed mri_hpc"
+
+
+@pytest.mark.parametrize("package", ["tifffile", "numpy", "packaging"])
+def test_the_version_of_a_library_is_what_its_metadata_say(package):
+    assert version_of(package) == importlib.metadata.version(package)
+
+
+def test_the_version_of_a_library_is_known_also_where_no_folder_beside_it_says_it(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"installed {name}")
+    assert version_of("elsewhere") == "installed elsewhere"
+    for number in ("1.5", "1.6"):
+        (tmp_path / f"elsewhere-{number}.dist-info").mkdir()
+    assert version_of("elsewhere") == "installed elsewhere"
 
 
 def test_the_command_says_its_version():

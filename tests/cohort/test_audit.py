@@ -70,16 +70,18 @@ def test_the_same_file_of_two_patients_is_a_leak(tmp_path, picture, found, capsy
     picture(tmp_path / "raw" / "a" / "a1" / "twin.png", 7)
     leak = found()["same file, other patient or split"]
     assert (leak.is_leak, leak.count) == (True, 1)
-    assert "of a0" in leak.text
-    assert "of a1" in leak.text
     capsys.readouterr()
     assert main(["audit", str(tmp_path / "store")]) == 2
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1
-    assert "leaks: 1 times the same file is there under several patients" in printed.err
-    assert "LEAK: 1 times the same pixels" in printed.out
+    assert "leaks (1 × same file, other patient or split): take one of the images out" in printed.err
+    # Once, and by the paths that the user knows.
+    said, example = printed.out.splitlines()[:2]
+    assert said == "LEAK: 1 time the same file is stored for several patients, splits or folds"
+    assert sorted(example.strip().split(" = ")) == ["a/a0/twin.png", "a/a1/twin.png"]
+    assert "same pixels" not in printed.out
     assert main(["audit", str(tmp_path / "store"), "--report-only"]) == 0
-    assert "LEAK: 1 times the same pixels" in capsys.readouterr().out
+    assert "LEAK: 1 time the same file" in capsys.readouterr().out
     # Leaks may be accepted, an audit that could not look for them not.
     assert main(["audit", str(tmp_path / "none"), "--report-only"]) == 2
 
@@ -100,10 +102,10 @@ def test_the_same_picture_in_a_patients_folder_and_loose_is_a_leak(tmp_path, pic
     picture(tmp_path / "raw" / "a" / "a0" / "twin.png", 7)
     picture(tmp_path / "raw" / "a" / "loose.png", 7)
     findings = found()
-    for kind in ("same file, other patient or split", "same pixels, other patient or split"):
-        assert (findings[kind].is_leak, findings[kind].count) == (True, 1)
-        assert "of nobody" in findings[kind].text
-    assert "repeated image" not in findings
+    assert {kind: (one.is_leak, one.count) for kind, one in findings.items()} == {
+        "same file, other patient or split": (True, 1),
+        "no patient": (False, 1),
+    }
 
 
 def test_images_that_show_nothing_and_repeats_of_one_patient_are_no_leak(tmp_path, picture, found):
@@ -145,7 +147,7 @@ def test_patients_of_two_classes_small_classes_and_unknowns_are_doubts(tmp_path,
     assert (said["leaks"], len(said["remarks"]), said["images"]) == ([], 3, 26)
 
 
-def test_a_patient_in_two_splits_or_folds_is_a_leak(tmp_path, picture, found, preprocess):
+def test_a_patient_in_two_splits_or_folds_is_a_leak(tmp_path, picture, found, preprocess, capsys):
     """Two runs of preprocess can say what one CSV may not."""
     fill(tmp_path, picture)
     table = tmp_path / "labels.csv"
@@ -156,6 +158,10 @@ def test_a_patient_in_two_splits_or_folds_is_a_leak(tmp_path, picture, found, pr
     assert "somebody in train and test" in findings["patient in two splits"].text
     assert "somebody in fold 0 and fold 1" in findings["patient in two folds"].text
     assert findings["patient in two folds"].is_leak
+    capsys.readouterr()
+    assert main(["audit", str(tmp_path / "store"), "--quick"]) == 2
+    first, second = capsys.readouterr().out.splitlines()[1].strip().split(" and ")
+    assert {first, second} == {"a/a0/1.png (train, fold 0)", "a/a1/1.png (test, fold 1)"}
 
 
 def test_images_of_one_patient_are_torn_where_they_are_in_two_splits_or_folds():
@@ -203,10 +209,12 @@ def test_the_same_slice_of_two_patients_and_classes_is_a_leak_and_a_doubt(tmp_pa
         "same slice, other patient or split": (True, 1),
         "same slice, other class": (False, 1),
     }
-    assert "of a3" in findings["same slice, other patient or split"].text
     capsys.readouterr()
     assert main(["audit", str(tmp_path / "store"), "--json"]) == 2
-    (group,) = json.loads(capsys.readouterr().out)["twins"]
+    said = json.loads(capsys.readouterr().out)
+    (group,) = said["twins"]
+    (example,) = said["leaks"][0]["examples"]
+    assert sorted(example["images"]) == ["a/a3/1.png", "b/b7/copy.png"]
     assert sorted(group["images"]) == ["a/a3/1.png", "b/b7/copy.png"]
     assert (group["patients"], group["classes"]) == (["a3", "b7"], ["a", "b"])
     assert (group["how"], group["is_leak"]) == (["cropped", "mirrored"], True)
@@ -252,7 +260,7 @@ def test_a_repeated_slice_of_one_patient_is_no_leak_and_a_quick_audit_looks_at_n
     capsys.readouterr()
     assert main(["audit", str(tmp_path / "store"), "--quick"]) == 0
     assert capsys.readouterr().out == "no leaks among 25 images\n"
-    assert not list((tmp_path / "store" / "twins").iterdir())
+    assert not list((tmp_path / "store" / "twins").glob("*.json"))
 
 
 def test_twins_are_kept_by_snapshot_and_found_again_where_the_file_says_too_little(tmp_path, heads, found):

@@ -24,7 +24,7 @@ def images(tmp_path, make_pictures):
 def test_predicting_from_python_gives_what_the_command_gives(images, capsys):
     refused = []
     answer = Run(FINISHED).predict([images], on_rejected=refused.append)
-    assert predict([str(FINISHED), str(images), "--json"]) == 0
+    assert predict([str(FINISHED), str(images), "--names", "--json"]) == 0
     assert {"run": str(FINISHED), **answer.to_dict()} == json.loads(capsys.readouterr().out)
     assert [bad.path.name for bad in refused] == ["notes.txt"]
 

@@ -20,7 +20,7 @@ def start(place, task, restart, output, *, dies_at=0, dies_before_telling=False)
     """A task of the array as a real process; its output goes to a file. dies_at: as in FileOperations."""
     source, store = place / "raw", place / "store"
 
-    def die(*_arguments):
+    def die(*_arguments, **_named):
         os.kill(os.getpid(), signal.SIGKILL)
 
     def work():

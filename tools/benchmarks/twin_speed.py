@@ -1,27 +1,30 @@
-"""Seconds to find twins, beside comparing all pairs of thumbnails, and how many are found.
+"""Seconds and memory to find twins, as images grow in number, and beside comparing all pairs of thumbnails.
 
-    python tools/benchmarks/twin_speed.py FOLDER_OF_IMAGES --images 10000 --changed 1000
+    python tools/benchmarks/twin_speed.py FOLDER_OF_IMAGES --images 10000 20000 40000 100000
 
 Makes as many different images of 224 × 224 as are asked for, each of two pictures of the folder, turned by
-any angle and laid over each other; and changes some of them by a JPEG of quality 70, resizing, cropping by up
-to 5 % on each side, brightness and contrast, inversion, mirroring, and turning: one change each, by turns.
-They lie in a file, and are read from it in parts. One core, one thread.
+any angle and laid over each other. Every tenth is another one changed: by a JPEG of quality 70, resizing,
+cropping by up to 5 % on each side, brightness and contrast, inversion, mirroring, or turning, by turns. They
+lie in a file, and are read from it in parts. One core, one thread, a process of its own for each number.
 
-All pairs: thumbnails of 64 × 64, of mean 0 and length 1, multiplied with the others in 16 variants: eight
-turns and mirrorings, and each of them inverted. An inverted image has the negative product, so that 8 do as
-well: both are measured. Each pair once. All seconds are of the processor, as others may use it as well.
+n log n: what a number would take if the first one's seconds grew so.
 
-2026-11-29, one core of an Intel Xeon (virtual), beside other work (load 7), processor time: 13.0 s for 10,000
-images, at most 131 MB, 998 of 1,000 found and none else; all pairs 59.3 s (0.22) of 16 products each, 28.5 s
-(0.46) of 8.
+All pairs, of the first number: thumbnails of 64 × 64, of mean 0 and length 1, multiplied with the others
+in 16 variants: eight turns and mirrorings, and each of them inverted. An inverted one has the negative
+product, so that 8 do as well: both are measured. Each pair once. All seconds are of the processor, as others
+may use it as well. What was measured: docs/measurements.md.
 """
 
 import argparse
+import functools
+import itertools
+import math
+import multiprocessing
 import os
-import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
@@ -31,44 +34,87 @@ import numpy as np
 
 from mri_hpc.cohort.twins import find_twins
 
+cv2.setNumThreads(1)
+
 SIDE = 224
+MADE_SIDE = 384
 THUMBNAIL = 64
 AT_ONCE = 1000
+CHANGED_EVERY = 10
+STAGES = ("looks", "candidates", "judging")
 
 
 def main() -> None:
     """Make the images, measure both ways, and print one line a figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="a folder of images")
-    parser.add_argument("--images", type=int, default=10000)
-    parser.add_argument("--changed", type=int, default=1000, help="copies among them")
+    parser.add_argument("--images", type=int, nargs="+", default=[10000])
+    parser.add_argument("--file", type=Path, help="where the images are kept for another time")
     parser.add_argument("--without-pairs", action="store_true", help="leave out comparing all pairs")
     options = parser.parse_args()
-    cv2.setNumThreads(1)
-    with tempfile.TemporaryFile() as file:
-        for image in made(options.folder, options.images, options.changed):
-            file.write(image.tobytes())
-        file.flush()
-        images = Images(file.fileno())
-        load = os.getloadavg()[0]
-        began = time.process_time()
-        groups = find_twins(images.read, options.images)
-        took = time.process_time() - began
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        planted = {(row, options.images - options.changed + row) for row in range(options.changed)}
-        found = {group.rows for group in groups}
-        print(f"find_twins: {took:.1f} s for {options.images} images, at most {peak_mb:.0f} MB")
-        others = len(found - planted)
-        print(f"found {len(found & planted)} of {options.changed} twins, and {others} other groups")
-        print(f"load before and now: {load:.1f}, {os.getloadavg()[0]:.1f}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.file or Path(folder) / "images"
+        if not path.is_file() or path.stat().st_size < max(options.images) * SIDE**2:
+            _make(path, options.folder, max(options.images))
+        took = [_alone(measure, path, count) for count in options.images]
+        first, first_s = options.images[0], took[0]
+        for count, seconds in zip(options.images, took, strict=True):
+            expected = first_s * count * math.log(count) / (first * math.log(first))
+            print(f"{count} images: {seconds:.1f} s, n log n from {first}: {expected:.1f} s")
         if not options.without_pairs:
             for variants in (8, 16):
-                pairs_took = compare_all_pairs(images, options.images, variants)
-                print(
-                    f"all pairs, {variants} products each: {pairs_took:.1f} s, find_twins takes "
-                    f"{took / pairs_took:.2f} of that",
-                    flush=True,
-                )
+                pairs_s = _alone(compare_all_pairs, path, first, variants)
+                ratio = first_s / pairs_s
+                print(f"all pairs of {first}, {variants} products each: {pairs_s:.1f} s, {ratio:.2f} of that")
+
+
+def measure(path: Path, count: int) -> float:
+    """Find the twins of the first images of a file; print what it took, and return the seconds."""
+    clock, load = _Clock(), os.getloadavg()[0]
+    with path.open("rb") as file:
+        groups = find_twins(Images(file.fileno()).read, count, progress=clock.shown)
+    seconds = clock.end()
+    planted = {(original_of(row), row) for row in range(count) if is_changed(row)}
+    found = {group.rows for group in groups}
+    stages = ", ".join(f"{name} {took:.1f}" for name, took in zip(STAGES, seconds, strict=True))
+    print(f"find_twins: {sum(seconds):.1f} s for {count} images ({stages}), at most {_peak_mb():.0f} MB")
+    print(f"  found {len(found & planted)} of {len(planted)} twins, and {len(found - planted)} other groups")
+    print(f"  load before and now: {load:.1f}, {os.getloadavg()[0]:.1f}", flush=True)
+    return sum(seconds)
+
+
+def _alone(function: Callable[..., float], *values: object) -> float:
+    """Call a function in a process of its own, of which nothing else has used memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *values).result()
+
+
+class _Clock:
+    """Processor time by stage, told by the progress that find_twins shows: once, twice, then for judging."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._marks = [time.process_time()]
+
+    def shown(self, parts: range) -> Iterable[int]:
+        """Yield the parts."""
+        self._asked += 1
+        if self._asked == 4:
+            self._marks.append(time.process_time())
+        yield from parts
+        if self._asked == 1:
+            self._marks.append(time.process_time())
+
+    def end(self) -> list[float]:
+        """Return the seconds of each stage."""
+        marks = [*self._marks, time.process_time()]
+        return [after - before for before, after in itertools.pairwise(marks)]
+
+
+def _peak_mb() -> float:
+    """Return the most memory that this process has held; what getrusage says is the parent's as well."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 class Images:
@@ -85,26 +131,45 @@ class Images:
         return images
 
 
-def made(folder: Path, count: int, num_changed: int) -> Iterator[np.ndarray]:
-    """Yield the images, those that are changed last."""
+def is_changed(number: int) -> bool:
+    """Tell whether an image is another one changed."""
+    return number % CHANGED_EVERY == CHANGED_EVERY - 1
+
+
+def original_of(number: int) -> int:
+    """Return the image that a changed one was."""
+    kept, which = CHANGED_EVERY - 1, number // CHANGED_EVERY
+    return which // kept * CHANGED_EVERY + which % kept
+
+
+def _make(path: Path, folder: Path, count: int) -> None:
+    """Write the images to a file; of any number of them the first ones are the same."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    for number in range(count - num_changed):
-        yield fitted(original(paths, number))
-    for number in range(num_changed):
-        yield fitted(changed(original(paths, number), number))
+    with path.open("wb") as file:
+        for number in range(count):
+            if is_changed(number):
+                image = changed(original(paths, original_of(number)), number // CHANGED_EVERY)
+            else:
+                image = original(paths, number)
+            file.write(fitted(image).tobytes())
 
 
 def original(paths: list[Path], number: int) -> np.ndarray:
-    """Lay one picture, turned, over another: uint8, (512, 512)."""
+    """Lay one picture, turned, over another: uint8, (384, 384)."""
     random = np.random.default_rng(number)
-    laid = np.zeros((512, 512))
-    for share in (0.6, 0.4):
-        picture = cv2.imread(str(paths[random.integers(len(paths))]), cv2.IMREAD_GRAYSCALE)
-        assert picture is not None
-        picture = cv2.resize(picture, (512, 512), interpolation=cv2.INTER_AREA)
-        turn = cv2.getRotationMatrix2D((256, 256), random.uniform(0, 360), random.uniform(0.85, 1))
-        laid += share * cv2.warpAffine(picture, turn, (512, 512), flags=cv2.INTER_LINEAR)
-    return laid.astype(np.uint8)
+    laid = []
+    for _ in range(2):
+        picture, middle = _picture(paths[random.integers(len(paths))]), (MADE_SIDE / 2, MADE_SIDE / 2)
+        turn = cv2.getRotationMatrix2D(middle, random.uniform(0, 360), random.uniform(0.85, 1))
+        laid.append(cv2.warpAffine(picture, turn, (MADE_SIDE, MADE_SIDE), flags=cv2.INTER_LINEAR))
+    return np.asarray(cv2.addWeighted(laid[0], 0.6, laid[1], 0.4, 0))
+
+
+@functools.lru_cache(maxsize=4000)
+def _picture(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    return np.asarray(cv2.resize(picture, (MADE_SIDE, MADE_SIDE), interpolation=cv2.INTER_AREA))
 
 
 def changed(image: np.ndarray, number: int) -> np.ndarray:
@@ -114,7 +179,7 @@ def changed(image: np.ndarray, number: int) -> np.ndarray:
         case 0:
             return np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], 0))
         case 1:
-            side = int(random.integers(180, 700))
+            side = int(random.integers(135, 525))
             return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA))
         case 2:
             top, bottom, left, right = (random.uniform(0, 0.05, 4) * len(image)).astype(int)
@@ -141,14 +206,16 @@ def fitted(image: np.ndarray) -> np.ndarray:
     return square
 
 
-def compare_all_pairs(images: Images, count: int, variants: int) -> float:
+def compare_all_pairs(path: Path, count: int, variants: int) -> float:
     """Compare all pairs of thumbnails in 8 or 16 variants; return the seconds that it took."""
     began = time.process_time()
     thumbnails = np.empty((count, THUMBNAIL, THUMBNAIL), np.float32)
-    for start in range(0, count, AT_ONCE):
-        rows = np.arange(start, min(start + AT_ONCE, count))
-        for row, image in zip(rows.tolist(), images.read(rows), strict=True):
-            thumbnails[row] = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    with path.open("rb") as file:
+        images = Images(file.fileno())
+        for start in range(0, count, AT_ONCE):
+            rows = np.arange(start, min(start + AT_ONCE, count))
+            for row, image in zip(rows.tolist(), images.read(rows), strict=True):
+                thumbnails[row] = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     thumbnails -= thumbnails.mean(axis=(1, 2), keepdims=True)
     thumbnails /= np.maximum(np.linalg.norm(thumbnails, axis=(1, 2), keepdims=True), 1e-6)
     num_alike = 0

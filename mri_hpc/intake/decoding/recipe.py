@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.access import publish_shared
 from mri_hpc.base.documents import convert, refuse_newer, with_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
@@ -132,7 +132,7 @@ def publish_recipe(path: Path, wanted: Recipe) -> Recipe:
     UserError where parameters or the site's key differ, or this machine decodes the probe to other pixels.
     """
     if not path.exists():
-        publish_new_bytes(path, wanted.to_json())
+        publish_shared(path, wanted.to_json())
     return agreed_recipe(path, wanted)
 
 

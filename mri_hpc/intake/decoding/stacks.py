@@ -8,7 +8,6 @@ A TIFF of one page of up to 8 bits is left to pictures.py. Otherwise:
 """
 
 import contextlib
-import importlib.metadata
 import io
 import logging
 import struct
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.base.version import version_of
 from mri_hpc.intake.decoding.foreign import NOT_READ_YET
 from mri_hpc.intake.decoding.grey_values import luma_of
 from mri_hpc.intake.decoding.pictures import (
@@ -74,7 +74,7 @@ class Stacks:
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
         # Its own word would load it, for the sake of files that are no TIFFs.
-        return {"tifffile": importlib.metadata.version("tifffile")}
+        return {"tifffile": version_of("tifffile")}
 
 
 def _gif(data: bytes) -> Iterator[NativeImage]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.access import publish_private
 from mri_hpc.base.errors import UserError
 
 PASSED_OVER = {"__MACOSX", "Thumbs.db", "desktop.ini", "lost+found"}
@@ -185,7 +185,7 @@ def listing(root: Path, shared: Path | None) -> list[str]:
         return list(list_sources(root))
     if not shared.exists():
         paths = list(list_sources(root))
-        publish_new_bytes(shared, os.fsencode("\0".join(paths)), is_private=True)
+        publish_private(shared, os.fsencode("\0".join(paths)))
         return paths
     text = os.fsdecode(shared.read_bytes())
     return text.split("\0") if text else []

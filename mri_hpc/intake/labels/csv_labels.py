@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.labels.doubts import Doubt
-from mri_hpc.intake.labels.label import Label
+from mri_hpc.intake.labels.label import NO_LABEL_IN_CSV, Label
 from mri_hpc.intake.labels.label_table import Table, read_table
 from mri_hpc.intake.labels.patient_pattern import PatientPattern
-from mri_hpc.intake.labels.patient_rows import NO_LABEL_IN_CSV, PatientRows
+from mri_hpc.intake.labels.patient_rows import PatientRows
 from mri_hpc.intake.labels.persons import Mention, nfc
 
 MOST_NAMED = 8

@@ -3,14 +3,16 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean
+from typing import TYPE_CHECKING
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.folder_labels import Folders, read_folders
 from mri_hpc.intake.labels.folder_words import is_person
 from mri_hpc.intake.labels.label import SPLIT_WORDS
-from mri_hpc.intake.labels.patient_pattern import PatientPattern
+
+if TYPE_CHECKING:
+    from mri_hpc.intake.labels.patient_pattern import PatientPattern
 
 # Of the files of a class: so many below folders that are called as other classes are a second copy of these.
 TWICE = 0.5
@@ -20,7 +22,7 @@ FEW, MANY = 2, 5
 OF_SITES = "^{above}(?P<site>[^/]+)/(?P<patient>[^/]+)/"
 
 
-def doubts_of_folders(paths: Sequence[str], pattern: PatientPattern | None = None) -> list[Doubt]:
+def doubts_of_folders(paths: Sequence[str], pattern: "PatientPattern | None" = None) -> list[Doubt]:
     """Return doubts about the folders that files lie in. paths: of files, below the root."""
     folders = _counted(paths)
     if len({one.label for one, _count in folders}) < 2:
@@ -98,7 +100,9 @@ def _folders_of_folders(folders: list[tuple[Folders, int]]) -> Doubt | None:
         elif one.people:
             below[one.patient].add(one.people[one.people.index(one.patient) + 1])
     groups = {name: held for name, held in below.items() if name not in direct and not is_person(name)}
-    if not groups or (average := mean(map(len, groups.values()))) < max(_studies(groups), len(groups)):
+    if not groups or (average := sum(map(len, groups.values())) / len(groups)) < max(
+        _studies(groups), len(groups)
+    ):
         return None
     return Doubt(
         kind="folders-of-folders",

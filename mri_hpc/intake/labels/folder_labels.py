@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.labels.folder_words import PERSON_WORDS, is_of_images, is_person, is_site, is_study
 from mri_hpc.intake.labels.label import PLANE_WORDS, SPLIT_WORDS, Label, check_patients_stay
-from mri_hpc.intake.labels.patient_pattern import PatientPattern
 from mri_hpc.intake.labels.persons import Mention, nfc
+
+if TYPE_CHECKING:
+    from mri_hpc.intake.labels.patient_pattern import PatientPattern
 
 SAYS_ITSELF = (".mat", ".MAT")
 """Ends of the names of files that say their class themselves, so that folders need not."""
@@ -33,7 +36,7 @@ class FolderLabels:
     patients, and those called as studies only where nothing else is.
     """
 
-    def __init__(self, site: str = "", pattern: PatientPattern | None = None) -> None:
+    def __init__(self, site: str = "", pattern: "PatientPattern | None" = None) -> None:
         """site: where all the files come from; pattern: goes before the folders."""
         self.site = site
         self.pattern = pattern

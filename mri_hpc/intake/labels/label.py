@@ -19,6 +19,7 @@ PLANE_WORDS = {
     "ax": 0, "axial": 0, "tra": 0, "transversal": 0, "cor": 1, "coronal": 1, "sag": 2, "sagittal": 2,
 }  # fmt: skip
 SITE_NAME = re.compile(r"[\w.-]{0,64}")
+NO_LABEL_IN_CSV = "no label in CSV"
 NO_BOX = (math.nan,) * 4
 MOST_CLASSES = 2**15 - 1
 """As many as a store can number."""

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.files.sources import listing
 from mri_hpc.intake.labels.class_names import doubts_of_classes
-from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.folder_doubts import doubts_of_folders
 from mri_hpc.intake.labels.folder_labels import FolderLabels
 from mri_hpc.intake.labels.label import check_site, label_or_reason
-from mri_hpc.intake.labels.label_table import read_table
-from mri_hpc.intake.labels.patient_pattern import PatientPattern, suggestion
-from mri_hpc.intake.labels.table_doubts import doubts_of_patient_rows
+
+if TYPE_CHECKING:
+    from mri_hpc.intake.labels.csv_labels import CsvLabels
 
 TABLE = "labels.csv"
 """The table that a source brings with it."""
@@ -21,18 +21,25 @@ TABLE = "labels.csv"
 
 def find_labels(
     root: Path, table: Path | None, *, site: str = "", patient_pattern: str = ""
-) -> FolderLabels | CsvLabels:
+) -> "FolderLabels | CsvLabels":
     """Open the labels in the table that is given, else in the one in the source, else of folders.
 
     site: of files of which no row names one; patient_pattern: see PatientPattern; empty: none. Where the
     table that is given has rows of patients, the one in the source says whose the files are.
     """
     site = check_site(site, "--site")
-    pattern = PatientPattern(patient_pattern) if patient_pattern else None
+    pattern = None
+    if patient_pattern:
+        from mri_hpc.intake.labels.patient_pattern import PatientPattern
+
+        pattern = PatientPattern(patient_pattern)
     own = root / TABLE
     file = table or (own if own.is_file() else None)
     if file is None:
         return FolderLabels(site, pattern)
+    from mri_hpc.intake.labels.csv_labels import CsvLabels
+    from mri_hpc.intake.labels.label_table import read_table
+
     found = read_table(file, root, site=site, needs=("label",))
     files = None
     if found.patients and own.is_file() and not own.samefile(file):
@@ -41,7 +48,7 @@ def find_labels(
 
 
 def labelled_paths(
-    root: Path, labels: FolderLabels | CsvLabels, *, ids: str, shared: Path | None
+    root: Path, labels: "FolderLabels | CsvLabels", *, ids: str, shared: Path | None
 ) -> list[str]:
     """List paths below the root of all files but the tables of labels themselves.
 
@@ -53,7 +60,7 @@ def labelled_paths(
     return paths
 
 
-def paths_of(root: Path, labels: FolderLabels | CsvLabels, shared: Path | None = None) -> list[str]:
+def paths_of(root: Path, labels: "FolderLabels | CsvLabels", shared: Path | None = None) -> list[str]:
     """List paths below the root of all files but the table of labels; UserError where there is none."""
     paths = without_table(root, labels, listing(root, shared))
     if not paths:
@@ -61,14 +68,14 @@ def paths_of(root: Path, labels: FolderLabels | CsvLabels, shared: Path | None =
     return paths
 
 
-def without_table(root: Path, labels: FolderLabels | CsvLabels, paths: list[str]) -> list[str]:
+def without_table(root: Path, labels: "FolderLabels | CsvLabels", paths: list[str]) -> list[str]:
     """Return the paths of files other than the tables of labels."""
-    if not isinstance(labels, CsvLabels):
+    if isinstance(labels, FolderLabels):
         return paths
     return [path for path in paths if not any(_is_same(root, path, file) for file in labels.files)]
 
 
-def check_paths(labels: FolderLabels | CsvLabels, paths: Sequence[str], *, ids: str) -> None:
+def check_paths(labels: "FolderLabels | CsvLabels", paths: Sequence[str], *, ids: str) -> None:
     """Raise UserError where folders say what cannot be, or a pattern says nothing; ids: as in Recipe."""
     if labels.pattern:
         labels.pattern.refuse_idle(paths)
@@ -78,19 +85,26 @@ def check_paths(labels: FolderLabels | CsvLabels, paths: Sequence[str], *, ids: 
             labels.refuse_patients(paths)
 
 
-def doubts_of(labels: FolderLabels | CsvLabels, paths: Sequence[str]) -> list[Doubt]:
+def doubts_of(labels: "FolderLabels | CsvLabels", paths: Sequence[str]) -> list[Doubt]:
     """Return what looks other than it was meant, before any file is read. paths: of all files."""
-    if isinstance(labels, CsvLabels):
-        return [*labels.doubts, *doubts_of_classes(labels.classes()), *doubts_of_patient_rows(labels, paths)]
-    return [*doubts_of_folders(paths, labels.pattern), *doubts_of_classes(labels.classes(paths))]
+    if isinstance(labels, FolderLabels):
+        return [*doubts_of_folders(paths, labels.pattern), *doubts_of_classes(labels.classes(paths))]
+    from mri_hpc.intake.labels.table_doubts import doubts_of_patient_rows
+
+    return [*labels.doubts, *doubts_of_classes(labels.classes()), *doubts_of_patient_rows(labels, paths)]
 
 
-def pattern_hint(labels: FolderLabels | CsvLabels, paths: Iterable[str]) -> Doubt | None:
+def pattern_hint(labels: "FolderLabels | CsvLabels", paths: Iterable[str]) -> Doubt | None:
     """Return a pattern that would name patients where nothing names one; None where there is none."""
-    return suggestion([path for path in paths if _has_no_patient(labels, path)])
+    unnamed = [path for path in paths if _has_no_patient(labels, path)]
+    if not unnamed:
+        return None
+    from mri_hpc.intake.labels.patient_pattern import suggestion
+
+    return suggestion(unnamed)
 
 
-def _has_no_patient(labels: FolderLabels | CsvLabels, path: str) -> bool:
+def _has_no_patient(labels: "FolderLabels | CsvLabels", path: str) -> bool:
     label, reason = label_or_reason(labels, path)
     return not (reason or label.patient)
 

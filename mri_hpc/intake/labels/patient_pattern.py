@@ -1,5 +1,6 @@
 """Patients whose ids stand in the names of files alone: a regular expression finds them, or is suggested."""
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -122,7 +123,11 @@ def suggestion(paths: Sequence[str]) -> Doubt | None:
     paths: of images of which nothing names a patient.
     """
     names = [path.rpartition("/")[2] for path in paths]
+    tried = set[tuple[str, str]]()
     for person, end in _beginnings(names[:: 1 + len(names) // SHAPED]):
+        if (person, end) in tried:
+            continue
+        tried.add((person, end))
         wanted = _named(rf"^(?P<patient>{person}){end}", names)
         fits, patients = sum(map(bool, wanted)), set(wanted) - {""}
         # Each folder may count its images from 1 on.
@@ -147,10 +152,11 @@ def _beginnings(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     Of ``TCGA_CS_4941_7.tif``: ``TCGA_CS_\\d+`` and ``_``, then ``[A-Za-z]+_[A-Za-z]+_\\d+`` and ``_``.
     """
     for count in range(1, MOST_NUMBERS + 1):
-        begin = re.compile(rf"((?:\D*+\d++){{{count}}})([^0-9A-Za-z'])")
-        found = [one.groups() for name in names if (one := begin.match(name)) and "'" not in one[1]]
+        begin = re.compile(rf"((?:\D*+\d++){{{count}}})([^0-9A-Za-z'])").match
+        found = [one.groups() for one in map(begin, names) if one and "'" not in one[1]]
         # Thousands of names have a few beginnings but for their numbers.
-        alike = Counter((re.sub(r"\d+", "0", start), end) for start, end in found)
+        without_numbers = functools.partial(re.compile(r"\d+").sub, "0")
+        alike = Counter((without_numbers(start), end) for start, end in found)
         for letters in (_escaped, _any_letters):
             shapes = Counter[tuple[str, str]]()
             for (start, end), count_alike in alike.items():
@@ -167,8 +173,7 @@ def _any_letters(text: str) -> str:
 
 
 def _named(pattern: str, texts: Sequence[str]) -> list[str]:
-    found = (re.search(pattern, text) for text in texts)
-    return [one["patient"] if one else "" for one in found]
+    return [one["patient"] if one else "" for one in map(re.compile(pattern).search, texts)]
 
 
 def _escaped(text: str) -> str:

@@ -7,11 +7,9 @@ from pathlib import PurePosixPath
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.labels.folder_words import is_of_images
-from mri_hpc.intake.labels.label import Label, at_site
+from mri_hpc.intake.labels.label import NO_LABEL_IN_CSV, Label, at_site
 from mri_hpc.intake.labels.patient_pattern import PatientPattern
 from mri_hpc.intake.labels.persons import nfc
-
-NO_LABEL_IN_CSV = "no label in CSV"
 
 
 @dataclass(frozen=True, kw_only=True)

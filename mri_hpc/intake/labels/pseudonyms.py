@@ -9,9 +9,11 @@ import functools
 import hashlib
 import hmac
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from mri_hpc.base.access import give, is_wider
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.files.sources import root_at_site, source_key, source_name
@@ -72,14 +74,17 @@ def _named(kind: str, digest: bytes) -> str:
     return kind + base64.b32encode(digest).decode()[:LETTERS]
 
 
-def pseudonyms_of(*, ids: str, site: str, key_file: Path) -> Pseudonyms:
-    """Make those of a store, as its recipe says; UserError where the key of its pseudonyms is not at hand."""
+def pseudonyms_of(*, ids: str, site: str, key_file: Path, group: int | None = None) -> Pseudonyms:
+    """Make those of a store, as its recipe says; UserError where the key of its pseudonyms is not at hand.
+
+    group: the one that may use the store's private folder; None: its owner alone.
+    """
     if ids == "as-given":
         return Pseudonyms(None)
     # It is made where it is missing, and would be another one.
     if not key_file.is_file():
         raise UserError(f"{key_file}, the site's key, is not there: set MRI_KEY_FILE")
-    pseudonyms = Pseudonyms(site_key(key_file))
+    pseudonyms = Pseudonyms(site_key(key_file, group))
     if pseudonyms.fingerprint() != site:
         raise UserError(
             f"{key_file} is another site's key than the one that this store was made with: set MRI_KEY_FILE"
@@ -99,12 +104,39 @@ def key_path(environment: Mapping[str, str]) -> Path:
         raise UserError("this user has no home folder for the site's key: set MRI_KEY_FILE") from None
 
 
-def site_key(path: Path) -> bytes:
-    """Read the site's key; made on first use, once, however many tasks ask at the same time."""
+def key_note(path: Path) -> str:
+    """Ask for a copy of the key by which the first patients of a store were named."""
+    return (
+        f"patients are named by the site's key, {path}: keep a copy of it, where the images are not. Without "
+        "it nothing can be added to this store, and patients get other pseudonyms"
+    )
+
+
+def share_key(path: Path, group: int, store: Path) -> None:
+    """Let one group use the site's key, which is made if need be; UserError where it lies in a store."""
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store)):
+        raise UserError(f"{path}, the site's key, lies in the store: set MRI_KEY_FILE to a copy elsewhere")
+    if not path.exists():
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, mode=0o700)
+            give(path.parent, group)
+        site_key(path, group)
+    elif is_wider(path, group):
+        raise UserError(f"{path} holds the site's key but others may read it: chmod 600 {path}")
+    elif (status := path.stat()).st_gid != group or not status.st_mode & stat.S_IRGRP:
+        give(path, group)
+
+
+def site_key(path: Path, group: int | None = None) -> bytes:
+    """Read the site's key; made on first use, once, however many tasks ask at the same time.
+
+    group: the only one that may read it beside its owner.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        publish_new_bytes(path, os.urandom(KEY_BYTES).hex().encode() + b"\n", is_private=True)
-    if path.stat().st_mode & 0o077:
+        line = os.urandom(KEY_BYTES).hex().encode() + b"\n"
+        publish_new_bytes(path, line, is_private=True, group=group)
+    if is_wider(path, group):
         raise UserError(f"{path} holds the site's key but others may read it: chmod 600 {path}")
     text = path.read_text(encoding="ascii", errors="replace").strip()
     try:

@@ -118,7 +118,7 @@ def make_intake(
     wanted: what is asked for of the recipe, without the site's key and the probe; key_file: that key, made
     where it is missing and pseudonyms are wanted. UserError where the store has another recipe.
     """
-    pseudonyms = Pseudonyms(site_key(key_file) if wanted.ids == "pseudonym" else None)
+    pseudonyms = Pseudonyms(site_key(key_file, store.group) if wanted.ids == "pseudonym" else None)
     return Intake(
         root=root,
         root_name=root_name(root),
@@ -136,7 +136,7 @@ def intake_that_would_be(
     """Return what make_intake would of a store that has a recipe, making nothing; UserError as there."""
     # A key that is missing would be made, and be another one.
     is_named = wanted.ids == "pseudonym" and key_file.exists()
-    pseudonyms = Pseudonyms(site_key(key_file) if is_named else None)
+    pseudonyms = Pseudonyms(site_key(key_file, store.group) if is_named else None)
     return Intake(
         root=root,
         root_name=root_name(root),

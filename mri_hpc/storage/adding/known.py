@@ -10,7 +10,7 @@ import numpy as np
 from mri_hpc.intake.decoding.window import Window
 from mri_hpc.intake.files.fingerprint import Look
 from mri_hpc.intake.labels.label import Label
-from mri_hpc.storage.disk.columns import ChunkHeader
+from mri_hpc.storage.disk.columns import ChunkHeader, ascending
 from mri_hpc.storage.disk.commits import RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen
@@ -131,7 +131,7 @@ class Known:
         windows = fold_windows(standing.base, standing.new, of_commits(standing.new))
         _losing, concerned = commits_in_conflict(windows)
         made = images_in(read_commits(store, sorted(concerned)))
-        return fold(standing.base, standing.new, noted, only=np.union1d(wanted, made))
+        return fold(standing.base, standing.new, noted, only=ascending(np.concatenate([wanted, made])))
 
     def of(self, keys: np.ndarray) -> KnownSources:
         """Return what is known about some sources. keys: uint64, (n,)."""
@@ -205,6 +205,8 @@ class Known:
 
     def why_retracted(self, keys: Iterable[int], patient: str) -> str:
         """Return why a source is kept out; empty where it was not retracted. patient: name in the store."""
+        if not self._retracted:
+            return ""
         if self._retracted.covers((), patient):
             return RETRACTED
         return RETRACTED_IMAGE if self._retracted.covers(keys, "") else ""
@@ -218,8 +220,9 @@ class Known:
 
     def has_bytes(self, source_hash: int) -> bool:
         """Tell whether the store held these bytes before, under whatever key."""
-        at = np.searchsorted(self._hashes, np.uint64(source_hash))
-        return bool(at < len(self._hashes) and self._hashes[at] == source_hash)
+        hashes = self._hashes
+        at = hashes.searchsorted(np.uint64(source_hash))
+        return bool(at < len(hashes) and hashes[at] == source_hash)
 
     def slices_of(self, source_hash: int) -> list[tuple[int, int]]:
         """Return key and number of each stored slice of a stack that the task has, twins of it included."""

@@ -10,7 +10,7 @@ import functools
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.access import publish_private
 from mri_hpc.base.documents import convert, with_format, without_format
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.intake.files.sources import shared_listing
@@ -38,13 +38,13 @@ def tell_last(store: StoreDir, root: Path, task: ArrayTask, tally: Tally) -> Tal
     """
     base = shared_listing(store.listings, root, task.job)
     word = seal(with_format(FORMAT, asdict(tally)))
-    publish_new_bytes(base.with_name(f"{base.name}{DONE}{task.number}"), word, is_private=True)
+    publish_private(base.with_name(f"{base.name}{DONE}{task.number}"), word)
     # After that: of two tasks that leave their words at once, the later one finds both.
     words = sorted(base.parent.glob(f"{base.name}{DONE}*"))
     if len(words) < task.count:
         return None
     teller, number = base.with_name(base.name + TELLER), str(task.number).encode()
-    publish_new_bytes(teller, number, is_private=True)
+    publish_private(teller, number)
     if teller.read_bytes() != number:
         return None
     return functools.reduce(Tally.joined, map(_read, words))

@@ -15,8 +15,7 @@ from mri_hpc.intake.files.fingerprint import Fingerprint, Look, look_at
 from mri_hpc.intake.files.sources import Source, Sources
 from mri_hpc.intake.files.units import cut
 from mri_hpc.intake.labels.folder_labels import NO_CLASS_FOLDER
-from mri_hpc.intake.labels.label import label_or_reason
-from mri_hpc.intake.labels.patient_rows import NO_LABEL_IN_CSV
+from mri_hpc.intake.labels.label import NO_LABEL_IN_CSV, label_or_reason
 from mri_hpc.storage.adding.intake import STACK, Intake
 from mri_hpc.storage.adding.known import Known, KnownSources, Stored, StoredLabel
 from mri_hpc.storage.adding.tally import Tally

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.access import publish_private
 from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.files.content import read_content
@@ -76,7 +76,7 @@ def note_root(store: StoreDir, intake: Intake) -> None:
     here = _root(intake)
     text = json.dumps(with_format(FORMAT, asdict(here)))
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    publish_new_bytes(store.roots / f"{name}.json", text.encode(), is_private=True)
+    publish_private(store.roots / f"{name}.json", text.encode())
 
 
 def _root(intake: Intake) -> Root:

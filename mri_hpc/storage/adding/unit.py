@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.access import publish_private
+from mri_hpc.intake.decoding.coded import crc32
 from mri_hpc.intake.decoding.decoders import library_versions
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
@@ -136,7 +137,7 @@ def seal(store: StoreDir, recipe: Recipe, unit: Unit) -> None:
     _publish_seen(store, commit_name, unit)
     if not unit.taken and not unit.rejected:
         return
-    publish_new_bytes(store.names / f"{commit_name}.csv", names_csv(_names(unit)), is_private=True)
+    publish_private(store.names / f"{commit_name}.csv", names_csv(_names(unit)))
     publish = functools.partial(_publish_chunk, store.chunk(name), unit, columns, recipe)
     commit = functools.partial(
         publish_commit,
@@ -162,7 +163,7 @@ def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
         "key": [key for _, key, _ in rows],
         "source_hash": [source.fingerprint.source_hash for source, _, _ in rows],
         "generation": [source.generation for source, _, _ in rows],
-        "crc": [zlib.crc32(sample.pixels.data) for _, _, sample in rows],
+        "crc": [crc32(sample.pixels.data) for _, _, sample in rows],
         "fold": [source.label.fold for source, _, _ in rows],
         "split": [source.label.split for source, _, _ in rows],
         "slice_index": [sample.slice_index for _, _, sample in rows],
@@ -191,7 +192,7 @@ def windows_of(sources: Iterable[TakenSource]) -> list[GroupWindow]:
         if source.window:
             group = source.window.group
             made = images.setdefault(group, {})
-            made |= {f"{key:016x}": zlib.crc32(sample.pixels.data) for key, sample in source.images}
+            made |= {f"{key:016x}": crc32(sample.pixels.data) for key, sample in source.images}
             found[group] = GroupWindow(
                 group=group,
                 patient=source.patient,
@@ -236,7 +237,7 @@ def _publish_seen(store: StoreDir, commit: str, unit: Unit) -> None:
     table = np.array(rows, SEEN).tobytes()
     # Files that were only read again have no commit; their name still follows from what they say.
     name = commit if unit.taken or unit.rejected else f"again-{zlib.crc32(table):08x}"
-    publish_new_bytes(store.seen / f"{name}.bin", table, is_private=True)
+    publish_private(store.seen / f"{name}.bin", table)
 
 
 def _seen_row(source: SeenSource) -> tuple[int, int, int, int]:

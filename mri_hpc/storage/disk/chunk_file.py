@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mri_hpc.base.access import let_group_use
 from mri_hpc.base.atomic import publish_new, replace
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, UserError
@@ -83,6 +84,7 @@ def replace_pixels(path: Path, header: ChunkHeader, made: Mapping[int, bytes], s
             for row in range(len(header)):
                 new.write(made[row]) if row in made else copy(image_bytes)
             copy(size - new.tell())
+        let_group_use(temp)
         written = read_header(temp)
         if content_id(written) != path.stem or made.keys() & set(damaged_rows(temp, written)):
             raise StoreDamage(f"{path}: what was just written reads back otherwise: is the disk failing?")
@@ -154,6 +156,23 @@ def read_header(path: Path) -> ChunkHeader:
         raise StoreDamage(f"{path} cannot be read as a chunk ({reason}): {advice(path)}") from None
 
 
+def hdf5_numbers(path: Path) -> list[tuple[int, int]]:
+    """Return where the numbers of an HDF5 file begin and end; OSError or ValueError: it cannot be told."""
+    found: list[tuple[int, int]] = []
+
+    def note(_name: str, one: Any) -> None:
+        if not isinstance(one, h5py.Dataset) or one.dtype.kind in "SOV":
+            return
+        if one.chunks:
+            one.id.chunk_iter(lambda run: found.append((run.byte_offset, run.byte_offset + run.size)))
+        elif (start := one.id.get_offset()) is not None:
+            found.append((start, start + one.id.get_storage_size()))
+
+    with h5py.File(path, "r", locking=False) as file:
+        file.visititems(note)
+    return found
+
+
 def _changed_ns(path: Path) -> int:
     """Return the time at which a file, or its name, was last changed; 0 where that cannot be known."""
     try:
@@ -218,6 +237,7 @@ def _write_chunk(
                 file.write(np.ascontiguousarray(images).data)
             assert file.tell() == end
             file.write(os.pread(frame, os.fstat(frame).st_size - end, end))
+        let_group_use(path)
     finally:
         os.close(frame)
 

@@ -58,6 +58,14 @@ def bytes_table(names: Iterable[bytes]) -> np.ndarray:
     return np.array(sorted(set(names)), dtype=np.bytes_)
 
 
+def ascending(values: np.ndarray) -> np.ndarray:
+    """Sort values, each once: as np.unique, which imports numpy's masked arrays to ask whether it has one."""
+    ordered = np.sort(values)
+    is_new = np.ones(len(ordered), bool)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_new]
+
+
 def blocks(column: np.ndarray) -> Iterator[np.ndarray]:
     """Yield a column in parts."""
     for start in range(0, len(column), BLOCK):

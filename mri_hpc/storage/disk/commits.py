@@ -13,7 +13,7 @@ import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.access import publish_shared
 from mri_hpc.base.documents import convert, skim, with_format, without_format
 from mri_hpc.base.errors import NewerFormat, StoreDamage
 from mri_hpc.base.sealed_json import seal, unseal
@@ -258,7 +258,7 @@ def _publish(store: StoreDir, commit: Commit) -> bool:
     for name in ("windows", "same_patients"):
         if not values[name]:
             del values[name]
-    return publish_new_bytes(store.commit(commit.id), seal(with_format(FORMAT, values)))
+    return publish_shared(store.commit(commit.id), seal(with_format(FORMAT, values)))
 
 
 def _named(commit: Commit) -> Commit:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 
-from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.base.access import make_private, publish_private
 from mri_hpc.storage.disk.layout import StoreDir
 
 
@@ -38,9 +38,9 @@ def publish_evidence(store: StoreDir, rows: Iterable[Evidence]) -> None:
     if not os.access(store.private, os.W_OK):
         return
     data = evidence_csv(rows)
-    store.persons.mkdir(mode=0o700, exist_ok=True)
+    make_private(store.persons)
     name = hashlib.sha256(data).hexdigest()[:32]
-    publish_new_bytes(store.persons / f"{name}.csv", data, is_private=True)
+    publish_private(store.persons / f"{name}.csv", data)
 
 
 def read_evidence(data: bytes) -> list[Evidence]:

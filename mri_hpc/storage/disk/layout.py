@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mri_hpc.base.access import group_of, is_wider, make_private
 from mri_hpc.base.atomic import TEMP_PREFIX, is_abandoned, remove_folder, sync_folder
 from mri_hpc.base.errors import UserError
 
@@ -52,6 +53,26 @@ class StoreDir:
         return self.path / "twins"
 
     @property
+    def twin_table(self) -> Path:
+        """CSV of the twins that the last audit has found, for the owner alone."""
+        return self.private / "twins.csv"
+
+    @property
+    def twin_page(self) -> Path:
+        """HTML page of the same, with their pictures."""
+        return self.private / "twins.html"
+
+    @property
+    def looks(self) -> Path:
+        """Looks of test images, by which new images are compared with them."""
+        return self.twins / "looks.npz"
+
+    @property
+    def compared(self) -> Path:
+        """Keys of the images that were compared with test images, or were there before the first time."""
+        return self.twins / "compared.npy"
+
+    @property
     def private(self) -> Path:
         """Folder of all that identifies a person: mappings of patient ids and paths."""
         return self.path / "private"
@@ -89,14 +110,24 @@ class StoreDir:
         """Return the file of one commit record."""
         return self.commits / f"{commit_id}.json"
 
+    @property
+    def group(self) -> int | None:
+        """The one group that may use the private folder beside its owner; None: there is none."""
+        return group_of(self.private) if self.private.is_dir() else None
+
     def make(self) -> None:
-        """Make the folders; harmless when they are there."""
+        """Make the folders; harmless when they are there. UserError where others may use the private one."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._make_private()
+        if self.group is not None and is_wider(self.private, self.group):
+            raise UserError(
+                f"{self.private} names patients, and others may look into it: chmod o-rwx {self.private} "
+                "(and setfacl -b takes away an ACL)"
+            )
         for folder in (self.chunks, self.commits, self.snapshots):
             folder.mkdir(exist_ok=True)
         for folder in (self.seen, self.names, self.listings, self.roots):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            make_private(folder)
         if not self.recipe.exists():
             self._make_names_last()
 
@@ -148,6 +179,11 @@ class StoreDir:
             newest += 1
         missed = {compaction_id(number) for number in range(1, newest + 1)} - ids
         return {name for name in missed if self.commit(name).exists()}
+
+    def forget_pictures(self) -> None:
+        """Remove what shows images elsewhere than in chunks: an audit, and who compares, make it again."""
+        for path in (self.twin_table, self.twin_page, self.looks):
+            path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what tasks that were killed left behind, and listings of long ago.

@@ -1,13 +1,13 @@
 """The pixels of a chunk's file, read by offset and compared with their CRCs, without HDF5."""
 
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mri_hpc.intake.decoding.coded import crc32
 from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.damage import is_damage
 
@@ -69,7 +69,7 @@ def damaged_rows(path: Path, header: ChunkHeader) -> list[int]:
 
 def is_sound(image: bytes | memoryview, crc: int) -> bool:
     """Tell whether pixels give their CRC."""
-    return zlib.crc32(image) == crc
+    return crc32(image) == crc
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mri_hpc.base.access import let_group_use
 from mri_hpc.base.atomic import publish_folder, replace
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, StoreRaced, UserError
@@ -181,7 +182,7 @@ def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
     """
     folder = store.snapshots / snapshot.digest
     if not folder.exists():
-        publish_folder(folder, functools.partial(_save, store=store, snapshot=snapshot))
+        publish_folder(folder, functools.partial(_save_shared, store=store, snapshot=snapshot))
 
 
 def repair_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
@@ -260,6 +261,13 @@ def _read_info(folder: Path) -> dict[str, Any]:
 def _write(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file in a folder that is published as a whole."""
     write(path)
+
+
+def _save_shared(folder: Path, *, store: StoreDir, snapshot: Snapshot) -> None:
+    let_group_use(folder)
+    _save(folder, store=store, snapshot=snapshot)
+    for file in folder.iterdir():
+        let_group_use(file)
 
 
 def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish = _write) -> None:

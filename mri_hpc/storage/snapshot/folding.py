@@ -8,14 +8,13 @@ order in which commits arrived, nor when they were folded, nor how chunks are cu
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.intake.labels.label import MOST_CLASSES
-from mri_hpc.storage.disk.columns import STRINGS, ChunkHeader, column_bytes
+from mri_hpc.storage.disk.columns import STRINGS, ChunkHeader, ascending, column_bytes
 from mri_hpc.storage.disk.commits import Commit, digest_of
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot import rows as table_rows
@@ -165,12 +164,12 @@ def _rows_of_headers(headers: dict[str, ChunkHeader], chunks: np.ndarray, only: 
     index = {name: int(np.searchsorted(chunks["name"], name.encode())) for name in headers}
     rows = table_rows.of_headers([(header, index[name]) for name, header in headers.items()])
     if only is not None:
-        rows = rows.chosen(np.isin(rows.key, only))
+        rows = rows.chosen(positions(only, rows.key)[0])
     return table_rows.winners(rows)
 
 
 def positions(key: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find wanted keys among others, and their rows: bool, (w,), and int64. Both are ascending, unique."""
+    """Find wanted keys among others, which are ascending, unique; and their rows: bool, (w,), and int64."""
     if not len(key):
         return np.zeros(len(wanted), bool), np.empty(0, np.int64)
     at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
@@ -191,7 +190,7 @@ def _relabelled(rows: Rows, relabelled: relabels.Facts, persons: Persons) -> tup
         names = (persons.name(name.decode()).encode() for name in texts["patient"].tolist())
         texts["patient"] = np.array(list(names), np.bytes_)
         now = table_rows.with_facts(now, relabels.coded(own, texts))
-    covered = np.union1d(at, of_persons)
+    covered = ascending(np.concatenate([at, of_persons]))
     return now, relabels.coded(*_facts_of(rows, covered)) if len(covered) else relabels.none(
         relabels.INGESTED
     )
@@ -199,8 +198,10 @@ def _relabelled(rows: Rows, relabelled: relabels.Facts, persons: Persons) -> tup
 
 def _rows_of_other_names(rows: Rows, persons: Persons) -> np.ndarray:
     """Find rows whose patient goes by another name of the same person: int64."""
+    # The usual case: nothing need be looked at.
+    if not persons:
+        return np.empty(0, np.int64)
     is_other = np.append(np.isin(rows.tables["patient"], persons.other_names), False)
-    # The usual case: the column need not be looked at.
     return np.flatnonzero(is_other[rows.column("patient")]) if is_other.any() else np.empty(0, np.int64)
 
 
@@ -217,6 +218,8 @@ def _facts_of(rows: Rows, at: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndar
 
 def _without_retracted(rows: Rows, chunks: np.ndarray, retracted: Retractions) -> tuple[Rows, np.ndarray]:
     """Drop retracted rows; return also WITHHELD, of those that only their patient's name keeps out."""
+    if not retracted:
+        return rows, np.zeros(0, WITHHELD)
     gone = positions(rows.key, retracted.keys)[1]
     is_meant = np.append(retracted.has_patients(rows.tables["patient"]), False)
     of_patients = np.empty(0, np.int64)
@@ -252,6 +255,8 @@ def _content_digest(rows: Rows) -> str:
     if len(rows) < MANY_ROWS:
         of_columns = [_column_digest(rows, name) for name in columns]
     else:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(DIGEST_THREADS) as threads:
             of_columns = list(threads.map(functools.partial(_column_digest, rows), columns))
     for of_column in of_columns:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mri_hpc.storage.disk.columns import ascending
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.snapshot.table import REJECTED, Snapshot
 
@@ -17,6 +18,8 @@ def fold_rejected(
     """
     before = np.empty(0, REJECTED) if base is None else np.asarray(base.rejected)
     added = [one for commit in new for one in commit.rejected]
+    if not len(before) and not added:
+        return before, ()
     known = () if base is None else base.reasons
     reasons = sorted({*known, *(one.reason for one in added)})
     code_of = {reason: code for code, reason in enumerate(reasons)}
@@ -43,7 +46,7 @@ def _last(rows: np.ndarray) -> np.ndarray:
 
 
 def _used_only(rows: np.ndarray, reasons: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    used = np.unique(rows["reason"]).tolist()
+    used = ascending(rows["reason"]).tolist()
     if len(used) == len(reasons):
         return rows, tuple(reasons)
     codes = np.zeros(len(reasons), "<i4")

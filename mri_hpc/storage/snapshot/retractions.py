@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.storage.disk.columns import bytes_table
+from mri_hpc.storage.disk.columns import ascending, bytes_table
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.snapshot.persons import Persons
 
@@ -38,7 +38,7 @@ class Retractions:
     def joined(self, other: "Retractions") -> "Retractions":
         """Return what either retracts."""
         return Retractions(
-            keys=np.union1d(self.keys, other.keys),
+            keys=ascending(np.concatenate([self.keys, other.keys])),
             patients=bytes_table([*self.patients.tolist(), *other.patients.tolist()]),
         )
 
@@ -62,4 +62,4 @@ def of_commits(commits: Iterable[Commit]) -> Retractions:
     commits = list(commits)
     keys = [int(key, 16) for commit in commits for key in commit.retracted_keys]
     names = (name.encode() for commit in commits for name in commit.retracted_patients)
-    return Retractions(keys=np.unique(np.array(keys, "<u8")), patients=bytes_table(names))
+    return Retractions(keys=ascending(np.array(keys, "<u8")), patients=bytes_table(names))

@@ -35,6 +35,8 @@ COMPACTED = np.dtype([("name", "S32"), ("number", "<i4"), ("is_made", "?")])
 WINDOWS = np.dtype([("group", "S17"), ("commit", "S32"), ("patient", "<u8"), ("low", "<f8"), ("high", "<f8")])
 """`patient`: the first 8 bytes, big-endian, of the sha256 of the name in the store; 0 where unknown."""
 WITHHELD = np.dtype([("key", "<u8"), ("chunk", "S32")])
+SPREAD = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number: numbers of slices times it differ in all their bits."""
 CODES = {"label": "<i2", "patient": "<i4", "study": "<i4"}
 # What the content digest speaks for, beside the texts.
 CONTENT = (
@@ -243,11 +245,12 @@ class Snapshot:
 
     @property
     def num_twins(self) -> int:
-        """Images whose source has the same bytes as another one's."""
+        """Images whose source has the same bytes as another one's; slices of one source are none."""
         # Not np.unique, which takes a hundred times as long where nearly all values differ.
         hashes, done = np.empty(len(self), "<u8"), 0
-        for part in self.parts("source_hash"):
-            hashes[done : done + len(part)] = part
+        for part, slices in zip(self.parts("source_hash"), self.parts("slice_index"), strict=True):
+            which = (slices + 1).astype(np.uint64)
+            hashes[done : done + len(part)] = part ^ (which * SPREAD)
             done += len(part)
         hashes.sort()
         return int(np.count_nonzero(hashes[1:] == hashes[:-1]))

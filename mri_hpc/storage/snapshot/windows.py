@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mri_hpc.intake.decoding.window import Window
+from mri_hpc.storage.disk.columns import ascending
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.snapshot.retractions import Retractions
 from mri_hpc.storage.snapshot.table import WINDOWS, Snapshot
@@ -42,6 +43,8 @@ def window_that_holds(windows: np.ndarray, group: str) -> Window | None:
 
 def commits_in_conflict(windows: np.ndarray) -> tuple[set[str], set[str]]:
     """Find commits of groups that have several windows: those whose window of one does not hold, and all."""
+    if not len(windows):
+        return set(), set()
     # Of windows ascending by group and commit, the first of each group holds.
     holder = np.searchsorted(windows["group"], windows["group"])
     loses = np.zeros(len(windows), bool)
@@ -67,7 +70,7 @@ def outvoted(windows: np.ndarray, commits: Iterable[Commit]) -> dict[int, set[in
 
 def images_in(commits: Iterable[Commit]) -> np.ndarray:
     """Return the keys of all images that were made in windows: uint64, ascending."""
-    return np.unique(np.array([int(k, 16) for c in commits for one in c.windows for k in one.images], "<u8"))
+    return ascending(np.array([int(k, 16) for c in commits for one in c.windows for k in one.images], "<u8"))
 
 
 def _names(ids: np.ndarray) -> set[str]:

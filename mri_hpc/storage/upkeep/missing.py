@@ -10,6 +10,7 @@ import numpy as np
 from mri_hpc.intake.files.sources import root_at_site, root_name
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.adding.roots import read_roots
+from mri_hpc.storage.disk.columns import ascending
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import sources_of
 from mri_hpc.storage.snapshot.folding import positions
@@ -55,7 +56,7 @@ def find_missing(
     down when it was added; most: from so many images on without a known file, which may be of other roots,
     nothing more is found out. None: never.
     """
-    is_absent = ~positions(np.unique(keys), np.asarray(snapshot.key))[0]
+    is_absent = ~positions(ascending(keys), np.asarray(snapshot.key))[0]
     num_absent = int(np.count_nonzero(is_absent))
     found = Missing(paths={}, num_there=len(is_absent) - num_absent)
     if not num_absent:

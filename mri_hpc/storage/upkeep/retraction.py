@@ -54,7 +54,7 @@ def name_in_store(store: StoreDir, given: str, key_file: Path) -> str:
     if PSEUDONYM.fullmatch(given):
         return given
     try:
-        pseudonyms = pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_file)
+        pseudonyms = pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_file, group=store.group)
     except UserError as error:
         raise UserError(f"{error}, or give the pseudonym in place of the patient's id") from None
     names = [pseudonyms.patient(writing) for writing in writings(given)]
@@ -159,6 +159,7 @@ def _keys_of_path(store: StoreDir, path: str) -> set[int]:
 def retract(store: StoreDir, retraction: Retraction, why: str) -> Compacted:
     """Take a patient, or images, out of the newest snapshot, the chunks and the private tables."""
     publish_retraction(store, retraction.keys, retraction.names, why)
+    store.forget_pictures()
     return remove_retracted(store, since=retraction.snapshot)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.atomic import publish_new_bytes, sync_folder
+from mri_hpc.base.access import publish_private
+from mri_hpc.base.atomic import sync_folder
 from mri_hpc.storage.disk.evidence import evidence_csv, read_evidence
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import (
@@ -110,7 +111,7 @@ def _replace(
     if set(found.values()) == {data}:
         return
     target = folder / f"{FOLDED}{hashlib.sha256(data).hexdigest()[:24]}.{suffix}"
-    publish_new_bytes(target, data, is_private=True)
+    publish_private(target, data)
     for path in found:
         if path != target:
             path.unlink(missing_ok=True)

@@ -81,9 +81,15 @@ def trained(tmp_path_factory):
     return run, root / "raw"
 
 
-def predict(*arguments, capsys):
+@pytest.fixture
+def key_file(trained, monkeypatch):
+    """The key with which the run's store was made."""
+    monkeypatch.setenv("MRI_KEY_FILE", str(trained[1].parent / "key"))
+
+
+def predict(*arguments, capsys, names=("--names",)):
     capsys.readouterr()
-    status = main([str(argument) for argument in arguments])
+    status = main([str(argument) for argument in (*arguments, *names)])
     printed = capsys.readouterr()
     return status, printed.out, printed.err
 
@@ -116,6 +122,61 @@ def test_a_patients_probabilities_are_the_mean_over_its_images(trained, tmp_path
         own = [float(row["p:glioma"]) for row in images if row["patient"] == patient["patient"]]
         assert len(own) == int(patient["images"])
         assert float(patient["p:glioma"]) == pytest.approx(np.mean(own), abs=1e-8)
+
+
+def test_without_names_patients_have_their_pseudonyms_and_files_the_keys_of_the_store(
+    trained, key_file, tmp_path, capsys
+):
+    run, raw = trained
+    (tmp_path / "words.png").write_text("no picture")
+    arguments = [run.path, raw, tmp_path / "words.png", tmp_path / "gone", "--out", tmp_path / "new" / "out"]
+    status, out, err = predict(*arguments, capsys=capsys, names=())
+    assert status == 0
+    assert "60 images, 30 patients, 2 rejected (--names tells which). Research use only." in out
+    pseudonyms = Pseudonyms(KEY)
+    words, gone = (f"{pseudonyms.source_key(tmp_path.name, name):016x}" for name in ("words.png", "gone"))
+    assert err.splitlines() == [f"{gone}: does not exist", f"{words}: text, not a picture"]
+    images, patients, rejected = (
+        read_table(tmp_path / "new" / "out" / f"{name}.csv")
+        for name in ("predictions", "patients", "rejected")
+    )
+    assert {row["path"] for row in rejected} == {words, gone}
+    assert {row["path"] for row in images} >= {row.key for row in read_predictions(run.predictions)[1]}
+    wanted = {pseudonyms.patient(f"P{number:02d}") for number in range(30)}
+    assert {row["patient"] for row in images} == {row["patient"] for row in patients} == wanted
+
+
+def test_no_name_is_printed_or_written_without_names_and_nobody_else_may_read_it(
+    trained, key_file, tmp_path, capsys
+):
+    run, _raw = trained
+    scans = tmp_path / "Zacharias" / "Geraldine"
+    for number in range(2):
+        draw(scans / f"{number}.png", number, 0)
+    (scans / "Dorothea.png").write_text("no picture")
+    for options in (["--json"], [], ["--out", tmp_path / "out"], ["--patient-from", "file"]):
+        status, out, err = predict(run.path, scans.parent, scans, *options, capsys=capsys, names=())
+        assert status == 0
+        assert not re.search("Zacharias|Geraldine|Dorothea|[01].png", out + err)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
+    for file in (tmp_path / "out").iterdir():
+        assert not re.search("Zacharias|Geraldine|Dorothea|[01].png", file.read_text())
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_without_the_sites_key_pseudonyms_are_of_one_prediction_and_no_key_is_made(
+    trained, tmp_path, capsys, monkeypatch
+):
+    run, raw = trained
+    monkeypatch.setenv("MRI_KEY_FILE", str(tmp_path / "absent" / "site.key"))
+    found = []
+    for _time in range(2):
+        _status, out, err = predict(run.path, raw, "--json", capsys=capsys, names=())
+        assert f"the site's key, {tmp_path}/absent/site.key, is not there" in err
+        found.append({one["patient"] for one in json.loads(out)["patients"]})
+    assert [len(names) for names in found] == [30, 30]
+    assert found[0].isdisjoint(found[1])
+    assert not (tmp_path / "absent").exists()
 
 
 def test_bad_files_are_named_once_each_and_the_others_go_on(trained, tmp_path, capsys):

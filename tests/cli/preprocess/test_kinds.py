@@ -97,6 +97,18 @@ def test_slices_of_stacks_are_images_in_order_with_one_window_and_one_patient(ra
     assert (again["stored"], again["already_there"], again["labels_differ"]) == (0, 4, 0)
 
 
+def test_slices_of_one_stack_are_no_twins_and_those_of_its_copy_are(raw, tmp_path, preprocess):
+    stack(raw / "glioma" / "P2" / "volume.tif", np.stack([head(number) for number in range(5)]))
+    (raw / "pituitary" / "P1" / "0.png").unlink()
+    counts(preprocess, raw, tmp_path / "store", *SMALL)
+    snapshot = resolve(tmp_path / "store")
+    assert (len(snapshot), snapshot.num_twins) == (6, 0)
+    copy = raw / "glioma" / "P2" / "copy.tif"
+    copy.write_bytes((raw / "glioma" / "P2" / "volume.tif").read_bytes())
+    counts(preprocess, raw, tmp_path / "store", *SMALL)
+    assert resolve(tmp_path / "store").num_twins == 5
+
+
 def test_a_stack_is_not_replaced_by_another_of_which_it_would_keep_slices(raw, tmp_path, preprocess):
     volume, store = np.stack([head(number, 3000) for number in range(5)]), tmp_path / "store"
     stack(raw / "glioma" / "P2" / "volume.tif", volume)

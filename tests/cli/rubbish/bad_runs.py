@@ -78,7 +78,9 @@ def beside_good_ones(desk: Desk) -> list[str]:
     """Pictures to judge, and among them what is none."""
     draw(desk.root / "new" / "P1" / "good.png", 1, 0)
     desk.file("new/P1/words.png", "hello")
-    return words("predict", desk.run.path, desk.root / "new", "nowhere", "--out", desk.root / "out")
+    return words(
+        "predict", desk.run.path, desk.root / "new", "nowhere", "--out", desk.root / "out", "--names"
+    )
 
 
 def one_good_one(desk: Desk, outcome: Outcome) -> None:

@@ -1,17 +1,22 @@
 import io
+import struct
 import subprocess
 import sys
 import tracemalloc
+import zlib
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding import coded
 from mri_hpc.intake.decoding.decoders import decode
 from mri_hpc.intake.decoding.pictures import read_picture
 from mri_hpc.intake.decoding.recipe import FIRST_DECODER, Recipe
+from mri_hpc.intake.decoding.signatures import PNG
 from mri_hpc.intake.files.content import in_memory
 
 RECIPE = Recipe(size=32)
@@ -314,3 +319,70 @@ def test_a_file_of_several_frames_is_rejected():
     frames = [Image.new("L", (32, 32), shade) for shade in (1, 2)]
     with pytest.raises(BadSource, match="several frames"):
         decoded(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]))
+
+
+def png_of(grey, *, interlaced=0, more=(), left_out=0, too_many=0):
+    """A PNG of grey values, made here. more: chunks before the pixels; left_out, too_many: bytes of these."""
+    height, width = grey.shape
+    depth = 8 * grey.itemsize
+    values = grey.astype(grey.dtype.newbyteorder(">"))
+    rows = b"".join(b"\0" + row.tobytes() for row in values) + bytes(too_many)
+    header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, interlaced)
+    chunks = [
+        (b"IHDR", header),
+        *more,
+        (b"IDAT", zlib.compress(rows[: len(rows) - left_out])),
+        (b"IEND", b""),
+    ]
+    made = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return PNG + b"".join(made)
+
+
+DEEP = (smooth(40, 48).astype(np.uint16) * 131) ^ 77
+
+
+@pytest.mark.parametrize("grey", [smooth(40, 48), DEEP], ids=["8 bits", "16 bits"])
+def test_a_plain_grey_png_is_decoded_without_pillow_to_the_same_pixels(grey, monkeypatch):
+    data = png_of(grey, more=[(b"pHYs", bytes(9)), (b"gAMA", struct.pack(">I", 45455))])
+    with Image.open(io.BytesIO(data)) as picture:
+        by_pillow = np.asarray(picture)
+    monkeypatch.delattr(Image, "open")
+    found = read_picture(data, RECIPE)
+    assert found.dtype == grey.dtype
+    assert np.array_equal(found, by_pillow) and np.array_equal(found, grey)
+
+
+TURNED = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+
+
+def test_a_grey_png_that_says_more_than_its_values_is_left_to_pillow():
+    turned = read_picture(png_of(DEEP, more=[(b"eXIf", TURNED)]), RECIPE)
+    assert np.array_equal(turned, np.rot90(DEEP, 3))
+    white = struct.pack(">H", 255)
+    shown = read_picture(png_of(RAMP | 7, more=[(b"tRNS", white)]), RECIPE)
+    assert np.array_equal(shown, np.where(RAMP | 7 == 255, 0, RAMP | 7))
+
+
+def test_a_png_with_too_few_or_too_many_bytes_is_read_as_by_pillow_and_nothing_is_said_of_it():
+    assert decoded_elsewhere(png_of(DEEP, too_many=90)) == ("", "the system's own\n")
+    with pytest.raises(BadSource, match="truncated"):
+        read_picture(png_of(DEEP, left_out=900), RECIPE)
+
+
+def test_crcs_are_those_of_zlib_with_and_without_the_library_that_is_faster(monkeypatch):
+    image = smooth(64, 64)
+    for data in (b"", b"123456789", image.data, memoryview(image.tobytes())[7:900]):
+        assert coded.crc32(data) == zlib.crc32(data)
+
+    def missing(data):
+        raise ImportError("built without it")
+
+    monkeypatch.setattr(imagecodecs, "deflate_crc32", missing)
+    coded._fastest_crc32.cache_clear()
+    try:
+        assert coded.crc32(image.data) == zlib.crc32(image.data)
+    finally:
+        coded._fastest_crc32.cache_clear()

@@ -1,0 +1,174 @@
+"""New twins of test images: told as they come, by whoever adds them.
+
+New images of other splits are compared with the test images alone, whose looks are kept: so it costs what is
+new. An audit compares all with all.
+"""
+
+import functools
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mri_hpc.base.command import counted, progress
+from mri_hpc.base.errors import StoreDamage, UserError
+from mri_hpc.cohort.compared import keep_compared, read_compared
+from mri_hpc.cohort.splits import TEST, UNUSED, split_of
+from mri_hpc.intake.labels.doubts import Doubt
+from mri_hpc.intake.labels.images import as_text
+from mri_hpc.storage.store import Snapshot, Store
+
+if TYPE_CHECKING:
+    from mri_hpc.cohort.looks import Looks
+    from mri_hpc.cohort.twins import Twin
+
+MOST_IMAGES = 200_000
+"""In a store, beyond which none are compared: splitting it would cost more than what is new."""
+MOST_LOOKED_AT = 10_000
+"""New images, and test images whose looks are not kept: some seven seconds each."""
+
+
+class _Stopped(Exception):
+    """The task was asked to stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """New images, and test images that are the same slice."""
+
+    twins: "list[Twin]"
+    new: frozenset[int]
+    """Rows of the new images that have a twin."""
+    num_tested: int
+    """Test images that were compared."""
+    num_left: int
+    """Test images that had to be left out."""
+
+
+def new_twins_of_test(
+    store: Store, snapshot: Snapshot, num_stored: int, *, is_stopping: Callable[[], bool]
+) -> list[Doubt]:
+    """Return what is to be said of images that came since this was last asked; nothing of a new store.
+
+    num_stored: images that were stored just now. What a stop cuts short is done the next time.
+    """
+    is_due = 0 < num_stored < len(snapshot)
+    if len(snapshot) > MOST_IMAGES:
+        return [_left_out(store, num_stored, f"in a store of over {MOST_IMAGES:,}")] if is_due else []
+    compared = read_compared(store)
+    if compared is None:
+        keep_compared(store, snapshot)
+        return [_left_out(store, num_stored, "the first time")] if is_due else []
+    new = np.flatnonzero(~np.isin(snapshot.column("key"), compared))
+    if not len(new):
+        return []
+    if len(new) > MOST_LOOKED_AT:
+        keep_compared(store, snapshot)
+        return [_left_out(store, len(new), f"being over {MOST_LOOKED_AT:,}")]
+    try:
+        found = _compare(store, snapshot, new, is_stopping)
+    except _Stopped:
+        return []
+    except StoreDamage as error:
+        return [_left_out(store, len(new), str(error))]
+    keep_compared(store, snapshot)
+    return list(_describe(store, snapshot, found)) if found else []
+
+
+def _compare(
+    store: Store, snapshot: Snapshot, new: np.ndarray, is_stopping: Callable[[], bool]
+) -> _Comparison | None:
+    """Compare new images of other splits with the test images; None where there is nothing to compare."""
+    from mri_hpc.cohort.twins import find_twins_between, looks_of
+
+    try:
+        code = split_of(snapshot)
+    except UserError:
+        # No run would begin with it.
+        return None
+    asked, tested = new[(code[new] != TEST) & (code[new] != UNUSED)], np.flatnonzero(code == TEST)
+    if not len(asked) or not len(tested):
+        return None
+
+    def in_parts(parts: range) -> Iterator[int]:
+        for part in progress(parts, what="comparing new images with test images", total=len(parts)):
+            if is_stopping():
+                raise _Stopped
+            yield part
+
+    side = max(snapshot.image_shape)
+    with store.reader(snapshot, is_read_once=True) as reader:
+        look = functools.partial(looks_of, reader.read, side=side, progress=in_parts)
+        test_rows, test_looks = _looks_of_test(store, snapshot, tested, look)
+        looks = look(asked).joined(test_looks)
+        rows = np.concatenate([asked, test_rows])
+        twins = find_twins_between(reader.read, rows, looks, len(asked), side=side, progress=in_parts)
+    return _Comparison(
+        twins=twins,
+        new=frozenset(asked.tolist()).intersection(
+            row for twin in twins for row in (twin.first, twin.second)
+        ),
+        num_tested=len(test_rows),
+        num_left=len(tested) - len(test_rows),
+    )
+
+
+def _looks_of_test(
+    store: Store, snapshot: Snapshot, tested: np.ndarray, look: "Callable[[np.ndarray], Looks]"
+) -> "tuple[np.ndarray, Looks]":
+    """Return the rows of test images that are compared, ascending, and their looks, which are kept."""
+    from mri_hpc.cohort.kept_looks import keep_looks, read_looks
+
+    kept = read_looks(store)
+    _keys, of_tested, of_kept = np.intersect1d(snapshot.key[tested], kept.key, return_indices=True)
+    is_same = snapshot.crc[tested[of_tested]] == kept.crc[of_kept]
+    known = tested[of_tested[is_same]]
+    fresh = np.setdiff1d(tested, known)[:MOST_LOOKED_AT]
+    looks = kept.looks.taken(of_kept[is_same])
+    if not len(fresh):
+        return known, looks
+    rows = np.concatenate([known, fresh])
+    order = np.argsort(rows)
+    rows, looks = rows[order], looks.joined(look(fresh)).taken(order)
+    keep_looks(store, snapshot, rows, looks)
+    return rows, looks
+
+
+def _describe(store: Store, snapshot: Snapshot, found: _Comparison) -> Iterator[Doubt]:
+    audit = f"mri-hpc store audit {shlex.quote(str(store.path))}"
+    if found.new:
+        twin = found.twins[0]
+        pair = (twin.first, twin.second) if twin.first in found.new else (twin.second, twin.first)
+        new = f"{counted(len(found.new), 'new image')} {'shows' if len(found.new) == 1 else 'show'}"
+        yield Doubt(
+            kind="new-twins-of-test-images",
+            count=len(found.new),
+            text=f"{new} the same slice as one of the test split, such as {_named(store, snapshot, pair)} "
+            f"({', '.join(twin.how)}): {audit} shows all, and no run begins with them",
+        )
+    if found.num_left:
+        total = found.num_tested + found.num_left
+        yield Doubt(
+            kind="not-compared",
+            count=found.num_left,
+            text=f"new images were compared with {found.num_tested:,} of {total:,} test images: {audit} "
+            "compares all",
+        )
+
+
+def _named(store: Store, snapshot: Snapshot, rows: Iterable[int]) -> str:
+    """Name images by their paths, or by their keys where this user may not know these."""
+    keys = [int(snapshot.key[row]) for row in rows]
+    paths = store.sources_of(keys)
+    return " = ".join(as_text(paths.get(key, f"{key:016x}")) for key in keys)
+
+
+def _left_out(store: Store, count: int, why: str) -> Doubt:
+    return Doubt(
+        kind="not-compared",
+        count=count,
+        text=f"{counted(count, 'new image')} {'was' if count == 1 else 'were'} not compared with the test "
+        f"images ({why}): mri-hpc store audit {shlex.quote(str(store.path))} compares all",
+    )
