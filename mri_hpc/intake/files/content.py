@@ -107,7 +107,8 @@ def read_content(root: Path, files: Sequence[str]) -> Content:
     BadSource: no regular file, no permission, being written. FileNotFoundError: one is gone.
     """
     folder = os.fspath(root)
-    read = [_read_file(f"{folder}/{file}") for file in files]
+    # As pathlib joins them: those given to predict have paths of their own.
+    read = [_read_file(file if file.startswith("/") else f"{folder}/{file}") for file in files]
     # Each was whole when it was read; of several, the first may be another one by now.
     if len(files) > 1:
         for file, (_content, status) in zip(files, read, strict=True):
