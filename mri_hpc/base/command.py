@@ -84,6 +84,7 @@ def run_action(
             one = actions[word]()
         except KeyboardInterrupt:
             # On a busy network disk its imports take seconds.
+            _forget_interruptions()
             return say_interrupted(name)
         return run_command(name, one.options, one.body, words[1:], example=one.example, action=word)
 
@@ -116,6 +117,13 @@ def parse(called: str, options_type: type, words: Sequence[str], *, default: Any
 
 def status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -> int:
     """Run a command; return its exit status, also where it raises what is no bug."""
+    try:
+        return _status_of(run, name, words)
+    finally:
+        _forget_interruptions()
+
+
+def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -> int:
     asked = _asked(words)
     # A path may be no text, and a terminal may know few letters.
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
@@ -144,6 +152,15 @@ def status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) ->
         if not is_users_to_fix(error):
             raise
         return _complain(name, _described(error), kind="system", as_json="--json" in asked)
+
+
+def _forget_interruptions() -> None:
+    """Let Python end with the status that it is given.
+
+    After a KeyboardInterrupt amid an exec, as of a dataclass that is being made, it ends itself by SIGINT,
+    also where that was caught, unless another exec has ended well since.
+    """
+    exec("", {})
 
 
 def _asked(words: Sequence[str]) -> set[str]:

@@ -12,6 +12,7 @@ from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.base.mounts import Mount, mount_of
+from mri_hpc.testing.processes import held_back
 from mri_hpc.testing.proof import Outcome, left_behind, own_folder, prove
 
 LEAST_S, MOST_S = 5, 24 * 3600
@@ -47,7 +48,7 @@ def prove_file_system(options: Prove) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     start_s, mount = time.monotonic(), mount_of(options.folder)
     outcomes = []
-    with own_folder(options.folder) as folder:
+    with held_back(), own_folder(options.folder) as folder:
         print(f"working in {folder}", file=sys.stderr)
         for outcome in prove(folder, seconds=options.seconds):
             outcomes.append(outcome)

@@ -53,9 +53,33 @@ def start(step: Callable[[], object], logs: Path, watch: Watch = lambda: lambda:
         os._exit(status)
 
 
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Let stop signals wait until this process waits for another.
+
+    Elsewhere, as amid a fork or the end of an object, Python may drop what they raise.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def wait(child: int, logs: Path) -> int:
     """Status of a process that has ended, negative where a signal ended it; AssertionError: its traceback."""
-    _child, status = os.waitpid(child, 0)
+    with _heard():
+        _child, status = os.waitpid(child, 0)
     _running.discard(child)
     code = os.waitstatus_to_exitcode(status)
     log = _log(logs, child)
@@ -75,12 +99,14 @@ def together(steps: Sequence[Callable[[], object]], logs: Path) -> None:
 
 def has_ended(child: int) -> bool:
     """Tell, without waiting, whether a process of ours has ended."""
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    with _heard():
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def wait_until_stopped(child: int) -> bool:
     """Wait until a process stands still, as after SIGSTOP, or has ended; False where it has ended."""
-    state = os.waitid(os.P_PID, child, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    with _heard():
+        state = os.waitid(os.P_PID, child, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     return state is not None and state.si_code == os.CLD_STOPPED
 
 

@@ -158,6 +158,29 @@ def test_a_path_that_is_no_text_is_printed_all_the_same():
     assert (found.returncode, found.stdout) == (0, b"st\\udcff\n")
 
 
+INTERRUPTED_AMID_EXEC = {
+    "work": "run(interrupted, [])",
+    "what ends well all the same": "run(caught, [])",
+    "imports of an action": "run_action('t', '', {'one': interrupted}, ['one'], example='')",
+}
+
+
+@pytest.mark.parametrize("command", INTERRUPTED_AMID_EXEC.values(), ids=INTERRUPTED_AMID_EXEC)
+def test_an_interruption_of_what_python_makes_of_a_text_ends_with_a_status_and_no_signal(tmp_path, command):
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "from mri_hpc.base.command import run_action\n"
+        "from tests.base.test_command import run\n"
+        "def interrupted(_options=None):\n    exec('raise KeyboardInterrupt')\n"
+        "def caught(_options):\n    try: interrupted(None)\n    except KeyboardInterrupt: return 130\n"
+        f"sys.exit({command})\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    words = [sys.executable, "-m", "interrupted"]
+    ran = subprocess.run(words, env=environment, capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout) == (130, b""), ran.stderr
+
+
 def test_a_command_that_is_none_is_refused_as_commands_refuse(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["mri-hpc", "lunch", "--json"])
     assert mri_hpc.__main__.main() == 2

@@ -6,6 +6,7 @@ fail: ways to die, {"attempt", "rank", "step", "how"} each; "how" is an exit sta
 """
 
 import argparse
+import fcntl
 import json
 import os
 import signal
@@ -67,14 +68,39 @@ def read_plan(path):
     return json.loads(path.read_text())
 
 
-def all_agree(folder, world_size):
-    """Whether every rank is there to agree; a dead one is missed after a second."""
-    deadline = time.monotonic() + 1.0
-    while time.monotonic() < deadline:
-        if all((folder / f"agreed{rank}").exists() for rank in range(world_size)):
-            return True
-        time.sleep(0.01)
+def say_where(note):
+    """Write its number into a note and hold that, which nobody closes, for as long as it lives."""
+    file = note.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def has_died(note):
+    """Whether nobody holds the note of a rank, as seen from any node."""
+    try:
+        with note.open() as file:
+            # Whoever has not written it yet may not hold it either.
+            if file.read():
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return True
+    except (FileNotFoundError, BlockingIOError):
+        pass
     return False
+
+
+def all_agree(folder, world_size):
+    """Whether every rank agrees, however late it starts; False where one has died instead."""
+    while True:
+        # Before its word is looked for, which may be its last.
+        dead = [rank for rank in range(world_size) if has_died(folder / f"rank{rank}.pid")]
+        silent = [rank for rank in range(world_size) if not (folder / f"agreed{rank}").exists()]
+        if not silent:
+            return True
+        if set(dead) & set(silent):
+            return False
+        time.sleep(0.01)
 
 
 def main():
@@ -86,7 +112,7 @@ def main():
     attempt = Attempt(submission=options.submission, restart=place.restart)
     plan = read_plan(run.path / "standin.json")
     print(f"rank {place.rank} of {place.world_size} pid {os.getpid()}", flush=True)
-    (run.attempt_folder(attempt) / f"rank{place.rank}.pid").write_text(str(os.getpid()))
+    _held = say_where(run.attempt_folder(attempt) / f"rank{place.rank}.pid")
     manifest = newest_manifest(run)
     step = manifest.progress.step if manifest else 0
     if "then" in plan and place.restart > 0:

@@ -19,6 +19,10 @@ from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
 
+THEN = 5
+# A run that works until it is interrupted, and ends soon after it was resumed.
+LONG = {"steps": 100_000, "step_s": 0.02, "then": THEN}
+
 
 @pytest.fixture
 def supervise(wait_for):
@@ -70,17 +74,19 @@ def test_ranks_that_finish_are_not_started_again(planned_run, supervise, wait_fo
 def test_a_signal_to_one_rank_makes_all_save_and_resume_at_the_very_next_step(
     planned_run, supervise, wait_for, number
 ):
-    run = planned_run(steps=60, step_s=0.02)
+    run = planned_run(**LONG)
     job = supervise(run)
     wait_for_steps(run, 5, wait_for)
     os.kill(pid_of(run, "1.0", 1, wait_for), number)
     wait_until_gone(job, wait_for)
     assert decisions(run) == [("1.0", "again", "stopped"), ("1.1", "finished", "finished")]
-    assert [line["step"] for line in read_metrics(run)] == list(range(1, 61))
+    [agreed] = [event for event in read_events(run) if event.kind == Kind.STOP_AGREED]
+    steps = agreed.values["step"] + THEN
+    assert [line["step"] for line in read_metrics(run)] == list(range(1, steps + 1))
 
 
 def test_a_signal_before_the_rank_listens_is_not_lost(planned_run, supervise, wait_for):
-    run = planned_run(steps=60, step_s=0.02)
+    run = planned_run(**LONG)
     job = supervise(run)
     # The log is there a little before Python has imported what the rank needs to listen.
     log = run.rank_log(Attempt.parse("1.0"), 0)
@@ -94,7 +100,7 @@ def test_a_signal_before_the_rank_listens_is_not_lost(planned_run, supervise, wa
 
 
 def test_a_killed_rank_takes_its_peers_along_and_the_run_resumes(planned_run, supervise, wait_for):
-    run = planned_run(steps=60, step_s=0.02)
+    run = planned_run(**LONG)
     job = supervise(run)
     wait_for_steps(run, 3, wait_for)
     os.kill(pid_of(run, "1.0", 1, wait_for), signal.SIGKILL)
@@ -134,7 +140,7 @@ def test_an_error_that_the_user_can_mend_ends_the_run_at_once(planned_run, super
 def test_a_signal_to_the_supervisor_cancels_the_ranks_save_and_nothing_comes_back(
     planned_run, supervise, wait_for, number
 ):
-    run = planned_run(steps=1000, step_s=0.02)
+    run = planned_run(**LONG)
     job = supervise(run)
     wait_for_steps(run, 5, wait_for)
     os.kill(job.pid, number)
@@ -146,7 +152,7 @@ def test_a_signal_to_the_supervisor_cancels_the_ranks_save_and_nothing_comes_bac
 
 
 def test_a_cancelled_job_of_this_machine_ends(planned_run, supervise, wait_for):
-    run = planned_run(steps=1000, step_s=0.02)
+    run = planned_run(**LONG)
     job = supervise(run)
     wait_for_steps(run, 1, wait_for)
     record(run, Attempt.parse("1.0"), Kind.CANCELLED, by="somebody")
@@ -188,7 +194,7 @@ def test_ranks_that_only_lost_one_another_say_so_also_when_the_last_is_killed(wa
 
 
 def test_a_killed_supervisor_leaves_no_rank_behind(planned_run, supervise, wait_for):
-    run = planned_run(steps=1000, step_s=0.02)
+    run = planned_run(**LONG)
     job = supervise(run)
     pids = [pid_of(run, "1.0", rank, wait_for) for rank in (0, 1)]
     os.kill(job.pid, signal.SIGKILL)
@@ -231,7 +237,7 @@ def test_nothing_starts_once_the_run_is_cancelled(planned_run):
 
 
 def test_a_supervisor_that_newer_hands_have_replaced_does_not_come_back(planned_run, supervise, wait_for):
-    run = planned_run(steps=1000, step_s=0.02)
+    run = planned_run(**LONG)
     job = supervise(run)
     wait_for_steps(run, 1, wait_for)
     run.claim_submission()

@@ -1,5 +1,7 @@
 """Folders of tests, each in a process of its own beside all others: one session, one summary, one status.
 
+A test is of the first folder, or file, that holds it.
+
 Those that wait, for Slurm or for ranks, leave the processors to those that compute. What came of them is read
 from pipes between two tests: with a thread for that, no test could fork.
 """
@@ -25,7 +27,7 @@ MOST_CHARACTERS = 5000
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --beside, and the options by which a process beside learns its folder, and where to report."""
-    text = "run the tests of this folder in a process of their own, beside all others; may be given again"
+    text = "run the tests of this folder or file in a process of their own, beside all others; may come again"
     parser.addoption("--beside", metavar="FOLDER", action="append", default=[], help=text)
     parser.addoption("--lane", metavar="FOLDER", help="set by --beside")
     parser.addoption("--lane-reports", metavar="DESCRIPTOR", type=int, help="set by --beside")
@@ -40,11 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Here(config, folders))
 
 
-def _divide(items: Sequence[pytest.Item], folder: str) -> tuple[list[pytest.Item], list[pytest.Item]]:
-    """Return the tests of a folder, and the others."""
-    whole = Path(folder).absolute()
-    inside = [item for item in items if item.path.is_relative_to(whole)]
-    return inside, [item for item in items if not item.path.is_relative_to(whole)]
+def _folder_of(path: Path, folders: Sequence[str]) -> str | None:
+    """Return the first of the folders that holds a path; None: it is of none."""
+    return next((folder for folder in folders if path.is_relative_to(Path(folder).absolute())), None)
 
 
 class Beside:
@@ -52,14 +52,21 @@ class Beside:
 
     def __init__(self, config: pytest.Config, folder: str, descriptor: int) -> None:
         self._config, self._folder = config, folder
+        self._folders = config.getoption("beside")
         # What tests start must not keep it open.
         os.set_inheritable(descriptor, False)
         self._reports = Connection(descriptor, readable=False)
 
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Read no tests of other folders: their imports would cost each process seconds."""
+        is_on_the_way = Path(self._folder).absolute().is_relative_to(collection_path)
+        is_own = _folder_of(collection_path, self._folders) == self._folder
+        return None if is_on_the_way or is_own else True
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the tests of the folder."""
-        items[:] = _divide(items, self._folder)[0]
+        items[:] = [item for item in items if _folder_of(item.path, self._folders) == self._folder]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Pass the report on."""
@@ -128,11 +135,12 @@ class Here:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave the tests of each folder to a process beside, unless there are no others."""
+        whose = {item: _folder_of(item.path, self._folders) for item in items}
         for folder in self._folders:
-            inside, others = _divide(items, folder)
-            if inside and others:
+            inside = [item for item in items if whose[item] == folder]
+            if inside and len(inside) < len(items):
                 self._lanes.append(Lane(folder, inside))
-                items[:] = others
+                items[:] = [item for item in items if whose[item] != folder]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:

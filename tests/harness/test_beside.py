@@ -22,6 +22,20 @@ def test_meets():
     while len(list(own.parent.glob("*/met"))) < 3:
         time.sleep(0.01)
 """
+# Each waits for the other file of its folder, and notes who reads it.
+MEET_IN_FOLDER = """
+import os, time
+from pathlib import Path
+
+own = Path(__file__)
+with own.with_suffix(".read").open("a") as note:
+    note.write(f"{os.getpid()} ")
+
+def test_meets():
+    own.with_suffix(".met").touch()
+    while len(list(own.parent.glob("*.met"))) < 2:
+        time.sleep(0.01)
+"""
 WAITS = """
 import time, pytest
 
@@ -35,13 +49,14 @@ def test_waits(number):
 def session(tmp_path: Path) -> Session:
     """Runs pytest on a module in each of three folders, two of them beside: status and what it printed."""
 
-    def run(*options: str, here: str, slow: str = "", late: str = "") -> tuple[int, str]:
+    def run(*options: object, here: str, slow: str = "", late: str = "", more: str = "") -> tuple[int, str]:
         (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
         for folder, module in {"here": here, "slow": slow, "late": late}.items():
             (tmp_path / folder).mkdir()
             (tmp_path / folder / "test_it.py").write_text(module)
+        (tmp_path / "slow" / "test_more.py").write_text(more)
         beside = ["--beside", tmp_path / "slow", "--beside", tmp_path / "late"]
-        words = ["-p", "tests.harness.beside", *beside, *options, tmp_path]
+        words = ["-p", "tests.harness.beside", *options, *beside, tmp_path]
         # What pytest would load besides takes more than all the rest.
         environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         ran = subprocess.run(
@@ -59,7 +74,7 @@ def test_all_run_at_once_and_one_line_counts_them(session: Session) -> None:
     assert re.search(r"^=+ 3 passed in ", said.splitlines()[-1])
 
 
-@pytest.mark.parametrize("words", ["-q", "-v", "-ra"])
+@pytest.mark.parametrize("words", ["-q", "-v"])
 def test_a_failure_beside_is_told_as_any_other(session: Session, words: str) -> None:
     status, said = session(
         words,
@@ -95,6 +110,19 @@ def test_the_first_failure_anywhere_ends_all_where_that_is_asked_for(session: Se
     assert status == 1
     assert "stopping after 1 failures" in said
     assert re.search(r"1 failed, \d\d? passed in ", said.splitlines()[-1])
+
+
+def test_a_file_may_run_beside_the_rest_of_its_folder_and_each_process_reads_its_own_tests_alone(
+    session: Session, tmp_path: Path
+) -> None:
+    file = ["--beside", tmp_path / "slow" / "test_more.py"]
+    status, said = session(*file, here="def test_here(): pass\n", slow=MEET_IN_FOLDER, more=MEET_IN_FOLDER)
+    assert status == 0, said
+    assert "3 passed in " in said.splitlines()[-1]
+    readers = [note.read_text().split() for note in (tmp_path / "slow").glob("*.read")]
+    # The process that was started, which knows of all, and that of the file.
+    assert [len(set(processes)) for processes in readers] == [2, 2]
+    assert len({process for processes in readers for process in processes}) == 3
 
 
 def test_where_all_tests_are_of_the_folders_the_last_of_these_runs_here(session: Session) -> None:

@@ -43,7 +43,7 @@ def test_splits_share_no_patient_and_all_has_every_image(store_path):
 
 # Of more workers than cores, and of forking beside the threads of torch, which read nothing here.
 @pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*use of fork")
-@pytest.mark.parametrize(("workers", "start"), [(0, None), (3, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "start"), [(0, None), (3, "fork"), (1, "spawn")])
 def test_any_number_of_workers_give_the_same_batches(store_path, workers, start):
     dataset = Dataset(store_path, "train", transform=as_float)
     dataset[0]  # The parent has its files open by then.
@@ -61,6 +61,8 @@ def test_a_forked_worker_opens_files_of_its_own(store_path, monkeypatch):
 
 
 def test_splits_of_a_store_share_their_open_files_and_close_them_when_they_are_forgotten(store_path):
+    # What tests before this one have forgotten may still be open.
+    gc.collect()
     before = len(list(Path("/proc/self/fd").iterdir()))
     parts = [Dataset(store_path, split) for split in ("train", "validation", "test")]
     assert len({id(part.reader) for part in parts}) == 1

@@ -1,5 +1,6 @@
 """Real ranks in real processes, on a store made of pictures."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -68,8 +69,12 @@ class World:
         return True
 
     def _states(self, rank) -> set[str]:
-        threads = Path(f"/proc/{self.pids[rank]}/task").glob("*/stat")
-        return {thread.read_text().rpartition(")")[2].split()[0] for thread in threads}
+        states = set()
+        for thread in Path(f"/proc/{self.pids[rank]}/task").glob("*/stat"):
+            # It may end while it is looked at.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                states.add(thread.read_text().rpartition(")")[2].split()[0])
+        return states
 
     def log(self, rank=0) -> str:
         return self.logs[rank].read_text()

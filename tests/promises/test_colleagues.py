@@ -83,7 +83,7 @@ def test_a_store_is_the_groups_by_folder_and_umask_and_its_private_folder_nobody
 
 def test_a_run_is_the_groups_by_folder_and_umask(shared, with_umask, new_run, start_ranks):
     with_umask(0o002)
-    run = new_run("shared/run", epochs=1)
+    run = new_run("shared/run", model="shufflenet_v2_x0_5", epochs=1)
     world = start_ranks(run, ranks=1, break_all=[["umask", 0o002]])
     assert world.statuses() == [0], world.log()
     # The fixture's own, in place of Slurm's.

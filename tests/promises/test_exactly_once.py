@@ -129,11 +129,14 @@ def test_killed_arrays_over_groups_of_one_window_give_the_content_of_one_clean_t
     # Of the second listing half the groups have their window from the first.
     for patients, numbers in ((6, range(4)), (12, range(8))):
         draw_heads(source, patients, numbers)
+        enough = killed + ENOUGH_KILLS
         for _round in range(MOST_ROUNDS):
             dying = [
                 start(source, store, i, n, dies_at=chance.randint(1, 40)) for n in (2, 3) for i in range(n)
             ]
             killed += sum([has_died(task) for task in dying])
+            if killed >= enough:
+                break
         for task in [start(source, store, i, 3) for i in range(3)]:
             finish(task)
         finish(start(source, clean, 0, 1, chunk_images=1000))

@@ -195,8 +195,12 @@ def test_a_job_that_is_requeued_once_more_after_the_run_is_done_starts_nothing(r
     run = interrupted["quick"]
     assert runs.wait_for_end(run) == "COMPLETED"
     runs.slurm.run(["scontrol", "requeue", runs.job_id(run)])
-    runs.slurm.wait_state(runs.job_id(run), "PENDING")
-    assert runs.wait_for_end(run) == "COMPLETED"
+
+    def has_ended_again():
+        job = runs.slurm.job(runs.job_id(run))
+        return (job["Restarts"], job["JobState"]) == ("1", "COMPLETED")
+
+    runs.slurm.wait_until(has_ended_again, what="its second end", timeout_s=90)
     assert run.all_attempts() == [Attempt(submission=1, restart=0)]
 
 

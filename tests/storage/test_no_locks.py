@@ -16,6 +16,23 @@ SOURCE = """
 #include <stdlib.h>
 int flock(int descriptor, int operation) { errno = atoi(getenv("FLOCK_ERRNO")); return -1; }
 """
+# One after the other in one process, which finds first that locks are refused.
+COMMANDS = """
+import fcntl
+from mri_hpc import preprocess, store
+try:
+    fcntl.flock(0, fcntl.LOCK_EX)
+except OSError as error:
+    print(error)
+for command, words in (
+    (preprocess, "--source raw --store store --size 16 --ids as-given"),
+    (store, "export store --single all.h5"),
+    (store, "sheet store sheet.png"),
+    (store, "verify store"),
+):
+    print("--", flush=True)
+    assert command.main([*words.split(), "--json"]) == 0, words
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +55,12 @@ def test_where_flock_is_refused_a_store_is_made_read_exported_and_verified(
     make_pictures(tmp_path / "raw", 6)
     environment = {**os.environ, "LD_PRELOAD": str(refusing), "FLOCK_ERRNO": str(number)}
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "mri_hpc", *map(str, arguments)]
-        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stderr
-        return json.loads(ran.stdout)
-
-    refused = "import fcntl; fcntl.flock(0, fcntl.LOCK_EX)"
-    ran = subprocess.run([sys.executable, "-c", refused], env=environment, capture_output=True, text=True)
-    assert f"[Errno {number}]" in ran.stderr
-    where = ("--source", "raw", "--store", "store")
-    assert run("preprocess", *where, "--size", 16, "--ids", "as-given", "--json")["stored"] == 6
-    assert run("store", "export", "store", "--single", "all.h5", "--json")["images"] == 6
-    assert run("store", "sheet", "store", "sheet.png", "--json")["file"] == "sheet.png"
-    assert run("store", "verify", "store", "--json")["images"] == 6
+    ran = subprocess.run(
+        [sys.executable, "-c", COMMANDS], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    refusal, *said = ran.stdout.split("--\n")
+    assert f"[Errno {number}]" in refusal
+    preprocessed, exported, sheet, verified = map(json.loads, said)
+    assert (preprocessed["stored"], exported["images"], verified["images"]) == (6, 6, 6)
+    assert sheet["file"] == "sheet.png"

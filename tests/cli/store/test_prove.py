@@ -197,18 +197,34 @@ def test_a_proof_that_is_interrupted_removes_its_folder_and_one_that_is_killed_l
     assert list(tmp_path.iterdir()) == []
 
 
+# There, Python drops what the handler of a signal raises, or ends itself by SIGINT though it was caught.
+AMID = {
+    "a fork": "os.register_at_fork(before=told)",
+    "the end of an object": "wrap(lambda: type('Told', (), {'__del__': lambda _self: told()})())",
+    "an exec": "wrap(lambda: exec('told()', globals()))",
+}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_proof_that_is_interrupted_in_the_midst_of_a_fork_hears_it(tmp_path, number):
-    code = f"""
+@pytest.mark.parametrize("amid", AMID)
+def test_a_proof_that_is_interrupted_where_python_loses_it_hears_it(tmp_path, amid, number):
+    place = tmp_path / "place"
+    place.mkdir()
+    (tmp_path / "interrupted.py").write_text(f"""
 import os, sys
 from mri_hpc.store import main
-os.register_at_fork(before=lambda: os.kill(os.getpid(), {int(number)}))
-sys.exit(main(["prove", {str(tmp_path)!r}]))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+from mri_hpc.testing import processes
+def told(): os.kill(os.getpid(), {int(number)})
+def wrap(tell, together=processes.together):
+    processes.together = lambda *words: (tell(), together(*words))
+{AMID[amid]}
+sys.exit(main(["prove", {str(place)!r}]))
+""")
+    words = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 130, done.stderr
     assert done.stderr.endswith("mri-hpc store: interrupted\n")
-    assert list(tmp_path.iterdir()) == []
+    assert list(place.iterdir()) == []
 
 
 def test_an_interruption_between_two_starts_leaves_no_process_behind(tmp_path, monkeypatch):
