@@ -109,7 +109,8 @@ def read_content(root: Path, files: Sequence[str]) -> Content:
     stays = len(files) > 1 and _num_bytes(root, files) > MAX_BYTES
     read_file = functools.partial(_read_file, stays_on_disk=True) if stays else _read_file
     folder = os.fspath(root)
-    read = [read_file(f"{folder}/{file}") for file in files]
+    # As pathlib joins them: those given to predict have paths of their own.
+    read = [read_file(file if file.startswith("/") else f"{folder}/{file}") for file in files]
     # Each was whole when it was read; of several, the first may be another one by now.
     if len(files) > 1:
         for file, (_content, status) in zip(files, read, strict=True):
@@ -154,6 +155,15 @@ def _read_file(path: str, *, stays_on_disk: bool = False) -> tuple[FileContent |
     return FileContent(data=data, look=Look(size=status.st_size, mtime_ns=mtime_ns(status))), status
 
 
+def _read_up_to(descriptor: int, size: int) -> bytes:
+    """Read so many bytes of a file; fewer where it ends."""
+    data = os.read(descriptor, size)
+    # Of a regular file the system gives all at once, but need not.
+    while len(data) < size and (more := os.read(descriptor, size - len(data))):
+        data += more
+    return data
+
+
 def _large_file(path: Path, descriptor: int, status: os.stat_result) -> LargeFile:
     """Look at a file that is too large to be read as a whole; BadSource where it would have to be."""
     start = os.pread(descriptor, START_BYTES, 0)
@@ -168,15 +178,6 @@ def may_be_read_by_and_by(start: bytes) -> bool:
     if start[128:132] == DICM:
         return True
     return start.startswith((GZIP, b"\0\0\0\1")) or start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"
-
-
-def _read_up_to(descriptor: int, size: int) -> bytes:
-    """Read so many bytes of a file; fewer where it ends."""
-    data = os.read(descriptor, size)
-    # Of a regular file the system gives all at once, but need not.
-    while len(data) < size and (more := os.read(descriptor, size - len(data))):
-        data += more
-    return data
 
 
 def _check_unchanged(before: os.stat_result, after: os.stat_result) -> None:
