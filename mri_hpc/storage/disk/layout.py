@@ -62,15 +62,9 @@ class StoreDir:
         """HTML page of the same, with their pictures."""
         return self.private / "twins.html"
 
-    @property
-    def looks(self) -> Path:
-        """Looks of test images, by which new images are compared with them."""
-        return self.twins / "looks.npz"
-
-    @property
-    def compared(self) -> Path:
-        """Keys of the images that were compared with test images, or were there before the first time."""
-        return self.twins / "compared.npy"
+    def kept_parts(self, kind: str) -> list[Path]:
+        """List the files of a kind that save comparing images again; each can be made anew."""
+        return sorted(self.twins.glob(f"{kind}-*.npz"))
 
     @property
     def private(self) -> Path:
@@ -187,7 +181,7 @@ class StoreDir:
 
     def forget_pictures(self) -> None:
         """Remove what shows images elsewhere than in chunks: an audit, and who compares, make it again."""
-        for path in (self.twin_table, self.twin_page, self.looks):
+        for path in (self.twin_table, self.twin_page, *self.kept_parts("looks")):
             path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
