@@ -141,6 +141,10 @@ class Store:
         """HTML page of the same, with their pictures."""
         return self._dir.twin_page
 
+    def make_twins(self) -> None:
+        """Make the folder `twins`; harmless when it is there."""
+        self._dir.make_twins()
+
     def kept_parts(self, kind: str) -> list[Path]:
         """List the files of a kind, below `twins`, that save comparing images again."""
         return self._dir.kept_parts(kind)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mri_hpc.base.access import group_of, is_wider, make_private
+from mri_hpc.base.access import group_of, is_wider, let_group_use, make_private
 from mri_hpc.base.atomic import TEMP_PREFIX, is_abandoned, remove_folder, sync_folder
 from mri_hpc.base.errors import UserError
 
@@ -61,6 +61,13 @@ class StoreDir:
     def twin_page(self) -> Path:
         """HTML page of the same, with their pictures."""
         return self.private / "twins.html"
+
+    def make_twins(self) -> None:
+        """Make the folder of twins, which a store gains when there is something to keep."""
+        with contextlib.suppress(FileExistsError):
+            self.twins.mkdir()
+            let_group_use(self.twins)
+            sync_folder(self.path)
 
     def kept_parts(self, kind: str) -> list[Path]:
         """List the files of a kind that save comparing images again; each can be made anew."""
