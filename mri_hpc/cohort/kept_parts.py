@@ -13,6 +13,8 @@ from mri_hpc.storage.store import Store
 
 # By its own type, names of arrays are mistaken for its switch.
 SAVE: Callable[..., None] = np.savez
+# What zipfile makes of a flag or a version that no sound part has is a RuntimeError.
+DAMAGED_ZIP = (EOFError, RuntimeError, zipfile.BadZipFile)
 MOST_PARTS = 16
 """So many become one."""
 
@@ -30,7 +32,7 @@ def read_parts(store: Store, kind: str, wanted: Mapping[str, np.ndarray]) -> dic
         except FileNotFoundError:
             # Another task has just joined it with others.
             continue
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        except (*DAMAGED_ZIP, OSError, KeyError, ValueError):
             with contextlib.suppress(OSError):
                 path.unlink()
     return {name: np.concatenate([part[name] for part in found]) for name in wanted} if found else None

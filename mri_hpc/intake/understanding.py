@@ -185,6 +185,7 @@ class Reading:
             if is_named_like_mask(among.root, path) and all(is_mask(image.grey) for image in natives()):
                 self.masks += 1
                 return
+            among.series.check_is_source(path, content)
             label = among.labels.of(path)
             found = self._take(among.images(path, label, natives()), is_skipping=among.is_skipping_empty)
         except FileNotFoundError:

@@ -117,9 +117,11 @@ def test_looks_that_are_harmed_are_made_again(raw, tmp_path, grown):
     grown()
     (part,) = store.kept_parts("looks")
     whole = part.read_bytes()
-    harms = (b"", whole[: len(whole) // 2], b"no archive")
+    encrypted = bytearray(whole)
+    encrypted[whole.index(b"PK\1\2") + 8] = 1
+    harms = (b"", whole[: len(whole) // 2], b"no archive", bytes(encrypted))
     for number, (harmed, image) in enumerate(
-        zip(harms, (head(2)[::-1], head(5)[::-1], 255 - head(2)), strict=True)
+        zip(harms, (head(2)[::-1], head(5)[::-1], 255 - head(2), 255 - head(5)), strict=True)
     ):
         part.write_bytes(harmed)
         save(raw / "train" / "a" / f"p{10 + number}" / "1.png", image)

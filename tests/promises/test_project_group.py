@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
@@ -18,6 +19,7 @@ from mri_hpc.preprocess import main
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.store import Store
 from mri_hpc.storage.upkeep.verify import verify
+from tests.harness import dicom_phantoms as phantoms
 
 PROJECT, OTHERS = 64711, 64712
 ANNA, BERND, CLARA = 64701, 64702, 64703
@@ -113,6 +115,25 @@ def test_two_accounts_of_a_project_add_at_once_and_a_third_is_refused(project, s
     assert (status, len(err.splitlines())) == (2, 1)
     assert "Permission denied" in err
     assert verify(store).images == 60
+
+
+def test_what_saves_work_is_every_members_to_bring_up_to_date(project, start):
+    slices = phantoms.classic(np.full((40, 40, 6), 900, np.uint16), np.diag([4.0, 4.0, 5.0, 1.0]))
+    for who in (ANNA, BERND, CLARA):
+        folder = project / f"raw{who}" / "glioma" / f"P{who}"
+        folder.mkdir()
+        for number, one in enumerate(slices):
+            one.PatientID, one.SeriesInstanceUID = f"P{who}", phantoms.uid(who)
+            (folder / str(number)).write_bytes(phantoms.as_bytes(one))
+    subprocess.run(["chmod", "-R", "a+rX", project], check=True)
+    for who, more in ((ANNA, ["--group", PROJECT]), (BERND, []), (ANNA, [])):
+        status, err = start(who, *more)()
+        assert status == 0, err
+        assert "not compared" not in err
+    store = StoreDir(project / "shared" / "store")
+    assert len({path.stat().st_uid for path in store.series.iterdir()}) == 2
+    for path in (store.series, *store.series.iterdir()):
+        assert path.stat().st_mode & 0o777 == (0o770 if path.is_dir() else 0o660), path
 
 
 def make_more(raw):

@@ -49,6 +49,16 @@ def test_the_slices_of_a_series_are_judged_in_one_window_and_in_order(folder):
     assert brightest[0] < brightest[-1]
 
 
+def test_slices_that_are_named_as_pictures_are_refused(folder):
+    for file in list(folder.iterdir())[1:]:
+        file.rename(file.with_suffix(".png"))
+    answer, images = judged(folder.parent)
+    assert len(images) == 1
+    assert [bad.reason.partition(":")[0] for bad in answer.rejected] == [
+        "DICOM that is named as another format"
+    ] * 4
+
+
 def test_a_second_copy_of_a_file_is_not_judged_twice(folder):
     shutil.copy(folder / "0.dcm", folder / "copy.dcm")
     answer, images = judged(folder.parent)

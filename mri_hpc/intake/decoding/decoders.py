@@ -26,6 +26,7 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.decoder import Dicom
+from mri_hpc.intake.decoding.dicom.listing import check_name
 from mri_hpc.intake.decoding.foreign import why_not_read
 from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.decoding.matlab import Matlab
@@ -132,7 +133,9 @@ def decode_file(path: Path, recipe: Recipe, others: Sequence[Path] = ()) -> list
     """
     try:
         files = [str(file.absolute().relative_to("/")) for file in (path, *others)]
-        return list(decode_natively(read_content(Path("/"), files), recipe))
+        content = read_content(Path("/"), files)
+        check_name(files[0], content.start)
+        return list(decode_natively(content, recipe))
     except FileNotFoundError:
         raise BadSource("file is gone") from None
 

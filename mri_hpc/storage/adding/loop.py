@@ -202,8 +202,7 @@ def _taken(read: ReadSource, reader: WindowedReader, unit: Unit, generation: int
     if is_named_like_mask(intake.root, source.path) and all(is_mask(image.grey) for image in read.images()):
         unit.masks += 1
         return None
-    if intake.series.is_duplicate(source.path):
-        raise BadSource(DUPLICATE)
+    intake.series.check_is_source(source.path, read.content)
     label = intake.labels.of(source.path)
     patient = intake.pseudonyms.patient(label.patient)
     if reason := known.why_retracted([source.key], patient):

@@ -1,5 +1,6 @@
 """DICOM through the command: a series is one source, wherever its files lie and whatever they are called."""
 
+import hashlib
 import json
 import shutil
 
@@ -8,6 +9,8 @@ import pytest
 
 from mri_hpc.intake.decoding.dicom import listing
 from mri_hpc.intake.files import content
+from mri_hpc.intake.files.content import BEING_WRITTEN
+from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.disk.private_tables import read_names
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main
@@ -214,6 +217,48 @@ def test_a_damaged_table_of_series_only_costs_looking_again(raw, store, run):
     assert (counts["stored"], counts["already_there"]) == (0, 1)
 
 
+def test_a_table_of_series_in_a_newer_format_only_costs_looking_again(raw, store, run):
+    write(raw / "glioma", 1)
+    run()
+    (table,) = (store / "private" / "series").iterdir()
+    older, newer = table.read_bytes(), b"format 2\0more\0" * 20
+    table.write_bytes(hashlib.sha256(newer).digest() + newer)
+    counts, _err = run()
+    assert (counts["stored"], counts["already_there"]) == (0, 1)
+    assert table.read_bytes() == older
+
+
+def test_a_slice_that_comes_after_its_series_was_looked_for_is_no_volume_of_its_own(
+    raw, store, run, monkeypatch
+):
+    last = write(raw / "glioma", 1)[-1]
+    whole, sources = last.read_bytes(), Intake.sources
+    last.write_bytes(whole[:200])
+
+    def arrived(*given):
+        last.write_bytes(whole)
+        return sources(*given)
+
+    monkeypatch.setattr(Intake, "sources", arrived)
+    counts, _err = run()
+    assert counts["images"] == 5
+    assert counts["reasons"] == {BEING_WRITTEN: 1}
+    counts, _err = run("--replace")
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 0)
+    assert len(rows(store).key) == 6
+
+
+def test_dicom_that_is_named_as_a_picture_is_refused_slice_by_slice_by_a_look_too(raw, store, preprocess):
+    write(raw / "meningioma", 2)
+    for file in write(raw / "glioma", 1):
+        file.rename(file.with_suffix(".JPG"))
+    reason = "DICOM that is named as another format: rename it (.dcm), so that its series is found"
+    for look in (["--look"], []):
+        found = json.loads(preprocess(raw, store, *SMALL, "--json", *look)[1])
+        assert found["images"] == 6
+        assert found["rejected" if look else "reasons"] == {reason: 6}
+
+
 def test_pictures_are_not_opened_to_see_whether_they_are_dicom(raw, store, run, make_pictures, monkeypatch):
     make_pictures(raw, 4)
     monkeypatch.setattr(listing, "_named_in", lambda path: pytest.fail(f"{path} was opened"))
@@ -280,3 +325,17 @@ def test_a_look_counts_a_series_as_what_it_would_be(raw, store, preprocess):
     found = json.loads(preprocess(raw, store, *SMALL, "--look", "--json")[1])
     assert (found["read"], found["images"], found["rejected"]) == (12, 12, {})
     assert not store.exists()
+
+
+def test_a_look_rejects_a_second_copy_of_a_file_as_preprocess_does(raw, store, preprocess):
+    shutil.copy(write(raw / "glioma", 1)[0], raw / "glioma" / "copy")
+    looked = json.loads(preprocess(raw, store, *SMALL, "--look", "--json")[1])
+    stored = json.loads(preprocess(raw, store, *SMALL, "--json")[1])
+    assert looked["rejected"] == stored["reasons"] == {listing.DUPLICATE: 1}
+    assert looked["images"] == stored["images"] == 6
+
+
+def test_nothing_is_said_of_what_was_not_compared_in_a_new_store_of_volumes(raw, run):
+    write(raw / "glioma", 1)
+    counts, _err = run()
+    assert "not-compared" not in {doubt["kind"] for doubt in counts["account"]["doubts"]}

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mri_hpc.base.atomic import publish_new_bytes, replace_bytes
+from mri_hpc.base.access import make_private, publish_private, replace_private
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.elements import (
     DICM,
@@ -27,7 +27,7 @@ from mri_hpc.intake.decoding.dicom.elements import (
 from mri_hpc.intake.decoding.dicom.header import Values
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
-from mri_hpc.intake.files.content import MAX_BYTES
+from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
 from mri_hpc.intake.files.fingerprint import mtime_ns
 
 OTHERS = (
@@ -38,6 +38,7 @@ OTHERS = (
 )  # fmt: skip
 """Ends of names that promise another format."""
 DUPLICATE = "duplicate of an instance: another file of its series, which is read, holds the same one"
+MISNAMED = "DICOM that is named as another format: rename it (.dcm), so that its series is found"
 FIRST_BYTES = 2**14
 """Of a file: most often all up to the ids lies in these."""
 FIELDS = 7
@@ -109,6 +110,16 @@ class Series:
         """Tell whether a file holds an instance that another one of its series holds, which is read."""
         return path in self._duplicates
 
+    def check_is_source(self, path: str, content: Content) -> None:
+        """Raise BadSource where a file is not to be stored by itself. content: what was read of it."""
+        if self.is_duplicate(path):
+            raise BadSource(DUPLICATE)
+        check_name(path, content.start)
+        is_known = not is_dicom(content.start) or bool(self.named(path).series)
+        if not is_known and _named(read_elements(content.files[0].data)).series:
+            # When it was looked for, not yet all of it was there.
+            raise BadSource(BEING_WRITTEN)
+
     def __len__(self) -> int:
         return len(self._files)
 
@@ -130,11 +141,20 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
         if not path.lower().endswith(OTHERS) and (row := _row(root, path, known.get(path))):
             rows[path] = row
     if kept and rows != known:
-        kept.parent.mkdir(mode=0o700, exist_ok=True)
-        replace_bytes(kept, _packed(rows), is_private=True)
+        make_private(kept.parent)
+        replace_private(kept, _packed(rows))
     if shared is not None:
-        publish_new_bytes(shared, _packed(rows), is_private=True)
+        publish_private(shared, _packed(rows))
     return _series(rows)
+
+
+def check_name(path: str, start: bytes) -> None:
+    """Raise BadSource where a file is DICOM that was not looked into for its series. start: its first bytes.
+
+    Each of its slices would be a volume, and the patient whom it names would not be known.
+    """
+    if is_dicom(start) and path.lower().endswith(OTHERS):
+        raise BadSource(MISNAMED)
 
 
 def _series(rows: Mapping[str, _Row]) -> Series:
@@ -204,14 +224,19 @@ def _packed(rows: Mapping[str, _Row]) -> bytes:
 
 
 def _read(file: Path) -> dict[str, _Row] | None:
-    """Read a table; None where there is none, or a damaged one: it only saves looking."""
+    """Read a table; None where there is none, or a damaged or newer one: it only saves looking."""
     try:
         data = file.read_bytes()
-    except OSError:
-        return None
-    if hashlib.sha256(data[DIGEST_BYTES:]).digest() != data[:DIGEST_BYTES]:
-        return None
-    texts = data[DIGEST_BYTES:].decode("utf-8", "surrogateescape").split("\0")
+        if hashlib.sha256(data[DIGEST_BYTES:]).digest() == data[:DIGEST_BYTES]:
+            return _unpacked(data[DIGEST_BYTES:])
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _unpacked(data: bytes) -> dict[str, _Row]:
+    """Read the rows of a table; ValueError where they are no such rows."""
+    texts = data.decode("utf-8", "surrogateescape").split("\0")
     rows = zip(*(texts[start::FIELDS] for start in range(FIELDS)), strict=False)
     return {
         path: _Row(
