@@ -74,6 +74,21 @@ def test_a_file_a_folder_and_a_link_that_are_called_so_are_found_and_their_names
     assert found == [(1, "***", None), (1, "***/scan-***.bin", None), (1, "link", None)]
 
 
+def test_what_links_lead_to_is_searched_and_loops_of_links_end(look, tmp_path):
+    folder, elsewhere = tmp_path / "folder", tmp_path / "disk"
+    elsewhere.mkdir()
+    (elsewhere / "chunk").write_bytes(b"Geraldine")
+    (folder / "chunks").symlink_to(elsewhere)
+    (folder / "file").symlink_to(elsewhere / "chunk")
+    (elsewhere / "loop").symlink_to(folder)
+    assert look("Geraldine") == [(1, "chunks/chunk", 0), (1, "file", 0)]
+
+
+def test_a_name_of_several_lines_is_told_in_one(look, tmp_path):
+    (tmp_path / "folder" / "Geraldine\nscan").touch()
+    assert look("Geraldine") == [(1, "***\ufffdscan", None)]
+
+
 def test_a_folder_that_is_passed_over_is_not_looked_into_and_another_of_that_name_is(look, tmp_path):
     for place in ("private", "chunks/private"):
         (tmp_path / "folder" / place).mkdir(parents=True)

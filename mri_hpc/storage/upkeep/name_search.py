@@ -55,7 +55,7 @@ def search_folder(
     files, num_bytes = 0, 0
     for path in progress(list(_paths(folder, passed_over))):
         hits: dict[int, int | None] = dict.fromkeys(_in_name(path, (everywhere, in_text)))
-        if path.is_file() and not path.is_symlink():
+        if path.is_file():
             try:
                 size, in_file = _search_file(path, everywhere, in_text)
             except FileNotFoundError:
@@ -79,13 +79,19 @@ def _in_name(path: Path, searched: Iterable["_Spellings"]) -> Iterator[int]:
 
 
 def _paths(folder: Path, passed_over: Sequence[Path]) -> Iterator[Path]:
-    """Yield files, links and folders."""
+    """Yield files, links and folders; what links lead to as well, each folder once."""
 
     def fail(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             raise error
 
-    for parent, folders, files in os.walk(folder, onerror=fail):
+    seen = set()
+    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if Path(parent, name) not in passed_over)
         yield from (Path(parent, name) for name in sorted([*files, *folders]))
 
@@ -171,4 +177,5 @@ def _masked(path: Path, names: Sequence[WantedName], searched: Iterable["_Spelli
     for form in (form for name in names if name.line in lines for form in name.forms):
         while (at := text.translate(LOWER).find(form)) >= 0:
             text = text[:at] + MASK.encode() + text[at + len(form) :]
-    return text.decode(errors="replace")
+    # A line stays one line.
+    return "".join(c if c.isprintable() else "\ufffd" for c in text.decode(errors="replace"))
