@@ -20,6 +20,7 @@ START_BYTES = 1024
 """So many first bytes tell what a source is."""
 
 CANNOT_OPEN = "file cannot be opened"
+CANNOT_READ = "file cannot be read"
 LINK_TO_NOTHING = "link to a file that is not there (git-annex: get it first)"
 BEING_WRITTEN = "file is being written"
 TOO_LARGE = f"file larger than {MAX_BYTES // 2**20} MiB"
@@ -65,11 +66,16 @@ class LargeFile:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[io.BufferedIOBase]:
-        """Open it for reading; BadSource where it was written since it was looked at first."""
-        with self.path.open("rb") as file:
-            _check_unchanged(self.status, os.fstat(file.fileno()))
-            yield file
-            _check_unchanged(self.status, os.fstat(file.fileno()))
+        """Open it for reading; BadSource where it cannot be read, or was written since it was looked at."""
+        try:
+            with self.path.open("rb") as file:
+                _check_unchanged(self.status, os.fstat(file.fileno()))
+                yield file
+                _check_unchanged(self.status, os.fstat(file.fileno()))
+        except FileNotFoundError:
+            raise
+        except OSError:
+            raise BadSource(CANNOT_READ) from None
 
     def sha256(self) -> bytes:
         """Compute the digest of its bytes."""
@@ -146,7 +152,7 @@ def _read_file(path: str, *, stays_on_disk: bool = False) -> tuple[FileContent |
         data = _read_up_to(descriptor, status.st_size + 1)
         after = os.fstat(descriptor)
     except OSError:
-        raise BadSource("file cannot be read") from None
+        raise BadSource(CANNOT_READ) from None
     finally:
         os.close(descriptor)
     if len(data) != status.st_size:

@@ -1,5 +1,6 @@
 """Sources as they are read: whole, at one moment, and known again by their fingerprints."""
 
+import errno
 import hashlib
 import itertools
 import os
@@ -134,3 +135,11 @@ def test_a_file_that_is_written_while_the_next_one_of_its_source_is_read_is_reje
     monkeypatch.setattr(reading, "_read_file", read_file)
     with pytest.raises(BadSource, match="being written"):
         read_content(root, ["b.hdr", "b.img"])
+
+
+def test_a_large_file_on_a_disk_that_fails_is_one_file_that_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_BYTES", 100)
+    (tmp_path / "volume.nii.gz").write_bytes(reading.GZIP + bytes(200))
+    (file,) = read_content(tmp_path, ["volume.nii.gz"]).files
+    with pytest.raises(BadSource, match="file cannot be read"), file.opened():
+        raise OSError(errno.EIO, "Input/output error")
