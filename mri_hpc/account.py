@@ -55,7 +55,7 @@ def account_of(
         doubts=[
             *_of_missing(missing, store, intake.root),
             *doubts_of_snapshot(snapshot),
-            *new_twins_of_test(store, snapshot, tally.stored, is_stopping=is_stopping),
+            *new_twins_of_test(store, snapshot, tally.images, is_stopping=is_stopping),
         ],
     )
 

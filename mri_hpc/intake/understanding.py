@@ -15,7 +15,7 @@ from mri_hpc.base.command import counted
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode_natively
 from mri_hpc.intake.decoding.depth import promises_8_bits
-from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series
+from mri_hpc.intake.decoding.dicom.listing import DUPLICATE, NO_SERIES, Series
 from mri_hpc.intake.decoding.group_reader import GroupReader, KeptSource
 from mri_hpc.intake.decoding.left_out import is_mask, is_named_like_mask, shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
@@ -162,7 +162,7 @@ class Reading:
     own_labels_differ: int = 0
     """Files that say another class or patient of themselves than folders or a table, which hold."""
     depths: Counter[str] = field(default_factory=Counter)
-    """Images by the bits of their grey values."""
+    """Images by the bits of their grey values; those of volumes, whose values are theirs, apart."""
     lowest: float = math.inf
     """Least grey value of images of more than 8 bits; infinite where there is none."""
     highest: float = -math.inf
@@ -177,6 +177,9 @@ class Reading:
         self.files += 1
         files = among.series.files_of(path)
         if not files:
+            return
+        if among.series.is_duplicate(path):
+            self.rejected[DUPLICATE] += 1
             return
         try:
             kept = among.kept(path)
@@ -217,7 +220,7 @@ class Reading:
         self.images += 1
         self.slices_left_out += image.slices_left_out
         self.notes.update(image.notes)
-        self.depths["more than 8 bits" if image.is_deep else "8 bits"] += 1
+        self.depths[_depth_of(image)] += 1
         if low == high:
             self.blank += 1
         elif ((image.grey == low) | (image.grey == high)).all():
@@ -267,6 +270,12 @@ class Reading:
 
 def _images_of(kept: KeptSource | None, content: Content, recipe: Recipe) -> Iterable[NativeImage]:
     return kept.images if kept else decode_natively(content, recipe)
+
+
+def _depth_of(image: NativeImage) -> str:
+    if image.is_of_volume:
+        return "volumes"
+    return "more than 8 bits" if image.is_deep else "8 bits"
 
 
 def _number_of(label: Label) -> int:

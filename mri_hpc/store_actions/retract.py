@@ -68,15 +68,17 @@ def retract(options: Retract) -> None:
 def _retract_patient(store: Store, options: Retract, given: str) -> None:
     retraction = store.look_for(store.name_of(given, key_path(os.environ)), given=given)
     name = retraction.patient
+    images = counted(retraction.images, "image")
+    are, them = ("is", "it") if retraction.images == 1 else ("are", "them")
     if not options.yes:
-        _ask(f"{retraction.images} images of {name} are to be removed from the disk for good")
+        _ask(f"{images} of {name} {are} to be removed from the disk for good")
     done = store.retract(retraction, options.why)
     if options.json:
         _print_json(options, retraction, done, patient=name)
         return
     print(
-        f"{retraction.images} images of {name} are retracted, {len(done.removed)} chunk files without them "
-        f"replaced those that held them; who has seen them: mri-hpc store who-used {options.store} {name}"
+        f"{images} of {name} {are} retracted, {counted(len(done.removed), 'chunk file')} without {them} "
+        f"replaced those that held {them}; who has seen {them}: mri-hpc store who-used {options.store} {name}"
     )
 
 

@@ -279,4 +279,16 @@ def test_a_look_counts_a_series_as_what_it_would_be(raw, store, preprocess):
     write(raw / "meningioma", 2, PatientID="P2")
     found = json.loads(preprocess(raw, store, *SMALL, "--look", "--json")[1])
     assert (found["read"], found["images"], found["rejected"]) == (12, 12, {})
+    assert (found["depths"], found["patients"], found["unnamed_stacks"]) == ({"volumes": 12}, 2, 0)
     assert not store.exists()
+
+
+def test_a_look_tells_a_second_copy_and_the_patients_in_headers_as_preprocess_would(raw, store, preprocess):
+    files = write(raw / "glioma", 1, PatientID="P1")
+    shutil.copy(files[0], raw / "glioma" / "copy")
+    write(raw / "meningioma", 2, PatientID="P1")
+    _status, out, _err = preprocess(raw, store, *SMALL, "--look")
+    assert out.count("rejected  1: duplicate of an instance") == out.count("rejected") == 1
+    assert out.count("  patients  1, at most 13 files of one") == 2
+    assert "doubtful  1 patient with images of several classes" in out
+    assert "stacks" not in out and "missing slice" not in out

@@ -12,7 +12,7 @@ where the file is no DICOM or names none.
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes, replace_bytes
@@ -108,6 +108,10 @@ class Series:
     def is_duplicate(self, path: str) -> bool:
         """Tell whether a file holds an instance that another one of its series holds, which is read."""
         return path in self._duplicates
+
+    def apart(self) -> "Series":
+        """Return them with each file as a series of its own: of a few files of many, none is whole."""
+        return Series({path: replace(named, series=path) for path, named in self._named.items()})
 
     def __len__(self) -> int:
         return len(self._files)

@@ -48,8 +48,8 @@ NO_NUMBERS = "voxels that are no numbers (NaN) are taken as the darkest"
 NO_HEAD = "no slice shows a head"
 NO_LEFT_TO_RIGHT = "left and right are not told: the file has no sagittal slices from left to right"
 NOT_BELIEVED = (
-    f"spacing not believed (voxels outside {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, or a field of view outside "
-    f"{VIEW_MM[0]:g} to {VIEW_MM[1]:g} mm)"
+    f"spacing not believed, pixels taken as square (voxels outside {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, "
+    f"or a field of view outside {VIEW_MM[0]:g} to {VIEW_MM[1]:g} mm)"
 )
 SIDE_UNKNOWN = "side unknown: the file does not tell left from right"
 
