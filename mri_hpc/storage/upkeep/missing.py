@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mri_hpc.intake.decoding.dicom.listing import OF_SERIES
 from mri_hpc.intake.files.sources import root_at_site, root_name
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.adding.roots import read_roots
@@ -47,14 +48,15 @@ def find_missing(
     keys: np.ndarray,
     pseudonyms: Pseudonyms,
     *,
+    series: Collection[str] = (),
     sites: Collection[str] = (),
     most: int | None = None,
 ) -> Missing:
     """Find the stored images of a root that have no file any more; none where the private folder is closed.
 
-    keys: of the files known below the root, uint64; sites: those that its images are of, none: as written
-    down when it was added; most: from so many images on without a known file, which may be of other roots,
-    nothing more is found out. None: never.
+    keys: of the sources known below the root, uint64; series: ids of those that were below it, and are no
+    more; sites: those that its images are of, none: as written down when it was added; most: from so many
+    images on without a known file, which may be of other roots, nothing more is found out. None: never.
     """
     is_absent = ~positions(ascending(keys), np.asarray(snapshot.key))[0]
     num_absent = int(np.count_nonzero(is_absent))
@@ -67,10 +69,11 @@ def find_missing(
     named = sources_of(store, np.asarray(snapshot.key)[is_absent].tolist())
     sites = sites or sites_of(store, root)
     names = [root_at_site(root_name(root), site) for site in sites]
+    of_series = {pseudonyms.source_key(name, f"{OF_SERIES}{one}") for name in names for one in series}
     own = {
         key: path
         for key, path in named.items()
-        if any(pseudonyms.source_key(name, path) == key for name in names)
+        if key in of_series or any(pseudonyms.source_key(name, path) == key for name in names)
     }
     there = sources_of(store, np.asarray(snapshot.key)[~is_absent][:COMPARED].tolist()) if own else {}
     own, hidden = _without_file([root, *_other_places(store, root, sites, there.values())], own)

@@ -129,6 +129,71 @@ def test_a_second_copy_of_a_file_is_said_and_the_series_is_stored(raw, store, ru
     assert "duplicate of an instance" in err
 
 
+def test_a_copy_is_told_by_what_it_shows_whatever_else_its_file_says(raw, store, run):
+    write(raw / "glioma", 1)
+    again = phantoms.classic(head(1), AFFINE, series=1, StationName="ANOTHER")[0]
+    (raw / "glioma" / "again").write_bytes(phantoms.as_bytes(again, phantoms.IMPLICIT))
+    counts, err = run()
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 1)
+    assert "duplicate of an instance" in err
+    assert run()[0]["already_there"] == 1
+
+
+def test_one_instance_with_other_pixels_in_one_place_is_a_doubled_slice(raw, store, run):
+    write(raw / "glioma", 1)
+    other = phantoms.classic(head(2), AFFINE, series=1)[2]
+    (raw / "glioma" / "other").write_bytes(phantoms.as_bytes(other))
+    counts, err = run()
+    assert (counts["stored"], counts["rejected"]) == (0, 1)
+    assert "doubled slice: two in one place, and nothing tells them apart" in err
+
+
+def test_slices_that_were_all_given_one_instance_id_are_a_volume(raw, store, run):
+    write(raw / "glioma", 1, SOPInstanceUID=phantoms.uid(1, 1))
+    counts, _err = run()
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 0)
+    assert sorted(rows(store).slice_index.tolist()) == list(range(6))
+
+
+def test_mosaics_that_share_an_instance_id_are_volumes_of_their_own(raw, run, real_data):
+    for file in (real_data / "twelve_bit").glob("*.dcm"):
+        shutil.copy(file, raw / "glioma")
+    counts, _err = run()
+    assert (counts["stored"], counts["rejected"]) == (1, 0)
+    assert counts["images"] > 60
+
+
+def test_a_series_that_was_deleted_is_missing_and_is_taken_out_as_such(raw, store, run, capsys):
+    files = write(raw / "glioma", 1)
+    write(raw / "glioma", 2, PatientID="P2")
+    run()
+    for file in files:
+        file.unlink()
+    kept = sorted((raw / "glioma").glob("IM002*"))
+    for file in kept:
+        file.rename(file.with_name(f"moved-{file.name}"))
+    for _again in range(2):
+        doubts = run()[0]["account"]["doubts"]
+        assert [(doubt["kind"], doubt["count"]) for doubt in doubts] == [("missing", 6)]
+    assert store_main(["retract", str(store), "--missing", str(raw), "--yes"]) == 0
+    assert len(rows(store)) == 6
+    assert run()[0]["account"]["doubts"] == []
+    capsys.readouterr()
+    assert store_main(["retract", str(store), "--missing", str(raw), "--yes"]) == 0
+    assert "every stored image" in capsys.readouterr().out
+
+
+def test_a_series_that_is_moved_before_anything_is_retracted_is_not_missing(raw, store, run, capsys):
+    files = write(raw / "glioma", 1)
+    run()
+    for file in files:
+        file.rename(file.with_name(f"moved-{file.name}"))
+    capsys.readouterr()
+    assert store_main(["retract", str(store), "--missing", str(raw), "--yes"]) == 0
+    assert "every stored image" in capsys.readouterr().out
+    assert len(rows(store)) == 6
+
+
 def test_the_patient_and_the_study_are_those_of_the_file_where_nothing_else_names_one(raw, store, run):
     write(raw / "glioma", 1, PatientID="PLANTED-A")
     write(raw / "glioma", 2, PatientID="PLANTED-B")
