@@ -148,6 +148,16 @@ def test_one_instance_with_other_pixels_in_one_place_is_a_doubled_slice(raw, sto
     assert "doubled slice: two in one place, and nothing tells them apart" in err
 
 
+@pytest.mark.parametrize("name", ["A", "Z"])
+def test_a_damaged_copy_of_an_instance_that_is_whole_elsewhere_is_left_out(raw, store, run, name):
+    files = write(raw / "glioma", 1)
+    (raw / "glioma" / name).write_bytes(files[2].read_bytes()[:-100])
+    counts, err = run()
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 1)
+    assert "duplicate of an instance" in err
+    assert run()[0]["already_there"] == 1
+
+
 def test_slices_that_were_all_given_one_instance_id_are_a_volume(raw, store, run):
     write(raw / "glioma", 1, SOPInstanceUID=phantoms.uid(1, 1))
     counts, _err = run()

@@ -51,6 +51,8 @@ GONE = -1
 FIRST_BYTES = 2**14
 """Of a file: most often all up to the ids lies in these."""
 FIELDS, ID_DIGITS = 7, 32
+DAMAGED = "~"
+"""In place of the digest of what a file shows."""
 DIGEST_BYTES = 32
 
 
@@ -95,8 +97,12 @@ class Series:
         So a file's name is no part of its fingerprint: whoever moves or renames files changes nothing.
         """
         one_of: dict[str, str] = {}
-        for path in paths:
-            if one_of.setdefault(self._named[path].instance or f"\0{path}", path) != path:
+        # Damaged ones last: of an instance that is whole elsewhere they are duplicates.
+        for path in sorted(paths, key=lambda path: (self._named[path].instance.endswith(DAMAGED), path)):
+            instance = self._named[path].instance or f"\0{path}"
+            if instance.endswith(DAMAGED):
+                instance = next((one for one in one_of if one[:ID_DIGITS] == instance[:ID_DIGITS]), instance)
+            if one_of.setdefault(instance, path) != path:
                 self._duplicates.add(path)
         files = [one_of[instance] for instance in sorted(one_of)]
         self._files[files[0]] = tuple(files)
@@ -189,11 +195,11 @@ def _with_contents(root: Path, rows: Mapping[str, _Row]) -> dict[str, _Row]:
 
 
 def _content_of(path: Path) -> str:
-    """Return a digest of what a file shows, whatever it is coded by; of a damaged one that of its bytes."""
+    """Return a digest of what a file shows, whatever it is coded by; DAMAGED where it cannot be read."""
     try:
         data = path.read_bytes()
     except OSError:
-        return ""
+        return DAMAGED
     digest = hashlib.sha256()
     try:
         elements = read_elements(data)
@@ -203,7 +209,7 @@ def _content_of(path: Path) -> str:
         for number in range(header.format.num_frames):
             digest.update(pixels.read(number).tobytes())
     except BadSource:
-        digest = hashlib.sha256(data)
+        return DAMAGED
     return digest.hexdigest()[:ID_DIGITS]
 
 

@@ -283,3 +283,11 @@ def test_a_file_without_pixels_is_refused():
     made = phantoms.classic(*phantom())[0]
     del made.PixelData
     assert reason([made]) == "DICOM without pixels"
+
+
+def test_a_file_that_is_a_tiff_too_is_read_as_dicom():
+    files = [in_memory(b"II*\0" + phantoms.as_bytes(one)[4:]).files[0] for one in phantoms.classic(*ball())]
+    expected = Content(
+        files=tuple(in_memory(phantoms.as_bytes(one)).files[0] for one in phantoms.classic(*ball()))
+    )
+    assert stored(Content(files=tuple(files)), Recipe(size=40)) == stored(expected, Recipe(size=40))
