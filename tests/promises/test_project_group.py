@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,9 @@ def start(project, preprocess):
 
     In a fork of this process, which has loaded all: Python may lie where no other account can look.
     """
-    assert preprocess(project / f"raw{ANNA}", project / "first", "--size", 16, "--group", PROJECT)[0] == 0
+    for who in (ANNA, BERND):
+        words = ("--size", 16, "--group", PROJECT)
+        assert preprocess(project / f"raw{who}", project / "first", *words)[0] == 0
 
     def run(who, *options, store="shared/store", key="shared/key/site.key"):
         words = ["--source", project / f"raw{who}", "--store", project / store, "--size", "16"]
@@ -67,6 +70,9 @@ def start(project, preprocess):
                 become(who, log)
                 os.environ |= {"HOME": str(project), "MRI_KEY_FILE": str(project / key) if key else ""}
                 status = main(list(map(str, words)))
+            except BaseException:
+                # What a fork raises is shown nowhere else.
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(status)
