@@ -63,10 +63,14 @@ def find_missing(
     found = Missing(paths={}, num_there=len(is_absent) - num_absent)
     if not num_absent:
         return found
+    is_wanted = is_absent
     if most is not None and num_absent > most:
-        return replace(found, is_counted=False)
+        # Of a source only the first slice has a known key. Of so many it is not said that they moved.
+        is_wanted = is_absent & ~_are_slices_of_what_is_there(snapshot, is_absent)
+        if np.count_nonzero(is_wanted) > most:
+            return replace(found, is_counted=False)
     # A store may hold images of other roots: by its path a key tells whether it is of this one.
-    named = sources_of(store, np.asarray(snapshot.key)[is_absent].tolist())
+    named = sources_of(store, np.asarray(snapshot.key)[is_wanted].tolist())
     sites = sites or sites_of(store, root)
     names = [root_at_site(root_name(root), site) for site in sites]
     of_series = {pseudonyms.source_key(name, f"{OF_SERIES}{one}") for name in names for one in series}
@@ -87,6 +91,12 @@ def find_missing(
         other_patient=frozenset(key for key, one in moved.items() if one.is_of_other_patient),
         hidden=hidden,
     )
+
+
+def _are_slices_of_what_is_there(snapshot: Snapshot, is_absent: np.ndarray) -> np.ndarray:
+    """Tell of each image whether it is a slice of a source of which some image is there: bool, (n,)."""
+    hashes = np.asarray(snapshot.source_hash)
+    return (np.asarray(snapshot.slice_index) >= 0) & np.isin(hashes, hashes[~is_absent])
 
 
 def frames_of(store: StoreDir, snapshot: Snapshot, own: dict[int, str]) -> dict[int, str]:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from mri_hpc import account
 from mri_hpc.intake.decoding.dicom import listing
 from mri_hpc.intake.files import content
 from mri_hpc.storage.disk.private_tables import read_names
@@ -191,6 +192,16 @@ def test_a_series_that_was_deleted_is_missing_and_is_taken_out_as_such(raw, stor
     capsys.readouterr()
     assert store_main(["retract", str(store), "--missing", str(raw), "--yes"]) == 0
     assert "every stored image" in capsys.readouterr().out
+
+
+def test_the_slices_of_many_series_that_are_there_are_not_missing(raw, store, run, monkeypatch):
+    monkeypatch.setattr(account, "MOST_LOOKED_FOR", 6)
+    files = [write(raw / "glioma", series, PatientID=f"P{series}") for series in (1, 2, 3)]
+    assert "missing" not in {doubt["kind"] for doubt in run()[0]["account"]["doubts"]}
+    for file in files[1]:
+        file.unlink()
+    doubts = run()[0]["account"]["doubts"]
+    assert [(doubt["kind"], doubt["count"]) for doubt in doubts] == [("missing", 6)]
 
 
 def test_a_series_that_is_moved_before_anything_is_retracted_is_not_missing(raw, store, run, capsys):
