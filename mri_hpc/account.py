@@ -45,8 +45,9 @@ def account_of(
     names = [name.decode() for name in snapshot.names("label").tolist()]
     sites = {intake.labels.site, *map(intake.labels.site_of, sources.paths)}
     missing = store.find_missing(
-        snapshot, intake.root, sources.keys, intake.pseudonyms, sites=sites, most=MOST_LOOKED_FOR
-    )
+        snapshot, intake.root, sources.keys, intake.pseudonyms,
+        series=intake.series.former, sites=sites, most=MOST_LOOKED_FOR,
+    )  # fmt: skip
     return Account(
         tally=tally,
         images=len(snapshot),

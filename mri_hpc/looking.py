@@ -17,7 +17,7 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
-from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series, find_series
+from mri_hpc.intake.decoding.dicom.listing import Series, find_series
 from mri_hpc.intake.decoding.recipe import Oblique, Plane, Recipe, wanted_recipe
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
@@ -96,10 +96,10 @@ def look(question: Question, *, is_json: bool, is_stopping: Callable[[], bool]) 
     recipe, labels = _prepare(question, answer)
     if not is_json:
         _print_sample(question, recipe, labels, is_stopping)
-    paths = _list(question, recipe, labels, answer, is_stopping)
+    paths, series = _list(question, recipe, labels, answer, is_stopping)
     if not is_json and answer.naming:
         _print_naming(question.source, answer.naming, is_all=not is_stopping())
-    _read(question, paths, recipe, labels, answer, is_stopping)
+    _read(_looked_at(question, paths, recipe, labels, series), paths, answer, is_stopping)
     _write_template(question, paths, labels)
     if is_json:
         print_json(_document(question, answer))
@@ -148,7 +148,8 @@ def _print_sample(
     started_s = time.monotonic()
     source = question.source
     paths = without_table(source, labels, sample_files(source, SAMPLE_FILES))
-    reading, among = Reading(), _looked_at(question, paths, recipe, labels)
+    series = find_series(source, paths, kept=None).apart()
+    reading, among = Reading(), _looked_at(question, paths, recipe, labels, series)
     for path in paths:
         if is_stopping() or time.monotonic() - started_s > SAMPLE_S:
             break
@@ -167,15 +168,17 @@ def _list(
     labels: FolderLabels | CsvLabels,
     answer: Answer,
     is_stopping: Callable[[], bool],
-) -> list[str]:
-    """List the files, as far as that is not stopped, and sum up what labels say of them."""
+) -> tuple[list[str], Series]:
+    """List the files, as far as that is not stopped, and sum up what labels and headers say of them."""
     found = []
     for path in list_sources(question.source):
         if is_stopping():
             break
         found.append(path)
     paths = without_table(question.source, labels, found)
-    answer.naming = naming_of(paths, OwnLabels(labels, question.source))
+    series = find_series(question.source, paths, kept=None)
+    own_labels = OwnLabels(labels, question.source, series)
+    answer.naming = naming_of(paths, own_labels)
     if not paths and not is_stopping():
         answer.refusals.append(f"{question.source} holds no files")
     with _noting(answer):
@@ -184,37 +187,26 @@ def _list(
         answer.doubts = [*doubts_of(labels, paths), *ids]
         refuse_open(answer.doubts, question.accepted)
         if not answer.refusals:
-            answer.doubts += _doubts_of_store(question, recipe, labels, paths)
+            answer.doubts += _doubts_of_store(question, recipe, own_labels, series, paths)
             refuse_open(answer.doubts, question.accepted)
     if hint := pattern_hint(labels, paths):
         answer.doubts.append(hint)
-    return paths
+    return paths, series
 
 
 def _doubts_of_store(
-    question: Question, recipe: Recipe, labels: FolderLabels | CsvLabels, paths: Sequence[str]
+    question: Question, recipe: Recipe, labels: OwnLabels, series: Series, paths: Sequence[str]
 ) -> list[Doubt]:
     """Return what looks other than it was meant beside what is stored; UserError where that does not fit."""
     store = Store(question.store)
     if not store.recipe.exists():
         return []
-    series = find_series(question.source, paths, kept=None)
-    own_labels = OwnLabels(labels, question.source, series)
-    intake = store.intake_that_would_be(question.source, own_labels, recipe, key_path(os.environ))
+    intake = store.intake_that_would_be(question.source, labels, recipe, key_path(os.environ))
     intake = replace(intake, series=series)
     return store.doubts(intake, intake.sources(paths))
 
 
-def _read(
-    question: Question,
-    paths: Sequence[str],
-    recipe: Recipe,
-    labels: FolderLabels | CsvLabels,
-    answer: Answer,
-    is_stopping: Callable[[], bool],
-) -> None:
-    series = find_series(question.source, paths, kept=None)
-    among = _looked_at(question, paths, recipe, labels, series)
+def _read(among: LookedAt, paths: Sequence[str], answer: Answer, is_stopping: Callable[[], bool]) -> None:
     for path in progress(paths, what="reading", total=len(paths)):
         if is_stopping():
             return
@@ -227,7 +219,7 @@ def _looked_at(
     paths: Sequence[str],
     recipe: Recipe,
     labels: FolderLabels | CsvLabels,
-    series: Series = NO_SERIES,
+    series: Series,
 ) -> LookedAt:
     return LookedAt(
         question.source,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from mri_hpc.account import Account, account_of, print_account
 from mri_hpc.base.access import group_named
-from mri_hpc.base.command import print_json, run_command
+from mri_hpc.base.command import counted, print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
@@ -158,7 +158,7 @@ def preprocess(options: Options) -> int:
         print_notes_of_source(labels, paths, has_account=account is not None)
     if account:
         print_account(account)
-        if intake.recipe.ids == "pseudonym" and account.tally.stored == account.images > 0:
+        if intake.recipe.ids == "pseudonym" and account.tally.images == account.images > 0:
             print(key_note(key_file), file=sys.stderr)
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
@@ -306,7 +306,7 @@ class _Progress:
             return
         self._reported_s = now
         done = tally.done + under_way
-        speed = (tally.stored + under_way) / (now - self._started_s)
+        speed = (tally.images + under_way) / (now - self._started_s)
         text = f"{done} of {self._total} sources, {tally.rejected} rejected, {speed:.0f} images/s"
         if self._is_terminal:
             print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
@@ -329,16 +329,17 @@ def _refuse_or_say(doubts: Sequence[Doubt], accepted: Sequence[str]) -> None:
 
 def _print_tally(tally: Tally, seconds: float, account: Account | None, *, is_json: bool) -> None:
     """Print the counts of this task. account: of all tasks; None where another one tells it."""
-    speed = tally.stored / seconds
+    speed = tally.images / seconds
     if is_json:
         print_json({
             **asdict(tally), "seconds": round(seconds, 3), "images_per_s": round(speed, 1),
             "account": account.document() if account else None,
         })  # fmt: skip
         return
+    slices = f"{counted(tally.images, 'image')} in " if tally.images != tally.stored else ""
     print(
         f"stored {tally.stored}, already there {tally.already_there}, rejected {tally.rejected} "
-        f"({seconds:.1f} s, {speed:.0f} images/s)"
+        f"({slices}{seconds:.1f} s, {speed:.0f} images/s)"
     )
 
 

@@ -29,10 +29,10 @@ def read_parts(store: Store, kind: str, wanted: Mapping[str, np.ndarray]) -> dic
     for path in store.kept_parts(kind):
         try:
             found.append(_read(path.read_bytes(), wanted))
-        except FileNotFoundError:
-            # Another task has just joined it with others.
+        except OSError:
+            # Another task has just joined it with others, or it cannot be read for now.
             continue
-        except (*DAMAGED_ZIP, OSError, KeyError, ValueError):
+        except (*DAMAGED_ZIP, KeyError, ValueError):
             with contextlib.suppress(OSError):
                 path.unlink()
     return {name: np.concatenate([part[name] for part in found]) for name in wanted} if found else None

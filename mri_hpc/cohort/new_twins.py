@@ -17,7 +17,6 @@ from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.cohort.compared import keep_compared, read_compared
 from mri_hpc.cohort.splits import TEST, UNUSED, split_of
 from mri_hpc.intake.labels.doubts import Doubt
-from mri_hpc.intake.labels.images import as_text
 from mri_hpc.storage.store import Snapshot, Store
 
 if TYPE_CHECKING:
@@ -142,8 +141,9 @@ def _describe(store: Store, snapshot: Snapshot, found: _Comparison) -> Iterator[
         yield Doubt(
             kind="new-twins-of-test-images",
             count=len(found.new),
-            text=f"{new} the same slice as one of the test split, such as {_named(store, snapshot, pair)} "
-            f"({', '.join(twin.how)}): {audit} shows all, and no run begins with them",
+            # By their keys: a path may name a person, and this is kept in the logs of jobs.
+            text=f"{new} the same slice as one of the test split, such as {_keys(snapshot, pair)} "
+            f"({', '.join(twin.how)}): {audit} shows all by path, and no run begins with them",
         )
     if found.num_left:
         total = found.num_tested + found.num_left
@@ -155,11 +155,8 @@ def _describe(store: Store, snapshot: Snapshot, found: _Comparison) -> Iterator[
         )
 
 
-def _named(store: Store, snapshot: Snapshot, rows: Iterable[int]) -> str:
-    """Name images by their paths, or by their keys where this user may not know these."""
-    keys = [int(snapshot.key[row]) for row in rows]
-    paths = store.sources_of(keys)
-    return " = ".join(as_text(paths.get(key, f"{key:016x}")) for key in keys)
+def _keys(snapshot: Snapshot, rows: Iterable[int]) -> str:
+    return " = ".join(f"{int(snapshot.key[row]):016x}" for row in rows)
 
 
 def _left_out(store: Store, count: int, why: str) -> Doubt:

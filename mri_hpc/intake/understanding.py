@@ -162,7 +162,7 @@ class Reading:
     own_labels_differ: int = 0
     """Files that say another class or patient of themselves than folders or a table, which hold."""
     depths: Counter[str] = field(default_factory=Counter)
-    """Images by the bits of their grey values."""
+    """Images by the bits of their grey values; those of volumes, whose values are theirs, apart."""
     lowest: float = math.inf
     """Least grey value of images of more than 8 bits; infinite where there is none."""
     highest: float = -math.inf
@@ -218,7 +218,7 @@ class Reading:
         self.images += 1
         self.slices_left_out += image.slices_left_out
         self.notes.update(image.notes)
-        self.depths["more than 8 bits" if image.is_deep else "8 bits"] += 1
+        self.depths[_depth_of(image)] += 1
         if low == high:
             self.blank += 1
         elif ((image.grey == low) | (image.grey == high)).all():
@@ -268,6 +268,12 @@ class Reading:
 
 def _images_of(kept: KeptSource | None, content: Content, recipe: Recipe) -> Iterable[NativeImage]:
     return kept.images if kept else decode_natively(content, recipe)
+
+
+def _depth_of(image: NativeImage) -> str:
+    if image.is_of_volume:
+        return "volumes"
+    return "more than 8 bits" if image.is_deep else "8 bits"
 
 
 def _number_of(label: Label) -> int:

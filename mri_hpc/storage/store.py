@@ -412,17 +412,21 @@ class Store:
         keys: "np.ndarray",
         pseudonyms: "Pseudonyms",
         *,
+        series: Collection[str] = (),
         sites: Collection[str] = (),
         most: int | None = None,
     ) -> "Missing":
         """Find stored images of a source root that have no file any more.
 
-        snapshot: the current one; keys: of the files known below the root; sites: of these, none: as when it
-        was added; most: from so many images on without a known file, nothing more is found out.
+        snapshot: the current one; keys: of the sources known below the root; series: ids of those that were
+        below it before; sites: of these, none: as when it was added; most: from so many images on without a
+        known file, nothing more is found out.
         """
         from mri_hpc.storage.upkeep.missing import find_missing
 
-        return find_missing(self._dir, snapshot, root, keys, pseudonyms, sites=sites, most=most)
+        return find_missing(
+            self._dir, snapshot, root, keys, pseudonyms, series=series, sites=sites, most=most
+        )
 
     def sites_of(self, root: Path) -> set[str]:
         """Return the sites that a folder was added as; the empty one where nothing tells."""

@@ -11,6 +11,7 @@ import numpy as np
 from mri_hpc.base.command import Action, counted, print_json
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
+from mri_hpc.intake.decoding.dicom.listing import OF_SERIES, find_series
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.files.sources import list_sources, root_at_site, root_name
 from mri_hpc.intake.labels.images import as_text
@@ -68,15 +69,17 @@ def retract(options: Retract) -> None:
 def _retract_patient(store: Store, options: Retract, given: str) -> None:
     retraction = store.look_for(store.name_of(given, key_path(os.environ)), given=given)
     name = retraction.patient
+    images = counted(retraction.images, "image")
+    are, them = ("is", "it") if retraction.images == 1 else ("are", "them")
     if not options.yes:
-        _ask(f"{retraction.images} images of {name} are to be removed from the disk for good")
+        _ask(f"{images} of {name} {are} to be removed from the disk for good")
     done = store.retract(retraction, options.why)
     if options.json:
         _print_json(options, retraction, done, patient=name)
         return
     print(
-        f"{retraction.images} images of {name} are retracted, {len(done.removed)} chunk files without them "
-        f"replaced those that held them; who has seen them: mri-hpc store who-used {options.store} {name}"
+        f"{images} of {name} {are} retracted, {counted(len(done.removed), 'chunk file')} without {them} "
+        f"replaced those that held {them}; who has seen {them}: mri-hpc store who-used {options.store} {name}"
     )
 
 
@@ -111,8 +114,10 @@ def _find_missing(store: Store, snapshot: Snapshot, source: Path) -> Missing:
         raise UserError(f"{source} holds no files: is it mounted? Images can be named by --image, too")
     name, pseudonyms = root_name(source), _pseudonyms(store)
     roots = [root_at_site(name, site) for site in store.sites_of(source)]
-    keys = np.array([pseudonyms.source_key(root, path) for root in roots for path in paths], "<u8")
-    missing = store.find_missing(snapshot, source, keys, pseudonyms)
+    series = find_series(source, paths, kept=store.series_of(source))
+    names = [*paths, *(f"{OF_SERIES}{one}" for one in series.ids)]
+    keys = np.array([pseudonyms.source_key(root, name) for root in roots for name in names], "<u8")
+    missing = store.find_missing(snapshot, source, keys, pseudonyms, series=series.former)
     if missing.hidden:
         file = as_text(source / missing.hidden)
         raise UserError(f"it cannot be told whether {file} is missing: who may look into the folders above?")

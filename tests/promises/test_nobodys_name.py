@@ -1,6 +1,7 @@
 """Promise 12, byte by byte: what is planted in sources is found nowhere outside the private folder."""
 
 import itertools
+import json
 import logging
 import re
 import sys
@@ -14,6 +15,8 @@ from tests.harness.planted import Planted, plant_pictures, plant_series
 
 SERIES = 200
 CLASSES = ("glioma", "none")
+CAPTURED = "screenshot or secondary capture, not a slice as the scanner made it"
+"""A series whose element for how it was digitised has a value is such a one, whatever that is."""
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +47,12 @@ def test_each_string_is_in_the_sources(planted):
 
 @pytest.fixture
 def loud(capsys):
-    """Has libraries say all that they have to say; gives what was printed since the last command."""
+    """Has libraries say all that they have to say; gives (stdout, stderr) since the last command."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         handler = logging.StreamHandler(sys.stderr)
         logging.getLogger().addHandler(handler)
-        yield lambda: "".join(capsys.readouterr())
+        yield capsys.readouterr
         logging.getLogger().removeHandler(handler)
 
 
@@ -57,18 +60,24 @@ def test_no_planted_string_is_printed_or_written_outside_the_private_folder(
     planted, tmp_path, preprocess, loud
 ):
     store = tmp_path / "store"
-    printed = ["".join(preprocess(planted.root, store, "--size", 32, "--look", "--json")[1:])]
+    _status, out, err = preprocess(planted.root, store, "--size", 32, "--look", "--json")
+    printed = [out, err]
+    reasons = json.loads(out)["rejected"]
+    assert list(reasons) == [CAPTURED] and reasons[CAPTURED] < SERIES // 20
+    series_stored = SERIES - reasons[CAPTURED]
     for options in (["--chunk-images", 8], ["--json"], ["--replace"]):
         status, out, err = preprocess(planted.root, store, "--size", 32, *options)
         assert status == 0
         printed += [out, err]
+    plane = Store(store).current().plane
+    # Pictures have no plane.
+    assert int((plane >= 0).sum()) >= series_stored
     table = tmp_path / "new.csv"
     path = next(planted.root.rglob("*.png")).relative_to(planted.root)
     table.write_text(f"path,label\n{path},glioma\nno such,glioma\n")
     for words in (
         ["relabel", store, "--labels", table, "--source", planted.root],
         ["compact", store],
-        ["audit", store, "--report-only"],
         ["verify", store],
         ["info", store, "--json"],
         ["export", store, "--single", tmp_path / "outside" / "all.h5"],
@@ -76,7 +85,12 @@ def test_no_planted_string_is_printed_or_written_outside_the_private_folder(
     ):
         (tmp_path / "outside").mkdir(exist_ok=True)
         assert store_command.main([str(word) for word in words]) == 0, words
-    printed.append(loud())
+    printed += loud()
+    assert store_command.main(["audit", str(store), "--report-only"]) == 0
+    # To whoever may read the private folder, its stdout alone names files.
+    out, err = loud()
+    assert [line for line in out.splitlines() if "PLANT" in line and not line.startswith("    ")] == []
+    printed.append(err)
     said = set(itertools.chain.from_iterable(re.findall(r"[\w.]+", text) for text in printed))
     assert not said & planted.strings
     assert not [one for text in printed for one in re.findall(r"PLANT[0-9A-F]+Q", text)]

@@ -75,6 +75,7 @@ def start(project, preprocess):
             except BaseException:
                 # What a fork raises is shown nowhere else.
                 traceback.print_exc()
+                raise
             finally:
                 sys.stderr.flush()
                 os._exit(status)

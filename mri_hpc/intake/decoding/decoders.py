@@ -66,8 +66,9 @@ class Decoder(Protocol):
         ...
 
 
-DECODERS: tuple[Decoder, ...] = (Pictures(), Stacks(), Matlab(), Dicom(), VolumeFiles())
-"""In the order in which they are asked."""
+_DICOM = Dicom()
+DECODERS: tuple[Decoder, ...] = (Pictures(), Stacks(), Matlab(), _DICOM, VolumeFiles())
+"""In the order in which they are asked, and named."""
 
 
 def decode(content: Content, recipe: Recipe, window: Window | None = None) -> Iterator[Sample]:
@@ -98,7 +99,8 @@ def _in_own_window(images: Iterator[NativeImage], recipe: Recipe) -> Iterator[Sa
 def decode_natively(content: Content, recipe: Recipe) -> Iterator[NativeImage]:
     """Yield the images of a source as it holds them; BadSource, also amid them, says why there are none."""
     start = content.start
-    for decoder in DECODERS:
+    # A DICOM file may begin as a TIFF does.
+    for decoder in (_DICOM, *DECODERS):
         if decoder.reads(start):
             return (_checked(image) for image in decoder.decode(content, recipe))
     raise BadSource(why_not_read(start, [name for decoder in DECODERS for name in decoder.formats]))

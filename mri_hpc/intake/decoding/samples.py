@@ -1,5 +1,6 @@
 """Samples: what sources become, one image each; and the images in them as decoders find them."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,11 @@ class NativeImage:
     def is_deep(self) -> bool:
         """Tell whether it has more than 8 bits, so that a window has to be chosen."""
         return self.grey.dtype != np.uint8
+
+    @property
+    def is_of_volume(self) -> bool:
+        """Tell whether it was cut out of a volume, which had a window of its own."""
+        return math.isfinite(self.position)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

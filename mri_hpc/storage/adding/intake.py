@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.intake.decoding.depth import is_deep, promises_8_bits
-from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series
+from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, OF_SERIES, Series
 from mri_hpc.intake.decoding.probe import probe
 from mri_hpc.intake.decoding.recipe import Recipe, agreed_recipe, publish_recipe
 from mri_hpc.intake.decoding.samples import Sample
@@ -20,8 +20,6 @@ from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
 from mri_hpc.storage.adding.unit import TakenSource, UsedWindow
 from mri_hpc.storage.disk.layout import StoreDir
 
-OF_SERIES = "\0series/"
-"""Begins the name of a series in its key: no path does."""
 STACK = "stack "
 """Begins the id of a patient whom nothing names but the stack that shows the head."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mri_hpc.intake.decoding.dicom.listing import OF_SERIES
 from mri_hpc.intake.files.sources import root_at_site, root_name
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.adding.roots import read_roots
@@ -47,30 +48,36 @@ def find_missing(
     keys: np.ndarray,
     pseudonyms: Pseudonyms,
     *,
+    series: Collection[str] = (),
     sites: Collection[str] = (),
     most: int | None = None,
 ) -> Missing:
     """Find the stored images of a root that have no file any more; none where the private folder is closed.
 
-    keys: of the files known below the root, uint64; sites: those that its images are of, none: as written
-    down when it was added; most: from so many images on without a known file, which may be of other roots,
-    nothing more is found out. None: never.
+    keys: of the sources known below the root, uint64; series: ids of those that were below it, and are no
+    more; sites: those that its images are of, none: as written down when it was added; most: from so many
+    images on without a known file, which may be of other roots, nothing more is found out. None: never.
     """
     is_absent = ~positions(ascending(keys), np.asarray(snapshot.key))[0]
     num_absent = int(np.count_nonzero(is_absent))
     found = Missing(paths={}, num_there=len(is_absent) - num_absent)
     if not num_absent:
         return found
+    is_wanted = is_absent
     if most is not None and num_absent > most:
-        return replace(found, is_counted=False)
+        # Of a source only the first slice has a known key. Of so many it is not said that they moved.
+        is_wanted = is_absent & ~_are_slices_of_what_is_there(snapshot, is_absent)
+        if np.count_nonzero(is_wanted) > most:
+            return replace(found, is_counted=False)
     # A store may hold images of other roots: by its path a key tells whether it is of this one.
-    named = sources_of(store, np.asarray(snapshot.key)[is_absent].tolist())
+    named = sources_of(store, np.asarray(snapshot.key)[is_wanted].tolist())
     sites = sites or sites_of(store, root)
     names = [root_at_site(root_name(root), site) for site in sites]
+    of_series = {pseudonyms.source_key(name, f"{OF_SERIES}{one}") for name in names for one in series}
     own = {
         key: path
         for key, path in named.items()
-        if any(pseudonyms.source_key(name, path) == key for name in names)
+        if key in of_series or any(pseudonyms.source_key(name, path) == key for name in names)
     }
     there = sources_of(store, np.asarray(snapshot.key)[~is_absent][:COMPARED].tolist()) if own else {}
     own, hidden = _without_file([root, *_other_places(store, root, sites, there.values())], own)
@@ -84,6 +91,12 @@ def find_missing(
         other_patient=frozenset(key for key, one in moved.items() if one.is_of_other_patient),
         hidden=hidden,
     )
+
+
+def _are_slices_of_what_is_there(snapshot: Snapshot, is_absent: np.ndarray) -> np.ndarray:
+    """Tell of each image whether it is a slice of a source of which some image is there: bool, (n,)."""
+    hashes = np.asarray(snapshot.source_hash)
+    return (np.asarray(snapshot.slice_index) >= 0) & np.isin(hashes, hashes[~is_absent])
 
 
 def frames_of(store: StoreDir, snapshot: Snapshot, own: dict[int, str]) -> dict[int, str]:

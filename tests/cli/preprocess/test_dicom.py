@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from mri_hpc import account
 from mri_hpc.intake.decoding.dicom import listing
 from mri_hpc.intake.files import content
 from mri_hpc.intake.files.content import BEING_WRITTEN
@@ -130,6 +131,91 @@ def test_a_second_copy_of_a_file_is_said_and_the_series_is_stored(raw, store, ru
     counts, err = run()
     assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 1)
     assert "duplicate of an instance" in err
+
+
+def test_a_copy_is_told_by_what_it_shows_whatever_else_its_file_says(raw, store, run):
+    write(raw / "glioma", 1)
+    again = phantoms.classic(head(1), AFFINE, series=1, StationName="ANOTHER")[0]
+    (raw / "glioma" / "again").write_bytes(phantoms.as_bytes(again, phantoms.IMPLICIT))
+    counts, err = run()
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 1)
+    assert "duplicate of an instance" in err
+    assert run()[0]["already_there"] == 1
+
+
+def test_one_instance_with_other_pixels_in_one_place_is_a_doubled_slice(raw, store, run):
+    write(raw / "glioma", 1)
+    other = phantoms.classic(head(2), AFFINE, series=1)[2]
+    (raw / "glioma" / "other").write_bytes(phantoms.as_bytes(other))
+    counts, err = run()
+    assert (counts["stored"], counts["rejected"]) == (0, 1)
+    assert "doubled slice: two in one place, and nothing tells them apart" in err
+
+
+@pytest.mark.parametrize("name", ["A", "Z"])
+def test_a_damaged_copy_of_an_instance_that_is_whole_elsewhere_is_left_out(raw, store, run, name):
+    files = write(raw / "glioma", 1)
+    (raw / "glioma" / name).write_bytes(files[2].read_bytes()[:-100])
+    counts, err = run()
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 1)
+    assert "duplicate of an instance" in err
+    assert run()[0]["already_there"] == 1
+
+
+def test_slices_that_were_all_given_one_instance_id_are_a_volume(raw, store, run):
+    write(raw / "glioma", 1, SOPInstanceUID=phantoms.uid(1, 1))
+    counts, _err = run()
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 0)
+    assert sorted(rows(store).slice_index.tolist()) == list(range(6))
+
+
+def test_mosaics_that_share_an_instance_id_are_volumes_of_their_own(raw, run, real_data):
+    for file in (real_data / "twelve_bit").glob("*.dcm"):
+        shutil.copy(file, raw / "glioma")
+    counts, _err = run()
+    assert (counts["stored"], counts["rejected"]) == (1, 0)
+    assert counts["images"] > 60
+
+
+def test_a_series_that_was_deleted_is_missing_and_is_taken_out_as_such(raw, store, run, capsys):
+    files = write(raw / "glioma", 1)
+    write(raw / "glioma", 2, PatientID="P2")
+    run()
+    for file in files:
+        file.unlink()
+    kept = sorted((raw / "glioma").glob("IM002*"))
+    for file in kept:
+        file.rename(file.with_name(f"moved-{file.name}"))
+    for _again in range(2):
+        doubts = run()[0]["account"]["doubts"]
+        assert [(doubt["kind"], doubt["count"]) for doubt in doubts] == [("missing", 6)]
+    assert store_main(["retract", str(store), "--missing", str(raw), "--yes"]) == 0
+    assert len(rows(store)) == 6
+    assert run()[0]["account"]["doubts"] == []
+    capsys.readouterr()
+    assert store_main(["retract", str(store), "--missing", str(raw), "--yes"]) == 0
+    assert "every stored image" in capsys.readouterr().out
+
+
+def test_the_slices_of_many_series_that_are_there_are_not_missing(raw, store, run, monkeypatch):
+    monkeypatch.setattr(account, "MOST_LOOKED_FOR", 6)
+    files = [write(raw / "glioma", series, PatientID=f"P{series}") for series in (1, 2, 3)]
+    assert "missing" not in {doubt["kind"] for doubt in run()[0]["account"]["doubts"]}
+    for file in files[1]:
+        file.unlink()
+    doubts = run()[0]["account"]["doubts"]
+    assert [(doubt["kind"], doubt["count"]) for doubt in doubts] == [("missing", 6)]
+
+
+def test_a_series_that_is_moved_before_anything_is_retracted_is_not_missing(raw, store, run, capsys):
+    files = write(raw / "glioma", 1)
+    run()
+    for file in files:
+        file.rename(file.with_name(f"moved-{file.name}"))
+    capsys.readouterr()
+    assert store_main(["retract", str(store), "--missing", str(raw), "--yes"]) == 0
+    assert "every stored image" in capsys.readouterr().out
+    assert len(rows(store)) == 6
 
 
 def test_the_patient_and_the_study_are_those_of_the_file_where_nothing_else_names_one(raw, store, run):
@@ -324,18 +410,22 @@ def test_a_look_counts_a_series_as_what_it_would_be(raw, store, preprocess):
     write(raw / "meningioma", 2, PatientID="P2")
     found = json.loads(preprocess(raw, store, *SMALL, "--look", "--json")[1])
     assert (found["read"], found["images"], found["rejected"]) == (12, 12, {})
+    assert (found["depths"], found["patients"], found["unnamed_stacks"]) == ({"volumes": 12}, 2, 0)
     assert not store.exists()
-
-
-def test_a_look_rejects_a_second_copy_of_a_file_as_preprocess_does(raw, store, preprocess):
-    shutil.copy(write(raw / "glioma", 1)[0], raw / "glioma" / "copy")
-    looked = json.loads(preprocess(raw, store, *SMALL, "--look", "--json")[1])
-    stored = json.loads(preprocess(raw, store, *SMALL, "--json")[1])
-    assert looked["rejected"] == stored["reasons"] == {listing.DUPLICATE: 1}
-    assert looked["images"] == stored["images"] == 6
 
 
 def test_nothing_is_said_of_what_was_not_compared_in_a_new_store_of_volumes(raw, run):
     write(raw / "glioma", 1)
     counts, _err = run()
     assert "not-compared" not in {doubt["kind"] for doubt in counts["account"]["doubts"]}
+
+
+def test_a_look_tells_a_second_copy_and_the_patients_in_headers_as_preprocess_would(raw, store, preprocess):
+    files = write(raw / "glioma", 1, PatientID="P1")
+    shutil.copy(files[0], raw / "glioma" / "copy")
+    write(raw / "meningioma", 2, PatientID="P1")
+    _status, out, _err = preprocess(raw, store, *SMALL, "--look")
+    assert out.count("rejected  1: duplicate of an instance") == out.count("rejected") == 1
+    assert out.count("  patients  1, at most 13 files of one") == 2
+    assert "doubtful  1 patient with images of several classes" in out
+    assert "stacks" not in out and "missing slice" not in out

@@ -219,6 +219,15 @@ def test_without_yes_nothing_is_done(store, capsys):
     assert len(resolve(store)) == 40
 
 
+def test_one_image_is_told_as_one(store, raw, preprocess, make_pictures, capsys):
+    make_pictures(raw, 1, first=1000, patients=1001)
+    preprocess(raw, store)
+    assert main(["retract", str(store), "--patient", "patient1000"]) == 2
+    assert "1 image of " in (said := capsys.readouterr().err) and " is to be removed from the disk" in said
+    assert main(["retract", str(store), "--patient", "patient1000", "--yes"]) == 0
+    assert "is retracted, 1 chunk file without it replaced those that held it" in capsys.readouterr().out
+
+
 def test_another_sites_key_is_refused(store, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MRI_KEY_FILE", str(tmp_path / "other.key"))
     site_key(tmp_path / "other.key")

@@ -6,12 +6,17 @@ Names that promise another format are never opened: of millions of pictures none
 
 The table is the sha256 of what follows it, then, for each file that was opened, seven texts that each end in
 a zero byte: path, size, time, series, instance (a digest of its id), study and patient. The series is empty
-where the file is no DICOM or names none.
+where the file is no DICOM or names none. Of a series that is below the root no more, one file stays in the
+table, of size -1: by it is known what is missing.
+
+Some programs write one instance id into several files. Only files that show the same are duplicates: where
+several of a series have one id, the digest of what each shows stands behind that of its id.
 """
 
+import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +29,8 @@ from mri_hpc.intake.decoding.dicom.elements import (
     Tag,
     is_dicom,
 )
-from mri_hpc.intake.decoding.dicom.header import Values
+from mri_hpc.intake.decoding.dicom.header import Values, header_of
+from mri_hpc.intake.decoding.dicom.pixels import FramePixels
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
 from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
@@ -39,9 +45,15 @@ OTHERS = (
 """Ends of names that promise another format."""
 DUPLICATE = "duplicate of an instance: another file of its series, which is read, holds the same one"
 MISNAMED = "DICOM that is named as another format: rename it (.dcm), so that its series is found"
+OF_SERIES = "\0series/"
+"""Begins the name of a series in its key: no path does."""
+GONE = -1
+"""Size of a file of a series that is not there any more."""
 FIRST_BYTES = 2**14
 """Of a file: most often all up to the ids lies in these."""
-FIELDS = 7
+FIELDS, ID_DIGITS = 7, 32
+DAMAGED = "~"
+"""In place of the digest of what a file shows."""
 DIGEST_BYTES = 32
 
 
@@ -52,7 +64,7 @@ class Named:
     series: str = field(default="", repr=False)
     """Empty where the file is no DICOM or names none."""
     instance: str = field(default="", repr=False)
-    """Digest of its id; empty where it names none."""
+    """Digest of its id, and of what it shows where others have this id; empty where it names none."""
     study: str = field(default="", repr=False)
     patient: str = field(default="", repr=False)
 
@@ -67,8 +79,9 @@ class _Row:
 class Series:
     """The series below a root."""
 
-    def __init__(self, named: Mapping[str, Named]) -> None:
-        """named: ids in files that are DICOM, by path below the root."""
+    def __init__(self, named: Mapping[str, Named], *, former: Collection[str] = ()) -> None:
+        """named: ids in files that are DICOM, by path below the root; former: of series no more there."""
+        self.former = frozenset(former)
         self._named = named
         self._files: dict[str, tuple[str, ...]] = {}
         self._is_further: set[str] = set()
@@ -85,8 +98,12 @@ class Series:
         So a file's name is no part of its fingerprint: whoever moves or renames files changes nothing.
         """
         one_of: dict[str, str] = {}
-        for path in paths:
-            if one_of.setdefault(self._named[path].instance or f"\0{path}", path) != path:
+        # Damaged ones last: of an instance that is whole elsewhere they are duplicates.
+        for path in sorted(paths, key=lambda path: (self._named[path].instance.endswith(DAMAGED), path)):
+            instance = self._named[path].instance or f"\0{path}"
+            if instance.endswith(DAMAGED):
+                instance = next((one for one in one_of if one[:ID_DIGITS] == instance[:ID_DIGITS]), instance)
+            if one_of.setdefault(instance, path) != path:
                 self._duplicates.add(path)
         files = [one_of[instance] for instance in sorted(one_of)]
         self._files[files[0]] = tuple(files)
@@ -101,6 +118,11 @@ class Series:
     def name_of(self, path: str) -> str:
         """Return the id of the series whose first file this is; empty where it is none's."""
         return self._named[path].series if path in self._files else ""
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the series that are there."""
+        return [self._named[path].series for path in self._files]
 
     def named(self, path: str) -> Named:
         """Return the ids in a file; empty ones where it is no DICOM."""
@@ -119,6 +141,10 @@ class Series:
         if not is_known and _named(read_elements(content.files[0].data)).series:
             # When it was looked for, not yet all of it was there.
             raise BadSource(BEING_WRITTEN)
+
+    def apart(self) -> "Series":
+        """Return them with each file as a series of its own: of a few files of many, none is whole."""
+        return Series({path: dataclasses.replace(named, series=path) for path, named in self._named.items()})
 
     def __len__(self) -> int:
         return len(self._files)
@@ -140,6 +166,7 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
     for path in paths:
         if not path.lower().endswith(OTHERS) and (row := _row(root, path, known.get(path))):
             rows[path] = row
+    rows = _with_contents(root, rows) | _gone(known, rows)
     if kept and rows != known:
         make_private(kept.parent)
         replace_private(kept, _packed(rows))
@@ -158,7 +185,56 @@ def check_name(path: str, start: bytes) -> None:
 
 
 def _series(rows: Mapping[str, _Row]) -> Series:
-    return Series({path: row.named for path, row in rows.items() if row.named.series})
+    return Series(
+        {path: row.named for path, row in rows.items() if row.named.series and row.size != GONE},
+        former=[row.named.series for row in rows.values() if row.size == GONE],
+    )
+
+
+def _gone(known: Mapping[str, _Row], rows: Mapping[str, _Row]) -> dict[str, _Row]:
+    """Return a row of each series that was known and is not there any more."""
+    there = {row.named.series for row in rows.values()}
+    gone = {}
+    for path, row in known.items():
+        if row.named.series not in there and path not in rows:
+            there.add(row.named.series)
+            gone[path] = dataclasses.replace(row, size=GONE)
+    return gone
+
+
+def _with_contents(root: Path, rows: Mapping[str, _Row]) -> dict[str, _Row]:
+    """Add the digest of what a file shows where others of its series have the same instance id."""
+    by_instance: dict[tuple[str, str], list[str]] = {}
+    for path, row in rows.items():
+        if row.named.series and row.named.instance:
+            by_instance.setdefault((row.named.series, row.named.instance[:ID_DIGITS]), []).append(path)
+    found = dict(rows)
+    for paths in by_instance.values():
+        for path in paths if len(paths) > 1 else ():
+            named = rows[path].named
+            if len(named.instance) == ID_DIGITS:
+                own = dataclasses.replace(named, instance=named.instance + _content_of(root / path))
+                found[path] = dataclasses.replace(rows[path], named=own)
+    return found
+
+
+def _content_of(path: Path) -> str:
+    """Return a digest of what a file shows, whatever it is coded by; DAMAGED where it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return DAMAGED
+    digest = hashlib.sha256()
+    try:
+        elements = read_elements(data)
+        header = header_of(elements)
+        pixels = FramePixels(elements, header.format)
+        digest.update(repr((header.place, header.scale, header.kind)).encode())
+        for number in range(header.format.num_frames):
+            digest.update(pixels.read(number).tobytes())
+    except BadSource:
+        return DAMAGED
+    return digest.hexdigest()[:ID_DIGITS]
 
 
 def _row(root: Path, path: str, known: _Row | None) -> _Row | None:
@@ -200,7 +276,7 @@ def _named(elements: Elements) -> Named:
     instance = values.text(Tag.INSTANCE)
     return Named(
         series=_plain(values.text(Tag.SERIES)),
-        instance=hashlib.sha256(instance.encode()).hexdigest()[:32] if instance else "",
+        instance=hashlib.sha256(instance.encode()).hexdigest()[:ID_DIGITS] if instance else "",
         study=_plain(values.text(Tag.STUDY)),
         patient=_plain(values.text(Tag.PATIENT_ID)),
     )

@@ -10,6 +10,8 @@
   whatever plane is asked for. Slices without a head in that window are left out, and counted.
 - Pixels that are longer one way are made square in millimetres, in the one step that fits them into the
   square. A spacing out of the sanity band is not believed: pixels are taken as square, and it is said.
+  From slice to slice a volume may be short: few were taken. But 1 x 1 x 1 mm is what programs write that know
+  of none, and has to make a head.
 - Of a side that is not told, the plane is a guess, and sagittal slices would have no order: they are refused.
 """
 
@@ -48,8 +50,8 @@ NO_NUMBERS = "voxels that are no numbers (NaN) are taken as the darkest"
 NO_HEAD = "no slice shows a head"
 NO_LEFT_TO_RIGHT = "left and right are not told: the file has no sagittal slices from left to right"
 NOT_BELIEVED = (
-    f"spacing not believed (voxels outside {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, or a field of view outside "
-    f"{VIEW_MM[0]:g} to {VIEW_MM[1]:g} mm)"
+    f"spacing not believed, pixels taken as square (voxels outside {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, "
+    f"or a field of view outside {VIEW_MM[0]:g} to {VIEW_MM[1]:g} mm)"
 )
 SIDE_UNKNOWN = "side unknown: the file does not tell left from right"
 
@@ -121,15 +123,23 @@ def _frame(volume: str, number: str, plane: int | None) -> str:
 
 def _notes(upright: Volume) -> tuple[str, ...]:
     """Say of a volume what whoever stores it should know."""
-    lengths = np.array(upright.voxels.shape) * spacing_mm(upright.affine)
-    is_believed = all(_is_in(mm, VOXEL_MM) for mm in spacing_mm(upright.affine)) and all(
-        _is_in(mm, VIEW_MM) for mm, count in zip(lengths, upright.voxels.shape, strict=True) if count > 1
-    )
     return (
         *upright.notes,
-        *(() if is_believed else (NOT_BELIEVED,)),
+        *(() if all(_are_believed(upright)) else (NOT_BELIEVED,)),
         *(() if upright.is_side_known else (SIDE_UNKNOWN,)),
     )
+
+
+def _are_believed(upright: Volume) -> list[bool]:
+    """Tell of each axis whether the distance of its voxels is believed."""
+    spacing = spacing_mm(upright.affine)
+    is_default = all(round(mm, 4) == 1 for mm in spacing)
+    believed = []
+    for axis, (mm, count) in enumerate(zip(spacing, upright.voxels.shape, strict=True)):
+        may_be_short = axis == upright.acquired and (count == 1 or not is_default)
+        band = (0.0, VIEW_MM[1]) if may_be_short else VIEW_MM
+        believed.append(_is_in(mm, VOXEL_MM) and _is_in(mm * count, band))
+    return believed
 
 
 def _is_in(value: float, band: tuple[float, float]) -> bool:
@@ -143,16 +153,16 @@ def _stack(upright: Volume, plane: int) -> _Stack:
     # Both run against RAS+ as they hang.
     pictures = upright.voxels.transpose(axis, down, across)[:, ::-1, ::-1]
     spacing = spacing_mm(upright.affine)
-    pixel_mm = round(spacing[down], 4), round(spacing[across], 4)
-    _count, height, width = pictures.shape
-    in_band = all(_is_in(mm, VOXEL_MM) for mm in pixel_mm) and all(
-        _is_in(mm * count, VIEW_MM) for mm, count in zip(pixel_mm, (height, width), strict=True)
-    )
+    believed = _are_believed(upright)
     return _Stack(
         plane=plane,
         pictures=pictures,
         positions_mm=_positions_mm(upright, axis),
-        pixel_mm=pixel_mm if in_band else (1.0, 1.0),
+        pixel_mm=(
+            (round(spacing[down], 4), round(spacing[across], 4))
+            if believed[down] and believed[across]
+            else (1.0, 1.0)
+        ),
     )
 
 

@@ -1,5 +1,7 @@
 """Real files of several vendors: both ways of reading agree, and each is a volume or has a true reason."""
 
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk
 from mri_hpc.intake.decoding.volumes.geometry import right_way_up
 
 OF_PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"
+ROOT = Path(__file__).parents[4]
 OF_NIBABEL = Path(nibabel.__file__).parent / "nicom" / "tests" / "data"
 
 
@@ -109,3 +112,21 @@ def test_the_codes_of_a_files_own_deidentification_are_read(real_data):
     assert header.protocol.identity_removed == "YES"
     # One is a word of whoever wrote it.
     assert header.protocol.deidentified_by == ("113102", "113100", "113107", "113111")
+
+
+def test_the_table_of_each_file_is_what_becomes_of_it(real_data):
+    page = (ROOT / "docs" / "dicom.md").read_text()
+    assert f"pydicom {pydicom.__version__}" in page and f"nibabel {nibabel.__version__}" in page
+    folders = {
+        "scanners": real_data,
+        "pydicom": OF_PYDICOM,
+        "pydicom charset_files": OF_PYDICOM.parent / "charset_files",
+        "pydicom palettes": OF_PYDICOM.parent / "palettes",
+        "nibabel nicom": OF_NIBABEL,
+        "nibabel tests": OF_NIBABEL.parents[2] / "tests" / "data",
+    }
+    words = [f"{name}={folder}" for name, folder in folders.items()]
+    tool = [sys.executable, ROOT / "tools" / "table_of_dicom.py", *words]
+    rows = subprocess.run(tool, capture_output=True, text=True, check=True).stdout.splitlines()[2:]
+    named = tuple(f"| {name}: " for name in folders)
+    assert rows == [line for line in page.splitlines() if line.startswith(named)]

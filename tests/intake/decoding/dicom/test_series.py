@@ -2,12 +2,16 @@
 
 import itertools
 
+import nibabel
 import numpy as np
 import pytest
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.decoders import decode
 from mri_hpc.intake.decoding.dicom.series import volumes_in
+from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.volumes.geometry import right_way_up
+from mri_hpc.intake.files.content import Content, in_memory
 from tests.harness import dicom_phantoms as phantoms
 
 SHAPE, SPACING_MM = (4, 5, 7), (1.0, 2.0, 4.0)
@@ -26,9 +30,9 @@ def phantom():
     return voxels, affine
 
 
-def written(order, flips):
-    """The phantom with its axes in another order, some of them reversed."""
-    voxels, affine = phantom()
+def written(order, flips, of=None):
+    """The phantom, or another volume, with its axes in another order, some of them reversed."""
+    voxels, affine = of or phantom()
     steps = tuple(slice(None, None, flip) for flip in flips)
     turned = affine[:, [*order, 3]].copy()
     voxels = voxels.transpose(order)
@@ -65,6 +69,47 @@ def test_a_volume_in_all_48_orders_and_directions_of_its_axes_is_the_same(way):
         (volume,) = read(made)
         assert_is_phantom(volume)
         assert volume.is_side_known
+
+
+def ball():
+    """A head of which nothing is alike, and its affine, RAS+: voxels as long as wide, but not as high."""
+    shape, spacing = np.array((24, 30, 20)), (5.0, 5.0, 6.0)
+    where = (np.moveaxis(np.indices(shape), 0, -1) / (shape - 1) - 0.5) * 2
+    noise = np.random.default_rng(0).integers(0, 90, shape)
+    bright = 900 + 400 * where[..., 0] + 200 * where[..., 1] + 100 * where[..., 2]
+    voxels = np.where((where**2).sum(-1) < 0.8, bright, 0) + noise
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -60, -75, -55
+    return voxels.astype(np.uint16), affine
+
+
+def stored(data, recipe):
+    images = decode(data if isinstance(data, Content) else in_memory(data), recipe)
+    return [
+        (one.pixels.tobytes(), one.frame, one.slice_index, one.position, one.plane, one.notes)
+        for one in images
+    ]
+
+
+@pytest.mark.parametrize("way", ["classic", "enhanced", "mosaic"])
+def test_stored_slices_are_those_of_the_same_volume_as_nifti_whatever_the_axes(way):
+    recipe = Recipe(size=40, plane="all")
+    voxels, affine = ball()
+    expected = stored(nibabel.Nifti1Image(voxels, affine).to_bytes(), recipe)
+    assert len(expected) > 60 and not expected[0][-1]
+    for order, flips in WRITINGS:
+        turned, placed = written(order, flips, (voxels, affine))
+        if way == "classic":
+            files = [in_memory(phantoms.as_bytes(one)).files[0] for one in phantoms.classic(turned, placed)]
+            found = stored(Content(files=tuple(files)), recipe)
+        else:
+            made = (
+                phantoms.mosaic(turned, placed)
+                if way == "mosaic"
+                else (phantoms.enhanced(turned, placed, range(turned.shape[2])))
+            )
+            found = stored(phantoms.as_bytes(made), recipe)
+        assert found == expected, (order, flips)
 
 
 @pytest.mark.parametrize("syntax", [phantoms.EXPLICIT, phantoms.IMPLICIT, phantoms.BIG_ENDIAN])
@@ -238,3 +283,11 @@ def test_a_file_without_pixels_is_refused():
     made = phantoms.classic(*phantom())[0]
     del made.PixelData
     assert reason([made]) == "DICOM without pixels"
+
+
+def test_a_file_that_is_a_tiff_too_is_read_as_dicom():
+    files = [in_memory(b"II*\0" + phantoms.as_bytes(one)[4:]).files[0] for one in phantoms.classic(*ball())]
+    expected = Content(
+        files=tuple(in_memory(phantoms.as_bytes(one)).files[0] for one in phantoms.classic(*ball()))
+    )
+    assert stored(Content(files=tuple(files)), Recipe(size=40)) == stored(expected, Recipe(size=40))

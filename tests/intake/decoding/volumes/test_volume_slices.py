@@ -161,6 +161,23 @@ def test_a_spacing_out_of_the_band_is_not_believed(spacing_mm):
     assert samples[0].placed == (0.0, 49 / 220, 1.0, 121 / 220)
 
 
+def test_few_slices_may_be_a_short_way_from_first_to_last():
+    data = nifti(head((40, 48, 6)), affine_of((40, 48, 6), (4, 4, 5)))
+    for plane in ("axial", "coronal"):
+        samples = rows_of(data, Recipe(size=160, plane=plane))
+        assert samples[0].notes == ()
+    # 160 mm across, 30 mm down.
+    assert samples[0].placed == (0.0, 65 / 160, 1.0, 30 / 160)
+
+
+def test_one_millimetre_each_way_is_believed_of_whole_heads_alone():
+    thin = head((120, 140, 24))
+    assert rows_of(nifti(thin, affine_of(thin.shape, (1, 1, 1))))[0].notes == (slices.NOT_BELIEVED,)
+    assert rows_of(nifti(thin, affine_of(thin.shape, (1, 1, 1.01))))[0].notes == ()
+    whole = head((120, 140, 110))
+    assert rows_of(nifti(whole, affine_of(whole.shape, (1, 1, 1))), Recipe(size=32))[0].notes == ()
+
+
 def test_slices_without_a_head_are_left_out_and_counted(upright):
     samples = rows_of(upright)
     numbers = [sample.slice_index for sample in samples]
