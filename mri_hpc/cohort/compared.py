@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 
-from mri_hpc.base.access import replace_shared
+from mri_hpc.base.access import make_shared, replace_shared
 from mri_hpc.storage.store import Snapshot, Store
 
 
@@ -24,5 +24,5 @@ def keep_compared(store: Store, snapshot: Snapshot) -> None:
     np.save(data, snapshot.column("key").astype(np.uint64))
     # A store that others own, or a full disk: it is said that the next images are not compared.
     with contextlib.suppress(OSError):
-        store.twins.mkdir(exist_ok=True)
+        make_shared(store.twins)
         replace_shared(store.compared, data.getvalue())

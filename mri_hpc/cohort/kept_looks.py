@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.base.access import replace_shared
+from mri_hpc.base.access import make_shared, replace_shared
 from mri_hpc.cohort.looks import NUM_FRAMES, NUM_FREQUENCIES, Looks
 from mri_hpc.cohort.twins import RULE
 from mri_hpc.storage.store import Snapshot, Store
@@ -57,5 +57,5 @@ def keep_looks(store: Store, snapshot: Snapshot, rows: np.ndarray, looks: Looks)
     )  # fmt: skip
     # A store that may only be read, or a full disk: the next one looks again.
     with contextlib.suppress(OSError):
-        store.twins.mkdir(exist_ok=True)
+        make_shared(store.twins)
         replace_shared(store.looks, data.getvalue())

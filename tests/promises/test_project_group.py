@@ -1,5 +1,6 @@
 """Promise 12 for a project: accounts of one group add to one store, and nobody else sees what is private."""
 
+import codecs
 import io
 import itertools
 import os
@@ -9,8 +10,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
@@ -18,6 +21,7 @@ from mri_hpc.preprocess import main
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.store import Store
 from mri_hpc.storage.upkeep.verify import verify
+from tests.harness import dicom_phantoms
 
 PROJECT, OTHERS = 64711, 64712
 ANNA, BERND, CLARA = 64701, 64702, 64703
@@ -53,9 +57,11 @@ def start(project, preprocess):
     In a fork of this process, which has loaded all: Python may lie where no other account can look.
     """
     assert preprocess(project / f"raw{ANNA}", project / "first", "--size", 16, "--group", PROJECT)[0] == 0
+    # By which archives of arrays are read, once looks are kept.
+    codecs.lookup("cp437")
 
-    def run(who, *options, store="shared/store", key="shared/key/site.key"):
-        words = ["--source", project / f"raw{who}", "--store", project / store, "--size", "16"]
+    def run(who, *options, source=None, store="shared/store", key="shared/key/site.key"):
+        words = ["--source", project / f"raw{source or who}", "--store", project / store, "--size", "16"]
         # Four images a chunk: two tasks at once meet again and again.
         words += ["--chunk-images", "4", *options]
         log = project / f"log{next(NUMBERS)}"
@@ -68,6 +74,8 @@ def start(project, preprocess):
                 os.environ |= {"HOME": str(project), "MRI_KEY_FILE": str(project / key) if key else ""}
                 status = main(list(map(str, words)))
             finally:
+                if status == 1:
+                    traceback.print_exc()
                 sys.stderr.flush()
                 os._exit(status)
         return lambda: (os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), log.read_text())
@@ -113,6 +121,24 @@ def test_two_accounts_of_a_project_add_at_once_and_a_third_is_refused(project, s
     assert (status, len(err.splitlines())) == (2, 1)
     assert "Permission denied" in err
     assert verify(store).images == 60
+
+
+def test_ids_of_series_and_what_was_compared_are_the_groups_too(project, start):
+    head = (np.indices((40, 48, 6)).sum(axis=0) * 20).astype(np.uint16)
+    folder = project / f"raw{ANNA}" / "glioma"
+    for number, made in enumerate(dicom_phantoms.classic(head, np.diag([3.0, 4.0, 5.0, 1.0]))):
+        (folder / f"IM{number}").write_bytes(dicom_phantoms.as_bytes(made))
+    assert start(ANNA, "--group", PROJECT)()[0] == 0
+    store = StoreDir(project / "shared" / "store")
+    (table,) = store.series.iterdir()
+    for path in (table, *store.twins.iterdir()):
+        path.unlink()
+    # Another account of the project goes on with the same folders.
+    status, err = start(BERND, source=ANNA)()
+    assert status == 0, err
+    assert {path.stat().st_uid for path in (table, *store.twins.iterdir())} == {BERND}
+    for path, mode in ((table.parent, 0o2770), (table, 0o660), (store.twins, 0o2770)):
+        assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (mode, PROJECT), path
 
 
 def make_more(raw):

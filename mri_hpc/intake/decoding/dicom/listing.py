@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mri_hpc.base.atomic import publish_new_bytes, replace_bytes
+from mri_hpc.base.access import make_private, publish_private, replace_private
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.elements import (
     DICM,
@@ -130,10 +130,10 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
         if not path.lower().endswith(OTHERS) and (row := _row(root, path, known.get(path))):
             rows[path] = row
     if kept and rows != known:
-        kept.parent.mkdir(mode=0o700, exist_ok=True)
-        replace_bytes(kept, _packed(rows), is_private=True)
+        make_private(kept.parent)
+        replace_private(kept, _packed(rows))
     if shared is not None:
-        publish_new_bytes(shared, _packed(rows), is_private=True)
+        publish_private(shared, _packed(rows))
     return _series(rows)
 
 
