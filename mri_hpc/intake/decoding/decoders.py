@@ -31,14 +31,12 @@ from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.decoding.matlab import Matlab
 from mri_hpc.intake.decoding.pictures import Pictures
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.samples import NativeImage, Sample
+from mri_hpc.intake.decoding.samples import NOT_FINITE, NativeImage, Sample
 from mri_hpc.intake.decoding.square import fit_to_square
 from mri_hpc.intake.decoding.stacks import Stacks
 from mri_hpc.intake.decoding.volumes.one_file import VolumeFiles
 from mri_hpc.intake.decoding.window import Window, window_of
 from mri_hpc.intake.files.content import Content, read_content
-
-NOT_FINITE = "pixels that are not finite numbers"
 
 
 class Decoder(Protocol):

@@ -24,7 +24,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.grey_values import levels_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.samples import NativeImage, Sample
+from mri_hpc.intake.decoding.samples import NOT_FINITE, NativeImage, Sample
 from mri_hpc.intake.decoding.volumes.geometry import axes_of, check_upright, right_way_up, spacing_mm
 from mri_hpc.intake.decoding.volumes.resampling import resampled
 from mri_hpc.intake.decoding.volumes.volume import Volume
@@ -43,7 +43,6 @@ MOST_COUNTED = 256
 """Slices by which a window is found: of more, one in so many as leave no more than this."""
 MOST_SLICES = 8192
 
-NOT_FINITE = "pixels that are not finite numbers"
 NO_NUMBERS = "voxels that are no numbers (NaN) are taken as the darkest"
 NO_HEAD = "no slice shows a head"
 NO_LEFT_TO_RIGHT = "left and right are not told: the file has no sagittal slices from left to right"
@@ -121,14 +120,18 @@ def _frame(volume: str, number: str, plane: int | None) -> str:
 
 def _notes(upright: Volume) -> tuple[str, ...]:
     """Say of a volume what whoever stores it should know."""
-    lengths = np.array(upright.voxels.shape) * spacing_mm(upright.affine)
-    is_believed = all(_is_in(mm, VOXEL_MM) for mm in spacing_mm(upright.affine)) and all(
-        _is_in(mm, VIEW_MM) for mm, count in zip(lengths, upright.voxels.shape, strict=True) if count > 1
-    )
+    is_believed = _is_believed(spacing_mm(upright.affine), upright.voxels.shape)
     return (
         *upright.notes,
         *(() if is_believed else (NOT_BELIEVED,)),
         *(() if upright.is_side_known else (SIDE_UNKNOWN,)),
+    )
+
+
+def _is_believed(spacing: Sequence[float], counts: Sequence[int]) -> bool:
+    """Tell whether voxels so far from each other, in mm, and so many of them, are those of a head."""
+    return all(_is_in(mm, VOXEL_MM) for mm in spacing) and all(
+        _is_in(mm * count, VIEW_MM) for mm, count in zip(spacing, counts, strict=True) if count > 1
     )
 
 
@@ -145,14 +148,12 @@ def _stack(upright: Volume, plane: int) -> _Stack:
     spacing = spacing_mm(upright.affine)
     pixel_mm = round(spacing[down], 4), round(spacing[across], 4)
     _count, height, width = pictures.shape
-    in_band = all(_is_in(mm, VOXEL_MM) for mm in pixel_mm) and all(
-        _is_in(mm * count, VIEW_MM) for mm, count in zip(pixel_mm, (height, width), strict=True)
-    )
+    is_believed = min(height, width) > 1 and _is_believed(pixel_mm, (height, width))
     return _Stack(
         plane=plane,
         pictures=pictures,
         positions_mm=_positions_mm(upright, axis),
-        pixel_mm=pixel_mm if in_band else (1.0, 1.0),
+        pixel_mm=pixel_mm if is_believed else (1.0, 1.0),
     )
 
 
