@@ -9,7 +9,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from mri_hpc.intake.decoding.dicom.csa import Mosaic, read_csa
 from mri_hpc.intake.decoding.dicom.elements import DAMAGED_DICOM, Elements, Private, Tag
 from mri_hpc.intake.decoding.dicom.header import Header, Kind, Place, Scale, Values, whole
 from mri_hpc.intake.decoding.foreign import NOT_READ_YET
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 NO_MOSAIC_HEADER = "mosaic without its private header: how many slices it holds, and which way, is not told"
 UIH_MOSAIC = f"{NOT_READ_YET}: mosaic of UIH (export it as single slices)"
@@ -130,7 +133,7 @@ def _of_groups(elements: Elements, whole_file: Frame, num_frames: int) -> list[F
 class _Groups:
     """The functional groups of one frame: its own before those of all."""
 
-    def __init__(self, own: Any, shared: Any) -> None:
+    def __init__(self, own: "Dataset", shared: "Dataset | None") -> None:
         self._items = [item for item in (own, shared) if item is not None]
 
     def numbers(self, group: str, name: str) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ UNEVEN_PART, UNEVEN_MM = 0.05, 0.02
 CROOKED_MM = 0.1
 SAME_PLACE_MM = 0.01
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+Key = TypeVar("Key", float, tuple[object, ...])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,15 +112,15 @@ def grouped(frames: Sequence[Frame]) -> list[list[Frame]]:
     return [_in_a_row(volume) for volume in volumes]
 
 
-def _by(frames: Sequence[Frame], key: Callable[[Frame], Any]) -> list[list[Frame]]:
+def _by(frames: Sequence[Frame], key: Callable[[Frame], Key]) -> list[list[Frame]]:
     """Group by a key, in its order."""
-    found: dict[Any, list[Frame]] = {}
+    found: dict[Key, list[Frame]] = {}
     for frame in frames:
         found.setdefault(key(frame), []).append(frame)
     return [found[name] for name in sorted(found)]
 
 
-def _makes_volume(frame: Frame) -> tuple[Any, ...]:
+def _makes_volume(frame: Frame) -> tuple[object, ...]:
     kind = frame.kind
     return (
         _rounded(frame.place.orientation, 3),
