@@ -52,8 +52,8 @@ class PixelFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """The place of one frame, as DICOM has it: L, P, S in mm."""
+class Geometry:
+    """The geometry of one frame, as DICOM has it: L, P, S in mm."""
 
     position: tuple[float, ...] = ()
     """Centre of the first pixel, (3,); empty where it is not told."""
@@ -118,7 +118,7 @@ class Header:
     identity: Identity
     protocol: Protocol
     format: PixelFormat
-    place: Place
+    geometry: Geometry
     scale: Scale
     kind: Kind
     has_pixels: bool
@@ -197,7 +197,7 @@ def header_of(elements: Elements) -> Header:
         ),
         protocol=_protocol(values, elements),
         format=_format(values, elements),
-        place=_place(values),
+        geometry=_geometry(values),
         scale=_scale(values, elements),
         kind=kind,
         has_pixels=elements.pixels is not None and len(elements.pixels) > 0,
@@ -222,8 +222,8 @@ def _format(values: Values, elements: Elements) -> PixelFormat:
     )
 
 
-def _place(values: Values) -> Place:
-    return Place(
+def _geometry(values: Values) -> Geometry:
+    return Geometry(
         position=whole(values.numbers(Tag.POSITION), 3),
         orientation=whole(values.numbers(Tag.ORIENTATION), 6),
         spacing=whole(values.numbers(Tag.PIXEL_SPACING), 2),
