@@ -81,12 +81,6 @@ def make_private(folder: Path) -> None:
             give(folder, group)
 
 
-def make_shared(folder: Path) -> None:
-    """Make a folder for the group, too, whose folder it lies in; harmless when it is there."""
-    folder.mkdir(exist_ok=True)
-    let_group_use(folder)
-
-
 def let_group_use(path: Path) -> None:
     """Let the group use what is made in its folder, whatever the umask says."""
     if group_of(path.parent) is None:

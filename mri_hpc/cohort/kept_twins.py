@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mri_hpc.base.access import make_shared, replace_shared
+from mri_hpc.base.access import replace_shared
 from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import NewerFormat
 from mri_hpc.cohort.splits import TEST, TRAIN, VALIDATION, Split
@@ -126,7 +126,7 @@ def _keep(store: Store, snapshot: Snapshot, groups: list[TwinGroup]) -> None:
     kept = KeptTwins(snapshot=snapshot.digest, images=len(snapshot), rule=RULE, twins=twins)
     # A store that may only be read, or a full disk: the next one looks again.
     with contextlib.suppress(OSError):
-        make_shared(store.twins)
+        store.make_twins()
         path = store.twins / f"{snapshot.digest}.json"
         replace_shared(path, json.dumps(with_format(FORMAT, asdict(kept)), indent=1).encode())
 

@@ -65,7 +65,7 @@ def new_twins_of_test(
     if not len(new):
         return []
     if len(new) > MOST_LOOKED_AT:
-        keep_compared(store, snapshot)
+        keep_compared(store, snapshot, new)
         return [_left_out(store, len(new), f"being over {MOST_LOOKED_AT:,}")]
     try:
         found = _compare(store, snapshot, new, is_stopping)
@@ -73,7 +73,7 @@ def new_twins_of_test(
         return []
     except StoreDamage as error:
         return [_left_out(store, len(new), str(error))]
-    keep_compared(store, snapshot)
+    keep_compared(store, snapshot, new)
     return list(_describe(store, snapshot, found)) if found else []
 
 
@@ -119,21 +119,18 @@ def _looks_of_test(
     store: Store, snapshot: Snapshot, tested: np.ndarray, look: "Callable[[np.ndarray], Looks]"
 ) -> "tuple[np.ndarray, Looks]":
     """Return the rows of test images that are compared, ascending, and their looks, which are kept."""
-    from mri_hpc.cohort.kept_looks import keep_looks, read_looks
+    from mri_hpc.cohort.kept_looks import keep_looks, pairs_of, read_looks
 
     kept = read_looks(store)
-    _keys, of_tested, of_kept = np.intersect1d(snapshot.key[tested], kept.key, return_indices=True)
-    is_same = snapshot.crc[tested[of_tested]] == kept.crc[of_kept]
-    known = tested[of_tested[is_same]]
+    _pairs, of_tested, of_kept = np.intersect1d(pairs_of(snapshot, tested), kept.pair, return_indices=True)
+    known, looks = tested[of_tested], kept.looks.taken(of_kept)
     fresh = np.setdiff1d(tested, known)[:MOST_LOOKED_AT]
-    looks = kept.looks.taken(of_kept[is_same])
-    if not len(fresh):
-        return known, looks
-    rows = np.concatenate([known, fresh])
-    order = np.argsort(rows)
-    rows, looks = rows[order], looks.joined(look(fresh)).taken(order)
-    keep_looks(store, snapshot, rows, looks)
-    return rows, looks
+    if len(fresh):
+        new = look(fresh)
+        keep_looks(store, snapshot, fresh, new)
+        known, looks = np.concatenate([known, fresh]), looks.joined(new)
+    order = np.argsort(known)
+    return known[order], looks.taken(order)
 
 
 def _describe(store: Store, snapshot: Snapshot, found: _Comparison) -> Iterator[Doubt]:

@@ -141,15 +141,13 @@ class Store:
         """HTML page of the same, with their pictures."""
         return self._dir.twin_page
 
-    @property
-    def looks(self) -> Path:
-        """File of the looks of test images, by which new images are compared with them."""
-        return self._dir.looks
+    def make_twins(self) -> None:
+        """Make the folder `twins`; harmless when it is there."""
+        self._dir.make_twins()
 
-    @property
-    def compared(self) -> Path:
-        """File of the keys of images that need not be compared with test images any more."""
-        return self._dir.compared
+    def kept_parts(self, kind: str) -> list[Path]:
+        """List the files of a kind, below `twins`, that save comparing images again."""
+        return self._dir.kept_parts(kind)
 
     @property
     def private(self) -> Path:

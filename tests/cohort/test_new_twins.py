@@ -1,6 +1,7 @@
 """New twins of test images, which preprocess tells of as they come."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,8 +86,9 @@ def test_test_images_are_looked_at_once(raw, grown, monkeypatch):
 
 def test_what_was_not_compared_is_said(raw, tmp_path, grown, monkeypatch):
     store = Store(tmp_path / "store")
-    for number, harm in enumerate((store.compared.unlink, lambda: store.compared.write_bytes(b"harmed"))):
-        harm()
+    for number, harm in enumerate((Path.unlink, lambda path: path.write_bytes(b"harmed"))):
+        for part in store.kept_parts("compared"):
+            harm(part)
         save(raw / "train" / "a" / f"p{10 + number}" / "1.png", head(10 + number))
         (doubt,) = grown()
         assert doubt["kind"] == "not-compared"
@@ -113,16 +115,18 @@ def test_looks_that_are_harmed_are_made_again(raw, tmp_path, grown):
     store = Store(tmp_path / "store")
     save(raw / "train" / "a" / "p8" / "1.png", head(8))
     grown()
-    whole = store.looks.read_bytes()
+    (part,) = store.kept_parts("looks")
+    whole = part.read_bytes()
     harms = (b"", whole[: len(whole) // 2], b"no archive")
     for number, (harmed, image) in enumerate(
         zip(harms, (head(2)[::-1], head(5)[::-1], 255 - head(2)), strict=True)
     ):
-        store.looks.write_bytes(harmed)
+        part.write_bytes(harmed)
         save(raw / "train" / "a" / f"p{10 + number}" / "1.png", image)
         (doubt,) = grown()
         assert doubt["count"] == 1
-        assert len(store.looks.read_bytes()) == len(whole)
+        assert store.kept_parts("looks") == [part]
+        assert part.read_bytes() == whole
 
 
 def test_a_comparison_that_is_stopped_is_made_the_next_time(raw, tmp_path, grown, monkeypatch):
@@ -141,7 +145,8 @@ def test_pictures_of_twins_and_looks_go_with_whom_they_show(raw, tmp_path, grown
     grown()
     store = Store(tmp_path / "store")
     assert main(["audit", str(store.path), "--report-only"]) == 0
-    pictures = (store.twin_table, store.twin_page, store.looks)
+    pictures = (store.twin_table, store.twin_page, *store.kept_parts("looks"))
+    assert len(pictures) == 3
     assert all(path.is_file() for path in pictures)
     assert main(["retract", str(store.path), "--patient", "p2", "--yes"]) == 0
     assert not any(path.exists() for path in pictures)

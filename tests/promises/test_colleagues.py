@@ -9,7 +9,7 @@ from mri_hpc import report
 from mri_hpc import store as store_command
 
 GROUP = 4711
-STORE_KINDS = {"recipe.json", "chunks", "commits", "snapshots", "private"}
+STORE_KINDS = {"recipe.json", "chunks", "commits", "snapshots", "twins", "private"}
 RUN_KINDS = {
     "settings.toml", "provenance.json", "DONE", "attempts", "checkpoints", "metrics.jsonl", "events.jsonl",
     "tensorboard", "model.safetensors", "predictions.csv", "report.html",

@@ -1,6 +1,5 @@
 """Promise 12 for a project: accounts of one group add to one store, and nobody else sees what is private."""
 
-import codecs
 import io
 import itertools
 import os
@@ -56,9 +55,9 @@ def start(project, preprocess):
 
     In a fork of this process, which has loaded all: Python may lie where no other account can look.
     """
-    assert preprocess(project / f"raw{ANNA}", project / "first", "--size", 16, "--group", PROJECT)[0] == 0
-    # By which archives of arrays are read, once looks are kept.
-    codecs.lookup("cp437")
+    for who in (ANNA, BERND):
+        words = ("--size", 16, "--group", PROJECT)
+        assert preprocess(project / f"raw{who}", project / "first", *words)[0] == 0
 
     def run(who, *options, source=None, store="shared/store", key="shared/key/site.key"):
         words = ["--source", project / f"raw{source or who}", "--store", project / store, "--size", "16"]
@@ -74,6 +73,7 @@ def start(project, preprocess):
                 os.environ |= {"HOME": str(project), "MRI_KEY_FILE": str(project / key) if key else ""}
                 status = main(list(map(str, words)))
             finally:
+                # What a fork raises is shown nowhere else.
                 if status == 1:
                     traceback.print_exc()
                 sys.stderr.flush()

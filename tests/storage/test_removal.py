@@ -204,7 +204,7 @@ def without_rejected(data):
 
 def test_lines_of_who_is_retracted_during_a_compaction_are_not_written_back(filled, interrupted, monkeypatch):
     monkeypatch.setattr(tidying, "MOST_FILES", 2)
-    interrupted(tidying, "publish_new_bytes", lambda: retract(filled))
+    interrupted(tidying, "publish_private", lambda: retract(filled))
     compact(open_store(filled))
     assert not [path for path in (filled / "private").rglob("*.csv") if b"patient3" in path.read_bytes()]
 

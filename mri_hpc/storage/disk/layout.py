@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mri_hpc.base.access import group_of, is_wider, make_private
+from mri_hpc.base.access import group_of, is_wider, let_group_use, make_private
 from mri_hpc.base.atomic import TEMP_PREFIX, is_abandoned, remove_folder, sync_folder
 from mri_hpc.base.errors import UserError
 
@@ -62,15 +62,17 @@ class StoreDir:
         """HTML page of the same, with their pictures."""
         return self.private / "twins.html"
 
-    @property
-    def looks(self) -> Path:
-        """Looks of test images, by which new images are compared with them."""
-        return self.twins / "looks.npz"
+    def make_twins(self) -> None:
+        """Make the folder of twins, which a store gains when there is something to keep."""
+        with contextlib.suppress(FileExistsError):
+            self.twins.mkdir()
+            sync_folder(self.path)
+        # Whoever made it may have been killed before this.
+        let_group_use(self.twins)
 
-    @property
-    def compared(self) -> Path:
-        """Keys of the images that were compared with test images, or were there before the first time."""
-        return self.twins / "compared.npy"
+    def kept_parts(self, kind: str) -> list[Path]:
+        """List the files of a kind that save comparing images again; each can be made anew."""
+        return sorted(self.twins.glob(f"{kind}-*.npz"))
 
     @property
     def private(self) -> Path:
@@ -187,7 +189,7 @@ class StoreDir:
 
     def forget_pictures(self) -> None:
         """Remove what shows images elsewhere than in chunks: an audit, and who compares, make it again."""
-        for path in (self.twin_table, self.twin_page, self.looks):
+        for path in (self.twin_table, self.twin_page, *self.kept_parts("looks")):
             path.unlink(missing_ok=True)
 
     def sweep(self) -> None:

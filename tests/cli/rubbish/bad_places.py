@@ -101,7 +101,7 @@ def _source(argv: list[str]) -> list[str]:
 
 def full_disk(desk: Desk) -> list[str]:
     """New pictures, of which the chunk does not fit."""
-    for number in range(30):
+    for number in range(90):
         draw(desk.raw / "glioma" / "P99" / f"{number}.png", 100 + number, 0)
     return desk.preprocess()
 
