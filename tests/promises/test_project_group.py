@@ -12,7 +12,6 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
@@ -20,7 +19,6 @@ from mri_hpc.preprocess import main
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.store import Store
 from mri_hpc.storage.upkeep.verify import verify
-from tests.harness import dicom_phantoms
 
 PROJECT, OTHERS = 64711, 64712
 ANNA, BERND, CLARA = 64701, 64702, 64703
@@ -59,8 +57,8 @@ def start(project, preprocess):
         words = ("--size", 16, "--group", PROJECT)
         assert preprocess(project / f"raw{who}", project / "first", *words)[0] == 0
 
-    def run(who, *options, source=None, store="shared/store", key="shared/key/site.key"):
-        words = ["--source", project / f"raw{source or who}", "--store", project / store, "--size", "16"]
+    def run(who, *options, store="shared/store", key="shared/key/site.key"):
+        words = ["--source", project / f"raw{who}", "--store", project / store, "--size", "16"]
         # Four images a chunk: two tasks at once meet again and again.
         words += ["--chunk-images", "4", *options]
         log = project / f"log{next(NUMBERS)}"
@@ -121,24 +119,6 @@ def test_two_accounts_of_a_project_add_at_once_and_a_third_is_refused(project, s
     assert (status, len(err.splitlines())) == (2, 1)
     assert "Permission denied" in err
     assert verify(store).images == 60
-
-
-def test_ids_of_series_and_what_was_compared_are_the_groups_too(project, start):
-    head = (np.indices((40, 48, 6)).sum(axis=0) * 20).astype(np.uint16)
-    folder = project / f"raw{ANNA}" / "glioma"
-    for number, made in enumerate(dicom_phantoms.classic(head, np.diag([3.0, 4.0, 5.0, 1.0]))):
-        (folder / f"IM{number}").write_bytes(dicom_phantoms.as_bytes(made))
-    assert start(ANNA, "--group", PROJECT)()[0] == 0
-    store = StoreDir(project / "shared" / "store")
-    (table,) = store.series.iterdir()
-    for path in (table, *store.twins.iterdir()):
-        path.unlink()
-    # Another account of the project goes on with the same folders.
-    status, err = start(BERND, source=ANNA)()
-    assert status == 0, err
-    assert {path.stat().st_uid for path in (table, *store.twins.iterdir())} == {BERND}
-    for path, mode in ((table.parent, 0o2770), (table, 0o660), (store.twins, 0o2770)):
-        assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (mode, PROJECT), path
 
 
 def make_more(raw):
@@ -241,3 +221,15 @@ def test_a_second_group_is_refused(tmp_path, make_pictures, preprocess):
     assert preprocess(tmp_path / "raw", tmp_path / "store", "--size", 16, "--group", PROJECT)[0] == 0
     with pytest.raises(UserError, match=f"is the group {PROJECT}'s already"):
         Store(tmp_path / "store").share(OTHERS)
+
+
+def test_what_new_images_were_compared_with_is_the_groups_too(project, start):
+    assert start(ANNA, "--group", PROJECT)()[0] == 0
+    store = StoreDir(project / "shared" / "store")
+    for path in store.twins.iterdir():
+        path.unlink()
+    # Another account of the project goes on with the same folder.
+    status, err = start(BERND)()
+    assert status == 0, err
+    assert {path.stat().st_uid for path in store.twins.iterdir()} == {BERND}
+    assert (stat.S_IMODE(store.twins.stat().st_mode), store.twins.stat().st_gid) == (0o2770, PROJECT)

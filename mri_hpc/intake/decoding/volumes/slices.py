@@ -120,18 +120,14 @@ def _frame(volume: str, number: str, plane: int | None) -> str:
 
 def _notes(upright: Volume) -> tuple[str, ...]:
     """Say of a volume what whoever stores it should know."""
-    is_believed = _is_believed(spacing_mm(upright.affine), upright.voxels.shape)
+    lengths = np.array(upright.voxels.shape) * spacing_mm(upright.affine)
+    is_believed = all(_is_in(mm, VOXEL_MM) for mm in spacing_mm(upright.affine)) and all(
+        _is_in(mm, VIEW_MM) for mm, count in zip(lengths, upright.voxels.shape, strict=True) if count > 1
+    )
     return (
         *upright.notes,
         *(() if is_believed else (NOT_BELIEVED,)),
         *(() if upright.is_side_known else (SIDE_UNKNOWN,)),
-    )
-
-
-def _is_believed(spacing: Sequence[float], counts: Sequence[int]) -> bool:
-    """Tell whether voxels so far from each other, in mm, and so many of them, are those of a head."""
-    return all(_is_in(mm, VOXEL_MM) for mm in spacing) and all(
-        _is_in(mm * count, VIEW_MM) for mm, count in zip(spacing, counts, strict=True) if count > 1
     )
 
 
@@ -148,12 +144,14 @@ def _stack(upright: Volume, plane: int) -> _Stack:
     spacing = spacing_mm(upright.affine)
     pixel_mm = round(spacing[down], 4), round(spacing[across], 4)
     _count, height, width = pictures.shape
-    is_believed = min(height, width) > 1 and _is_believed(pixel_mm, (height, width))
+    in_band = all(_is_in(mm, VOXEL_MM) for mm in pixel_mm) and all(
+        _is_in(mm * count, VIEW_MM) for mm, count in zip(pixel_mm, (height, width), strict=True)
+    )
     return _Stack(
         plane=plane,
         pictures=pictures,
         positions_mm=_positions_mm(upright, axis),
-        pixel_mm=pixel_mm if is_believed else (1.0, 1.0),
+        pixel_mm=pixel_mm if in_band else (1.0, 1.0),
     )
 
 
