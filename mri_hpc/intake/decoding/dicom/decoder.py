@@ -1,8 +1,8 @@
 """The decoder of DICOM: a source is the files of one series, or one file that names none."""
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping
 
+from mri_hpc.base.version import version_of
 from mri_hpc.intake.decoding.dicom.elements import is_dicom
 from mri_hpc.intake.decoding.dicom.series import volumes_in
 from mri_hpc.intake.decoding.recipe import Recipe
@@ -29,4 +29,4 @@ class Dicom:
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
         # Its own word would load it, for the sake of files that are no DICOM.
-        return {"pydicom": importlib.metadata.version("pydicom")}
+        return {"pydicom": version_of("pydicom")}

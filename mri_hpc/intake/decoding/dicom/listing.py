@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mri_hpc.base.atomic import publish_new_bytes, replace_bytes
+from mri_hpc.base.access import make_private, publish_private, replace_private
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.elements import (
     DICM,
@@ -157,10 +157,10 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
             rows[path] = row
     rows = _with_contents(root, rows) | _gone(known, rows)
     if kept and rows != known:
-        kept.parent.mkdir(mode=0o700, exist_ok=True)
-        replace_bytes(kept, _packed(rows), is_private=True)
+        make_private(kept.parent)
+        replace_private(kept, _packed(rows))
     if shared is not None:
-        publish_new_bytes(shared, _packed(rows), is_private=True)
+        publish_private(shared, _packed(rows))
     return _series(rows)
 
 
@@ -209,7 +209,7 @@ def _content_of(path: Path) -> str:
         elements = read_elements(data)
         header = header_of(elements)
         pixels = FramePixels(elements, header.format)
-        digest.update(repr((header.place, header.scale, header.kind)).encode())
+        digest.update(repr((header.geometry, header.scale, header.kind)).encode())
         for number in range(header.format.num_frames):
             digest.update(pixels.read(number).tobytes())
     except BadSource:
