@@ -21,7 +21,7 @@ from mri_hpc.intake.decoding.dicom.elements import is_dicom
 from mri_hpc.intake.decoding.dicom.header import header_of
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.series import volumes_in
-from mri_hpc.intake.decoding.volumes.geometry import axes_of, turned
+from mri_hpc.intake.decoding.volumes.geometry import axes_of, corners_mm, turned
 from mri_hpc.intake.decoding.volumes.volume import Volume
 
 NOTHING_DIFFERS_MM = 0.01
@@ -53,11 +53,7 @@ def _difference(ours: Volume, theirs: Volume) -> tuple[float, float]:
     """Return the most that a corner is off in mm, and a voxel in grey levels."""
     if ours.voxels.shape != theirs.voxels.shape:
         return np.inf, np.inf
-    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [
-        *np.array(ours.voxels.shape) - 1,
-        1,
-    ]
-    apart = np.abs((ours.affine - theirs.affine) @ corners.T).max()
+    apart = np.abs(corners_mm(ours.affine - theirs.affine, ours.voxels.shape)).max()
     return float(apart), float(np.abs(ours.voxels.astype(float) - theirs.voxels).max())
 
 

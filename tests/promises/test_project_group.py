@@ -72,11 +72,10 @@ def start(project, preprocess):
                 become(who, log)
                 os.environ |= {"HOME": str(project), "MRI_KEY_FILE": str(project / key) if key else ""}
                 status = main(list(map(str, words)))
-            except BaseException:
-                # What a fork raises is shown nowhere else.
-                traceback.print_exc()
-                raise
             finally:
+                # What a fork raises is shown nowhere else.
+                if status == 1:
+                    traceback.print_exc()
                 sys.stderr.flush()
                 os._exit(status)
         return lambda: (os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), log.read_text())
@@ -243,3 +242,15 @@ def test_a_second_group_is_refused(tmp_path, make_pictures, preprocess):
     assert preprocess(tmp_path / "raw", tmp_path / "store", "--size", 16, "--group", PROJECT)[0] == 0
     with pytest.raises(UserError, match=f"is the group {PROJECT}'s already"):
         Store(tmp_path / "store").share(OTHERS)
+
+
+def test_what_new_images_were_compared_with_is_the_groups_too(project, start):
+    assert start(ANNA, "--group", PROJECT)()[0] == 0
+    store = StoreDir(project / "shared" / "store")
+    for path in store.twins.iterdir():
+        path.unlink()
+    # Another account of the project goes on with the same folder.
+    status, err = start(BERND)()
+    assert status == 0, err
+    assert {path.stat().st_uid for path in store.twins.iterdir()} == {BERND}
+    assert (stat.S_IMODE(store.twins.stat().st_mode), store.twins.stat().st_gid) == (0o2770, PROJECT)

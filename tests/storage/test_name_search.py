@@ -103,10 +103,11 @@ def test_pixels_and_keys_that_spell_a_short_name_by_chance_are_none_and_a_long_o
         file.create_dataset("images", data=pixels, chunks=(len(pixels),))
         file.create_dataset("more", data=pixels)
     np.save(tmp_path / "folder" / "key.npy", pixels)
+    np.savez(tmp_path / "folder" / "looks.npz", looks=pixels)
     (tmp_path / "folder" / "best.safetensors").write_bytes(b"\2" + bytes(7) + b"{}" + pixels.tobytes())
     found = look("Anna", "Geraldine")
     assert {(line, file) for line, file, _offset in found} == {
-        (2, "best.safetensors"), (2, "chunk.h5"), (2, "key.npy"),
+        (2, "best.safetensors"), (2, "chunk.h5"), (2, "key.npy"), (2, "looks.npz"),
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Decoders: from the bytes of a source to images, and these to samples. Content tells what a source is.
 
-To read another format, write a module of its own (``volumes.py``) with a class that has the four members of
+To read another format, write a module of its own (``nrrd.py``) with a class that has the four members of
 `Decoder`, and put one of it into DECODERS. Nothing else has to know of it: what is stored, predicted, probed
 and repaired comes through `decode`, what users are told is read comes from `formats`, and the versions in
 each chunk from `versions`. Take the entry of the format out of foreign.py, which gives the reasons for those
@@ -9,6 +9,7 @@ that are not read, and import the library that decodes in that module alone.
 - Decoders are asked in turn, and the first that takes the first bytes has the source: the more particular one
   stands first. To be asked costs every source, so the answer rests on a few bytes.
 - Yield grey values as the source has them: `decode` makes 8 bits and the recipe's square of all alike.
+- Of a format of volumes make each a `Volume`, and yield what `slices_of` makes of it.
 - Yield images as they are made: a volume then takes the memory of one slice beside its own bytes. BadSource
   at any point rejects the whole source: nothing of it is stored.
 - Give each image of a source that holds several a `frame` of its own. Keys are made from it, but for the
@@ -32,14 +33,12 @@ from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.decoding.matlab import Matlab
 from mri_hpc.intake.decoding.pictures import Pictures
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.samples import NativeImage, Sample
+from mri_hpc.intake.decoding.samples import NOT_FINITE, NativeImage, Sample
 from mri_hpc.intake.decoding.square import fit_to_square
 from mri_hpc.intake.decoding.stacks import Stacks
 from mri_hpc.intake.decoding.volumes.one_file import VolumeFiles
 from mri_hpc.intake.decoding.window import Window, window_of
 from mri_hpc.intake.files.content import Content, read_content
-
-NOT_FINITE = "pixels that are not finite numbers"
 
 
 class Decoder(Protocol):

@@ -7,6 +7,7 @@ import numpy as np
 
 Placed = tuple[float, float, float, float]
 """Left, top, width, height of the source picture within the stored image, as fractions of that image."""
+NOT_FINITE = "pixels that are not finite numbers"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

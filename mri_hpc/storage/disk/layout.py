@@ -66,8 +66,9 @@ class StoreDir:
         """Make the folder of twins, which a store gains when there is something to keep."""
         with contextlib.suppress(FileExistsError):
             self.twins.mkdir()
-            let_group_use(self.twins)
             sync_folder(self.path)
+        # Whoever made it may have been killed before this.
+        let_group_use(self.twins)
 
     def kept_parts(self, kind: str) -> list[Path]:
         """List the files of a kind that save comparing images again; each can be made anew."""

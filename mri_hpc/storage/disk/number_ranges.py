@@ -1,4 +1,4 @@
-"""Ranges of a file that hold numbers, not text: pixels, keys, weights."""
+"""Ranges of a file that hold numbers, not text: pixels, keys, looks, weights."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,7 +30,8 @@ def number_ranges(path: Path) -> list[Range]:
             with path.open("rb") as file:
                 header = int.from_bytes(file.read(LENGTH_BYTES), "little")
             return [Range(min(LENGTH_BYTES + header, path.stat().st_size), path.stat().st_size)]
-        return [Range(0, path.stat().st_size)] if path.suffix == ".pt" else []
+        # Archives of arrays alone, whose names are of ours.
+        return [Range(0, path.stat().st_size)] if path.suffix in (".pt", ".npz") else []
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError):

@@ -1,9 +1,12 @@
 """Elements: the allow-list of what is read of a DICOM file. Nothing else of it is ever looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 DICM, PREAMBLE_BYTES = b"DICM", 128
 DAMAGED_DICOM = "damaged DICOM (copy it again)"
@@ -31,25 +34,16 @@ class Tag(IntEnum):
     ACQUISITION_TIME = 0x00080032
     MODALITY = 0x00080060
     CONVERSION_TYPE = 0x00080064
-    MANUFACTURER = 0x00080070
     CODE_VALUE = 0x00080100
-    SERIES_DESCRIPTION = 0x0008103E
     COMPLEX_COMPONENT = 0x00089208
     PATIENT_ID = 0x00100020
     IDENTITY_REMOVED = 0x00120062
     DEIDENTIFICATION_CODES = 0x00120064
-    CONTRAST_AGENT = 0x00180010
-    SCANNING_SEQUENCE = 0x00180020
-    SEQUENCE_VARIANT = 0x00180021
-    ACQUISITION_TYPE = 0x00180023
-    SEQUENCE_NAME = 0x00180024
     SLICE_THICKNESS = 0x00180050
-    REPETITION_TIME = 0x00180080
     ECHO_TIME = 0x00180081
     INVERSION_TIME = 0x00180082
     ECHO_NUMBER = 0x00180086
     SPACING_BETWEEN_SLICES = 0x00180088
-    PROTOCOL_NAME = 0x00181030
     TRIGGER_TIME = 0x00181060
     B_VALUE = 0x00189087
     GRADIENT = 0x00189089
@@ -75,8 +69,6 @@ class Tag(IntEnum):
     MODALITY_LUT = 0x00283000
     SHARED_GROUPS = 0x52009229
     PER_FRAME_GROUPS = 0x52009230
-    FLOAT_PIXELS = 0x7FE00008
-    DOUBLE_PIXELS = 0x7FE00009
     PIXELS = 0x7FE00010
 
 
@@ -91,7 +83,6 @@ class Private(IntEnum):
     GE_B_VALUE = 0x00430039
     PHILIPS_B_VALUE = 0x20010003
     UIH_B_VALUE = 0x00650009
-    UIH_COUNT = 0x00650050
 
 
 CREATORS = {
@@ -103,7 +94,6 @@ CREATORS = {
     Private.GE_B_VALUE: "GEMS_PARM_01",
     Private.PHILIPS_B_VALUE: "Philips Imaging DD 001",
     Private.UIH_B_VALUE: "Image Private Header",
-    Private.UIH_COUNT: "Image Private Header",
 }
 ALLOWED = frozenset(int(tag) for tag in Tag)
 BLOCKS = range(0x10, 0x30)
@@ -126,7 +116,7 @@ class Elements:
     is_big_endian: bool
     values: Mapping[int, bytes]
     private: Mapping[Private, bytes]
-    sequences: Mapping[int, Any] = field(default_factory=dict)
+    sequences: "Mapping[int, Sequence[Dataset]]" = field(default_factory=dict)
     """As pydicom gives them: those of SEQUENCES that are there, where pydicom was asked."""
     codes: tuple[str, ...] = ()
     """By which the file says it was de-identified."""

@@ -1,4 +1,4 @@
-"""Frames: the slices in a file, each with its place, its scale and its kind.
+"""Frames: the slices in a file, each with its geometry, its scale and its kind.
 
 - Of a classic file the one that it holds.
 - Of a multi-frame file what its functional groups say, of all frames or of each.
@@ -9,15 +9,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.csa import Mosaic, read_csa
 from mri_hpc.intake.decoding.dicom.elements import DAMAGED_DICOM, Elements, Private, Tag
-from mri_hpc.intake.decoding.dicom.header import Header, Kind, Place, Scale, Values, whole
+from mri_hpc.intake.decoding.dicom.header import Geometry, Header, Kind, Scale, Values, whole
 from mri_hpc.intake.decoding.foreign import NOT_READ_YET
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 NO_MOSAIC_HEADER = "mosaic without its private header: how many slices it holds, and which way, is not told"
 UIH_MOSAIC = f"{NOT_READ_YET}: mosaic of UIH (export it as single slices)"
@@ -41,10 +44,10 @@ class Frame:
     file: int
     """Number of the file among those of the series."""
     number: int
-    """Place in the file."""
+    """Position in the file, from 0."""
     rows: int
     columns: int
-    place: Place
+    geometry: Geometry
     scale: Scale
     kind: Kind
     tile: Tile | None = None
@@ -57,7 +60,7 @@ def frames_of(elements: Elements, header: Header, file: int = 0) -> list[Frame]:
     layout = header.format
     whole_file = Frame(
         file=file, number=0, rows=layout.rows, columns=layout.columns,
-        place=header.place, scale=header.scale, kind=header.kind,
+        geometry=header.geometry, scale=header.scale, kind=header.kind,
     )  # fmt: skip
     if elements.sequences.get(Tag.PER_FRAME_GROUPS):
         return _of_groups(elements, whole_file, layout.num_frames)
@@ -76,21 +79,25 @@ def _of_mosaic(elements: Elements, header: Header, picture: Frame) -> list[Frame
     mosaic = read_csa(csa) if csa else Mosaic(count=0, normal=())
     of_scanner = values.private_number(Private.MOSAIC_COUNT)
     count = int(of_scanner) if math.isfinite(of_scanner) else mosaic.count
-    place = header.place
-    if count < 1 or not mosaic.normal or not (place.position and place.orientation and place.spacing):
+    geometry = header.geometry
+    if (
+        count < 1
+        or not mosaic.normal
+        or not (geometry.position and geometry.orientation and geometry.spacing)
+    ):
         raise BadSource(NO_MOSAIC_HEADER)
     side = math.ceil(math.sqrt(count))
     rows, columns = picture.rows // side, picture.columns // side
-    if rows < 1 or columns < 1 or not place.between > 0:
+    if rows < 1 or columns < 1 or not geometry.between > 0:
         raise BadSource(NO_MOSAIC_HEADER)
-    across, down = np.array(place.orientation[:3]), np.array(place.orientation[3:])
+    across, down = np.array(geometry.orientation[:3]), np.array(geometry.orientation[3:])
     normal = np.cross(across, down)
     if normal @ np.array(mosaic.normal) < 0:
         normal = -normal
     first = (
-        np.array(place.position)
-        + across * place.spacing[1] * (picture.columns - columns) / 2
-        + down * place.spacing[0] * (picture.rows - rows) / 2
+        np.array(geometry.position)
+        + across * geometry.spacing[1] * (picture.columns - columns) / 2
+        + down * geometry.spacing[0] * (picture.rows - rows) / 2
     )
     # Each mosaic is a volume of its own; they come in the order in which they were acquired.
     when = f"{_digits(header.kind.acquisition)} {_digits(header.kind.acquisition_time)}"
@@ -98,13 +105,13 @@ def _of_mosaic(elements: Elements, header: Header, picture: Frame) -> list[Frame
     frames = []
     for number in range(count):
         row, column = divmod(number, side)
-        position = first + normal * place.between * number
+        position = first + normal * geometry.between * number
         frames.append(
             replace(
                 picture,
                 rows=rows,
                 columns=columns,
-                place=replace(place, position=tuple(position.tolist())),
+                geometry=replace(geometry, position=tuple(position.tolist())),
                 kind=replace(picture.kind, stack=own),
                 tile=Tile(top=row * rows, left=column * columns, rows=rows, columns=columns),
             )
@@ -130,7 +137,7 @@ def _of_groups(elements: Elements, whole_file: Frame, num_frames: int) -> list[F
 class _Groups:
     """The functional groups of one frame: its own before those of all."""
 
-    def __init__(self, own: Any, shared: Any) -> None:
+    def __init__(self, own: "Dataset", shared: "Dataset | None") -> None:
         self._items = [item for item in (own, shared) if item is not None]
 
     def numbers(self, group: str, name: str) -> tuple[float, ...]:
@@ -174,8 +181,8 @@ class _Groups:
 
 
 def _frame_of_groups(groups: _Groups, whole_file: Frame, number: int) -> Frame:
-    of_file = whole_file.place
-    place = Place(
+    of_file = whole_file.geometry
+    geometry = Geometry(
         position=whole(groups.numbers("PlanePositionSequence", "ImagePositionPatient"), 3),
         orientation=whole(groups.numbers("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
         spacing=whole(groups.numbers("PixelMeasuresSequence", "PixelSpacing"), 2) or of_file.spacing,
@@ -189,7 +196,7 @@ def _frame_of_groups(groups: _Groups, whole_file: Frame, number: int) -> Frame:
     return replace(
         whole_file,
         number=number,
-        place=place,
+        geometry=geometry,
         scale=Scale(slope=slope or 1.0, intercept=intercept),
         kind=_kind_of_groups(groups, whole_file.kind),
     )

@@ -52,8 +52,8 @@ class PixelFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """The place of one frame, as DICOM has it: L, P, S in mm."""
+class Geometry:
+    """The geometry of one frame, as DICOM has it: L, P, S in mm."""
 
     position: tuple[float, ...] = ()
     """Centre of the first pixel, (3,); empty where it is not told."""
@@ -99,21 +99,12 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """By what a sequence is recognised. Texts that people typed: never leave memory."""
+    """The kind of file, and what it says of its own de-identification."""
 
     modality: str = ""
-    manufacturer: str = ""
     sop_class: str = ""
     conversion: str = ""
     is_burnt_in: bool = False
-    has_contrast: bool = False
-    repetition_time: float = math.nan
-    is_3d: bool = False
-    scanning_sequence: tuple[str, ...] = ()
-    sequence_variant: tuple[str, ...] = ()
-    sequence_name: str = field(default="", repr=False)
-    name: str = field(default="", repr=False)
-    description: str = field(default="", repr=False)
     identity_removed: str = ""
     """YES or NO, as the file says; empty where it does not."""
     deidentified_by: tuple[str, ...] = ()
@@ -127,7 +118,7 @@ class Header:
     identity: Identity
     protocol: Protocol
     format: PixelFormat
-    place: Place
+    geometry: Geometry
     scale: Scale
     kind: Kind
     has_pixels: bool
@@ -206,7 +197,7 @@ def header_of(elements: Elements) -> Header:
         ),
         protocol=_protocol(values, elements),
         format=_format(values, elements),
-        place=_place(values),
+        geometry=_geometry(values),
         scale=_scale(values, elements),
         kind=kind,
         has_pixels=elements.pixels is not None and len(elements.pixels) > 0,
@@ -231,8 +222,8 @@ def _format(values: Values, elements: Elements) -> PixelFormat:
     )
 
 
-def _place(values: Values) -> Place:
-    return Place(
+def _geometry(values: Values) -> Geometry:
+    return Geometry(
         position=whole(values.numbers(Tag.POSITION), 3),
         orientation=whole(values.numbers(Tag.ORIENTATION), 6),
         spacing=whole(values.numbers(Tag.PIXEL_SPACING), 2),
@@ -290,18 +281,9 @@ def _gradient(values: Values) -> tuple[float, ...]:
 def _protocol(values: Values, elements: Elements) -> Protocol:
     return Protocol(
         modality=values.text(Tag.MODALITY),
-        manufacturer=values.text(Tag.MANUFACTURER).upper(),
         sop_class=values.text(Tag.SOP_CLASS),
         conversion=values.text(Tag.CONVERSION_TYPE),
         is_burnt_in=values.text(Tag.BURNED_IN).upper() == "YES",
-        has_contrast=bool(values.text(Tag.CONTRAST_AGENT)),
-        repetition_time=values.number(Tag.REPETITION_TIME),
-        is_3d=values.text(Tag.ACQUISITION_TYPE).upper() == "3D",
-        scanning_sequence=values.texts(Tag.SCANNING_SEQUENCE),
-        sequence_variant=values.texts(Tag.SEQUENCE_VARIANT),
-        sequence_name=values.text(Tag.SEQUENCE_NAME),
-        name=values.text(Tag.PROTOCOL_NAME),
-        description=values.text(Tag.SERIES_DESCRIPTION),
         identity_removed=values.text(Tag.IDENTITY_REMOVED).upper(),
         # Others are texts of whoever wrote them.
         deidentified_by=tuple(code for code in elements.codes if code.isdigit()),

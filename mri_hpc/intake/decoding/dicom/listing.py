@@ -229,7 +229,7 @@ def _content_of(path: Path) -> str:
         elements = read_elements(data)
         header = header_of(elements)
         pixels = FramePixels(elements, header.format)
-        digest.update(repr((header.place, header.scale, header.kind)).encode())
+        digest.update(repr((header.geometry, header.scale, header.kind)).encode())
         for number in range(header.format.num_frames):
             digest.update(pixels.read(number).tobytes())
     except BadSource:

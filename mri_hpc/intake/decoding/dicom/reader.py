@@ -103,9 +103,8 @@ def _inflated(data: bytes) -> bytes:
 def _raw_values(read: "pydicom.FileDataset") -> dict[int, bytes]:
     """Return values as the file has them; of sequences none."""
     raw = {}
-    # Iterating a data set would decode each element.
-    for tag in read.keys():  # noqa: SIM118
-        element = read.get_item(tag)
+    # Iterating over a data set itself would decode each element.
+    for tag, element in read.items():
         value = getattr(element, "value", None)
         raw[int(tag)] = value if isinstance(value, bytes) else b""
     return raw

@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ UNEVEN_PART, UNEVEN_MM = 0.05, 0.02
 CROOKED_MM = 0.1
 SAME_PLACE_MM = 0.01
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+Key = TypeVar("Key", float, tuple[object, ...])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,19 +112,19 @@ def grouped(frames: Sequence[Frame]) -> list[list[Frame]]:
     return [_in_a_row(volume) for volume in volumes]
 
 
-def _by(frames: Sequence[Frame], key: Callable[[Frame], Any]) -> list[list[Frame]]:
+def _by(frames: Sequence[Frame], key: Callable[[Frame], Key]) -> list[list[Frame]]:
     """Group by a key, in its order."""
-    found: dict[Any, list[Frame]] = {}
+    found: dict[Key, list[Frame]] = {}
     for frame in frames:
         found.setdefault(key(frame), []).append(frame)
     return [found[name] for name in sorted(found)]
 
 
-def _makes_volume(frame: Frame) -> tuple[Any, ...]:
+def _makes_volume(frame: Frame) -> tuple[object, ...]:
     kind = frame.kind
     return (
-        _rounded(frame.place.orientation, 3),
-        (frame.rows, frame.columns, *_rounded(frame.place.spacing, 4)),
+        _rounded(frame.geometry.orientation, 3),
+        (frame.rows, frame.columns, *_rounded(frame.geometry.spacing, 4)),
         kind.stack,
         kind.image_type,
         kind.component,
@@ -158,11 +160,11 @@ def _number(number_of: Callable[[Kind], float], frame: Frame) -> float:
 
 
 def _is_placed(frame: Frame) -> bool:
-    return bool(frame.place.position and frame.place.orientation and frame.place.spacing)
+    return bool(frame.geometry.position and frame.geometry.orientation and frame.geometry.spacing)
 
 
 def _is_doubled(group: Sequence[Frame]) -> bool:
-    places = [_rounded(frame.place.position, 2) for frame in group]
+    places = [_rounded(frame.geometry.position, 2) for frame in group]
     return len(set(places)) < len(places)
 
 
@@ -170,7 +172,7 @@ def _check_no_localiser(groups: Sequence[Sequence[Frame]]) -> None:
     normals = {}
     counts: dict[tuple[float, ...], int] = {}
     for group in groups:
-        orientation = _rounded(group[0].place.orientation, 3)
+        orientation = _rounded(group[0].geometry.orientation, 3)
         if orientation:
             normals[orientation] = _normal(group[0])
             counts[orientation] = counts.get(orientation, 0) + len(group)
@@ -180,7 +182,7 @@ def _check_no_localiser(groups: Sequence[Sequence[Frame]]) -> None:
 
 
 def _normal(frame: Frame) -> np.ndarray:
-    normal = np.cross(frame.place.orientation[:3], frame.place.orientation[3:])
+    normal = np.cross(frame.geometry.orientation[:3], frame.geometry.orientation[3:])
     length = float(np.linalg.norm(normal))
     if not length > 0.5:
         raise BadSource(NOT_PLACED)
@@ -191,7 +193,7 @@ def _in_a_row(group: list[Frame]) -> list[Frame]:
     """Order the slices of a volume along their normal; BadSource where they make no volume."""
     if len(group) == 1:
         return group
-    along = np.array([frame.place.position for frame in group]) @ _normal(group[0])
+    along = np.array([frame.geometry.position for frame in group]) @ _normal(group[0])
     order = np.argsort(along, kind="stable")
     _check_steps(np.diff(along[order]))
     row = [group[number] for number in order.tolist()]
@@ -215,7 +217,7 @@ def _check_steps(steps: np.ndarray) -> None:
 
 
 def _check_straight(row: Sequence[Frame]) -> None:
-    positions = np.array([frame.place.position for frame in row])
+    positions = np.array([frame.geometry.position for frame in row])
     line = positions[0] + np.linspace(0, 1, len(row))[:, np.newaxis] * (positions[-1] - positions[0])
     if np.abs(positions - line).max() > max(CROOKED_MM, UNEVEN_PART * _step(row)):
         raise BadSource(CROOKED)
@@ -224,10 +226,10 @@ def _check_straight(row: Sequence[Frame]) -> None:
 def _step(row: Sequence[Frame]) -> float:
     """Return the distance of slices in mm: of one alone as the file says, else its thickness, else 1."""
     if len(row) > 1:
-        ends = np.array(row[-1].place.position) - np.array(row[0].place.position)
+        ends = np.array(row[-1].geometry.position) - np.array(row[0].geometry.position)
         return float(np.linalg.norm(ends)) / (len(row) - 1)
-    place = row[0].place
-    return next((mm for mm in (place.between, place.thickness) if mm > 0 and math.isfinite(mm)), 1.0)
+    geometry = row[0].geometry
+    return next((mm for mm in (geometry.between, geometry.thickness) if mm > 0 and math.isfinite(mm)), 1.0)
 
 
 def _volume(row: Sequence[Frame], pixels: SeriesPixels, name: str) -> Volume:
@@ -237,24 +239,24 @@ def _volume(row: Sequence[Frame], pixels: SeriesPixels, name: str) -> Volume:
         voxels=stack.transpose(2, 1, 0),
         affine=_affine(row),
         acquired=2,
-        is_side_known=bool(row[0].place.orientation and row[0].place.position),
+        is_side_known=bool(row[0].geometry.orientation and row[0].geometry.position),
         name=name,
         notes=(INVERTED,) if any(pixels.is_inverted(frame) for frame in row) else (),
     )
 
 
 def _affine(row: Sequence[Frame]) -> np.ndarray:
-    place = row[0].place
+    geometry = row[0].geometry
     affine = np.eye(4)
-    spacing = place.spacing or (1.0, 1.0)
-    orientation = place.orientation or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    spacing = geometry.spacing or (1.0, 1.0)
+    orientation = geometry.orientation or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     across, down = np.array(orientation[:3]), np.array(orientation[3:])
     affine[:3, 0], affine[:3, 1] = across * spacing[1], down * spacing[0]
     if len(row) > 1:
-        affine[:3, 2] = (np.array(row[-1].place.position) - np.array(place.position)) / (len(row) - 1)
+        affine[:3, 2] = (np.array(row[-1].geometry.position) - np.array(geometry.position)) / (len(row) - 1)
     else:
         affine[:3, 2] = np.cross(across, down) * _step(row)
-    affine[:3, 3] = place.position or (0.0, 0.0, 0.0)
+    affine[:3, 3] = geometry.position or (0.0, 0.0, 0.0)
     return LPS_TO_RAS @ affine
 
 

@@ -46,6 +46,14 @@ def spacing_mm(affine: np.ndarray) -> tuple[float, float, float]:
     return first, second, third
 
 
+def corners_mm(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Compute where the middles of the voxels at the eight corners of a volume lie: (3, 8)."""
+    far = np.array(shape) - 1
+    corners = np.array([(*(far * bits), 1) for bits in itertools.product((0, 1), repeat=3)], np.float64)
+    places: np.ndarray = affine[:3] @ corners.T
+    return places
+
+
 def axes_of(affine: np.ndarray) -> Axes:
     """Find the axis of voxels nearest to each of the patient; BadSource where the affine places no voxels."""
     lengths = np.array(spacing_mm(affine))

@@ -16,7 +16,7 @@ import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.foreign import NOT_READ_YET
-from mri_hpc.intake.decoding.volumes.geometry import axes_of, spacing_mm
+from mri_hpc.intake.decoding.volumes.geometry import axes_of, corners_mm, spacing_mm
 
 NIFTI1_BYTES, NIFTI2_BYTES, MGH_BYTES = 348, 540, 284
 SINGLE_1, PAIR_1 = b"n+1\0", (b"ni1\0",)
@@ -165,12 +165,10 @@ def _untold_affine(pixdim: np.ndarray, shape: tuple[int, int, int]) -> np.ndarra
 
 def _differ(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, int, int]) -> bool:
     """Tell whether any corner of a volume lies elsewhere by one than by the other."""
-    apart = (sform - qform)[:3]
+    apart = sform - qform
     if not np.isfinite(apart).all():
         return True
-    far = np.array(shape) - 1
-    corners = np.array([(*(far * bits), 1) for bits in np.ndindex(2, 2, 2)]).T
-    return bool(np.linalg.norm(apart @ corners, axis=0).max() > APART_MM)
+    return bool(np.linalg.norm(corners_mm(apart, shape), axis=0).max() > APART_MM)
 
 
 def _named_slice_axis(dim_info: int) -> int | None:

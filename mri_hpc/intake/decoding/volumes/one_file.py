@@ -6,7 +6,6 @@ a thousandth of that, since gzip shrinks no further.
 
 import contextlib
 import gzip
-import importlib.metadata
 import io
 import math
 import zlib
@@ -16,20 +15,20 @@ from typing import cast
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.base.version import version_of
 from mri_hpc.intake.decoding.pictures import TRUNCATED
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage
 from mri_hpc.intake.decoding.volumes.headers import VolumeHeader, is_volume, read_header
 from mri_hpc.intake.decoding.volumes.slices import few_slices, slices_of
-from mri_hpc.intake.decoding.volumes.volume import Volume
+from mri_hpc.intake.decoding.volumes.volume import MOST_VOXELS, Volume
 from mri_hpc.intake.decoding.volumes.words import read_values
-from mri_hpc.intake.files.content import Content, FileContent, LargeFile
+from mri_hpc.intake.files.content import GZIP, Content, FileContent, LargeFile
 
-GZIP = b"\x1f\x8b"
 # To zlib: a gzip header comes first.
 WITH_HEADER = 31
 HEADER_BYTES = 1024
-MOST_VOLUME_BYTES, MOST_VOXELS = 400 * 2**20, 2**27
+MOST_VOLUME_BYTES = 400 * 2**20
 MOST_SHRUNK = 1040
 """Bytes that a byte of gzip stands for at most."""
 READ_BYTES = 2**20
@@ -59,7 +58,7 @@ class VolumeFiles:
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
         # Its own word would load it, for the sake of files that are no volumes.
-        return {"nibabel": importlib.metadata.version("nibabel")}
+        return {"nibabel": version_of("nibabel")}
 
 
 def _unzipped(start: bytes) -> bytes:

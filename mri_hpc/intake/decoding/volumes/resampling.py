@@ -11,10 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.decoding.volumes.geometry import axes_of, spacing_mm
-from mri_hpc.intake.decoding.volumes.volume import Volume
-
-MOST_VOXELS = 2**27
+from mri_hpc.intake.decoding.volumes.geometry import axes_of, corners_mm, spacing_mm
+from mri_hpc.intake.decoding.volumes.volume import MOST_VOXELS, Volume
 
 RESAMPLED = "resampled: its slices lay oblique to the planes"
 LARGE_WHEN_RESAMPLED = f"more than {MOST_VOXELS // 2**20} million voxels when resampled"
@@ -42,12 +40,10 @@ def resampled(volume: Volume) -> Volume:
 
 def _grid(volume: Volume, order: tuple[int, int, int]) -> tuple[tuple[int, int, int], np.ndarray]:
     """Return shape and affine of a volume along the axes of the patient that holds all of another."""
-    far = np.array(volume.voxels.shape) - 1
-    corners = np.array([(*(far * bits), 1) for bits in itertools.product((0, 1), repeat=3)], np.float64)
-    # Places to a micrometre: rounding of the header is not to add a slice.
-    corners_mm = np.round((volume.affine @ corners.T)[:3], 3)
+    # To a micrometre: rounding of the header is not to add a slice.
+    corners = np.round(corners_mm(volume.affine, volume.voxels.shape), 3)
     step_mm = np.array(spacing_mm(volume.affine))[list(order)]
-    low, high = corners_mm.min(axis=1), corners_mm.max(axis=1)
+    low, high = corners.min(axis=1), corners.max(axis=1)
     x, y, z = (int(count) + 1 for count in np.floor((high - low) / step_mm + 1e-6))
     if x * y * z > MOST_VOXELS:
         raise BadSource(LARGE_WHEN_RESAMPLED)

@@ -26,7 +26,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.grey_values import levels_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.samples import NativeImage, Sample
+from mri_hpc.intake.decoding.samples import NOT_FINITE, NativeImage, Sample
 from mri_hpc.intake.decoding.volumes.geometry import axes_of, check_upright, right_way_up, spacing_mm
 from mri_hpc.intake.decoding.volumes.resampling import resampled
 from mri_hpc.intake.decoding.volumes.volume import Volume
@@ -45,7 +45,6 @@ MOST_COUNTED = 256
 """Slices by which a window is found: of more, one in so many as leave no more than this."""
 MOST_SLICES = 8192
 
-NOT_FINITE = "pixels that are not finite numbers"
 NO_NUMBERS = "voxels that are no numbers (NaN) are taken as the darkest"
 NO_HEAD = "no slice shows a head"
 NO_LEFT_TO_RIGHT = "left and right are not told: the file has no sagittal slices from left to right"

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MOST_VOXELS = 2**27
+"""Of one volume."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Volume:
