@@ -29,8 +29,6 @@ from mri_hpc.intake.decoding.dicom.elements import (
     Tag,
     is_dicom,
 )
-from mri_hpc.intake.decoding.dicom.header import Values, header_of
-from mri_hpc.intake.decoding.dicom.pixels import FramePixels
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
 from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
@@ -220,6 +218,9 @@ def _with_contents(root: Path, rows: Mapping[str, _Row]) -> dict[str, _Row]:
 
 def _content_of(path: Path) -> str:
     """Return a digest of what a file shows, whatever it is coded by; DAMAGED where it cannot be read."""
+    from mri_hpc.intake.decoding.dicom.header import header_of
+    from mri_hpc.intake.decoding.dicom.pixels import FramePixels
+
     try:
         data = path.read_bytes()
     except OSError:
@@ -272,6 +273,9 @@ def _named_in(path: Path) -> Named | None:
 
 
 def _named(elements: Elements) -> Named:
+    # Loaded when the first DICOM comes: most sources hold none.
+    from mri_hpc.intake.decoding.dicom.header import Values
+
     values = Values(elements)
     instance = values.text(Tag.INSTANCE)
     return Named(
