@@ -28,6 +28,8 @@ from mri_hpc.notes import print_notes, print_notes_of_source
 from mri_hpc.storage.store import Intake, Store, Tally
 
 if TYPE_CHECKING:
+    from mri_hpc.intake.labels.csv_labels import CsvLabels
+    from mri_hpc.intake.labels.folder_labels import FolderLabels
     from mri_hpc.looking import Question
 
 REPORT_INTERVAL_S = 30.0
@@ -120,6 +122,45 @@ def preprocess(options: Options) -> int:
     key_file = key_path(os.environ)
     _share_with_group(options, store, key_file)
     share = _share(options)
+    asked = _ask(options, store, key_file)
+    intake = asked.intake
+    store.clean_up()
+    found = intake.sources(asked.paths)
+    _refuse_or_say(store.doubts(intake, found), options.accept)
+    store.join_alike(asked.labels.mentions(asked.paths), intake.pseudonyms, options.accept)
+    sources = intake.share_of(share, found)
+    tally = _add(options, store, intake, sources, stop)
+    tally.own_labels_differ = asked.own_labels.num_differing
+    account = _account(options, store, intake, found, tally, stop)
+    print_notes(tally, store=store, root_name=intake.root_name, account=account)
+    if share.index == 0:
+        print_notes_of_source(asked.labels, asked.paths, has_account=account is not None)
+    if account:
+        print_account(account)
+        if intake.recipe.ids == "pseudonym" and account.tally.images == account.images > 0:
+            print(key_note(key_file), file=sys.stderr)
+    if stop.request:
+        done = f"{tally.done} of {len(sources)} sources"
+        print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)
+    _print_tally(tally, time.monotonic() - started_s, account, is_json=options.json)
+    if stop.request:
+        return AGAIN
+    _refuse_nothing(options, share, tally)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The part of a source that is known before any picture is read."""
+
+    labels: "FolderLabels | CsvLabels"
+    own_labels: OwnLabels
+    paths: list[str]
+    intake: Intake
+
+
+def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
+    """Find labels, files and series; UserError where something looks other than it was meant."""
     labels = find_labels(
         options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
     )
@@ -142,32 +183,7 @@ def preprocess(options: Options) -> int:
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
     )
-    store.clean_up()
-    found = intake.sources(paths)
-    _refuse_or_say(store.doubts(intake, found), options.accept)
-    store.join_alike(labels.mentions(paths), intake.pseudonyms, options.accept)
-    sources = intake.share_of(share, found)
-    tally = _add(options, store, intake, sources, stop)
-    tally.own_labels_differ = own_labels.num_differing
-    total = None if stop.request else _tally_of_all(options, store, tally)
-    account = None
-    if total:
-        account = account_of(store, intake, found, total, is_stopping=lambda: stop.request is not None)
-    print_notes(tally, store=store, root_name=intake.root_name, account=account)
-    if share.index == 0:
-        print_notes_of_source(labels, paths, has_account=account is not None)
-    if account:
-        print_account(account)
-        if intake.recipe.ids == "pseudonym" and account.tally.images == account.images > 0:
-            print(key_note(key_file), file=sys.stderr)
-    if stop.request:
-        done = f"{tally.done} of {len(sources)} sources"
-        print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)
-    _print_tally(tally, time.monotonic() - started_s, account, is_json=options.json)
-    if stop.request:
-        return AGAIN
-    _refuse_nothing(options, share, tally)
-    return 0
+    return _Asked(labels=labels, own_labels=own_labels, paths=paths, intake=intake)
 
 
 def _add(options: Options, store: Store, intake: Intake, sources: Sources, stop: StopFlag) -> Tally:
@@ -182,6 +198,16 @@ def _add(options: Options, store: Store, intake: Intake, sources: Sources, stop:
     )
     progress.end()
     return tally
+
+
+def _account(
+    options: Options, store: Store, intake: Intake, found: Sources, tally: Tally, stop: StopFlag
+) -> Account | None:
+    """Return the account of the store, where this task is to give it and was not stopped."""
+    total = None if stop.request else _tally_of_all(options, store, tally)
+    if total is None:
+        return None
+    return account_of(store, intake, found, total, is_stopping=lambda: stop.request is not None)
 
 
 def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:
