@@ -1,5 +1,6 @@
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -191,3 +192,14 @@ def test_the_name_of_a_chunk_follows_from_every_column(make_columns):
         changed[name] = np.array([b"other", *values[1:]]) if values.dtype.kind == "S" else values + 1
         names.add(chunk_id(changed, "r"))
     assert len(names) == 2 + len(make_columns([1]))
+
+
+def test_an_index_that_names_an_image_beyond_the_last_is_damage(make_chunk):
+    path, _images, _columns = make_chunk(8)
+    data = bytearray(path.read_bytes())
+    # The entry of the fourth image in HDF5's index: bytes, filters, and where it begins, number by number.
+    entry = data.index(struct.pack("<IIQQQ", 256, 0, 3, 0, 0))
+    struct.pack_into("<Q", data, entry + 8, 2**59 + 3)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="images do not lie in one run"):
+        read_header(path)

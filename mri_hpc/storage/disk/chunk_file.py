@@ -328,13 +328,14 @@ def _one_run(images: h5py.Dataset) -> int:
     """Return the offset of the first image; ValueError where the images do not lie one after the other."""
     if not len(images):
         raise ValueError("no images")
-    offsets = np.full(len(images), -1, np.int64)
+    offsets: dict[int, int] = {}
 
     def note(stored: Any) -> None:
+        # Of damaged metadata it may be any number.
         offsets[stored.chunk_offset[0]] = stored.byte_offset
 
     images.id.chunk_iter(note)
-    expected = offsets[0] + np.arange(len(images)) * images.shape[1] * images.shape[2]
-    if offsets[0] < 0 or not np.array_equal(offsets, expected):
+    first, image_bytes = offsets.get(0, -1), images.shape[1] * images.shape[2]
+    if first < 0 or offsets != {row: first + row * image_bytes for row in range(len(images))}:
         raise ValueError("images do not lie in one run")
-    return int(offsets[0])
+    return first
