@@ -10,9 +10,9 @@ the ratio of processor times, with its quartiles: above 1, ours is faster.
 With --before, whole preprocesses of 8-bit colour JPEGs take turns, this version beside that one: the ratio of
 their processor times, without the start of Python.
 
-2026-11-29, two cores of an AMD EPYC (virtual), load 1, 7 rounds of 8 heads of 40 slices: 0.85 (0.82–0.89) of
+2026-11-30, two cores of an AMD EPYC (virtual), load 1, 5 rounds of 4 heads of 40 slices: 0.94 (0.90–1.05) of
 the bare way. A whole preprocess of 2,400 JPEGs of 512 × 512 beside the version before the windows, start of
-Python included, 9 pairs: 0.93 (0.77–1.05), least times 0.96.
+Python included, 9 pairs: 1.02 (0.81–1.22), least times 1.07.
 """
 
 import argparse
