@@ -19,7 +19,7 @@ from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot import catalogue as snapshots
 from mri_hpc.storage.snapshot import folding, totals
 from mri_hpc.storage.snapshot.catalogue import current, load_snapshot, resolve
-from mri_hpc.storage.snapshot.table import CHANGED, CHUNKS, array_names
+from mri_hpc.storage.snapshot.table import CHANGED, CHUNKS, array_names, lazy_snapshot
 from mri_hpc.storage.upkeep.compaction import compact
 from mri_hpc.store import main
 
@@ -185,7 +185,14 @@ def test_unknown_labels_and_patients_are_minus_one(make_columns):
 def test_twins_are_counted(make_columns):
     columns = make_columns([1, 2, 3])
     columns["source_hash"][:] = (9, 9, 8)
-    assert fold(None, [add(columns)]).num_twins == 1
+    snapshot = fold(None, [add(columns)])
+    assert snapshot.num_twins == 1
+
+    def parts(name):
+        """Parts are as many bytes: of the columns as many rows or other ones."""
+        return iter(np.array_split(snapshot.column(name), 3 if name == "source_hash" else 2))
+
+    assert lazy_snapshot({}, snapshot.column, parts=parts).num_twins == 1
 
 
 def test_a_rejection_is_void_once_its_source_is_stored(make_columns):

@@ -250,9 +250,13 @@ class Snapshot:
         """Images whose source has the same bytes as another one's; slices of one source are none."""
         # Not np.unique, which takes a hundred times as long where nearly all values differ.
         hashes, done = np.empty(len(self), "<u8"), 0
-        for part, slices in zip(self.parts("source_hash"), self.parts("slice_index"), strict=True):
-            which = (slices + 1).astype(np.uint64)
-            hashes[done : done + len(part)] = part ^ (which * SPREAD)
+        for part in self.parts("source_hash"):
+            hashes[done : done + len(part)] = part
+            done += len(part)
+        # Parts are as many bytes, of numbers of another size other rows.
+        done = 0
+        for part in self.parts("slice_index"):
+            hashes[done : done + len(part)] ^= (part + 1).astype(np.uint64) * SPREAD
             done += len(part)
         hashes.sort()
         return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
