@@ -17,8 +17,8 @@ import nibabel
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.decoding.dicom.elements import is_dicom
-from mri_hpc.intake.decoding.dicom.header import header_of
+from mri_hpc.intake.decoding.dicom.elements import Tag, is_dicom
+from mri_hpc.intake.decoding.dicom.header import Values
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.series import volumes_in
 from mri_hpc.intake.decoding.volumes.geometry import axes_of, corners_mm, turned
@@ -62,7 +62,7 @@ def _ours(folder: Path) -> Iterator[tuple[str, Volume]]:
     for file in sorted(folder.rglob("*")):
         data = file.read_bytes() if file.is_file() else b""
         if is_dicom(data[:1024]):
-            series.setdefault(header_of(read_elements(data)).identity.series, []).append(data)
+            series.setdefault(Values(read_elements(data)).text(Tag.SERIES), []).append(data)
     for number, files in enumerate(series.values()):
         try:
             for volume in volumes_in(files):

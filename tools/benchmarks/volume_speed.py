@@ -97,12 +97,8 @@ def peers(*, is_robust: bool) -> dict[str, Reader]:
         import torch
 
         torch.set_num_threads(1)
-        import monai  # noqa: F401
-
         found["MONAI"] = by_monai(is_robust=is_robust)
     with contextlib.suppress(ImportError):
-        import torchio  # noqa: F401
-
         found["TorchIO"] = by_torchio(is_robust=is_robust)
     return found
 

@@ -11,19 +11,31 @@ NOT_FINITE = "pixels that are not finite numbers"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NativeImage:
+class ImageDescription:
+    """The description of an image that its source gives."""
+
+    frame: str = ""
+    """Name of the image within the source; empty where it holds only one."""
+    slice_index: int = -1
+    """Position within the volume; -1 none."""
+    position: float = float("nan")
+    """Position along the volume's axis in millimetres; NaN none."""
+    plane: int = -1
+    """Index into labels.PLANES; -1 unknown."""
+    plane_inferred: bool = False
+    """The plane was guessed."""
+    slices_left_out: int = 0
+    """Slices of its volume that show no head, and are left out; of the first one in each plane, else 0."""
+    notes: tuple[str, ...] = ()
+    """Remarks to be made on its volume; of the first one of each, else empty."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NativeImage(ImageDescription):
     """One image as its source holds it, before grey values become those of the store."""
 
     grey: np.ndarray
     """(h, w), upright: uint8 as it is to be stored; or integers or finite floats of more bits."""
-    frame: str = ""
-    """As in Sample, as are all that follow."""
-    slice_index: int = -1
-    position: float = float("nan")
-    plane: int = -1
-    plane_inferred: bool = False
-    slices_left_out: int = 0
-    notes: tuple[str, ...] = ()
 
     @property
     def is_deep(self) -> bool:
@@ -37,24 +49,10 @@ class NativeImage:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """One image, and what the source itself says about it."""
+class Sample(ImageDescription):
+    """One image as it is stored, and what the source itself says about it."""
 
     pixels: np.ndarray
     """uint8, (H, W)."""
-    frame: str = ""
-    """Name of the image within the source; empty where it holds only one."""
-    slice_index: int = -1
-    """Position within the volume; -1 none."""
-    position: float = float("nan")
-    """Position along the volume's axis in millimetres; NaN none."""
-    plane: int = -1
-    """Index into labels.PLANES; -1 unknown."""
-    plane_inferred: bool = False
-    """The plane was guessed."""
     placed: Placed = (0.0, 0.0, 1.0, 1.0)
     """The part of the image that the source picture takes."""
-    slices_left_out: int = 0
-    """Slices of its volume that show no head, and are left out; of the first one in each plane, else 0."""
-    notes: tuple[str, ...] = ()
-    """Remarks to be made on its volume; of the first one of each, else empty."""

@@ -71,18 +71,22 @@ def look_at(sources: Sources, root: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     found = []
     for path in sources.files:
-        try:
-            # By pathlib it takes several times as long as the system itself.
-            status = os.stat(f"{root}/{path}")  # noqa: PTH116
-        except OSError:
-            found.append((-1, -1))
-        else:
-            found.append((status.st_size, mtime_ns(status)))
+        found.append(size_and_time(root, path) or (-1, -1))
     if len(found) > len(sources):
         parts = itertools.pairwise(sources.starts.tolist())
         found = [_joined(found[start:end]) for start, end in parts]
     sizes, times_ns = np.array(found, "<i8").reshape(-1, 2).T
     return sizes, times_ns
+
+
+def size_and_time(root: Path, path: str) -> tuple[int, int] | None:
+    """Look up size and time, as in `Look`, of one file below a root; None where it cannot be looked at."""
+    try:
+        # By pathlib it takes several times as long as the system itself.
+        status = os.stat(f"{root}/{path}")  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_size, mtime_ns(status)
 
 
 def mtime_ns(status: os.stat_result) -> int:

@@ -101,7 +101,7 @@ def _of_mosaic(elements: Elements, header: Header, picture: Frame) -> list[Frame
     )
     # Each mosaic is a volume of its own; they come in the order in which they were acquired.
     when = f"{_digits(header.kind.acquisition)} {_digits(header.kind.acquisition_time)}"
-    own = f"{when} {header.identity.instance} {picture.file:06d}"
+    own = f"{when} {header.instance} {picture.file:06d}"
     frames = []
     for number in range(count):
         row, column = divmod(number, side)

@@ -24,16 +24,6 @@ GE_B_STEP = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
-    """The ids of person and picture, as the file has them: never printed, stored as pseudonyms."""
-
-    patient: str = field(default="", repr=False)
-    study: str = field(default="", repr=False)
-    series: str = field(default="", repr=False)
-    instance: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
 class PixelFormat:
     """The layout of pixels in the file."""
 
@@ -115,7 +105,8 @@ class Protocol:
 class Header:
     """All that is read of one file beside its pixels."""
 
-    identity: Identity
+    instance: str = field(repr=False)
+    """Id of the picture, as the file has it. Never printed."""
     protocol: Protocol
     format: PixelFormat
     geometry: Geometry
@@ -189,12 +180,7 @@ def header_of(elements: Elements) -> Header:
     values = Values(elements)
     kind = _kind(values)
     return Header(
-        identity=Identity(
-            patient=values.text(Tag.PATIENT_ID),
-            study=values.text(Tag.STUDY),
-            series=values.text(Tag.SERIES),
-            instance=values.text(Tag.INSTANCE),
-        ),
+        instance=values.text(Tag.INSTANCE),
         protocol=_protocol(values, elements),
         format=_format(values, elements),
         geometry=_geometry(values),

@@ -32,7 +32,7 @@ from mri_hpc.intake.decoding.dicom.elements import (
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
 from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
-from mri_hpc.intake.files.fingerprint import mtime_ns
+from mri_hpc.intake.files.fingerprint import size_and_time
 
 OTHERS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".png", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".j2k",
@@ -240,12 +240,10 @@ def _content_of(path: Path) -> str:
 
 def _row(root: Path, path: str, known: _Row | None) -> _Row | None:
     """Look at one file; None where it cannot be, as will be said when it is read."""
-    try:
-        # As in look_at: by pathlib it takes several times as long.
-        status = os.stat(f"{root}/{path}")  # noqa: PTH116
-    except OSError:
+    found = size_and_time(root, path)
+    if found is None:
         return None
-    size, time_ns = status.st_size, mtime_ns(status)
+    size, time_ns = found
     if known is not None and (known.size, known.mtime_ns) == (size, time_ns):
         return known
     named = _named_in(root / path) if 0 < size <= MAX_BYTES else Named()
