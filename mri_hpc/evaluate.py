@@ -78,7 +78,9 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
         f"({PERCENT.number(baseline.majority_low)}–{_percent(baseline.majority_high)})."
     )
     console.print(f"[dim]{escape(evaluation.method)} Research use only.[/]")
-    console.print(f"all of this on one page: mri-hpc report {escape(shlex.quote(str(run.path)))}")
+    page = f"mri-hpc report {shlex.quote(str(run.path))}"
+    # whole, however narrow the window: it is there to be copied
+    console.print(f"all of this on one page: {escape(page)}", soft_wrap=True)
 
 
 def _figures_table(evaluation: Evaluation) -> Any:

@@ -82,10 +82,16 @@ def test_what_is_left_out_or_doubtful_is_counted(make_run, capsys):
     assert "in no split" not in evaluate(run, capsys=capsys)[1]
 
 
+def test_the_command_that_makes_the_page_stands_in_one_line_to_be_copied(make_run, capsys, monkeypatch):
+    run = make_run()
+    monkeypatch.setenv("COLUMNS", "60")
+    out = evaluate(run, capsys=capsys)[1]
+    assert out.splitlines()[-1] == f"all of this on one page: mri-hpc report {run.path}"
+
+
 def test_the_first_line_says_what_is_counted_and_how_many(make_run, capsys):
     status, out, _err = evaluate(make_run(), capsys=capsys)
     assert status == 0
-    assert "".join(out.splitlines()[-2:]).rpartition("on one page: ")[2].startswith("mri-hpc report ")
     assert out.startswith("resnet18-1a2b3c4d: test split by patient: 30 patients, 180 images\n")
     assert "Chance: 33.3 % balanced accuracy" in out
 
