@@ -142,7 +142,7 @@ def _whole(path: str) -> str:
 
 def _settled(training: TrainingSettings) -> TrainingSettings:
     """Return the settings with "newest" and "the epochs of the run" settled: as what they mean now."""
-    epochs = training.schedule_epochs or training.epochs
+    epochs = 0 if training.decay_epochs else training.schedule_epochs or training.epochs
     return dataclasses.replace(training, snapshot=_snapshot_of(training).digest, schedule_epochs=epochs)
 
 

@@ -10,7 +10,7 @@ from mri_hpc.base.documents import convert, parse, with_format, without_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import CHECKSUM, seal, unseal
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.progress import EarlyStopping, Progress
+from mri_hpc.rundir.progress import SINCE_0_1_0, EarlyStopping, Progress
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -127,15 +127,18 @@ def _of_this_version(values: Mapping[str, Any]) -> dict[str, Any]:
     progress = values["progress"]
     stopping = progress["early_stopping"]
     # A default in place of one would make another run of it from there.
-    if {f.name for f in fields(Progress)} - {*progress} or {f.name for f in fields(EarlyStopping)} - {
-        *stopping
-    }:
+    if _parts(Progress) - {*progress} or _parts(EarlyStopping) - {*stopping}:
         raise ValueError("a part of the progress is missing")
     if type(progress["step"]) is not int:
         raise ValueError(f"step is {progress['step']!r}")
     best = math.inf if stopping["best_loss"] is None else stopping["best_loss"]
     whole = {**progress, "early_stopping": {**stopping, "best_loss": best}}
     return {**values, "progress": whole}
+
+
+def _parts(kind: type[Progress | EarlyStopping]) -> set[str]:
+    """Return what every checkpoint has of it."""
+    return {f.name for f in fields(kind) if f.metadata != SINCE_0_1_0}
 
 
 def _version(values: Mapping[str, Any]) -> str:

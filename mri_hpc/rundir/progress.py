@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     # Whoever decides on the end of a job reads manifests, and has seconds.
     import numpy as np
 
+SINCE_0_1_0 = {"is_new": True}
+"""Mark of a field that checkpoints of 0.1.0 lack: its default means what was so before there was one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStopping:
@@ -42,6 +45,8 @@ class Progress:
     samples_digest: str = ""
     """Chained sha256 over the keys of every batch so far, in order."""
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    decay_epoch: int = field(default=-1, metadata=SINCE_0_1_0)
+    """Epoch from whose start on the rate falls to its end; -1: not yet, or by a cosine."""
 
     def after_step(self, step_keys: "np.ndarray") -> "Progress":
         """Return the progress after a step. step_keys: uint64, (B,), of the whole batch over all ranks."""
@@ -59,9 +64,26 @@ class Progress:
         stopping = self.early_stopping.after_epoch(self.epoch, self.step, validation_loss, min_improvement)
         return replace(self, epoch=self.epoch + 1, step_in_epoch=0, early_stopping=stopping)
 
-    def is_over(self, epochs: int, patience: int) -> bool:
-        """Tell whether training has ended: epochs are done, or `patience` of them brought no improvement."""
-        return self.epoch >= epochs or self.early_stopping.epochs_without_improvement >= patience
+    def with_decay(self, epochs: int, patience: int, decay_epochs: int) -> "Progress":
+        """Return the progress with its decay begun where it is due: `patience` ran out, or `epochs` will.
+
+        So that no training ends at a high rate. Asked at the start of each epoch; nothing ends a decay early.
+        """
+        is_due = self._is_out_of_patience(patience) or self.epoch + decay_epochs >= epochs
+        if not decay_epochs or self.decay_epoch >= 0 or self.step_in_epoch or not is_due:
+            return self
+        return replace(self, decay_epoch=self.epoch)
+
+    def is_over(self, epochs: int, patience: int, decay_epochs: int = 0) -> bool:
+        """Tell whether training has ended: epochs are done, or `patience` ran out, and with it the decay."""
+        if self.epoch >= epochs:
+            return True
+        if decay_epochs:
+            return 0 <= self.decay_epoch <= self.epoch - decay_epochs
+        return self._is_out_of_patience(patience)
+
+    def _is_out_of_patience(self, patience: int) -> bool:
+        return self.early_stopping.epochs_without_improvement >= patience
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

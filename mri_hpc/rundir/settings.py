@@ -54,9 +54,11 @@ class TrainingSettings:
     ema_decay: float = identity(0.0)
     """Validate and publish weights averaged over steps with this decay, such as 0.999; 0: the last ones."""
     warmup_epochs: float = identity(1.0)
-    """Epochs of linear warm-up; afterwards the rate follows a cosine."""
+    """Epochs of linear warm-up; afterwards the rate follows a cosine, or is held until the decay."""
     schedule_epochs: int = identity(0)
     """Epochs over which the cosine falls; 0: the epochs of the run when it is made."""
+    decay_epochs: int = identity(0, neutral=0)
+    """Epochs over which a held rate falls, once patience or --epochs end; 0: a cosine instead."""
     class_weights: Literal["balanced", "none"] = identity("balanced")
     """Count rare classes more in the loss."""
     augment: bool = identity(True)
@@ -82,7 +84,7 @@ class TrainingSettings:
     epochs: Annotated[int, OFTEN] = operation(30)
     """Most epochs; early stopping usually ends sooner."""
     patience: int = operation(6)
-    """Epochs without improvement of the validation loss before training stops."""
+    """Epochs without improvement of the validation loss before training stops, or decays."""
     min_improvement: float = operation(0.0)
     """Least fall of the validation loss that counts as an improvement."""
     checkpoint_interval_s: float = operation(300.0)
@@ -102,6 +104,7 @@ class TrainingSettings:
             "patience": 1,
             "checkpoint_keep": 1,
             "schedule_epochs": 0,
+            "decay_epochs": 0,
         }
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -128,6 +131,10 @@ class TrainingSettings:
             raise UserError(
                 "--accumulate is for steps that do not fit into memory, and --batch-size auto finds one that "
                 "does: give one of them"
+            )
+        if self.decay_epochs and self.schedule_epochs:
+            raise UserError(
+                "--schedule-epochs is of the cosine, and --decay-epochs has none: give one of them"
             )
         if self.freeze and not (self.weights or self.continue_from):
             raise UserError("--freeze would keep random weights: give --weights or --continue-from too")

@@ -71,7 +71,7 @@ class Learner:
         None is returned.
         """
         steps_per_epoch = self._steps_per_epoch
-        lr = set_rates(self.optimizer, self._settings, step=progress.step, steps_per_epoch=steps_per_epoch)
+        lr = set_rates(self.optimizer, self._settings, progress, steps_per_epoch=steps_per_epoch)
         self.model.train()
         losses = self._gradient(batch, progress, gives_up)
         if losses is None:

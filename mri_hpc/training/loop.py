@@ -30,7 +30,9 @@ def train(
     be saved holds one that is not finite.
     """
     steps = StepsUnderWay(is_late=ranks.device.type == "cuda")
-    while not progress.is_over(settings.epochs, settings.patience):
+    ends = settings.epochs, settings.patience, settings.decay_epochs
+    while not progress.is_over(*ends):
+        progress = progress.with_decay(*ends)
         began = time.monotonic()
         steps.start()
         for batch in stop.watch(batches.training(progress), phase="training"):

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.model import GreyClassifier, head_of
 
 MOMENTUM = 0.9
 FLOOR = 0.01
-"""Of the highest rate; where the cosine ends."""
+"""Of the highest rate; where it ends."""
 
 
 def optimizer_of(model: GreyClassifier, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -29,17 +30,25 @@ def optimizer_of(model: GreyClassifier, settings: TrainingSettings) -> torch.opt
 
 
 def set_rates(
-    optimizer: torch.optim.Optimizer, settings: TrainingSettings, *, step: int, steps_per_epoch: int
+    optimizer: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    progress: Progress,
+    *,
+    steps_per_epoch: int,
 ) -> float:
-    """Give each group its rate of this step; returns that of the rest, or of a head that learns alone."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(
-            step,
-            highest=group["highest_lr"],
-            steps_per_epoch=steps_per_epoch,
-            warmup_epochs=settings.warmup_epochs,
+    """Give each group its rate of the next step; returns that of the rest, or of a head that learns alone."""
+    if settings.decay_epochs:
+        share = share_of_held_rate(
+            progress, steps_per_epoch=steps_per_epoch, warmup_epochs=settings.warmup_epochs,
+            decay_epochs=settings.decay_epochs,
+        )  # fmt: skip
+    else:
+        share = share_of_cosine(
+            progress.step, steps_per_epoch=steps_per_epoch, warmup_epochs=settings.warmup_epochs,
             schedule_epochs=settings.schedule_epochs or settings.epochs,
-        )
+        )  # fmt: skip
+    for group in optimizer.param_groups:
+        group["lr"] = group["highest_lr"] * share
     return float(optimizer.param_groups[0]["lr"])
 
 
@@ -62,13 +71,33 @@ def _groups(
     ]
 
 
-def learning_rate(
-    step: int, *, highest: float, steps_per_epoch: int, warmup_epochs: float, schedule_epochs: int
-) -> float:
-    """Return the rate of a step, from 0: linear warm-up, cosine down to FLOOR, constant from there."""
+def share_of_cosine(step: int, *, steps_per_epoch: int, warmup_epochs: float, schedule_epochs: int) -> float:
+    """Return the rate of a step, from 0, as a share of the highest.
+
+    Linear warm-up, cosine down to FLOOR, constant from there.
+    """
     warmup_steps = min(warmup_epochs, schedule_epochs) * steps_per_epoch
     if step < warmup_steps:
-        return highest * (step + 1) / (warmup_steps + 1)
+        return _warming(step, warmup_steps)
     all_steps = schedule_epochs * steps_per_epoch
     done = min((step - warmup_steps) / max(all_steps - warmup_steps, 1), 1.0)
-    return highest * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * done)) / 2)
+    return FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * done)) / 2
+
+
+def share_of_held_rate(
+    progress: Progress, *, steps_per_epoch: int, warmup_epochs: float, decay_epochs: int
+) -> float:
+    """Return the rate of the next step as a share of the highest: linear warm-up, held, decay down to FLOOR.
+
+    The decay is 1 - sqrt, as in Hägele et al. 2024 (arXiv 2405.18392).
+    """
+    warmup_steps = warmup_epochs * steps_per_epoch
+    share = _warming(progress.step, warmup_steps) if progress.step < warmup_steps else 1.0
+    if progress.decay_epoch < 0:
+        return share
+    epochs_done = progress.epoch - progress.decay_epoch + progress.step_in_epoch / steps_per_epoch
+    return share * (FLOOR + (1 - FLOOR) * (1 - math.sqrt(epochs_done / decay_epochs)))
+
+
+def _warming(step: int, warmup_steps: float) -> float:
+    return (step + 1) / (warmup_steps + 1)

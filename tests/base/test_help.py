@@ -69,10 +69,8 @@ def test_values_are_named_by_their_kind_and_defaults_in_words(help_of):
     assert "--no-augment Flip, rotate, scale and shift training images at random. (default: on)" in page
     assert "--accumulate INT Parts into which each rank cuts" in page
     assert "does not fit into memory. (default: 1)" in page
-    assert (
-        "--warmup-epochs FLOAT Epochs of linear warm-up; afterwards the rate follows a cosine. (default: 1.0)"
-        in page
-    )
+    assert "--warmup-epochs FLOAT Epochs of linear warm-up; afterwards the rate follows a cosine, or" in page
+    assert "is held until the decay. (default: 1.0)" in page
     assert "--batch-size INT|auto" in page
     assert "--slurm [STR ...]" in page
     # A switch that is off unless it is typed.

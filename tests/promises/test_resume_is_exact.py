@@ -119,48 +119,52 @@ def test_letting_ddp_rebuild_its_buckets_would_break_the_promise(new_run, start_
     assert resumed["weights_digest"] != whole["weights_digest"]
 
 
-# The loss improves once and then never by 100: patience ends the run after the third epoch.
+# The loss improves once and then never by 100: patience ends after the third epoch, and the rate falls in the
+# fourth.
 IMPATIENT = {
-    "model": "mobilenet_v3_small", "epochs": 6, "patience": 2, "min_improvement": 100.0, "ema_decay": 0.9,
+    "model": "mobilenet_v3_small", "epochs": 6, "patience": 2, "min_improvement": 100.0, "decay_epochs": 1,
+    "ema_decay": 0.9,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory):
-    """Remembers, for the tests below, the uninterrupted run and one stopped in its third epoch."""
+    """Remembers, for the tests below, the uninterrupted run, and one as it was stopped in each epoch."""
     return {}
 
 
 @pytest.mark.parametrize(
-    "left_out",
+    ("left_out", "epoch"),
     [
-        None,
-        ["forget", "step"],
-        ["forget", "epoch"],
-        ["forget", "step_in_epoch"],
-        ["forget", "samples_digest"],
-        ["forget", "early_stopping"],
-        ["forget_optimizer"],
-        ["forget_average", "steps"],
-        ["forget_average", "last"],
-        ["seed_once"],
+        (None, 2),
+        (None, 3),
+        (["forget", "step"], 2),
+        (["forget", "epoch"], 2),
+        (["forget", "step_in_epoch"], 2),
+        (["forget", "samples_digest"], 2),
+        (["forget", "early_stopping"], 2),
+        (["forget", "decay_epoch"], 3),
+        (["forget_optimizer"], 2),
+        (["forget_average", "steps"], 2),
+        (["forget_average", "last"], 2),
+        (["seed_once"], 2),
     ],
-    ids=lambda left_out: " ".join(left_out) if left_out else "nothing",
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value or "nothing"),
 )
 def test_whatever_is_left_out_of_a_checkpoint_shows_in_the_digests(
-    left_out, impatient, new_run, start_ranks, tmp_path, tmp_path_factory
+    left_out, epoch, impatient, new_run, start_ranks, tmp_path, tmp_path_factory
 ):
     if not impatient:
         impatient["whole"] = finish(start_ranks, new_run("whole", **IMPATIENT), 1)
         stopped = new_run("stopped", **IMPATIENT)
-        for restart in range(3):
+        for restart in range(4):
             # In each epoch once, after the second of its four steps.
             stop = {0: [["signal_in", "training", "SIGTERM", 3 if restart else 1]]}
             assert start_ranks(stopped, ranks=1, restart=restart, breaks=stop).statuses() == [75]
-        impatient["stopped"] = tmp_path_factory.mktemp("kept") / "run"
-        shutil.copytree(stopped.path, impatient["stopped"])
+            impatient[restart] = tmp_path_factory.mktemp("kept") / "run"
+            shutil.copytree(stopped.path, impatient[restart])
     run = RunDir(tmp_path / "copy")
-    shutil.copytree(impatient["stopped"], run.path)
-    resumed = finish(start_ranks, run, 1, restart=3, break_all=[left_out] if left_out else [])
+    shutil.copytree(impatient[epoch], run.path)
+    resumed = finish(start_ranks, run, 1, restart=epoch + 1, break_all=[left_out] if left_out else [])
     same = resumed["weights_digest"] == impatient["whole"]["weights_digest"], resumed == impatient["whole"]
     assert same == ((True, True) if left_out is None else (left_out[-1] == "samples_digest", False))

@@ -209,6 +209,44 @@ def test_training_is_over_after_patience_epochs_without_improvement():
     assert progress.is_over(epochs=4, patience=3)
 
 
+def epochs_of(losses, **ends):
+    """The epochs in which the rate falls, and the epoch at which training ends."""
+    progress, falling = Progress(), []
+    for loss in losses:
+        if progress.is_over(**ends):
+            break
+        progress = progress.with_decay(**ends)
+        if progress.decay_epoch >= 0:
+            falling.append(progress.epoch)
+        progress = progress.after_epoch(loss, 0.0)
+    return falling, progress.epoch
+
+
+def test_patience_begins_the_decay_which_nothing_ends_early():
+    losses = [1.0, 0.8, 0.9, 0.9, 0.5, *[0.9] * 20]
+    assert epochs_of(losses, epochs=20, patience=2, decay_epochs=3) == ([4, 5, 6], 7)
+    assert epochs_of([1.0, *[2.0] * 20], epochs=20, patience=2, decay_epochs=5) == ([3, 4, 5, 6, 7], 8)
+
+
+def test_the_decay_begins_in_time_for_the_last_epoch():
+    falling_losses = [1 / (1 + epoch) for epoch in range(20)]
+    assert epochs_of(falling_losses, epochs=10, patience=2, decay_epochs=3) == ([7, 8, 9], 10)
+    assert epochs_of(falling_losses, epochs=2, patience=2, decay_epochs=3) == ([0, 1], 2)
+
+
+def test_a_run_that_stopped_within_an_epoch_does_not_begin_its_decay_there():
+    within = Progress(epoch=9, step_in_epoch=1)
+    assert within.with_decay(10, 2, 3) == within
+    assert within.after_epoch(1.0, 0.0).is_over(10, 2, 3)
+
+
+def test_a_manifest_of_before_there_was_a_decay_has_none(tmp_path):
+    values = manifest(Progress(step=3)).to_values()
+    del values["progress"]["decay_epoch"]
+    (tmp_path / MANIFEST).write_text(json.dumps(values))
+    assert open_manifest(tmp_path) == manifest(Progress(step=3))
+
+
 def test_a_smaller_gain_than_asked_for_is_no_improvement():
     state = EarlyStopping(best_loss=1.0).after_epoch(3, 30, 0.95, min_improvement=0.1)
     assert (state.best_loss, state.epochs_without_improvement) == (1.0, 1)

@@ -19,7 +19,7 @@ from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.journal import StepsUnderWay
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import GreyClassifier, build
-from mri_hpc.training.optimizer import learning_rate
+from mri_hpc.training.optimizer import share_of_cosine
 from mri_hpc.training.ranks import Ranks, interface_towards
 from mri_hpc.training.step_loss import StepLoss
 
@@ -105,7 +105,7 @@ def test_a_single_class_is_refused():
 
 def rate(step, **options):
     chosen = {"warmup_epochs": 1.0, "schedule_epochs": 10, **options}
-    return learning_rate(step, highest=1.0, steps_per_epoch=20, **chosen)
+    return share_of_cosine(step, steps_per_epoch=20, **chosen)
 
 
 def test_the_learning_rate_warms_up_falls_by_a_cosine_and_stays_at_a_hundredth():

@@ -13,7 +13,7 @@ from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build, head_of
-from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates
+from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates, share_of_held_rate
 from mri_hpc.training.ranks import Ranks
 
 WEIGHTS = np.array([0.5, 1.0, 2.0], np.float32)
@@ -59,10 +59,37 @@ def test_the_head_learns_at_its_own_rate_and_both_follow_the_schedule():
     assert groups == [(1e-3, 0.01, 20), (1e-3, 0.0, 40), (5e-3, 0.01, 1), (5e-3, 0.0, 1)]
     assert {id(p) for g in optimizer.param_groups[2:] for p in g["params"]} == head
     for number in (0, 3, 30, 10_000):
-        lr = set_rates(optimizer, settings, step=number, steps_per_epoch=5)
+        lr = set_rates(optimizer, settings, Progress(step=number), steps_per_epoch=5)
         rates = [group["lr"] for group in optimizer.param_groups]
         assert rates == pytest.approx([lr, lr, 5 * lr, 5 * lr])
     assert lr == pytest.approx(1e-5)
+
+
+def held(step, decay_epoch=-1):
+    epoch, step_in_epoch = divmod(step, 20)
+    progress = Progress(step=step, epoch=epoch, step_in_epoch=step_in_epoch, decay_epoch=decay_epoch)
+    return share_of_held_rate(progress, steps_per_epoch=20, warmup_epochs=1.0, decay_epochs=4)
+
+
+def test_a_held_rate_warms_up_stays_and_falls_to_a_hundredth_once_its_decay_has_begun():
+    assert held(0) == pytest.approx(1 / 21)
+    assert [held(step) for step in range(20, 2000)] == [1.0] * 1980
+    falling = [held(step, decay_epoch=50) for step in range(1000, 1081)]
+    assert falling[0] == 1.0
+    assert falling[20] == pytest.approx(0.505)
+    assert falling[-1] == pytest.approx(0.01)
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_a_decay_that_begins_within_the_warm_up_goes_on_from_there():
+    assert held(0, decay_epoch=0) == held(0)
+    assert held(79, decay_epoch=0) < 0.02
+
+
+def test_the_learner_takes_the_held_rate_where_a_run_decays():
+    trained = learner(decay_epochs=2, lr=0.5)
+    step(trained, 10**6)
+    assert {group["lr"] for group in trained.optimizer.param_groups} == {0.5}
 
 
 def test_of_a_frozen_network_only_the_head_learns():
