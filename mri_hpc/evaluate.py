@@ -1,19 +1,18 @@
 """``mri-hpc evaluate``: metrics of a run, by slice and by patient, with intervals."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.results.evaluation import Evaluation, evaluate_split
-from mri_hpc.results.figure_of_merit import PERCENT, Figure
-from mri_hpc.results.metrics import Metrics
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.provenance import read_provenance
+
+if TYPE_CHECKING:
+    from mri_hpc.results.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,94 +37,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate(options: Options) -> None:
     """Read the run's predictions and print the figures that they give."""
     run = open_run(options.run)
+    # Whoever asks for help need not wait for what counts.
+    from mri_hpc.results.evaluation import evaluate_split
+
     evaluation = evaluate_split(run, options.split)
     if options.json:
         print_json(as_json(run, evaluation))
     else:
+        from mri_hpc.results.evaluation_tables import print_tables
+
         print_tables(run, evaluation)
 
 
-def as_json(run: RunDir, evaluation: Evaluation) -> dict[str, Any]:
+def as_json(run: RunDir, evaluation: "Evaluation") -> dict[str, Any]:
     """Make one JSON document of the whole evaluation."""
     provenance = read_provenance(run)
     digests = {name: provenance.get(name) for name in ("weights_digest", "model_digest")}
     return {"run": str(run.path), "finished": run.is_finished, **digests, **evaluation.to_dict()}
-
-
-def print_tables(run: RunDir, evaluation: Evaluation) -> None:
-    """Print tables for people: the figures, then the classes, of patients first."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(highlight=False, soft_wrap=False)
-    counts, baseline = evaluation.counts, evaluation.baseline
-    of_patients = f"{counts.patients} patients, " if counts.patients else ""
-    console.print(
-        f"[bold]{escape(run.path.name)}[/]: {evaluation.split} split by [bold]{evaluation.unit}[/]: "
-        f"{of_patients}{counts.images} images"
-    )
-    for note in evaluation.notes:
-        console.print(f"[yellow]{escape(note)}[/]")
-    console.print(_figures_table(evaluation))
-    for unit, metrics in _levels(evaluation):
-        console.print(_classes_table(unit, metrics))
-        for reason in metrics.reasons():
-            console.print(f"[yellow]– by {unit}: {escape(reason)}[/]")
-    console.print(
-        f"Chance: {_percent(baseline.chance)} balanced accuracy. "
-        f"Always {escape(repr(baseline.majority_class))}: "
-        f"{_percent(baseline.majority_accuracy)} accuracy by {evaluation.unit} "
-        f"({PERCENT.number(baseline.majority_low)}–{_percent(baseline.majority_high)})."
-    )
-    console.print(f"[dim]{escape(evaluation.method)} Research use only.[/]")
-    page = f"mri-hpc report {shlex.quote(str(run.path))}"
-    # whole, however narrow the window: it is there to be copied
-    console.print(f"all of this on one page: {escape(page)}", soft_wrap=True)
-
-
-def _figures_table(evaluation: Evaluation) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    table.add_column("")
-    levels = _levels(evaluation)
-    for unit, metrics in levels:
-        table.add_column(f"by {unit} (n = {metrics.num})", justify="left")
-    for metric in evaluation.headline.figures:
-        table.add_row(metric.title, *(_interval(metrics.figures[metric]) for _unit, metrics in levels))
-    return table
-
-
-def _classes_table(unit: str, metrics: Metrics) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    table.add_column(f"by {unit}")
-    table.add_column("n", justify="right")
-    for metric in metrics.class_metrics:
-        table.add_column(metric.title)
-    for name, values in metrics.classes.items():
-        table.add_row(escape(name), str(values.support), *map(_interval, values.figures.values()))
-    return table
-
-
-def _levels(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
-    by_slice = ("slice", evaluation.slice_level)
-    return [("patient", evaluation.patient_level), by_slice] if evaluation.patient_level else [by_slice]
-
-
-def _interval(figure: Figure) -> str:
-    """Write a figure beside its interval, the points of one scale below each other."""
-    if figure.value is None or figure.low is None or figure.high is None:
-        return "–"
-    value, low, high = map(figure.scale.number, (figure.value, figure.low, figure.high))
-    unit = f" {figure.scale.unit}" if figure.scale.unit else ""
-    return f"[bold]{value:>5}[/] [dim]{low:>5}–{high}{unit}[/]"
-
-
-def _percent(fraction: float) -> str:
-    return f"{PERCENT.number(fraction)} {PERCENT.unit}"
 
 
 if __name__ == "__main__":

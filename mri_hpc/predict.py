@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mri_hpc.base.command import counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
@@ -14,10 +14,11 @@ from mri_hpc.base.exit_status import USER_CAN_FIX
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.labels.images import PatientFrom, Rejected, as_text
 from mri_hpc.intake.labels.pseudonyms import key_path
-from mri_hpc.results.answer import Answer
-from mri_hpc.results.answer_tables import print_tables, write_tables
-from mri_hpc.results.kept_back import KeptBack, passing_pseudonyms, pseudonyms_here
 from mri_hpc.run import Run
+
+if TYPE_CHECKING:
+    from mri_hpc.results.answer import Answer
+    from mri_hpc.results.kept_back import KeptBack
 
 MOST_THREADS = 8
 
@@ -70,6 +71,8 @@ def predict(options: Options) -> int | None:
     # What could not be judged takes nobody's earlier predictions away.
     is_kept = options.out is not None and not answer.images and (options.out / "predictions.csv").exists()
     if options.out and not is_kept:
+        from mri_hpc.results.answer_tables import write_tables
+
         write_tables(options.out, answer)
     _print(options, run, answer)
     if answer.images:
@@ -89,20 +92,22 @@ def predict(options: Options) -> int | None:
     return USER_CAN_FIX
 
 
-def _names_kept_back(paths: Sequence[Path]) -> KeptBack:
+def _names_kept_back(paths: Sequence[Path]) -> "KeptBack":
     """Replace names by the site's key; where it is not there, by one of this prediction alone."""
+    # Here and below: whoever asks for help need not wait for what decodes pictures, nor for torch.
+    from mri_hpc.results.kept_back import KeptBack, passing_pseudonyms, pseudonyms_here
+
     pseudonyms = pseudonyms_here(key_path(os.environ))
     return KeptBack(paths=paths, pseudonyms=pseudonyms or passing_pseudonyms(), is_passing=pseudonyms is None)
 
 
 def _use_threads() -> None:
-    # Whoever asks for help need not wait for torch.
     import torch
 
     torch.set_num_threads(min(len(os.sched_getaffinity(0)), MOST_THREADS))
 
 
-def _print(options: Options, run: Run, answer: Answer) -> None:
+def _print(options: Options, run: Run, answer: "Answer") -> None:
     if options.json:
         print_json({"run": str(run.path), **answer.to_dict()})
     elif options.out:
@@ -114,6 +119,8 @@ def _print(options: Options, run: Run, answer: Answer) -> None:
             "predictions.csv has a row an image, rejected.csv the reasons."
         )
     elif answer.images:
+        from mri_hpc.results.answer_tables import print_tables
+
         print_tables(answer)
 
 

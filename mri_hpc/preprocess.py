@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from mri_hpc.account import Account, account_of, print_account
 from mri_hpc.base.access import group_named
 from mri_hpc.base.command import counted, print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
@@ -16,21 +15,21 @@ from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
-from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.decoding.recipe import Oblique, Plane, wanted_recipe
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
-from mri_hpc.intake.own_labels import OwnLabels
-from mri_hpc.notes import print_notes, print_notes_of_source
-from mri_hpc.storage.store import Intake, Store, Tally
+from mri_hpc.storage.store import Store
 
 if TYPE_CHECKING:
+    from mri_hpc.account import Account
     from mri_hpc.intake.labels.csv_labels import CsvLabels
     from mri_hpc.intake.labels.folder_labels import FolderLabels
+    from mri_hpc.intake.own_labels import OwnLabels
     from mri_hpc.looking import Question
+    from mri_hpc.storage.store import Intake, Tally
 
 REPORT_INTERVAL_S = 30.0
 
@@ -118,6 +117,10 @@ def preprocess(options: Options) -> int:
         from mri_hpc.looking import look
 
         return look(_question(options), is_json=options.json, is_stopping=lambda: stop.request is not None)
+    # Here and below: what decodes and counts takes longer to load than --help to print.
+    from mri_hpc.account import print_account
+    from mri_hpc.notes import print_notes, print_notes_of_source
+
     store = Store.make(options.store, options.source)
     key_file = key_path(os.environ)
     _share_with_group(options, store, key_file)
@@ -154,13 +157,16 @@ class _Asked:
     """The part of a source that is known before any picture is read."""
 
     labels: "FolderLabels | CsvLabels"
-    own_labels: OwnLabels
+    own_labels: "OwnLabels"
     paths: list[str]
-    intake: Intake
+    intake: "Intake"
 
 
 def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     """Find labels, files and series; UserError where something looks other than it was meant."""
+    from mri_hpc.intake.decoding.dicom.listing import find_series
+    from mri_hpc.intake.own_labels import OwnLabels
+
     labels = find_labels(
         options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
     )
@@ -186,7 +192,7 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     return _Asked(labels=labels, own_labels=own_labels, paths=paths, intake=intake)
 
 
-def _add(options: Options, store: Store, intake: Intake, sources: Sources, stop: StopFlag) -> Tally:
+def _add(options: Options, store: Store, intake: "Intake", sources: Sources, stop: StopFlag) -> "Tally":
     """Store what is new among sources, and show how far that is."""
     progress = _Progress(len(sources))
     tally = store.add(
@@ -201,16 +207,18 @@ def _add(options: Options, store: Store, intake: Intake, sources: Sources, stop:
 
 
 def _account(
-    options: Options, store: Store, intake: Intake, found: Sources, tally: Tally, stop: StopFlag
-) -> Account | None:
+    options: Options, store: Store, intake: "Intake", found: Sources, tally: "Tally", stop: StopFlag
+) -> "Account | None":
     """Return the account of the store, where this task is to give it and was not stopped."""
     total = None if stop.request else _tally_of_all(options, store, tally)
     if total is None:
         return None
+    from mri_hpc.account import account_of
+
     return account_of(store, intake, found, total, is_stopping=lambda: stop.request is not None)
 
 
-def _tally_of_all(options: Options, store: Store, tally: Tally) -> Tally | None:
+def _tally_of_all(options: Options, store: Store, tally: "Tally") -> "Tally | None":
     """Return what all tasks have counted where this one is to tell of them: the only one, or the last."""
     if tally.gone and _is_lost(options.source):
         # It is to be run again.
@@ -305,7 +313,7 @@ def _is_lost(source: Path) -> bool:
         return True
 
 
-def _refuse_nothing(options: Options, share: Share, tally: Tally) -> None:
+def _refuse_nothing(options: Options, share: Share, tally: "Tally") -> None:
     """Raise Verdict where the source is of no use, or has gone meanwhile."""
     if tally.gone and _is_lost(options.source):
         raise Verdict(
@@ -326,7 +334,7 @@ class _Progress:
         self._started_s = self._reported_s = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
 
-    def __call__(self, tally: Tally, under_way: int) -> None:
+    def __call__(self, tally: "Tally", under_way: int) -> None:
         now = time.monotonic()
         if now - self._reported_s < (0.2 if self._is_terminal else REPORT_INTERVAL_S):
             return
@@ -353,7 +361,7 @@ def _refuse_or_say(doubts: Sequence[Doubt], accepted: Sequence[str]) -> None:
             print(doubt.text, file=sys.stderr)
 
 
-def _print_tally(tally: Tally, seconds: float, account: Account | None, *, is_json: bool) -> None:
+def _print_tally(tally: "Tally", seconds: float, account: "Account | None", *, is_json: bool) -> None:
     """Print the counts of this task. account: of all tasks; None where another one tells it."""
     speed = tally.images / seconds
     if is_json:

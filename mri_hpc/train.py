@@ -14,11 +14,9 @@ from mri_hpc.base.command import run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE, LOST_PEER
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.cluster.choice import kill_time_of
 from mri_hpc.cluster.rank import place_of
 from mri_hpc.rundir.layout import Attempt, RunDir, open_run
 from mri_hpc.rundir.place import Place
-from mri_hpc.rundir.settings import load_job
 from mri_hpc.training.start_times import StartTimes
 
 # How gloo, NCCL and torch's store say that the process at the other end has gone.
@@ -49,6 +47,8 @@ def threads_of(run: RunDir, environment: Mapping[str, str], place: Place) -> int
     """Return the torch threads of this rank: OMP_NUM_THREADS, else the job's cores, else 1 beside others."""
     if environment.get("OMP_NUM_THREADS", "").isdigit():
         return int(environment["OMP_NUM_THREADS"])
+    from mri_hpc.rundir.settings import load_job
+
     per_task = load_job(run).cpus_per_task
     return per_task or (len(os.sched_getaffinity(0)) if place.world_size == 1 else 1)
 
@@ -74,6 +74,7 @@ def _train(options: TrainOptions) -> int:
     # Importing makes half a million objects that stay: looking for garbage among them takes a fifth of it.
     gc.disable()
     # Only here, since torch takes seconds to import: --help and a finished run need none.
+    from mri_hpc.cluster.choice import kill_time_of
     from mri_hpc.training.rank import run_rank
 
     gc.freeze()

@@ -9,7 +9,6 @@ two cores of an AMD EPYC, busy).
 
 import argparse
 import dataclasses
-import difflib
 import functools
 import types
 from collections.abc import Iterator, Sequence
@@ -180,6 +179,8 @@ def _positionals(
 
 def _meant(word: str, options: Sequence[Option]) -> str:
     """Name the option that was meant, for the end of a line; empty where none is near."""
+    import difflib
+
     # Without dashes, which make all options look alike.
     names = {one.name[2:]: one.name for one in options if not one.is_positional}
     close = difflib.get_close_matches(word.partition("=")[0].lstrip("-"), names, n=1)

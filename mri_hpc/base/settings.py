@@ -1,15 +1,11 @@
 """Settings: frozen dataclasses that are loaded, saved and compared."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-import tomli_w
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.documents import with_format, without_format
@@ -66,6 +62,9 @@ def differences(saved: Any, wanted: Any) -> dict[str, tuple[Any, Any]]:
 
 def save_tables(path: Path, tables: Mapping[str, Any]) -> None:
     """Write settings objects as the tables of one TOML file. A field that is None is left out."""
+    # Here and below: most commands, and every help page, need none of it.
+    import tomli_w
+
     document = {name: _without_none(dataclasses.asdict(value)) for name, value in tables.items()}
     replace_bytes(path, tomli_w.dumps(with_format(FORMAT, document)).encode())
 
@@ -79,6 +78,8 @@ def load_table(path: Path, table: str, settings_type: type[T]) -> T:
     Raises UserError where the file cannot be read or is of a newer format, a key is unknown, or a value is
     missing or none for its field.
     """
+    import tomllib
+
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
         document = without_format(document, of=path, reads=FORMAT)
@@ -108,6 +109,8 @@ def load_table(path: Path, table: str, settings_type: type[T]) -> T:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?``, or nothing where no known word is near."""
+    import difflib
+
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

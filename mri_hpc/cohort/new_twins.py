@@ -14,7 +14,7 @@ import numpy as np
 
 from mri_hpc.base.command import counted, progress
 from mri_hpc.base.errors import StoreDamage, UserError
-from mri_hpc.cohort.compared import keep_compared, read_compared
+from mri_hpc.cohort.kept_parts import keep_part, read_parts
 from mri_hpc.cohort.splits import TEST, UNUSED, split_of
 from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.storage.store import Snapshot, Store
@@ -27,6 +27,8 @@ MOST_IMAGES = 200_000
 """In a store, beyond which none are compared: splitting it would cost more than what is new."""
 MOST_LOOKED_AT = 10_000
 """New images, and test images whose looks are not kept: some seven seconds each."""
+COMPARED = "compared"
+"""Kind of the kept keys of images that were compared with the test images, or were there before any were."""
 
 
 class _Stopped(Exception):
@@ -56,15 +58,15 @@ def new_twins_of_test(
     is_due = 0 < num_stored < len(snapshot)
     if len(snapshot) > MOST_IMAGES:
         return [_left_out(store, num_stored, f"in a store of over {MOST_IMAGES:,}")] if is_due else []
-    compared = read_compared(store)
+    compared = _compared(store)
     if compared is None:
-        keep_compared(store, snapshot)
+        _keep_compared(store, snapshot)
         return [_left_out(store, num_stored, "the first time")] if is_due else []
     new = np.flatnonzero(~np.isin(snapshot.column("key"), compared))
     if not len(new):
         return []
     if len(new) > MOST_LOOKED_AT:
-        keep_compared(store, snapshot, new)
+        _keep_compared(store, snapshot, new)
         return [_left_out(store, len(new), f"being over {MOST_LOOKED_AT:,}")]
     try:
         found = _compare(store, snapshot, new, is_stopping)
@@ -72,8 +74,19 @@ def new_twins_of_test(
         return []
     except StoreDamage as error:
         return [_left_out(store, len(new), str(error))]
-    keep_compared(store, snapshot, new)
+    _keep_compared(store, snapshot, new)
     return list(_describe(store, snapshot, found)) if found else []
+
+
+def _compared(store: Store) -> np.ndarray | None:
+    """Read the keys of the images that were compared, uint64, (n,); None where nothing tells them."""
+    parts = read_parts(store, COMPARED, {"key": np.zeros(0, np.uint64)})
+    return None if parts is None else parts["key"]
+
+
+def _keep_compared(store: Store, snapshot: Snapshot, rows: np.ndarray | slice = slice(None)) -> None:
+    """Keep the keys of images as compared: of all, or of rows of a snapshot."""
+    keep_part(store, COMPARED, {"key": snapshot.column("key")[rows].astype(np.uint64)})
 
 
 def _compare(

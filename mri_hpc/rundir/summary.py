@@ -147,46 +147,66 @@ def summarise(
     """
     steps = [line for line in metrics if "loss" in line]
     validations = [line for line in metrics if "validation_loss" in line]
-    started = [event for event in events if event.kind == Kind.STARTED]
-    lost = [event for event in events if event.kind == Kind.LOST]
-    decided = _decided(events)
-    state = State.FINISHED if is_finished else _state(events)
-    numbers = [line for line in validations if math.isfinite(line["validation_loss"])]
-    best = min(numbers, key=lambda line: line["validation_loss"], default=None)
     step = max(steps[-1]["step"] if steps else 0, manifest.progress.step if manifest else 0)
-    speed = _seconds_a_step(steps)
-    ending = {} if is_finished else _ending(events)
+    decided = _decided(events)
     clock = account(events, metrics, now)
     return Summary(
-        state=state.value,
+        state=(State.FINISHED if is_finished else _state(events)).value,
         epoch=_epochs_done(validations, manifest),
         step=step,
-        saved_step=manifest.progress.step if manifest else 0,
-        restarts=max(0, len({event.attempt for event in [*started, *decided]}) - 1),
-        causes=dict(Counter(e.values["cause"] for e in decided if e.values.get("cause") != Cause.FINISHED)),
-        steps_lost=sum(int(event.values.get("steps", 0)) for event in lost),
-        seconds_lost=round(sum(float(event.values.get("seconds", 0.0)) for event in lost), 1),
-        weights_digest=manifest.weights_digest if manifest else "",
-        samples_digest=manifest.progress.samples_digest if manifest else "",
-        loss=steps[-1]["loss"] if steps else None,
-        validation_loss=validations[-1]["validation_loss"] if validations else None,
-        best_validation_loss=best["validation_loss"] if best else None,
-        best_epoch=best["epoch"] if best else None,
-        images_per_s=_images_a_second(steps),
-        time_left_s=None if is_finished else _time_left(steps, validations, step, speed, epochs),
-        attempt=events[-1].attempt if events else "",
-        job_id=_newest_value(events, "job_id", Kind.STARTED, Kind.SUBMITTED),
-        ranks=_newest_value(events, "ranks", Kind.STARTED, Kind.SUBMITTED) or None,
-        host=_newest_value(started, "host", Kind.STARTED),
-        reason=str(ending.get("reason", "")),
-        last_stop=_last_stop(events),
-        changed=_changed(events),
-        last_words=tuple(ending.get("last_words", ())),
+        time_left_s=None if is_finished else _time_left(steps, validations, step, epochs),
         since_s=round(now - events[-1].time, 1) if events else None,
         history=tuple(_restarts(decided, clock.costs)),
+        **_of_checkpoint(manifest),
+        **_of_metrics(steps, validations),
+        **_of_attempts(events, decided),
+        **({} if is_finished else _of_ending(events)),
         **clock_values(clock),
         **(_recipe(settings) if settings else {}),
     )
+
+
+def _of_checkpoint(manifest: Manifest | None) -> dict[str, Any]:
+    if manifest is None:
+        return {}
+    return {
+        "saved_step": manifest.progress.step,
+        "weights_digest": manifest.weights_digest,
+        "samples_digest": manifest.progress.samples_digest,
+    }
+
+
+def _of_metrics(
+    steps: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    numbers = [line for line in validations if math.isfinite(line["validation_loss"])]
+    best = min(numbers, key=lambda line: line["validation_loss"], default=None)
+    return {
+        "loss": steps[-1]["loss"] if steps else None,
+        "images_per_s": _images_a_second(steps),
+        "validation_loss": validations[-1]["validation_loss"] if validations else None,
+        "best_validation_loss": best["validation_loss"] if best else None,
+        "best_epoch": best["epoch"] if best else None,
+    }
+
+
+def _of_attempts(events: Sequence[Event], decided: Sequence[Event]) -> dict[str, Any]:
+    """Return what the ledger says of attempts. decided: the last decision on each."""
+    ended = [event.values["cause"] for event in decided if event.values.get("cause") != Cause.FINISHED]
+    lost = [event.values for event in events if event.kind == Kind.LOST]
+    begun = {event.attempt for event in events if event.kind == Kind.STARTED}
+    return {
+        "restarts": max(0, len(begun | {event.attempt for event in decided}) - 1),
+        "causes": dict(Counter(ended)),
+        "steps_lost": sum(int(values.get("steps", 0)) for values in lost),
+        "seconds_lost": round(sum(float(values.get("seconds", 0.0)) for values in lost), 1),
+        "attempt": events[-1].attempt if events else "",
+        "job_id": _newest_value(events, "job_id", Kind.STARTED, Kind.SUBMITTED),
+        "ranks": _newest_value(events, "ranks", Kind.STARTED, Kind.SUBMITTED) or None,
+        "host": _newest_value(events, "host", Kind.STARTED),
+        "last_stop": _last_stop(events),
+        "changed": _changed(events),
+    }
 
 
 def clock_values(clock: WallClock) -> dict[str, Any]:
@@ -244,10 +264,13 @@ def _state(events: Sequence[Event]) -> State:
     return state
 
 
-def _ending(events: Sequence[Event]) -> Mapping[str, Any]:
-    """Return the values of the newest decision, if nothing has happened since."""
+def _of_ending(events: Sequence[Event]) -> dict[str, Any]:
+    """Return why nothing runs, by the newest decision, if nothing has happened since."""
     turns = [event for event in _of_newest(events) if event.kind in TURNS]
-    return turns[-1].values if turns and turns[-1].kind == Kind.DECIDED else {}
+    if not turns or turns[-1].kind != Kind.DECIDED:
+        return {}
+    values = turns[-1].values
+    return {"reason": str(values.get("reason", "")), "last_words": tuple(values.get("last_words", ()))}
 
 
 def _of_newest(events: Sequence[Event]) -> list[Event]:
@@ -307,10 +330,10 @@ def _time_left(
     steps: Sequence[Mapping[str, Any]],
     validations: Sequence[Mapping[str, Any]],
     step: int,
-    seconds_a_step: float | None,
     epochs: int | None,
 ) -> float | None:
     """Estimate the seconds left, at the present speed; None until one epoch has shown its steps."""
+    seconds_a_step = _seconds_a_step(steps)
     if not validations or not steps or seconds_a_step is None or epochs is None:
         return None
     steps_an_epoch = validations[-1]["step"] / (validations[-1]["epoch"] + 1)

@@ -5,17 +5,17 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mri_hpc.base.command import Action, counted, print_json, progress
 from mri_hpc.base.errors import Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.cohort.audit import Example, Finding, audit
-from mri_hpc.cohort.kept_twins import twins_of
-from mri_hpc.cohort.same_pixels import same_pixels
-from mri_hpc.cohort.twins import TwinGroup
-from mri_hpc.storage.store import Snapshot, Store
-from mri_hpc.store_actions.twin_files import described, facts_of, names_of, write_twin_files
+from mri_hpc.storage.store import Store
+
+if TYPE_CHECKING:
+    from mri_hpc.cohort.audit import Example, Finding
+    from mri_hpc.cohort.twins import TwinGroup
+    from mri_hpc.storage.store import Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,12 @@ class Audit:
 
 def audit_store(options: Audit) -> None:
     """Print leaks and doubts of the newest snapshot; Verdict on leaks, unless it only reports."""
+    # Here and below: whoever asks for help need not wait for what compares pictures.
+    from mri_hpc.cohort.audit import audit
+    from mri_hpc.cohort.kept_twins import twins_of
+    from mri_hpc.cohort.same_pixels import same_pixels
+    from mri_hpc.store_actions.twin_files import names_of, write_twin_files
+
     store = Store.open(options.store)
     snapshot = store.resolve()
     with store.reader(snapshot, is_read_once=True) as reader:
@@ -64,17 +70,19 @@ def audit_store(options: Audit) -> None:
         )
 
 
-def _examples(found: Iterable[Finding]) -> list[Example]:
+def _examples(found: "Iterable[Finding]") -> "list[Example]":
     return [example for one in found for example in one.examples]
 
 
 def _as_json(
     options: Audit,
-    snapshot: Snapshot,
-    found: Sequence[Finding],
-    twins: Sequence[TwinGroup],
+    snapshot: "Snapshot",
+    found: "Sequence[Finding]",
+    twins: "Sequence[TwinGroup]",
     names: Mapping[int, str],
 ) -> dict[str, Any]:
+    from mri_hpc.store_actions.twin_files import described
+
     findings = [
         {
             **asdict(one),
@@ -94,7 +102,7 @@ def _as_json(
     }  # fmt: skip
 
 
-def _print(snapshot: Snapshot, found: Sequence[Finding], names: Mapping[int, str]) -> None:
+def _print(snapshot: "Snapshot", found: "Sequence[Finding]", names: Mapping[int, str]) -> None:
     for one in found:
         print(f"{'LEAK' if one.is_leak else 'remark'}: {one.text}")
         for example in one.examples:
@@ -105,8 +113,10 @@ def _print(snapshot: Snapshot, found: Sequence[Finding], names: Mapping[int, str
         print(f"no leaks among {len(snapshot):,} images")
 
 
-def _line(snapshot: Snapshot, example: Example, names: Mapping[int, str]) -> str:
+def _line(snapshot: "Snapshot", example: "Example", names: Mapping[int, str]) -> str:
     """Name the images of an example, each with its facts that the others do not share; patients are many."""
+    from mri_hpc.store_actions.twin_files import facts_of
+
     facts = [facts_of(snapshot, row) for row in example.rows]
     telling = [name for name in ("label", "split", "fold") if len({one[name] for one in facts}) > 1]
     shown = []

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from mri_hpc.base.command import Action, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.storage.store import Compacted, Store
+from mri_hpc.storage.store import Store
+
+if TYPE_CHECKING:
+    from mri_hpc.storage.store import Compacted
 
 T = TypeVar("T")
 MOST_TARGET_MB = 64 * 1024
@@ -63,7 +66,7 @@ def _shown(groups: Sequence[T]) -> Iterable[T]:
     return progress(groups, what="compacting", total=len(groups))
 
 
-def _summary(found: Compacted, *, is_dry: bool) -> str:
+def _summary(found: "Compacted", *, is_dry: bool) -> str:
     parts = [
         f"chunks: {found.chunks_before:,} before, {found.chunks_after:,} {'then' if is_dry else 'now'}",
         f"{shown_bytes(found.bytes_written)} {'to write' if is_dry else 'written'}",

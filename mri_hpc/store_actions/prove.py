@@ -6,14 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.base.mounts import Mount, mount_of
-from mri_hpc.testing.processes import held_back
-from mri_hpc.testing.proof import Outcome, left_behind, own_folder, prove
+
+if TYPE_CHECKING:
+    from mri_hpc.testing.proof import Outcome
 
 LEAST_S, MOST_S = 5, 24 * 3600
 
@@ -40,6 +41,10 @@ class Prove:
 
 def prove_file_system(options: Prove) -> None:
     """Print the end of each check; Verdict where a promise is not kept."""
+    # Whoever asks for help need not wait for a whole store.
+    from mri_hpc.testing.processes import held_back
+    from mri_hpc.testing.proof import left_behind, own_folder, prove
+
     if not options.folder.is_dir():
         raise UserError(
             f"{options.folder} is not a folder: give one on the file system that is to be looked at"
@@ -72,14 +77,14 @@ def prove_file_system(options: Prove) -> None:
         print(f"{mount.kind}: a store keeps its promises here; {len(outcomes)} of them kept, {seconds:.0f} s")
 
 
-def _print(outcome: Outcome) -> None:
+def _print(outcome: "Outcome") -> None:
     mark = {True: "ok", False: "NOT OK", None: "-"}[outcome.is_kept]
     print(f"{mark:6} {outcome.seconds:5.1f} s  {outcome.what}: {outcome.found}", flush=True)
     if outcome.is_kept is False:
         print(f"                it means: {outcome.means}", flush=True)
 
 
-def _values(folder: Path, mount: Mount, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
+def _values(folder: Path, mount: Mount, outcomes: "Sequence[Outcome]", seconds: float) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "file_system": mount.kind,

@@ -4,7 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UserError
@@ -13,7 +13,10 @@ from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.files.sources import root_name
 from mri_hpc.intake.labels.csv_labels import read_csv
 from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
-from mri_hpc.storage.store import Relabelling, Store
+from mri_hpc.storage.store import Store
+
+if TYPE_CHECKING:
+    from mri_hpc.storage.store import Relabelling
 
 PATHS_SHOWN = 20
 
@@ -69,7 +72,7 @@ def relabel_images(options: Relabel) -> None:
         _print(found, is_dry=options.dry_run)
 
 
-def _print(found: Relabelling, *, is_dry: bool) -> None:
+def _print(found: "Relabelling", *, is_dry: bool) -> None:
     for path in found.unknown[:PATHS_SHOWN]:
         print(f"not in the store: {path}", file=sys.stderr)
     if len(found.unknown) > PATHS_SHOWN:

@@ -4,19 +4,19 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import numpy as np
+from typing import TYPE_CHECKING, Annotated
 
 from mri_hpc.base.command import Action, counted, print_json
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
-from mri_hpc.intake.decoding.dicom.listing import OF_SERIES, find_series
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.files.sources import list_sources, root_at_site, root_name
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms, key_path, pseudonyms_of
-from mri_hpc.storage.store import Compacted, Missing, Retraction, Snapshot, Store
+from mri_hpc.storage.store import Store
+
+if TYPE_CHECKING:
+    from mri_hpc.storage.store import Compacted, Missing, Retraction, Snapshot
 
 PATHS_SHOWN = 20
 KEYS_NAMED = 3
@@ -104,7 +104,12 @@ def _retract_missing(store: Store, options: Retract, source: Path) -> None:
         print(f"every stored image of {source} has its file there: nothing to retract")
 
 
-def _find_missing(store: Store, snapshot: Snapshot, source: Path) -> Missing:
+def _find_missing(store: Store, snapshot: "Snapshot", source: Path) -> "Missing":
+    # Here and below: whoever asks for help need not wait for it.
+    import numpy as np
+
+    from mri_hpc.intake.decoding.dicom.listing import OF_SERIES, find_series
+
     if not source.is_dir():
         raise UserError(f"{source} is not a folder: --missing takes the folder of images, as it is now")
     if not os.access(store.names, os.R_OK | os.X_OK):
@@ -129,7 +134,7 @@ def _find_missing(store: Store, snapshot: Snapshot, source: Path) -> Missing:
     return missing
 
 
-def _retract_images(store: Store, options: Retract, retraction: Retraction, paths: dict[int, str]) -> None:
+def _retract_images(store: Store, options: Retract, retraction: "Retraction", paths: dict[int, str]) -> None:
     """Retract images by themselves, or say what would go. paths: of their files by key, as far as known."""
     images = counted(retraction.images, "image")
     if not options.yes:
@@ -151,8 +156,10 @@ def _retract_images(store: Store, options: Retract, retraction: Retraction, path
         )
 
 
-def _print_images(retraction: Retraction, paths: dict[int, str]) -> None:
+def _print_images(retraction: "Retraction", paths: dict[int, str]) -> None:
     """Print which images would go, the first of many."""
+    import numpy as np
+
     snapshot = retraction.snapshot
     keys = np.array(retraction.keys[:PATHS_SHOWN], "<u8")
     rows = np.searchsorted(snapshot.key, keys)
@@ -169,7 +176,7 @@ def _pseudonyms(store: Store) -> Pseudonyms:
     return pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ), group=store.group)
 
 
-def _print_json(options: Retract, retraction: Retraction, done: Compacted, **more: str) -> None:
+def _print_json(options: Retract, retraction: "Retraction", done: "Compacted", **more: str) -> None:
     print_json({
         "store": str(options.store), **more, "images": retraction.images,
         "bytes_written": done.bytes_written, "files_removed": len(done.removed),

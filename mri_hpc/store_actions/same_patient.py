@@ -3,19 +3,20 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mri_hpc.base.command import Action, counted, print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.cohort.lineage import LEARNT_FROM
-from mri_hpc.cohort.splits import split_of
 from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import load_training
-from mri_hpc.storage.store import Name, Pair, Snapshot, Store
+from mri_hpc.storage.store import Store
 from mri_hpc.store_actions.who_used import uses_in
+
+if TYPE_CHECKING:
+    from mri_hpc.storage.store import Name, Snapshot
 
 TYPED = "typed to store same-patient"
 
@@ -46,6 +47,9 @@ class SamePatient:
 
 def join_patients(options: SamePatient) -> None:
     """Publish whose names are of one patient, and print what follows."""
+    # Here and below: whoever asks for help need not wait for it.
+    from mri_hpc.storage.store import Pair
+
     store = Store.open(options.store)
     first, second = (_name(store, given) for given in (options.first, options.second))
     if first.name == second.name:
@@ -74,24 +78,28 @@ def join_patients(options: SamePatient) -> None:
         _print(values)
 
 
-def _name(store: Store, given: str) -> Name:
+def _name(store: Store, given: str) -> "Name":
     """Return the name that a patient has in the store; UserError where it has nothing of the patient."""
+    from mri_hpc.storage.store import Name
+
     name = store.name_of(given, key_path(os.environ))
     store.look_for(name, given=given)
     return Name(name=name, patient=given, where=TYPED)
 
 
-def _images(snapshot: Snapshot, patient: str) -> int:
+def _images(snapshot: "Snapshot", patient: str) -> int:
     names = snapshot.patient_names.tolist()
     return (
         int(snapshot.counts("patient")[names.index(patient.encode()) + 1]) if patient.encode() in names else 0
     )
 
 
-def _runs(folder: Path, store: Store, snapshot: Snapshot, names: tuple[str, str]) -> list[dict[str, Any]]:
+def _runs(folder: Path, store: Store, snapshot: "Snapshot", names: tuple[str, str]) -> list[dict[str, Any]]:
     """Describe the runs that learnt from either, and where these would be in a new run of such settings."""
     if not folder.is_dir():
         return []
+    from mri_hpc.cohort.lineage import LEARNT_FROM
+
     learnt = {SPLITS[code] for code in LEARNT_FROM}
     used = uses_in(folder, store, names)
     return [
@@ -101,8 +109,10 @@ def _runs(folder: Path, store: Store, snapshot: Snapshot, names: tuple[str, str]
     ]
 
 
-def _split_now(run: RunDir, snapshot: Snapshot, names: tuple[str, str]) -> str:
+def _split_now(run: RunDir, snapshot: "Snapshot", names: tuple[str, str]) -> str:
     """Name the splits in which the patients are now; empty where that cannot be told."""
+    from mri_hpc.cohort.splits import split_of
+
     settings = load_training(run)
     try:
         code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from mri_hpc.base.command import Action, counted, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UserError, Verdict
@@ -15,8 +15,10 @@ from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.files.sources import check_root
 from mri_hpc.intake.labels.labelled_files import find_labels
 from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
-from mri_hpc.storage.store import Findings, Origin, Repaired, Store
-from mri_hpc.store_actions.privacy import check_privacy
+from mri_hpc.storage.store import Store
+
+if TYPE_CHECKING:
+    from mri_hpc.storage.store import Findings, Origin, Repaired
 
 T = TypeVar("T")
 DAY_S = 24 * 3600.0
@@ -60,8 +62,12 @@ class Verify:
 def check_store(options: Verify) -> None:
     """Verify a store, repair it if asked to, and print what was found; Verdict where anything is damaged."""
     if options.privacy:
+        from mri_hpc.store_actions.privacy import check_privacy
+
         check_privacy(options.store, options.privacy, is_json=options.json)
         return
+    from mri_hpc.storage.store import Repaired
+
     fraction = _fraction(options.sample)
     store, day = Store.open(options.store), int(time.time() // DAY_S)
     start = time.monotonic()
@@ -93,8 +99,10 @@ def check_store(options: Verify) -> None:
         raise _damage(options.store, findings, repaired)
 
 
-def _origin(options: Verify, store: Store) -> Origin:
+def _origin(options: Verify, store: Store) -> "Origin":
     """Return what preprocess was given, as far as it is at hand."""
+    from mri_hpc.storage.store import Origin
+
     assert options.source is not None
     recipe = load_recipe(store.recipe)
     check_root(options.source)
@@ -108,12 +116,12 @@ def _origin(options: Verify, store: Store) -> Origin:
     )
 
 
-def _damaged(store: Store, findings: Findings) -> list[dict[str, str]]:
+def _damaged(store: Store, findings: "Findings") -> list[dict[str, str]]:
     sources = store.sources_of(findings.damaged) if findings.damaged else {}
     return [{"key": f"{key:016x}", "source": sources.get(key, "")} for key in findings.damaged]
 
 
-def _summary(repaired: Repaired, seconds: float) -> dict[str, Any]:
+def _summary(repaired: "Repaired", seconds: float) -> dict[str, Any]:
     num_made = repaired.from_sources + repaired.from_chunks
     return {
         "chunks": repaired.chunks,
@@ -154,7 +162,7 @@ def _print(values: Mapping[str, Any]) -> None:
     )
 
 
-def _damage(store: Path, findings: Findings, repaired: Repaired | None) -> Verdict:
+def _damage(store: Path, findings: "Findings", repaired: "Repaired | None") -> Verdict:
     """Say in one line what is damaged, and still is after a repair."""
     problems = findings.problems
     if repaired is None:

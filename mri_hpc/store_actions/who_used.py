@@ -6,15 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
-from mri_hpc.cohort.lineage import LEARNT_FROM, parent_of
-from mri_hpc.cohort.splits import split_of
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
@@ -23,7 +19,12 @@ from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
-from mri_hpc.storage.store import Snapshot, Store
+from mri_hpc.storage.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mri_hpc.storage.store import Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +59,11 @@ class Traced:
     keys: frozenset[int] = frozenset()
     """Of images."""
 
-    def rows(self, snapshot: Snapshot) -> np.ndarray:
+    def rows(self, snapshot: "Snapshot") -> "np.ndarray":
         """Find the images in a snapshot: bool, (n,)."""
+        # Here and below: whoever asks for help need not wait for it.
+        import numpy as np
+
         if self.names:
             return snapshot.is_of(np.array([name.encode() for name in self.names]))
         return np.isin(snapshot.key, np.fromiter(self.keys, "<u8", len(self.keys)))
@@ -104,7 +108,9 @@ def uses_in(folder: Path, store: Store, names: Sequence[str]) -> list[dict[str, 
     return _uses(folder, store, snapshots, Traced(names=tuple(names)))
 
 
-def _uses(folder: Path, store: Store, snapshots: dict[str, Snapshot], traced: Traced) -> list[dict[str, Any]]:
+def _uses(
+    folder: Path, store: Store, snapshots: "dict[str, Snapshot]", traced: Traced
+) -> list[dict[str, Any]]:
     return [used for run in _runs(folder) if (used := _use(run, store, snapshots, traced))]
 
 
@@ -129,7 +135,9 @@ def _runs(folder: Path) -> list[RunDir]:
     return [RunDir(file.parent) for file in sorted(folder.glob("*/settings.toml"))]
 
 
-def _use(run: RunDir, store: Store, snapshots: dict[str, Snapshot], traced: Traced) -> dict[str, Any] | None:
+def _use(
+    run: RunDir, store: Store, snapshots: "dict[str, Snapshot]", traced: Traced
+) -> dict[str, Any] | None:
     """Describe what a run has seen of them, itself or by its ancestors; None where that is nothing."""
     images = _images(run, store, snapshots, traced)
     predictions = _predictions(run, traced)
@@ -149,7 +157,7 @@ def _use(run: RunDir, store: Store, snapshots: dict[str, Snapshot], traced: Trac
     }
 
 
-def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], traced: Traced) -> Counter[str]:
+def _images(run: RunDir, store: Store, snapshots: "dict[str, Snapshot]", traced: Traced) -> Counter[str]:
     """Count images of them that a run has seen, by split; none where it is of another store."""
     settings = load_training(run)
     images = Counter[str]()
@@ -163,6 +171,8 @@ def _images(run: RunDir, store: Store, snapshots: dict[str, Snapshot], traced: T
 
 def _ancestors(run: RunDir) -> list[tuple[RunDir, str]]:
     """Find the runs that a run descends from, and the snapshot of each where provenance tells it."""
+    from mri_hpc.cohort.lineage import parent_of
+
     snapshots: dict[Path, str] = {}
     found: list[Path] = []
     child: RunDir | None = run
@@ -177,10 +187,12 @@ def _ancestors(run: RunDir) -> list[tuple[RunDir, str]]:
 
 
 def _has_learnt(
-    run: RunDir, digest: str, store: Store, snapshots: dict[str, Snapshot], traced: Traced
+    run: RunDir, digest: str, store: Store, snapshots: "dict[str, Snapshot]", traced: Traced
 ) -> bool:
     """Tell whether a run's model depends on them; of one that is gone, whether it may."""
     if run.settings.is_file():
+        from mri_hpc.cohort.lineage import LEARNT_FROM
+
         images = _images(run, store, snapshots, traced)
         return any(images[SPLITS[code]] for code in LEARNT_FROM)
     return digest in snapshots and bool(traced.rows(snapshots[digest]).any())
@@ -192,10 +204,12 @@ def _snapshots_of(run: RunDir, settings: TrainingSettings) -> set[str]:
     return {settings.snapshot, *(manifest.progress.snapshot for manifest in manifests if manifest)}
 
 
-def _images_by_split(snapshot: Snapshot, settings: TrainingSettings, traced: Traced) -> Counter[str]:
+def _images_by_split(snapshot: "Snapshot", settings: TrainingSettings, traced: Traced) -> Counter[str]:
     rows = traced.rows(snapshot)
     if not rows.any():
         return Counter()
+    from mri_hpc.cohort.splits import split_of
+
     code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)[rows]
     return Counter(SPLITS[number] if number >= 0 else "unused" for number in code.tolist())
 

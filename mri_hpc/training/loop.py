@@ -34,19 +34,7 @@ def train(
     while not progress.is_over(*ends):
         progress = progress.with_decay(*ends)
         began = time.monotonic()
-        steps.start()
-        for batch in stop.watch(batches.training(progress), phase="training"):
-            loss = learner.train_step(batch, progress, gives_up=stop.gives_up_step)
-            if loss is None:
-                break
-            progress = progress.after_step(batch.step_keys)
-            done = steps.add(progress, loss, num_images=len(batch.step_keys))
-            if journal:
-                journal.steps(done)
-                journal.save_if_due(progress, steps)
-        done = steps.rest()
-        if journal:
-            journal.steps(done)
+        progress = _take_steps(progress, learner, batches, steps, stop, journal)
         trained = time.monotonic()
         if not stop.agreed:
             learner.copy_statistics_from_first()
@@ -57,8 +45,8 @@ def train(
         if stop.agreed:
             if journal:
                 journal.stop_agreed(progress)
-                if is_saved:
-                    journal.save(progress, reason="stop")
+            if journal and is_saved:
+                journal.save(progress, reason="stop")
             return progress
         validation_loss = ranks.from_rank(answers.mean_loss if answers else None)
         if not math.isfinite(validation_loss):
@@ -69,4 +57,29 @@ def train(
             journal.epoch(before, answers, training_s=trained - began, validation_s=validation_s)
             if journal.save(progress, reason="epoch"):
                 journal.draw_validation(before, answers)
+    return progress
+
+
+def _take_steps(
+    progress: Progress,
+    learner: Learner,
+    batches: Batches,
+    steps: StepsUnderWay,
+    stop: AgreedStop,
+    journal: Journal | None,
+) -> Progress:
+    """Train on what is left of the epoch, or until the ranks agree to stop; return how far it got."""
+    steps.start()
+    for batch in stop.watch(batches.training(progress), phase="training"):
+        loss = learner.train_step(batch, progress, gives_up=stop.gives_up_step)
+        if loss is None:
+            break
+        progress = progress.after_step(batch.step_keys)
+        done = steps.add(progress, loss, num_images=len(batch.step_keys))
+        if journal:
+            journal.steps(done)
+            journal.save_if_due(progress, steps)
+    done = steps.rest()
+    if journal:
+        journal.steps(done)
     return progress

@@ -5,11 +5,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mri_hpc.base.access import publish_private
 from mri_hpc.base.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PASSED_OVER = {"__MACOSX", "Thumbs.db", "desktop.ini", "lost+found"}
 """Names that systems leave behind; never an image. Names that begin with a dot are passed over, too."""
@@ -37,18 +39,20 @@ class Source:
 class Sources:
     """Sources below the root. In columns: there may be millions."""
 
-    keys: np.ndarray
+    keys: "np.ndarray"
     """As in Source: uint64, (n,)."""
     files: Sequence[str]
     """As in Source, those of one source after those of another."""
-    starts: np.ndarray
+    starts: "np.ndarray"
     """Start in `files` of those of each source, and the end of the last ones: int64, (n + 1,)."""
     listing: Sequence[str] = ()
     """All files of the listing that they were picked from."""
 
     @classmethod
-    def of_files(cls, keys: np.ndarray, files: Sequence[str]) -> "Sources":
+    def of_files(cls, keys: "np.ndarray", files: Sequence[str]) -> "Sources":
         """Make sources of one file each."""
+        import numpy as np
+
         return cls(keys=keys, files=files, starts=np.arange(len(files) + 1), listing=files)
 
     @property
@@ -66,8 +70,10 @@ class Sources:
         for key, start, end in zip(self.keys.tolist(), starts[:-1], starts[1:], strict=True):
             yield Source(key=key, files=tuple(self.files[start:end]))
 
-    def take(self, rows: np.ndarray) -> "Sources":
+    def take(self, rows: "np.ndarray") -> "Sources":
         """Pick some of them, in the order of rows: int64."""
+        import numpy as np
+
         counts = np.diff(self.starts)[rows]
         starts = np.concatenate([[0], np.cumsum(counts)])
         files = np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], counts)

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.files.sources import Sources
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class _Sliced(Protocol):
@@ -40,11 +41,11 @@ class Share:
 
     def of(self, sources: Sources) -> Sources:
         """Pick the sources that belong to this share, each by its key."""
-        return sources.take(np.flatnonzero(self.holds(sources.keys)))
+        return sources.take(self.holds(sources.keys).nonzero()[0])
 
-    def holds(self, keys: np.ndarray) -> np.ndarray:
+    def holds(self, keys: "np.ndarray") -> "np.ndarray":
         """Find the sources that belong to this share: bool, (n,). keys: uint64, (n,)."""
-        return keys % np.uint64(self.count) == self.index
+        return keys % self.count == self.index
 
     def holds_name(self, name: str) -> bool:
         """Tell whether what has this name belongs to this share."""

@@ -76,7 +76,9 @@ def note_root(store: StoreDir, intake: Intake) -> None:
     here = _root(intake)
     text = json.dumps(with_format(FORMAT, asdict(here)))
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    publish_private(store.roots / f"{name}.json", text.encode())
+    file = store.roots / f"{name}.json"
+    if not file.exists():
+        publish_private(file, text.encode())
 
 
 def _root(intake: Intake) -> Root:

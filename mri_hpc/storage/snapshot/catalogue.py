@@ -29,7 +29,6 @@ from mri_hpc.storage.disk.commits import (
 from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
 from mri_hpc.storage.snapshot import totals
-from mri_hpc.storage.snapshot.folding import fold
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
 from mri_hpc.storage.snapshot.publications import INFO, publications, published
 from mri_hpc.storage.snapshot.relocation import refuse_retracted, relocated
@@ -124,6 +123,9 @@ def _standing(store: StoreDir, ids: list[str]) -> Standing:
 def _folded(store: StoreDir, standing: Standing) -> Snapshot:
     if standing.base is not None and not standing.new:
         return standing.base
+    # Whoever opens what is published folds nothing.
+    from mri_hpc.storage.snapshot.folding import fold
+
     return fold(standing.base, standing.new, functools.partial(header_of, store))
 
 

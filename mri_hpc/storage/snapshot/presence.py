@@ -16,7 +16,6 @@ from mri_hpc.base.errors import StoreDamage
 from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import COMPACT, RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
-from mri_hpc.storage.snapshot.folding import live_chunks
 from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.table import Snapshot
 
@@ -123,6 +122,9 @@ def _end_removal(store: StoreDir, aside: Path, snapshot: Snapshot | None) -> boo
 
 def _live_now(store: StoreDir, snapshot: Snapshot | None) -> set[str]:
     """Return the chunks that hold content, as the commits say that there are at this moment."""
+    # Whoever only opens chunks need not load what folds commits.
+    from mri_hpc.storage.snapshot.folding import live_chunks
+
     folded = set() if snapshot is None else {name.decode() for name in snapshot.commits.tolist()}
     return live_chunks(snapshot, read_commits(store, set(store.commit_ids()) - folded))
 

@@ -17,7 +17,6 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.labels.persons import writings
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms, pseudonyms_of
-from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import KEY, find_in_names, sources_of
@@ -25,7 +24,6 @@ from mri_hpc.storage.snapshot.catalogue import current
 from mri_hpc.storage.snapshot.folding import positions
 from mri_hpc.storage.snapshot.table import Snapshot
 from mri_hpc.storage.upkeep.compaction import Compacted, compact
-from mri_hpc.storage.upkeep.missing import frames_of
 
 PSEUDONYM = re.compile(r"P[A-Z2-7]{16}")
 
@@ -99,6 +97,9 @@ def of_keys(snapshot: Snapshot, keys: Collection[int]) -> Retraction:
 
 def _frames_of(store: StoreDir, snapshot: Snapshot, keys: set[int]) -> set[int]:
     """Find the further stored images of sources that hold several. keys: of one image of each."""
+    # Of a patient, nothing that decodes need be loaded.
+    from mri_hpc.storage.upkeep.missing import frames_of
+
     stored = np.sort(np.fromiter(keys, "<u8", len(keys)))
     paths = sources_of(store, stored[positions(snapshot.key, stored)[0]].tolist())
     return set(frames_of(store, snapshot, paths))
@@ -156,6 +157,8 @@ def _keys_of_path(store: StoreDir, path: str, parts: Sequence[str]) -> set[int]:
 
     parts: of the path from / on.
     """
+    from mri_hpc.storage.adding.roots import read_roots
+
     roots = {one.name for one in read_roots(store)}
     below = {"/".join(parts[at:]) for at in range(2, len(parts)) if parts[at - 1] in roots}
 

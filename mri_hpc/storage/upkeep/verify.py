@@ -80,42 +80,58 @@ def verify(
     ids = store.commit_ids()
     findings.commits = _readable_commits(store, ids, findings)
     live = live_chunks(None, findings.commits)
-    read_whole = turn_of_day(live, fraction, day)
+    read_whole = turn_of_day(live, fraction, day) - (trusted or {}).keys()
     named = {commit.chunk: commit for commit in reversed(findings.commits) if commit.chunk in live}
     for name in progress(sorted(named)):
         header = (trusted or {}).get(name)
-        try:
-            size = _check_size(store, named[name])
-            if header is None and name in read_whole:
-                header = _check_chunk(store.chunk(name), recipe_digest, findings)
-                findings.bytes += size
-        except (*UNREADABLE, OSError) as error:
-            # Compacted since the commits were listed, it may be gone.
-            if not is_superseded(store, name):
-                findings.problems.append(_complaint(store.chunk(name), error))
-                findings.damaged_chunks[name] = named[name]
-            continue
-        if header is not None:
-            findings.sound[name] = header
+        _verify_chunk(store, named[name], header, recipe_digest if name in read_whole else "", findings)
     # In this order: commits are published before snapshots of them, and are files themselves.
     snapshots, files = published(store), sorted((*store.chunks.iterdir(), *store.commits.iterdir()))
     late = set(store.commit_ids()) - set(ids)
     for name in snapshots:
-        damaged = findings.damaged_snapshots
-        try:
-            saved = _check_snapshot(store.snapshots / name, set(ids), late, findings)
-            damaged = findings.damaged_totals
-            _check_totals(store.snapshots / name, saved, findings)
-        except PermissionError as error:
-            # Another user's: whoever may not read it cannot repair it either.
-            findings.problems.append(f"{error.filename} may not be read by you: ask its owner (ls -l)")
-        except (*UNREADABLE, OSError) as error:
-            findings.problems.append(_complaint(store.snapshots / name, error))
-            damaged.append(name)
+        _verify_snapshot(store, name, set(ids), late, findings)
     commits = [*findings.commits, *_readable_commits(store, sorted(late), findings)]
     known = {store.chunk(commit.chunk) for commit in commits} | {store.commit(name) for name in (*ids, *late)}
     _look_for_foreign_files((path for path in files if path not in known), findings)
     return findings
+
+
+def _verify_chunk(
+    store: StoreDir, commit: Commit, header: ChunkHeader | None, recipe_digest: str, findings: Findings
+) -> None:
+    """Note the header of a sound chunk, or what is wrong with it.
+
+    header: of one that was found sound a moment ago. recipe_digest: of the store's recipe; empty: the chunk
+    is not read, and only its size compared.
+    """
+    try:
+        size = _check_size(store, commit)
+        if recipe_digest:
+            header = _check_chunk(store.chunk(commit.chunk), recipe_digest, findings)
+            findings.bytes += size
+    except (*UNREADABLE, OSError) as error:
+        # Compacted since the commits were listed, it may be gone.
+        if not is_superseded(store, commit.chunk):
+            findings.problems.append(_complaint(store.chunk(commit.chunk), error))
+            findings.damaged_chunks[commit.chunk] = commit
+        return
+    if header is not None:
+        findings.sound[commit.chunk] = header
+
+
+def _verify_snapshot(store: StoreDir, digest: str, ids: set[str], late: set[str], findings: Findings) -> None:
+    """Note what is wrong with a published snapshot, or with its totals. ids, late: as in _check_snapshot."""
+    folder, damaged = store.snapshots / digest, findings.damaged_snapshots
+    try:
+        saved = _check_snapshot(folder, ids, late, findings)
+        damaged = findings.damaged_totals
+        _check_totals(folder, saved, findings)
+    except PermissionError as error:
+        # Another user's: whoever may not read it cannot repair it either.
+        findings.problems.append(f"{error.filename} may not be read by you: ask its owner (ls -l)")
+    except (*UNREADABLE, OSError) as error:
+        findings.problems.append(_complaint(folder, error))
+        damaged.append(digest)
 
 
 def turn_of_day(chunks: Iterable[str], fraction: float, day: int) -> set[str]:
