@@ -13,7 +13,7 @@ import numpy as np
 from mri_hpc.base.access import let_group_use
 from mri_hpc.base.atomic import publish_folder, replace
 from mri_hpc.base.documents import refuse_newer
-from mri_hpc.base.errors import StoreDamage, StoreRaced, UserError
+from mri_hpc.base.errors import NewerFormat, StoreDamage, StoreRaced, UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_header
 from mri_hpc.storage.disk.column_file import ColumnFile, save_column
@@ -29,6 +29,8 @@ from mri_hpc.storage.disk.commits import (
 from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
 from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
 from mri_hpc.storage.snapshot import totals
+from mri_hpc.storage.snapshot.change import Change, change_since, no_change
+from mri_hpc.storage.snapshot.counts import count, count_images, counts_after, totals_after
 from mri_hpc.storage.snapshot.folding import fold
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
 from mri_hpc.storage.snapshot.publications import INFO, publications, published
@@ -133,12 +135,58 @@ def totals_now(store: StoreDir) -> totals.Totals:
 
 
 def _totals(store: StoreDir, standing: Standing) -> totals.Totals:
-    snapshot = _folded(store, standing)
     if standing.base is None:
-        return totals.count(snapshot, totals.added_by(standing.new))
+        return count(_folded(store, standing), totals.added_by(standing.new))
     kept = totals.kept(store.snapshots / standing.base.digest)
     before = kept.added if kept else _added(store, standing.base)
-    return totals.count(snapshot, totals.added_by(standing.new, besides=before))
+    added = totals.added_by(standing.new, besides=before)
+    snapshot, change = _folded(store, standing), None
+    if kept and kept.counts:
+        change = change_since(standing.base, standing.new, functools.partial(header_of, store))
+    if change is None or kept is None or kept.counts is None:
+        return count(snapshot, added)
+    return totals_after(kept, kept.counts, change, snapshot, added)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grown:
+    """A store as it is now, told by what has changed."""
+
+    counts: totals.Counts
+    """Of all images."""
+    change: Change
+    """Since a published snapshot, or since this moment where it has changed too much."""
+
+
+def grown(store: StoreDir) -> Grown:
+    """Return what there is now without folding what has not changed.
+
+    A snapshot that keeps no totals gets them, so that its images are counted once.
+    """
+    return look(store, functools.partial(_grown, store))
+
+
+def _grown(store: StoreDir, standing: Standing) -> Grown:
+    change = None
+    if standing.base is not None:
+        change = change_since(standing.base, standing.new, functools.partial(header_of, store))
+    if change is None:
+        snapshot = _folded(store, standing)
+        return Grown(counts=count_images(snapshot), change=no_change(snapshot))
+    return Grown(counts=counts_after(_counts_of_published(store, change.base), change), change=change)
+
+
+def _counts_of_published(store: StoreDir, snapshot: Snapshot) -> totals.Counts:
+    folder = store.snapshots / snapshot.digest
+    # That totals are damaged, or too new, is for those to say who ask for them.
+    with contextlib.suppress(StoreDamage, NewerFormat, PermissionError):
+        found = totals.kept(folder)
+        if found is None or found.counts is None:
+            repair_totals(store, snapshot.digest)
+            found = totals.kept(folder)
+        if found and found.counts:
+            return found.counts
+    return count_images(snapshot)
 
 
 def _added(store: StoreDir, snapshot: Snapshot) -> totals.Added:
@@ -202,6 +250,7 @@ def repair_totals(store: StoreDir, digest: str) -> None:
     """Count the totals of a published snapshot, whose columns are sound, again."""
     folder = store.snapshots / digest
     _save_totals(folder, store, load_snapshot(folder), replace)
+    let_group_use(folder / totals.FILE)
 
 
 def load_snapshot(folder: Path) -> Snapshot:
@@ -290,7 +339,7 @@ def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish
 
 
 def _save_totals(folder: Path, store: StoreDir, snapshot: Snapshot, publish: Publish) -> None:
-    document = totals.to_json(totals.count(snapshot, _added(store, snapshot)))
+    document = totals.to_json(count(snapshot, _added(store, snapshot)))
     publish(folder / totals.FILE, lambda path: _write_bytes(path, document))
 
 
