@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mri_hpc.storage.adding.known import Known
@@ -41,11 +41,22 @@ def with_twins_and_rejections(world):
     return world
 
 
+ADDED = ("add", [4, 5], 0, 0)
+"""Of patients p and q."""
+
+
 @settings(max_examples=100, deadline=None)
-@given(HISTORY, st.randoms(use_true_random=False))
-def test_counts_after_a_change_are_those_of_counting_all(history, random):
+@example([ADDED, ("retract", [], ["p"])], 1, False).via("a patient is retracted")
+@example([ADDED, ("same", "p", "q", True, False, 0)], 1, False).via("two patients become one")
+@example(
+    [ADDED, ("same", "p", "q", True, False, 0), ("retract", [], ["p"]), ("same", "p", "q", False, False, 0)],
+    3,
+    False,
+).via("images that were withheld come back")
+@given(HISTORY, st.integers(0, 9), st.booleans())
+def test_counts_after_a_change_are_those_of_counting_all(history, number, is_turned):
     world = with_twins_and_rejections(build(history))
-    some = random.sample(world.commits, random.randint(0, len(world.commits)))
+    some = (world.commits[::-1] if is_turned else world.commits)[:number]
     before, now = fold(None, some, world.headers.__getitem__), world.now()
     new = [commit for commit in world.commits if commit.id.encode() not in set(before.commits.tolist())]
     assert asdict(count_images(now)) == plain_counts(now)
