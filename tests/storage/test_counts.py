@@ -47,6 +47,7 @@ ADDED = ("add", [4, 5], 0, 0)
 
 @settings(max_examples=100, deadline=None)
 @example([ADDED, ("retract", [], ["p"])], 1, False).via("a patient is retracted")
+@example([ADDED, ("retract", [4], [])], 1, False).via("an image is retracted")
 @example([ADDED, ("same", "p", "q", True, False, 0)], 1, False).via("two patients become one")
 @example(
     [ADDED, ("same", "p", "q", True, False, 0), ("retract", [], ["p"]), ("same", "p", "q", False, False, 0)],
