@@ -1,5 +1,6 @@
 """The account with which preprocess ends: what came in, what the store holds, and what of it is doubtful."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -7,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mri_hpc.base.command import counted
-from mri_hpc.cohort.doubtful import doubts_of_snapshot
+from mri_hpc.cohort.doubtful import doubts_of_counts
 from mri_hpc.cohort.new_twins import new_twins_of_test
 from mri_hpc.intake.files.sources import Sources
 from mri_hpc.intake.labels.doubts import Doubt
-from mri_hpc.storage.store import Intake, Missing, Store, Tally
+from mri_hpc.storage.store import Grown, Intake, Missing, Snapshot, Store, Tally
 
 MOST_LOOKED_FOR = 200_000
 """Images that may be missing. Adding costs what is new: of more, only who asks is told."""
@@ -40,25 +41,37 @@ def account_of(
     store: Store, intake: Intake, sources: Sources, tally: Tally, *, is_stopping: Callable[[], bool]
 ) -> Account:
     """Sum up a store after sources were added. sources: all below the root; tally: of all tasks."""
-    snapshot = store.current()
-    counts = snapshot.counts("label").tolist()
-    names = [name.decode() for name in snapshot.names("label").tolist()]
-    sites = {intake.labels.site, *map(intake.labels.site_of, sources.paths)}
-    missing = store.find_missing(
-        snapshot, intake.root, sources.keys, intake.pseudonyms,
-        series=intake.series.former, sites=sites, most=MOST_LOOKED_FOR,
-    )  # fmt: skip
+    grown = store.grown()
+    # All is folded only where an answer needs more than what has changed.
+    current = functools.cache(store.current)
+    counts = grown.counts
     return Account(
         tally=tally,
-        images=len(snapshot),
-        patients=len(snapshot.patient_names),
-        classes=dict(zip(names, counts[1:], strict=True)),
+        images=counts.images,
+        patients=counts.patients,
+        classes=counts.classes,
         doubts=[
-            *_of_missing(missing, store, intake.root),
-            *doubts_of_snapshot(snapshot),
-            *new_twins_of_test(store, snapshot, tally.images, is_stopping=is_stopping),
+            *_of_missing(_missing(store, grown, current, intake, sources), store, intake.root),
+            *doubts_of_counts(counts),
+            *new_twins_of_test(store, current, tally.images, images=counts.images, is_stopping=is_stopping),
         ],
     )
+
+
+def _missing(
+    store: Store, grown: Grown, current: Callable[[], Snapshot], intake: Intake, sources: Sources
+) -> Missing:
+    """Find the stored images that are not in the source any more."""
+    if (
+        grown.counts.images > MOST_LOOKED_FOR
+        and store.num_without_file(grown, sources.keys) > MOST_LOOKED_FOR
+    ):
+        return Missing(paths={}, is_counted=False)
+    sites = {intake.labels.site, *map(intake.labels.site_of, sources.paths)}
+    return store.find_missing(
+        current(), intake.root, sources.keys, intake.pseudonyms,
+        series=intake.series.former, sites=sites, most=MOST_LOOKED_FOR,
+    )  # fmt: skip
 
 
 def _of_missing(missing: Missing, store: Store, source: Path) -> Iterator[Doubt]:

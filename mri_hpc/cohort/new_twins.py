@@ -49,16 +49,22 @@ class _Comparison:
 
 
 def new_twins_of_test(
-    store: Store, snapshot: Snapshot, num_stored: int, *, is_stopping: Callable[[], bool]
+    store: Store,
+    current: Callable[[], Snapshot],
+    num_stored: int,
+    *,
+    images: int,
+    is_stopping: Callable[[], bool],
 ) -> list[Doubt]:
     """Return what is to be said of images that came since this was last asked; nothing of a new store.
 
-    num_stored: images that were stored just now. What a stop cuts short is done the next time.
+    current: folds the store, where that is needed; num_stored: images that were stored just now, of `images`
+    there are. What a stop cuts short is done the next time.
     """
-    is_due = 0 < num_stored < len(snapshot)
-    if len(snapshot) > MOST_IMAGES:
+    is_due = 0 < num_stored < images
+    if images > MOST_IMAGES:
         return [_left_out(store, num_stored, f"in a store of over {MOST_IMAGES:,}")] if is_due else []
-    compared = _compared(store)
+    snapshot, compared = current(), _compared(store)
     if compared is None:
         _keep_compared(store, snapshot)
         return [_left_out(store, num_stored, "the first time")] if is_due else []

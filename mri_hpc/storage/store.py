@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from mri_hpc.storage.adding.tally import Tally
     from mri_hpc.storage.disk.commits import Commit
     from mri_hpc.storage.reading.reader import Reader
+    from mri_hpc.storage.snapshot.catalogue import Grown
     from mri_hpc.storage.snapshot.table import Snapshot
-    from mri_hpc.storage.snapshot.totals import Totals
+    from mri_hpc.storage.snapshot.totals import Counts, Totals
     from mri_hpc.storage.upkeep.compaction import Compacted
     from mri_hpc.storage.upkeep.growth import Growth
     from mri_hpc.storage.upkeep.joining import Name, Pair
@@ -43,16 +44,18 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.wanted_names import WantedNames, read_wanted
 
 __all__ = [
-    "ArrayTask", "Compacted", "Findings", "FoundName", "Intake", "Missing", "Name", "NameSearch", "Origin",
-    "Pair", "Reader", "Relabelling", "Repaired", "Retraction", "Snapshot", "Store", "Tally", "WantedNames",
-    "read_wanted", "search_folder",
+    "ArrayTask", "Compacted", "Counts", "Findings", "FoundName", "Grown", "Intake", "Missing", "Name",
+    "NameSearch", "Origin", "Pair", "Reader", "Relabelling", "Repaired", "Retraction", "Snapshot", "Store",
+    "Tally", "WantedNames", "read_wanted", "search_folder",
 ]  # fmt: skip
 
 _FLOORS = {
     "ArrayTask": "adding.last_task",
     "Compacted": "upkeep.compaction",
+    "Counts": "snapshot.totals",
     "Findings": "upkeep.verify",
     "FoundName": "upkeep.name_search",
+    "Grown": "snapshot.catalogue",
     "Intake": "adding.intake",
     "Missing": "upkeep.missing",
     "Name": "upkeep.joining",
@@ -196,6 +199,12 @@ class Store:
         from mri_hpc.storage.snapshot.catalogue import current
 
         return current(self._dir)
+
+    def grown(self) -> "Grown":
+        """Return what is there now, told by what has changed: it costs what came, not what is there."""
+        from mri_hpc.storage.snapshot.catalogue import grown
+
+        return grown(self._dir)
 
     def published(self) -> list[str]:
         """List the digests of the snapshots that are published."""
@@ -427,6 +436,12 @@ class Store:
         return find_missing(
             self._dir, snapshot, root, keys, pseudonyms, series=series, sites=sites, most=most
         )
+
+    def num_without_file(self, grown: "Grown", keys: "np.ndarray") -> int:
+        """Count stored images without a known file, which may be of any root. keys: of the sources known."""
+        from mri_hpc.storage.upkeep.missing import num_without_file
+
+        return num_without_file(grown, keys)
 
     def sites_of(self, root: Path) -> set[str]:
         """Return the sites that a folder was added as; the empty one where nothing tells."""

@@ -1,8 +1,11 @@
 """Invariants of a store, whatever was done to it and whatever was killed."""
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +29,7 @@ def problems(bench: Workbench, model: StoreModel) -> list[str]:
     store = bench.store
     found = [*store.verify().problems, *open_private_files(store.names.parent)]
     snapshot = store.current()
-    found += different_rows(bench, snapshot, model)
+    found += [*different_rows(bench, snapshot, model), *different_counts(store, snapshot)]
     if not found:
         found += different_pixels(bench, store, snapshot, model.images)
         found += lost_snapshots(bench, store, model)
@@ -49,6 +52,49 @@ def different_rows(bench: Workbench, snapshot: Snapshot, model: StoreModel) -> l
         elif rows[key] != row:
             found.append(f"{path} is {rows[key]}, and should be {row}")
     return found
+
+
+def different_counts(store: Store, snapshot: Snapshot) -> list[str]:
+    """List what is told of all images by what has changed, and is not what counting them gives."""
+    wanted, found = plain_counts(snapshot), asdict(store.grown().counts)
+    kept = asdict(store.totals())
+    return [
+        f"{name} is {found[name]}, in the totals {kept[name]}, and should be {value}"
+        for name, value in wanted.items()
+        if not found[name] == kept[name] == value
+    ]
+
+
+def plain_counts(snapshot: Snapshot) -> dict[str, Any]:
+    """Count all images of a snapshot, one by one."""
+    every = slice(0, len(snapshot))
+    columns = snapshot.text("label", every), snapshot.text("patient", every)
+    labels, patients = ([name.decode() for name in column.tolist()] for column in columns)
+    splits = [str(split) if split >= 0 else "" for split in snapshot.split.tolist()]
+    hashes = [str(source_hash) for source_hash in snapshot.source_hash.tolist()]
+    slices = set(zip(hashes, snapshot.slice_index.tolist(), strict=True))
+    return {
+        "images": len(snapshot),
+        "patients": len({*patients} - {""}),
+        "images_without_patient": patients.count(""),
+        "classes": Counter(label for label in labels if label),
+        "images_without_label": labels.count(""),
+        "twins": len(snapshot) - len(slices),
+        "several": {
+            "patients_of_classes": _num_of_several(patients, labels),
+            "patients_of_splits": _num_of_several(patients, splits),
+            "bytes_of_classes": _num_of_several(hashes, labels),
+            "bytes_of_patients": _num_of_several(hashes, patients),
+        },
+    }
+
+
+def _num_of_several(names: Sequence[str], values: Sequence[str]) -> int:
+    """Count the names with several values; an empty name, or value, is unknown."""
+    found = defaultdict(set)
+    for name, value in zip(names, values, strict=True):
+        found[name].update({value} - {""})
+    return sum(len(several) > 1 for name, several in found.items() if name)
 
 
 def rows_of(snapshot: Snapshot) -> dict[int, Row]:

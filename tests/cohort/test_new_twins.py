@@ -140,9 +140,8 @@ def test_a_comparison_that_is_stopped_is_made_the_next_time(raw, tmp_path, grown
     save(raw / "train" / "a" / "p8" / "new.png", head(2)[::-1])
     assert grown() == []
     store = Store(tmp_path / "store")
-    snapshot = store.resolve()
-    assert new_twins_of_test(store, snapshot, 1, is_stopping=lambda: True) == []
-    (doubt,) = new_twins_of_test(store, snapshot, 0, is_stopping=lambda: False)
+    assert new_twins_of_test(store, store.current, 1, images=7, is_stopping=lambda: True) == []
+    (doubt,) = new_twins_of_test(store, store.current, 0, images=7, is_stopping=lambda: False)
     assert doubt.count == 1
 
 

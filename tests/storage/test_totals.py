@@ -116,13 +116,19 @@ def test_damaged_totals_are_named_and_counted_again_by_a_repair(folder, filled, 
 
 
 @pytest.mark.parametrize(
-    "name", ["content_digest", "images", "classes", "bytes", "twins", "reasons", "added"]
+    "name", ["content_digest", "images", "classes", "bytes", "twins", "several", "reasons", "added"]
 )
 def test_totals_that_are_sealed_and_not_those_of_the_snapshot_are_found(folder, filled, capsys, name):
     value = asdict(kept(folder))[name]
-    other = (
-        {**value, "created": [0.0] * 8} if name == "added" else {"b": 1} if isinstance(value, dict) else None
+    others = (
+        {
+            "added": {**value, "created": [0.0] * 8},
+            "several": {**value, "patients_of_splits": 7},
+        }
+        if isinstance(value, dict)
+        else {}
     )
+    other = others.get(name, {"b": 1} if isinstance(value, dict) else None)
     change(folder / FILE, **{name: other or type(value)(7)})
     assert main(["verify", str(filled)]) == 2
     assert f"{folder / FILE} differs from its snapshot in {name}: repair it" in capsys.readouterr().out
@@ -157,3 +163,48 @@ def test_a_commit_that_nobody_has_folded_counts_beside_the_kept_totals(folder, g
         zip(now.added.created, now.added.images, strict=True)
     )
     assert sum(now.added.images) == 69
+
+
+@pytest.fixture
+def never_counted(monkeypatch):
+    """Counting all images fails from when this is called on."""
+
+    def begin():
+        for name in ("count", "count_images"):
+            monkeypatch.setattr(f"mri_hpc.storage.snapshot.catalogue.{name}", None)
+
+    return begin
+
+
+@pytest.mark.parametrize("lost", ["all", "several"])
+def test_totals_that_an_older_version_has_not_kept_are_counted_once_by_who_adds(
+    folder, filled, grow, never_counted, lost
+):
+    good = (folder / FILE).read_bytes()
+    if lost == "all":
+        (folder / FILE).unlink()
+    else:
+        values = {name: value for name, value in unseal(good).items() if name != lost}
+        (folder / FILE).write_bytes(seal(values))
+        assert kept(folder).images == 60
+    assert main(["verify", str(filled)]) == 0
+    grow("added")
+    assert (folder / FILE).read_bytes() == good
+    never_counted()
+    assert Store.open(filled).grown().counts.images == 69
+
+
+def test_adding_counts_no_image_that_is_there_already(folder, filled, grow, never_counted):
+    never_counted()
+    grow("added")
+    grow("twins")
+    assert Store.open(filled).grown().counts.twins == Store.open(filled).totals().twins == 1
+
+
+@pytest.mark.parametrize("data", [b"", seal({"format": 9})])
+def test_totals_that_cannot_be_read_keep_nobody_from_adding(folder, filled, grow, data):
+    (folder / FILE).write_bytes(data)
+    grow("added")
+    assert Store.open(filled).grown().counts.images == 69
+    with pytest.raises((StoreDamage, NewerFormat)):
+        kept(folder)

@@ -12,14 +12,16 @@ def of_several(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     is in none.
     """
     known = (groups >= 0) & (values >= 0)
-    if not known.any():
+    if not known.all():
+        groups, values = groups[known], values[known]
+    if not len(groups):
         return np.empty(0, np.int64)
-    groups, values = groups[known], values[known].astype(np.int64)
-    least = np.full(int(groups.max()) + 1, np.iinfo(np.int64).max)
-    greatest = np.full(len(least), -1)
-    np.minimum.at(least, groups, values)
-    np.maximum.at(greatest, groups, values)
-    return np.flatnonzero(least < greatest)
+    # Of each group some value stays, whichever: where another one differs from it, there are several.
+    one = np.zeros(int(groups.max()) + 1, values.dtype)
+    one[groups] = values
+    are_several = np.zeros(len(one), bool)
+    are_several[groups[one[groups] != values]] = True
+    return np.flatnonzero(are_several)
 
 
 def num_of_several(pairs: Iterable[tuple[str, str]]) -> int:

@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from mri_hpc.intake.decoding.window import Window
 from mri_hpc.intake.files.fingerprint import Look
 from mri_hpc.intake.labels.label import Label
-from mri_hpc.storage.disk.columns import ChunkHeader, ascending
+from mri_hpc.storage.disk.columns import ChunkHeader, ascending, rows_among
 from mri_hpc.storage.disk.commits import RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen
@@ -114,6 +115,7 @@ class Known:
         self._retracted = self._snapshot.retractions
         self._store, self._heard_of = store, {name.decode() for name in self._snapshot.commits.tolist()}
         self._outvoted = self._find_outvoted()
+        self._has_looked = False
 
     def _look(self, store: StoreDir, wanted: np.ndarray, standing: Standing) -> Snapshot:
         """Return a snapshot that tells of the wanted keys."""
@@ -169,6 +171,9 @@ class Known:
     def are_unchanged(self, keys: np.ndarray, sizes: np.ndarray, mtimes_ns: np.ndarray) -> np.ndarray:
         """Find sources that are stored and, by size and time of their files, as they are now: bool, (n,)."""
         stored, rows = self._stored_rows(keys)
+        if not len(stored):
+            # No column need be read.
+            return np.zeros(len(keys), bool)
         seen_rows, of_stored = _rows_of(self._seen["key"], keys[stored])
         seen, files = self._seen[seen_rows], stored[of_stored]
         fits = (seen["size"] == sizes[files]) & (seen["mtime_ns"] == mtimes_ns[files])
@@ -194,6 +199,8 @@ class Known:
             )
 
         stored, rows = self._stored_rows(keys)
+        if not len(stored):
+            return found
         columns = (getattr(snapshot, name)[rows].tolist() for name in ("label", "patient", "fold", "split"))
         for at, *codes in zip(stored.tolist(), *columns, strict=True):
             found[at] = label_of(*codes)
@@ -218,11 +225,15 @@ class Known:
         self._retracted = self._retracted.joined(of_commits(new)) if new else self._retracted
         return bool(new)
 
-    def has_bytes(self, source_hash: int) -> bool:
-        """Tell whether the store held these bytes before, under whatever key."""
-        hashes = self._hashes
-        at = hashes.searchsorted(np.uint64(source_hash))
-        return bool(at < len(hashes) and hashes[at] == source_hash)
+    def num_stored_before(self, source_hashes: list[int]) -> int:
+        """Count the sources whose bytes the store held before, under whatever key: those of a unit."""
+        wanted = np.array(source_hashes, "<u8")
+        if not self._has_looked:
+            # The only unit, as a rule. To sort all pays from the second one on.
+            self._has_looked = True
+            found = np.concatenate(list(self._hashes_among(ascending(wanted))))
+            return int(np.count_nonzero(np.isin(wanted, found)))
+        return int(np.count_nonzero(positions(self._hashes, wanted)[0]))
 
     def slices_of(self, source_hash: int) -> list[tuple[int, int]]:
         """Return key and number of each stored slice of a stack that the task has, twins of it included."""
@@ -250,6 +261,13 @@ class Known:
         is_there, rows = positions(self._snapshot.key, keys[order])
         return order[is_there], rows
 
+    def _hashes_among(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield those that are wanted of the hashes of all sources. wanted: ascending."""
+        yield np.empty(0, "<u8")
+        parts = self._base.parts("source_hash") if self._base and len(wanted) else ()
+        for part in itertools.chain(parts, self._new_hashes):
+            yield part[rows_among([part], wanted)]
+
     @functools.cached_property
     def _hashes(self) -> np.ndarray:
         """Of all sources, ascending: uint64."""
@@ -259,6 +277,8 @@ class Known:
 
 def _stored(snapshot: Snapshot, wanted: np.ndarray, outvoted: set[int]) -> dict[int, Stored]:
     is_there, rows = positions(snapshot.key, wanted)
+    if not len(rows):
+        return {}
     columns = (
         getattr(snapshot, name)[rows].tolist() for name in ("source_hash", "generation", "slice_index")
     )
@@ -291,7 +311,7 @@ def _seen(store: StoreDir, wanted: np.ndarray) -> np.ndarray:
         # Folded into another one at this moment.
         with contextlib.suppress(FileNotFoundError):
             table = read_seen(file.read_bytes())
-            found.append(table[positions(wanted, table["key"])[0]])
+            found.append(table[rows_among([table["key"]], wanted)])
     seen = np.concatenate(found)
     return seen[np.argsort(seen["key"], kind="stable")]
 

@@ -75,12 +75,12 @@ def add_sources(
                 progress(tally, done)
                 if unit.is_full(unit_size):
                     _seal(store, intake.recipe, known, unit, end_retraction)
-                    _count(unit, tally, found_here)
+                    _count(unit, known, tally, found_here)
                     unit = Unit()
         except Stopped:
             return tally
         _seal(store, intake.recipe, known, unit, end_retraction)
-        _count(unit, tally, found_here)
+        _count(unit, known, tally, found_here)
         progress(tally, 0)
     return tally
 
@@ -192,7 +192,8 @@ def _take(
     except BadSource as error:
         _reject(source, str(error), content, about, unit)
     else:
-        unit.twins += not is_same and known.has_bytes(content.fingerprint.source_hash)
+        if not is_same:
+            unit.new_bytes.append(content.fingerprint.source_hash)
         unit.take(taken)
 
 
@@ -250,11 +251,11 @@ def _rejection(key: int, reason: str, found: Fingerprint | None) -> Rejection:
     )
 
 
-def _count(unit: Unit, tally: Tally, found_here: set[str]) -> None:
+def _count(unit: Unit, known: Known, tally: Tally, found_here: set[str]) -> None:
     """Add the outcomes of a unit. found_here: groups whose windows this task has found, which it adds to."""
     tally.stored += len(unit.taken)
     tally.without_patient += sum(not source.label.patient for source in unit.taken)
-    tally.twins += unit.twins
+    tally.twins += known.num_stored_before(unit.new_bytes)
     tally.images += unit.num_images
     windows = [source.window for source in unit.taken if source.window]
     tally.outside_window += sum(window.outside for window in windows)

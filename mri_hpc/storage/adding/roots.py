@@ -8,7 +8,7 @@ elsewhere they may be another hospital's, and replacing would hide the first one
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -23,9 +23,8 @@ from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.label import Label, label_or_reason
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.catalogue import current
-from mri_hpc.storage.snapshot.folding import positions
-from mri_hpc.storage.snapshot.table import Snapshot
+from mri_hpc.storage.snapshot.catalogue import grown
+from mri_hpc.storage.snapshot.change import Change
 
 FORMAT = 1
 READ = 32
@@ -59,16 +58,19 @@ def doubts_of_root(store: StoreDir, intake: Intake, sources: Sources) -> list[Do
     others = [one for one in before if one.location == here.location and one.site != here.site]
     if others:
         return [_other_site(others[0])]
-    snapshot = current(store)
+    now = grown(store)
     # In the order of keys, which are hashes: the first ones are a fair sample, and the same for every task.
     order = np.argsort(sources.keys)
     labels = _labels(intake, sources.take(order[:LABELLED]))
-    classes = doubts_of_classes({label.label for label in labels} - {""}, snapshot.classes)
-    is_there, rows = positions(snapshot.key, sources.keys[order])
-    if is_there.any():
-        return [*_changed(intake, snapshot, sources.take(order[is_there][:READ]), rows[:READ]), *classes]
+    classes = doubts_of_classes({label.label for label in labels} - {""}, now.counts.classes)
+    keys = sources.keys[order]
+    stored = now.change.of_keys(keys)
+    if len(stored):
+        hashes = dict(zip(stored.key.tolist(), stored.source_hash.tolist(), strict=True))
+        there = order[np.isin(keys, stored.key)][:READ]
+        return [*_changed(intake, sources.take(there), hashes), *classes]
     is_of_one_name = any((one.name, one.site) == (here.name, here.site) for one in before)
-    return [*_same_patients(intake, snapshot, labels, is_refused=is_of_one_name), *classes]
+    return [*_same_patients(intake, now.change, labels, is_refused=is_of_one_name), *classes]
 
 
 def note_root(store: StoreDir, intake: Intake) -> None:
@@ -106,16 +108,16 @@ def _other_site(before: Root) -> Doubt:
     )
 
 
-def _changed(intake: Intake, snapshot: Snapshot, sources: Sources, rows: np.ndarray) -> list[Doubt]:
-    """Return a doubt where most of some stored images have other bytes here. rows: theirs in the snapshot."""
+def _changed(intake: Intake, sources: Sources, hashes: Mapping[int, int]) -> list[Doubt]:
+    """Return a doubt where most of some stored images have other bytes here. hashes: as stored, by key."""
     looked_at = changed = 0
-    for source, row in zip(sources, rows.tolist(), strict=True):
+    for source in sources:
         try:
             content = read_content(intake.root, source.files)
         except (BadSource, FileNotFoundError):
             continue
         looked_at += 1
-        changed += content.fingerprint.source_hash != int(snapshot.source_hash[row])
+        changed += content.fingerprint.source_hash != hashes[source.key]
     if changed <= MOST * looked_at:
         return []
     return [
@@ -137,11 +139,11 @@ def _labels(intake: Intake, sources: Sources) -> list[Label]:
 
 
 def _same_patients(
-    intake: Intake, snapshot: Snapshot, labels: Iterable[Label], *, is_refused: bool
+    intake: Intake, change: Change, labels: Iterable[Label], *, is_refused: bool
 ) -> list[Doubt]:
     """Return a doubt where a folder that is new brings, for the most part, patients who are stored."""
     patients = {intake.pseudonyms.patient(label.patient).encode() for label in labels if label.patient}
-    known = patients & set(snapshot.patient_names.tolist())
+    known = change.patients_of(patients)
     if len(known) < max(FEWEST_PATIENTS, MOST * len(patients)):
         return []
     what = f"{len(known)} of {len(patients)} patients are stored already, with images of other folders"

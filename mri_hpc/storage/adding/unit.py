@@ -89,8 +89,9 @@ class Unit:
     """Sources that were read and found to be stored."""
     rejected_again: list[str] = field(default_factory=list)
     """Reasons of rejections that an earlier commit lists already."""
+    new_bytes: list[int] = field(default_factory=list)
+    """Hashes of the sources that were taken, but for those that were stored with the same bytes."""
     gone: int = 0
-    twins: int = 0
     masks: int = 0
     empty: int = 0
     no_head: int = 0

@@ -1,6 +1,5 @@
 """One array of a published snapshot: a file as numpy writes it, mapped, and compared with its checksum."""
 
-import functools
 import io
 import math
 import mmap
@@ -41,6 +40,7 @@ class ColumnFile:
 
     def __init__(self, path: Path, crc: int) -> None:
         self._name, self._crc = path.name, crc
+        self._array: np.ndarray | None = None
         with path.open("rb") as file:
             self._mapped = mapped_whole(file.fileno())
             np.lib.format.read_magic(file)
@@ -70,8 +70,14 @@ class ColumnFile:
             values = np.frombuffer(block[max(0, self._offset - start) :], self._dtype)
             yield values.reshape(-1, *self._shape[1:])
 
-    @functools.cached_property
+    @property
     def _sound(self) -> np.ndarray:
+        # Not a cached_property: before Python 3.12 all of these wait for one lock, in whichever object.
+        if self._array is None:
+            self._array = self._checked()
+        return self._array
+
+    def _checked(self) -> np.ndarray:
         crc = 0
         for _start, block in self._blocks():
             crc = zlib.crc32(block, crc)

@@ -33,6 +33,8 @@ COLUMNS = (
 )
 STRINGS = ("label", "patient", "study")
 """Columns of UTF-8 strings; empty: unknown."""
+LAST_BITS = np.uint64(2**16 - 1)
+NOTHING = np.uint64(0)
 BLOCK = 2**20
 """Rows at a time, where a whole column would be converted."""
 
@@ -64,6 +66,23 @@ def ascending(values: np.ndarray) -> np.ndarray:
     is_new = np.ones(len(ordered), bool)
     is_new[1:] = ordered[1:] != ordered[:-1]
     return ordered[is_new]
+
+
+def rows_among(parts: Iterable[np.ndarray], wanted: np.ndarray) -> np.ndarray:
+    """Find the rows of a column whose value is a wanted one: int64, ascending. It takes no memory a row.
+
+    parts: of the column, uint64, each value as likely as any other; wanted: such values, ascending.
+    """
+    # Most are told to be none by their last bits, in two nanoseconds each.
+    is_likely = np.zeros(int(LAST_BITS) + 1, bool)
+    is_likely[wanted & LAST_BITS] = True
+    found, start = [np.empty(0, np.int64)], 0
+    for part in parts:
+        likely = np.flatnonzero(is_likely.take((part & LAST_BITS).view(np.intp)))
+        at = np.searchsorted(wanted, part[likely])
+        found.append(start + likely[np.append(wanted, NOTHING)[at] == part[likely]])
+        start += len(part)
+    return np.concatenate(found)
 
 
 def blocks(column: np.ndarray) -> Iterator[np.ndarray]:

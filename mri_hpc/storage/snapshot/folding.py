@@ -151,13 +151,15 @@ def _rows_of_base(base: Snapshot | None, kept: set[str], chunks: np.ndarray, onl
     """Return the rows of the chunks that stay, with the facts that were ingested."""
     if base is None:
         return table_rows.none()
-    rows = table_rows.of_base(base, np.searchsorted(chunks["name"], base.chunks["name"]).astype("<i4"))
-    rows = table_rows.with_facts(rows, _facts(base, "ingested", "ingested_names", relabels.INGESTED))
-    which = None if only is None else positions(rows.key, only)[1]
+    which = None if only is None else positions(base.key, only)[1]
+    rows = table_rows.of_base(base, np.searchsorted(chunks["name"], base.chunks["name"]).astype("<i4"), which)
+    facts = _facts(base, "ingested", "ingested_names", relabels.INGESTED)
+    rows = table_rows.with_facts(rows, facts if which is None else relabels.only(facts, rows.key))
     if len(kept) < len(base.chunks):
         stays = np.isin(base.chunks["name"], np.array(sorted(kept), "S32"))
-        which = np.flatnonzero(stays[base.chunk]) if which is None else which[stays[base.chunk[which]]]
-    return rows if which is None else rows.chosen(which)
+        chunk = base.chunk if which is None else base.chunk[which]
+        rows = rows.chosen(np.flatnonzero(stays[chunk]))
+    return rows
 
 
 def _rows_of_headers(headers: dict[str, ChunkHeader], chunks: np.ndarray, only: np.ndarray | None) -> Rows:

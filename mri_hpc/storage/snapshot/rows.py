@@ -4,6 +4,7 @@ A column is made when it is asked for and not kept, so that ten million rows tak
 columns. What has to be known of all rows at once is their keys, and which of them go.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -55,19 +56,27 @@ class Rows:
         return self.chosen(stays)
 
 
-def of_base(base: Snapshot, chunk_index: np.ndarray) -> Rows:
-    """Return the rows of a snapshot. chunk_index: int32, of each of its chunks among those of the new one."""
+def of_base(base: Snapshot, chunk_index: np.ndarray, which: np.ndarray | None = None) -> Rows:
+    """Return the rows of a snapshot. chunk_index: int32, of each of its chunks among those of the new one.
 
-    def make(name: str) -> np.ndarray:
-        column = base.column(name)
+    which: the rows that are wanted, int64; None: all.
+    """
+    tables = {name: base.names(name) for name in STRINGS}
+
+    def recoded_chunks(name: str, column: np.ndarray) -> np.ndarray:
         return chunk_index[column] if name == "chunk" and len(base) else column
 
-    def make_blocks(name: str) -> Iterator[np.ndarray]:
-        parts = base.parts(name)
-        return (chunk_index[part] for part in parts) if name == "chunk" and len(base) else parts
+    def make(name: str) -> np.ndarray:
+        return recoded_chunks(name, base.column(name))
 
-    tables = {name: base.names(name) for name in STRINGS}
-    return Rows(key=base.key, make=make, tables=tables, make_blocks=make_blocks)
+    def make_blocks(name: str) -> Iterator[np.ndarray]:
+        return (recoded_chunks(name, part) for part in base.parts(name))
+
+    if which is None:
+        return Rows(key=base.key, make=make, tables=tables, make_blocks=make_blocks)
+    # Of a column that stays mapped, some rows are taken without reading the others into memory.
+    chosen = functools.cache(lambda name: recoded_chunks(name, getattr(base, name)[which]))
+    return Rows(key=base.key[which], make=chosen, tables=tables)
 
 
 def of_headers(headers: Sequence[tuple[ChunkHeader, int]]) -> Rows:

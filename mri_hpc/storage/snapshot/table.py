@@ -256,10 +256,15 @@ class Snapshot:
         # Parts are as many bytes, of numbers of another size other rows.
         done = 0
         for part in self.parts("slice_index"):
-            hashes[done : done + len(part)] ^= (part + 1).astype(np.uint64) * SPREAD
+            hashes[done : done + len(part)] = with_slices(hashes[done : done + len(part)], part)
             done += len(part)
         hashes.sort()
         return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
+
+
+def with_slices(hashes: np.ndarray, slice_index: np.ndarray) -> np.ndarray:
+    """Return numbers that are equal where both hash of the source and number of the slice are: uint64."""
+    return hashes ^ ((slice_index + 1).astype(np.uint64) * SPREAD)
 
 
 class _LazySnapshot(Snapshot):

@@ -6,16 +6,12 @@ They say what folding the same commits says, whenever it is folded. `verify` cou
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mri_hpc.base.documents import convert, with_format, without_format
 from mri_hpc.base.errors import StoreDamage
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.commits import ADD, Addition, Commit
 from mri_hpc.storage.disk.damage import advice, is_damage
-
-if TYPE_CHECKING:
-    from mri_hpc.storage.snapshot.table import Snapshot
 
 FORMAT = 1
 FILE = "totals.json"
@@ -30,6 +26,33 @@ class Added:
     images: tuple[int, ...]
     bytes: tuple[int, ...]
     """Of the chunk file in which they came."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    """Numbers of what has several values of something of which it should have one."""
+
+    patients_of_classes: int
+    """Patients with images of several classes."""
+    patients_of_splits: int
+    bytes_of_classes: int
+    """Sources of the same bytes that are stored under several classes."""
+    bytes_of_patients: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """A snapshot in a few numbers, as its images tell them."""
+
+    images: int
+    patients: int
+    images_without_patient: int
+    classes: dict[str, int]
+    """Images of each class."""
+    images_without_label: int
+    twins: int
+    """Images whose source has the same bytes as another one's."""
+    several: Several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,37 +76,26 @@ class Totals:
     """Stored copies that no row points to."""
     twins: int
     """Images whose source has the same bytes as another one's."""
+    several: Several | None = None
+    """None: written by a version that did not count them."""
     reasons: dict[str, int]
     """Rejections that stand, by reason."""
     commits: int
     added: Added
 
-
-def count(snapshot: "Snapshot", added: Added) -> Totals:
-    """Count the totals of a snapshot. added: what its commits added."""
-    # Slow to import, and not needed for totals that are kept.
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(2) as beside:
-        # Sorting ten million hashes, and summing columns up, leave the interpreter to others.
-        twins = beside.submit(lambda: snapshot.num_twins)
-        content_digest = beside.submit(lambda: snapshot.content_digest)
-        without_label, *labels = snapshot.counts("label").tolist()
-        return Totals(
-            digest=snapshot.digest,
-            content_digest=content_digest.result(),
-            images=len(snapshot),
-            patients=len(snapshot.patient_names),
-            images_without_patient=snapshot.num_without_patient,
-            classes=dict(zip(snapshot.classes, labels, strict=True)),
-            images_without_label=without_label,
-            chunks=len(snapshot.chunks),
-            bytes=int(snapshot.chunks["bytes"].sum()),
-            shadowed=snapshot.num_shadowed,
-            twins=twins.result(),
-            reasons=snapshot.rejections,
-            commits=len(snapshot.commits),
-            added=added,
+    @property
+    def counts(self) -> Counts | None:
+        """Counts of its images; None where a part of them was not counted."""
+        if self.several is None:
+            return None
+        return Counts(
+            images=self.images,
+            patients=self.patients,
+            images_without_patient=self.images_without_patient,
+            classes=self.classes,
+            images_without_label=self.images_without_label,
+            twins=self.twins,
+            several=self.several,
         )
 
 

@@ -14,6 +14,7 @@ from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.columns import ascending
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import find_in_names, sources_of
+from mri_hpc.storage.snapshot.catalogue import Grown
 from mri_hpc.storage.snapshot.folding import positions
 from mri_hpc.storage.snapshot.table import Snapshot
 
@@ -39,6 +40,17 @@ class Missing:
     """A path of which it cannot be told whether a file is there; empty where there is none."""
     is_counted: bool = True
     """False where so many might be missing that nothing was found out."""
+
+
+def num_without_file(grown: Grown, keys: np.ndarray) -> int:
+    """Count the stored images that may be of other roots: without a known file. keys: of known ones, uint64.
+
+    Of a source only the first slice has a known key: the others are not counted.
+    """
+    there = grown.change.of_keys(ascending(keys))
+    of_stacks = ascending(there.source_hash[there.slice_index >= 0])
+    slices = grown.change.of_bytes(of_stacks).after.slice_index >= 0
+    return grown.counts.images - int(np.count_nonzero(there.slice_index < 0)) - int(np.count_nonzero(slices))
 
 
 def find_missing(

@@ -18,6 +18,7 @@ from mri_hpc.storage.disk.layout import GONE_PREFIX, StoreDir
 from mri_hpc.storage.disk.pixels import damaged_rows
 from mri_hpc.storage.snapshot import totals
 from mri_hpc.storage.snapshot.catalogue import load_snapshot
+from mri_hpc.storage.snapshot.counts import count
 from mri_hpc.storage.snapshot.folding import fold, live_chunks
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded, is_there
 from mri_hpc.storage.snapshot.publications import published
@@ -231,7 +232,10 @@ def _check_totals(folder: Path, snapshot: Snapshot, findings: Findings) -> None:
     commits = [commit for commit in findings.commits if commit.id in named]
     # Some may be unreadable, or younger than the verification.
     added = totals.added_by(commits) if len(commits) == len(named) else kept.added
-    counted = asdict(totals.count(snapshot, added))
+    counted = asdict(count(snapshot, added))
+    if kept.several is None:
+        # As of a version that did not count it.
+        counted["several"] = None
     wrong = [name for name, value in asdict(kept).items() if value != counted[name]]
     if wrong:
         raise StoreDamage(

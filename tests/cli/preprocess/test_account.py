@@ -90,6 +90,18 @@ def test_where_very_many_may_be_missing_only_that_is_told(raw, account, monkeypa
     assert doubt["text"].startswith("more than 20 stored images are not in")
 
 
+def test_of_a_large_store_nothing_is_folded_but_what_is_new(
+    raw, account, monkeypatch, make_pictures, tmp_path
+):
+    account()
+    monkeypatch.setattr("mri_hpc.account.MOST_LOOKED_FOR", 20)
+    monkeypatch.setattr("mri_hpc.cohort.new_twins.MOST_IMAGES", 20)
+    monkeypatch.setattr(Store, "current", lambda store: pytest.fail("all was folded"))
+    make_pictures(tmp_path / "more", 3, first=100)
+    found = account(source=tmp_path / "more")
+    assert (found["images"], sum(found["classes"].values())) == (43, 43)
+
+
 def test_images_below_a_folder_that_is_closed_now_are_not_missing(raw, store, preprocess):
     preprocess(raw, store, *SMALL)
     sorted(raw.glob("meningioma/*/*.jpg"))[0].unlink()
