@@ -12,6 +12,7 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
+from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.decoding.pictures import png_bytes
 from mri_hpc.storage.store import Snapshot, Store
 
@@ -50,7 +51,7 @@ def draw_sheet(options: Sheet) -> None:
     snapshot = store.resolve()
     rows = evenly(selected(snapshot, options), options.count)
     with store.reader(snapshot) as reader:
-        images = reader.read(rows)
+        images = to_8_bits(reader.read(rows))
     for image, row in zip(images, rows, strict=True):
         draw_sides(image, sides_of(snapshot, int(row)))
     sheet = tiled(images)
