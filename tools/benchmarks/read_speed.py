@@ -133,7 +133,10 @@ def publish(store: StoreDir, recipe: Recipe, chunk: int, chunks: int, images: in
 
 
 def print_bits(folder: Path, chunks: int, images: int, size: int, epochs: int) -> None:
-    """Print how fast a store of 16 bits is written and read beside one of 8: by the byte, in turns."""
+    """Print how fast a store of 16 bits is written and read beside one of 8: by the byte, in turns.
+
+    It has half as many images a chunk, and a batch, so that both move as many bytes at a time.
+    """
     made = {
         bits: _empty_store(folder / str(bits), Recipe(size=size, ids="as-given", bits=bits))
         for bits in get_args(Bits)
@@ -141,16 +144,15 @@ def print_bits(folder: Path, chunks: int, images: int, size: int, epochs: int) -
     written: dict[int, list[dict[str, float]]] = {bits: [] for bits in made}
     for chunk in range(chunks):
         for bits in list(made)[:: 1 if chunk % 2 else -1]:
-            written[bits].append(publish(*made[bits], chunk, chunks, images))
-    sides, batches = {}, _batches(chunks * images)
-    for bits, (store, _recipe) in made.items():
-        sides[str(bits)] = Side(play=_ahead(by_store(store, resolve(store.path))))
-    read = _warm(sides, batches, epochs)
+            written[bits].append(publish(*made[bits], chunk, chunks, 8 * images // bits))
+    plain, deep = (_ahead(by_store(store, resolve(store.path))) for store, _recipe in made.values())
+    sides = {"8": Side(play=plain), "16": Side(play=lambda parts: deep([rows[::2] // 2 for rows in parts]))}
+    read = _warm(sides, _batches(chunks * images), epochs)
     for what, rounds in (("written", list(written.values())), ("read, warm", list(read.values()))):
         by_byte = [{**one, "wall_s": one["wall_s"] / 2, "cpu_s": one["cpu_s"] / 2} for one in rounds[1]]
         wall, cpu = (_ratios(by_byte, rounds[0], by) for by in ("wall_s", "cpu_s"))
         print(f"16 bits {what}: {wall} × 8 bits by the byte, by processor time {cpu}, {len(by_byte)} rounds")
-    print(f"load {os.getloadavg()[0]:.1f}, {chunks} chunks of {images} images of {size} × {size} of either")
+    print(f"load {os.getloadavg()[0]:.1f}, {chunks} chunks of {images} images of 8 bits of {size} × {size}")
 
 
 def measure(store: StoreDir, snapshot: Snapshot, *, epochs: int) -> dict[str, Any]:
