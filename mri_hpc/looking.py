@@ -18,7 +18,7 @@ from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
-from mri_hpc.intake.decoding.recipe import Oblique, Plane, Recipe, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Bits, Oblique, Plane, Recipe, wanted_recipe
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
 from mri_hpc.intake.labels.csv_labels import CsvLabels
@@ -57,6 +57,7 @@ class Question:
     plane: Plane | None
     slices: str | None
     oblique: Oblique | None
+    bits: Bits | None
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -120,7 +121,7 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         store = Store.would_be(question.store, question.source)
         recipe = wanted_recipe(
             store.recipe, size=question.size, fit=question.fit, ids=question.ids,
-            plane=question.plane, slices=question.slices, oblique=question.oblique,
+            plane=question.plane, slices=question.slices, oblique=question.oblique, bits=question.bits,
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(

@@ -15,7 +15,7 @@ from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
-from mri_hpc.intake.decoding.recipe import Oblique, Plane, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Bits, Oblique, Plane, wanted_recipe
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
@@ -63,6 +63,9 @@ class Options:
     oblique: Oblique | None = None
     """Refuse volumes more than 30 degrees off the planes, or resample them; by default as the store, in a new
     one refuse."""
+    bits: Bits | None = None
+    """Grey levels of stored images: 8 bits, or 16 in twice the memory; by default as the store, in a new one
+    8."""
     site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
     patient_pattern: Annotated[str, OFTEN] = ""
@@ -172,7 +175,7 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     )
     wanted = wanted_recipe(
         store.recipe, size=options.size, fit=options.fit, ids=options.ids,
-        plane=options.plane, slices=options.slices, oblique=options.oblique,
+        plane=options.plane, slices=options.slices, oblique=options.oblique, bits=options.bits,
     )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
@@ -198,7 +201,7 @@ def _add(options: Options, store: Store, intake: "Intake", sources: Sources, sto
     tally = store.add(
         intake,
         sources,
-        unit_size=unit_images(intake.recipe.size**2, options.chunk_images),
+        unit_size=unit_images(intake.recipe.image_bytes, options.chunk_images),
         is_stopping=lambda: stop.request is not None,
         progress=progress,
     )
@@ -250,6 +253,7 @@ def _question(options: Options) -> "Question":
         plane=options.plane,
         slices=options.slices,
         oblique=options.oblique,
+        bits=options.bits,
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -265,7 +269,7 @@ def _command(options: Options) -> str:
     given = {
         "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,
         "--fit": options.fit, "--ids": options.ids, "--plane": options.plane, "--slices": options.slices,
-        "--oblique": options.oblique,
+        "--oblique": options.oblique, "--bits": options.bits,
         "--site": options.site or None, "--patient-pattern": options.patient_pattern or None,
     }  # fmt: skip
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]

@@ -22,7 +22,7 @@ T = TypeVar("T")
 IMAGES_AT_ONCE = 64
 
 Model = Callable[[np.ndarray], np.ndarray]
-"""From images, uint8 (n, H, W), to probabilities, float64 (n, classes)."""
+"""From images, uint8 or uint16 (n, H, W), to probabilities, float64 (n, classes)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

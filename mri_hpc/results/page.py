@@ -211,6 +211,7 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
         "snapshot": "snapshot",
         "content_digest": "stored content",
         "image_shape": "image, pixels",
+        "bits": "bits of a pixel",
         "num_parameters": "parameters",
         "device": "device",
         "ranks": "ranks",

@@ -53,6 +53,7 @@ def summary(store: Store) -> dict[str, Any]:
         "reasons": totals.reasons,
         "size": recipe.size,
         "fit": recipe.fit,
+        **({} if recipe.bits == 8 else {"bits": recipe.bits}),
         "ids": recipe.ids,
         "commits": totals.commits,
         "snapshot": totals.digest,
@@ -71,8 +72,9 @@ def _print_table(values: dict[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     names = Store(Path(values["store"])).names
+    depth = f", {values['bits']} bits" if "bits" in values else ""
     rows = [
-        ("images", f"{values['images']:,} of {values['size']} × {values['size']}, {values['fit']}"),
+        ("images", f"{values['images']:,} of {values['size']} × {values['size']}, {values['fit']}{depth}"),
         ("patients", f"{values['patients']:,} ({values['ids']})"),
         ("", _unless_zero(values["images_without_patient"], "images name no patient")),
         *((f"class {name}", f"{count:,}") for name, count in values["classes"].items()),

@@ -38,6 +38,7 @@ def provenance(
     return {
         "classes": list(snapshot.classes),
         "image_shape": list(snapshot.image_shape),
+        **({} if snapshot.bits == 8 else {"bits": snapshot.bits}),
         "snapshot": snapshot.digest,
         "content_digest": snapshot.content_digest,
         # After the last step, so that it speaks for every step; the model's may be of an earlier epoch.

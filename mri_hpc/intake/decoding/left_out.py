@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.decoding.samples import Sample
 
 MASK = re.compile(r"(?P<stem>.+)[-_. ](mask|masks|seg|segmentation|label|labels)", re.IGNORECASE)
@@ -55,7 +56,7 @@ def shows_head(sample: Sample) -> bool:
     left, top, across, down = sample.placed
     rows = slice(round(top * height), max(1, round((top + down) * height)))
     columns = slice(round(left * width), max(1, round((left + across) * width)))
-    picture = sample.pixels[rows, columns]
+    picture = to_8_bits(sample.pixels[rows, columns])
     # Some of the rows tell this of nearly all that show a head, in a tenth of the time.
     darkest, brightest, _where, _there = cv2.minMaxLoc(
         _means(picture[:: max(1, len(picture) // TILES)], (TILES, 1))

@@ -20,7 +20,7 @@ from mri_hpc.intake.files.fingerprint import Fingerprint
 from mri_hpc.intake.labels.label import Label
 from mri_hpc.storage.disk import chunk_file
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
-from mri_hpc.storage.disk.commits import GroupWindow, Rejection, commit_id, publish_commit
+from mri_hpc.storage.disk.commits import GroupWindow, Rejection, StoredStack, commit_id, publish_commit
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, names_csv
 from mri_hpc.storage.snapshot.presence import keep_there, publish_and_commit
@@ -124,6 +124,10 @@ class Unit:
         """Yield those of the chunk."""
         return itertools.chain.from_iterable(source.samples for source in self.taken)
 
+    def samples_by_key(self) -> Iterator[tuple[int, Sample]]:
+        """Yield key and sample of each image of the chunk."""
+        return itertools.chain.from_iterable(source.images for source in self.taken)
+
     @property
     def num_images(self) -> int:
         """Images of the chunk."""
@@ -143,7 +147,7 @@ def seal(store: StoreDir, recipe: Recipe, unit: Unit) -> None:
     commit = functools.partial(
         publish_commit,
         store, chunk=name, images=unit.num_images, rejected=unit.rejections, versions=_versions(),
-        windows=windows_of(unit.taken),
+        windows=windows_of(unit.taken), stacks=stacks_of(unit.samples_by_key()),
     )  # fmt: skip
     publish_and_commit(store, name, publish, commit)
     keep_there(store, name, publish)
@@ -154,7 +158,9 @@ def _publish_chunk(path: Path, unit: Unit, columns: Mapping[str, np.ndarray], re
     shape = (len(images), *images[0].shape[1:])
     attributes = {"recipe_digest": recipe.digest(), "chunk_id": path.stem}
     attributes |= {f"version_{library}": version for library, version in _versions().items()}
-    return chunk_file.publish_chunk_of_parts(path, lambda: images, shape, columns, attributes)
+    return chunk_file.publish_chunk_of_parts(
+        path, lambda: images, shape, columns, attributes, bits=recipe.bits
+    )
 
 
 def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
@@ -202,6 +208,35 @@ def windows_of(sources: Iterable[TakenSource]) -> list[GroupWindow]:
                 images=made,
             )
     return [found[group] for group in sorted(found)]
+
+
+def stacks_of(images: Iterable[tuple[int, Sample]]) -> list[StoredStack]:
+    """Return where slices of volumes lie, a record a volume and plane. images: keys and samples, in order."""
+    found: dict[int, tuple[Sample, dict[str, int]]] = {}
+    for key, sample in images:
+        if sample.stack:
+            _first, crcs = found.setdefault(id(sample.stack), (sample, {}))
+            crcs[f"{key:016x}"] = crc32(sample.pixels.data)
+    return [_stored_stack(sample, crcs) for sample, crcs in found.values()]
+
+
+def _stored_stack(sample: Sample, crcs: Mapping[str, int]) -> StoredStack:
+    """Move from pixels of the picture to those of the stored image: their edges lie upon each other.
+
+    Of a picture 100 pixels wide that takes the columns 62 to 162 of the image, column 62 is its first.
+    """
+    stack, size = sample.stack, sample.pixels.shape[0]
+    assert stack
+    left, top, width, height = (part * size for part in sample.placed)
+    to_picture = np.zeros((4, 4))
+    for axis, (begin, taken, whole) in enumerate(
+        ((left, width, stack.shape[1]), (top, height, stack.shape[0]))
+    ):
+        to_picture[axis, axis] = whole / taken
+        to_picture[axis, 3] = (0.5 - begin) * whole / taken - 0.5
+    to_picture[2, 2] = to_picture[3, 3] = 1
+    affine = np.round(stack.affine @ to_picture, 6) + 0.0
+    return StoredStack(affine=affine.tolist(), low=stack.window.low, high=stack.window.high, images=crcs)
 
 
 def _plane(label: Label, sample: Sample) -> tuple[int, bool]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mri_hpc.intake.decoding.samples import pixel_type_of
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -50,6 +52,13 @@ class ChunkHeader:
     """Offset in the file at which the first image begins; the others follow without a gap."""
     recipe_digest: str
     versions: Mapping[str, str]
+    bits: int = 8
+    """Of each pixel."""
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the pixels of an image."""
+        return math.prod(self.image_shape) * pixel_type_of(self.bits).itemsize
 
     def __len__(self) -> int:
         return len(self.columns["key"])

@@ -1,7 +1,6 @@
 """Exporting: one HDF5 file of a whole snapshot, for any other tool."""
 
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def export(
         "content_digest": snapshot.content_digest,
         "classes": json.dumps(snapshot.classes, ensure_ascii=False),
     }
-    at_once = max(1, PART_BYTES // math.prod(snapshot.image_shape))
+    at_once = max(1, PART_BYTES // snapshot.image_bytes)
     shape = (len(snapshot), *snapshot.image_shape)
     with Reader(store.path, snapshot, is_read_once=True) as reader:
 
@@ -40,7 +39,7 @@ def export(
             for start in progress(range(0, len(snapshot), at_once)):
                 yield reader.read(np.arange(start, min(start + at_once, len(snapshot))))
 
-        publish_chunk_of_parts(target, parts, shape, columns_of(snapshot), attributes)
+        publish_chunk_of_parts(target, parts, shape, columns_of(snapshot), attributes, bits=snapshot.bits)
 
 
 def columns_of(snapshot: Snapshot) -> dict[str, np.ndarray]:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 FORMAT = 3
 PLAIN_FORMAT = 2
 """Of a snapshot of no patient who has several names: as written by versions that know of none."""
+DEEP_FORMAT = 4
+"""Of a snapshot of images of 16 bits, whose offsets earlier versions would count wrongly."""
 NEUTRAL = {"windows": np.empty(0, WINDOWS)}
 """Columns that snapshots need not have, as those of 0.1.0 had not: what their absence means."""
 # Each costs reading the names of its commits.
@@ -310,8 +312,8 @@ def _damage_named(folder: Path) -> Iterator[None]:
 def _read_info(folder: Path) -> dict[str, Any]:
     info = unseal((folder / INFO).read_bytes())
     found = info.pop("format")
-    refuse_newer(folder, found, reads=FORMAT)
-    if found not in (PLAIN_FORMAT, FORMAT):
+    refuse_newer(folder, found, reads=DEEP_FORMAT)
+    if found not in (PLAIN_FORMAT, FORMAT, DEEP_FORMAT):
         raise StoreDamage(
             f"{folder} was written by another version: remove it, it is folded again from commits/"
         )
@@ -345,6 +347,10 @@ def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish
     if not plain["same_patients"]:
         del plain["same_patients"]
     number = FORMAT if "same_patients" in plain else PLAIN_FORMAT
+    if snapshot.bits == 8:
+        del plain["bits"]
+    else:
+        number = DEEP_FORMAT
     info = seal({"format": number, **plain, "crcs": crcs})
     publish(folder / INFO, lambda path: _write_bytes(path, info))
 

@@ -67,8 +67,8 @@ def fold(
     rejected, reasons = fold_rejected(base, new, only)
     small: dict[str, Any] = {
         **_commits(base, new),
-        "image_shape": _only_shape(
-            {header.image_shape for header in headers.values()}, base if kept else None
+        **_only_form(
+            {(*header.image_shape, header.bits) for header in headers.values()}, base if kept else None
         ),
         **_of_images(rows, ingested),
         "same_patients": statements,
@@ -241,14 +241,15 @@ def _classes(rows: Rows) -> tuple[str, ...]:
     return classes
 
 
-def _only_shape(shapes: set[tuple[int, int]], base: Snapshot | None) -> tuple[int, int]:
+def _only_form(forms: set[tuple[int, int, int]], base: Snapshot | None) -> dict[str, Any]:
+    """Return the shape and the bits of all images. forms: height, width, bits."""
     if base is not None:
-        shapes = shapes | {base.image_shape}
-    if len(shapes) > 1:
-        raise StoreDamage(
-            f"the store holds images of different shapes: {sorted(shapes)}; its recipe.json was changed"
-        )
-    return shapes.pop() if shapes else (0, 0)
+        forms = forms | {(*base.image_shape, base.bits)}
+    shapes, depths = {form[:2] for form in forms}, {form[2] for form in forms}
+    if len(forms) > 1:
+        what, there = ("shapes", sorted(shapes)) if len(shapes) > 1 else ("bits", sorted(depths))
+        raise StoreDamage(f"the store holds images of different {what}: {there}; its recipe.json was changed")
+    return {"image_shape": shapes.pop(), "bits": depths.pop()} if forms else {"image_shape": (0, 0)}
 
 
 def _content_digest(rows: Rows) -> str:

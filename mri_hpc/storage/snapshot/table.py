@@ -1,6 +1,7 @@
 """The table that a snapshot is: a row an image, and what else folding the same commits gives."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, overload
@@ -8,6 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.intake.decoding.samples import pixel_type_of
 from mri_hpc.storage.disk.columns import STRINGS, blocks, bytes_table
 from mri_hpc.storage.snapshot.persons import Persons, Statement
 from mri_hpc.storage.snapshot.relabels import Facts
@@ -56,6 +58,8 @@ class Snapshot:
     """Names what is stored, however it is cut into files."""
     image_shape: tuple[int, int]
     """Height and width of every image."""
+    bits: int = 8
+    """Of each pixel."""
     classes: tuple[str, ...]
     """Class names, sorted."""
     same_patients: tuple[Statement, ...] = ()
@@ -126,6 +130,16 @@ class Snapshot:
 
     def __len__(self) -> int:
         return len(self.key)
+
+    @property
+    def pixel_type(self) -> np.dtype[Any]:
+        """Type of the pixels of every image."""
+        return pixel_type_of(self.bits)
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the pixels of an image."""
+        return math.prod(self.image_shape) * self.pixel_type.itemsize
 
     def column(self, name: str) -> np.ndarray:
         """Return one of the arrays; unlike an attribute, one that has to be made or mapped is not kept."""

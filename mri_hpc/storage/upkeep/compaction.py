@@ -200,7 +200,9 @@ def _chunk_of(
         for source, header in headers.items():
             yield from _images(store, source, header, np.flatnonzero(staying[source]))
 
-    return name, lambda: publish_chunk_of_parts(store.chunk(name), parts, shape, columns, attributes)
+    return name, lambda: publish_chunk_of_parts(
+        store.chunk(name), parts, shape, columns, attributes, bits=first.bits
+    )
 
 
 def _versions(headers: Iterable[ChunkHeader]) -> dict[str, str]:
@@ -213,7 +215,7 @@ def _versions(headers: Iterable[ChunkHeader]) -> dict[str, str]:
 
 
 def _images(store: StoreDir, name: str, header: ChunkHeader, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield images of these rows, some at a time: uint8, (any, H, W). StoreDamage where one is damaged."""
+    """Yield images of these rows, some at a time: their bytes, (any,). StoreDamage where one is damaged."""
     with os.fdopen(open_chunk(store, name), "rb") as file:
         for part in read_parts(file.fileno(), pixels_in(header), rows):
             if not all(part.is_sound):
@@ -221,7 +223,7 @@ def _images(store: StoreDir, name: str, header: ChunkHeader, rows: np.ndarray) -
                     f"{store.chunk(name)}: pixels differ from their CRC; "
                     f"see: mri-hpc store verify {store.path}"
                 )
-            yield np.frombuffer(part.data, np.uint8).reshape(-1, *header.image_shape)
+            yield np.frombuffer(part.data, np.uint8)
 
 
 def remove_superseded(store: StoreDir, snapshot: Snapshot, *, keep_s: float) -> list[Path]:

@@ -4,7 +4,6 @@ Columns count only where they give the chunk its name, pixels only where they gi
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,7 +111,7 @@ class Salvage:
 
     def pixels_in_file(self, path: Path, offset: int, columns: Columns) -> dict[int, bytes]:
         """Read the sound images of a damaged file, by row. offset: where its pixels may begin."""
-        image_bytes = math.prod(self._sources.recipe.image_shape)
+        image_bytes = self._sources.recipe.image_bytes
         return dict(_sound(path, Pixels(offset=offset, image_bytes=image_bytes, crc=columns["crc"])))
 
     def pixels_in_chunks(self, columns: Columns, rows: Iterable[int]) -> dict[int, bytes]:

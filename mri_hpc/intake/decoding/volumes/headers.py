@@ -1,4 +1,4 @@
-"""Headers of volumes of one file: NIfTI-1, NIfTI-2 and MGH. The only user of nibabel.
+"""Headers of volumes of one file: NIfTI-1, NIfTI-2 and MGH; and NIfTI written. The only user of nibabel.
 
 - Of NIfTI the sform is taken where its code is above 0, else the qform; that both are there and differ is
   said. With both codes 0 left and right are not told.
@@ -207,3 +207,25 @@ def _mgh_header(start: bytes) -> VolumeHeader:
         acquired=_acquired(None, affine, (x, y, z)),
         is_side_known=int(header["goodRASFlag"]) > 0,
     )
+
+
+def nifti_bytes(voxels: np.ndarray, affine: np.ndarray, *, is_side_known: bool, description: str) -> bytes:
+    """Write a volume as NIfTI-1, its axes exchanged and reversed to RAS+. affine: float64, (4, 4), RAS+.
+
+    Where the side is not known both codes are 0, so that no reader takes left and right as told.
+    """
+    from nibabel.funcs import as_closest_canonical
+    from nibabel.nifti1 import Nifti1Image
+
+    image = as_closest_canonical(Nifti1Image(voxels, affine))
+    code = int(is_side_known)
+    image.header["descrip"] = description.encode()
+    image.header.set_xyzt_units("mm")
+    placed = image.affine
+    image.set_qform(placed, code)
+    # A quaternion turns and stretches, and says nothing of a shear.
+    if not np.allclose(image.get_qform(), placed, atol=1e-3):
+        image.set_qform(None, 0)
+    image.set_sform(placed, code)
+    written: bytes = image.to_bytes()
+    return written

@@ -26,7 +26,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.grey_values import levels_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.samples import NOT_FINITE, NativeImage, Sample
+from mri_hpc.intake.decoding.samples import NOT_FINITE, NativeImage, Sample, Stack
 from mri_hpc.intake.decoding.volumes.geometry import axes_of, check_upright, right_way_up, spacing_mm
 from mri_hpc.intake.decoding.volumes.resampling import resampled
 from mri_hpc.intake.decoding.volumes.volume import Volume
@@ -56,8 +56,8 @@ SIDE_UNKNOWN = "side unknown: the file does not tell left from right"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Stack:
-    """Slices of one volume in one plane."""
+class _Hung:
+    """Slices of one volume in one plane, as they hang."""
 
     plane: int
     """Index into PLANES."""
@@ -67,13 +67,15 @@ class _Stack:
     """Of each slice, along its axis of the patient."""
     pixel_mm: tuple[float, float]
     """Height and width of a pixel; the same where they are not believed."""
+    affine: np.ndarray
+    """As in Stack."""
 
     def __len__(self) -> int:
         return len(self.pictures)
 
 
 def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
-    """Yield the slices of a volume that the recipe asks for, of 8 bits; none where none shows a head."""
+    """Yield the slices of a volume that the recipe asks for, in its levels; none where none shows a head."""
     upright = _upright(_in_numbers(volume), recipe)
     acquired = AXES.index(upright.acquired)
     planes = _planes(recipe, acquired)
@@ -145,7 +147,7 @@ def _is_in(value: float, band: tuple[float, float]) -> bool:
     return band[0] <= value <= band[1]
 
 
-def _stack(upright: Volume, plane: int) -> _Stack:
+def _stack(upright: Volume, plane: int) -> _Hung:
     """Hang the slices of a plane: rows and columns as at the head of this file."""
     axis = AXES[plane]
     down, across = ((1, 0), (2, 0), (2, 1))[plane]
@@ -153,7 +155,7 @@ def _stack(upright: Volume, plane: int) -> _Stack:
     pictures = upright.voxels.transpose(axis, down, across)[:, ::-1, ::-1]
     spacing = spacing_mm(upright.affine)
     believed = _are_believed(upright)
-    return _Stack(
+    return _Hung(
         plane=plane,
         pictures=pictures,
         positions_mm=_positions_mm(upright, axis),
@@ -162,7 +164,19 @@ def _stack(upright: Volume, plane: int) -> _Stack:
             if believed[down] and believed[across]
             else (1.0, 1.0)
         ),
+        affine=_affine_of_pictures(upright, axis, down, across),
     )
+
+
+def _affine_of_pictures(upright: Volume, axis: int, down: int, across: int) -> np.ndarray:
+    """Return where pixels lie, as in Stack: rows and columns run against the axes `down` and `across`."""
+    last = np.zeros(3)
+    for along in (down, across):
+        last[along] = upright.voxels.shape[along] - 1
+    columns = upright.affine[:3, :3]
+    return np.column_stack([
+        -columns[:, across], -columns[:, down], columns[:, axis], upright.affine[:3, 3] + columns @ last
+    ])  # fmt: skip
 
 
 def _positions_mm(upright: Volume, axis: int) -> list[float]:
@@ -204,14 +218,19 @@ def _in_numbers(volume: Volume) -> Volume:
     return replace(volume, voxels=in_words(voxels, low, high), notes=notes)
 
 
-def _images(stack: _Stack, window: Window | None, recipe: Recipe) -> Iterator[NativeImage]:
+def _images(stack: _Hung, window: Window | None, recipe: Recipe) -> Iterator[NativeImage]:
     """Yield the slices of a stack that are kept, numbered as they lie in it."""
     with_head = [number for number in range(len(stack)) if _has_head(stack.pictures[number], window)]
     left_out = len(stack) - len(with_head)
+    if window is None:
+        return
+    place = Stack(affine=stack.affine, shape=stack.pictures.shape[1:], window=window)
     for number in chosen(with_head, recipe.slices):
-        grey = _levels(stack.pictures[number], window)
+        grey = _levels(stack.pictures[number], window, recipe.bits)
         yield NativeImage(
             grey=_square_pixels(grey, stack.pixel_mm, recipe),
+            has_levels=True,
+            stack=place,
             frame=str(number),
             slice_index=number,
             position=stack.positions_mm[number],
@@ -221,8 +240,8 @@ def _images(stack: _Stack, window: Window | None, recipe: Recipe) -> Iterator[Na
         left_out = 0
 
 
-def _levels(picture: np.ndarray, window: Window | None) -> np.ndarray:
-    return levels_of(np.ascontiguousarray(picture), window)
+def _levels(picture: np.ndarray, window: Window | None, bits: int = 8) -> np.ndarray:
+    return levels_of(np.ascontiguousarray(picture), window, bits)
 
 
 def _has_head(picture: np.ndarray, window: Window | None) -> bool:
@@ -239,7 +258,7 @@ def chosen(numbers: Sequence[int], slices: str) -> Sequence[int]:
 
 
 def _square_pixels(grey: np.ndarray, pixel_mm: tuple[float, float], recipe: Recipe) -> np.ndarray:
-    """Resize a slice so that its pixels are square, as large as it is wanted: uint8, (h, w)."""
+    """Resize a slice so that its pixels are square, as large as it is wanted: levels, (h, w)."""
     high, wide = pixel_mm
     if recipe.fit == "stretch" or abs(high - wide) <= NEARLY_SQUARE * min(high, wide):
         return grey
