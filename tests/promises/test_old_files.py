@@ -32,7 +32,7 @@ STORED = ("images", "patients", "classes", "rejected", "reasons", "snapshot", "c
 WHERE_IT_LAY = "/tmp/mri_hpc-fixture/store"
 
 
-# How wide an interval is, and how it is made, is each version's own: those of 0.1.0 held the truth too seldom.
+# How wide an interval is, and how it is made, is each version's own: those of 0.1.0 were too narrow.
 OF_INTERVALS = {"low", "high", "interval", "n_resamples", "method", "majority_low", "majority_high"}
 
 
