@@ -1,7 +1,7 @@
 """Pairs of images whose looks are so near that they may be twins: found before any pixels are compared.
 
 Near ones are found by cells (cells.py). The looks of a pair are compared in all variants, and once more with
-the frame where the twin would have it (likeness.py): that leaves few that are no twins to be judged on pixels.
+the frame moved to where a twin would have it (likeness.py): few but twins are left to be judged on pixels.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,8 +18,8 @@ NEAREST = 20
 LEAST_LIKENESS = 0.66
 """Of looks as they are, to be moved and compared again."""
 LEAST_MOVED = 0.84
-"""Of looks that were moved. Measured 2026-11-30 on `cheng`, 1,200 twins by each of nine changes: 5 lie below, all of them
-brighter or changed in several ways; of pairs made of two pictures laid over each other 1 of 20."""
+"""Of looks that were moved. Measured 2026-11-30 on `cheng`, of 1,200 twins by each of nine
+changes: 5 lie below, all of them brighter or changed in several ways."""
 AT_ONCE = 64
 
 
