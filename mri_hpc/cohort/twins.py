@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.cohort.alignment import Detail, Overlay, first_matrix, lay
+from mri_hpc.cohort.alignment import Detail, Overlay, first_matrix, is_as_fine, lay
 from mri_hpc.cohort.candidates import Candidates, find_candidates, find_candidates_between
 from mri_hpc.cohort.looks import Looks, look_at
 from mri_hpc.intake.decoding.grey_values import to_8_bits
@@ -19,7 +19,7 @@ Read = Callable[[np.ndarray], np.ndarray]
 Shown = Callable[[range], Iterable[int]]
 """Yields its numbers one by one; a part of the work, of a few seconds at most, follows each."""
 
-RULE = 1
+RULE = 2
 """Version of how twins are found: what was kept by another one is not taken up."""
 LEAST_SCORE = 0.967
 """Of the correlation of fine structure, from which two images are twins.
@@ -171,7 +171,12 @@ class _Judge:
         first, second, turn = (int(of[number]) for of in (pairs.first, pairs.second, pairs.variant))
         frames = self._looks.frames[[first, second], pairs.frame[number]]
         matrix = first_matrix((frames[0], frames[1]), turn, pairs.move[number])
-        laid = lay(self._detail(first), self._detail(second), matrix)
+        under, over = self._detail(first), self._detail(second)
+        if not is_as_fine(over, under, matrix):
+            # Fine structure is kept where the finer one of both is brought to the other's pixels.
+            under, over, matrix = over, under, np.linalg.inv(matrix)
+            turn, rows = BACK.get(turn, turn), rows[::-1]
+        laid = lay(under, over, matrix)
         if not laid or laid.score < LEAST_SCORE:
             return None
         how = _how(laid, turn, self._side, is_backwards=rows[0] > rows[1])
