@@ -16,6 +16,10 @@ from mri_hpc.intake.files.fingerprint import Fingerprint, Look, fingerprint, mti
 MAX_BYTES = 96 * 2**20
 """Of what is read as a whole: a file, or all of a series. Volumes may be larger: they are read by and by."""
 GZIP, DICM = b"\x1f\x8b", b"DICM"
+# MGH, Analyze in either byte order, NRRD and MetaImage.
+VOLUMES = (
+    GZIP, b"\0\0\0\1", b"\x5c\1\0\0", b"\0\0\1\x5c", b"NRRD000", b"ObjectType", b"NDims",
+)  # fmt: skip
 START_BYTES = 1024
 """So many first bytes tell what a source is."""
 
@@ -89,6 +93,8 @@ class Content:
 
     files: tuple[FileContent | LargeFile, ...]
     """In the order of `Source.files`."""
+    name: str = ""
+    """Path of the first one, as it was asked for; empty where it lies on no disk."""
 
     @property
     def start(self) -> bytes:
@@ -113,15 +119,17 @@ def read_content(root: Path, files: Sequence[str]) -> Content:
     BadSource: no regular file, no permission, being written. FileNotFoundError: one is gone.
     """
     stays = len(files) > 1 and _num_bytes(root, files) > MAX_BYTES
-    read_file = functools.partial(_read_file, stays_on_disk=True) if stays else _read_file
     folder = os.fspath(root)
     # As pathlib joins them: those given to predict have paths of their own.
-    read = [read_file(file if file.startswith("/") else f"{folder}/{file}") for file in files]
+    paths = [file if file.startswith("/") else f"{folder}/{file}" for file in files]
+    read = [_read_file(paths[0], stays_on_disk=stays)]
+    is_part = may_be_read_by_and_by(read[0][0].start)
+    read += [_read_file(path, stays_on_disk=stays, is_part=is_part) for path in paths[1:]]
     # Each was whole when it was read; of several, the first may be another one by now.
     if len(files) > 1:
         for file, (_content, status) in zip(files, read, strict=True):
             _check_unchanged(status, (root / file).stat())
-    return Content(files=tuple(content for content, _status in read))
+    return Content(files=tuple(content for content, _status in read), name=files[0])
 
 
 def _num_bytes(root: Path, files: Sequence[str]) -> int:
@@ -132,7 +140,10 @@ def _num_bytes(root: Path, files: Sequence[str]) -> int:
         return 0
 
 
-def _read_file(path: str, *, stays_on_disk: bool = False) -> tuple[FileContent | LargeFile, os.stat_result]:
+def _read_file(
+    path: str, *, stays_on_disk: bool = False, is_part: bool = False
+) -> tuple[FileContent | LargeFile, os.stat_result]:
+    """Read one file, or look at one that stays on the disk. is_part: of a volume, as another file says."""
     try:
         # By pathlib it takes twice as long. Without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -147,7 +158,7 @@ def _read_file(path: str, *, stays_on_disk: bool = False) -> tuple[FileContent |
         if not stat.S_ISREG(status.st_mode):
             raise BadSource("not a regular file")
         if stays_on_disk or status.st_size > MAX_BYTES:
-            return _large_file(Path(path), descriptor, status), status
+            return _large_file(Path(path), descriptor, status, is_part=is_part), status
         # One more shows that a file has grown; making room for the largest file would cost time.
         data = _read_up_to(descriptor, status.st_size + 1)
         after = os.fstat(descriptor)
@@ -170,10 +181,10 @@ def _read_up_to(descriptor: int, size: int) -> bytes:
     return data
 
 
-def _large_file(path: Path, descriptor: int, status: os.stat_result) -> LargeFile:
+def _large_file(path: Path, descriptor: int, status: os.stat_result, *, is_part: bool) -> LargeFile:
     """Look at a file that is too large to be read as a whole; BadSource where it would have to be."""
     start = os.pread(descriptor, START_BYTES, 0)
-    if not may_be_read_by_and_by(start):
+    if not (is_part or may_be_read_by_and_by(start)):
         raise BadSource(TOO_LARGE)
     look = Look(size=status.st_size, mtime_ns=mtime_ns(status))
     return LargeFile(path=path, status=status, look=look, start=start)
@@ -181,9 +192,12 @@ def _large_file(path: Path, descriptor: int, status: os.stat_result) -> LargeFil
 
 def may_be_read_by_and_by(start: bytes) -> bool:
     """Tell whether a file is (part of) a volume, or compressed as volumes are. start: its first bytes."""
-    if start[128:132] == DICM:
-        return True
-    return start.startswith((GZIP, b"\0\0\0\1")) or start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"
+    return (
+        start[128:132] == DICM
+        or start.startswith(VOLUMES)
+        or start[344:348] in (b"n+1\0", b"ni1\0")
+        or start[4:8] in (b"n+2\0", b"ni2\0")
+    )
 
 
 def _check_unchanged(before: os.stat_result, after: os.stat_result) -> None:
