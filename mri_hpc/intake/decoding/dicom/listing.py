@@ -17,6 +17,7 @@ several of a series have one id, the digest of what each shows stands behind tha
 
 import dataclasses
 import hashlib
+import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ from mri_hpc.intake.decoding.dicom.elements import (
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
 from mri_hpc.intake.decoding.volumes.parts import parts_among
-from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
+from mri_hpc.intake.files import archives
+from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content, opened_file
 from mri_hpc.intake.files.fingerprint import size_and_time
 
 OTHERS = (
@@ -247,8 +249,9 @@ def _content_of(path: Path) -> str:
     from mri_hpc.intake.decoding.dicom.pixels import FramePixels
 
     try:
-        data = path.read_bytes()
-    except OSError:
+        with opened_file(path) as file:
+            data = file.read()
+    except (OSError, BadSource):
         return DAMAGED
     digest = hashlib.sha256()
     try:
@@ -277,9 +280,9 @@ def _row(root: Path, path: str, known: _Row | None) -> _Row | None:
 
 def _named_in(path: Path) -> Named | None:
     """Read the ids in a file; None where it cannot be read."""
+    inside = archives.parted(str(path))
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        with archives.opened_member(*inside) if inside else _opened(path) as file:
             start = file.read(PREAMBLE_BYTES + len(DICM)) or b""
             if not is_dicom(start):
                 return Named()
@@ -287,12 +290,18 @@ def _named_in(path: Path) -> Named | None:
             try:
                 return _named(walk_to_ids(start))
             except NotPlain:
-                with open(descriptor, "rb", closefd=False) as all_of_it:
-                    return _named(read_elements(start + all_of_it.read(MAX_BYTES)))
+                while more := file.read(MAX_BYTES):
+                    start += more
+                return _named(read_elements(start))
     except OSError:
         return None
     except BadSource:
         return Named()
+
+
+def _opened(path: Path) -> io.FileIO:
+    # A pipe would keep whoever opens it waiting.
+    return io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def _named(elements: Elements) -> Named:

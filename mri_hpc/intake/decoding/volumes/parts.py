@@ -11,7 +11,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.volumes import meta_image, nrrd
 from mri_hpc.intake.decoding.volumes.headers import is_pair, unzipped
 from mri_hpc.intake.decoding.volumes.layout import TEXT_BYTES
-from mri_hpc.intake.files.content import START_BYTES
+from mri_hpc.intake.files.content import START_BYTES, opened_file
 from mri_hpc.intake.files.fingerprint import size_and_time
 
 OF_PAIRS = (".hdr", ".hdr.gz")
@@ -36,7 +36,7 @@ def parts_among(root: Path, paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
 def _others(root: Path, path: str, ending: str) -> tuple[str, ...]:
     """Return the files of voxels that belong to a header; none where one of them is not there."""
     try:
-        with (root / path).open("rb") as file:
+        with opened_file(root / path) as file:
             if ending.endswith(OF_PAIRS):
                 return _beside(root, path, file.read(START_BYTES))
             named = _named_in(file.read(TEXT_BYTES))
