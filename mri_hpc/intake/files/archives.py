@@ -9,10 +9,12 @@ or not at all: not where a name leads out of it, or where it unpacks to far more
 """
 
 import contextlib
+import errno
 import functools
 import gzip
 import io
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -147,9 +149,14 @@ def _telling() -> Iterator[None]:
         raise BadSource(UNKNOWN_METHOD) from None
     except (
         *(zipfile.BadZipFile, zipfile.LargeZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
-        isal_error,
+        *(isal_error, struct.error, UnicodeDecodeError),
     ):
         raise BadSource(DAMAGED_ARCHIVE) from None
+    except OSError as error:
+        # A place before the beginning of the file, as the archive has it.
+        if error.errno == errno.EINVAL:
+            raise BadSource(DAMAGED_ARCHIVE) from None
+        raise
 
 
 @functools.lru_cache(maxsize=KEPT_LISTS)

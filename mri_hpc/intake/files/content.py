@@ -78,15 +78,10 @@ class LargeFile:
     @contextlib.contextmanager
     def opened(self) -> Iterator[io.BufferedIOBase]:
         """Open it for reading; BadSource where it cannot be read, or was written since it was looked at."""
-        try:
-            with opened_file(self.path) as file:
-                _check_unchanged(self.status, _status_of(self.path, file))
-                yield file
-                _check_unchanged(self.status, _status_of(self.path, file))
-        except FileNotFoundError:
-            raise
-        except OSError:
-            raise BadSource(CANNOT_READ) from None
+        with _reading(), opened_file(self.path) as file:
+            _check_unchanged(self.status, _status_of(self.path, file))
+            yield file
+            _check_unchanged(self.status, _status_of(self.path, file))
 
     def sha256(self) -> bytes:
         """Compute the digest of its bytes."""
@@ -197,7 +192,8 @@ def _read_file(
     except OSError as error:
         inside = archives.parted(path)
         if inside:
-            return _read_member(Path(path), *inside, stays=stays_on_disk, is_part=is_part)
+            with _reading():
+                return _read_member(Path(path), *inside, stays=stays_on_disk, is_part=is_part)
         raise BadSource(f"{CANNOT_OPEN}: {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
@@ -218,6 +214,17 @@ def _read_file(
         raise BadSource(BEING_WRITTEN)
     _check_unchanged(status, after)
     return FileContent(data=data, look=Look(size=status.st_size, mtime_ns=mtime_ns(status))), status
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Turn what the system says of a file that is there into BadSource."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError:
+        raise BadSource(CANNOT_READ) from None
 
 
 def _read_up_to(descriptor: int, size: int) -> bytes:

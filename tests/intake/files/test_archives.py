@@ -205,6 +205,16 @@ def with_size(name, size):
     return bytes(data)
 
 
+def zip_that_lies():
+    """A zip whose list says that its member begins before the file does."""
+    data = bytearray(zipped({"x": b"1" * 999}))
+    end = data.index(b"PK\5\6")
+    data[end + 16 : end + 20] = (int.from_bytes(data[end + 16 : end + 20], "little") + 9).to_bytes(
+        4, "little"
+    )
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
@@ -219,6 +229,7 @@ def with_size(name, size):
         ("a.tar/l", with_link(), archives.NOT_A_FILE),
         ("a.zip/x", encrypted(), archives.ENCRYPTED),
         ("a.tar", with_size("x", -600), archives.DAMAGED_ARCHIVE),
+        ("a.zip/x", zip_that_lies(), archives.DAMAGED_ARCHIVE),
         ("a.zip", b"", "empty file"),
         ("a.zip", b"no archive at all", "text, not a picture"),
         ("a.tar.gz", b"\x1f\x8b\x08\0", archives.DAMAGED_ARCHIVE),

@@ -65,7 +65,9 @@ def meta_image_header(text: bytes) -> VolumeHeader:
     """Read a header. text: the beginning of the file, with all of it; BadSource says why it cannot be."""
     keys, length = _keys(text)
     try:
-        return _header(keys, length, num_files=len(data_files(text)))
+        # Numbers that are too large are found out by what becomes of them.
+        with np.errstate(all="ignore"):
+            return _header(keys, length, num_files=len(data_files(text)))
     except (ValueError, KeyError, IndexError, ArithmeticError):
         raise BadSource(DAMAGED_HEADER) from None
 

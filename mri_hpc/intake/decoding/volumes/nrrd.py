@@ -87,7 +87,9 @@ def nrrd_header(text: bytes) -> VolumeHeader:
     """Read a header. text: the beginning of the file, with all of it; BadSource says why it cannot be."""
     fields, _listed = _fields(text)
     try:
-        return _header(fields, _length(text), num_files=len(data_files(text)))
+        # Numbers that are too large are found out by what becomes of them.
+        with np.errstate(all="ignore"):
+            return _header(fields, _length(text), num_files=len(data_files(text)))
     except (ValueError, KeyError, TypeError, IndexError, ArithmeticError):
         raise BadSource(DAMAGED_HEADER) from None
 
@@ -111,7 +113,8 @@ def _fields(text: bytes) -> tuple[Mapping[str, Any], tuple[str, ...]]:
             lines, listed = lines[: number + 1], lines[number + 1 :]
             break
     try:
-        fields = nrrd.read_header([line.encode() for line in lines])
+        with np.errstate(all="ignore"):
+            fields = nrrd.read_header([line.encode() for line in lines])
     except (nrrd.NRRDError, ValueError, TypeError, IndexError, StopIteration, ArithmeticError):
         raise BadSource(DAMAGED_HEADER) from None
     return fields, tuple(line for line in listed if line.strip())

@@ -211,6 +211,8 @@ def test_a_half_by_itself_has_a_true_reason(tmp_path):
         (nrrd_of(VOXELS, AFFINE, sizes="40 48 -22"), "damaged header"),
         (nrrd_of(VOXELS, AFFINE, sizes="40 48 0"), "damaged header"),
         (nrrd_of(VOXELS, AFFINE, encoding="zstd"), "damaged header"),
+        (nrrd_of(VOXELS, AFFINE, space_directions="(1.5e308,1.5e308,0) (0,1,0) (0,0,1)"), "places no voxels"),
+        (nrrd_of(VOXELS, AFFINE, sizes="40 48 1e300"), "damaged header"),
         (nrrd_of(VOXELS, AFFINE, type="block"), "colours, complex"),
         (nrrd_of(VOXELS, AFFINE, space_directions="(1,0,0) (0,1"), "damaged header"),
         (nrrd_of(VOXELS, AFFINE, space_directions="(0,0,0) (0,1,0) (0,0,1)"), "places no voxels"),
