@@ -68,7 +68,7 @@ class Member:
 def as_folder(name: str) -> str:
     """Return the name of an archive without its ending, as its folder is called when it is unpacked."""
     end = next((end for end in ENDS if name.lower().endswith(end)), "")
-    return name.removesuffix(name[len(name) - len(end) :]) if end else name
+    return name[: len(name) - len(end)]
 
 
 def parted(path: str) -> tuple[str, str] | None:
