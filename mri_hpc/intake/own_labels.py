@@ -29,11 +29,11 @@ class OwnLabels:
 
     def of(self, path: str) -> Label:
         """Return a source's label, as in Labels; BadSource where neither says one."""
-        is_dicom = bool(self._series.named(path).series)
-        if not is_dicom and not path.endswith(SAYS_ITSELF):
+        is_series = self._series.is_series(path)
+        if not is_series and not path.endswith(SAYS_ITSELF):
             return self._given.of(path)
         if path not in self._known:
-            self._known[path] = self._of_series(path) if is_dicom else self._joined(path)
+            self._known[path] = self._of_series(path) if is_series else self._joined(path)
         return self._known[path]
 
     def site_of(self, path: str) -> str:

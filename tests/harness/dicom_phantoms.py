@@ -149,6 +149,30 @@ def mosaic(voxels: np.ndarray, affine: np.ndarray, *, instance: int = 1) -> Data
     return with_pixels(made, picture)
 
 
+def grid(voxels: np.ndarray, affine: np.ndarray, *, instance: int = 1) -> Dataset:
+    """Make a UIH mosaic of all slices, by the published layout of its private header."""
+    columns, rows, count = voxels.shape
+    side = math.ceil(math.sqrt(count))
+    picture = np.zeros((rows * math.ceil(count / side), columns * side), voxels.dtype)
+    frames = []
+    for number in range(count):
+        top, left = (rows, columns) * np.array(divmod(number, side))
+        picture[top : top + rows, left : left + columns] = voxels[..., number].T
+        frame = Dataset()
+        frame.ImagePositionPatient = lies(affine, number)["ImagePositionPatient"]
+        frames.append(frame)
+    made = header(
+        instance=instance, ImageType=["ORIGINAL", "PRIMARY", "M", "VFRAME"], Manufacturer="UIH",
+        SpacingBetweenSlices=round(float(np.linalg.norm(affine[:3, 2])), 6), AcquisitionNumber=instance,
+    )  # fmt: skip
+    for name, numbers in lies(affine).items():
+        setattr(made, name, numbers)
+    made.add_new(0x00650010, "LO", "Image Private Header")
+    made.add_new(0x00651050, "DS", str(count))
+    made.add_new(0x00651051, "SQ", Items(frames))
+    return with_pixels(made, picture)
+
+
 def csa(tags: dict[str, list[str]]) -> bytes:
     """Write a private header of Siemens (CSA2)."""
     made = b"SV10\4\3\2\1" + struct.pack("<2I", len(tags), 77)

@@ -102,7 +102,9 @@ def decode_natively(content: Content, recipe: Recipe) -> Iterator[NativeImage]:
     for decoder in (_DICOM, *DECODERS):
         if decoder.reads(start):
             return (_checked(image) for image in decoder.decode(content, recipe))
-    raise BadSource(why_not_read(start, [name for decoder in DECODERS for name in decoder.formats]))
+    raise BadSource(
+        why_not_read(start, [name for decoder in DECODERS for name in decoder.formats], content.name)
+    )
 
 
 def _checked(image: NativeImage) -> NativeImage:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.decoding.samples import Sample
+from mri_hpc.intake.files.content import is_there
 
 MASK = re.compile(r"(?P<stem>.+)[-_. ](mask|masks|seg|segmentation|label|labels)", re.IGNORECASE)
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".mat")
@@ -32,7 +33,7 @@ def is_named_like_mask(root: Path, path: str) -> bool:
     if not (found and dot):
         return False
     picture = root / folder / found["stem"]
-    return any(picture.with_name(picture.name + ending).exists() for ending in (f".{suffix}", *SUFFIXES))
+    return any(is_there(picture.with_name(picture.name + ending)) for ending in (f".{suffix}", *SUFFIXES))
 
 
 def is_mask(grey: np.ndarray) -> bool:

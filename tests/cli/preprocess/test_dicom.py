@@ -382,7 +382,9 @@ def test_a_series_too_large_for_memory_is_read_by_and_by_and_is_the_same(
     monkeypatch.setattr(content, "MAX_BYTES", 2 * files[0].stat().st_size)
     read = []
     look = content._large_file
-    monkeypatch.setattr(content, "_large_file", lambda *given: read.append(given[0]) or look(*given))
+    monkeypatch.setattr(
+        content, "_large_file", lambda *given, **how: read.append(given[0]) or look(*given, **how)
+    )
     preprocess(raw, tmp_path / "by_and_by", *SMALL)
     assert len(read) == 6
     assert rows(tmp_path / "at_once").content_digest == rows(tmp_path / "by_and_by").content_digest

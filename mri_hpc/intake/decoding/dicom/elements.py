@@ -83,6 +83,8 @@ class Private(IntEnum):
     GE_B_VALUE = 0x00430039
     PHILIPS_B_VALUE = 0x20010003
     UIH_B_VALUE = 0x00650009
+    UIH_GRID_COUNT = 0x00650050
+    UIH_GRID_FRAMES = 0x00650051
 
 
 CREATORS = {
@@ -94,6 +96,8 @@ CREATORS = {
     Private.GE_B_VALUE: "GEMS_PARM_01",
     Private.PHILIPS_B_VALUE: "Philips Imaging DD 001",
     Private.UIH_B_VALUE: "Image Private Header",
+    Private.UIH_GRID_COUNT: "Image Private Header",
+    Private.UIH_GRID_FRAMES: "Image Private Header",
 }
 ALLOWED = frozenset(int(tag) for tag in Tag)
 BLOCKS = range(0x10, 0x30)

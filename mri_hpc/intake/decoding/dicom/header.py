@@ -134,7 +134,7 @@ class Values:
 
     def numbers(self, tag: Tag) -> tuple[float, ...]:
         """Return numbers that are written as text."""
-        return _numbers(self.texts(tag))
+        return decimals(self.texts(tag))
 
     def number(self, tag: Tag) -> float:
         """Return a number that is written as text; NaN where there is none."""
@@ -159,7 +159,7 @@ class Values:
         if tag in BINARY:
             return next(iter(_floats(value, self._order + BINARY[tag])), math.nan)
         text = value.rstrip(b"\0 ").decode("ascii", "replace")
-        return next(iter(_numbers(text.split("\\"))), math.nan)
+        return next(iter(decimals(text.split("\\"))), math.nan)
 
     def _decoded(self, value: bytes) -> str:
         if value.isascii():
@@ -281,7 +281,8 @@ def whole(numbers: Sequence[float], count: int) -> tuple[float, ...]:
     return tuple(numbers) if len(numbers) == count and all(map(math.isfinite, numbers)) else ()
 
 
-def _numbers(texts: Sequence[str]) -> tuple[float, ...]:
+def decimals(texts: Sequence[str]) -> tuple[float, ...]:
+    """Return the numbers that texts write; NaN for one that writes none."""
     found = []
     for text in texts:
         number = math.nan

@@ -1,5 +1,7 @@
 """A listing's series: which files of a source root are DICOM, and which of these belong together.
 
+Volumes of a header and voxels beside it are such series, too.
+
 A file's first bytes tell. What was read of a file is kept in STORE/private by its path, size and time of its
 last change, so that a day's new series costs what it holds; tasks of one array job share what one has found.
 Names that promise another format are never opened: of millions of pictures none is.
@@ -15,10 +17,12 @@ several of a series have one id, the digest of what each shows stands behind tha
 
 import dataclasses
 import hashlib
+import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from mri_hpc.base.access import make_private, publish_private, replace_private
 from mri_hpc.base.errors import BadSource
@@ -31,7 +35,9 @@ from mri_hpc.intake.decoding.dicom.elements import (
 )
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
-from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
+from mri_hpc.intake.decoding.volumes.parts import parts_among
+from mri_hpc.intake.files import archives
+from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content, opened_file
 from mri_hpc.intake.files.fingerprint import size_and_time
 
 OTHERS = (
@@ -55,6 +61,9 @@ DAMAGED = "~"
 DIGEST_BYTES = 32
 
 
+NO_PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Named:
     """The ids in one file. Never printed."""
@@ -75,14 +84,24 @@ class _Row:
 
 
 class Series:
-    """The series below a root."""
+    """The series below a root, and the volumes of several files."""
 
-    def __init__(self, named: Mapping[str, Named], *, former: Collection[str] = ()) -> None:
-        """named: ids in files that are DICOM, by path below the root; former: of series no more there."""
+    def __init__(
+        self,
+        named: Mapping[str, Named],
+        *,
+        former: Collection[str] = (),
+        parts: Mapping[str, tuple[str, ...]] = NO_PARTS,
+    ) -> None:
+        """named: ids in files that are DICOM, by path below the root; former: of series no more there.
+
+        parts: files of each volume that lies in several, by the first, its header.
+        """
         self.former = frozenset(former)
         self._named = named
-        self._files: dict[str, tuple[str, ...]] = {}
-        self._is_further: set[str] = set()
+        self._parts = parts
+        self._files: dict[str, tuple[str, ...]] = dict(parts)
+        self._is_further = {file for files in parts.values() for file in files[1:]}
         self._duplicates: set[str] = set()
         by_series: dict[str, list[str]] = {}
         for path in sorted(named):
@@ -115,16 +134,20 @@ class Series:
 
     def name_of(self, path: str) -> str:
         """Return the id of the series whose first file this is; empty where it is none's."""
-        return self._named[path].series if path in self._files else ""
+        return self.named(path).series if path in self._files else ""
 
     @property
     def ids(self) -> list[str]:
         """Ids of the series that are there."""
-        return [self._named[path].series for path in self._files]
+        return [self._named[path].series for path in self._files if path in self._named]
 
     def named(self, path: str) -> Named:
         """Return the ids in a file; empty ones where it is no DICOM."""
         return self._named.get(path, Named())
+
+    def is_series(self, path: str) -> bool:
+        """Tell whether a file is of a series, or the first of a volume of several files."""
+        return path in self._named or path in self._parts
 
     def is_duplicate(self, path: str) -> bool:
         """Tell whether a file holds an instance that another one of its series holds, which is read."""
@@ -142,7 +165,8 @@ class Series:
 
     def apart(self) -> "Series":
         """Return them with each file as a series of its own: of a few files of many, none is whole."""
-        return Series({path: dataclasses.replace(named, series=path) for path, named in self._named.items()})
+        named = {path: dataclasses.replace(named, series=path) for path, named in self._named.items()}
+        return Series(named, parts=self._parts)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -157,8 +181,10 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
     kept: file of what earlier commands have found out, which is brought up to date; None: nothing is written.
     shared: file of what another task of the same array job has found, made if it is not there.
     """
+    paths = list(paths)
+    parts = parts_among(root, paths)
     if shared is not None and (rows := _read(shared)) is not None:
-        return _series(rows)
+        return _series(rows, parts)
     known = (_read(kept) if kept else None) or {}
     rows = {}
     for path in paths:
@@ -170,7 +196,7 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
         replace_private(kept, _packed(rows))
     if shared is not None:
         publish_private(shared, _packed(rows))
-    return _series(rows)
+    return _series(rows, parts)
 
 
 def check_name(path: str, start: bytes) -> None:
@@ -182,10 +208,11 @@ def check_name(path: str, start: bytes) -> None:
         raise BadSource(MISNAMED)
 
 
-def _series(rows: Mapping[str, _Row]) -> Series:
+def _series(rows: Mapping[str, _Row], parts: Mapping[str, tuple[str, ...]]) -> Series:
     return Series(
         {path: row.named for path, row in rows.items() if row.named.series and row.size != GONE},
         former=[row.named.series for row in rows.values() if row.size == GONE],
+        parts=parts,
     )
 
 
@@ -222,8 +249,9 @@ def _content_of(path: Path) -> str:
     from mri_hpc.intake.decoding.dicom.pixels import FramePixels
 
     try:
-        data = path.read_bytes()
-    except OSError:
+        with opened_file(path) as file:
+            data = file.read()
+    except (OSError, BadSource):
         return DAMAGED
     digest = hashlib.sha256()
     try:
@@ -252,9 +280,9 @@ def _row(root: Path, path: str, known: _Row | None) -> _Row | None:
 
 def _named_in(path: Path) -> Named | None:
     """Read the ids in a file; None where it cannot be read."""
+    inside = archives.parted(str(path))
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        with archives.opened_member(*inside) if inside else _opened(path) as file:
             start = file.read(PREAMBLE_BYTES + len(DICM)) or b""
             if not is_dicom(start):
                 return Named()
@@ -262,12 +290,18 @@ def _named_in(path: Path) -> Named | None:
             try:
                 return _named(walk_to_ids(start))
             except NotPlain:
-                with open(descriptor, "rb", closefd=False) as all_of_it:
-                    return _named(read_elements(start + all_of_it.read(MAX_BYTES)))
+                while more := file.read(MAX_BYTES):
+                    start += more
+                return _named(read_elements(start))
     except OSError:
         return None
     except BadSource:
         return Named()
+
+
+def _opened(path: Path) -> io.FileIO:
+    # A pipe would keep whoever opens it waiting.
+    return io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def _named(elements: Elements) -> Named:
