@@ -17,12 +17,13 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
+from mri_hpc.choosing import refuse_beside_stored
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
 from mri_hpc.intake.decoding.recipe import Oblique, Plane, Recipe, wanted_recipe
 from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_in, choice_text
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
-from mri_hpc.intake.kinds import Kinds, KindTable, kinds_by_class, left_out_text, refuse_several
+from mri_hpc.intake.kinds import Kinds, KindTable, kinds_by_class, left_out_text
 from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.folder_labels import FolderLabels
@@ -217,8 +218,8 @@ def _chosen(
     answer.kinds = kinds_by_class(paths, kinds, labels)
     with _noting(answer):
         choice = choice_text(question.series) if question.series else recipe.series
-        if choice == NO_CHOICE:
-            refuse_several(answer.kinds)
+        if choice == NO_CHOICE and (refusal := answer.kinds.refusal()):
+            raise UserError(refusal)
         chosen = kinds.chosen(paths, choice_in(choice))
         answer.left_out_series = chosen.left_out
         return chosen.paths
@@ -234,6 +235,9 @@ def _doubts_of_store(
         return []
     intake = store.intake_that_would_be(question.source, labels, recipe, key_path(os.environ))
     intake = replace(intake, series=series)
+    if recipe.series == NO_CHOICE and not question.series:
+        table = kinds_by_class(paths, Kinds(question.source, series), labels)
+        refuse_beside_stored(table, store, intake.pseudonyms)
     return store.doubts(intake, intake.sources(paths))
 
 

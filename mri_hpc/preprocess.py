@@ -15,13 +15,14 @@ from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
+from mri_hpc.choosing import choose, refuse_beside_stored
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.decoding.recipe import Oblique, Plane, wanted_recipe
-from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_in, choice_text
+from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_text
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
-from mri_hpc.intake.kinds import Chosen, Kinds, kinds_by_class, left_out_text, refuse_several
+from mri_hpc.intake.kinds import Chosen, Kinds, kinds_by_class
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
@@ -188,8 +189,9 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
     )
     own_labels = OwnLabels(labels, options.source, series)
+    kinds, choice = Kinds(options.source, series), typed or wanted.series
     # Before a recipe is written down: it says what was chosen.
-    chosen = _choose(typed or wanted.series, paths, Kinds(options.source, series), own_labels)
+    chosen = choose(choice, paths, kinds, own_labels)
     intake = store.intake(
         options.source,
         own_labels,
@@ -199,22 +201,11 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
     )
+    if choice == NO_CHOICE:
+        refuse_beside_stored(kinds_by_class(paths, kinds, own_labels), store, intake.pseudonyms)
     if typed and typed != intake.recipe.series:
         print(f"--series {typed} holds for this time: {store.path} was made without it", file=sys.stderr)
     return _Asked(labels=labels, own_labels=own_labels, paths=paths, chosen=chosen, intake=intake)
-
-
-def _choose(series: str, paths: list[str], kinds: Kinds, labels: OwnLabels) -> Chosen:
-    """Return the files of the series that are taken; UserError where that has to be said, or none is left."""
-    if series == NO_CHOICE:
-        table = kinds_by_class(paths, kinds, labels)
-        if table.of_several:
-            print("\n".join(table.lines()), file=sys.stderr)
-        refuse_several(table)
-    chosen = kinds.chosen(paths, choice_in(series))
-    if not chosen.paths:
-        raise UserError(f"--series {series} takes none of the series: {left_out_text(chosen.left_out)}")
-    return chosen
 
 
 def _add(options: Options, store: Store, intake: Intake, sources: Sources, stop: StopFlag) -> Tally:

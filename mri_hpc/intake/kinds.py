@@ -1,8 +1,8 @@
 """Kinds of sequence below a source root: which source is of which, and which are taken."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mri_hpc.base.command import counted
@@ -88,8 +88,13 @@ class KindTable:
 
     counts: Mapping[str, Mapping[str, KindCount]]
     """By kind, then by class."""
-    of_several: int
-    """Patients who have several kinds."""
+    of_patients: Mapping[str, frozenset[str]] = field(repr=False)
+    """Kinds of each patient, by id as given. Never printed."""
+
+    @property
+    def of_several(self) -> int:
+        """Patients who have several kinds."""
+        return sum(len(kinds) > 1 for kinds in self.of_patients.values())
 
     def lines(self) -> Iterator[str]:
         """Yield the table as text, a line a kind."""
@@ -145,14 +150,24 @@ def kinds_by_class(paths: Sequence[str], kinds: Kinds, labels: Labels) -> KindTa
     }
     return KindTable(
         counts={kind: row for kind, row in counts.items() if row},
-        of_several=sum(len(found) > 1 for found in of_patient.values()),
+        of_patients={name: frozenset(found) for name, found in of_patient.items()},
     )
 
 
-def refuse_several(table: KindTable) -> None:
-    """Raise UserError where patients have several kinds of series."""
-    if refusal := table.refusal():
-        raise UserError(refusal)
+def refuse_beside(table: KindTable, stored: Mapping[str, Set[str]]) -> None:
+    """Raise UserError where patients bring kinds that a store, which has others of them, lacks."""
+    before = {name: stored.get(name) or kinds for name, kinds in table.of_patients.items()}
+    others = [name for name, kinds in table.of_patients.items() if not kinds <= before[name]]
+    if not others:
+        return
+    there = {kind for name in others for kind in before[name]}
+    have = "has" if len(others) == 1 else "have"
+    named = ", ".join(kind for kind in WORDS if kind in there)
+    raise UserError(
+        f"{counted(len(others), 'patient')} {have} series of other kinds in the store ({named}): a class "
+        "could follow the protocol, so nothing is stored. Type --series all to have them beside each other, "
+        "or make a store of one kind by --series"
+    )
 
 
 def left_out_text(left_out: Mapping[str, int]) -> str:

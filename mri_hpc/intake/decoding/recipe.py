@@ -61,7 +61,8 @@ class Recipe:
             raise UserError(f"--size must be between 8 and 4096, got {self.size}")
         if not SLICES.fullmatch(self.slices):
             raise UserError(f"--slices is all, middle:N or every:N, such as middle:32, got {self.slices!r}")
-        check_choice(self.series)
+        if self.series != NO_CHOICE:
+            check_choice(self.series)
 
     @property
     def has_windows(self) -> bool:

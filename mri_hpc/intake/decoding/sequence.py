@@ -51,13 +51,13 @@ def choice_text(words: Sequence[str]) -> str:
         check_choice(words[0])
         return words[0]
     typed = [part for word in words for part in word.split(",") if part]
-    check_choice(",".join(typed))
+    check_choice(",".join(typed) or words[0])
     return ",".join(kind for kind in WORDS if kind in typed)
 
 
 def check_choice(text: str) -> None:
     """Raise UserError where a text is no choice."""
-    if text in (NO_CHOICE, EVERY):
+    if text == EVERY:
         return
     if text.startswith(SLASH):
         _check_pattern(text)
