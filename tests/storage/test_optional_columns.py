@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from mri_hpc.storage.disk.chunk_file import read_header
-from mri_hpc.storage.disk.columns import OPTIONAL, chunk_id, joined, texts_written
+from mri_hpc.storage.disk.columns import OPTIONAL, ChunkHeader, chunk_id, joined, texts_written
+from mri_hpc.storage.disk.commits import Commit, commit_id
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot.catalogue import current, load_snapshot, publish_snapshot
+from mri_hpc.storage.snapshot.folding import fold
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main
 
@@ -40,6 +42,21 @@ def test_chunks_with_and_without_are_joined(make_columns):
     plain, told = make_columns([1]), make_columns([2]) | {"kind": np.array([b"t1"])}
     assert joined([plain, told])["kind"].tolist() == [b"", b"t1"]
     assert joined([told, plain])["key"].tolist() == [2, 1]
+
+
+def test_the_content_digest_speaks_for_them_where_they_hold_something(make_columns):
+    def digest(**texts):
+        columns = make_columns([1, 2]) | {name: np.array(values) for name, values in texts.items()}
+        header = ChunkHeader(
+            columns=columns, image_shape=(8, 8), offset=0, recipe_digest="r", versions={}
+        )  # fmt: skip
+        name = chunk_id(columns, "r")
+        commit = Commit(id=commit_id(name, ()), kind="add", chunk=name, images=2, chunk_bytes=1)
+        return fold(None, [commit], lambda _name: header).content_digest
+
+    assert digest(kind=[b"", b""]) == digest()
+    found = {digest(), digest(kind=[b"a", b""]), digest(kind=[b"", b"a"]), digest(site=[b"a", b""])}
+    assert len(found | {digest(kind=[b"b", b""])}) == 5
 
 
 def test_a_format_that_older_versions_refuse_is_that_of_chunks_and_snapshots_with_such_a_column(two_sites):

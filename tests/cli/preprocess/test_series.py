@@ -133,12 +133,15 @@ def test_a_store_that_was_made_without_a_choice_takes_one_for_that_time(store, r
     write(first / "glioma", 81, "P8", **T1)
     write(first / "healthy", 91, "P9", **T1)
     assert run(source=first)[0] == 0
-    digest = json.loads((store / "recipe.json").read_text())
+    recipe = json.loads((store / "recipe.json").read_text())
     assert run()[0] == 2
     status, out, err = run("--series", "t1")
     assert (status, out.startswith("stored 3,")) == (0, True)
     assert f"--series t1 holds for this time: {store} was made without it" in err
-    assert json.loads((store / "recipe.json").read_text()) == digest
+    # What is stored, and not chosen this time, is not missing.
+    status, out, err = run("--series", "t2")
+    assert (status, out.startswith("stored 2,"), "no longer in" in err) == (0, True, False)
+    assert json.loads((store / "recipe.json").read_text()) == recipe
 
 
 def test_a_series_of_two_kinds_is_unknown_unless_it_measures_diffusion():

@@ -22,7 +22,7 @@ from mri_hpc.intake.decoding.sequence_words import (
     simplified,
 )
 
-ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
+ENHANCED = b"1.2.840.10008.5.1.4.1.1.4.1"
 READ = (
     Tag.CHARACTER_SET, Tag.IMAGE_TYPE, Tag.SOP_CLASS, Tag.MODALITY, Tag.CONVERSION_TYPE, Tag.BURNED_IN,
     Tag.SERIES_DESCRIPTION, Tag.COMPLEX_COMPONENT, Tag.ACQUISITION_CONTRAST, Tag.CONTRAST_AGENT,
@@ -98,9 +98,10 @@ def kind_of(elements: Elements) -> str:
 
 def tells_in_groups(elements: Elements) -> bool:
     """Tell whether the kind of a file stands in its functional groups, behind what has been read."""
-    values = Values(elements)
-    is_enhanced = values.text(Tag.SOP_CLASS) == ENHANCED and not elements.sequences
-    return is_enhanced and values.text(Tag.ACQUISITION_CONTRAST).upper() in ("", "UNKNOWN")
+    named = elements.values.get(Tag.SOP_CLASS, b"").rstrip(b"\0 ")
+    if elements.sequences or named != ENHANCED:
+        return False
+    return Values(elements).text(Tag.ACQUISITION_CONTRAST).upper() in ("", "UNKNOWN")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -4,7 +4,6 @@ import functools
 import re
 
 from mri_hpc.intake.decoding.dicom.elements import Elements, Tag
-from mri_hpc.intake.decoding.dicom.header import Values
 
 MAKERS = {
     "siemens": "Siemens", "ge": "GE", "philips": "Philips", "canon": "Canon", "toshiba": "Toshiba",
@@ -30,20 +29,20 @@ MOST_WORDS = 4
 
 def scanner_in(elements: Elements) -> str:
     """Return maker and model, such as "Siemens Prisma fit"; empty where none is known."""
-    values = Values(elements)
-    return scanner_of(values.text(Tag.MANUFACTURER), values.text(Tag.MODEL))
+    # All words that are known are ASCII.
+    return scanner_of(elements.values.get(Tag.MANUFACTURER, b""), elements.values.get(Tag.MODEL, b""))
 
 
 @functools.lru_cache(maxsize=1024)
-def scanner_of(maker: str, model: str) -> str:
+def scanner_of(maker: bytes, model: bytes) -> str:
     """Return the known words of both, so that no text of a file gets out that may be anything."""
     made_by = next((name for word in _words(maker) if (name := MAKERS.get(word))), "")
     known = [word for word in _words(model) if word in MODELS or NUMBERED.fullmatch(word)]
     return " ".join(part for part in (made_by, " ".join(map(_shown, known[:MOST_WORDS]))) if part)
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9.]+", text.lower())
+def _words(text: bytes) -> list[str]:
+    return re.findall(r"[a-z0-9.]+", text.decode("ascii", "replace").lower())
 
 
 def _shown(word: str) -> str:

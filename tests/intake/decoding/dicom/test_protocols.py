@@ -218,4 +218,4 @@ def test_real_files_are_told(real_data, folder, pattern, kind, scanner):
     ],
 )
 def test_of_a_scanner_known_words_alone_are_told(maker, model, shown):
-    assert scanner_of(maker, model) == shown
+    assert scanner_of(maker.encode(), model.encode()) == shown
