@@ -139,9 +139,6 @@ def preprocess(options: Options) -> int:
     tally.own_labels_differ = asked.own_labels.num_differing
     if share.index == 0:
         tally.left_out_series = dict(asked.chosen.left_out)
-    if asked.chosen.left_out:
-        # What is not chosen may be stored from before: it is not missing.
-        found = intake.sources(asked.paths)
     account = _account(options, store, intake, found, tally, stop)
     print_notes(tally, store=store, root_name=intake.root_name, account=account)
     if share.index == 0:
