@@ -11,11 +11,15 @@ from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.store import Store
 
 
-def choose(series: str, paths: Sequence[str], kinds: Kinds, labels: Labels) -> Chosen:
-    """Return the files of the series that are taken. series: as in Recipe; paths: of all files.
+def choose(
+    series: str, paths: Sequence[str], kinds: Kinds, labels: Labels
+) -> tuple[Chosen, KindTable | None]:
+    """Return the files of the series that are taken, and the kinds by class where none is chosen.
 
+    series: as in Recipe; paths: of all files.
     UserError where patients have several kinds, which are shown, and none is chosen; or where none is taken.
     """
+    table = None
     if series == NO_CHOICE:
         table = kinds_by_class(paths, kinds, labels)
         if refusal := table.refusal():
@@ -24,7 +28,7 @@ def choose(series: str, paths: Sequence[str], kinds: Kinds, labels: Labels) -> C
     chosen = kinds.chosen(paths, choice_in(series))
     if not chosen.paths:
         raise UserError(f"--series {series} takes none of the series: {left_out_text(chosen.left_out)}")
-    return chosen
+    return chosen, table
 
 
 def refuse_beside_stored(table: KindTable, store: Store, pseudonyms: Pseudonyms) -> None:

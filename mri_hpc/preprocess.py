@@ -19,10 +19,10 @@ from mri_hpc.choosing import choose, refuse_beside_stored
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.decoding.recipe import Oblique, Plane, wanted_recipe
-from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_text
+from mri_hpc.intake.decoding.sequence import choice_text
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
-from mri_hpc.intake.kinds import Chosen, Kinds, kinds_by_class
+from mri_hpc.intake.kinds import Chosen, Kinds
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
@@ -186,9 +186,8 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
     )
     own_labels = OwnLabels(labels, options.source, series)
-    kinds, choice = Kinds(options.source, series), typed or wanted.series
     # Before a recipe is written down: it says what was chosen.
-    chosen = choose(choice, paths, kinds, own_labels)
+    chosen, table = choose(typed or wanted.series, paths, Kinds(options.source, series), own_labels)
     intake = store.intake(
         options.source,
         own_labels,
@@ -198,8 +197,8 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
     )
-    if choice == NO_CHOICE:
-        refuse_beside_stored(kinds_by_class(paths, kinds, own_labels), store, intake.pseudonyms)
+    if table:
+        refuse_beside_stored(table, store, intake.pseudonyms)
     if typed and typed != intake.recipe.series:
         print(f"--series {typed} holds for this time: {store.path} was made without it", file=sys.stderr)
     return _Asked(labels=labels, own_labels=own_labels, paths=paths, chosen=chosen, intake=intake)

@@ -21,11 +21,13 @@ class Kinds:
     def __init__(self, root: Path, series: Series) -> None:
         self._root = root
         self._series = series
+        self._has_series = len(series) > 0
         self._is_taken: dict[str, bool] = {}
 
     def of(self, path: str) -> str:
         """Return the kind of a file's source; empty of pictures, and of what is no slice of MR."""
-        if self._series.named(path).series:
+        # Of most sources none is DICOM: millions of pictures are asked for.
+        if self._has_series and self._series.named(path).series:
             return self._series.kind_of(path)
         return kind_of_file(path) if is_volume_name(path) else ""
 
