@@ -14,10 +14,13 @@ from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
+from mri_hpc.choosing import choose, refuse_beside_stored
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.recipe import Bits, Oblique, Plane, wanted_recipe
+from mri_hpc.intake.decoding.sequence import choice_text
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
+from mri_hpc.intake.kinds import Chosen, Kinds
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
@@ -66,6 +69,9 @@ class Options:
     bits: Bits | None = None
     """Grey levels of stored images: 8 bits, or 16 in twice the memory; by default as the store, in a new one
     8."""
+    series: Annotated[tuple[str, ...], OFTEN] = ()
+    """Kinds of series that are taken (t1, t1ce, t2, flair, dwi, adc, unknown, or all), or '/PATTERN/' on
+    their description; by default as the store. Needed where a patient has several kinds."""
     site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
     patient_pattern: Annotated[str, OFTEN] = ""
@@ -131,12 +137,14 @@ def preprocess(options: Options) -> int:
     asked = _ask(options, store, key_file)
     intake = asked.intake
     store.clean_up()
-    found = intake.sources(asked.paths)
+    found = intake.sources(asked.chosen.paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
-    store.join_alike(asked.labels.mentions(asked.paths), intake.pseudonyms, options.accept)
+    store.join_alike(asked.labels.mentions(asked.chosen.paths), intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
     tally = _add(options, store, intake, sources, stop)
     tally.own_labels_differ = asked.own_labels.num_differing
+    if share.index == 0:
+        tally.left_out_series = dict(asked.chosen.left_out)
     account = _account(options, store, intake, found, tally, stop)
     print_notes(tally, store=store, root_name=intake.root_name, account=account)
     if share.index == 0:
@@ -162,6 +170,9 @@ class _Asked:
     labels: "FolderLabels | CsvLabels"
     own_labels: "OwnLabels"
     paths: list[str]
+    """Of all files below the source."""
+    chosen: Chosen
+    """Those of the series that are taken."""
     intake: "Intake"
 
 
@@ -173,9 +184,11 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     labels = find_labels(
         options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
     )
+    typed = choice_text(options.series) if options.series else None
     wanted = wanted_recipe(
         store.recipe, size=options.size, fit=options.fit, ids=options.ids,
         plane=options.plane, slices=options.slices, oblique=options.oblique, bits=options.bits,
+        series=typed,
     )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
@@ -183,6 +196,8 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
     )
     own_labels = OwnLabels(labels, options.source, series)
+    # Before a recipe is written down: it says what was chosen.
+    chosen, table = choose(typed or wanted.series, paths, Kinds(options.source, series), own_labels)
     intake = store.intake(
         options.source,
         own_labels,
@@ -192,7 +207,11 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
     )
-    return _Asked(labels=labels, own_labels=own_labels, paths=paths, intake=intake)
+    if table:
+        refuse_beside_stored(table, store, intake.pseudonyms)
+    if typed and typed != intake.recipe.series:
+        print(f"--series {typed} holds for this time: {store.path} was made without it", file=sys.stderr)
+    return _Asked(labels=labels, own_labels=own_labels, paths=paths, chosen=chosen, intake=intake)
 
 
 def _add(options: Options, store: Store, intake: "Intake", sources: Sources, stop: StopFlag) -> "Tally":
@@ -254,6 +273,7 @@ def _question(options: Options) -> "Question":
         slices=options.slices,
         oblique=options.oblique,
         bits=options.bits,
+        series=options.series,
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -275,7 +295,8 @@ def _command(options: Options) -> str:
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
     accepted = ["--accept", *options.accept] if options.accept else []
     skipping = ["--skip-empty"] if options.skip_empty else []
-    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *skipping, *accepted])
+    series = ["--series", *options.series] if options.series else []
+    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *series, *skipping, *accepted])
 
 
 def _share_with_group(options: Options, store: Store, key_file: Path) -> None:

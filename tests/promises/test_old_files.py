@@ -284,7 +284,7 @@ def test_a_snapshot_in_a_newer_format_is_refused_by_name(old, say, monkeypatch, 
 
 
 def test_a_chunk_in_a_newer_format_is_refused_by_name(old, preprocess, say, monkeypatch, tmp_path):
-    for name in ("FORMAT", "DEEP_FORMAT"):
+    for name in ("FORMAT", "PLAIN_FORMAT"):
         monkeypatch.setattr(chunk_file, name, 99)
     assert preprocess(old.more, tmp_path / "new", "--size", "64")[0] == 0
     monkeypatch.undo()

@@ -11,6 +11,7 @@ from mri_hpc.base.access import publish_shared
 from mri_hpc.base.documents import convert, refuse_newer, with_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.intake.decoding.sequence import NO_CHOICE, check_choice
 
 FORMAT, DEEP_FORMAT = 2, 3
 """Of a recipe of 8 bits, and of 16, which earlier versions must not take for one of 8."""
@@ -30,7 +31,7 @@ Oblique = Literal["refuse", "resample"]
 Bits = Literal[8, 16]
 ALL = "all"
 SLICES = re.compile(r"all|(middle|every):[1-9][0-9]{0,4}")
-NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse", "bits": 8}
+NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse", "bits": 8, "series": NO_CHOICE}
 """Values of parameters that came later, as before they existed: a recipe with these is as it was then."""
 
 
@@ -56,6 +57,8 @@ class Recipe:
     """Refuse volumes that lie too oblique to the planes, or resample them."""
     bits: Bits = 8
     """Of each pixel: white is 255, or 65,535."""
+    series: str = NO_CHOICE
+    """Series that are taken: kinds, a pattern on their descriptions, or all; empty: it was not said."""
     probe: tuple[tuple[str, int], ...] = ()
     """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
 
@@ -64,6 +67,8 @@ class Recipe:
             raise UserError(f"--size must be between 8 and 4096, got {self.size}")
         if not SLICES.fullmatch(self.slices):
             raise UserError(f"--slices is all, middle:N or every:N, such as middle:32, got {self.slices!r}")
+        if self.series != NO_CHOICE:
+            check_choice(self.series)
 
     @property
     def has_windows(self) -> bool:
@@ -128,9 +133,16 @@ def wanted_recipe(
     slices: str | None = None,
     oblique: Oblique | None = None,
     bits: Bits | None = None,
+    series: str | None = None,
 ) -> Recipe:
-    """Complete the recipe asked for. None: as in the store there, in a new one as usual."""
-    base = load_recipe(path) if path.exists() else Recipe()
+    """Complete the recipe asked for. None: as in the store there, in a new one as usual.
+
+    A store that was made without a choice of series keeps none: what is chosen later holds for that time.
+    """
+    is_there = path.exists()
+    base = load_recipe(path) if is_there else Recipe()
+    if series is None or (is_there and base.series == NO_CHOICE):
+        series = base.series
     return Recipe(
         size=base.size if size is None else size,
         fit=fit or base.fit,
@@ -140,6 +152,7 @@ def wanted_recipe(
         slices=slices or base.slices,
         oblique=oblique or base.oblique,
         bits=bits or base.bits,
+        series=series,
     )
 
 

@@ -15,12 +15,21 @@ from mri_hpc.base.atomic import publish_new, replace
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.intake.decoding.samples import pixel_type_of
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
+from mri_hpc.storage.disk.columns import (
+    COLUMNS,
+    OPTIONAL,
+    STRINGS,
+    ChunkHeader,
+    chunk_id,
+    texts_written,
+)
 from mri_hpc.storage.disk.damage import advice
 from mri_hpc.storage.disk.pixels import damaged_rows, read_at
 
-FORMAT, DEEP_FORMAT = 1, 2
-"""Of a chunk of pixels of 8 bits, and of 16, which earlier versions must not take for damaged."""
+FORMAT = 2
+PLAIN_FORMAT = 1
+"""Of a chunk of 8 bits without any optional column: as written by versions that know of no other."""
+BITS_OF = {pixel_type_of(bits): bits for bits in (8, 16)}
 # Metadata of the chunk index, with room to spare: set aside ahead of the pixels, which so stay in one run.
 METADATA_BYTES = 2**16
 METADATA_BYTES_AN_IMAGE = 128
@@ -271,13 +280,15 @@ def _write_frame(
         locking=False,
         meta_block_size=_metadata_bytes(shape[0]) + more_metadata,
     ) as file:
-        file.attrs["format"] = FORMAT if bits == 8 else DEEP_FORMAT
+        texts = texts_written(columns)
+        is_plain = bits == 8 and len(texts) == len(STRINGS)
+        file.attrs["format"] = PLAIN_FORMAT if is_plain else FORMAT
         for name, value in sorted(attributes.items()):
             file.attrs[name] = value
         images = _make_images(file, shape, bits)
         for column in COLUMNS:
             _write_column(file, column.name, columns[column.name], column.dtype)
-        for name in STRINGS:
+        for name in texts:
             values = columns[name]
             _write_column(file, name, values, h5py.string_dtype("utf-8", max(1, values.dtype.itemsize)))
         file.flush()
@@ -310,17 +321,17 @@ def _write_column(file: h5py.File, name: str, values: np.ndarray, dtype: Any) ->
 
 def _read_header(file: h5py.File, path: Path) -> ChunkHeader:
     found = int(file.attrs["format"])
-    refuse_newer(path, found, reads=DEEP_FORMAT)
-    if found not in (FORMAT, DEEP_FORMAT):
+    refuse_newer(path, found, reads=FORMAT)
+    if found not in (PLAIN_FORMAT, FORMAT):
         raise StoreDamage(
-            f"{path} has chunk format {found}, this version reads up to {DEEP_FORMAT}: use the version that "
+            f"{path} has chunk format {found}, this version reads up to {FORMAT}: use the version that "
             "made it"
         )
-    bits = 8 if found == FORMAT else 16
-    names = [*(column.name for column in COLUMNS), *STRINGS]
+    names = [*(column.name for column in COLUMNS), *STRINGS, *(name for name in OPTIONAL if name in file)]
     images = file["images"]
     # Looked at first: damaged metadata can promise any number of values.
-    if images.dtype != pixel_type_of(bits) or images.nbytes > path.stat().st_size:
+    bits = BITS_OF.get(images.dtype)
+    if bits is None or images.nbytes > path.stat().st_size:
         raise ValueError("more pixels than the file can hold")
     if any(len(file[name]) != len(images) for name in names):
         raise ValueError("columns of different lengths")
