@@ -227,6 +227,7 @@ def _looked_at(
         recipe,
         paths,
         is_skipping_empty=question.is_skipping_empty,
+        is_accepting_text="burnt-in" in question.accepted,
         series=series,
     )
 
@@ -325,6 +326,7 @@ def _document(question: Question, answer: Answer) -> dict[str, Any]:
         "no_head": reading.no_head,
         "slices_left_out": reading.slices_left_out,
         "notes": dict(sorted(reading.notes.items())),
+        "shows_text": reading.shows_text,
         "unnamed_stacks": reading.unnamed_stacks,
         "own_labels_differ": reading.own_labels_differ,
         "depths": dict(sorted(reading.depths.items())),

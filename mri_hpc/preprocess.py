@@ -182,6 +182,7 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         series=series,
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
+        is_accepting_text="burnt-in" in options.accept,
     )
     return _Asked(labels=labels, own_labels=own_labels, paths=paths, intake=intake)
 

@@ -40,6 +40,8 @@ class Intake:
     """True where a source with other bytes than those stored replaces them."""
     is_skipping_empty: bool = False
     """True where images that show no head are left out."""
+    is_accepting_text: bool = False
+    """True where volumes are stored in which text seems to be burnt into the pixels."""
 
     def sources(self, paths: Sequence[str]) -> Sources:
         """Return files below the root as sources: each one of its own, or the files of a series together."""
@@ -127,6 +129,7 @@ def make_intake(
     series: Series = NO_SERIES,
     is_replacing: bool = False,
     is_skipping_empty: bool = False,
+    is_accepting_text: bool = False,
 ) -> Intake:
     """Return all that decides about the sources below a root; write down the recipe of a new store.
 
@@ -144,6 +147,7 @@ def make_intake(
         series=series,
         is_replacing=is_replacing,
         is_skipping_empty=is_skipping_empty,
+        is_accepting_text=is_accepting_text,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.burnt_in import BURNT_IN, shows_text
 from mri_hpc.intake.decoding.dicom.elements import Elements
 from mri_hpc.intake.decoding.dicom.frames import Frame, frames_of
 from mri_hpc.intake.decoding.dicom.header import Kind, PixelFormat, header_of
@@ -58,6 +59,7 @@ class SeriesPixels:
     def __init__(self, files: Sequence[File]) -> None:
         self._files = files
         self._opened: dict[int, FramePixels] = {}
+        self._shows_text: dict[tuple[int, int], bool] = {}
 
     def is_inverted(self, frame: Frame) -> bool:
         """Tell whether the least value of a frame was white."""
@@ -71,7 +73,16 @@ class SeriesPixels:
                 self._opened = {}
             elements = file.elements or read_elements(_bytes_of(file.source))
             self._opened[frame.file] = FramePixels(elements, file.layout)
-        return self._opened[frame.file].read(frame.number)
+        values = self._opened[frame.file].read(frame.number)
+        if (place := (frame.file, frame.number)) not in self._shows_text:
+            # All of a mosaic, in which text may lie across the tiles.
+            tile_rows = frame.tile.rows if frame.tile else 0
+            self._shows_text[place] = shows_text(values, tile_rows=tile_rows)
+        return values
+
+    def shows_text(self, frame: Frame) -> bool:
+        """Tell whether text seems to be burnt into a frame that was read."""
+        return self._shows_text[frame.file, frame.number]
 
 
 def volumes_in(files: Sequence[bytes | LargeFile]) -> Iterator[Volume]:
@@ -241,7 +252,10 @@ def _volume(row: Sequence[Frame], pixels: SeriesPixels, name: str) -> Volume:
         acquired=2,
         is_side_known=bool(row[0].geometry.orientation and row[0].geometry.position),
         name=name,
-        notes=(INVERTED,) if any(pixels.is_inverted(frame) for frame in row) else (),
+        notes=(
+            *((INVERTED,) if any(pixels.is_inverted(frame) for frame in row) else ()),
+            *((BURNT_IN,) if any(pixels.shows_text(frame) for frame in row) else ()),
+        ),
     )
 
 
