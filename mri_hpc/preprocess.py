@@ -170,6 +170,9 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
+    if not key_file.exists():
+        # Whoever is refused has no key left behind.
+        refuse_open(store.doubts_of_ids(labels.mentions(paths), options.accept), options.accept)
     series = find_series(
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
     )

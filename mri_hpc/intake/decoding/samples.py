@@ -26,6 +26,8 @@ class ImageDescription:
     """The plane was guessed."""
     slices_left_out: int = 0
     """Slices of its volume that show no head, and are left out; of the first one in each plane, else 0."""
+    said: frozenset[str] | None = None
+    """What all files of its source say of their own de-identification; None of formats that cannot."""
     notes: tuple[str, ...] = ()
     """Remarks to be made on its volume; of the first one of each, else empty."""
 

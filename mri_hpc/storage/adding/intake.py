@@ -16,7 +16,7 @@ from mri_hpc.intake.files.sources import Source, Sources, root_at_site, root_nam
 from mri_hpc.intake.files.units import Share
 from mri_hpc.intake.labels.groups import Group, Groups
 from mri_hpc.intake.labels.label import Label, Labels
-from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
+from mri_hpc.intake.labels.pseudonyms import KEY_BYTES, Pseudonyms, site_key
 from mri_hpc.storage.adding.unit import TakenSource, UsedWindow
 from mri_hpc.storage.disk.layout import StoreDir
 
@@ -137,6 +137,9 @@ def make_intake(
     where it is missing and pseudonyms are wanted; series: those below the root. UserError where the
     store has another recipe.
     """
+    if wanted.ids == "pseudonym" and store.recipe.exists() and not key_file.exists():
+        # A key that is made now is not this store's: whoever is refused for that has none left behind.
+        agreed_recipe(store.recipe, _probed(wanted, Pseudonyms(bytes(KEY_BYTES))))
     pseudonyms = Pseudonyms(site_key(key_file, store.group) if wanted.ids == "pseudonym" else None)
     return Intake(
         root=root,

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from mri_hpc.base.access import publish_private
 from mri_hpc.intake.decoding.coded import crc32
 from mri_hpc.intake.decoding.decoders import library_versions
+from mri_hpc.intake.decoding.dicom.deidentification import REMOVED, codes_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
@@ -20,7 +22,7 @@ from mri_hpc.intake.files.fingerprint import Fingerprint
 from mri_hpc.intake.labels.label import Label
 from mri_hpc.storage.disk import chunk_file
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
-from mri_hpc.storage.disk.commits import GroupWindow, Rejection, commit_id, publish_commit
+from mri_hpc.storage.disk.commits import Deidentified, GroupWindow, Rejection, commit_id, publish_commit
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, names_csv
 from mri_hpc.storage.snapshot.presence import keep_there, publish_and_commit
@@ -142,7 +144,7 @@ def seal(store: StoreDir, recipe: Recipe, unit: Unit) -> None:
     commit = functools.partial(
         publish_commit,
         store, chunk=name, images=unit.num_images, rejected=unit.rejections, versions=_versions(),
-        windows=windows_of(unit.taken),
+        windows=windows_of(unit.taken), deidentified=deidentified(unit.taken, recipe),
     )  # fmt: skip
     publish_and_commit(store, name, publish, commit)
     keep_there(store, name, publish)
@@ -201,6 +203,17 @@ def windows_of(sources: Iterable[TakenSource]) -> list[GroupWindow]:
                 images=made,
             )
     return [found[group] for group in sorted(found)]
+
+
+def deidentified(sources: Iterable[TakenSource], recipe: Recipe) -> Deidentified | None:
+    """Return how sources of DICOM were de-identified; None where none is."""
+    found = [said for source in sources if (said := source.samples[0].said) is not None]
+    if not found:
+        return None
+    counts = Counter(statement for said in found for statement in said)
+    return Deidentified(
+        sources=len(found), by=codes_of(recipe), dates=REMOVED, said=dict(sorted(counts.items()))
+    )
 
 
 def _plane(label: Label, sample: Sample) -> tuple[int, bool]:

@@ -8,13 +8,14 @@ first of DISTINGUISHING that tells them apart does.
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.burnt_in import BURNT_IN, shows_text
+from mri_hpc.intake.decoding.dicom.deidentification import statements_of
 from mri_hpc.intake.decoding.dicom.elements import Elements
 from mri_hpc.intake.decoding.dicom.frames import Frame, frames_of
 from mri_hpc.intake.decoding.dicom.header import Kind, PixelFormat, header_of
@@ -47,6 +48,8 @@ class File:
     """One file of a series, as far as it has been read."""
 
     source: bytes | LargeFile
+    said: frozenset[str]
+    """Of its own de-identification."""
     layout: PixelFormat
     frames: list[Frame]
     elements: Elements | None
@@ -90,8 +93,10 @@ def volumes_in(files: Sequence[bytes | LargeFile]) -> Iterator[Volume]:
     read = [_read(source, number) for number, source in enumerate(files)]
     groups = grouped([frame for file in read for frame in file.frames])
     pixels = SeriesPixels(read)
+    said = frozenset.intersection(*(file.said for file in read))
     for number, group in enumerate(groups):
-        yield _volume(group, pixels, f"v{number:03d}" if len(groups) > 1 else "")
+        volume = _volume(group, pixels, f"v{number:03d}" if len(groups) > 1 else "")
+        yield replace(volume, said=said)
 
 
 def _read(source: bytes | LargeFile, number: int) -> File:
@@ -100,6 +105,7 @@ def _read(source: bytes | LargeFile, number: int) -> File:
     check_is_mr(header)
     return File(
         source=source,
+        said=statements_of(elements),
         layout=header.format,
         frames=frames_of(elements, header, number),
         elements=elements if isinstance(source, bytes) else None,

@@ -84,7 +84,8 @@ def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
     for plane in planes:
         for image in _images(_stack(upright, plane), window, recipe):
             frame = _frame(upright.name, image.frame, plane if len(planes) > 1 else None)
-            yield replace(image, frame=frame, plane_inferred=not upright.is_side_known, notes=notes)
+            inferred = not upright.is_side_known
+            yield replace(image, frame=frame, plane_inferred=inferred, said=volume.said, notes=notes)
             notes = ()
 
 

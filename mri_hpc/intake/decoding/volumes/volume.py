@@ -22,5 +22,7 @@ class Volume:
     """False: left and right are not told, as of Analyze, or of NIfTI with both codes 0."""
     name: str = ""
     """Begins the frame of each slice where a source holds several volumes: t003, e2."""
+    said: frozenset[str] | None = None
+    """What all files of its source say of their own de-identification; None of formats that cannot."""
     notes: tuple[str, ...] = ()
     """Remarks for whoever stores it: counted by volumes, so the same words for all."""

@@ -1,0 +1,65 @@
+"""De-identification: by which codes what is done here is known, and what files say was done before.
+
+The codes are those of DICOM PS3.16, CID 7050 (De-identification Method), for the profile and the options of
+PS3.15, Annex E.
+
+A store with pseudonyms holds of 113100 (Basic Application Confidentiality Profile, Table E.1-1): of a header
+nothing stays but what was made of it, which is the place, the plane and the number of a slice; ids of patient
+and study are replaced, all of a patient alike, those of series and instances are in no file that is shared;
+dates, descriptors, device, institution, private elements, overlays, graphics and structured content are gone.
+No option holds. Not 113101 (Clean Pixel Data): pixels in which text is seen are kept back, not cleaned, and
+some text is not seen. Not 113102 (Clean Recognizable Visual Features): faces stay. The others (113103 to
+113112) say that something was cleaned, or retained, that is not there. With ids as given 113100 does not hold
+either.
+"""
+
+from mri_hpc.intake.decoding.dicom.elements import Elements, Tag
+from mri_hpc.intake.decoding.dicom.header import Values
+from mri_hpc.intake.decoding.recipe import Recipe
+
+BASIC = "113100"
+MEANINGS = {
+    BASIC: "Basic Application Confidentiality Profile",
+    "113101": "Clean Pixel Data Option",
+    "113102": "Clean Recognizable Visual Features Option",
+    "113103": "Clean Graphics Option",
+    "113104": "Clean Structured Content Option",
+    "113105": "Clean Descriptors Option",
+    "113106": "Retain Longitudinal Temporal Information Full Dates Option",
+    "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
+    "113108": "Retain Patient Characteristics Option",
+    "113109": "Retain Device Identity Option",
+    "113110": "Retain UIDs Option",
+    "113111": "Retain Safe Private Option",
+    "113112": "Retain Institution Identity Option",
+}
+"""Of CID 7050, by code."""
+REMOVED = "REMOVED"
+"""Of dates here, as LongitudinalTemporalInformationModified has it."""
+ANSWERS = {
+    Tag.IDENTITY_REMOVED: ("PatientIdentityRemoved", ("YES", "NO")),
+    Tag.DATES_MODIFIED: ("LongitudinalTemporalInformationModified", ("UNMODIFIED", "MODIFIED", REMOVED)),
+    Tag.BURNED_IN: ("BurnedInAnnotation", ("YES", "NO")),
+    Tag.VISUAL_FEATURES: ("RecognizableVisualFeatures", ("YES", "NO")),
+}
+"""What a file may say. Any other word may be a person's, and is counted as another one."""
+OTHER = "other"
+OTHER_CODE = "another code"
+
+
+def codes_of(recipe: Recipe) -> tuple[str, ...]:
+    """Return the codes of what is done to DICOM by a recipe; none where ids stay as given."""
+    return (BASIC,) if recipe.ids == "pseudonym" else ()
+
+
+def statements_of(elements: Elements) -> frozenset[str]:
+    """Return what a file says of its own de-identification: codes, and ``BurnedInAnnotation NO``.
+
+    Its DeidentificationMethod is a text of whoever wrote it, and is not read.
+    """
+    values = Values(elements)
+    said = {code if code in MEANINGS else OTHER_CODE for code in elements.codes}
+    for tag, (name, answers) in ANSWERS.items():
+        if answer := values.text(tag).upper():
+            said.add(f"{name} {answer if answer in answers else OTHER}")
+    return frozenset(said)
