@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,13 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
+from mri_hpc.choosing import refuse_beside_stored
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
 from mri_hpc.intake.decoding.recipe import Oblique, Plane, Recipe, wanted_recipe
+from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_in, choice_text
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
+from mri_hpc.intake.kinds import Kinds, KindTable, kinds_by_class, left_out_text
 from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.folder_labels import FolderLabels
@@ -57,6 +60,8 @@ class Question:
     plane: Plane | None
     slices: str | None
     oblique: Oblique | None
+    series: Sequence[str]
+    """Kinds, or a pattern, as typed; empty: none was."""
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -71,6 +76,10 @@ class Answer:
 
     naming: Naming | None = None
     """None: files have not been listed yet."""
+    kinds: KindTable | None = None
+    """None: files have not been listed yet."""
+    left_out_series: Mapping[str, int] = field(default_factory=dict)
+    """Series that are not chosen, by kind."""
     reading: Reading = field(default_factory=Reading)
     doubts: list[Doubt] = field(default_factory=list)
     """Doubts of labels and folders."""
@@ -99,6 +108,7 @@ def look(question: Question, *, is_json: bool, is_stopping: Callable[[], bool]) 
     paths, series = _list(question, recipe, labels, answer, is_stopping)
     if not is_json and answer.naming:
         _print_naming(question.source, answer.naming, is_all=not is_stopping())
+        _print_kinds(answer)
     _read(_looked_at(question, paths, recipe, labels, series), paths, answer, is_stopping)
     _write_template(question, paths, labels)
     if is_json:
@@ -121,6 +131,7 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         recipe = wanted_recipe(
             store.recipe, size=question.size, fit=question.fit, ids=question.ids,
             plane=question.plane, slices=question.slices, oblique=question.oblique,
+            series=choice_text(question.series) if question.series else None,
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(
@@ -168,7 +179,7 @@ def _list(
     labels: FolderLabels | CsvLabels,
     answer: Answer,
     is_stopping: Callable[[], bool],
-) -> tuple[list[str], Series]:
+) -> tuple[Sequence[str], Series]:
     """List the files, as far as that is not stopped, and sum up what labels and headers say of them."""
     found = []
     for path in list_sources(question.source):
@@ -191,7 +202,28 @@ def _list(
             refuse_open(answer.doubts, question.accepted)
     if hint := pattern_hint(labels, paths):
         answer.doubts.append(hint)
-    return paths, series
+    return _chosen(question, recipe, own_labels, answer, paths, series), series
+
+
+def _chosen(
+    question: Question,
+    recipe: Recipe,
+    labels: OwnLabels,
+    answer: Answer,
+    paths: Sequence[str],
+    series: Series,
+) -> Sequence[str]:
+    """Return the files of the series that would be taken, and sum kinds up; several of one are a refusal."""
+    kinds = Kinds(question.source, series)
+    answer.kinds = kinds_by_class(paths, kinds, labels)
+    with _noting(answer):
+        choice = choice_text(question.series) if question.series else recipe.series
+        if choice == NO_CHOICE and (refusal := answer.kinds.refusal()):
+            raise UserError(refusal)
+        chosen = kinds.chosen(paths, choice_in(choice))
+        answer.left_out_series = chosen.left_out
+        return chosen.paths
+    return paths
 
 
 def _doubts_of_store(
@@ -203,6 +235,9 @@ def _doubts_of_store(
         return []
     intake = store.intake_that_would_be(question.source, labels, recipe, key_path(os.environ))
     intake = replace(intake, series=series)
+    if recipe.series == NO_CHOICE and not question.series:
+        table = kinds_by_class(paths, Kinds(question.source, series), labels)
+        refuse_beside_stored(table, store, intake.pseudonyms)
     return store.doubts(intake, intake.sources(paths))
 
 
@@ -249,6 +284,16 @@ def _print_naming(source: Path, naming: Naming, *, is_all: bool) -> None:
     print(f"{source}: {counted(naming.files, 'file')}{'' if is_all else ', not all were listed'}")
     for name, text in _naming_lines(naming):
         _print_line(name, text)
+    sys.stdout.flush()
+
+
+def _print_kinds(answer: Answer) -> None:
+    """Print which kinds of series there are, where there are several."""
+    if answer.kinds and len(answer.kinds.counts) > 1:
+        for line in answer.kinds.lines():
+            _print_line("series", line)
+    if answer.left_out_series:
+        _print_line("series", left_out_text(answer.left_out_series))
     sys.stdout.flush()
 
 
@@ -313,12 +358,19 @@ def _print_line(name: str, text: str) -> None:
     print(f"  {name:<10}{text}")
 
 
+def _document_of_kinds(answer: Answer) -> dict[str, Any]:
+    counts = answer.kinds.counts if answer.kinds else {}
+    return {kind: {name: asdict(one) for name, one in row.items()} for kind, row in counts.items()}
+
+
 def _document(question: Question, answer: Answer) -> dict[str, Any]:
     reading = answer.reading
     return {
         "source": str(question.source),
         "complete": answer.is_complete,
         **(asdict(answer.naming) if answer.naming else {}),
+        "kinds": _document_of_kinds(answer),
+        "left_out_series": dict(answer.left_out_series),
         "read": reading.files,
         "images": reading.images,
         "masks": reading.masks,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mri_hpc.account import Account
 from mri_hpc.base.command import counted
+from mri_hpc.intake.kinds import left_out_text
 from mri_hpc.intake.labels.folder_labels import FolderLabels
 from mri_hpc.intake.labels.labelled_files import pattern_hint
 from mri_hpc.intake.labels.several_values import num_of_several
@@ -89,6 +90,8 @@ def _of_left_out(tally: Tally) -> Iterator[str]:
         yield f"{counted(tally.no_head, 'image')} {what}"
     if tally.slices_left_out:
         yield f"{counted(tally.slices_left_out, 'slice')} of volumes left out: no head in it"
+    if tally.left_out_series:
+        yield left_out_text(tally.left_out_series)
     for note, count in sorted(tally.notes.items()):
         yield f"{counted(count, 'volume')}: {note}"
     if tally.unnamed_stacks:

@@ -12,6 +12,7 @@ from mri_hpc.base.command import counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_FIX
 from mri_hpc.base.marks import POSITIONAL, Flag
+from mri_hpc.intake.kinds import left_out_text
 from mri_hpc.intake.labels.images import PatientFrom, Rejected, as_text
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.results.answer import Answer
@@ -34,7 +35,8 @@ class Options:
     """Folder for predictions.csv, patients.csv and rejected.csv, for this user alone; without it, tables are
     printed."""
     patient_from: PatientFrom = "folder"
-    """folder: patient is the first that is no class, split or study, else the one given; file: each file."""
+    """folder: patient is the one whom a DICOM header names, else the first folder that is no class, split or
+    study, else the one given; file: each file."""
     names: Flag = False
     """Name patients by the id in their source, and files by their paths; else by pseudonyms, of the site's
     key where this user has it, and by keys."""
@@ -72,6 +74,8 @@ def predict(options: Options) -> int | None:
     if options.out and not is_kept:
         write_tables(options.out, answer)
     _print(options, run, answer)
+    if answer.left_out_series:
+        print(f"{left_out_text(answer.left_out_series)} than the run's", file=sys.stderr)
     if answer.images:
         if kept_back and kept_back.is_passing:
             print(

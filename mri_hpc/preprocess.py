@@ -15,11 +15,14 @@ from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
+from mri_hpc.choosing import choose, refuse_beside_stored
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.decoding.recipe import Oblique, Plane, wanted_recipe
+from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_text
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
+from mri_hpc.intake.kinds import Chosen, Kinds, kinds_by_class
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
@@ -64,6 +67,9 @@ class Options:
     oblique: Oblique | None = None
     """Refuse volumes more than 30 degrees off the planes, or resample them; by default as the store, in a new
     one refuse."""
+    series: Annotated[tuple[str, ...], OFTEN] = ()
+    """Kinds of series that are taken (t1, t1ce, t2, flair, dwi, adc, unknown, or all), or '/PATTERN/' on
+    their description; by default as the store. Needed where a patient has several kinds."""
     site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
     patient_pattern: Annotated[str, OFTEN] = ""
@@ -125,12 +131,17 @@ def preprocess(options: Options) -> int:
     asked = _ask(options, store, key_file)
     intake = asked.intake
     store.clean_up()
-    found = intake.sources(asked.paths)
+    found = intake.sources(asked.chosen.paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
-    store.join_alike(asked.labels.mentions(asked.paths), intake.pseudonyms, options.accept)
+    store.join_alike(asked.labels.mentions(asked.chosen.paths), intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
     tally = _add(options, store, intake, sources, stop)
     tally.own_labels_differ = asked.own_labels.num_differing
+    if share.index == 0:
+        tally.left_out_series = dict(asked.chosen.left_out)
+    if asked.chosen.left_out:
+        # What is not chosen may be stored from before: it is not missing.
+        found = intake.sources(asked.paths)
     account = _account(options, store, intake, found, tally, stop)
     print_notes(tally, store=store, root_name=intake.root_name, account=account)
     if share.index == 0:
@@ -156,6 +167,9 @@ class _Asked:
     labels: "FolderLabels | CsvLabels"
     own_labels: OwnLabels
     paths: list[str]
+    """Of all files below the source."""
+    chosen: Chosen
+    """Those of the series that are taken."""
     intake: Intake
 
 
@@ -164,9 +178,10 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     labels = find_labels(
         options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
     )
+    typed = choice_text(options.series) if options.series else None
     wanted = wanted_recipe(
         store.recipe, size=options.size, fit=options.fit, ids=options.ids,
-        plane=options.plane, slices=options.slices, oblique=options.oblique,
+        plane=options.plane, slices=options.slices, oblique=options.oblique, series=typed,
     )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
@@ -177,6 +192,9 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
     )
     own_labels = OwnLabels(labels, options.source, series)
+    kinds, choice = Kinds(options.source, series), typed or wanted.series
+    # Before a recipe is written down: it says what was chosen.
+    chosen = choose(choice, paths, kinds, own_labels)
     intake = store.intake(
         options.source,
         own_labels,
@@ -187,7 +205,11 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         is_skipping_empty=options.skip_empty,
         is_accepting_text="burnt-in" in options.accept,
     )
-    return _Asked(labels=labels, own_labels=own_labels, paths=paths, intake=intake)
+    if choice == NO_CHOICE:
+        refuse_beside_stored(kinds_by_class(paths, kinds, own_labels), store, intake.pseudonyms)
+    if typed and typed != intake.recipe.series:
+        print(f"--series {typed} holds for this time: {store.path} was made without it", file=sys.stderr)
+    return _Asked(labels=labels, own_labels=own_labels, paths=paths, chosen=chosen, intake=intake)
 
 
 def _add(options: Options, store: Store, intake: Intake, sources: Sources, stop: StopFlag) -> Tally:
@@ -246,6 +268,7 @@ def _question(options: Options) -> "Question":
         plane=options.plane,
         slices=options.slices,
         oblique=options.oblique,
+        series=options.series,
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -267,7 +290,8 @@ def _command(options: Options) -> str:
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
     accepted = ["--accept", *options.accept] if options.accept else []
     skipping = ["--skip-empty"] if options.skip_empty else []
-    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *skipping, *accepted])
+    series = ["--series", *options.series] if options.series else []
+    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *series, *skipping, *accepted])
 
 
 def _share_with_group(options: Options, store: Store, key_file: Path) -> None:

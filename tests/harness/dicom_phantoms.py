@@ -101,21 +101,22 @@ def enhanced(
     made = with_pixels(header(sop_class=ENHANCED_MR), frames)
     shared, each = Dataset(), []
     place = lies(affine)
-    shared.PlaneOrientationSequence = _item(ImageOrientationPatient=place["ImageOrientationPatient"])
-    shared.PixelMeasuresSequence = _item(PixelSpacing=place["PixelSpacing"])
+    shared.PlaneOrientationSequence = item(ImageOrientationPatient=place["ImageOrientationPatient"])
+    shared.PixelMeasuresSequence = item(PixelSpacing=place["PixelSpacing"])
     for number, frame in enumerate(order):
         own = Dataset()
-        own.PlanePositionSequence = _item(ImagePositionPatient=lies(affine, frame)["ImagePositionPatient"])
+        own.PlanePositionSequence = item(ImagePositionPatient=lies(affine, frame)["ImagePositionPatient"])
         if scales:
             slope, intercept = scales[number]
-            own.PixelValueTransformationSequence = _item(RescaleSlope=slope, RescaleIntercept=intercept)
+            own.PixelValueTransformationSequence = item(RescaleSlope=slope, RescaleIntercept=intercept)
         each.append(own)
     made.SharedFunctionalGroupsSequence = Items([shared])
     made.PerFrameFunctionalGroupsSequence = Items(each)
     return made
 
 
-def _item(**elements: Any) -> Items:
+def item(**elements: Any) -> Items:
+    """Make a sequence of one item."""
     made = Dataset()
     for name, value in elements.items():
         setattr(made, name, value)

@@ -11,6 +11,7 @@ from mri_hpc.base.access import publish_shared
 from mri_hpc.base.documents import convert, refuse_newer, with_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.intake.decoding.sequence import NO_CHOICE, check_choice
 
 FORMAT = 2
 FIRST_DECODER = "grey601-dct-area-1"
@@ -26,7 +27,7 @@ Plane = Literal["acquired", "axial", "coronal", "sagittal", "all"]
 Oblique = Literal["refuse", "resample"]
 ALL = "all"
 SLICES = re.compile(r"all|(middle|every):[1-9][0-9]{0,4}")
-NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse"}
+NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse", "series": NO_CHOICE}
 """Values of parameters that came later, as before they existed: a recipe with these is as it was then."""
 
 
@@ -50,6 +51,8 @@ class Recipe:
     """Slices of a volume that are taken: all, middle:N or every:N, of those that show a head."""
     oblique: Oblique = "refuse"
     """Refuse volumes that lie too oblique to the planes, or resample them."""
+    series: str = NO_CHOICE
+    """Series that are taken: kinds, a pattern on their descriptions, or all; empty: it was not said."""
     probe: tuple[tuple[str, int], ...] = ()
     """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
 
@@ -58,6 +61,8 @@ class Recipe:
             raise UserError(f"--size must be between 8 and 4096, got {self.size}")
         if not SLICES.fullmatch(self.slices):
             raise UserError(f"--slices is all, middle:N or every:N, such as middle:32, got {self.slices!r}")
+        if self.series != NO_CHOICE:
+            check_choice(self.series)
 
     @property
     def has_windows(self) -> bool:
@@ -112,9 +117,16 @@ def wanted_recipe(
     plane: Plane | None = None,
     slices: str | None = None,
     oblique: Oblique | None = None,
+    series: str | None = None,
 ) -> Recipe:
-    """Complete the recipe asked for. None: as in the store there, in a new one as usual."""
-    base = load_recipe(path) if path.exists() else Recipe()
+    """Complete the recipe asked for. None: as in the store there, in a new one as usual.
+
+    A store that was made without a choice of series keeps none: what is chosen later holds for that time.
+    """
+    is_there = path.exists()
+    base = load_recipe(path) if is_there else Recipe()
+    if series is None or (is_there and base.series == NO_CHOICE):
+        series = base.series
     return Recipe(
         size=base.size if size is None else size,
         fit=fit or base.fit,
@@ -123,6 +135,7 @@ def wanted_recipe(
         plane=plane or base.plane,
         slices=slices or base.slices,
         oblique=oblique or base.oblique,
+        series=series,
     )
 
 

@@ -26,6 +26,8 @@ class Image:
     """Empty where nothing names one."""
     others: tuple[Path, ...] = ()
     """The other files of the series that it begins."""
+    may_name_patient: bool = False
+    """True where the patient whom its header names goes before that of a folder."""
     is_own_patient: bool = False
     """True where it is a patient of its own if it holds several slices: nothing names another."""
 
@@ -82,7 +84,9 @@ def as_text(name: str | Path) -> str:
 
 def _image(file: Path, folder: str, patient_from: PatientFrom) -> Image:
     patient = _patient(file, folder, patient_from)
-    return Image(path=file, patient=patient, is_own_patient=not patient and patient_from == "folder")
+    by_folder = patient_from == "folder"
+    is_own = not patient and by_folder
+    return Image(path=file, patient=patient, may_name_patient=by_folder, is_own_patient=is_own)
 
 
 def _patient(file: Path, folder: str, patient_from: PatientFrom) -> str:

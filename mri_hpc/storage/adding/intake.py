@@ -1,5 +1,6 @@
 """Intake: everything that decides what becomes of a source."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.intake.files.content import Content
 from mri_hpc.intake.files.sources import Source, Sources, root_at_site, root_name
 from mri_hpc.intake.files.units import Share
+from mri_hpc.intake.kinds import Kinds
 from mri_hpc.intake.labels.groups import Group, Groups
 from mri_hpc.intake.labels.label import Label, Labels
 from mri_hpc.intake.labels.pseudonyms import KEY_BYTES, Pseudonyms, site_key
@@ -42,6 +44,11 @@ class Intake:
     """True where images that show no head are left out."""
     is_accepting_text: bool = False
     """True where volumes are stored in which text seems to be burnt into the pixels."""
+
+    @functools.cached_property
+    def kinds(self) -> Kinds:
+        """Kinds of sequence of the sources."""
+        return Kinds(self.root, self.series)
 
     def sources(self, paths: Sequence[str]) -> Sources:
         """Return files below the root as sources: each one of its own, or the files of a series together."""
@@ -114,6 +121,8 @@ class Intake:
                 source.key,
                 *(self.key_of(source.path, sample.frame) for sample in samples[1:]),
             ],
+            kind=self.kinds.of(source.path),
+            scanner=self.kinds.scanner_of(source.path),
             samples=samples,
             window=window,
         )

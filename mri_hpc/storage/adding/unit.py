@@ -21,7 +21,7 @@ from mri_hpc.intake.decoding.window import Window
 from mri_hpc.intake.files.fingerprint import Fingerprint
 from mri_hpc.intake.labels.label import Label
 from mri_hpc.storage.disk import chunk_file
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
+from mri_hpc.storage.disk.columns import COLUMNS, TEXTS, chunk_id
 from mri_hpc.storage.disk.commits import Deidentified, GroupWindow, Rejection, commit_id, publish_commit
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, names_csv
@@ -63,6 +63,10 @@ class TakenSource(SeenSource):
     """Name in the store; empty where unknown."""
     image_keys: Sequence[int]
     """Of each sample."""
+    kind: str = ""
+    """Kind of sequence; empty where it is not told."""
+    scanner: str = ""
+    """Manufacturer and model; empty where they are not told."""
     samples: Sequence[Sample]
     window: UsedWindow | None = None
     """None where none was needed, or none could be found."""
@@ -182,8 +186,11 @@ def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
         "label": [source.label.label for source, _, _ in rows],
         "patient": [source.patient for source, _, _ in rows],
         "study": [source.study for source, _, _ in rows],
+        "kind": [source.kind for source, _, _ in rows],
+        "scanner": [source.scanner for source, _, _ in rows],
+        "site": [source.label.site for source, _, _ in rows],
     }
-    return columns | {name: np.array([text.encode() for text in names[name]], np.bytes_) for name in STRINGS}
+    return columns | {name: np.array([text.encode() for text in names[name]], np.bytes_) for name in TEXTS}
 
 
 def windows_of(sources: Iterable[TakenSource]) -> list[GroupWindow]:

@@ -14,11 +14,20 @@ from mri_hpc.base.access import let_group_use
 from mri_hpc.base.atomic import publish_new, replace
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, UserError
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
+from mri_hpc.storage.disk.columns import (
+    COLUMNS,
+    OPTIONAL,
+    STRINGS,
+    ChunkHeader,
+    chunk_id,
+    texts_written,
+)
 from mri_hpc.storage.disk.damage import advice
 from mri_hpc.storage.disk.pixels import damaged_rows, read_at
 
-FORMAT = 1
+FORMAT = 2
+PLAIN_FORMAT = 1
+"""Of a chunk without any optional column: as written by versions that know of none."""
 # Metadata of the chunk index, with room to spare: set aside ahead of the pixels, which so stay in one run.
 METADATA_BYTES = 2**16
 METADATA_BYTES_AN_IMAGE = 128
@@ -264,13 +273,14 @@ def _write_frame(
         locking=False,
         meta_block_size=_metadata_bytes(shape[0]) + more_metadata,
     ) as file:
-        file.attrs["format"] = FORMAT
+        texts = texts_written(columns)
+        file.attrs["format"] = FORMAT if len(texts) > len(STRINGS) else PLAIN_FORMAT
         for name, value in sorted(attributes.items()):
             file.attrs[name] = value
         images = _make_images(file, shape)
         for column in COLUMNS:
             _write_column(file, column.name, columns[column.name], column.dtype)
-        for name in STRINGS:
+        for name in texts:
             values = columns[name]
             _write_column(file, name, values, h5py.string_dtype("utf-8", max(1, values.dtype.itemsize)))
         file.flush()
@@ -303,11 +313,11 @@ def _write_column(file: h5py.File, name: str, values: np.ndarray, dtype: Any) ->
 def _read_header(file: h5py.File, path: Path) -> ChunkHeader:
     found = int(file.attrs["format"])
     refuse_newer(path, found, reads=FORMAT)
-    if found != FORMAT:
+    if found not in (PLAIN_FORMAT, FORMAT):
         raise StoreDamage(
             f"{path} has chunk format {found}, this version reads {FORMAT}: use the version that made it"
         )
-    names = [*(column.name for column in COLUMNS), *STRINGS]
+    names = [*(column.name for column in COLUMNS), *STRINGS, *(name for name in OPTIONAL if name in file)]
     images = file["images"]
     # Looked at first: damaged metadata can promise any number of values.
     if images.dtype != np.uint8 or images.size > path.stat().st_size:

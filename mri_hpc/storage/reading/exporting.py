@@ -9,7 +9,7 @@ import numpy as np
 
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
+from mri_hpc.storage.disk.columns import COLUMNS, TEXTS
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.table import Snapshot
@@ -46,4 +46,4 @@ def export(
 def columns_of(snapshot: Snapshot) -> dict[str, np.ndarray]:
     """Return the columns of a snapshot as a chunk has them, names in place of codes."""
     columns = {column.name: np.asarray(getattr(snapshot, column.name), column.dtype) for column in COLUMNS}
-    return columns | {name: snapshot.text(name, slice(None)) for name in STRINGS}
+    return columns | {name: snapshot.text(name, slice(None)) for name in TEXTS}

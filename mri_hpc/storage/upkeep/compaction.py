@@ -17,7 +17,7 @@ import numpy as np
 from mri_hpc.base.atomic import sync_folder
 from mri_hpc.base.errors import StoreDamage, StoreRaced
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
-from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
+from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id, joined
 from mri_hpc.storage.disk.commits import (
     RETRACT,
     publish_compaction,
@@ -184,10 +184,12 @@ def _chunk_of(
     Return its id, and a function that publishes it and tells whether it was not there already.
     """
     first = next(iter(headers.values()))
-    columns = {
-        column: np.concatenate([header.columns[column][staying[name]] for name, header in headers.items()])
-        for column in first.columns
-    }
+    columns = joined(
+        [
+            {column: values[staying[name]] for column, values in header.columns.items()}
+            for name, header in headers.items()
+        ]
+    )
     if len({header.recipe_digest for header in headers.values()}) > 1:
         raise StoreDamage(
             f"{store.path} holds chunks of different recipes; see: mri-hpc store verify {store.path}"

@@ -25,7 +25,7 @@ from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.unit import TakenSource, columns_of
 from mri_hpc.storage.disk.chunk_file import content_id, read_header, read_sealed_header
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
+from mri_hpc.storage.disk.columns import COLUMNS, TEXTS, ChunkHeader, chunk_id, joined
 from mri_hpc.storage.disk.commits import ADD, RETRACT, SAME, Commit, read_kind
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
@@ -232,7 +232,7 @@ class Salvage:
 
     def _in_snapshots(self, commit: Commit) -> Columns | None:
         rows: dict[int, tuple[object, ...]] = {}
-        names = [*(column.name for column in COLUMNS), *STRINGS]
+        names = [*(column.name for column in COLUMNS), *TEXTS]
         for snapshot in self._snapshots:
             at, columns = _as_ingested(snapshot, commit.chunk)
             rows.update(zip(at.tolist(), zip(*(columns[name] for name in names), strict=True), strict=True))
@@ -242,7 +242,7 @@ class Salvage:
             return None
         values = dict(zip(names, zip(*(rows[row] for row in sorted(rows)), strict=True), strict=True))
         columns = {column.name: np.array(values[column.name], column.dtype) for column in COLUMNS}
-        return columns | {name: np.array(values[name], np.bytes_) for name in STRINGS}
+        return columns | {name: np.array(values[name], np.bytes_) for name in TEXTS}
 
     def _in_strays(self, commit: Commit) -> Columns | None:
         """Find the columns of the same chunk under another name."""
@@ -259,9 +259,7 @@ class Salvage:
             return None
         if not headers or any(header.recipe_digest != self._recipe_digest for header in headers):
             return None
-        columns = {
-            name: np.concatenate([header.columns[name] for header in headers]) for name in headers[0].columns
-        }
+        columns = joined([header.columns for header in headers])
         return chosen(columns, ~self.is_retracted(columns))
 
     def _superseded(self, commit: Commit) -> list[Path]:
@@ -321,10 +319,11 @@ def _as_ingested(snapshot: Snapshot, chunk: str) -> tuple[np.ndarray, dict[str, 
     _keys, here, there = np.intersect1d(columns["key"], ingested.rows["key"], return_indices=True)
     for name in relabels.NUMBERS:
         columns[name][here] = ingested.rows[name][there]
-    for name in STRINGS:
+    for name in TEXTS:
         # Of any width: the ingested text can be longer than that of now.
         texts = snapshot.text(name, at).astype(object)
-        texts[here] = ingested.texts(name)[there]
+        if name in relabels.TEXTS:
+            texts[here] = ingested.texts(name)[there]
         columns[name] = texts
     return snapshot.row[at], columns
 

@@ -129,15 +129,23 @@ def _of_groups(elements: Elements, whole_file: Frame, num_frames: int) -> list[F
     if len(each) != num_frames:
         raise BadSource(DAMAGED_DICOM)
     try:
-        return [_frame_of_groups(_Groups(own, shared), whole_file, number) for number, own in enumerate(each)]
+        return [_frame_of_groups(Groups(own, shared), whole_file, number) for number, own in enumerate(each)]
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError, OverflowError):
         raise BadSource(DAMAGED_DICOM) from None
 
 
-class _Groups:
+def first_frame_of(elements: Elements) -> "Groups":
+    """Return the functional groups of the first frame; of a file that has none, empty ones."""
+    own, shared = (
+        next(iter(elements.sequences.get(tag, ())), None) for tag in (Tag.PER_FRAME_GROUPS, Tag.SHARED_GROUPS)
+    )
+    return Groups(own, shared)
+
+
+class Groups:
     """The functional groups of one frame: its own before those of all."""
 
-    def __init__(self, own: "Dataset", shared: "Dataset | None") -> None:
+    def __init__(self, own: "Dataset | None", shared: "Dataset | None") -> None:
         self._items = [item for item in (own, shared) if item is not None]
 
     def numbers(self, group: str, name: str) -> tuple[float, ...]:
@@ -180,7 +188,7 @@ class _Groups:
         return ()
 
 
-def _frame_of_groups(groups: _Groups, whole_file: Frame, number: int) -> Frame:
+def _frame_of_groups(groups: Groups, whole_file: Frame, number: int) -> Frame:
     of_file = whole_file.geometry
     geometry = Geometry(
         position=whole(groups.numbers("PlanePositionSequence", "ImagePositionPatient"), 3),
@@ -202,7 +210,7 @@ def _frame_of_groups(groups: _Groups, whole_file: Frame, number: int) -> Frame:
     )
 
 
-def _kind_of_groups(groups: _Groups, of_file: Kind) -> Kind:
+def _kind_of_groups(groups: Groups, of_file: Kind) -> Kind:
     image_type = groups.texts("MRImageFrameTypeSequence", "FrameType") or of_file.image_type
     component = groups.texts("MRImageFrameTypeSequence", "ComplexImageComponent")
     return Kind(

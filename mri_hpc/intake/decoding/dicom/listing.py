@@ -4,8 +4,9 @@ A file's first bytes tell. What was read of a file is kept in STORE/private by i
 last change, so that a day's new series costs what it holds; tasks of one array job share what one has found.
 Names that promise another format are never opened: of millions of pictures none is.
 
-The table is the sha256 of what follows it, then, for each file that was opened, seven texts that each end in
-a zero byte: path, size, time, series, instance (a digest of its id), study and patient. The series is empty
+The table is the sha256 of what follows it, then a line with its format, then, for each file that was opened,
+nine texts that each end in a zero byte: path, size, time, series, instance (a digest of its id), study,
+patient, kind of sequence and scanner. The series is empty
 where the file is no DICOM or names none. Of a series that is below the root no more, one file stays in the
 table, of size -1: by it is known what is missing.
 
@@ -31,6 +32,7 @@ from mri_hpc.intake.decoding.dicom.elements import (
 )
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
+from mri_hpc.intake.decoding.sequence import DWI, one_of
 from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
 from mri_hpc.intake.files.fingerprint import size_and_time
 
@@ -49,7 +51,9 @@ GONE = -1
 """Size of a file of a series that is not there any more."""
 FIRST_BYTES = 2**14
 """Of a file: most often all up to the ids lies in these."""
-FIELDS, ID_DIGITS = 7, 32
+FIELDS, ID_DIGITS = 9, 32
+HEADING = b"2\n"
+"""Format of the table: one of another is as none."""
 DAMAGED = "~"
 """In place of the digest of what a file shows."""
 DIGEST_BYTES = 32
@@ -65,6 +69,10 @@ class Named:
     """Digest of its id, and of what it shows where others have this id; empty where it names none."""
     study: str = field(default="", repr=False)
     patient: str = field(default="", repr=False)
+    kind: str = ""
+    """Kind of sequence; empty of what is no slice of MR."""
+    scanner: str = ""
+    """Maker and model, as far as known; empty where they are not told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +92,8 @@ class Series:
         self._files: dict[str, tuple[str, ...]] = {}
         self._is_further: set[str] = set()
         self._duplicates: set[str] = set()
+        self._kinds: dict[str, str] = {}
+        self._first: dict[str, str] = {}
         by_series: dict[str, list[str]] = {}
         for path in sorted(named):
             by_series.setdefault(named[path].series, []).append(path)
@@ -105,6 +115,7 @@ class Series:
                 self._duplicates.add(path)
         files = [one_of[instance] for instance in sorted(one_of)]
         self._files[files[0]] = tuple(files)
+        self._first[self._named[files[0]].series] = files[0]
         self._is_further.update(files[1:])
 
     def files_of(self, path: str) -> tuple[str, ...]:
@@ -116,6 +127,22 @@ class Series:
     def name_of(self, path: str) -> str:
         """Return the id of the series whose first file this is; empty where it is none's."""
         return self._named[path].series if path in self._files else ""
+
+    def kind_of(self, path: str) -> str:
+        """Return the kind of sequence of the series to which a file belongs; empty where it is none of MR.
+
+        A series of several kinds, such as of two echoes, has no one kind, unless it measures diffusion.
+        """
+        name = self.named(path).series
+        if name not in self._kinds:
+            first = self._first.get(name)
+            kinds = {self._named[file].kind for file in self._files.get(first or "", ())} - {""}
+            self._kinds[name] = DWI if DWI in kinds else one_of(kinds)
+        return self._kinds[name]
+
+    def first_of(self, name: str) -> str:
+        """Return the first file of the series of that id, below the root."""
+        return self._first[name]
 
     @property
     def ids(self) -> list[str]:
@@ -259,20 +286,50 @@ def _named_in(path: Path) -> Named | None:
             if not is_dicom(start):
                 return Named()
             start += file.read(FIRST_BYTES) or b""
-            try:
-                return _named(walk_to_ids(start))
-            except NotPlain:
+            elements = _elements_in(start)
+            if elements is None:
                 with open(descriptor, "rb", closefd=False) as all_of_it:
-                    return _named(read_elements(start + all_of_it.read(MAX_BYTES)))
+                    elements = read_elements(start + all_of_it.read(MAX_BYTES))
+            return _named(elements)
     except OSError:
         return None
     except BadSource:
         return Named()
 
 
+def _elements_in(start: bytes) -> Elements | None:
+    """Read what is needed in the first bytes of a file; None where more are."""
+    from mri_hpc.intake.decoding.dicom.protocols import tells_in_groups
+
+    try:
+        elements = walk_to_ids(start)
+    except NotPlain:
+        return None
+    return None if tells_in_groups(elements) else elements
+
+
+def descriptions_in(path: Path) -> tuple[str, ...]:
+    """Return what a file calls its series, to be looked into; none where it cannot be read. Never printed."""
+    from mri_hpc.intake.decoding.dicom.header import Values
+    from mri_hpc.intake.decoding.dicom.protocols import texts_in
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(PREAMBLE_BYTES + len(DICM) + FIRST_BYTES)
+            try:
+                elements = walk_to_ids(start)
+            except NotPlain:
+                elements = read_elements(start + file.read(MAX_BYTES))
+    except (OSError, BadSource):
+        return ()
+    return tuple(texts_in(Values(elements)))
+
+
 def _named(elements: Elements) -> Named:
     # Loaded when the first DICOM comes: most sources hold none.
     from mri_hpc.intake.decoding.dicom.header import Values
+    from mri_hpc.intake.decoding.dicom.protocols import kind_of
+    from mri_hpc.intake.decoding.dicom.scanners import scanner_in
 
     values = Values(elements)
     instance = values.text(Tag.INSTANCE)
@@ -281,6 +338,8 @@ def _named(elements: Elements) -> Named:
         instance=hashlib.sha256(instance.encode()).hexdigest()[:ID_DIGITS] if instance else "",
         study=_plain(values.text(Tag.STUDY)),
         patient=_plain(values.text(Tag.PATIENT_ID)),
+        kind=kind_of(elements),
+        scanner=scanner_in(elements),
     )
 
 
@@ -295,9 +354,10 @@ def _packed(rows: Mapping[str, _Row]) -> bytes:
         for text in (
             path, str(row.size), str(row.mtime_ns),
             row.named.series, row.named.instance, row.named.study, row.named.patient,
+            row.named.kind, row.named.scanner,
         )
     ]  # fmt: skip
-    data = "".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape")
+    data = HEADING + "".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape")
     return hashlib.sha256(data).digest() + data
 
 
@@ -305,8 +365,9 @@ def _read(file: Path) -> dict[str, _Row] | None:
     """Read a table; None where there is none, or a damaged or newer one: it only saves looking."""
     try:
         data = file.read_bytes()
-        if hashlib.sha256(data[DIGEST_BYTES:]).digest() == data[:DIGEST_BYTES]:
-            return _unpacked(data[DIGEST_BYTES:])
+        heading = data[DIGEST_BYTES : DIGEST_BYTES + len(HEADING)]
+        if heading == HEADING and hashlib.sha256(data[DIGEST_BYTES:]).digest() == data[:DIGEST_BYTES]:
+            return _unpacked(data[DIGEST_BYTES + len(HEADING) :])
     except (OSError, ValueError):
         pass
     return None
@@ -319,7 +380,9 @@ def _unpacked(data: bytes) -> dict[str, _Row]:
     return {
         path: _Row(
             size=int(size), mtime_ns=int(time_ns),
-            named=Named(series=series, instance=instance, study=study, patient=patient),
+            named=Named(
+                series=series, instance=instance, study=study, patient=patient, kind=kind, scanner=scanner
+            ),
         )
-        for path, size, time_ns, series, instance, study, patient in rows
+        for path, size, time_ns, series, instance, study, patient, kind, scanner in rows
     }  # fmt: skip
