@@ -19,7 +19,7 @@ from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.choosing import refuse_beside_stored
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
-from mri_hpc.intake.decoding.recipe import Oblique, Plane, Recipe, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Dates, Oblique, Plane, Recipe, wanted_recipe
 from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_in, choice_text
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
@@ -62,6 +62,7 @@ class Question:
     oblique: Oblique | None
     series: Sequence[str]
     """Kinds, or a pattern, as typed; empty: none was."""
+    dates: Dates | None
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -131,7 +132,7 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         recipe = wanted_recipe(
             store.recipe, size=question.size, fit=question.fit, ids=question.ids,
             plane=question.plane, slices=question.slices, oblique=question.oblique,
-            series=choice_text(question.series) if question.series else None,
+            series=choice_text(question.series) if question.series else None, dates=question.dates,
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(

@@ -124,6 +124,7 @@ def as_sample(image: NativeImage, recipe: Recipe, window: Window | None) -> Samp
         placed=placed,
         slices_left_out=image.slices_left_out,
         said=image.said,
+        date=image.date,
         notes=image.notes,
     )
 

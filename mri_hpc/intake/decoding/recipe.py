@@ -25,9 +25,10 @@ DECODERS = (FIRST_DECODER, DECODER)
 
 Plane = Literal["acquired", "axial", "coronal", "sagittal", "all"]
 Oblique = Literal["refuse", "resample"]
+Dates = Literal["dropped", "shifted"]
 ALL = "all"
 SLICES = re.compile(r"all|(middle|every):[1-9][0-9]{0,4}")
-NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse", "series": NO_CHOICE}
+NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse", "series": NO_CHOICE, "dates": "dropped"}
 """Values of parameters that came later, as before they existed: a recipe with these is as it was then."""
 
 
@@ -53,6 +54,8 @@ class Recipe:
     """Refuse volumes that lie too oblique to the planes, or resample them."""
     series: str = NO_CHOICE
     """Series that are taken: kinds, a pattern on their descriptions, or all; empty: it was not said."""
+    dates: Dates = "dropped"
+    """Dates of sources are dropped, or kept, those of a patient shifted by the same number of days."""
     probe: tuple[tuple[str, int], ...] = ()
     """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
 
@@ -63,6 +66,8 @@ class Recipe:
             raise UserError(f"--slices is all, middle:N or every:N, such as middle:32, got {self.slices!r}")
         if self.series != NO_CHOICE:
             check_choice(self.series)
+        if self.dates == "shifted" and self.ids == "as-given":
+            raise UserError("--dates shifted goes by the site's key, which --ids as-given does without")
 
     @property
     def has_windows(self) -> bool:
@@ -118,6 +123,7 @@ def wanted_recipe(
     slices: str | None = None,
     oblique: Oblique | None = None,
     series: str | None = None,
+    dates: Dates | None = None,
 ) -> Recipe:
     """Complete the recipe asked for. None: as in the store there, in a new one as usual.
 
@@ -136,6 +142,7 @@ def wanted_recipe(
         slices=slices or base.slices,
         oblique=oblique or base.oblique,
         series=series,
+        dates=dates or base.dates,
     )
 
 

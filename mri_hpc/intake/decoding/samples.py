@@ -1,7 +1,8 @@
 """Samples: what sources become, one image each; and the images in them as decoders find them."""
 
+import datetime
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class ImageDescription:
     """Slices of its volume that show no head, and are left out; of the first one in each plane, else 0."""
     said: frozenset[str] | None = None
     """What all files of its source say of their own de-identification; None of formats that cannot."""
+    date: datetime.date | None = field(default=None, repr=False)
+    """Day on which its source was taken, as it says: in memory alone. None where it does not."""
     notes: tuple[str, ...] = ()
     """Remarks to be made on its volume; of the first one of each, else empty."""
 

@@ -1,5 +1,6 @@
 """Intake: everything that decides what becomes of a source."""
 
+import datetime
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -123,9 +124,16 @@ class Intake:
             ],
             kind=self.kinds.of(source.path),
             scanner=self.kinds.scanner_of(source.path),
+            date=self._shifted(samples[0].date, label.patient),
             samples=samples,
             window=window,
         )
+
+    def _shifted(self, date: datetime.date | None, patient: str) -> str:
+        """Return a date as the store keeps it; empty where it keeps none."""
+        if self.recipe.dates != "shifted" or date is None or not patient:
+            return ""
+        return self.pseudonyms.shifted(date, patient).isoformat()
 
 
 def make_intake(

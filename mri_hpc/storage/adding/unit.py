@@ -13,7 +13,7 @@ import numpy as np
 from mri_hpc.base.access import publish_private
 from mri_hpc.intake.decoding.coded import crc32
 from mri_hpc.intake.decoding.decoders import library_versions
-from mri_hpc.intake.decoding.dicom.deidentification import REMOVED, codes_of
+from mri_hpc.intake.decoding.dicom.deidentification import codes_of, dates_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
@@ -67,6 +67,8 @@ class TakenSource(SeenSource):
     """Kind of sequence; empty where it is not told."""
     scanner: str = ""
     """Manufacturer and model; empty where they are not told."""
+    date: str = ""
+    """Shifted day on which it was taken, as 2019-05-31; empty where none is kept."""
     samples: Sequence[Sample]
     window: UsedWindow | None = None
     """None where none was needed, or none could be found."""
@@ -189,6 +191,7 @@ def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
         "kind": [source.kind for source, _, _ in rows],
         "scanner": [source.scanner for source, _, _ in rows],
         "site": [source.label.site for source, _, _ in rows],
+        "date": [source.date for source, _, _ in rows],
     }
     return columns | {name: np.array([text.encode() for text in names[name]], np.bytes_) for name in TEXTS}
 
@@ -219,7 +222,7 @@ def deidentified(sources: Iterable[TakenSource], recipe: Recipe) -> Deidentified
         return None
     counts = Counter(statement for said in found for statement in said)
     return Deidentified(
-        sources=len(found), by=codes_of(recipe), dates=REMOVED, said=dict(sorted(counts.items()))
+        sources=len(found), by=codes_of(recipe), dates=dates_of(recipe), said=dict(sorted(counts.items()))
     )
 
 

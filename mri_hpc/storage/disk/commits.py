@@ -93,7 +93,7 @@ class Deidentified:
     by: Sequence[str]
     """Codes of DICOM's CID 7050 of what was done, as in deidentification.py; none where ids are as given."""
     dates: str
-    """As LongitudinalTemporalInformationModified has it: REMOVED."""
+    """As LongitudinalTemporalInformationModified has it: REMOVED or MODIFIED."""
     said: Mapping[str, int]
     """Sources by what all their files say: codes of CID 7050, and elements with their value."""
 

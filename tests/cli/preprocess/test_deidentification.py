@@ -1,12 +1,16 @@
 """A store of DICOM says by which codes it is de-identified, and counts what its files say of themselves."""
 
+import datetime
 import json
+import warnings
 
 import numpy as np
 import pytest
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from mri_hpc.intake.decoding.dicom.dates import date_of
 from mri_hpc.intake.decoding.dicom.deidentification import MEANINGS, statements_of
 from mri_hpc.intake.decoding.dicom.reader import ask_pydicom, read_elements
 from mri_hpc.storage.store import Store
@@ -112,3 +116,78 @@ def test_both_ways_of_reading_find_the_same_statements():
     data = phantoms.as_bytes(phantoms.with_pixels(made, np.zeros((8, 8), np.uint16)))
     expected = {*MEANINGS, "BurnedInAnnotation NO", "PatientIdentityRemoved NO"}
     assert statements_of(read_elements(data)) == statements_of(ask_pydicom(data)) == expected
+
+
+DAYS = ("20190131", "20190302", "20240229")
+
+
+def days_between(store):
+    """Days from the first to the last date of each patient, and all dates."""
+    found = Store.open(store).current()
+    dates = [date.decode() for date in found.text("date", slice(None)).tolist()]
+    of_patients = {}
+    for patient, date in zip(found.text("patient", slice(None)).tolist(), dates, strict=True):
+        of_patients.setdefault(patient, set()).add(datetime.date.fromisoformat(date))
+    return {name: (max(days) - min(days)).days for name, days in of_patients.items()}, set(dates)
+
+
+@pytest.fixture
+def dated(tmp_path):
+    """A source of three series of two patients, each with another date."""
+    folder = tmp_path / "raw" / "glioma"
+    folder.mkdir(parents=True)
+    for number, day in enumerate(DAYS):
+        patient = "P1" if number < 2 else "P2"
+        write(folder, number + 1, PatientID=patient, StudyDate="20010101", AcquisitionDate=day)
+    return tmp_path / "raw"
+
+
+def test_dates_are_dropped_unless_they_are_asked_for_shifted(dated, tmp_path, preprocess, capsys):
+    preprocess(dated, tmp_path / "plain", *SMALL)
+    assert set(Store.open(tmp_path / "plain").current().text("date", slice(None)).tolist()) == {b""}
+    status, _out, err = preprocess(dated, tmp_path / "plain", "--dates", "shifted")
+    assert status == 2 and "dates dropped there, shifted here" in err
+    preprocess(dated, tmp_path / "dated", *SMALL, "--dates", "shifted")
+    between, dates = days_between(tmp_path / "dated")
+    assert sorted(between.values()) == [0, 30] and len(dates) == 3
+    assert not dates & {f"{day[:4]}-{day[4:6]}-{day[6:]}" for day in DAYS}
+    found = json.loads(info(tmp_path / "dated", capsys, "--json"))["deidentified"]
+    assert (found["by"], found["dates"]) == (["113100", "113107"], "MODIFIED")
+    (tmp_path / "names.txt").write_text("\n".join((*DAYS, "20010101")))
+    assert store_main(["verify", str(tmp_path / "dated"), "--privacy", str(tmp_path / "names.txt")]) == 0
+
+
+def test_days_between_dates_hold_in_later_tasks_and_through_compaction(dated, tmp_path, preprocess):
+    store = tmp_path / "store"
+    preprocess(dated, store, *SMALL, "--dates", "shifted")
+    write(dated / "glioma", 9, PatientID="P2", StudyDate="20240310")
+    preprocess(dated, store)
+    assert store_main(["compact", str(store)]) == 0
+    assert sorted(days_between(store)[0].values()) == [10, 30]
+
+
+def test_shifted_dates_need_a_key(dated, tmp_path, preprocess):
+    status, _out, err = preprocess(dated, tmp_path / "s", "--dates", "shifted", "--ids", "as-given")
+    assert status == 2 and "--dates shifted goes by the site's key, which --ids as-given does without" in err
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"StudyDate": "20200102", "SeriesDate": "20200103"}, "2020-01-03"),
+        ({"StudyDate": "20200102", "AcquisitionDateTime": "20200104101500.5"}, "2020-01-04"),
+        ({"StudyDate": "18990101", "SeriesDate": ""}, None),
+        ({"StudyDate": "20200102", "AcquisitionDate": "20201332"}, "2020-01-02"),
+        ({}, None),
+    ],
+)
+def test_the_day_is_that_of_acquisition_else_of_series_else_of_study(elements, expected):
+    made = phantoms.header()
+    with warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore")
+        for name, value in elements.items():
+            setattr(made, name, value)
+        found = date_of(
+            read_elements(phantoms.as_bytes(phantoms.with_pixels(made, np.zeros((8, 8), np.uint16))))
+        )
+    assert (found and found.isoformat()) == expected

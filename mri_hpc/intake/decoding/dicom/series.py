@@ -5,16 +5,18 @@ type), the echo, the inversion and the diffusion. Where one of these still holds
 first of DISTINGUISHING that tells them apart does.
 """
 
+import datetime
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.burnt_in import BURNT_IN, shows_text
+from mri_hpc.intake.decoding.dicom.dates import date_of
 from mri_hpc.intake.decoding.dicom.deidentification import statements_of
 from mri_hpc.intake.decoding.dicom.elements import Elements
 from mri_hpc.intake.decoding.dicom.frames import Frame, frames_of
@@ -50,6 +52,7 @@ class File:
     source: bytes | LargeFile
     said: frozenset[str]
     """Of its own de-identification."""
+    date: datetime.date | None = field(repr=False)
     layout: PixelFormat
     frames: list[Frame]
     elements: Elements | None
@@ -94,9 +97,10 @@ def volumes_in(files: Sequence[bytes | LargeFile]) -> Iterator[Volume]:
     groups = grouped([frame for file in read for frame in file.frames])
     pixels = SeriesPixels(read)
     said = frozenset.intersection(*(file.said for file in read))
+    first = min((file.date for file in read if file.date), default=None)
     for number, group in enumerate(groups):
         volume = _volume(group, pixels, f"v{number:03d}" if len(groups) > 1 else "")
-        yield replace(volume, said=said)
+        yield replace(volume, said=said, date=first)
 
 
 def _read(source: bytes | LargeFile, number: int) -> File:
@@ -106,6 +110,7 @@ def _read(source: bytes | LargeFile, number: int) -> File:
     return File(
         source=source,
         said=statements_of(elements),
+        date=date_of(elements),
         layout=header.format,
         frames=frames_of(elements, header, number),
         elements=elements if isinstance(source, bytes) else None,

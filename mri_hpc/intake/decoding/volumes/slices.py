@@ -84,8 +84,14 @@ def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
     for plane in planes:
         for image in _images(_stack(upright, plane), window, recipe):
             frame = _frame(upright.name, image.frame, plane if len(planes) > 1 else None)
-            inferred = not upright.is_side_known
-            yield replace(image, frame=frame, plane_inferred=inferred, said=volume.said, notes=notes)
+            yield replace(
+                image,
+                frame=frame,
+                plane_inferred=not upright.is_side_known,
+                said=volume.said,
+                date=volume.date,
+                notes=notes,
+            )
             notes = ()
 
 

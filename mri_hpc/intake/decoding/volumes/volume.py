@@ -1,6 +1,7 @@
 """The volume: what every format of scanners is read as, before it is turned and cut into slices."""
 
-from dataclasses import dataclass
+import datetime
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,5 +25,7 @@ class Volume:
     """Begins the frame of each slice where a source holds several volumes: t003, e2."""
     said: frozenset[str] | None = None
     """What all files of its source say of their own de-identification; None of formats that cannot."""
+    date: datetime.date | None = field(default=None, repr=False)
+    """Day on which its source was taken, as it says: in memory alone. None where it does not."""
     notes: tuple[str, ...] = ()
     """Remarks for whoever stores it: counted by volumes, so the same words for all."""
