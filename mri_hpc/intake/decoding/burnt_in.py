@@ -2,7 +2,7 @@
 
 Text is drawn at the top of the grey range, its edges are sharper than a scanner's, and its letters stand in a
 row. So some three neighbouring rows have many places that are nearly as bright as the brightest, and dark two
-pixels beside that: to count these takes some 30 µs, and clears nearly all pictures without text. In the rest
+pixels beside that: to count these takes some 20 µs, and clears nearly all pictures without text. In the rest
 connected parts are looked at: at least three of about one height, on one line, of one brightness, with dark
 around them.
 
@@ -24,11 +24,12 @@ KEPT_BACK = f"{BURNT_IN}: look at it, and if it names nobody, --accept burnt-in"
 
 FEWEST_ROWS, FEWEST_OF_TILE = 96, 48
 """Of fewer no letter could be read; in a mosaic of smaller slices letters look as these do."""
-SAMPLED_ROWS = 128
+SAMPLED_ROWS = 85
+"""Of 256, one in three: letters of 10 rows are met by three."""
 BRIGHT, DARK = 0.85, 0.40
 """Of the brightest: letters are brighter than one, and what lies beside them is darker than the other."""
 FEWEST_EDGES = 8
-"""Pixels that are bright beside dark ones, in three neighbouring rows: slices of 256 rows have up to 7."""
+"""Pixels that are bright beside dark ones, in three neighbouring ones of the sampled rows."""
 CUTS = (0.5, 0.7, 0.85)
 """Of the brightest: where pictures are cut to find letters, since tissue may be bright, too."""
 LEAST_HEIGHT, MOST_HEIGHT, MOST_OF_TILE = 6, 1 / 6, 1 / 4
@@ -68,7 +69,10 @@ def _num_edges(rows: np.ndarray, low: float, span: float) -> int:
     if not span or np.count_nonzero(is_bright) < FEWEST_EDGES:
         return 0
     is_dark = ~_reaches(rows, low + span * DARK)
-    edges = (is_dark[:, :-4] | is_dark[:, 4:]) & is_bright[:, 2:-2]
+    edges = is_dark[:, :-4] | is_dark[:, 4:]
+    edges &= is_bright[:, 2:-2]
+    if np.count_nonzero(edges) < FEWEST_EDGES:
+        return 0
     of_rows = cv2.reduce(edges.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
     return int((of_rows[:-2] + of_rows[1:-1] + of_rows[2:]).max())
 

@@ -11,8 +11,8 @@ graphics and structured content are gone. What users type, such as the name of a
 
 With --dates shifted the option 113107 (Retain Longitudinal Temporal Information Modified Dates) holds, and no
 other one ever. Not 113101 (Clean Pixel Data): pixels in which text is seen are kept back, not cleaned, and
-some text is not seen. Not 113102 (Clean Recognizable Visual Features): faces stay. The rest say that something
-was cleaned, or retained, that is not there. With ids as given no code holds.
+some text is not seen. Not 113102 (Clean Recognizable Visual Features): faces stay. The rest say that
+something was cleaned, or retained, that is not there. With ids as given no code holds.
 """
 
 from mri_hpc.intake.decoding.dicom.elements import Elements, Tag
