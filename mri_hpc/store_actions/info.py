@@ -121,8 +121,8 @@ def _deidentified(values: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
     codes = ", ".join(f"{code} {MEANINGS[code]}" for code in values["by"]) or "none: ids are as given"
     of_sources = f"of {counted(values['sources'], 'DICOM source')}, dates {values['dates'].lower()}"
     yield "de-identified", f"{codes} ({of_sources})"
-    said = ", ".join(f"{statement}: {count:,}" for statement, count in values["said"].items())
-    yield "as files say", said or "nothing"
+    statements = ", ".join(f"{statement}: {count:,}" for statement, count in values["statements"].items())
+    yield "as files say", statements or "nothing"
 
 
 def _growth_table(values: dict[str, Any]) -> "Table":

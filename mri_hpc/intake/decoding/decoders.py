@@ -123,7 +123,7 @@ def as_sample(image: NativeImage, recipe: Recipe, window: Window | None) -> Samp
         plane_inferred=image.plane_inferred,
         placed=placed,
         slices_left_out=image.slices_left_out,
-        said=image.said,
+        statements=image.statements,
         date=image.date,
         notes=image.notes,
     )

@@ -27,8 +27,8 @@ class ImageDescription:
     """The plane was guessed."""
     slices_left_out: int = 0
     """Slices of its volume that show no head, and are left out; of the first one in each plane, else 0."""
-    said: frozenset[str] | None = None
-    """What all files of its source say of their own de-identification; None of formats that cannot."""
+    statements: frozenset[str] | None = None
+    """Statements of all files of its source on their de-identification; None of formats without such."""
     date: datetime.date | None = field(default=None, repr=False)
     """Day on which its source was taken, as it says: in memory alone. None where it does not."""
     notes: tuple[str, ...] = ()

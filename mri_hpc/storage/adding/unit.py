@@ -217,12 +217,15 @@ def windows_of(sources: Iterable[TakenSource]) -> list[GroupWindow]:
 
 def deidentified(sources: Iterable[TakenSource], recipe: Recipe) -> Deidentified | None:
     """Return how sources of DICOM were de-identified; None where none is."""
-    found = [said for source in sources if (said := source.samples[0].said) is not None]
+    found = [one for source in sources if (one := source.samples[0].statements) is not None]
     if not found:
         return None
-    counts = Counter(statement for said in found for statement in said)
+    counts = Counter(statement for statements in found for statement in statements)
     return Deidentified(
-        sources=len(found), by=codes_of(recipe), dates=dates_of(recipe), said=dict(sorted(counts.items()))
+        sources=len(found),
+        by=codes_of(recipe),
+        dates=dates_of(recipe),
+        statements=dict(sorted(counts.items())),
     )
 
 

@@ -94,17 +94,17 @@ class Deidentified:
     """Codes of DICOM's CID 7050 of what was done, as in deidentification.py; none where ids are as given."""
     dates: str
     """As LongitudinalTemporalInformationModified has it: REMOVED or MODIFIED."""
-    said: Mapping[str, int]
+    statements: Mapping[str, int]
     """Sources by what all their files say: codes of CID 7050, and elements with their value."""
 
     def joined(self, other: "Deidentified") -> "Deidentified":
         """Return it for the sources of both; codes are those that hold of all."""
-        names = sorted({*self.said, *other.said})
+        names = sorted({*self.statements, *other.statements})
         return Deidentified(
             sources=self.sources + other.sources,
             by=[code for code in self.by if code in other.by],
             dates=self.dates,
-            said={name: self.said.get(name, 0) + other.said.get(name, 0) for name in names},
+            statements={name: self.statements.get(name, 0) + other.statements.get(name, 0) for name in names},
         )
 
 

@@ -61,7 +61,7 @@ def info(store, capsys, *options):
 
 def test_the_store_says_what_was_done_and_what_files_say(filled, capsys):
     found = json.loads(info(filled, capsys, "--json"))["deidentified"]
-    assert found == {"sources": 3, "by": ["113100"], "dates": "REMOVED", "said": SAID}
+    assert found == {"sources": 3, "by": ["113100"], "dates": "REMOVED", "statements": SAID}
     # Once more, of the totals that are kept.
     Store.open(filled).resolve()
     assert json.loads(info(filled, capsys, "--json"))["deidentified"] == found
@@ -77,7 +77,7 @@ def test_what_files_say_is_added_up_over_commits(filled, tmp_path, capsys, prepr
     Store.open(filled).resolve()
     preprocess(tmp_path / "raw", filled, *SMALL)
     found = json.loads(info(filled, capsys, "--json"))["deidentified"]
-    assert (found["sources"], found["said"]) == (4, {**SAID, "PatientIdentityRemoved YES": 3})
+    assert (found["sources"], found["statements"]) == (4, {**SAID, "PatientIdentityRemoved YES": 3})
 
 
 def test_a_store_of_pictures_has_no_such_field(tmp_path, make_pictures, preprocess, capsys):
@@ -104,7 +104,7 @@ def test_a_source_says_what_all_of_its_files_say(tmp_path, preprocess, capsys):
     write(folder, 1, which=range(3, 6), BurnedInAnnotation="NO")
     preprocess(tmp_path / "raw", tmp_path / "store", *SMALL)
     found = json.loads(info(tmp_path / "store", capsys, "--json"))["deidentified"]
-    assert found["said"] == {"BurnedInAnnotation NO": 1}
+    assert found["statements"] == {"BurnedInAnnotation NO": 1}
 
 
 def test_both_ways_of_reading_find_the_same_statements():

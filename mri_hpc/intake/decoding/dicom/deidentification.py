@@ -44,7 +44,7 @@ ANSWERS = {
     Tag.BURNED_IN: ("BurnedInAnnotation", ("YES", "NO")),
     Tag.VISUAL_FEATURES: ("RecognizableVisualFeatures", ("YES", "NO")),
 }
-"""What a file may say. Any other word may be a person's, and is counted as another one."""
+"""Words that a file may have there. Any other word may be a person's, and is counted as another one."""
 OTHER = "other"
 OTHER_CODE = "another code"
 
@@ -67,8 +67,8 @@ def statements_of(elements: Elements) -> frozenset[str]:
     Its DeidentificationMethod is a text of whoever wrote it, and is not read.
     """
     values = Values(elements)
-    said = {code if code in MEANINGS else OTHER_CODE for code in elements.codes}
+    statements = {code if code in MEANINGS else OTHER_CODE for code in elements.codes}
     for tag, (name, answers) in ANSWERS.items():
         if answer := values.text(tag).upper():
-            said.add(f"{name} {answer if answer in answers else OTHER}")
-    return frozenset(said)
+            statements.add(f"{name} {answer if answer in answers else OTHER}")
+    return frozenset(statements)

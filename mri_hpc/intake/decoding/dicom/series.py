@@ -50,7 +50,7 @@ class File:
     """One file of a series, as far as it has been read."""
 
     source: bytes | LargeFile
-    said: frozenset[str]
+    statements: frozenset[str]
     """Of its own de-identification."""
     date: datetime.date | None = field(repr=False)
     layout: PixelFormat
@@ -96,11 +96,11 @@ def volumes_in(files: Sequence[bytes | LargeFile]) -> Iterator[Volume]:
     read = [_read(source, number) for number, source in enumerate(files)]
     groups = grouped([frame for file in read for frame in file.frames])
     pixels = SeriesPixels(read)
-    said = frozenset.intersection(*(file.said for file in read))
+    statements = frozenset.intersection(*(file.statements for file in read))
     first = min((file.date for file in read if file.date), default=None)
     for number, group in enumerate(groups):
         volume = _volume(group, pixels, f"v{number:03d}" if len(groups) > 1 else "")
-        yield replace(volume, said=said, date=first)
+        yield replace(volume, statements=statements, date=first)
 
 
 def _read(source: bytes | LargeFile, number: int) -> File:
@@ -109,7 +109,7 @@ def _read(source: bytes | LargeFile, number: int) -> File:
     check_is_mr(header)
     return File(
         source=source,
-        said=statements_of(elements),
+        statements=statements_of(elements),
         date=date_of(elements),
         layout=header.format,
         frames=frames_of(elements, header, number),

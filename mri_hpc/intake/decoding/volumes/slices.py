@@ -88,7 +88,7 @@ def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
                 image,
                 frame=frame,
                 plane_inferred=not upright.is_side_known,
-                said=volume.said,
+                statements=volume.statements,
                 date=volume.date,
                 notes=notes,
             )

@@ -23,8 +23,8 @@ class Volume:
     """False: left and right are not told, as of Analyze, or of NIfTI with both codes 0."""
     name: str = ""
     """Begins the frame of each slice where a source holds several volumes: t003, e2."""
-    said: frozenset[str] | None = None
-    """What all files of its source say of their own de-identification; None of formats that cannot."""
+    statements: frozenset[str] | None = None
+    """Statements of all files of its source on their de-identification; None of formats without such."""
     date: datetime.date | None = field(default=None, repr=False)
     """Day on which its source was taken, as it says: in memory alone. None where it does not."""
     notes: tuple[str, ...] = ()
