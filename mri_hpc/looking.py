@@ -19,7 +19,7 @@ from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.choosing import refuse_beside_stored
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
-from mri_hpc.intake.decoding.recipe import Bits, Oblique, Plane, Recipe, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Bits, Dates, Oblique, Plane, Recipe, wanted_recipe
 from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_in, choice_text
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
@@ -63,6 +63,7 @@ class Question:
     bits: Bits | None
     series: Sequence[str]
     """Kinds, or a pattern, as typed; empty: none was."""
+    dates: Dates | None
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -132,7 +133,7 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         recipe = wanted_recipe(
             store.recipe, size=question.size, fit=question.fit, ids=question.ids,
             plane=question.plane, slices=question.slices, oblique=question.oblique, bits=question.bits,
-            series=choice_text(question.series) if question.series else None,
+            series=choice_text(question.series) if question.series else None, dates=question.dates,
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(
@@ -263,6 +264,7 @@ def _looked_at(
         recipe,
         paths,
         is_skipping_empty=question.is_skipping_empty,
+        is_accepting_text="burnt-in" in question.accepted,
         series=series,
     )
 
@@ -378,6 +380,7 @@ def _document(question: Question, answer: Answer) -> dict[str, Any]:
         "no_head": reading.no_head,
         "slices_left_out": reading.slices_left_out,
         "notes": dict(sorted(reading.notes.items())),
+        "shows_text": reading.shows_text,
         "unnamed_stacks": reading.unnamed_stacks,
         "own_labels_differ": reading.own_labels_differ,
         "depths": dict(sorted(reading.depths.items())),

@@ -16,7 +16,7 @@ from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.choosing import choose, refuse_beside_stored
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
-from mri_hpc.intake.decoding.recipe import Bits, Oblique, Plane, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Bits, Dates, Oblique, Plane, wanted_recipe
 from mri_hpc.intake.decoding.sequence import choice_text
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
@@ -72,6 +72,9 @@ class Options:
     series: Annotated[tuple[str, ...], OFTEN] = ()
     """Kinds of series that are taken (t1, t1ce, t2, flair, dwi, adc, unknown, or all), or '/PATTERN/' on
     their description; by default as the store. Needed where a patient has several kinds."""
+    dates: Dates | None = None
+    """Dates in headers are dropped, or kept, all of a patient shifted by the same secret number of days; by
+    default as the store, in a new one dropped."""
     site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
     patient_pattern: Annotated[str, OFTEN] = ""
@@ -188,10 +191,13 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     wanted = wanted_recipe(
         store.recipe, size=options.size, fit=options.fit, ids=options.ids,
         plane=options.plane, slices=options.slices, oblique=options.oblique, bits=options.bits,
-        series=typed,
+        series=typed, dates=options.dates,
     )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
+    if not key_file.exists():
+        # Whoever is refused has no key left behind.
+        refuse_open(store.doubts_of_ids(labels.mentions(paths), options.accept), options.accept)
     series = find_series(
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
     )
@@ -206,6 +212,7 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         series=series,
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
+        is_accepting_text="burnt-in" in options.accept,
     )
     if table:
         refuse_beside_stored(table, store, intake.pseudonyms)
@@ -274,6 +281,7 @@ def _question(options: Options) -> "Question":
         oblique=options.oblique,
         bits=options.bits,
         series=options.series,
+        dates=options.dates,
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -289,7 +297,7 @@ def _command(options: Options) -> str:
     given = {
         "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,
         "--fit": options.fit, "--ids": options.ids, "--plane": options.plane, "--slices": options.slices,
-        "--oblique": options.oblique, "--bits": options.bits,
+        "--oblique": options.oblique, "--bits": options.bits, "--dates": options.dates,
         "--site": options.site or None, "--patient-pattern": options.patient_pattern or None,
     }  # fmt: skip
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]

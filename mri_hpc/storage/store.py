@@ -273,6 +273,7 @@ class Store:
         series: "Series | None" = None,
         is_replacing: bool = False,
         is_skipping_empty: bool = False,
+        is_accepting_text: bool = False,
     ) -> "Intake":
         """Return all that decides about the sources below a root; write down the recipe of a new store.
 
@@ -290,6 +291,7 @@ class Store:
             series=series or NO_SERIES,
             is_replacing=is_replacing,
             is_skipping_empty=is_skipping_empty,
+            is_accepting_text=is_accepting_text,
         )
 
     def intake_that_would_be(

@@ -126,6 +126,8 @@ def as_sample(image: NativeImage, recipe: Recipe, window: Window | None) -> Samp
         plane_inferred=image.plane_inferred,
         placed=placed,
         slices_left_out=image.slices_left_out,
+        statements=image.statements,
+        date=image.date,
         notes=image.notes,
         stack=image.stack,
     )

@@ -29,9 +29,17 @@ DEEP_STEP = 257
 Plane = Literal["acquired", "axial", "coronal", "sagittal", "all"]
 Oblique = Literal["refuse", "resample"]
 Bits = Literal[8, 16]
+Dates = Literal["dropped", "shifted"]
 ALL = "all"
 SLICES = re.compile(r"all|(middle|every):[1-9][0-9]{0,4}")
-NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse", "bits": 8, "series": NO_CHOICE}
+NEUTRAL = {
+    "plane": "acquired",
+    "slices": ALL,
+    "oblique": "refuse",
+    "bits": 8,
+    "series": NO_CHOICE,
+    "dates": "dropped",
+}
 """Values of parameters that came later, as before they existed: a recipe with these is as it was then."""
 
 
@@ -59,6 +67,8 @@ class Recipe:
     """Of each pixel: white is 255, or 65,535."""
     series: str = NO_CHOICE
     """Series that are taken: kinds, a pattern on their descriptions, or all; empty: it was not said."""
+    dates: Dates = "dropped"
+    """Dates of sources are dropped, or kept, those of a patient shifted by the same number of days."""
     probe: tuple[tuple[str, int], ...] = ()
     """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
 
@@ -69,6 +79,8 @@ class Recipe:
             raise UserError(f"--slices is all, middle:N or every:N, such as middle:32, got {self.slices!r}")
         if self.series != NO_CHOICE:
             check_choice(self.series)
+        if self.dates == "shifted" and self.ids == "as-given":
+            raise UserError("--dates shifted goes by the site's key, which --ids as-given does without")
 
     @property
     def has_windows(self) -> bool:
@@ -134,6 +146,7 @@ def wanted_recipe(
     oblique: Oblique | None = None,
     bits: Bits | None = None,
     series: str | None = None,
+    dates: Dates | None = None,
 ) -> Recipe:
     """Complete the recipe asked for. None: as in the store there, in a new one as usual.
 
@@ -153,6 +166,7 @@ def wanted_recipe(
         oblique=oblique or base.oblique,
         bits=bits or base.bits,
         series=series,
+        dates=dates or base.dates,
     )
 
 

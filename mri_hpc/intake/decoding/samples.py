@@ -1,7 +1,8 @@
 """Samples: what sources become, one image each; and the images in them as decoders find them."""
 
+import datetime
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ class ImageDescription:
     """The plane was guessed."""
     slices_left_out: int = 0
     """Slices of its volume that show no head, and are left out; of the first one in each plane, else 0."""
+    statements: frozenset[str] | None = None
+    """Statements of all files of its source on their de-identification; None of formats without such."""
+    date: datetime.date | None = field(default=None, repr=False)
+    """Day on which its source was taken, as it says: in memory alone. None where it does not."""
     notes: tuple[str, ...] = ()
     """Remarks to be made on its volume; of the first one of each, else empty."""
     stack: Stack | None = None

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.burnt_in import BURNT_IN, KEPT_BACK
 from mri_hpc.intake.decoding.dicom.listing import DUPLICATE
 from mri_hpc.intake.decoding.foreign import NOT_A_PICTURE, NOT_READ_YET
 from mri_hpc.intake.decoding.group_reader import Stopped
@@ -152,6 +153,8 @@ def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known
     """Tell whether a source, its file as when it was rejected, would be rejected again. reason: of then."""
     if reason.startswith(CHANGES) and intake.is_replacing:
         return False
+    if reason == KEPT_BACK and intake.is_accepting_text:
+        return False
     label, problem = label_or_reason(intake.labels, source.path)
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
@@ -209,6 +212,8 @@ def _taken(read: ReadSource, reader: WindowedReader, unit: Unit, generation: int
     if reason := known.why_retracted([source.key], patient):
         raise BadSource(reason)
     samples, window = reader.decode(read, label)
+    if not intake.is_accepting_text and any(BURNT_IN in sample.notes for sample in samples):
+        raise BadSource(KEPT_BACK)
     samples = unit.with_head(samples, is_skipping=intake.is_skipping_empty)
     if not samples:
         unit.empty += 1

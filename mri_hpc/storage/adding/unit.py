@@ -3,6 +3,7 @@
 import functools
 import itertools
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from mri_hpc.base.access import publish_private
 from mri_hpc.intake.decoding.coded import crc32
 from mri_hpc.intake.decoding.decoders import library_versions
+from mri_hpc.intake.decoding.dicom.deidentification import codes_of, dates_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
@@ -20,7 +22,14 @@ from mri_hpc.intake.files.fingerprint import Fingerprint
 from mri_hpc.intake.labels.label import Label
 from mri_hpc.storage.disk import chunk_file
 from mri_hpc.storage.disk.columns import COLUMNS, TEXTS, chunk_id
-from mri_hpc.storage.disk.commits import GroupWindow, Rejection, StoredStack, commit_id, publish_commit
+from mri_hpc.storage.disk.commits import (
+    Deidentified,
+    GroupWindow,
+    Rejection,
+    StoredStack,
+    commit_id,
+    publish_commit,
+)
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, names_csv
 from mri_hpc.storage.snapshot.presence import keep_there, publish_and_commit
@@ -65,6 +74,8 @@ class TakenSource(SeenSource):
     """Kind of sequence; empty where it is not told."""
     scanner: str = ""
     """Manufacturer and model; empty where they are not told."""
+    date: str = ""
+    """Shifted day on which it was taken, as 2019-05-31; empty where none is kept."""
     samples: Sequence[Sample]
     window: UsedWindow | None = None
     """None where none was needed, or none could be found."""
@@ -152,6 +163,7 @@ def seal(store: StoreDir, recipe: Recipe, unit: Unit) -> None:
         publish_commit,
         store, chunk=name, images=unit.num_images, rejected=unit.rejections, versions=_versions(),
         windows=windows_of(unit.taken), stacks=stacks_of(unit.samples_by_key()),
+        deidentified=deidentified(unit.taken, recipe),
     )  # fmt: skip
     publish_and_commit(store, name, publish, commit)
     keep_there(store, name, publish)
@@ -194,6 +206,7 @@ def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
         "kind": [source.kind for source, _, _ in rows],
         "scanner": [source.scanner for source, _, _ in rows],
         "site": [source.label.site for source, _, _ in rows],
+        "date": [source.date for source, _, _ in rows],
     }
     return columns | {name: np.array([text.encode() for text in names[name]], np.bytes_) for name in TEXTS}
 
@@ -244,6 +257,20 @@ def _stored_stack(sample: Sample, crcs: Mapping[str, int]) -> StoredStack:
     to_picture[2, 2] = to_picture[3, 3] = 1
     affine = np.round(stack.affine @ to_picture, 6) + 0.0
     return StoredStack(affine=affine.tolist(), low=stack.window.low, high=stack.window.high, images=crcs)
+
+
+def deidentified(sources: Iterable[TakenSource], recipe: Recipe) -> Deidentified | None:
+    """Return how sources of DICOM were de-identified; None where none is."""
+    found = [one for source in sources if (one := source.samples[0].statements) is not None]
+    if not found:
+        return None
+    counts = Counter(statement for statements in found for statement in statements)
+    return Deidentified(
+        sources=len(found),
+        by=codes_of(recipe),
+        dates=dates_of(recipe),
+        statements=dict(sorted(counts.items())),
+    )
 
 
 def _plane(label: Label, sample: Sample) -> tuple[int, bool]:

@@ -35,7 +35,7 @@ COLUMNS = (
 )
 STRINGS = ("label", "patient", "study")
 """Columns of UTF-8 strings; empty: unknown."""
-OPTIONAL = ("kind", "scanner", "site")
+OPTIONAL = ("kind", "scanner", "site", "date")
 """Further ones, which a chunk has where any of its images has a value in it."""
 TEXTS = (*STRINGS, *OPTIONAL)
 """All columns of strings that a chunk may have."""

@@ -100,6 +100,29 @@ class StoredStack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deidentified:
+    """The de-identification of sources of DICOM: what was done, and what they say was done before."""
+
+    sources: int
+    by: Sequence[str]
+    """Codes of DICOM's CID 7050 of what was done, as in deidentification.py; none where ids are as given."""
+    dates: str
+    """As LongitudinalTemporalInformationModified has it: REMOVED or MODIFIED."""
+    statements: Mapping[str, int]
+    """Sources by what all their files say: codes of CID 7050, and elements with their value."""
+
+    def joined(self, other: "Deidentified") -> "Deidentified":
+        """Return it for the sources of both; codes are those that hold of all."""
+        names = sorted({*self.statements, *other.statements})
+        return Deidentified(
+            sources=self.sources + other.sources,
+            by=[code for code in self.by if code in other.by],
+            dates=self.dates,
+            statements={name: self.statements.get(name, 0) + other.statements.get(name, 0) for name in names},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Commit:
     """One record. Which fields mean something follows from its kind."""
 
@@ -117,6 +140,8 @@ class Commit:
     """Add: windows of the pictures of more than 8 bits, by group. Not written where there are none."""
     stacks: Sequence[StoredStack] = ()
     """Add: where slices of volumes lie. Not written where there are none."""
+    deidentified: Deidentified | None = None
+    """Add: of the sources that are DICOM. Not written where there are none."""
     superseded: Sequence[str] = ()
     """Compact: ids of the chunks whose content is in the new one, or elsewhere, or retracted."""
     relabels: Sequence[Relabel] = ()
@@ -160,6 +185,7 @@ def publish_commit(
     versions: Mapping[str, str],
     windows: Sequence[GroupWindow] = (),
     stacks: Sequence[StoredStack] = (),
+    deidentified: Deidentified | None = None,
 ) -> bool:
     """Make a chunk visible; False, and nothing is done, where the same commit is there."""
     commit = Commit(
@@ -171,6 +197,7 @@ def publish_commit(
         rejected=sorted(rejected),
         windows=windows,
         stacks=stacks,
+        deidentified=deidentified,
         versions=dict(versions),
     )
     return _publish(store, commit)
@@ -245,6 +272,7 @@ class Addition:
     chunk_bytes: int
     created: float = 0.0
     """Unix time."""
+    deidentified: Deidentified | None = None
 
 
 def skim_additions(store: StoreDir, names: Iterable[str]) -> list[Addition]:
@@ -286,7 +314,7 @@ def user_name() -> str:
 def _publish(store: StoreDir, commit: Commit) -> bool:
     values = asdict(replace(commit, who=user_name(), created=round(time.time(), 3)))
     # As records were before there were such.
-    for name in ("windows", "stacks", "same_patients"):
+    for name in ("windows", "stacks", "deidentified", "same_patients"):
         if not values[name]:
             del values[name]
     return publish_shared(store.commit(commit.id), seal(with_format(FORMAT, values)))

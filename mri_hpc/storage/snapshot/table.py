@@ -41,7 +41,7 @@ WINDOWS = np.dtype([("group", "S17"), ("commit", "S32"), ("patient", "<u8"), ("l
 WITHHELD = np.dtype([("key", "<u8"), ("chunk", "S32")])
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """An odd number: numbers of slices times it differ in all their bits."""
-CODES = {"label": "<i2", "patient": "<i4", "study": "<i4", **dict.fromkeys(OPTIONAL, "<i2")}
+CODES = {"label": "<i2", "patient": "<i4", "study": "<i4", **dict.fromkeys(OPTIONAL, "<i2"), "date": "<i4"}
 # What the content digest speaks for, beside the texts.
 CONTENT = (
     "key", "source_hash", "crc", "fold", "split", "slice_index", "position", "plane", "plane_inferred", "box",
@@ -74,6 +74,8 @@ class Snapshot:
     """UTF-8 bytes, sorted; `scanner` points into it."""
     site_names: np.ndarray
     """UTF-8 bytes, sorted; `site` points into it."""
+    date_names: np.ndarray
+    """UTF-8 bytes, sorted, as 2019-05-31; `date` points into it."""
     commits: np.ndarray
     """Ids of the folded commits, sorted."""
     chunks: np.ndarray
@@ -121,6 +123,8 @@ class Snapshot:
     """int16, (n,): index into scanner_names, -1 not told."""
     site: np.ndarray
     """int16, (n,): index into site_names, -1 none given."""
+    date: np.ndarray
+    """int32, (n,): index into date_names, the shifted day on which it was taken, -1 none."""
     fold: np.ndarray
     """int16, (n,): fold given by the data, -1 none."""
     split: np.ndarray

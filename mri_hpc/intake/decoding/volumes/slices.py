@@ -86,7 +86,14 @@ def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
     for plane in planes:
         for image in _images(_stack(upright, plane), window, recipe):
             frame = _frame(upright.name, image.frame, plane if len(planes) > 1 else None)
-            yield replace(image, frame=frame, plane_inferred=not upright.is_side_known, notes=notes)
+            yield replace(
+                image,
+                frame=frame,
+                plane_inferred=not upright.is_side_known,
+                statements=volume.statements,
+                date=volume.date,
+                notes=notes,
+            )
             notes = ()
 
 
