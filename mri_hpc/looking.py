@@ -24,14 +24,16 @@ from mri_hpc.intake.files.sources import check_root, list_sources
 from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.folder_labels import FolderLabels
+from mri_hpc.intake.labels.label import label_or_reason
 from mri_hpc.intake.labels.labelled_files import (
     check_paths,
     doubts_of,
     find_labels,
+    knowing,
     pattern_hint,
     without_table,
 )
-from mri_hpc.intake.labels.labels_template import template_of
+from mri_hpc.intake.labels.labels_template import hold_pictures, template_of, template_of_series
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.understanding import LookedAt, Naming, Reading, naming_of
@@ -99,8 +101,9 @@ def look(question: Question, *, is_json: bool, is_stopping: Callable[[], bool]) 
     paths, series = _list(question, recipe, labels, answer, is_stopping)
     if not is_json and answer.naming:
         _print_naming(question.source, answer.naming, is_all=not is_stopping())
-    _read(_looked_at(question, paths, recipe, labels, series), paths, answer, is_stopping)
-    _write_template(question, paths, labels)
+    among = _looked_at(question, paths, recipe, labels, series)
+    _read(among, paths, answer, is_stopping)
+    _write_template(question, paths, labels, among)
     if is_json:
         print_json(_document(question, answer))
     else:
@@ -148,8 +151,9 @@ def _print_sample(
     started_s = time.monotonic()
     source = question.source
     paths = without_table(source, labels, sample_files(source, SAMPLE_FILES))
-    series = find_series(source, paths, kept=None).apart()
-    reading, among = Reading(), _looked_at(question, paths, recipe, labels, series)
+    series = find_series(source, paths, kept=None)
+    labels = knowing(labels, series.named)
+    reading, among = Reading(), _looked_at(question, paths, recipe, labels, series.apart())
     for path in paths:
         if is_stopping() or time.monotonic() - started_s > SAMPLE_S:
             break
@@ -231,7 +235,9 @@ def _looked_at(
     )
 
 
-def _write_template(question: Question, paths: Sequence[str], labels: FolderLabels | CsvLabels) -> None:
+def _write_template(
+    question: Question, paths: Sequence[str], labels: FolderLabels | CsvLabels, among: LookedAt
+) -> None:
     if question.template is None or not paths:
         return
     are_patients = False
@@ -240,7 +246,17 @@ def _write_template(question: Question, paths: Sequence[str], labels: FolderLabe
             labels.refuse_patients(paths)
         except UserError:
             are_patients = True
-    text = template_of(paths, labels, are_patients=are_patients)
+    series = among.series
+    others = [path for path in paths if not series.named(path).series]
+    if len(series) and not hold_pictures(others):
+        firsts = [path for path in paths if series.name_of(path)]
+        text = template_of_series(
+            [(series.named(path), label_or_reason(among.labels, path)[0]) for path in firsts],
+            are_known=not isinstance(labels, FolderLabels),
+        )
+    else:
+        firsts = [path for path in paths if series.files_of(path)]
+        text = template_of(firsts, among.labels, are_patients=are_patients)
     publish_new_bytes(question.template, text.encode("utf-8", "surrogateescape"), is_private=True)
 
 

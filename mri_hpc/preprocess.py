@@ -21,7 +21,7 @@ from mri_hpc.intake.decoding.recipe import Oblique, Plane, wanted_recipe
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
-from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
+from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, knowing, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.notes import print_notes, print_notes_of_source
@@ -173,6 +173,7 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     series = find_series(
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
     )
+    labels = knowing(labels, series.named)
     own_labels = OwnLabels(labels, options.source, series)
     intake = store.intake(
         options.source,

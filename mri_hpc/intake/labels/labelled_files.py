@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.files.sources import listing
@@ -10,10 +10,13 @@ from mri_hpc.intake.labels.class_names import doubts_of_classes
 from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.folder_doubts import doubts_of_folders
 from mri_hpc.intake.labels.folder_labels import FolderLabels
-from mri_hpc.intake.labels.label import check_site, label_or_reason
+from mri_hpc.intake.labels.id_rows import IdsOf
+from mri_hpc.intake.labels.label import Labels, check_site, label_or_reason
 
 if TYPE_CHECKING:
     from mri_hpc.intake.labels.csv_labels import CsvLabels
+
+AnyLabels = TypeVar("AnyLabels", bound=Labels)
 
 TABLE = "labels.csv"
 """The table that a source brings with it."""
@@ -45,6 +48,15 @@ def find_labels(
     if found.patients and own.is_file() and not own.samefile(file):
         files = read_table(own, root, needs=("path", "patient"))
     return CsvLabels(found, files=files, site=site, pattern=pattern)
+
+
+def knowing(labels: AnyLabels, ids_of: IdsOf) -> AnyLabels:
+    """Return labels that look also at the ids in the headers of files, where they are of a table."""
+    if isinstance(labels, FolderLabels):
+        return labels
+    from mri_hpc.intake.labels.csv_labels import CsvLabels
+
+    return labels.knowing(ids_of) if isinstance(labels, CsvLabels) else labels
 
 
 def labelled_paths(

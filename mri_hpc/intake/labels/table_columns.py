@@ -7,10 +7,16 @@ from pathlib import Path
 from mri_hpc.base.errors import UserError
 
 BOX = ("box_cx", "box_cy", "box_w", "box_h")
-KNOWN = ("path", "label", "patient", "study", "site", "fold", "split", "plane", "plane_inferred", *BOX)
+KNOWN = (
+    "path", "label", "patient", "study", "site", "fold", "split", "plane", "plane_inferred", *BOX,
+    "series_uid", "study_uid", "accession",
+)  # fmt: skip
 ALSO_CALLED = {
     "path": ("filename", "file_name", "file", "filepath", "file_path", "image", "image_path", "img_path"),
     "label": ("diagnosis", "class", "target", "category"),
+    "series_uid": ("seriesinstanceuid", "series_instance_uid", "seriesuid", "series_id"),
+    "study_uid": ("studyinstanceuid", "study_instance_uid", "studyuid"),
+    "accession": ("accessionnumber", "accession_number", "accession_no"),
     "patient": (
         "patient_id", "patientid", "subject", "subject_id", "subjectid", "participant", "participant_id",
     ),

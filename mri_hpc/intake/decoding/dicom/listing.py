@@ -4,10 +4,10 @@ A file's first bytes tell. What was read of a file is kept in STORE/private by i
 last change, so that a day's new series costs what it holds; tasks of one array job share what one has found.
 Names that promise another format are never opened: of millions of pictures none is.
 
-The table is the sha256 of what follows it, then, for each file that was opened, seven texts that each end in
-a zero byte: path, size, time, series, instance (a digest of its id), study and patient. The series is empty
-where the file is no DICOM or names none. Of a series that is below the root no more, one file stays in the
-table, of size -1: by it is known what is missing.
+The table is the sha256 of what follows it, then, for each file that was opened, eight texts that each end in
+a zero byte: path, size, time, series, instance (a digest of its id), study, patient and accession number. The
+series is empty where the file is no DICOM or names none. Of a series that is below the root no more, one file
+stays in the table, of size -1: by it is known what is missing.
 
 Some programs write one instance id into several files. Only files that show the same are duplicates: where
 several of a series have one id, the digest of what each shows stands behind that of its id.
@@ -33,6 +33,7 @@ from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
 from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
 from mri_hpc.intake.files.fingerprint import size_and_time
+from mri_hpc.intake.labels.id_rows import HeaderIds
 
 OTHERS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".png", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".j2k",
@@ -49,22 +50,18 @@ GONE = -1
 """Size of a file of a series that is not there any more."""
 FIRST_BYTES = 2**14
 """Of a file: most often all up to the ids lies in these."""
-FIELDS, ID_DIGITS = 7, 32
+FIELDS, ID_DIGITS = 8, 32
 DAMAGED = "~"
 """In place of the digest of what a file shows."""
 DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class Named(HeaderIds):
     """The ids in one file. Never printed."""
 
-    series: str = field(default="", repr=False)
-    """Empty where the file is no DICOM or names none."""
     instance: str = field(default="", repr=False)
     """Digest of its id, and of what it shows where others have this id; empty where it names none."""
-    study: str = field(default="", repr=False)
-    patient: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +278,7 @@ def _named(elements: Elements) -> Named:
         instance=hashlib.sha256(instance.encode()).hexdigest()[:ID_DIGITS] if instance else "",
         study=_plain(values.text(Tag.STUDY)),
         patient=_plain(values.text(Tag.PATIENT_ID)),
+        accession=_plain(values.text(Tag.ACCESSION)),
     )
 
 
@@ -294,7 +292,7 @@ def _packed(rows: Mapping[str, _Row]) -> bytes:
         for path, row in rows.items()
         for text in (
             path, str(row.size), str(row.mtime_ns),
-            row.named.series, row.named.instance, row.named.study, row.named.patient,
+            row.named.series, row.named.instance, row.named.study, row.named.patient, row.named.accession,
         )
     ]  # fmt: skip
     data = "".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape")
@@ -319,7 +317,9 @@ def _unpacked(data: bytes) -> dict[str, _Row]:
     return {
         path: _Row(
             size=int(size), mtime_ns=int(time_ns),
-            named=Named(series=series, instance=instance, study=study, patient=patient),
+            named=Named(
+                series=series, instance=instance, study=study, patient=patient, accession=accession
+            ),
         )
-        for path, size, time_ns, series, instance, study, patient in rows
+        for path, size, time_ns, series, instance, study, patient, accession in rows
     }  # fmt: skip
