@@ -51,6 +51,7 @@ class Question:
     source: Path
     store: Path
     labels: Path | None
+    label_column: str
     site: str
     patient_pattern: str
     size: int | None
@@ -127,8 +128,9 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(
-            question.source, question.labels, site=question.site, patient_pattern=question.patient_pattern
-        )
+            question.source, question.labels,
+            site=question.site, patient_pattern=question.patient_pattern, label_column=question.label_column,
+        )  # fmt: skip
     return recipe, labels
 
 

@@ -50,6 +50,8 @@ class Options:
     """Folder of the store; made if it is not there."""
     labels: Annotated[Path | None, OFTEN] = None
     """CSV of labels; by default labels.csv in the source if there is one, else the names of folders."""
+    label_column: str = ""
+    """Column of the class in that table, or in participants.tsv of a BIDS tree, if it is called otherwise."""
     size: Annotated[int | None, OFTEN] = None
     """Side of the stored images in pixels; by default that of the store, and 224 for a new one."""
     fit: Literal["letterbox", "stretch"] | None = None
@@ -162,8 +164,9 @@ class _Asked:
 def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     """Find labels, files and series; UserError where something looks other than it was meant."""
     labels = find_labels(
-        options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
-    )
+        options.source, options.labels,
+        site=options.site, patient_pattern=options.patient_pattern, label_column=options.label_column,
+    )  # fmt: skip
     wanted = wanted_recipe(
         store.recipe, size=options.size, fit=options.fit, ids=options.ids,
         plane=options.plane, slices=options.slices, oblique=options.oblique,
@@ -235,6 +238,7 @@ def _question(options: Options) -> "Question":
         source=options.source,
         store=options.store,
         labels=options.labels,
+        label_column=options.label_column,
         site=options.site,
         patient_pattern=options.patient_pattern,
         size=options.size,
@@ -256,7 +260,8 @@ def _command(options: Options) -> str:
 
     labels = options.write_labels or options.labels
     given = {
-        "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,
+        "--source": options.source, "--store": options.store, "--labels": labels,
+        "--label-column": (not options.write_labels and options.label_column) or None, "--size": options.size,
         "--fit": options.fit, "--ids": options.ids, "--plane": options.plane, "--slices": options.slices,
         "--oblique": options.oblique,
         "--site": options.site or None, "--patient-pattern": options.patient_pattern or None,

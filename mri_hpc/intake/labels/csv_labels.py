@@ -22,6 +22,11 @@ MOST_NAMED = 8
 class CsvLabels:
     """Labels from the rows of a CSV: by path below the source root, by ids in headers, or by patient."""
 
+    problem = ""
+    """Reason why nothing can be stored by them; empty where it can."""
+    where = ""
+    """Words for where below a source its pictures lie, if not anywhere."""
+
     def __init__(
         self,
         table: Table,
@@ -93,6 +98,10 @@ class CsvLabels:
     def _row(self, path: str) -> Label | None:
         found = self.rows.get(path)
         return self._by_nfc.get(nfc(path)) if found is None and not path.isascii() else found
+
+    def pictures(self, paths: list[str]) -> list[str]:
+        """Return the files that are to be read among those of a source but its tables: all."""
+        return paths
 
     def without_file(self, paths: Iterable[str]) -> list[int]:
         """Return the lines of rows that are of no file among `paths`, ascending."""

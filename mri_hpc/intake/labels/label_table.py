@@ -55,14 +55,32 @@ class Table:
         yield from ((row.line, row.label) for row in self.ids)
 
 
-def read_table(path: Path, root: Path, *, site: str = "", needs: Sequence[str] = ("path", "label")) -> Table:
-    """Read a table of labels, as read_csv does, or of patients. needs: the columns that it must have."""
+def read_table(
+    path: Path,
+    root: Path,
+    *,
+    site: str = "",
+    needs: Sequence[str] = ("path", "label"),
+    label_column: str = "",
+    also_labels: Sequence[str] = (),
+    ignoring: Sequence[str] = (),
+) -> Table:
+    """Read a table of labels, as read_csv does, or of patients. needs: the columns that it must have.
+
+    label_column, also_labels, ignoring: as of read_columns.
+    """
     text = _read_text(path)
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = read_columns(reader.fieldnames or [], path)
+        columns = read_columns(
+            reader.fieldnames or [],
+            path,
+            label_column=label_column,
+            also_labels=also_labels,
+            ignoring=ignoring,
+        )
     except csv.Error as error:
         raise UserError(f"{path}, line 1: {error}; save it as a CSV again") from None
     reader.fieldnames = list(columns.meant)
