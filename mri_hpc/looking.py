@@ -18,6 +18,7 @@ from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
+from mri_hpc.intake.decoding.masks import find_masks
 from mri_hpc.intake.decoding.recipe import Oblique, Plane, Recipe, wanted_recipe
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
@@ -60,6 +61,8 @@ class Question:
     plane: Plane | None
     slices: str | None
     oblique: Oblique | None
+    masks: Sequence[str]
+    without_lesion: str
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -125,6 +128,7 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         recipe = wanted_recipe(
             store.recipe, size=question.size, fit=question.fit, ids=question.ids,
             plane=question.plane, slices=question.slices, oblique=question.oblique,
+            masks=question.masks, without_lesion=question.without_lesion,
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(
@@ -154,8 +158,9 @@ def _print_sample(
     source = question.source
     paths = without_table(source, labels, sample_files(source, SAMPLE_FILES))
     series = find_series(source, paths, kept=None)
+    masks = find_masks(source, paths, recipe.masks)
     labels = knowing(labels, series.named)
-    reading, among = Reading(), _looked_at(question, paths, recipe, labels, series.apart())
+    reading, among = Reading(), _looked_at(question, paths, recipe, labels, series.apart().beside(masks))
     for path in paths:
         if is_stopping() or time.monotonic() - started_s > SAMPLE_S:
             break
@@ -183,6 +188,7 @@ def _list(
         found.append(path)
     paths = without_table(question.source, labels, found)
     series = find_series(question.source, paths, kept=None)
+    series = series.beside(find_masks(question.source, paths, recipe.masks))
     own_labels = OwnLabels(labels, question.source, series)
     answer.naming = naming_of(paths, own_labels)
     if not paths and not is_stopping():

@@ -17,6 +17,7 @@ from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.dicom.listing import find_series
+from mri_hpc.intake.decoding.masks import find_masks
 from mri_hpc.intake.decoding.recipe import Oblique, Plane, wanted_recipe
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
@@ -66,6 +67,11 @@ class Options:
     oblique: Oblique | None = None
     """Refuse volumes more than 30 degrees off the planes, or resample them; by default as the store, in a new
     one refuse."""
+    masks: tuple[str, ...] = ()
+    """Patterns of masks that lie beside volumes, such as 'brain:{stem}_mask.nii.gz', '*-seg.nii.gz' or
+    'lesion:rois/{name}'; a word may tell brain from lesion; by default as the store."""
+    without_lesion: str = ""
+    """Class of slices that show no lesion, where masks of lesions are given; by default they are left out."""
     site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
     patient_pattern: Annotated[str, OFTEN] = ""
@@ -170,12 +176,13 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     wanted = wanted_recipe(
         store.recipe, size=options.size, fit=options.fit, ids=options.ids,
         plane=options.plane, slices=options.slices, oblique=options.oblique,
+        masks=options.masks, without_lesion=options.without_lesion,
     )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
     series = find_series(
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
-    )
+    ).beside(find_masks(options.source, paths, wanted.masks))
     labels = knowing(labels, series.named)
     own_labels = OwnLabels(labels, options.source, series)
     intake = store.intake(
@@ -247,6 +254,8 @@ def _question(options: Options) -> "Question":
         plane=options.plane,
         slices=options.slices,
         oblique=options.oblique,
+        masks=options.masks,
+        without_lesion=options.without_lesion,
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -263,13 +272,14 @@ def _command(options: Options) -> str:
         "--source": options.source, "--store": options.store, "--labels": labels,
         "--label-column": (not options.write_labels and options.label_column) or None, "--size": options.size,
         "--fit": options.fit, "--ids": options.ids, "--plane": options.plane, "--slices": options.slices,
-        "--oblique": options.oblique,
+        "--oblique": options.oblique, "--without-lesion": options.without_lesion or None,
         "--site": options.site or None, "--patient-pattern": options.patient_pattern or None,
     }  # fmt: skip
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
     accepted = ["--accept", *options.accept] if options.accept else []
+    masks = ["--masks", *options.masks] if options.masks else []
     skipping = ["--skip-empty"] if options.skip_empty else []
-    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *skipping, *accepted])
+    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *masks, *skipping, *accepted])
 
 
 def _share_with_group(options: Options, store: Store, key_file: Path) -> None:

@@ -187,6 +187,7 @@ class Reading:
                 return
             among.series.check_is_source(path, content)
             label = among.labels.of(path)
+            among.series.masks.check(path, label.label, among.recipe.without_lesion)
             found = self._take(among.images(path, label, natives()), is_skipping=among.is_skipping_empty)
         except FileNotFoundError:
             self.rejected["file is gone"] += 1

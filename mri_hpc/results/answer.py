@@ -12,6 +12,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode_file
 from mri_hpc.intake.decoding.dicom.listing import DUPLICATE, find_series
 from mri_hpc.intake.decoding.group_reader import GroupReader
+from mri_hpc.intake.decoding.masks import brains_alone, find_masks
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
@@ -110,7 +111,9 @@ def judge(
 
     recipe, classes, model, patient_model: of one finished run. progress: gives the images on, one by one.
     """
-    images, refused = _by_series(images)
+    images, refused = _by_series(images, recipe)
+    # Masks of lesions say what is asked here.
+    recipe = replace(recipe, masks=brains_alone(recipe.masks), without_lesion="")
     for rejected in refused:
         on_rejected(rejected)
     files: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -140,16 +143,22 @@ def judge(
     return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused), patient_model=patient_model)
 
 
-def _by_series(images: Sequence[Image]) -> tuple[Sequence[Image], list[Rejected]]:
-    """Join the files of each series into one image; return also those that hold an instance once more."""
+def _by_series(images: Sequence[Image], recipe: Recipe) -> tuple[Sequence[Image], list[Rejected]]:
+    """Join the files of each series, and volumes and their masks, into one image.
+
+    Return also those that hold an instance once more. recipe: says which files are masks.
+    """
+    root = Path("/")
     by_path = {_below_root(image.path): image for image in images}
-    series = find_series(Path("/"), by_path, kept=None)
-    if not len(series):
+    masks = find_masks(root, by_path, recipe.masks, is_any_root=True)
+    brains = find_masks(root, by_path, brains_alone(recipe.masks), is_any_root=True)
+    series = find_series(root, by_path, kept=None).beside(brains)
+    if series.are_single_files and not masks:
         return images, []
     joined = [
-        replace(image, others=tuple(by_path[other].path for other in series.files_of(path)[1:]))
+        replace(image, others=tuple(root / other for other in series.files_of(path)[1:]))
         for path, image in by_path.items()
-        if series.files_of(path) and not series.is_duplicate(path)
+        if series.files_of(path) and not series.is_duplicate(path) and not masks.is_mask(path)
     ]
     again = [
         Rejected(path=image.path, reason=DUPLICATE)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,7 @@ Plane = Literal["acquired", "axial", "coronal", "sagittal", "all"]
 Oblique = Literal["refuse", "resample"]
 ALL = "all"
 SLICES = re.compile(r"all|(middle|every):[1-9][0-9]{0,4}")
-NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse"}
+NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse", "masks": (), "without_lesion": ""}
 """Values of parameters that came later, as before they existed: a recipe with these is as it was then."""
 
 
@@ -50,6 +51,10 @@ class Recipe:
     """Slices of a volume that are taken: all, middle:N or every:N, of those that show a head."""
     oblique: Oblique = "refuse"
     """Refuse volumes that lie too oblique to the planes, or resample them."""
+    masks: tuple[str, ...] = ()
+    """Patterns of the masks beside volumes, KIND:PATTERN, as of masks.read_patterns; empty: none is used."""
+    without_lesion: str = ""
+    """Class of slices without a lesion, where masks show these; empty: they are left out."""
     probe: tuple[tuple[str, int], ...] = ()
     """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
 
@@ -58,6 +63,8 @@ class Recipe:
             raise UserError(f"--size must be between 8 and 4096, got {self.size}")
         if not SLICES.fullmatch(self.slices):
             raise UserError(f"--slices is all, middle:N or every:N, such as middle:32, got {self.slices!r}")
+        if self.without_lesion and not any(one.startswith("lesion:") for one in self.masks):
+            raise UserError("--without-lesion goes with masks of lesions: --masks lesion:PATTERN")
 
     @property
     def has_windows(self) -> bool:
@@ -112,6 +119,8 @@ def wanted_recipe(
     plane: Plane | None = None,
     slices: str | None = None,
     oblique: Oblique | None = None,
+    masks: Sequence[str] = (),
+    without_lesion: str = "",
 ) -> Recipe:
     """Complete the recipe asked for. None: as in the store there, in a new one as usual."""
     base = load_recipe(path) if path.exists() else Recipe()
@@ -123,7 +132,16 @@ def wanted_recipe(
         plane=plane or base.plane,
         slices=slices or base.slices,
         oblique=oblique or base.oblique,
+        masks=_patterns(masks) if masks else base.masks,
+        without_lesion=without_lesion or base.without_lesion,
     )
+
+
+def _patterns(given: Sequence[str]) -> tuple[str, ...]:
+    # Loaded where it is wanted: it is rare.
+    from mri_hpc.intake.decoding.masks import read_patterns
+
+    return read_patterns(given)
 
 
 def publish_recipe(path: Path, wanted: Recipe) -> Recipe:

@@ -13,12 +13,14 @@ Some programs write one instance id into several files. Only files that show the
 several of a series have one id, the digest of what each shows stands behind that of its id.
 """
 
+import copy
 import dataclasses
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from mri_hpc.base.access import make_private, publish_private, replace_private
 from mri_hpc.base.errors import BadSource
@@ -31,6 +33,7 @@ from mri_hpc.intake.decoding.dicom.elements import (
 )
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
+from mri_hpc.intake.decoding.masks import NO_MASKS, Masks
 from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
 from mri_hpc.intake.files.fingerprint import size_and_time
 from mri_hpc.intake.labels.id_rows import HeaderIds
@@ -77,6 +80,7 @@ class Series:
     def __init__(self, named: Mapping[str, Named], *, former: Collection[str] = ()) -> None:
         """named: ids in files that are DICOM, by path below the root; former: of series no more there."""
         self.former = frozenset(former)
+        self.masks = NO_MASKS
         self._named = named
         self._files: dict[str, tuple[str, ...]] = {}
         self._is_further: set[str] = set()
@@ -104,11 +108,22 @@ class Series:
         self._files[files[0]] = tuple(files)
         self._is_further.update(files[1:])
 
+    def beside(self, masks: Masks) -> Self:
+        """Return these series, with volumes that have masks: a volume and its masks are one source."""
+        with_masks = copy.copy(self)
+        with_masks.masks = masks
+        return with_masks
+
     def files_of(self, path: str) -> tuple[str, ...]:
-        """Return the files of the source whose first one this is; none of a further one of a series."""
-        if path in self._is_further:
+        """Return the files of the source whose first one this is; none of a further one, or of a mask."""
+        if path in self._is_further or self.masks.is_mask(path):
             return ()
-        return self._files.get(path, (path,))
+        return self._files.get(path) or (path, *self.masks.files_of(path))
+
+    @property
+    def are_single_files(self) -> bool:
+        """Tell whether each file is a source of its own."""
+        return not self._files and not self.masks
 
     def name_of(self, path: str) -> str:
         """Return the id of the series whose first file this is; empty where it is none's."""

@@ -20,6 +20,7 @@ from mri_hpc.intake.decoding.pictures import TRUNCATED
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage
 from mri_hpc.intake.decoding.volumes.headers import VolumeHeader, is_volume, read_header
+from mri_hpc.intake.decoding.volumes.mask_volumes import in_two_values, kinds_of
 from mri_hpc.intake.decoding.volumes.slices import few_slices, slices_of
 from mri_hpc.intake.decoding.volumes.volume import MOST_VOXELS, Volume
 from mri_hpc.intake.decoding.volumes.words import read_values
@@ -52,13 +53,24 @@ class VolumeFiles:
 
     def decode(self, content: Content, recipe: Recipe) -> Iterator[NativeImage]:
         """As in Decoder."""
-        (file,) = content.files
-        return few_slices(image for volume in _volumes(file) for image in slices_of(volume, recipe))
+        file, *others = content.files
+        masks = kinds_of([_mask(other) for other in others], recipe.masks)
+        return few_slices(image for volume in _volumes(file) for image in slices_of(volume, recipe, masks))
 
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
         # Its own word would load it, for the sake of files that are no volumes.
         return {"nibabel": version_of("nibabel")}
+
+
+def _mask(file: FileContent | LargeFile) -> Volume:
+    """Read a mask; BadSource where it is no volume that can be read."""
+    if not VolumeFiles().reads(file.start):
+        raise BadSource("its mask is no volume")
+    try:
+        return in_two_values(next(_volumes(file)))
+    except BadSource as error:
+        raise BadSource(f"its mask cannot be read: {error}") from None
 
 
 def _unzipped(start: bytes) -> bytes:
