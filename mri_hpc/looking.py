@@ -190,7 +190,7 @@ def _list(
     series = find_series(question.source, paths, kept=None)
     series = series.beside(find_masks(question.source, paths, recipe.masks))
     own_labels = OwnLabels(labels, question.source, series)
-    answer.naming = naming_of(paths, own_labels)
+    answer.naming = naming_of((path for path in paths if not series.masks.is_mask(path)), own_labels)
     if not paths and not is_stopping():
         answer.refusals.append(f"{question.source} holds no files")
     with _noting(answer):

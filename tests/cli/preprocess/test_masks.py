@@ -76,7 +76,7 @@ def test_without_a_class_for_them_slices_without_a_lesion_are_left_out_and_so_ar
     found, err = counts(preprocess, raw, store, *SMALL, *MASKS)
     reasons = {"no mask beside it (lesion)": 1}
     assert (found["stored"], found["images"], found["reasons"]) == (2, 4, reasons)
-    assert (looked["images"], looked["rejected"]) == (4, reasons)
+    assert (looked["images"], looked["rejected"], looked["files"]) == (4, reasons, 3)
     assert "--masks '*_seg.nii.gz'" in looked["command"]
     assert (
         "2 volumes: slices without a lesion are left out (a new store keeps them by --without-lesion" in err

@@ -118,7 +118,7 @@ class Series:
         """Return the files of the source whose first one this is; none of a further one, or of a mask."""
         if path in self._is_further or self.masks.is_mask(path):
             return ()
-        return self._files.get(path) or (path, *self.masks.files_of(path))
+        return (*self._files.get(path, (path,)), *self.masks.files_of(path))
 
     @property
     def are_single_files(self) -> bool:

@@ -52,6 +52,8 @@ def test_a_pattern_leads_from_a_volume_to_its_mask_and_never_to_that_of_others(
     with pytest.raises(BadSource, match=r"no mask beside it \(lesion\)"):
         found.check(volume, "glioma", "")
     found.check(volume, "control", "control")
+    with pytest.raises(BadSource, match=r"no mask beside it \(brain\)"):
+        find_masks(tmp_path, [volume], (f"brain:{pattern}",)).check(volume, "control", "control")
 
 
 def test_several_files_that_fit_are_refused(tmp_path):
