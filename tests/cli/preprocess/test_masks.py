@@ -114,3 +114,11 @@ def test_masks_belong_to_the_recipe_which_without_them_is_as_before(raw, store, 
     assert status == 2 and "was made with another recipe: masks" in err
     assert Recipe().digest() == Recipe(masks=(), without_lesion="").digest()
     assert not {"masks", "without_lesion"} & Recipe().parameters().keys()
+
+
+def test_a_volume_without_a_mask_is_taken_once_its_label_says_that_it_needs_none(raw, store, preprocess):
+    words = (*SMALL, *MASKS, "--without-lesion", "control", "--accept", "folders")
+    for label, outcome in (("glioma", (2, 1)), ("control", (1, 0))):
+        (raw / "labels.csv").write_text(f"patient,label\np0,glioma\np1,glioma\np2,{label}\n")
+        found, _err = counts(preprocess, raw, store, *words)
+        assert (found["stored"], found["rejected"]) == outcome
