@@ -197,7 +197,7 @@ def _positions_mm(upright: Volume, axis: int) -> list[float]:
     return [round(start + number * step, 2) + 0.0 for number in range(upright.voxels.shape[axis])]
 
 
-def _window(pictures: np.ndarray, brain: np.ndarray | None) -> Window | None:
+def _window(pictures: np.ndarray, brain: np.ndarray | None = None) -> Window | None:
     """Find the window of a volume. pictures: (n, h, w), as they were acquired; None: of one value.
 
     brain: where to look; None: everywhere.
