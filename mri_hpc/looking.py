@@ -19,6 +19,7 @@ from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.choosing import refuse_beside_stored
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
+from mri_hpc.intake.decoding.masks import find_masks
 from mri_hpc.intake.decoding.recipe import Bits, Dates, Oblique, Plane, Recipe, wanted_recipe
 from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_in, choice_text
 from mri_hpc.intake.files.sampling import sample_files
@@ -27,14 +28,16 @@ from mri_hpc.intake.kinds import Kinds, KindTable, kinds_by_class, left_out_text
 from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.folder_labels import FolderLabels
+from mri_hpc.intake.labels.label import label_or_reason
 from mri_hpc.intake.labels.labelled_files import (
     check_paths,
     doubts_of,
     find_labels,
+    knowing,
     pattern_hint,
     without_table,
 )
-from mri_hpc.intake.labels.labels_template import template_of
+from mri_hpc.intake.labels.labels_template import hold_pictures, template_of, template_of_series
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.understanding import LookedAt, Naming, Reading, naming_of
@@ -52,6 +55,7 @@ class Question:
     source: Path
     store: Path
     labels: Path | None
+    label_column: str
     site: str
     patient_pattern: str
     size: int | None
@@ -64,6 +68,8 @@ class Question:
     series: Sequence[str]
     """Kinds, or a pattern, as typed; empty: none was."""
     dates: Dates | None
+    masks: Sequence[str]
+    without_lesion: str
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -111,8 +117,9 @@ def look(question: Question, *, is_json: bool, is_stopping: Callable[[], bool]) 
     if not is_json and answer.naming:
         _print_naming(question.source, answer.naming, is_all=not is_stopping())
         _print_kinds(answer)
-    _read(_looked_at(question, paths, recipe, labels, series), paths, answer, is_stopping)
-    _write_template(question, paths, labels)
+    among = _looked_at(question, paths, recipe, labels, series)
+    _read(among, paths, answer, is_stopping)
+    _write_template(question, paths, labels, among)
     if is_json:
         print_json(_document(question, answer))
     else:
@@ -134,11 +141,13 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
             store.recipe, size=question.size, fit=question.fit, ids=question.ids,
             plane=question.plane, slices=question.slices, oblique=question.oblique, bits=question.bits,
             series=choice_text(question.series) if question.series else None, dates=question.dates,
+            masks=question.masks, without_lesion=question.without_lesion,
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(
-            question.source, question.labels, site=question.site, patient_pattern=question.patient_pattern
-        )
+            question.source, question.labels,
+            site=question.site, patient_pattern=question.patient_pattern, label_column=question.label_column,
+        )  # fmt: skip
     return recipe, labels
 
 
@@ -161,8 +170,10 @@ def _print_sample(
     started_s = time.monotonic()
     source = question.source
     paths = without_table(source, labels, sample_files(source, SAMPLE_FILES))
-    series = find_series(source, paths, kept=None).apart()
-    reading, among = Reading(), _looked_at(question, paths, recipe, labels, series)
+    series = find_series(source, paths, kept=None)
+    masks = find_masks(source, paths, recipe.masks)
+    labels = knowing(labels, series.named)
+    reading, among = Reading(), _looked_at(question, paths, recipe, labels, series.apart().beside(masks))
     for path in paths:
         if is_stopping() or time.monotonic() - started_s > SAMPLE_S:
             break
@@ -190,8 +201,9 @@ def _list(
         found.append(path)
     paths = without_table(question.source, labels, found)
     series = find_series(question.source, paths, kept=None)
+    series = series.beside(find_masks(question.source, paths, recipe.masks))
     own_labels = OwnLabels(labels, question.source, series)
-    answer.naming = naming_of(paths, own_labels)
+    answer.naming = naming_of((path for path in paths if not series.masks.is_mask(path)), own_labels)
     if not paths and not is_stopping():
         answer.refusals.append(f"{question.source} holds no files")
     with _noting(answer):
@@ -269,7 +281,9 @@ def _looked_at(
     )
 
 
-def _write_template(question: Question, paths: Sequence[str], labels: FolderLabels | CsvLabels) -> None:
+def _write_template(
+    question: Question, paths: Sequence[str], labels: FolderLabels | CsvLabels, among: LookedAt
+) -> None:
     if question.template is None or not paths:
         return
     are_patients = False
@@ -278,7 +292,17 @@ def _write_template(question: Question, paths: Sequence[str], labels: FolderLabe
             labels.refuse_patients(paths)
         except UserError:
             are_patients = True
-    text = template_of(paths, labels, are_patients=are_patients)
+    series = among.series
+    others = [path for path in paths if not series.named(path).series]
+    if len(series) and not hold_pictures(others):
+        firsts = [path for path in paths if series.name_of(path)]
+        text = template_of_series(
+            [(series.named(path), label_or_reason(among.labels, path)[0]) for path in firsts],
+            are_known=not isinstance(labels, FolderLabels),
+        )
+    else:
+        firsts = [path for path in paths if series.files_of(path)]
+        text = template_of(firsts, among.labels, are_patients=are_patients)
     publish_new_bytes(question.template, text.encode("utf-8", "surrogateescape"), is_private=True)
 
 

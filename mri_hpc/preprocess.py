@@ -16,13 +16,14 @@ from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.choosing import choose, refuse_beside_stored
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
+from mri_hpc.intake.decoding.masks import find_masks
 from mri_hpc.intake.decoding.recipe import Bits, Dates, Oblique, Plane, wanted_recipe
 from mri_hpc.intake.decoding.sequence import choice_text
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.kinds import Chosen, Kinds
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
-from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
+from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, knowing, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
 from mri_hpc.storage.store import Store
 
@@ -52,6 +53,8 @@ class Options:
     """Folder of the store; made if it is not there."""
     labels: Annotated[Path | None, OFTEN] = None
     """CSV of labels; by default labels.csv in the source if there is one, else the names of folders."""
+    label_column: str = ""
+    """Column of the class in that table, or in participants.tsv of a BIDS tree, if it is called otherwise."""
     size: Annotated[int | None, OFTEN] = None
     """Side of the stored images in pixels; by default that of the store, and 224 for a new one."""
     fit: Literal["letterbox", "stretch"] | None = None
@@ -75,6 +78,11 @@ class Options:
     dates: Dates | None = None
     """Dates in headers are dropped, or kept, all of a patient shifted by the same secret number of days; by
     default as the store, in a new one dropped."""
+    masks: tuple[str, ...] = ()
+    """Patterns of masks that lie beside volumes, such as 'brain:{stem}_mask.nii.gz', '*-seg.nii.gz' or
+    'lesion:rois/{name}'; a word may tell brain from lesion; by default as the store."""
+    without_lesion: str = ""
+    """Class of slices that show no lesion, where masks of lesions are given; by default they are left out."""
     site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
     patient_pattern: Annotated[str, OFTEN] = ""
@@ -185,13 +193,14 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     from mri_hpc.intake.own_labels import OwnLabels
 
     labels = find_labels(
-        options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
-    )
+        options.source, options.labels,
+        site=options.site, patient_pattern=options.patient_pattern, label_column=options.label_column,
+    )  # fmt: skip
     typed = choice_text(options.series) if options.series else None
     wanted = wanted_recipe(
         store.recipe, size=options.size, fit=options.fit, ids=options.ids,
         plane=options.plane, slices=options.slices, oblique=options.oblique, bits=options.bits,
-        series=typed, dates=options.dates,
+        series=typed, dates=options.dates, masks=options.masks, without_lesion=options.without_lesion,
     )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
@@ -200,7 +209,8 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         refuse_open(store.doubts_of_ids(labels.mentions(paths), options.accept), options.accept)
     series = find_series(
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
-    )
+    ).beside(find_masks(options.source, paths, wanted.masks))
+    labels = knowing(labels, series.named)
     own_labels = OwnLabels(labels, options.source, series)
     # Before a recipe is written down: it says what was chosen.
     chosen, table = choose(typed or wanted.series, paths, Kinds(options.source, series), own_labels)
@@ -271,6 +281,7 @@ def _question(options: Options) -> "Question":
         source=options.source,
         store=options.store,
         labels=options.labels,
+        label_column=options.label_column,
         site=options.site,
         patient_pattern=options.patient_pattern,
         size=options.size,
@@ -282,6 +293,8 @@ def _question(options: Options) -> "Question":
         bits=options.bits,
         series=options.series,
         dates=options.dates,
+        masks=options.masks,
+        without_lesion=options.without_lesion,
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -295,16 +308,19 @@ def _command(options: Options) -> str:
 
     labels = options.write_labels or options.labels
     given = {
-        "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,
+        "--source": options.source, "--store": options.store, "--labels": labels,
+        "--label-column": (not options.write_labels and options.label_column) or None, "--size": options.size,
         "--fit": options.fit, "--ids": options.ids, "--plane": options.plane, "--slices": options.slices,
         "--oblique": options.oblique, "--bits": options.bits, "--dates": options.dates,
+        "--without-lesion": options.without_lesion or None,
         "--site": options.site or None, "--patient-pattern": options.patient_pattern or None,
     }  # fmt: skip
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
     accepted = ["--accept", *options.accept] if options.accept else []
+    masks = ["--masks", *options.masks] if options.masks else []
     skipping = ["--skip-empty"] if options.skip_empty else []
     series = ["--series", *options.series] if options.series else []
-    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *series, *skipping, *accepted])
+    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *masks, *series, *skipping, *accepted])
 
 
 def _share_with_group(options: Options, store: Store, key_file: Path) -> None:

@@ -192,6 +192,7 @@ class Reading:
                 return
             among.series.check_is_source(path, content)
             label = among.labels.of(path)
+            among.series.masks.check(path, label.label, among.recipe.without_lesion)
             found = self._take(among.images(path, label, natives()), among)
         except FileNotFoundError:
             self.rejected["file is gone"] += 1

@@ -12,9 +12,10 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode_file
 from mri_hpc.intake.decoding.dicom.listing import DUPLICATE, find_series
 from mri_hpc.intake.decoding.group_reader import GroupReader
+from mri_hpc.intake.decoding.masks import brains_alone, find_masks
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
-from mri_hpc.intake.decoding.sequence import Choice, choice_in
+from mri_hpc.intake.decoding.sequence import choice_in
 from mri_hpc.intake.kinds import Kinds
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
 from mri_hpc.intake.labels.persons import nfc
@@ -116,8 +117,10 @@ def judge(
 
     recipe, classes, model, patient_model: of one finished run. progress: gives the images on, one by one.
     """
-    found = _by_series(images, choice_in(recipe.series))
+    found = _by_series(images, recipe)
     images, refused = found.images, list(found.refused)
+    # Masks of lesions say what is asked here.
+    recipe = replace(recipe, masks=brains_alone(recipe.masks), without_lesion="")
     for rejected in refused:
         on_rejected(rejected)
     files: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -164,21 +167,24 @@ class _BySeries:
     """Series that the run does not take, by kind."""
 
 
-def _by_series(images: Sequence[Image], choice: Choice | None) -> _BySeries:
-    """Join the files of each series into one image, of the series that a choice takes."""
+def _by_series(images: Sequence[Image], recipe: Recipe) -> _BySeries:
+    """Join the files of each series that the recipe takes, and volumes and their masks, into one image."""
+    root = Path("/")
     by_path = {_below_root(image.path): image for image in images}
-    series = find_series(Path("/"), by_path, kept=None)
-    chosen = Kinds(Path("/"), series).chosen([*by_path], choice)
-    if not len(series):
+    masks = find_masks(root, by_path, recipe.masks, is_any_root=True)
+    brains = find_masks(root, by_path, brains_alone(recipe.masks), is_any_root=True)
+    series = find_series(root, by_path, kept=None).beside(brains)
+    chosen = Kinds(root, series).chosen([*by_path], choice_in(recipe.series))
+    if series.are_single_files and not masks:
         return _BySeries(images=[by_path[path] for path in chosen.paths], left_out=chosen.left_out)
     joined = [
         replace(
             by_path[path],
-            others=tuple(by_path[other].path for other in series.files_of(path)[1:]),
+            others=tuple(root / other for other in series.files_of(path)[1:]),
             **_patient_in(by_path[path], series.named(path).patient),
         )
         for path in chosen.paths
-        if series.files_of(path) and not series.is_duplicate(path)
+        if series.files_of(path) and not series.is_duplicate(path) and not masks.is_mask(path)
     ]
     again = [
         Rejected(path=by_path[path].path, reason=DUPLICATE)

@@ -288,7 +288,7 @@ class Store:
             labels,
             wanted,
             key_file,
-            series=series or NO_SERIES,
+            series=NO_SERIES if series is None else series,
             is_replacing=is_replacing,
             is_skipping_empty=is_skipping_empty,
             is_accepting_text=is_accepting_text,

@@ -2,6 +2,7 @@
 
 import shutil
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -95,3 +96,25 @@ def test_where_all_series_are_left_out_nothing_is_judged(folder):
     answer, images = judged(folder.parent, recipe=Recipe(size=32, series="adc"))
     assert images is None
     assert (answer.images, dict(answer.left_out_series)) == ((), {"unknown": 1})
+
+
+def test_masks_are_no_images_and_those_of_brains_are_needed(tmp_path):
+    folder = tmp_path / "images" / "P17"
+    folder.mkdir(parents=True)
+    voxels = np.tile(np.arange(40, dtype=np.int16)[:, None, None] * 20 + 9, (1, 40, 5))
+    brain = np.zeros((40, 40, 5), np.uint8)
+    brain[10:30, 10:30, 1:4] = 1
+    for name, data in (("t1", voxels), ("brain/t1", brain), ("t1_seg", 0 * brain)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(data, np.diag([5.0, 5.0, 6.0, 1.0])), folder / f"{name}.nii")
+    recipe = Recipe(size=32, masks=("brain:*/brain/{name}", "lesion:{stem}_seg.nii"), without_lesion="none")
+    answer, _images = judged(folder.parent, recipe=recipe)
+    assert [image.name.partition("#")[2] for image in answer.images] == ["1", "2", "3"]
+    assert not answer.rejected
+    (folder / "brain" / "t1.nii").unlink()
+    refused = []
+    judge(
+        find_images([folder]).images, recipe, ("a", "b"), lambda images: images,
+        patient_model=None, on_rejected=refused.append,
+    )  # fmt: skip
+    assert [bad.reason for bad in refused] == ["no mask beside it (brain)"]

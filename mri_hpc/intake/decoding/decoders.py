@@ -124,6 +124,8 @@ def as_sample(image: NativeImage, recipe: Recipe, window: Window | None) -> Samp
         position=image.position,
         plane=image.plane,
         plane_inferred=image.plane_inferred,
+        label=image.label,
+        box=image.box,
         placed=placed,
         slices_left_out=image.slices_left_out,
         statements=image.statements,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,8 @@ NEUTRAL = {
     "bits": 8,
     "series": NO_CHOICE,
     "dates": "dropped",
+    "masks": (),
+    "without_lesion": "",
 }
 """Values of parameters that came later, as before they existed: a recipe with these is as it was then."""
 
@@ -69,6 +72,10 @@ class Recipe:
     """Series that are taken: kinds, a pattern on their descriptions, or all; empty: it was not said."""
     dates: Dates = "dropped"
     """Dates of sources are dropped, or kept, those of a patient shifted by the same number of days."""
+    masks: tuple[str, ...] = ()
+    """Patterns of the masks beside volumes, KIND:PATTERN, as of masks.read_patterns; empty: none is used."""
+    without_lesion: str = ""
+    """Class of slices without a lesion, where masks show these; empty: they are left out."""
     probe: tuple[tuple[str, int], ...] = ()
     """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
 
@@ -81,6 +88,8 @@ class Recipe:
             check_choice(self.series)
         if self.dates == "shifted" and self.ids == "as-given":
             raise UserError("--dates shifted goes by the site's key, which --ids as-given does without")
+        if self.without_lesion and not any(one.startswith("lesion:") for one in self.masks):
+            raise UserError("--without-lesion goes with masks of lesions: --masks lesion:PATTERN")
 
     @property
     def has_windows(self) -> bool:
@@ -147,6 +156,8 @@ def wanted_recipe(
     bits: Bits | None = None,
     series: str | None = None,
     dates: Dates | None = None,
+    masks: Sequence[str] = (),
+    without_lesion: str = "",
 ) -> Recipe:
     """Complete the recipe asked for. None: as in the store there, in a new one as usual.
 
@@ -167,7 +178,16 @@ def wanted_recipe(
         bits=bits or base.bits,
         series=series,
         dates=dates or base.dates,
+        masks=_patterns(masks) if masks else base.masks,
+        without_lesion=without_lesion or base.without_lesion,
     )
+
+
+def _patterns(given: Sequence[str]) -> tuple[str, ...]:
+    # Loaded where it is wanted: it is rare.
+    from mri_hpc.intake.decoding.masks import read_patterns
+
+    return read_patterns(given)
 
 
 def publish_recipe(path: Path, wanted: Recipe) -> Recipe:

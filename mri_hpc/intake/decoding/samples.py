@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from mri_hpc.intake.decoding.window import Window
+from mri_hpc.intake.labels.label import NO_BOX
 
 Placed = tuple[float, float, float, float]
 """Left, top, width, height of the source picture within the stored image, as fractions of that image."""
+Box = tuple[float, float, float, float]
+"""As Label.box."""
 NOT_FINITE = "pixels that are not finite numbers"
 
 
@@ -44,6 +47,10 @@ class ImageDescription:
     """Index into labels.PLANES; -1 unknown."""
     plane_inferred: bool = False
     """The plane was guessed."""
+    label: str = ""
+    """Class of the image where it is another one than its source's, as a mask says; else empty."""
+    box: Box = NO_BOX
+    """Box around what a mask shows, as in Label; NaN none."""
     slices_left_out: int = 0
     """Slices of its volume that show no head, and are left out; of the first one in each plane, else 0."""
     statements: frozenset[str] | None = None

@@ -53,7 +53,7 @@ class Intake:
 
     def sources(self, paths: Sequence[str]) -> Sources:
         """Return files below the root as sources: each one of its own, or the files of a series together."""
-        if not len(self.series):
+        if self.series.are_single_files:
             keys = np.fromiter((self.key_of(path) for path in paths), "<u8", len(paths))
             return Sources.of_files(keys, paths)
         firsts = [path for path in paths if self.series.files_of(path)]

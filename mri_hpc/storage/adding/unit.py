@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -200,7 +201,7 @@ def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
         for c in COLUMNS
     }
     names = {
-        "label": [source.label.label for source, _, _ in rows],
+        "label": [sample.label or source.label.label for source, _, sample in rows],
         "patient": [source.patient for source, _, _ in rows],
         "study": [source.study for source, _, _ in rows],
         "kind": [source.kind for source, _, _ in rows],
@@ -280,7 +281,7 @@ def _plane(label: Label, sample: Sample) -> tuple[int, bool]:
 
 def _placed_box(label: Label, sample: Sample) -> tuple[float, float, float, float]:
     """Turn a box in fractions of the source picture into fractions of the stored image."""
-    cx, cy, w, h = label.box
+    cx, cy, w, h = label.box if math.isnan(sample.box[0]) else sample.box
     left, top, width, height = sample.placed
     return left + cx * width, top + cy * height, w * width, h * height
 

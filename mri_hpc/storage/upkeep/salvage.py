@@ -14,6 +14,7 @@ import numpy as np
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
+from mri_hpc.intake.decoding.masks import find_masks
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.window import Window
 from mri_hpc.intake.files.content import read_content
@@ -163,7 +164,9 @@ class Salvage:
     @cached_property
     def _series(self) -> Series:
         root = self._sources.root
-        return find_series(root, list_sources(root), kept=None)
+        paths = list(list_sources(root))
+        masks = find_masks(root, paths, self._sources.recipe.masks)
+        return find_series(root, paths, kept=None).beside(masks)
 
     def _paths_of(self, keys: Sequence[int]) -> dict[int, str]:
         """Find paths of sources by key: as the private folder says, else as they are found below the root."""

@@ -7,15 +7,16 @@ last change, so that a day's new series costs what it holds; tasks of one array 
 Names that promise another format are never opened: of millions of pictures none is.
 
 The table is the sha256 of what follows it, then a line with its format, then, for each file that was opened,
-nine texts that each end in a zero byte: path, size, time, series, instance (a digest of its id), study,
-patient, kind of sequence and scanner. The series is empty
-where the file is no DICOM or names none. Of a series that is below the root no more, one file stays in the
-table, of size -1: by it is known what is missing.
+ten texts that each end in a zero byte: path, size, time, series, instance (a digest of its id), study,
+patient, accession number, kind of sequence and scanner. The series is empty where the file is no DICOM or
+names none. Of a series that is below the root no more, one file stays in the table, of size -1: by it is
+known what is missing.
 
 Some programs write one instance id into several files. Only files that show the same are duplicates: where
 several of a series have one id, the digest of what each shows stands behind that of its id.
 """
 
+import copy
 import dataclasses
 import hashlib
 import io
@@ -24,6 +25,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
 from mri_hpc.base.access import make_private, publish_private, replace_private
 from mri_hpc.base.errors import BadSource
@@ -36,11 +38,13 @@ from mri_hpc.intake.decoding.dicom.elements import (
 )
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
+from mri_hpc.intake.decoding.masks import NO_MASKS, Masks
 from mri_hpc.intake.decoding.sequence import DWI, one_of
 from mri_hpc.intake.decoding.volumes.parts import parts_among
 from mri_hpc.intake.files import archives
 from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content, opened_file
 from mri_hpc.intake.files.fingerprint import size_and_time
+from mri_hpc.intake.labels.id_rows import HeaderIds
 
 OTHERS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".png", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".j2k",
@@ -57,7 +61,7 @@ GONE = -1
 """Size of a file of a series that is not there any more."""
 FIRST_BYTES = 2**14
 """Of a file: most often all up to the ids lies in these."""
-FIELDS, ID_DIGITS = 9, 32
+FIELDS, ID_DIGITS = 10, 32
 HEADING = b"2\n"
 """Format of the table: one of another is as none."""
 DAMAGED = "~"
@@ -69,15 +73,11 @@ NO_PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class Named(HeaderIds):
     """The ids in one file. Never printed."""
 
-    series: str = field(default="", repr=False)
-    """Empty where the file is no DICOM or names none."""
     instance: str = field(default="", repr=False)
     """Digest of its id, and of what it shows where others have this id; empty where it names none."""
-    study: str = field(default="", repr=False)
-    patient: str = field(default="", repr=False)
     kind: str = ""
     """Kind of sequence; empty of what is no slice of MR."""
     scanner: str = ""
@@ -106,6 +106,7 @@ class Series:
         parts: files of each volume that lies in several, by the first, its header.
         """
         self.former = frozenset(former)
+        self.masks = NO_MASKS
         self._named = named
         self._parts = parts
         self._files: dict[str, tuple[str, ...]] = dict(parts)
@@ -137,11 +138,22 @@ class Series:
         self._first[self._named[files[0]].series] = files[0]
         self._is_further.update(files[1:])
 
+    def beside(self, masks: Masks) -> Self:
+        """Return these series, with volumes that have masks: a volume and its masks are one source."""
+        with_masks = copy.copy(self)
+        with_masks.masks = masks
+        return with_masks
+
     def files_of(self, path: str) -> tuple[str, ...]:
-        """Return the files of the source whose first one this is; none of a further one of a series."""
-        if path in self._is_further:
+        """Return the files of the source whose first one this is; none of a further one, or of a mask."""
+        if path in self._is_further or self.masks.is_mask(path):
             return ()
-        return self._files.get(path, (path,))
+        return (*self._files.get(path, (path,)), *self.masks.files_of(path))
+
+    @property
+    def are_single_files(self) -> bool:
+        """Tell whether each file is a source of its own."""
+        return not self._files and not self.masks
 
     def name_of(self, path: str) -> str:
         """Return the id of the series whose first file this is; empty where it is none's."""
@@ -372,6 +384,7 @@ def _named(elements: Elements) -> Named:
         instance=hashlib.sha256(instance.encode()).hexdigest()[:ID_DIGITS] if instance else "",
         study=_plain(values.text(Tag.STUDY)),
         patient=_plain(values.text(Tag.PATIENT_ID)),
+        accession=_plain(values.text(Tag.ACCESSION)),
         kind=kind_of(elements),
         scanner=scanner_in(elements),
     )
@@ -387,7 +400,7 @@ def _packed(rows: Mapping[str, _Row]) -> bytes:
         for path, row in rows.items()
         for text in (
             path, str(row.size), str(row.mtime_ns),
-            row.named.series, row.named.instance, row.named.study, row.named.patient,
+            row.named.series, row.named.instance, row.named.study, row.named.patient, row.named.accession,
             row.named.kind, row.named.scanner,
         )
     ]  # fmt: skip
@@ -415,8 +428,9 @@ def _unpacked(data: bytes) -> dict[str, _Row]:
         path: _Row(
             size=int(size), mtime_ns=int(time_ns),
             named=Named(
-                series=series, instance=instance, study=study, patient=patient, kind=kind, scanner=scanner
+                series=series, instance=instance, study=study, patient=patient, accession=accession,
+                kind=kind, scanner=scanner,
             ),
         )
-        for path, size, time_ns, series, instance, study, patient, kind, scanner in rows
+        for path, size, time_ns, series, instance, study, patient, accession, kind, scanner in rows
     }  # fmt: skip

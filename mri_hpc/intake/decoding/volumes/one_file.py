@@ -15,6 +15,7 @@ from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage
 from mri_hpc.intake.decoding.volumes.headers import is_volume, read_header, unzipped
 from mri_hpc.intake.decoding.volumes.layout import TEXT_BYTES, VolumeHeader
+from mri_hpc.intake.decoding.volumes.mask_volumes import in_two_values, kinds_of
 from mri_hpc.intake.decoding.volumes.meta_image import is_meta_image, meta_image_header
 from mri_hpc.intake.decoding.volumes.nrrd import is_nrrd, nrrd_header
 from mri_hpc.intake.decoding.volumes.slices import few_slices, slices_of
@@ -42,14 +43,25 @@ class VolumeFiles:
 
     def decode(self, content: Content, recipe: Recipe) -> Iterator[NativeImage]:
         """As in Decoder."""
-        return few_slices(
-            image for volume in volumes_in(content.files) for image in slices_of(volume, recipe)
-        )
+        num_files = 1 + _header_of(content.files[0]).layout.num_files
+        files, others = content.files[:num_files], content.files[num_files:]
+        masks = kinds_of([_mask(other) for other in others], recipe.masks)
+        return few_slices(image for volume in volumes_in(files) for image in slices_of(volume, recipe, masks))
 
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
         # Their own words would load them, for the sake of files that are no volumes.
         return {name: version_of(name) for name in ("nibabel", "pynrrd")}
+
+
+def _mask(file: File) -> Volume:
+    """Read a mask; BadSource where it is no volume that can be read."""
+    if not VolumeFiles().reads(file.start):
+        raise BadSource("its mask is no volume")
+    try:
+        return in_two_values(next(volumes_in([file])))
+    except BadSource as error:
+        raise BadSource(f"its mask cannot be read: {error}") from None
 
 
 def volumes_in(files: Sequence[File]) -> Iterator[Volume]:

@@ -7,7 +7,10 @@
 | sagittal | downwards | from the front to the back | from the patient's left to the right |
 
 - A volume has one window, by the rule of window.py: its pictures are the slices as they were acquired,
-  whatever plane is asked for. Slices without a head in that window are left out, and counted.
+  whatever plane is asked for. Slices without a head in that window are left out, and counted. A mask of the
+  brain says instead which voxels the window is of, and which slices show a head.
+- A mask of lesions says which slices are of the label of the volume, with the box around what it shows. The
+  others have the class that the recipe names, else they are left out.
 - Pixels that are longer one way are made square in millimetres, in the one step that fits them into the
   square. A spacing out of the sanity band is not believed: pixels are taken as square, and it is said.
   From slice to slice a volume may be short: few were taken. But 1 x 1 x 1 mm is what programs write that know
@@ -16,7 +19,7 @@
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -26,13 +29,14 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.grey_values import levels_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.samples import NOT_FINITE, NativeImage, Sample, Stack
+from mri_hpc.intake.decoding.samples import NOT_FINITE, Box, NativeImage, Sample, Stack
 from mri_hpc.intake.decoding.volumes.geometry import axes_of, check_upright, right_way_up, spacing_mm
+from mri_hpc.intake.decoding.volumes.mask_volumes import UprightMasks, box_of, held_against
 from mri_hpc.intake.decoding.volumes.resampling import resampled
 from mri_hpc.intake.decoding.volumes.volume import Volume
 from mri_hpc.intake.decoding.volumes.words import in_words
 from mri_hpc.intake.decoding.window import Histogram, Window
-from mri_hpc.intake.labels.label import PLANES
+from mri_hpc.intake.labels.label import NO_BOX, PLANES
 
 AXES = (2, 1, 0)
 """Axis of a volume the right way up along which the slices of each of PLANES lie."""
@@ -52,6 +56,7 @@ NOT_BELIEVED = (
     f"spacing not believed, pixels taken as square (voxels outside {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, "
     f"or a field of view outside {VIEW_MM[0]:g} to {VIEW_MM[1]:g} mm)"
 )
+LESIONS_ALONE = "slices without a lesion are left out (a new store keeps them by --without-lesion CLASS)"
 SIDE_UNKNOWN = "side unknown: the file does not tell left from right"
 
 
@@ -69,22 +74,35 @@ class _Hung:
     """Height and width of a pixel; the same where they are not believed."""
     affine: np.ndarray
     """As in Stack."""
+    brain: np.ndarray | None = None
+    """bool, (n, h, w); None where no mask shows it."""
+    lesion: np.ndarray | None = None
+    """As brain."""
 
     def __len__(self) -> int:
         return len(self.pictures)
 
 
-def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
-    """Yield the slices of a volume that the recipe asks for, in its levels; none where none shows a head."""
+def slices_of(
+    volume: Volume, recipe: Recipe, masks: Mapping[str, Volume] | None = None
+) -> Iterator[NativeImage]:
+    """Yield the slices of a volume that the recipe asks for, in its levels; none where none shows a head.
+
+    masks: of two values, by their kind.
+    """
     upright = _upright(_in_numbers(volume), recipe)
+    beside = held_against(upright, {kind: _upright(mask, recipe) for kind, mask in (masks or {}).items()})
     acquired = AXES.index(upright.acquired)
     planes = _planes(recipe, acquired)
     if PLANES.index("sagittal") in planes and recipe.plane != "acquired" and not volume.is_side_known:
         raise BadSource(NO_LEFT_TO_RIGHT)
-    window = _window(_stack(upright, acquired).pictures)
+    acquired_stack = _stack(upright, acquired, beside)
+    window = _window(acquired_stack.pictures, acquired_stack.brain)
     notes = _notes(upright)
+    if beside.lesion is not None and not recipe.without_lesion:
+        notes = (*notes, LESIONS_ALONE)
     for plane in planes:
-        for image in _images(_stack(upright, plane), window, recipe):
+        for image in _images(_stack(upright, plane, beside), window, recipe):
             frame = _frame(upright.name, image.frame, plane if len(planes) > 1 else None)
             yield replace(
                 image,
@@ -154,17 +172,22 @@ def _is_in(value: float, band: tuple[float, float]) -> bool:
     return band[0] <= value <= band[1]
 
 
-def _stack(upright: Volume, plane: int) -> _Hung:
+def _stack(upright: Volume, plane: int, masks: UprightMasks) -> _Hung:
     """Hang the slices of a plane: rows and columns as at the head of this file."""
     axis = AXES[plane]
     down, across = ((1, 0), (2, 0), (2, 1))[plane]
-    # Both run against RAS+ as they hang.
-    pictures = upright.voxels.transpose(axis, down, across)[:, ::-1, ::-1]
+
+    def hung(voxels: np.ndarray) -> np.ndarray:
+        # Both run against RAS+ as they hang.
+        return voxels.transpose(axis, down, across)[:, ::-1, ::-1]
+
     spacing = spacing_mm(upright.affine)
     believed = _are_believed(upright)
     return _Hung(
         plane=plane,
-        pictures=pictures,
+        pictures=hung(upright.voxels),
+        brain=None if masks.brain is None else hung(masks.brain),
+        lesion=None if masks.lesion is None else hung(masks.lesion),
         positions_mm=_positions_mm(upright, axis),
         pixel_mm=(
             (round(spacing[down], 4), round(spacing[across], 4))
@@ -195,9 +218,15 @@ def _positions_mm(upright: Volume, axis: int) -> list[float]:
     return [round(start + number * step, 2) + 0.0 for number in range(upright.voxels.shape[axis])]
 
 
-def _window(pictures: np.ndarray) -> Window | None:
-    """Find the window of a volume. pictures: (n, h, w), as they were acquired; None: of one value."""
+def _window(pictures: np.ndarray, brain: np.ndarray | None = None) -> Window | None:
+    """Find the window of a volume. pictures: (n, h, w), as they were acquired; None: of one value.
+
+    brain: where to look; None: everywhere.
+    """
     histogram = Histogram()
+    if brain is not None:
+        histogram.add_rows(pictures[brain][np.newaxis], num_pictures=len(pictures))
+        return histogram.window()
     step = math.ceil(len(pictures) / MOST_COUNTED)
     rows = np.stack([_some_rows(picture) for picture in pictures[::step]])
     # At once: numbers that are no words take a table of a million each time.
@@ -227,12 +256,16 @@ def _in_numbers(volume: Volume) -> Volume:
 
 def _images(stack: _Hung, window: Window | None, recipe: Recipe) -> Iterator[NativeImage]:
     """Yield the slices of a stack that are kept, numbered as they lie in it."""
-    with_head = [number for number in range(len(stack)) if _has_head(stack.pictures[number], window)]
+    if stack.brain is None:
+        with_head = [number for number in range(len(stack)) if _has_head(stack.pictures[number], window)]
+    else:
+        with_head = np.flatnonzero(stack.brain.any(axis=(1, 2))).tolist()
     left_out = len(stack) - len(with_head)
     if window is None:
         return
     place = Stack(affine=stack.affine, shape=stack.pictures.shape[1:], window=window)
-    for number in chosen(with_head, recipe.slices):
+    shown = with_head if recipe.without_lesion else [at for at in with_head if _may_be_lesion(stack, at)]
+    for number in chosen(shown, recipe.slices):
         grey = _levels(stack.pictures[number], window, recipe.bits)
         yield NativeImage(
             grey=_square_pixels(grey, stack.pixel_mm, recipe),
@@ -242,9 +275,21 @@ def _images(stack: _Hung, window: Window | None, recipe: Recipe) -> Iterator[Nat
             slice_index=number,
             position=stack.positions_mm[number],
             plane=stack.plane,
+            label="" if _may_be_lesion(stack, number) else recipe.without_lesion,
+            box=_box(stack, number),
             slices_left_out=left_out,
         )
         left_out = 0
+
+
+def _may_be_lesion(stack: _Hung, number: int) -> bool:
+    """Tell whether a slice shows a lesion, as far as a mask tells."""
+    return stack.lesion is None or bool(stack.lesion[number].any())
+
+
+def _box(stack: _Hung, number: int) -> Box:
+    has_lesion = stack.lesion is not None and stack.lesion[number].any()
+    return box_of(stack.lesion[number]) if has_lesion and stack.lesion is not None else NO_BOX
 
 
 def _levels(picture: np.ndarray, window: Window | None, bits: int = 8) -> np.ndarray:
