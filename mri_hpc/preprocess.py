@@ -14,14 +14,12 @@ from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.choosing import choose, refuse_beside_stored
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
 from mri_hpc.intake.decoding.masks import find_masks
 from mri_hpc.intake.decoding.recipe import Bits, Dates, Oblique, Plane, wanted_recipe
 from mri_hpc.intake.decoding.sequence import choice_text
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
-from mri_hpc.intake.kinds import Chosen, Kinds
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, knowing, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
@@ -29,6 +27,7 @@ from mri_hpc.storage.store import Store
 
 if TYPE_CHECKING:
     from mri_hpc.account import Account
+    from mri_hpc.intake.kinds import Chosen
     from mri_hpc.intake.labels.csv_labels import CsvLabels
     from mri_hpc.intake.labels.folder_labels import FolderLabels
     from mri_hpc.intake.own_labels import OwnLabels
@@ -182,14 +181,16 @@ class _Asked:
     own_labels: "OwnLabels"
     paths: list[str]
     """Of all files below the source."""
-    chosen: Chosen
+    chosen: "Chosen"
     """Those of the series that are taken."""
     intake: "Intake"
 
 
 def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     """Find labels, files and series; UserError where something looks other than it was meant."""
+    from mri_hpc.choosing import choose, refuse_beside_stored
     from mri_hpc.intake.decoding.dicom.listing import find_series
+    from mri_hpc.intake.kinds import Kinds
     from mri_hpc.intake.own_labels import OwnLabels
 
     labels = find_labels(

@@ -30,7 +30,7 @@ WORDS = {
     LESION: re.compile(r"seg|lesion|tumou?r|roi|stroke", re.IGNORECASE),
 }
 """Words in a pattern that tell the kind of its masks."""
-VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh")
+VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Ends of the names of volumes that may have masks."""
 NO_MASK = "no mask beside it"
 SEVERAL = "several files that could be its mask"
