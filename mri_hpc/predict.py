@@ -12,7 +12,6 @@ from mri_hpc.base.command import counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_FIX
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.intake.kinds import left_out_text
 from mri_hpc.intake.labels.images import PatientFrom, Rejected, as_text
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.run import Run
@@ -78,6 +77,8 @@ def predict(options: Options) -> int | None:
         write_tables(options.out, answer)
     _print(options, run, answer)
     if answer.left_out_series:
+        from mri_hpc.intake.kinds import left_out_text
+
         print(f"{left_out_text(answer.left_out_series)} than the run's", file=sys.stderr)
     if answer.images:
         if kept_back and kept_back.is_passing:
