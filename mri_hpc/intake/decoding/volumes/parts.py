@@ -23,14 +23,15 @@ MOST_NAME = 255
 def parts_among(root: Path, paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Find the headers among files below a root; return the files of each such volume, the header first.
 
-    Headers without their voxels are left out.
+    Headers without their voxels are left out, as are those that name a header in place of voxels: each would
+    be a part of the other, or of itself, and neither a source.
     """
     found = {}
     for path in paths:
         ending = path[-8:].lower()
         if ending.endswith((*OF_PAIRS, *TEXTS)) and (others := _others(root, path, ending)):
             found[path] = (path, *others)
-    return found
+    return {path: files for path, files in found.items() if found.keys().isdisjoint(files[1:])}
 
 
 def _others(root: Path, path: str, ending: str) -> tuple[str, ...]:
@@ -57,9 +58,8 @@ def _named_in(text: bytes) -> tuple[str, ...]:
 def _is_below(name: str) -> bool:
     """Tell whether a name that a header gives leads nowhere but below its own folder."""
     parts = PurePosixPath(name).parts
-    return (
-        not name.startswith("/") and ".." not in parts and all(0 < len(part) <= MOST_NAME for part in parts)
-    )
+    is_name = "\0" not in name and all(len(part) <= MOST_NAME for part in parts)
+    return is_name and not name.startswith("/") and ".." not in parts
 
 
 def _beside(root: Path, path: str, start: bytes) -> tuple[str, ...]:
