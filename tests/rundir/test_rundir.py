@@ -237,6 +237,7 @@ def test_the_decay_begins_in_time_for_the_last_epoch():
 def test_a_run_that_stopped_within_an_epoch_does_not_begin_its_decay_there():
     within = Progress(epoch=9, step_in_epoch=1)
     assert within.with_decay(10, 2, 3) == within
+    assert Progress(epoch=10).with_decay(10, 2, 0) == Progress(epoch=10)
     assert within.after_epoch(1.0, 0.0).is_over(10, 2, 3)
 
 

@@ -17,7 +17,6 @@ from mri_hpc.intake.files.fingerprint import size_and_time
 OF_PAIRS = (".hdr", ".hdr.gz")
 TEXTS = (".nhdr", ".nrrd", ".mhd", ".mha")
 VOXELS = (".img", ".img.gz")
-MOST_NAME = 255
 
 
 def parts_among(root: Path, paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -41,11 +40,12 @@ def _others(root: Path, path: str, ending: str) -> tuple[str, ...]:
             if ending.endswith(OF_PAIRS):
                 return _beside(root, path, file.read(START_BYTES))
             named = _named_in(file.read(TEXT_BYTES))
+        folder = path.rpartition("/")[0]
+        others = tuple(str(PurePosixPath(folder, name)) for name in named)
+        is_here = all(map(_is_below, named)) and all(size_and_time(root, other) for other in others)
     except (OSError, BadSource):
+        # Also of a name that is longer than any file's.
         return ()
-    folder = path.rpartition("/")[0]
-    others = tuple(str(PurePosixPath(folder, name)) for name in named)
-    is_here = all(map(_is_below, named)) and all(size_and_time(root, other) for other in others)
     return others if is_here else ()
 
 
@@ -57,9 +57,7 @@ def _named_in(text: bytes) -> tuple[str, ...]:
 
 def _is_below(name: str) -> bool:
     """Tell whether a name that a header gives leads nowhere but below its own folder."""
-    parts = PurePosixPath(name).parts
-    is_name = "\0" not in name and all(len(part) <= MOST_NAME for part in parts)
-    return is_name and not name.startswith("/") and ".." not in parts
+    return "\0" not in name and not name.startswith("/") and ".." not in PurePosixPath(name).parts
 
 
 def _beside(root: Path, path: str, start: bytes) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.decoding.pictures import TRUNCATED
-from mri_hpc.intake.decoding.volumes import meta_image, nrrd, streams
+from mri_hpc.intake.decoding.volumes import meta_image, nrrd, parts, streams
 from mri_hpc.intake.decoding.volumes.headers import is_volume, unzipped
 from mri_hpc.intake.decoding.volumes.layout import (
     DAMAGED_HEADER,
@@ -29,7 +29,7 @@ from mri_hpc.intake.decoding.volumes.layout import (
 )
 from mri_hpc.intake.decoding.volumes.meta_image import meta_image_header
 from mri_hpc.intake.decoding.volumes.nrrd import nrrd_header
-from mri_hpc.intake.decoding.volumes.parts import MOST_NAME, parts_among
+from mri_hpc.intake.decoding.volumes.parts import parts_among
 from mri_hpc.intake.decoding.volumes.streams import check_end, check_length, opened_voxels
 from mri_hpc.intake.files.content import START_BYTES, in_memory
 
@@ -182,8 +182,8 @@ def header_of(*, offset=0, num_volumes=1, dtype="<i2", **layout):
     )  # fmt: skip
 
 
-def read(parts, header):
-    files = [in_memory(part).files[0] for part in parts]
+def read(held, header):
+    files = [in_memory(part).files[0] for part in held]
     check_length(files, header)
     with opened_voxels(files, header) as voxels:
         data = voxels.read(header.volume_bytes * header.num_volumes)
@@ -196,7 +196,7 @@ HALVES = RAW[:24], RAW[24:]
 
 
 @pytest.mark.parametrize(
-    ("parts", "header"),
+    ("held", "header"),
     [
         ([b"head" + RAW], header_of(begins=4)),
         ([b"head" + RAW], header_of(offset=4)),
@@ -213,8 +213,8 @@ HALVES = RAW[:24], RAW[24:]
         ([gzip.compress(half) for half in HALVES], header_of(num_files=2, encoding="gzip")),
     ],
 )
-def test_voxels_are_read_from_where_the_header_says(parts, header):
-    assert read(parts, header) == RAW
+def test_voxels_are_read_from_where_the_header_says(held, header):
+    assert read(held, header) == RAW
 
 
 def wrong_end(coded, *, behind):
@@ -224,7 +224,7 @@ def wrong_end(coded, *, behind):
 
 
 @pytest.mark.parametrize(
-    ("parts", "header", "reason"),
+    ("held", "header", "reason"),
     [
         ([RAW[:-1]], header_of(), TRUNCATED),
         ([b"head" + RAW[:-1]], header_of(begins=4), TRUNCATED),
@@ -250,9 +250,9 @@ def wrong_end(coded, *, behind):
          header_of(num_files=2, encoding="gzip"), streams.DAMAGED_GZIP),
     ],
 )  # fmt: skip
-def test_voxels_that_are_not_there_or_damaged_have_their_reason(parts, header, reason):
+def test_voxels_that_are_not_there_or_damaged_have_their_reason(held, header, reason):
     with pytest.raises(BadSource) as error:
-        read(parts, header)
+        read(held, header)
     assert str(error.value) == reason
 
 
@@ -287,7 +287,8 @@ NAMES = {
     "root.nhdr": as_nrrd(data_file="/etc/passwd"),
     "gone.nhdr": as_nrrd(data_file="gone.raw"),
     "one_gone.mhd": as_meta(ElementDataFile="LIST\nhere.raw\ngone.raw"),
-    "long.mhd": as_meta(ElementDataFile="a" * (MOST_NAME + 1)),
+    "long.mhd": as_meta(ElementDataFile="a" * 256 + ".zip/x"),
+    "deep.mhd": as_meta(ElementDataFile="/".join(["a" * 200] * 100) + ".zip/x"),
     "zero.mhd": as_meta(ElementDataFile="he\0re.raw"),
     "zeros.nhdr": as_nrrd(data_file="LIST\n\0\n"),
     "many.nhdr": as_nrrd(data_file="%d.raw 1 " + "9" * 30 + " 1"),
@@ -295,6 +296,8 @@ NAMES = {
     "itself.mhd": as_meta(ElementDataFile="itself.mhd"),
     "this.mhd": as_meta(ElementDataFile="that.nhdr"),
     "that.nhdr": as_nrrd(data_file="this.mhd"),
+    "scan.hdr": bytes(344) + b"ni1\0",
+    "scan.IMG": RAW,
     "pair.hdr": b"no header at all",
     "pair.img": RAW,
 }
@@ -312,8 +315,22 @@ def folder(tmp_path):
 
 def test_a_header_has_voxels_of_its_own_folder_and_below_or_none(folder):
     assert parts_among(folder, NAMES) == {
-        "sound.mhd": ("sound.mhd", "here.raw"), "below.nhdr": ("below.nhdr", "sub/there.raw")
+        "sound.mhd": ("sound.mhd", "here.raw"), "below.nhdr": ("below.nhdr", "sub/there.raw"),
+        "scan.hdr": ("scan.hdr", "scan.IMG"),
     }  # fmt: skip
+
+
+def test_a_header_is_read_no_further_than_headers_reach(folder, monkeypatch):
+    monkeypatch.setattr(parts, "TEXT_BYTES", len(NAMES["sound.mhd"]) - len("here.raw\n"))
+    assert "sound.mhd" not in parts_among(folder, NAMES)
+
+
+def test_a_name_from_the_root_leads_nowhere_though_there_be_such_a_file_below(folder, tmp_path):
+    there = folder / str(tmp_path / "secret.raw").lstrip("/")
+    there.parent.mkdir(parents=True)
+    there.write_bytes(RAW)
+    (folder / "whole.mhd").write_bytes(as_meta(ElementDataFile=tmp_path / "secret.raw"))
+    assert parts_among(folder, ["whole.mhd"]) == {}
 
 
 def test_headers_that_name_headers_are_sources_all_the_same(folder):
