@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import zlib
 
 import numpy as np
@@ -11,7 +12,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.decoding.pictures import TRUNCATED
 from mri_hpc.intake.decoding.volumes import meta_image, nrrd, parts, streams
-from mri_hpc.intake.decoding.volumes.headers import is_volume, unzipped
+from mri_hpc.intake.decoding.volumes.headers import is_volume, read_header, unzipped
 from mri_hpc.intake.decoding.volumes.layout import (
     DAMAGED_HEADER,
     MOST_FILES,
@@ -103,6 +104,7 @@ def as_nrrd(**fields):
         ({"line_skip": nrrd.MOST_LINES + 1}, DAMAGED_HEADER),
         ({"spacings": "1 1"}, DAMAGED_HEADER),
         ({"space": "LPS", "space_directions": "(1,0,0) none none"}, OTHER_DIMENSIONS),
+        ({"sizes": "2 1 1", "space": "LPS", "space_directions": "(1,0,0) none none"}, OTHER_DIMENSIONS),
         ({"dimension": "5", "sizes": "2 3 4 2 2"}, OTHER_DIMENSIONS),
         ({"dimension": "4", "sizes": "2 2 3 4", "kinds": "domain list domain domain"}, OTHER_DIMENSIONS),
         ({"dimension": "4", "sizes": "3 2 3 4", "kinds": "RGB-color domain domain domain"}, OTHER_NUMBERS),
@@ -233,6 +235,7 @@ def wrong_end(coded, *, behind):
         ([gzip.compress(RAW)], header_of(num_volumes=99, encoding="gzip", offset=10**6), TRUNCATED),
         ([gzip.compress(RAW)[:-9]], header_of(encoding="gzip"), TRUNCATED),
         ([wrong_end(gzip.compress(RAW), behind=4)], header_of(encoding="gzip"), streams.DAMAGED_GZIP),
+        ([gzip.compress(RAW)[:10] + b"\xff" * 30], header_of(encoding="gzip"), streams.DAMAGED_GZIP),
         ([b"\x1f\x8c" + gzip.compress(RAW)[2:]], header_of(encoding="gzip"), streams.DAMAGED_GZIP),
         ([zlib.compress(RAW)[:-9]], header_of(encoding="zlib"), TRUNCATED),
         ([wrong_end(zlib.compress(RAW), behind=0)], header_of(encoding="zlib"), streams.DAMAGED_VOXELS),
@@ -258,16 +261,33 @@ def test_voxels_that_are_not_there_or_damaged_have_their_reason(held, header, re
 
 @pytest.mark.parametrize("encoding", ["gzip", "zlib", "bzip2"])
 def test_a_checksum_behind_more_than_the_voxels_is_met(encoding):
-    pack = {"gzip": gzip.compress, "zlib": zlib.compress, "bzip2": bz2.compress}[encoding]
+    pack, behind = {"gzip": (gzip.compress, 4), "zlib": (zlib.compress, 0), "bzip2": (bz2.compress, 4)}[
+        encoding
+    ]
     # More than is read ahead, and does not shrink.
     more = np.random.default_rng(0).bytes(2_000_000)
-    whole = pack(RAW + more)
+    whole, (first, second) = pack(RAW + more), (pack(half + more) for half in HALVES)
     assert read([whole], header_of(encoding=encoding)) == RAW
     with pytest.raises(BadSource, match="damaged"):
-        read(
-            [wrong_end(whole, behind={"gzip": 4, "zlib": 0, "bzip2": 4}[encoding])],
-            header_of(encoding=encoding),
-        )
+        read([wrong_end(whole, behind=behind)], header_of(encoding=encoding))
+    assert read([first, second], header_of(num_files=2, encoding=encoding)) == RAW
+    with pytest.raises(BadSource, match="damaged"):
+        read([wrong_end(first, behind=behind), second], header_of(num_files=2, encoding=encoding))
+
+
+@pytest.mark.parametrize("pack", [zlib.compress, gzip.compress, bz2.compress])
+def test_what_has_shrunk_to_little_is_inflated_part_by_part(pack):
+    encoding = {zlib.compress: "zlib", gzip.compress: "gzip", bz2.compress: "bzip2"}[pack]
+    many = RAW * 50_000
+    assert read([pack(many)], header_of(num_volumes=50_000, encoding=encoding)) == many
+
+
+class Counted(io.BytesIO):
+    """Bytes of which nobody reads all."""
+
+    def read(self, size=-1):
+        assert size is not None and size >= 0
+        return super().read(size)
 
 
 def test_text_and_lines_are_read_no_further_than_they_may_reach(monkeypatch):
@@ -275,6 +295,8 @@ def test_text_and_lines_are_read_no_further_than_they_may_reach(monkeypatch):
     assert read([NUMBERS], header_of(encoding="ascii")) == RAW
     with pytest.raises(BadSource, match="voxels as text of more than"):
         read([NUMBERS + b" "], header_of(encoding="ascii"))
+    with streams.DECODING["ascii"](Counted(NUMBERS), header_of()) as voxels:
+        assert voxels.read() == RAW
     monkeypatch.setattr(streams, "MOST_LINE", 4)
     # A line that does not end has ended after so much.
     assert read([b"long" + RAW], header_of(lines_before=1)) == RAW
@@ -361,3 +383,13 @@ def test_bytes_that_only_begin_as_a_volume_are_none():
     analyze = b"\x5c\1\0\0" + bytes(344)
     assert is_volume(analyze)
     assert not is_volume(analyze + b"x") and not is_volume(analyze[:-1])
+
+
+@pytest.mark.parametrize(("place", "value"), [(40, 9), (70, 9999), (108, 2**31 - 2**23)])
+def test_a_header_of_analyze_that_cannot_be_is_refused(place, value):
+    sound = bytearray(b"\x5c\1\0\0" + bytes(344))
+    sound[40:48], sound[70:74] = np.array([3, 2, 3, 4], "<i2").tobytes(), np.array([4, 16], "<i2").tobytes()
+    assert read_header(bytes(sound)).shape == (2, 3, 4)
+    sound[place : place + 4] = value.to_bytes(4, "little")
+    with pytest.raises(BadSource, match=DAMAGED_HEADER):
+        read_header(bytes(sound))
