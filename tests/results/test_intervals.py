@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from mri_hpc.results import intervals
-from mri_hpc.results.intervals import Z_95, agresti_coull, means, mover, newcombe, of_area, of_proportion
+from mri_hpc.results.intervals import (
+    Z_95,
+    agresti_coull,
+    correlation_within,
+    means,
+    mover,
+    newcombe,
+    of_area,
+    of_proportion,
+)
 
 
 def hits_of(*right, units=10):
@@ -104,20 +113,27 @@ def test_where_nearly_all_is_ranked_rightly_the_wider_of_both_limits_hold():
     assert wider == {True, False}
 
 
-@pytest.mark.parametrize("effect", [0.5, 3.0])
-def test_an_area_by_slice_is_no_surer_for_slices_that_repeat_and_is_for_those_that_do_not(effect):
-    draw = np.random.default_rng(2)
-    person = np.concatenate([draw.normal(effect, 1, 40), draw.normal(0, 1, 40)])
-    once = area_of(person[:40], person[40:])
-    cluster = np.repeat(np.arange(80), 5)
-    for noise, is_surer in ((0.0, False), (3.0, True)):
-        slices = np.repeat(person, 5) + draw.normal(0, noise, 400)
-        found = area_of(slices[:200], slices[200:], cluster)
-        apart = area_of(slices[:200], slices[200:])
-        assert found.high - found.low >= 0.999 * (apart.high - apart.low)
-        ratio = (found.high - found.low) / (apart.high - apart.low)
-        assert (ratio < 1.5) == is_surer, ratio
-        assert is_surer or found.low <= once.low
+@pytest.mark.parametrize("are_shared", [False, True])
+def test_an_area_by_slice_has_the_wider_of_limits_between_patients_and_of_independent_slices(are_shared):
+    draw, wider = np.random.default_rng(2), set()
+    cluster = np.concatenate(
+        [np.repeat(np.arange(40), 5), np.repeat(np.arange(40) + 40 * (not are_shared), 5)]
+    )
+    is_class = np.arange(400) < 200
+    for noise in (0.3, 0.5, 1.0, 3.0):
+        scores = draw.normal(0, 1, 80)[cluster] + draw.normal(0, noise, 400) + 0.8 * is_class
+        wins = np.array([np.mean(one > scores[200:]) for one in scores[:200]])
+        losses = np.array([np.mean(scores[:200] > one) for one in scores[200:]])
+        area = wins.mean()
+        parts = np.bincount(cluster, np.concatenate([wins, losses]) - area) / 200
+        odds = of_odds(area, 40 / 39 * np.sum(parts**2))
+        place = scores.argsort().argsort() + 0.75
+        within = correlation_within(np.log(place / (400.5 - place)), cluster, is_class)
+        by_newcombe = newcombe(area, *[200 / (1 + 4 * within)] * 2)
+        found = area_of(scores[:200], scores[200:], cluster)
+        assert limits(found) == pytest.approx((min(odds[0], by_newcombe[0]), max(odds[1], by_newcombe[1])))
+        wider.add(by_newcombe[0] < odds[0])
+    assert True in wider
 
 
 def test_areas_of_none_and_all_have_their_ends_and_no_more():
@@ -140,3 +156,9 @@ def test_limits_of_parts_may_lie_beyond_what_can_be_so_that_those_of_their_mean_
 
 def test_log_odds_of_scores_far_apart_do_not_overflow():
     assert intervals._by_odds(1e-12, 1.0) == pytest.approx((0.0, 1.0))
+
+
+def test_scores_that_are_all_the_same_tell_nothing_and_their_area_is_not_sure():
+    found = area_of(np.ones(30), np.ones(30))
+    assert found.value == 0.5
+    assert limits(found) == pytest.approx(newcombe(0.5, 30, 30))

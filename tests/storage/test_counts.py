@@ -48,6 +48,7 @@ ADDED = ("add", [4, 5], 0, 0)
 @settings(max_examples=100, deadline=None)
 @example([ADDED, ("retract", [], ["p"])], 1, False).via("a patient is retracted")
 @example([ADDED, ("retract", [4], [])], 1, False).via("an image is retracted")
+@example([ADDED, ("add", [1, 7], 0, 0)], 1, False).via("sources that were rejected are stored")
 @example([ADDED, ("relabel", 4, "r", 1, 0)], 1, False).via("an image gets another patient")
 @example([ADDED, ("same", "p", "q", True, False, 0)], 1, False).via("two patients become one")
 @example(

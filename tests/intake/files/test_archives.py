@@ -196,6 +196,13 @@ def encrypted():
     return bytes(data)
 
 
+def of_unknown_method():
+    data = bytearray(zipped({"x": b"packed"}))
+    for mark, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        data[data.index(mark) + place] = 99
+    return bytes(data)
+
+
 def with_size(name, size):
     """A tar whose first member says that it has so many bytes."""
     data = bytearray(tarred({name: b"x"}))
@@ -228,6 +235,7 @@ def zip_that_lies():
         ("a.tar/b.tgz", tarred({"b.tgz": b"1"}), archives.NESTED),
         ("a.tar/l", with_link(), archives.NOT_A_FILE),
         ("a.zip/x", encrypted(), archives.ENCRYPTED),
+        ("a.zip/x", of_unknown_method(), archives.UNKNOWN_METHOD),
         ("a.tar", with_size("x", -600), archives.DAMAGED_ARCHIVE),
         ("a.zip/x", zip_that_lies(), archives.DAMAGED_ARCHIVE),
         ("a.zip", b"", "empty file"),
