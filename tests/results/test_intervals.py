@@ -162,3 +162,8 @@ def test_scores_that_are_all_the_same_tell_nothing_and_their_area_is_not_sure():
     found = area_of(np.ones(30), np.ones(30))
     assert found.value == 0.5
     assert limits(found) == pytest.approx(newcombe(0.5, 30, 30))
+
+
+def test_slices_of_one_patient_and_answers_that_do_not_vary_are_taken_for_alike():
+    assert correlation_within(np.array([0.0, 1.0, 1.0]), np.zeros(3, int)) == 1.0
+    assert correlation_within(np.ones(4), np.array([0, 0, 1, 1])) == 1.0

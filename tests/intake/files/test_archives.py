@@ -203,6 +203,10 @@ def of_unknown_method():
     return bytes(data)
 
 
+def changed(data, place, value):
+    return data[:place] + value + data[place + len(value) :]
+
+
 def with_size(name, size):
     """A tar whose first member says that it has so many bytes."""
     data = bytearray(tarred({name: b"x"}))
@@ -238,6 +242,9 @@ def zip_that_lies():
         ("a.zip/x", of_unknown_method(), archives.UNKNOWN_METHOD),
         ("a.tar", with_size("x", -600), archives.DAMAGED_ARCHIVE),
         ("a.zip/x", zip_that_lies(), archives.DAMAGED_ARCHIVE),
+        ("a.zip/x", changed(zipped({"x": b"1" * 99}), 31, b"\xff" * 6), archives.DAMAGED_ARCHIVE),
+        ("a.tar", changed(tarred({"x": b"1"}), 148, b"0000000"), archives.DAMAGED_ARCHIVE),
+        ("a.tgz", b"\x1f\x8b\x07" + bytes(30), archives.DAMAGED_ARCHIVE),
         ("a.zip", b"", "empty file"),
         ("a.zip", b"no archive at all", "text, not a picture"),
         ("a.tar.gz", b"\x1f\x8b\x08\0", archives.DAMAGED_ARCHIVE),

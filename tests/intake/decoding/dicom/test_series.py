@@ -249,10 +249,13 @@ def test_a_mosaic_whose_slices_cannot_be_placed_is_refused(tag, value):
     assert reason([made]).startswith("mosaic without its private header")
 
 
-def test_a_mosaic_of_more_slices_than_pixels_is_refused():
+def test_a_mosaic_whose_pixels_do_not_part_into_its_slices_is_refused():
     made = phantoms.grid(*phantom())
     # Of seven slices, three tiles each way.
     made.Rows, made.Columns = made.Rows * made.Columns // 2, 2
+    assert "without its frames' places" in reason([made])
+    made = phantoms.grid(*phantom())
+    made.Rows, made.PixelData = made.Rows + 1, made.PixelData + bytes(2 * made.Columns)
     assert "without its frames' places" in reason([made])
 
 
