@@ -167,3 +167,15 @@ def test_scores_that_are_all_the_same_tell_nothing_and_their_area_is_not_sure():
 def test_slices_of_one_patient_and_answers_that_do_not_vary_are_taken_for_alike():
     assert correlation_within(np.array([0.0, 1.0, 1.0]), np.zeros(3, int)) == 1.0
     assert correlation_within(np.ones(4), np.array([0, 0, 1, 1])) == 1.0
+
+
+def test_patients_of_few_and_of_many_slices_are_weighed_as_in_an_analysis_of_variance():
+    """Donner and Klar 2000: by the mean number of slices, less its variation."""
+    values, cluster = np.array([0.0, 0, 1, 1, 1, 0, 1, 1]), np.array([0, 1, 1, 2, 2, 2, 2, 2])
+    sizes, mean_of = np.array([1, 2, 5]), np.array([0, 0.5, 0.8])
+    between = np.sum(sizes * (mean_of - 5 / 8) ** 2) / 2
+    within = np.sum((values - mean_of[cluster]) ** 2) / 5
+    size = (8 - np.sum(sizes**2) / 8) / 2
+    of_patients = (between - within) / size
+    assert correlation_within(values, cluster) == pytest.approx(of_patients / (of_patients + within))
+    assert of_patients > 0

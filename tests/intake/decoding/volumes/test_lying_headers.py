@@ -177,6 +177,14 @@ def test_a_list_of_files_is_read_as_far_as_it_is_no_flood():
     assert len(meta_image.data_files(as_meta(ElementDataFile="LIST\n" + "\n".join(names)))) == MOST_FILES
 
 
+def test_a_sign_of_percent_alone_is_no_pattern():
+    for files in (
+        meta_image.data_files(as_meta(ElementDataFile="50% x.raw")),
+        nrrd.data_files(as_nrrd(data_file="50% x.raw")),
+    ):
+        assert files == ("50% x.raw",)
+
+
 def header_of(*, offset=0, num_volumes=1, dtype="<i2", **layout):
     return VolumeHeader(
         shape=VOXELS.shape, num_volumes=num_volumes, dtype=np.dtype(dtype), offset=offset,
