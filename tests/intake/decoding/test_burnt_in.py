@@ -53,6 +53,13 @@ def test_pixels_may_be_numbers_of_any_type(dtype, low, high):
     assert not shows_text(np.full((256, 256), high, dtype))
 
 
+def test_three_letters_are_a_text_and_two_are_not():
+    for number, is_text in ((3, True), (2, False)):
+        picture = bars()
+        picture[:, 30 + 8 * number :] = 0
+        assert shows_text(picture) == is_text
+
+
 def test_what_stands_in_no_row_is_no_text():
     picture = np.zeros((256, 256), np.uint16)
     for number in range(10):

@@ -167,6 +167,10 @@ def test_a_header_of_meta_image_that_cannot_be_is_refused(keys, reason):
     assert meta_image_header(as_meta()).shape == (2, 3, 4)
 
 
+def test_voxels_of_meta_image_are_text_where_they_are_not_binary():
+    assert meta_image_header(as_meta(BinaryData=False)).layout.encoding == "ascii"
+
+
 def test_a_flat_picture_of_meta_image_has_no_side():
     found = meta_image_header(as_meta(NDims=2, DimSize="2 3", TransformMatrix="1 0 0 1", Offset="0 0"))
     assert found.shape == (2, 3, 1) and not found.is_side_known
