@@ -15,11 +15,13 @@ from mri_hpc.intake.decoding.group_reader import GroupReader
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
+from mri_hpc.results.decision import Decision, NoDecision
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
 
 T = TypeVar("T")
 
 IMAGES_AT_ONCE = 64
+UNASKED = NoDecision(reason="the run was not asked for one")
 
 Model = Callable[[np.ndarray], np.ndarray]
 """From images, uint8 (n, H, W), to probabilities, float64 (n, classes)."""
@@ -56,6 +58,12 @@ class Answer:
     rejected: tuple[Rejected, ...]
     patient_model: PatientModel | None = field(default_factory=MeanOfImages)
     """By which patients are judged; None where they are not to be."""
+    decision: Decision | NoDecision = UNASKED
+    """About each patient, as evaluate and report give it."""
+
+    def decide(self, one: JudgedPatient) -> str:
+        """Return what is decided about a patient; empty where no threshold is given."""
+        return self.decision.of(one.probabilities) if isinstance(self.decision, Decision) else ""
 
     def patients(self) -> list[JudgedPatient]:
         """Return all patients that are named, by name; none where the run judges slices only."""
@@ -84,9 +92,15 @@ class Answer:
                 for image in self.images
             ],
             "patients": [
-                {"patient": one.patient, "images": one.num_images, **self._by_class(one.probabilities)}
+                {
+                    "patient": one.patient,
+                    "images": one.num_images,
+                    **self._by_class(one.probabilities),
+                    **({"decision": decided} if (decided := self.decide(one)) else {}),
+                }
                 for one in self.patients()
             ],
+            "decision": self.decision.to_dict(),
             "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
             "use": "research only",
         }
