@@ -280,17 +280,18 @@ def test_a_snapshot_in_a_newer_format_is_refused_by_name(old, say, monkeypatch, 
     sealed(folder / "snapshot.json")
     code, _out, err = say(launch.main, "--store", old.store, "--snapshot", folder.name, "--dry-run")
     assert code == 2
-    assert err.endswith(f"{folder} has format 99, this version reads up to 3: use a newer mri_hpc\n")
+    assert err.endswith(f"{folder} has format 99, this version reads up to 4: use a newer mri_hpc\n")
 
 
 def test_a_chunk_in_a_newer_format_is_refused_by_name(old, preprocess, say, monkeypatch, tmp_path):
-    monkeypatch.setattr(chunk_file, "FORMAT", 99)
+    for name in ("FORMAT", "PLAIN_FORMAT"):
+        monkeypatch.setattr(chunk_file, name, 99)
     assert preprocess(old.more, tmp_path / "new", "--size", "64")[0] == 0
     monkeypatch.undo()
     (chunk,) = (tmp_path / "new" / "chunks").iterdir()
     code, out, err = say(store.main, "verify", tmp_path / "new")
     assert code != 0
-    assert f"{chunk} has format 99, this version reads up to 1: use a newer mri_hpc" in out + err
+    assert f"{chunk} has format 99, this version reads up to 2: use a newer mri_hpc" in out + err
 
 
 def test_the_fixtures_stay_small():
