@@ -54,6 +54,8 @@ def test_a_mistyped_run_is_refused_by_naming_those_beside_it_and_a_store_as_what
         (tmp_path / name / "settings.toml").touch()
     with pytest.raises(UserError, match=r"nope does not exist; runs here: a, b, c, d, e$"):
         open_run(tmp_path / "nope")
+    with pytest.raises(UserError, match=r"it holds runs, give one: a, b, c, d, e$"):
+        open_run(tmp_path)
     with pytest.raises(UserError, match=r"nope does not exist; start a run with: "):
         open_run(tmp_path / "nowhere" / "nope")
     (tmp_path / "store" / "commits").mkdir(parents=True)
