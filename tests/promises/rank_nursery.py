@@ -20,6 +20,7 @@ import torch
 # The first rank of every attempt imports it, which takes half a second.
 import torch.utils.tensorboard
 
+import mri_hpc.cluster.choice as choice_module
 import mri_hpc.train as train_module
 import mri_hpc.training.conditions as conditions_module
 import mri_hpc.training.learner as learner_module
@@ -152,7 +153,7 @@ def signal_in_part(step, part):
 
 def kill_after(seconds):
     """Know that the kill comes so many seconds after the signal."""
-    train_module.kill_time_of = lambda environment: lambda request: request.received_s + seconds
+    choice_module.kill_time_of = lambda environment: lambda request: request.received_s + seconds
 
 
 def have_other_conditions(device, threads):

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import mri_hpc.account as account_module
 from mri_hpc import preprocess
 from mri_hpc.testing.file_operations import FileOperations
 
@@ -33,7 +34,7 @@ def start(place, task, restart, output, *, dies_at=0, dies_before_telling=False)
             if dies_at:
                 FileOperations(store, dies_at).install()
             if dies_before_telling:
-                preprocess.account_of = die
+                account_module.account_of = die
             words = ["--source", source, "--store", store, "--size", "16", "--chunk-images", "4", "--json"]
             status = preprocess.main([*map(str, words)])
         sys.exit(status)

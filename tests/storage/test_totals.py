@@ -171,7 +171,7 @@ def never_counted(monkeypatch):
 
     def begin():
         for name in ("count", "count_images"):
-            monkeypatch.setattr(f"mri_hpc.storage.snapshot.catalogue.{name}", None)
+            monkeypatch.setattr(f"mri_hpc.storage.snapshot.counts.{name}", None)
 
     return begin
 

@@ -15,6 +15,10 @@ class Columns(SimpleNamespace):
     def __len__(self):
         return len(self.label)
 
+    def names(self, _column):
+        """None of any optional column."""
+        return np.empty(0, "S1")
+
 
 def parent(folder, **provenance):
     folder.mkdir()

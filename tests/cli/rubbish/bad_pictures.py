@@ -207,9 +207,9 @@ CASES = (
         says=("rejected 1: link to a file that is not there (git-annex: get it first)",),
     ),
     Rejected(
-        name="an archive",
+        name="a damaged archive",
         make=beside("scans.zip", b"PK\x03\x04" + bytes(99)),
-        says=("rejected 1: format not read: ZIP (JPEG, PNG, BMP, JPEG 2000, AVIF, TIFF, GIF, MATLAB 7.3",),
+        says=("rejected 1: damaged archive (copy it again)",),
     ),
     Rejected(
         name="an animated PNG",
