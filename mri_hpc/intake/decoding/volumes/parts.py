@@ -57,9 +57,8 @@ def _named_in(text: bytes) -> tuple[str, ...]:
 def _is_below(name: str) -> bool:
     """Tell whether a name that a header gives leads nowhere but below its own folder."""
     parts = PurePosixPath(name).parts
-    return (
-        not name.startswith("/") and ".." not in parts and all(0 < len(part) <= MOST_NAME for part in parts)
-    )
+    is_relative = not name.startswith("/") and ".." not in parts
+    return is_relative and "\0" not in name and all(0 < len(part) <= MOST_NAME for part in parts)
 
 
 def _beside(root: Path, path: str, start: bytes) -> tuple[str, ...]:
