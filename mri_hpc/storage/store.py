@@ -393,12 +393,25 @@ class Store:
         return look_ahead(self._dir, target_bytes=target_bytes)
 
     def find_relabelling(
-        self, rows: "Mapping[str, Label]", *, root_name: str, pseudonyms: "Pseudonyms"
+        self,
+        rows: "Mapping[str, Label]",
+        *,
+        root_name: str,
+        pseudonyms: "Pseudonyms",
+        series: "Mapping[str, str]",
+        without_lesion: str = "",
     ) -> "Relabelling":
-        """Find what to change so that the store says what the rows say. rows: by path below the root."""
+        """Find what to change so that the store says what the rows say, of all slices of each file.
+
+        rows: by path below the root; series: id of that of which a file is, by path; without_lesion: class
+        that slices keep to which a mask gave it.
+        """
         from mri_hpc.storage.upkeep.relabelling import find_relabelling
 
-        return find_relabelling(self.current(), rows, root_name=root_name, pseudonyms=pseudonyms)
+        return find_relabelling(
+            self._dir, self.current(), rows,
+            root_name=root_name, pseudonyms=pseudonyms, series=series, without_lesion=without_lesion,
+        )  # fmt: skip
 
     def relabel(self, relabelling: "Relabelling", why: str) -> None:
         """Publish the relabels of a relabelling."""

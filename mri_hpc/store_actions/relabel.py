@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -55,7 +56,13 @@ def relabel_images(options: Relabel) -> None:
     )
     if not options.dry_run:
         store.join_alike(labels.mentions(rows), pseudonyms, options.accept)
-    found = store.find_relabelling(rows, root_name=root_name(options.source), pseudonyms=pseudonyms)
+    found = store.find_relabelling(
+        rows,
+        root_name=root_name(options.source),
+        pseudonyms=pseudonyms,
+        series=_series(options.source, rows),
+        without_lesion=recipe.without_lesion,
+    )
     if rows and len(found.unknown) == len(rows):
         raise UserError(
             f"none of the {len(rows)} paths in {options.labels} is in {options.store}: --source takes the "
@@ -70,6 +77,16 @@ def relabel_images(options: Relabel) -> None:
         })  # fmt: skip
     else:
         _print(found, is_dry=options.dry_run)
+
+
+def _series(source: Path, paths: Iterable[str]) -> dict[str, str]:
+    """Return the id of the series of each file that is there and is DICOM."""
+    # Whoever asks for help need not wait for it.
+    from mri_hpc.intake.decoding.dicom.listing import find_series
+
+    paths = list(paths)
+    series = find_series(source, paths, kept=None)
+    return {path: one for path in paths if (one := series.named(path).series)}
 
 
 def _print(found: "Relabelling", *, is_dry: bool) -> None:

@@ -130,7 +130,8 @@ class Workbench:
         labels = {path: Label(label=row.label, patient=row.patient) for path, row in rows.items()}
         name = root_name(self.raw)
         self.store.relabel(
-            self.store.find_relabelling(labels, root_name=name, pseudonyms=self.pseudonyms), "relabelled"
+            self.store.find_relabelling(labels, root_name=name, pseudonyms=self.pseudonyms, series={}),
+            "relabelled",
         )
 
     def retract(self, patient: str) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.intake.files import archives
 from mri_hpc.intake.labels.bids import session_of, subject_of
 
 BRAIN, LESION = "brain", "lesion"
@@ -142,7 +143,19 @@ def _names_in(root: Path, folder: str) -> Sequence[str]:
     try:
         return sorted(file.name for file in (root / folder).iterdir())
     except OSError:
+        return _members_in(root / folder)
+
+
+def _members_in(folder: Path) -> Sequence[str]:
+    """List the names of files in an archive, or in a folder of it; none of anything else."""
+    inside = archives.parted(f"{folder}/")
+    try:
+        names = archives.members_of(inside[0]) if inside else ()
+    except (OSError, BadSource):
         return ()
+    below = inside[1] if inside else ""
+    rest = [name[len(below) :] for name in names if name.startswith(below)]
+    return sorted(name for name in rest if "/" not in name)
 
 
 def _fitting(

@@ -14,6 +14,7 @@ import functools
 import gzip
 import io
 import re
+import stat
 import struct
 import tarfile
 import zipfile
@@ -88,6 +89,9 @@ def members_of(archive: str) -> Mapping[str, Member]:
     if not archive.lower().endswith(ENDS):
         return {}
     status = Path(archive).stat()
+    if not stat.S_ISREG(status.st_mode):
+        # Opening a pipe would wait for a writer.
+        return {}
     try:
         with _telling():
             return _members(archive, status.st_size, status.st_mtime_ns)

@@ -28,6 +28,7 @@ START_BYTES = 1024
 
 CANNOT_OPEN = "file cannot be opened"
 CANNOT_READ = "file cannot be read"
+NOT_REGULAR = "not a regular file"
 LINK_TO_NOTHING = "link to a file that is not there (git-annex: get it first)"
 BEING_WRITTEN = "file is being written"
 LARGE_IN_TAR = (
@@ -112,8 +113,11 @@ class Content:
 
 @contextlib.contextmanager
 def opened_file(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open a file, or a member of an archive, for reading; BadSource where that is damaged."""
+    """Open a file, or a member of an archive, for reading; BadSource where that is damaged, or no file."""
     inside = archives.parted(str(path))
+    if not inside and not stat.S_ISREG(path.stat().st_mode):
+        # Opening a pipe would wait for a writer.
+        raise BadSource(NOT_REGULAR)
     with archives.opened_member(*inside) if inside else path.open("rb") as file:
         yield file
 
@@ -198,7 +202,7 @@ def _read_file(
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadSource("not a regular file")
+            raise BadSource(NOT_REGULAR)
         if stays_on_disk or status.st_size > MAX_BYTES:
             start = os.pread(descriptor, START_BYTES, 0)
             look = Look(size=status.st_size, mtime_ns=mtime_ns(status))

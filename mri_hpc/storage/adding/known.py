@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from mri_hpc.intake.labels.label import Label
 from mri_hpc.storage.disk.columns import ChunkHeader, ascending, rows_among
 from mri_hpc.storage.disk.commits import RETRACT, read_commits, read_kind
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.disk.private_tables import SEEN, read_seen
+from mri_hpc.storage.disk.private_tables import SEEN, read_seen, sources_of
 from mri_hpc.storage.snapshot.catalogue import Standing, current, header_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
 from mri_hpc.storage.snapshot.retractions import of_commits
@@ -235,12 +235,14 @@ class Known:
             return int(np.count_nonzero(np.isin(wanted, found)))
         return int(np.count_nonzero(positions(self._hashes, wanted)[0]))
 
-    def slices_of(self, source_hash: int) -> list[tuple[int, int]]:
-        """Return key and number of each stored slice of a stack that the task has, twins of it included."""
-        rows = np.flatnonzero(self._slices.source_hash == source_hash)
-        return list(
-            zip(self._slices.key[rows].tolist(), self._slices.slice_index[rows].tolist(), strict=True)
-        )
+    def slices_of(self, source_hash: int) -> set[int]:
+        """Return the keys of the stored slices of a stack that the task has, twins of it included."""
+        return set(self._slices.key[self._slices.source_hash == source_hash].tolist())
+
+    def are_any_of(self, keys: Collection[int], path: str) -> bool:
+        """Tell whether any of some images may be of the source of this path below its root."""
+        paths = sources_of(self._store, keys)
+        return any(paths.get(key, path) == path for key in keys)
 
     @functools.cached_property
     def _slices(self) -> Snapshot:

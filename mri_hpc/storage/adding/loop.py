@@ -29,6 +29,7 @@ from mri_hpc.storage.disk.commits import Rejection
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.table import (
     CHANGED,
+    CHANGED_LABELS,
     CHANGED_SERIES,
     CHANGED_STACK,
     CHANGES,
@@ -193,8 +194,8 @@ def _take(
         taken = _taken(read, reader, unit, generation)
         if taken is None:
             return
-        if stored and not is_same and _would_leave_slices(taken, stored, intake, known):
-            raise BadSource(CHANGED_SERIES if intake.series.name_of(source.path) else CHANGED_STACK)
+        if stored and not is_same:
+            _check_replaced(taken, stored, intake, known)
     except FileNotFoundError:
         unit.gone += 1
     except BadSource as error:
@@ -230,16 +231,20 @@ def _taken(read: ReadSource, reader: WindowedReader, unit: Unit, generation: int
     return taken
 
 
-def _would_leave_slices(taken: TakenSource, stored: Stored, intake: Intake, known: Known) -> bool:
-    """Tell whether a stored stack has images that none of a source takes the place of."""
+def _check_replaced(taken: TakenSource, stored: Stored, intake: Intake, known: Known) -> None:
+    """Raise BadSource where slices of a stored stack would stay, or new ones would have other labels."""
     if not stored.is_stack:
-        return False
+        return
     slices = known.slices_of(stored.source_hash)
-    if intake.series.name_of(taken.path):
-        return not {key for key, _number in slices} <= set(taken.image_keys)
-    # Twins of the stack have the same numbers, and keys of their own.
-    others = {key for key, number in slices if key == intake.key_of(taken.path, str(number))}
-    return not others <= set(taken.image_keys)
+    if left := slices - set(taken.image_keys):
+        if intake.series.name_of(taken.path):
+            raise BadSource(CHANGED_SERIES)
+        # Twins of the stack lie elsewhere.
+        if known.are_any_of(left, taken.path):
+            raise BadSource(CHANGED_STACK)
+    (kept,) = known.labels_of(np.array([taken.key], "<u8"))
+    if not slices >= set(taken.image_keys) and kept and _differ(taken.path, kept, intake, known):
+        raise BadSource(CHANGED_LABELS)
 
 
 def _reject(source: Source, reason: str, content: Content | None, about: KnownSources, unit: Unit) -> None:

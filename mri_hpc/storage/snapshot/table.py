@@ -26,6 +26,11 @@ CHANGED_STACK = (
 """Reason where not every stored image of a source has one in its place."""
 CHANGED_SERIES = "changed: some slices of the series that is stored would stay beside the new ones"
 """Reason where not every stored slice of a series has one in its place."""
+CHANGED_LABELS = (
+    "changed: it has more slices than are stored, and other labels than these (give it the labels of the "
+    "store, or the stored ones its labels with store relabel)"
+)
+"""Reason where the slices of one head would come under several labels or patients."""
 RETRACTED = "retracted: its patient was withdrawn from this store"
 """Reason of rejecting a source of a patient, or one that was taken out with a patient."""
 RETRACTED_IMAGE = "retracted: this image was taken out (it comes back in under another file name)"
@@ -192,6 +197,14 @@ class Snapshot:
     def persons(self) -> Persons:
         """Patients who have several names."""
         return Persons(self.same_patients)
+
+    def ingested_labels(self, rows: np.ndarray) -> np.ndarray:
+        """Return the classes that some rows had when they were ingested: UTF-8 bytes, (n,)."""
+        names = self.text("label", rows).astype(object)
+        facts = Facts(rows=np.asarray(self.ingested), names=np.asarray(self.ingested_names))
+        _keys, here, there = np.intersect1d(self.key[rows], facts.rows["key"], return_indices=True)
+        names[here] = facts.texts("label")[there]
+        return names.astype(np.bytes_)
 
     def own_patients(self, rows: np.ndarray) -> np.ndarray:
         """Return the names of patients in some rows as if each name were one person: UTF-8 bytes, (n,)."""

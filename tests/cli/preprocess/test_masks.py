@@ -1,6 +1,8 @@
 """Masks beside volumes through the command: they label slices, and are no images themselves."""
 
 import json
+import shutil
+import zipfile
 
 import nibabel as nib
 import numpy as np
@@ -67,6 +69,20 @@ def test_each_slice_has_the_class_of_what_its_mask_shows(raw, store, tmp_path, p
     (store / "chunks" / next((store / "chunks").iterdir()).name).unlink()
     assert store_main(["verify", str(store), "--repair", "--source", str(raw)]) == 0
     assert Store(store).current().content_digest == snapshot.content_digest
+
+
+@pytest.mark.parametrize("below", ["", "scans/"])
+def test_masks_lie_beside_volumes_in_an_archive_as_in_a_folder(raw, store, preprocess, below):
+    folder = raw / "glioma" / "p1"
+    with zipfile.ZipFile(raw / "glioma" / "p9.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"{below}{file.name}")
+    shutil.rmtree(folder)
+    words = (*SMALL, *MASKS, "--without-lesion", "control", "--accept", "folders")
+    found, err = counts(preprocess, raw, store, *words)
+    assert (found["stored"], found["rejected"]) == (3, 0), err
+    snapshot = Store(store).current()
+    assert snapshot.text("label", np.arange(len(snapshot))).tolist().count(b"glioma") == 4
 
 
 def test_without_a_class_for_them_slices_without_a_lesion_are_left_out_and_so_are_volumes_without_a_mask(

@@ -175,7 +175,7 @@ def test_an_audit_that_does_not_pass_stops_the_pipeline_and_the_user_may_accept_
 # What is needed.
 
 # Distributions whose modules have other names.
-MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL"}
+MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "pynrrd": "nrrd"}
 
 
 def needed():

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.files import content as reading
-from mri_hpc.intake.files.content import read_content
+from mri_hpc.intake.files.content import opened_file, read_content
 from mri_hpc.intake.files.fingerprint import Fingerprint, look_at
-from mri_hpc.intake.files.sources import Sources
+from mri_hpc.intake.files.sources import Sources, list_sources
 
 
 def test_what_is_no_regular_file_is_rejected_without_waiting(tmp_path):
@@ -21,6 +22,17 @@ def test_what_is_no_regular_file_is_rejected_without_waiting(tmp_path):
     for path in (tmp_path / "pipe.jpg", tmp_path):
         with pytest.raises(BadSource, match="not a regular file"):
             read_content(path.parent, [path.name])
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.hdr", "a.nhdr", "a.mhd", "a.mat", "a"])
+def test_a_pipe_is_waited_for_under_no_name(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    assert list(list_sources(tmp_path)) == [name]
+    assert len(find_series(tmp_path, [name], kept=None)) == 0
+    with pytest.raises(BadSource, match="not a regular file"), opened_file(tmp_path / name):
+        pass
+    with pytest.raises(BadSource, match="not a regular file"):
+        read_content(tmp_path, [name])
 
 
 def test_what_was_listed_and_is_no_more_is_gone(tmp_path):

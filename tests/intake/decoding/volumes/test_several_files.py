@@ -184,6 +184,7 @@ HALVES = {
     "d.mhd": meta_image_of(VOXELS, AFFINE, file="gone.raw"),
     "e.mhd": meta_image_of(VOXELS, AFFINE, file="../d.mhd"),
     "f.mhd": meta_image_of(VOXELS, AFFINE, file="/etc/passwd"),
+    "g.nhdr": nrrd_of(VOXELS, AFFINE, data_file="c\0.raw"),
 }
 
 
