@@ -105,6 +105,11 @@ class RunDir:
         return self.path / "predictions.csv"
 
     @property
+    def decision(self) -> Path:
+        """Classes to be found in patients, and how surely, where evaluate was told."""
+        return self.path / "decision.json"
+
+    @property
     def report(self) -> Path:
         """The page."""
         return self.path / "report.html"
