@@ -1,7 +1,7 @@
 """Evaluation of a run on one split: by slice, by patient, with the notes that belong beside the figures."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
