@@ -48,6 +48,9 @@ class OwnLabels:
 
     def _of_series(self, path: str) -> Label:
         """Return the label that the files of a series have, with the patient and study that they name."""
+        name = self._series.named(path).series
+        if name and (first := self._series.first_of(name)) != path:
+            return self.of(first)
         files = self._series.files_of(path) or (path,)
         if len({self._series.named(file).patient for file in files}) > 1:
             # Of what an anonymiser gave the same id.

@@ -1,7 +1,7 @@
 """Evaluation of a run on one split: by slice, by patient, with the notes that belong beside the figures."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -166,6 +166,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
             *_notes_on_choice(split),
             *_notes_on_patients(counts, has_patients=has_patients),
             *_notes_on_classes_of_patients(counts, model),
+            *(_notes_on_patients_behind_slices(labelled, counts) if model is None else ()),
             *_notes_on_unused(provenance),
             *_notes_on_leaks(split, provenance),
             *provenance.get("commoner_in_a_class", ()),
@@ -229,6 +230,23 @@ def _notes_on_classes_of_patients(counts: Counts, model: PatientModel | None) ->
         yield (
             f"{counts.patients_of_several_classes} patients have slices of several classes: "
             f"{model.label_in_words()}"
+        )
+
+
+def _notes_on_patients_behind_slices(labelled: Sequence[Prediction], counts: Counts) -> Iterator[str]:
+    """Say how little many slices of few patients tell, which no count of slices shows."""
+    of_class: dict[str, set[str]] = {}
+    for row in labelled:
+        if row.patient:
+            of_class.setdefault(row.label, set()).add(row.patient)
+    found = {name: len(patients) for name, patients in sorted(of_class.items())}
+    if few_units(found, "patients"):
+        shown = ", ".join(f"{name} {count}" for name, count in found.items())
+        yield f"the slices are of few patients ({shown}): the figures mean nothing for any others"
+    if counts.patients_of_several_classes:
+        yield (
+            f"{counts.patients_of_several_classes} of {counts.patients} patients have slices of several "
+            "classes: how scans of one person differ is told apart, be it by the scanner"
         )
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.storage.upkeep.verify import verify
+from tests.harness.array_tasks import Struck, is_done, wait_for_array
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "hpc" / "slurm" / "preprocess_array.sh"
@@ -53,56 +54,12 @@ def array(slurm, source, tmp_path):
     return submit
 
 
-def process_of(job, task):
-    """The process that does the work of an array task, on whichever node; 0: none."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            values = dict(
-                item.split(b"=", 1) for item in (folder / "environ").read_bytes().split(b"\0") if b"=" in item
-            )
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        place = (values.get(b"SLURM_ARRAY_JOB_ID"), values.get(b"SLURM_ARRAY_TASK_ID"))
-        if b"mri_hpc.preprocess" in words and place == (job.encode(), str(task).encode()):
-            return int(folder.name)
-    return 0
-
-
-class Struck:
-    """Hits tasks of an array: each once, while it is under way and after the store has grown."""
-
-    def __init__(self, slurm, job, store):
-        self.slurm, self.job, self.commits = slurm, job, store / "commits"
-        self.tasks = []
-
-    def strike(self, hit):
-        """Hit one more task, by its number and its process; returns the number."""
-        before = self._num_commits()
-
-        def is_struck():
-            if self._num_commits() <= before:
-                return False
-            for task in set(range(TASKS)) - set(self.tasks):
-                process = process_of(self.job, task)
-                if process and hit(f"{self.job}_{task}", process):
-                    self.tasks.append(task)
-                    return True
-            return False
-
-        self.slurm.wait_until(is_struck, what="a task that is under way", timeout_s=120)
-        return self.tasks[-1]
-
-    def _num_commits(self):
-        return len(list(self.commits.glob("*.json"))) if self.commits.exists() else 0
-
-
 def test_an_array_whose_tasks_are_killed_requeued_and_cancelled_ends_as_one_clean_task(
     slurm, array, source, tmp_path, preprocess
 ):
     store = tmp_path / "store"
     job = array()
-    struck = Struck(slurm, job, store)
+    struck = Struck(slurm=slurm, job=job, num_tasks=TASKS, store=store)
     killed = struck.strike(lambda _task, process: not os.kill(process, signal.SIGKILL))
     requeued = struck.strike(lambda task, _process: is_done(slurm, "scontrol", "requeue", task))
     cancelled = struck.strike(lambda task, _process: is_done(slurm, "scancel", task))
@@ -129,16 +86,3 @@ def test_an_array_whose_tasks_are_killed_requeued_and_cancelled_ends_as_one_clea
     assert resolve(store).content_digest == resolve(tmp_path / "clean").content_digest
     assert len(resolve(store)) == PICTURES
     assert verify(open_store(store)).problems == []
-
-
-def is_done(slurm, *words):
-    """Whether Slurm has done as it was told: not where the task has just ended."""
-    return slurm.run(words, check=False).returncode == 0
-
-
-def wait_for_array(slurm, job):
-    """Return once no task of the array waits or runs."""
-    queued = ["squeue", "--noheader", "--jobs", job]
-    slurm.wait_until(
-        lambda: not slurm.run(queued, check=False).stdout.strip(), what=f"the end of {job}", timeout_s=240
-    )

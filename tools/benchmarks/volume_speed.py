@@ -1,18 +1,24 @@
-"""Volumes of one file: from opening them to slices of 224 × 224, uint8, in memory, on one core.
+"""Volumes: from opening their files to slices of 224 × 224, uint8, in memory, on one core.
 
-    python tools/benchmarks/volume_speed.py FOLDER_OF_VOLUMES
+    python tools/benchmarks/volume_speed.py FOLDER...
 
-Ours (fingerprint, geometry, window, slices without a head left out) beside nibabel with OpenCV, and beside
-SimpleITK, MONAI and TorchIO where they are installed: each turns the volume to its own standard orientation,
-scales it to 8 bits, and resizes each slice. Rounds of all readers follow each
-other, so that load of the machine meets all alike; what counts is the processor's time, and ratios within a
-round. All slices of a file are counted, also those that ours leaves out as empty.
+Each folder is measured by itself: its NIfTI files, a volume each, or its folders of DICOM, a series each.
+Ours finds the series by their headers, and takes fingerprint, pseudonyms, geometry, window, the look for
+burnt-in text, slices without a head left out. It is beside nibabel or pydicom with OpenCV, and beside
+SimpleITK, MONAI (by what `pip install` gives: pydicom and nibabel) and TorchIO where they are installed:
+each turns the volume to its own standard orientation, scales it to 8 bits, and resizes each slice as
+acquired. Rounds of all readers follow each other, so that load of the machine meets all alike; what
+counts is the processor's time, and ratios within a round. All slices of a volume are counted, also those
+that ours leaves out as empty.
 
-2026-11-29, six volumes of 256 × 256 × 24 float64, `.nii.gz`, 5 rounds, 2 cores shared with others (load 12):
-ours 817 slices/s, 2.60 × SimpleITK 2.5.7 (2.17 to 3.03), 4.03 × MONAI 1.6.1 (3.97 to 4.37), 5.13 × TorchIO
-1.2.1 (4.94 to 5.63), 2.88 × nibabel 5.4 + OpenCV. With --plain: 1.93, 3.49, 4.85 and 2.30 ×. Half of the time
-of ours is igzip's, a fifth OpenCV's resizing. 2026-11-30, load 1, 3 rounds: 849 slices/s, 2.03 × SimpleITK
-(1.75 to 2.61), 3.90 × MONAI (2.91 to 4.14), 4.71 × TorchIO (3.26 to 5.15).
+2026-11-30, 2 cores shared with others (load 16 to 23), 5 rounds, in slices/s, and ours to SimpleITK
+2.5.7, MONAI 1.6.1 and TorchIO 1.2.1: six volumes of 256 × 256 × 24 float64 in `.nii.gz` 786, 2.27 ×
+(2.09 to 2.61), 3.96 × (3.35 to 4.23), 4.80 × (4.15 to 6.87); two sagittal series of 35 DICOM slices
+622, 2.59 × (2.23 to 3.14), 3.71 × (2.77 to 4.72), 4.86 × (3.21 to 5.92); one GE series of 196 slices
+762, 4.35 × (2.74 to 5.69), 6.41 × (4.42 to 8.32), 6.54 × (4.23 to 8.71). Half of the time of `.nii.gz`
+is igzip's, a fifth OpenCV's resizing. Of the sagittal series a third goes into walking over headers
+(135 KB of each file of 265 KB), a sixth each into its fingerprint, which no peer takes, and into
+resizing; the look for burnt-in text is 3 to 4 %.
 """
 
 import argparse
@@ -29,21 +35,25 @@ import cv2
 import numpy as np
 
 from mri_hpc.intake.decoding.decoders import decode
+from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.files.content import read_content
+from mri_hpc.intake.files.sources import list_sources
+from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 
 SIDE = 224
 PERCENTILES = (0.5, 99.5)
 """Ends of the window of peers, as ours leaves out what is rare at either end."""
+PSEUDONYMS = Pseudonyms(bytes(32))
 
 Reader = Callable[[Path], int]
-"""From a file to the number of its slices."""
+"""From a file, or the folder of a series, to the number of its slices."""
 
 
 def main() -> None:
-    """Measure and print one line a reader."""
+    """Measure and print one line a folder and reader."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("volumes", type=Path, help="a folder of NIfTI files")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of NIfTI files, or of series of DICOM")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--plain", action="store_true", help="peers scale from the least to the greatest value"
@@ -51,16 +61,22 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    paths = sorted(path for path in options.volumes.rglob("*") if path.name.endswith((".nii", ".nii.gz")))
     readers = {"ours": ours} | peers(is_robust=not options.plain)
+    for folder in options.folders:
+        _measure(folder, readers, options.rounds)
+
+
+def _measure(folder: Path, readers: dict[str, Reader], rounds: int) -> None:
+    paths = volumes_below(folder)
     rates: dict[str, list[float]] = {name: [] for name in readers}
-    for number in range(options.rounds + 1):
+    for number in range(rounds + 1):
         for name, reader in readers.items():
             started_s = time.process_time()
             slices = sum(reader(path) for path in paths)
             # The first round loads libraries.
             if number:
                 rates[name].append(slices / (time.process_time() - started_s))
+    print(f"{folder}: {len(paths)} volumes of {slices} slices")
     for name, found in rates.items():
         ratios = [our / its for our, its in zip(rates["ours"], found, strict=True)]
         print(
@@ -69,25 +85,59 @@ def main() -> None:
         )
 
 
+def volumes_below(folder: Path) -> list[Path]:
+    """List NIfTI files, and folders that hold DICOM."""
+    files = [path for path in folder.rglob("*") if path.name.endswith((".nii", ".nii.gz"))]
+    return sorted({*files, *(path.parent for path in folder.rglob("*.dcm"))})
+
+
 def ours(path: Path) -> int:
     """Read a volume as preprocess does."""
-    content = read_content(path.parent, [path.name])
+    if path.is_dir():
+        return _our_series(path)
+    return _num_slices(path.parent, (path.name,))
+
+
+def _our_series(folder: Path) -> int:
+    series = find_series(folder, list_sources(folder), kept=None)
+    found = 0
+    for name in series.ids:
+        first = series.first_of(name)
+        named = series.named(first)
+        assert PSEUDONYMS.patient(named.patient) and PSEUDONYMS.study(named.study)
+        found += _num_slices(folder, series.files_of(first))
+    return found
+
+
+def _num_slices(folder: Path, files: tuple[str, ...]) -> int:
+    content = read_content(folder, files)
     assert content.fingerprint
     samples = list(decode(content, Recipe(size=SIDE)))
     return len(samples) + sum(sample.slices_left_out for sample in samples)
 
 
-def by_nibabel(path: Path, *, is_robust: bool) -> int:
-    """Read a volume by nibabel, turned to the closest canonical orientation."""
+def by_plain_libraries(path: Path, *, is_robust: bool) -> int:
+    """Read a volume by nibabel, turned to the closest canonical orientation, or a series by pydicom."""
+    if path.is_dir():
+        return len(resized(_by_pydicom(path), is_robust=is_robust))
     import nibabel
 
     image: Any = nibabel.as_closest_canonical(nibabel.load(path))
-    return len(resized(np.moveaxis(np.asarray(image.dataobj), 2, 0), is_robust=is_robust))
+    return len(resized(np.asarray(image.dataobj).T, is_robust=is_robust))
+
+
+def _by_pydicom(folder: Path) -> np.ndarray:
+    import pydicom
+
+    files: list[Any] = [pydicom.dcmread(path) for path in folder.glob("*.dcm")]
+    normal = np.cross(files[0].ImageOrientationPatient[:3], files[0].ImageOrientationPatient[3:])
+    files.sort(key=lambda file: float(np.dot(file.ImagePositionPatient, normal)))
+    return np.stack([file.pixel_array for file in files])
 
 
 def peers(*, is_robust: bool) -> dict[str, Reader]:
     """Return the readers of others that are installed."""
-    found: dict[str, Reader] = {"nibabel + OpenCV": functools.partial(by_nibabel, is_robust=is_robust)}
+    found: dict[str, Reader] = {"plain + OpenCV": functools.partial(by_plain_libraries, is_robust=is_robust)}
     with contextlib.suppress(ImportError):
         import SimpleITK
 
@@ -107,7 +157,13 @@ def by_simpleitk(path: Path, *, is_robust: bool) -> int:
     """Read a volume by SimpleITK."""
     import SimpleITK
 
-    image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
+    if path.is_dir():
+        reader = SimpleITK.ImageSeriesReader()
+        reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(path)))
+        read = reader.Execute()
+    else:
+        read = SimpleITK.ReadImage(str(path))
+    image = SimpleITK.DICOMOrient(read, "LPS")
     return len(resized(SimpleITK.GetArrayFromImage(image), is_robust=is_robust))
 
 
@@ -122,9 +178,15 @@ def by_monai(*, is_robust: bool) -> Reader:
         transforms.LoadImage(image_only=True, ensure_channel_first=True),
         transforms.Orientation(axcodes="RAS"),
         scaling,
-        transforms.Resize((SIDE, SIDE, -1), mode="area"),
     ])  # fmt: skip
-    return lambda path: int(pipeline(str(path)).numpy().astype(np.uint8).shape[-1])
+    resizers = {axis: transforms.Resize(in_plane(axis, keep=-1), mode="area") for axis in range(3)}
+
+    def read(path: Path) -> int:
+        image = pipeline(str(path))
+        axis = acquired(image.shape[1:])
+        return int(resizers[axis](image).numpy().astype(np.uint8).shape[1 + axis])
+
+    return read
 
 
 def by_torchio(*, is_robust: bool) -> Reader:
@@ -136,14 +198,26 @@ def by_torchio(*, is_robust: bool) -> Reader:
 
     def read(path: Path) -> int:
         image = pipeline(torchio.ScalarImage(path))
-        depth = int(image.shape[-1])
-        return int(torchio.Resize((SIDE, SIDE, depth))(image).numpy().astype(np.uint8).shape[-1])
+        axis = acquired(image.shape[1:])
+        resize = torchio.Resize(in_plane(axis, keep=int(image.shape[1 + axis])))
+        return int(resize(image).numpy().astype(np.uint8).shape[1 + axis])
 
     return read
 
 
+def acquired(shape: tuple[int, ...]) -> int:
+    """Return the axis of fewest voxels, along which all volumes here were acquired."""
+    return int(np.argmin(shape))
+
+
+def in_plane(axis: int, *, keep: int) -> tuple[int, ...]:
+    """Return the size of a volume whose slices across an axis were resized. keep: their number."""
+    return tuple(keep if one == axis else SIDE for one in range(3))
+
+
 def resized(volume: np.ndarray, *, is_robust: bool) -> list[np.ndarray]:
-    """Scale a volume, (n, h, w), to 8 bits, and resize its slices."""
+    """Scale a volume to 8 bits, and resize its slices as acquired."""
+    volume = np.moveaxis(volume, acquired(volume.shape), 0)
     low, high = np.percentile(volume, PERCENTILES) if is_robust else (volume.min(), volume.max())
     grey = ((np.clip(volume, low, high) - low) * (255 / (high - low))).astype(np.uint8)
     return [cv2.resize(np.ascontiguousarray(one), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in grey]

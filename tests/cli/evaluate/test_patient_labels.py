@@ -76,6 +76,18 @@ def test_slices_alone_give_no_figures_by_patient_and_it_is_said(judged):
     )
 
 
+def test_many_slices_of_few_patients_are_said_to_tell_nothing(judged):
+    few = "the slices are of few patients (none 4, tumor 2): the figures mean nothing for any others"
+    same = (
+        "2 of 4 patients have slices of several classes: how scans of one person differ is told apart, "
+        "be it by the scanner"
+    )
+    shown = [row for row in rows(finds=True) if row.patient < "P004"]
+    assert {few, same} <= set(found(judged, "slices", shown)["notes"])
+    assert not {few, same} & set(found(judged, "majority", shown)["notes"])
+    assert few not in found(judged, "slices", rows(finds=True))["notes"]
+
+
 @pytest.mark.parametrize(
     ("rule", "says"),
     [

@@ -418,6 +418,19 @@ def test_a_look_counts_a_series_as_what_it_would_be(raw, store, preprocess):
     assert not store.exists()
 
 
+def test_a_row_for_one_file_of_a_series_labels_all_of_them_to_a_look_too(raw, store, preprocess):
+    for series, label in ((1, "glioma"), (2, "meningioma")):
+        file = write(raw / "glioma", series, PatientID=f"P{series}")[3]
+        with (raw / "labels.csv").open("a") as table:
+            table.write(f"{'path,label' if series == 1 else ''}\n{file.relative_to(raw)},{label}\n".lstrip())
+    found = json.loads(preprocess(raw, store, *SMALL, "--look", "--json")[1])
+    assert (found["unlabelled"], found["rejected"]) == ({}, {})
+    assert found["classes"] == {
+        "glioma": {"images": 6, "patients": 1},
+        "meningioma": {"images": 6, "patients": 1},
+    }
+
+
 def test_nothing_is_said_of_what_was_not_compared_in_a_new_store_of_volumes(raw, run):
     write(raw / "glioma", 1)
     counts, _err = run()

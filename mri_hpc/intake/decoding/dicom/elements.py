@@ -129,10 +129,16 @@ CREATORS = {
 ALLOWED = frozenset(int(tag) for tag in Tag)
 BLOCKS = range(0x10, 0x30)
 """Those that a creator may have taken."""
+CREATOR_PLACES = frozenset(tag >> 16 << 16 | block for tag in Private for block in BLOCKS)
+OF_CREATOR = {
+    (group, creator): tuple(tag for tag, of in CREATORS.items() if (tag >> 16, of) == (group, creator))
+    for group, creator in {(tag >> 16, creator) for tag, creator in CREATORS.items()}
+}
+"""Its private elements, by its group and name."""
 WANTED = (
     ALLOWED
     | {tag >> 16 << 16 | block << 8 | tag & 0xFF for tag in Private for block in BLOCKS}
-    | {tag >> 16 << 16 | block for tag in Private for block in BLOCKS}
+    | CREATOR_PLACES
 )
 """All that is kept of a file, until it is known which creator took which block."""
 SEQUENCES = (Tag.MODALITY_LUT, Tag.SHARED_GROUPS, Tag.PER_FRAME_GROUPS)
@@ -172,12 +178,10 @@ def is_dicom(start: bytes) -> bool:
 def private_values(found: Mapping[int, bytes]) -> dict[Private, bytes]:
     """Find the private elements in whichever block their creator took."""
     values = {}
-    for tag, creator in CREATORS.items():
-        group = tag >> 16
-        for block in BLOCKS:
-            name = found.get(group << 16 | block)
-            if name is not None and name.strip(b"\0 ").decode("ascii", "replace") == creator:
-                value = found.get(group << 16 | block << 8 | (tag & 0xFF))
-                if value is not None:
-                    values[tag] = value
+    for place in sorted(found.keys() & CREATOR_PLACES):
+        creator = found[place].strip(b"\0 ").decode("ascii", "replace")
+        for tag in OF_CREATOR.get((place >> 16, creator), ()):
+            value = found.get(place >> 16 << 16 | (place & 0xFF) << 8 | (tag & 0xFF))
+            if value is not None:
+                values[tag] = value
     return values
