@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.intake.files.content import names_in
 from mri_hpc.intake.labels.bids import session_of, subject_of
 
 BRAIN, LESION = "brain", "lesion"
@@ -123,13 +124,13 @@ def find_masks(
     """
     if not patterns:
         return NO_MASKS
-    names_in = functools.cache(functools.partial(_names_in, root))
+    names = functools.cache(lambda folder: names_in(root / folder))
     rules = [pattern.partition(":")[2] for pattern in patterns]
     found = {}
     for path in paths:
         if path.lower().endswith(VOLUMES):
             above = path.count("/") if is_any_root else 0
-            found[path] = [_fitting(path, rule, range(above, -1, -1), names_in) for rule in rules]
+            found[path] = [_fitting(path, rule, range(above, -1, -1), names) for rule in rules]
     return Masks(patterns, found)
 
 
@@ -138,15 +139,8 @@ def brains_alone(patterns: Sequence[str]) -> tuple[str, ...]:
     return tuple(pattern for pattern in patterns if pattern.startswith(f"{BRAIN}:"))
 
 
-def _names_in(root: Path, folder: str) -> Sequence[str]:
-    try:
-        return sorted(file.name for file in (root / folder).iterdir())
-    except OSError:
-        return ()
-
-
 def _fitting(
-    path: str, rule: str, roots: Iterable[int], names_in: Callable[[str], Sequence[str]]
+    path: str, rule: str, roots: Iterable[int], names: Callable[[str], Sequence[str]]
 ) -> Sequence[str]:
     """Return the files to which a rule leads from a volume. roots: numbers of folders above the source."""
     folder, _slash, name = path.rpartition("/")
@@ -162,7 +156,7 @@ def _fitting(
     fits = re.compile(fnmatch.translate(last.format(**plain)))
     for start in _starts(own, below, roots):
         where = "/".join(part for part in start if part)
-        found = [f"{where}/{one}" if where else one for one in names_in(where) if fits.match(one)]
+        found = [f"{where}/{one}" if where else one for one in names(where) if fits.match(one)]
         if found:
             return found
     return ()
