@@ -10,7 +10,8 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.intake.decoding.dicom.listing import Series
 from mri_hpc.intake.decoding.dicom.named import descriptions_in
 from mri_hpc.intake.decoding.sequence import KINDS, UNKNOWN, WORDS, Choice
-from mri_hpc.intake.decoding.sequence_words import is_volume_name, kind_of_file
+from mri_hpc.intake.decoding.sequence_words import kind_of_file
+from mri_hpc.intake.decoding.volumes.names import is_volume_name
 from mri_hpc.intake.labels.label import Labels, label_or_reason
 
 CLASSES_SHOWN = 8

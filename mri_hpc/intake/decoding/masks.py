@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.intake.decoding.volumes.names import is_volume_name, stem_of
 from mri_hpc.intake.files.content import names_in
 from mri_hpc.intake.labels.bids import session_of, subject_of
 
@@ -31,8 +32,6 @@ WORDS = {
     LESION: re.compile(r"seg|lesion|tumou?r|roi|stroke", re.IGNORECASE),
 }
 """Words in a pattern that tell the kind of its masks."""
-VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Ends of the names of volumes that may have masks."""
 NO_MASK = "no mask beside it"
 SEVERAL = "several files that could be its mask"
 
@@ -128,7 +127,7 @@ def find_masks(
     rules = [pattern.partition(":")[2] for pattern in patterns]
     found = {}
     for path in paths:
-        if path.lower().endswith(VOLUMES):
+        if is_volume_name(path):
             above = path.count("/") if is_any_root else 0
             found[path] = [_fitting(path, rule, range(above, -1, -1), names) for rule in rules]
     return Masks(patterns, found)
@@ -145,9 +144,8 @@ def _fitting(
     """Return the files to which a rule leads from a volume. roots: numbers of folders above the source."""
     folder, _slash, name = path.rpartition("/")
     own = folder.split("/") if folder else []
-    stem = next(name[: -len(end)] for end in VOLUMES if name.lower().endswith(end))
     fields = {
-        "stem": stem, "name": name, "folder": own[-1] if own else "",
+        "stem": stem_of(path), "name": name, "folder": own[-1] if own else "",
         "subject": subject_of(path), "session": session_of(path),
     }  # fmt: skip
     *folders, last = rule.split("/")
