@@ -124,3 +124,16 @@ def print_account(account: Account) -> None:
     print(f"in the store: {counted(account.images, 'image')}{patients}{of_classes}", file=sys.stderr)
     for doubt in account.doubts:
         print(doubt.text, file=sys.stderr)
+
+
+def print_next(account: Account, store: Path) -> None:
+    """Say what to type next to those who have made a store of several classes."""
+    import shlex
+
+    if account.tally.images == account.images and len(account.classes) > 1:
+        path = shlex.quote(str(store))
+        print(
+            f"next: python -m mri_hpc.store sheet {path} sheet.png, to look at the images; "
+            f"python -m mri_hpc.launch --store {path}, to train",
+            file=sys.stderr,
+        )

@@ -10,6 +10,7 @@ from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.provenance import read_provenance
+from mri_hpc.rundir.question import Question, read_question, write_question
 
 if TYPE_CHECKING:
     from mri_hpc.results.evaluation import Evaluation
@@ -23,6 +24,11 @@ class Options:
     """Folder of the run."""
     split: Literal["test", "validation"] = "test"
     """Images to judge by; the best epoch was chosen on validation."""
+    investigate: tuple[str, ...] = ()
+    """Classes to be found in patients; kept for report and predict. By default all, if one is named like
+    normal or notumor, but for that."""
+    sensitivity: float | None = None
+    """Least part of the patients with such a class who are to be found, kept as well; at first 0.95."""
     json: Flag = False
     """Print JSON."""
 
@@ -35,18 +41,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(options: Options) -> None:
-    """Read the run's predictions and print the figures that they give."""
+    """Print the figures that the run's predictions give; keep what is to be found in patients."""
     run = open_run(options.run)
+    before = read_question(run)
+    question = _question(options, before)
     # Whoever asks for help need not wait for what counts.
     from mri_hpc.results.evaluation import evaluate_split
 
-    evaluation = evaluate_split(run, options.split)
+    evaluation = evaluate_split(run, options.split, question)
+    if question != before:
+        write_question(run, question)
     if options.json:
         print_json(as_json(run, evaluation))
     else:
         from mri_hpc.results.evaluation_tables import print_tables
 
         print_tables(run, evaluation)
+
+
+def _question(options: Options, before: Question) -> Question:
+    """Return the question before with what is typed now."""
+    return Question(
+        investigate=options.investigate or before.investigate,
+        sensitivity=before.sensitivity if options.sensitivity is None else options.sensitivity,
+    )
 
 
 def as_json(run: RunDir, evaluation: "Evaluation") -> dict[str, Any]:

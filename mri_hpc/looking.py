@@ -71,6 +71,8 @@ class Question:
 class Answer:
     """All that was understood, so far."""
 
+    are_labels_read: bool = False
+    """False where they cannot be used: then nothing is said by them."""
     naming: Naming | None = None
     """None: files have not been listed yet."""
     kinds: KindTable | None = None
@@ -87,7 +89,8 @@ class Answer:
 
     def all_doubts(self) -> list[Doubt]:
         """Return doubts of labels, folders and pictures."""
-        return [*self.doubts, *(self.naming.doubts() if self.naming else ()), *self.reading.doubts()]
+        of_naming = self.naming.doubts() if self.naming and self.are_labels_read else ()
+        return [*self.doubts, *of_naming, *self.reading.doubts()]
 
 
 def look(question: Question, *, is_json: bool, is_stopping: Callable[[], bool]) -> int:
@@ -101,10 +104,10 @@ def look(question: Question, *, is_json: bool, is_stopping: Callable[[], bool]) 
     answer = Answer()
     recipe, labels = _prepare(question, answer)
     if not is_json:
-        _print_sample(question, recipe, labels, is_stopping)
+        _print_sample(question, recipe, labels, answer, is_stopping)
     paths, series = _list(question, recipe, labels, answer, is_stopping)
     if not is_json and answer.naming:
-        _print_naming(question.source, answer.naming, is_all=not is_stopping())
+        _print_naming(question.source, answer, answer.naming, is_all=not is_stopping())
         _print_kinds(answer)
     among = _looked_at(question, paths, recipe, labels, series)
     _read(among, paths, answer, is_stopping)
@@ -132,6 +135,7 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
             question.source, question.labels,
             site=question.site, patient_pattern=question.patient_pattern, label_column=question.label_column,
         )  # fmt: skip
+        answer.are_labels_read = True
     return recipe, labels
 
 
@@ -148,6 +152,7 @@ def _print_sample(
     question: Question,
     recipe: Recipe,
     labels: FolderLabels | CsvLabels,
+    answer: Answer,
     is_stopping: Callable[[], bool],
 ) -> None:
     """Print what a few files from all over the source turn out to be."""
@@ -163,8 +168,10 @@ def _print_sample(
             break
         reading.add(path, among)
     print(f"a first look at {counted(reading.files, 'file')} of {source}")
-    for name, text in _naming_lines(naming_of(paths, among.labels)):
-        _print_line(name, text)
+    if answer.are_labels_read:
+        named = (path for path in paths if not masks.is_mask(path))
+        for name, text in _naming_lines(naming_of(named, among.labels)):
+            _print_line(name, text)
     for name, text in _reading_lines(reading):
         _print_line(name, text)
     sys.stdout.flush()
@@ -290,9 +297,9 @@ def _write_template(
     publish_new_bytes(question.template, text.encode("utf-8", "surrogateescape"), is_private=True)
 
 
-def _print_naming(source: Path, naming: Naming, *, is_all: bool) -> None:
+def _print_naming(source: Path, answer: Answer, naming: Naming, *, is_all: bool) -> None:
     print(f"{source}: {counted(naming.files, 'file')}{'' if is_all else ', not all were listed'}")
-    for name, text in _naming_lines(naming):
+    for name, text in _naming_lines(naming) if answer.are_labels_read else ():
         _print_line(name, text)
     sys.stdout.flush()
 
@@ -319,7 +326,8 @@ def _print_end(question: Question, answer: Answer) -> None:
         print(f"stopped after {answer.reading.files:,} of {files:,} files: nothing was stored")
     if question.template is not None:
         print(f"fill in {question.template}, then:")
-    print(question.command)
+    if question.template is not None or not answer.refusals:
+        print(question.command)
 
 
 def _naming_lines(naming: Naming) -> Iterator[tuple[str, str]]:

@@ -117,7 +117,7 @@ def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
     # These two words mean "as it was when the run was made".
     if asked.snapshot == "newest":
         asked = dataclasses.replace(asked, snapshot=saved.snapshot)
-    if asked.schedule_epochs == 0:
+    if asked.schedule_epochs == 0 and not asked.decay_epochs:
         asked = dataclasses.replace(asked, schedule_epochs=saved.schedule_epochs)
     # One rule under two words.
     if {asked.patient_label, saved.patient_label} == {"auto", MAJORITY}:

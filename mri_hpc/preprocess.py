@@ -50,7 +50,8 @@ class Options:
 
     Labels come from class folders (SOURCE/[SPLIT/]CLASS/[PATIENT/]file), or from a CSV with the columns path
     and label, and where known patient, study, site, fold, split, plane, box_cx, box_cy, box_w, box_h; or with
-    patient and label, a row a patient. Any number of tasks may work at once.
+    patient and label, a row a patient; of a BIDS tree from participants.tsv. Any number of tasks may work at
+    once.
     """
 
     source: Annotated[Path, OFTEN] = Path("data/raw")
@@ -58,14 +59,15 @@ class Options:
     store: Annotated[Path, OFTEN] = Path("data/store")
     """Folder of the store; made if it is not there."""
     labels: Annotated[Path | None, OFTEN] = None
-    """CSV of labels; by default labels.csv in the source if there is one, else the names of folders."""
+    """CSV of labels; by default labels.csv in the source if there is one, else participants.tsv of a BIDS
+    tree, else the names of folders."""
     label_column: str = ""
     """Column of the class in that table, or in participants.tsv of a BIDS tree, if it is called otherwise."""
     size: Annotated[int | None, OFTEN] = None
     """Side of the stored images in pixels; by default that of the store, and 224 for a new one."""
     fit: Fit | None = None
     """Keep proportions on black, or fill the square; by default as the store, and letterbox for a new one."""
-    ids: Annotated[Ids | None, OFTEN] = None
+    ids: Ids | None = None
     """Names of patients in the store; by default as there, and pseudonym in a new one."""
     plane: Plane | None = None
     """Plane in which volumes are cut into slices; by default as the store, in a new one as acquired."""
@@ -110,8 +112,9 @@ class Options:
     """Group whose members may all add to this store: they can use it, STORE/private and the site's key."""
     look: Annotated[Flag, OFTEN] = False
     """Only look: say what would be understood of the source, and leave nothing behind."""
-    write_labels: Path | None = None
-    """With --look: write a table of labels to be filled in, with a row a patient, to this new file."""
+    write_labels: Annotated[Path | None, OFTEN] = None
+    """With --look: write a table of labels to be filled in, with a row a patient (of DICOM a study), to this
+    new file."""
     json: Annotated[Flag, OFTEN] = False
     """Print the counts as JSON."""
 
@@ -144,7 +147,7 @@ def preprocess(options: Options) -> int:
 
         return look(_question(options), is_json=options.json, is_stopping=lambda: stop.request is not None)
     # Here and below: what decodes and counts takes longer to load than --help to print.
-    from mri_hpc.account import print_account
+    from mri_hpc.account import print_account, print_next
     from mri_hpc.notes import print_notes, print_notes_of_source
 
     store = Store.make(options.store, options.source)
@@ -170,6 +173,7 @@ def preprocess(options: Options) -> int:
         print_account(account)
         if intake.recipe.ids == "pseudonym" and account.tally.images == account.images > 0:
             print(key_note(key_file), file=sys.stderr)
+        print_next(account, store.path)
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)

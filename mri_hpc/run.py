@@ -76,6 +76,7 @@ class Run:
         from mri_hpc.intake.labels.images import PatientFrom, find_images
         from mri_hpc.results.answer import judge
         from mri_hpc.results.patient_model import patient_model
+        from mri_hpc.results.run_decision import decision_of
         from mri_hpc.training.prediction import load_finished
 
         if patient_from not in (known := get_args(PatientFrom)):
@@ -99,4 +100,5 @@ class Run:
             on_rejected=on_rejected,
             progress=progress,
         )
-        return replace(answer, rejected=(*found.rejected, *answer.rejected))
+        rejected = (*found.rejected, *answer.rejected)
+        return replace(answer, rejected=rejected, decision=decision_of(self._run))

@@ -43,7 +43,8 @@ def show(options: Options) -> int:
     from rich.console import Console
 
     from mri_hpc.cluster.run_picture import picture
-    from mri_hpc.cluster.watching import Watcher, watch
+    from mri_hpc.cluster.watching import Watcher, print_next, watch
+    from mri_hpc.rundir.summary import State
 
     if options.watch:
         try:
@@ -55,6 +56,8 @@ def show(options: Options) -> int:
         print_json({"run": str(run.path.absolute()), "epochs": view.epochs, **view.summary.to_dict()})
     else:
         Console().print(picture(run, view))
+        if view.summary.state == State.FINISHED:
+            print_next(run)
     return DONE
 
 

@@ -106,8 +106,7 @@ def follow(run: RunDir, *, as_json: bool) -> int:
         print_json({"run": str(run.path), **view.summary.to_dict()})
     if view.summary.state == State.FINISHED:
         if not as_json:
-            folder = shlex.quote(str(shown(run.path)))
-            print(f"  next    python -m mri_hpc.evaluate {folder}, python -m mri_hpc.report {folder}")
+            print_next(run)
         return DONE
     state = view.summary.state.replace("_", " ")
     print(
@@ -117,6 +116,12 @@ def follow(run: RunDir, *, as_json: bool) -> int:
     for line in view.summary.last_words:
         print(f"  {line}", file=sys.stderr)
     return USER_CAN_FIX
+
+
+def print_next(run: RunDir) -> None:
+    """Say what to type next to those who see that a run is finished."""
+    folder = shlex.quote(str(shown(run.path)))
+    print(f"  next    python -m mri_hpc.evaluate {folder}, python -m mri_hpc.report {folder}")
 
 
 def watch_silently(run: RunDir) -> View:

@@ -255,7 +255,7 @@ class Reading:
         yield Doubt(
             kind="twins-of-other-label",
             count=torn,
-            text=f"{counted(torn, 'time')} files of the same bytes have several labels or patients",
+            text=f"{counted(torn, 'time')} the same bytes have several labels or patients",
         )
 
     def _pictures(self) -> Iterator[Doubt]:

@@ -19,11 +19,13 @@ from mri_hpc.intake.decoding.sequence import choice_in
 from mri_hpc.intake.kinds import Kinds
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
 from mri_hpc.intake.labels.persons import nfc
+from mri_hpc.results.decision import Decision, NoDecision
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
 
 T = TypeVar("T")
 
 IMAGES_AT_ONCE = 64
+UNASKED = NoDecision(reason="the run was not asked for one")
 
 Model = Callable[[np.ndarray], np.ndarray]
 """From images, uint8 or uint16 (n, H, W), to probabilities, float64 (n, classes)."""
@@ -62,6 +64,12 @@ class Answer:
     """Series of other kinds than the run has learnt from, by kind: not judged."""
     patient_model: PatientModel | None = field(default_factory=MeanOfImages)
     """By which patients are judged; None where they are not to be."""
+    decision: Decision | NoDecision = UNASKED
+    """About each patient, as evaluate and report give it."""
+
+    def decide(self, one: JudgedPatient) -> str:
+        """Return what is decided about a patient; empty where no threshold is given."""
+        return self.decision.of(one.probabilities) if isinstance(self.decision, Decision) else ""
 
     def patients(self) -> list[JudgedPatient]:
         """Return all patients that are named, by name; none where the run judges slices only."""
@@ -90,9 +98,15 @@ class Answer:
                 for image in self.images
             ],
             "patients": [
-                {"patient": one.patient, "images": one.num_images, **self._by_class(one.probabilities)}
+                {
+                    "patient": one.patient,
+                    "images": one.num_images,
+                    **self._by_class(one.probabilities),
+                    **({"decision": decided} if (decided := self.decide(one)) else {}),
+                }
                 for one in self.patients()
             ],
+            "decision": self.decision.to_dict(),
             "left_out_series": dict(self.left_out_series),
             "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
             "use": "research only",

@@ -16,6 +16,7 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.results.answer import Answer
+from mri_hpc.results.decision import BELOW, Decision
 
 MOST_ROWS_SHOWN = 40
 LEAST_NAME_WIDTH = 16
@@ -28,6 +29,8 @@ WIDE = 10_000
 class _Row:
     name: str
     num_images: str
+    decision: str
+    """Empty where there is none."""
     probabilities: np.ndarray
 
 
@@ -39,14 +42,22 @@ def write_tables(out: Path, answer: Answer) -> None:
         [image.name, image.patient, answer.predicted(image.probabilities), *_digits(image.probabilities)]
         for image in answer.images
     ]
+    decides = isinstance(answer.decision, Decision)
     patients = [
-        [one.patient, one.num_images, answer.predicted(one.probabilities), *_digits(one.probabilities)]
+        [
+            one.patient,
+            one.num_images,
+            answer.predicted(one.probabilities),
+            *([answer.decide(one)] if decides else []),
+            *_digits(one.probabilities),
+        ]
         for one in answer.patients()
     ]
+    of_patients = ["patient", "images", "predicted", *(["decision"] if decides else []), *columns]
     rejected = [[as_text(bad.path), bad.reason] for bad in answer.rejected]
     with _uninterrupted():
         _write_table(out / "predictions.csv", ["path", "patient", "predicted", *columns], images)
-        _write_table(out / "patients.csv", ["patient", "images", "predicted", *columns], patients)
+        _write_table(out / "patients.csv", of_patients, patients)
         _write_table(out / "rejected.csv", ["path", "reason"], rejected)
 
 
@@ -58,13 +69,20 @@ def print_tables(answer: Answer) -> None:
     # Into a file or a pipe no line is wrapped.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     patients = [
-        _Row(name=one.patient, num_images=str(one.num_images), probabilities=one.probabilities)
+        _Row(
+            name=one.patient,
+            num_images=str(one.num_images),
+            decision=answer.decide(one),
+            probabilities=one.probabilities,
+        )
         for one in answer.patients()
     ]
     images = [
-        _Row(name=image.name, num_images="", probabilities=image.probabilities) for image in answer.images
+        _Row(name=image.name, num_images="", decision="", probabilities=image.probabilities)
+        for image in answer.images
     ]
-    shows_all = _width(answer.classes) <= console.width
+    decides = isinstance(answer.decision, Decision) and bool(patients)
+    shows_all = _width(answer.classes) + decides * (GAP + len(BELOW)) <= console.width
     for title, rows in (("patient", patients), ("image", images)):
         if rows:
             console.print(_table(answer, title, rows, shows_all=shows_all))
@@ -72,6 +90,9 @@ def print_tables(answer: Answer) -> None:
             console.print(f"[dim]{len(rows) - MOST_ROWS_SHOWN} more {title}s; --out DIR writes all.[/]")
     if not shows_all:
         console.print("[dim]The other classes do not fit this terminal; --out DIR writes all.[/]")
+    if patients:
+        for words in answer.decision.words:
+            console.print(f"[dim]{escape(words)}.[/]")
     model = answer.patient_model
     pooling = f"a patient's are {model.in_words('images')}" if model else "of images alone, as the run says"
     console.print(f"[dim]Probabilities in %; {escape(pooling)}. Research use only.[/]")
@@ -98,13 +119,19 @@ def _table(answer: Answer, title: str, rows: Sequence[_Row], *, shows_all: bool)
     if counts_images:
         table.add_column("images", justify="right", no_wrap=True)
     table.add_column("predicted", overflow="fold", no_wrap=shows_all)
+    decides = any(row.decision for row in rows)
+    if decides:
+        table.add_column("decision", no_wrap=True)
     for name in answer.classes if shows_all else ["%"]:
         table.add_column(escape(name), justify="right", no_wrap=True)
     for row in rows[:MOST_ROWS_SHOWN]:
         chances = row.probabilities if shows_all else [row.probabilities.max()]
         predicted = f"[bold]{escape(answer.predicted(row.probabilities))}[/]"
         counted = [row.num_images] if counts_images else []
-        table.add_row(escape(row.name), *counted, predicted, *(f"{100 * chance:.1f}" for chance in chances))
+        decided = [row.decision] if decides else []
+        table.add_row(
+            escape(row.name), *counted, predicted, *decided, *(f"{100 * chance:.1f}" for chance in chances)
+        )
     return table
 
 

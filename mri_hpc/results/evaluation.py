@@ -1,12 +1,14 @@
 """Evaluation of a run on one split: by slice, by patient, with the notes that belong beside the figures."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import few_units
+from mri_hpc.results.abstention import MostSure, most_sure
+from mri_hpc.results.decision import Decision, NoDecision
 from mri_hpc.results.intervals import agresti_coull
 from mri_hpc.results.metrics import Metrics, measure
 from mri_hpc.results.patient_model import PatientModel, patient_model
@@ -17,14 +19,15 @@ from mri_hpc.results.patients import (
     patient_outcomes,
     pool_patients,
 )
+from mri_hpc.results.run_decision import decide_by_validation
+from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.predictions import Prediction, read_predictions
+from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.provenance import read_provenance
+from mri_hpc.rundir.question import Question, read_question
 from mri_hpc.rundir.settings import SLICES_ONLY, load_training
 
 NO_PATIENTS = "slice level: not a patient estimate"
-LARGEST_ERROR = 1e-6
-"""Of the sum of written probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,10 @@ class Evaluation:
     """By which patients were judged; None where they are not to be."""
     has_patients: bool
     """Some image of the run's data names a patient, be it of another split."""
+    decision: Decision | NoDecision
+    """By validation patients, and shown by those of the split."""
+    most_sure: tuple[MostSure, ...]
+    """Error among the units of the headline of which the model is most sure."""
     notes: tuple[str, ...]
     """Sentences that belong beside every figure."""
 
@@ -111,15 +118,18 @@ class Evaluation:
             "method": self.method,
             "slice": self.slice_level.to_dict(),
             "patient": self.patient_level.to_dict() if self.patient_level else None,
+            "decision": self.decision.to_dict(),
+            "most_sure": [part.to_dict() for part in self.most_sure],
         }
 
 
-def evaluate_split(run: RunDir, split: str) -> Evaluation:
-    """Judge the predictions of one split; UserError where there are none that could be judged."""
-    classes, rows = read_predictions(run.predictions)
+def evaluate_split(run: RunDir, split: str, question: Question | None = None) -> Evaluation:
+    """Judge the predictions of one split; UserError where there are none that could be judged.
+
+    question: by default the one that the run was asked last.
+    """
+    classes, rows = read_whole(run)
     provenance = read_provenance(run)
-    _refuse_foreign(run, classes, provenance.get("classes") or classes)
-    _refuse_damaged(run, classes, rows, provenance.get("split_counts") or {})
     of_split = [row for row in rows if row.split == split]
     labelled = [row for row in of_split if row.label]
     if not labelled:
@@ -129,10 +139,14 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
             f"found: {', '.join(f'{name} {num}' for name, num in sorted(found.items())) or 'none at all'}"
         )
     model = patient_model(load_training(run).patient_label, classes)
+    decision = decide_by_validation(run, classes, rows, question or read_question(run))
     patients = pool_patients(classes, labelled, model) if model else []
     images = image_outcomes(classes, labelled)
     slice_level = measure(images)
-    patient_level = measure(patient_outcomes(classes, patients)) if patients else None
+    of_patients = patient_outcomes(classes, patients) if patients else None
+    patient_level = measure(of_patients) if of_patients else None
+    if split != "validation" and isinstance(decision, Decision):
+        decision = decision.judged_by(patients)
     counts = _count(labelled, provenance)
     has_patients = bool(provenance.get("has_patients", counts.patients))
     return Evaluation(
@@ -146,6 +160,8 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
         baseline=_baseline(patient_level or slice_level),
         patient_model=model,
         has_patients=has_patients,
+        decision=decision,
+        most_sure=most_sure(of_patients or images),
         notes=(
             *_notes_on_choice(split),
             *_notes_on_patients(counts, has_patients=has_patients),
@@ -156,36 +172,6 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
     )
-
-
-def _refuse_foreign(run: RunDir, classes: Sequence[str], stated: Sequence[str]) -> None:
-    """Raise UserError where the table is one of another run."""
-    if tuple(classes) != tuple(stated):
-        raise UserError(
-            f"{run.predictions} is of the classes {', '.join(classes)}, and the run of {', '.join(stated)}: "
-            "restore it from a backup"
-        )
-
-
-def _refuse_damaged(
-    run: RunDir, classes: tuple[str, ...], rows: list[Prediction], split_counts: Mapping[str, Any]
-) -> None:
-    """Raise UserError where the table is not whole: figures of a part of it would look like any others."""
-    for row in rows:
-        is_whole = len(row.probabilities) == len(classes) and row.label in ("", *classes)
-        # Probabilities that are no numbers have a reason of their own.
-        if not is_whole or abs(sum(row.probabilities) - 1) > LARGEST_ERROR:
-            raise UserError(
-                f"{run.predictions} is damaged at image {row.key}: its class or probabilities are not those "
-                "that were written; restore it from a backup"
-            )
-    found = Counter(row.split for row in rows)
-    for split, stated in split_counts.items():
-        if split in found and stated.get("images", found[split]) != found[split]:
-            raise UserError(
-                f"{run.predictions} is damaged: it has {found[split]} images of the {split} split, and the "
-                f"run wrote {stated['images']}; restore it from a backup"
-            )
 
 
 def _count(labelled: list[Prediction], provenance: Mapping[str, Any]) -> Counts:

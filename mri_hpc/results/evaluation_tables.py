@@ -1,8 +1,10 @@
 """Tables of an evaluation, for people: the figures, then the classes, of patients first."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
+from mri_hpc.results.decision import Tally
 from mri_hpc.results.evaluation import Evaluation
 from mri_hpc.results.figure_of_merit import PERCENT, Figure
 from mri_hpc.results.metrics import Metrics
@@ -34,6 +36,11 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
         f"{_percent(baseline.majority_accuracy)} accuracy by {evaluation.unit} "
         f"({PERCENT.number(baseline.majority_low)}–{_percent(baseline.majority_high)})."
     )
+    console.print(_most_sure(evaluation))
+    for words in evaluation.decision.words:
+        console.print(escape(f"{words}."))
+    if tallies := evaluation.decision.tallies(evaluation.split):
+        console.print(_decision_table(tallies))
     console.print(f"[dim]{escape(evaluation.method)} Research use only.[/]")
     page = f"mri-hpc report {shlex.quote(str(run.path))}"
     # whole, however narrow the window: it is there to be copied
@@ -64,6 +71,32 @@ def _classes_table(unit: str, metrics: Metrics) -> Any:
         table.add_column(metric.title)
     for name, values in metrics.classes.items():
         table.add_row(escape(name), str(values.support), *map(_interval, values.figures.values()))
+    return table
+
+
+def _most_sure(evaluation: Evaluation) -> str:
+    """Write the error of ever fewer units in a line."""
+    parts = [
+        f"{_percent(part.error.value or 0.0)} ({PERCENT.number(part.error.low or 0.0)}–"
+        f"{_percent(part.error.high or 0.0)}) of {part.num}"
+        for part in evaluation.most_sure
+    ]
+    others = f"; where it is most sure, {', '.join(parts[1:])}" if len(parts) > 1 else ""
+    return f"Wrong answers by {evaluation.unit}: {parts[0]}{others}."
+
+
+def _decision_table(tallies: Sequence[tuple[str, Tally]]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column("at the threshold")
+    for split, _tally in tallies:
+        table.add_column(f"in {split}")
+    of_splits = [tally for _split, tally in tallies]
+    found = [f"{_interval(tally.sensitivity)} of {tally.with_finding}" for tally in of_splits]
+    below = [f"{_interval(tally.specificity)} of {tally.without_finding}" for tally in of_splits]
+    table.add_row("sensitivity", *found)
+    table.add_row("specificity", *below)
     return table
 
 

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -34,6 +35,36 @@ def agresti_coull(proportion: float, num: float, z: float = Z_95) -> tuple[float
     centre = (proportion * num + z**2 / 2) / more
     margin = z * math.sqrt(centre * (1 - centre) / more)
     return centre - margin, centre + margin
+
+
+def clopper_pearson(hits: int, num: int, error: float = 0.05) -> Limits:
+    """Estimate a proportion with exact limits (Clopper and Pearson 1934): they miss it in `error` at most."""
+
+    def at_most(found: int, truth: float) -> float:
+        return binomial(found, num, truth)
+
+    def limit(held: Callable[[float], bool], low: float, high: float) -> float:
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if held(middle) else (middle, high)
+        return (low + high) / 2
+
+    value = hits / num
+    low = limit(lambda truth: 1 - at_most(hits - 1, truth) > error / 2, 0.0, value) if hits else 0.0
+    high = limit(lambda truth: at_most(hits, truth) < error / 2, value, 1.0) if hits < num else 1.0
+    return Limits(value, low, high)
+
+
+def binomial(hits: int, num: int, chance: float) -> float:
+    """Compute the probability of at most that many hits in `num` independent tries, -1 and more; exact."""
+    if chance <= 0 or hits >= num:
+        return 1.0
+    if chance >= 1:
+        return 0.0
+    found = np.arange(hits + 1)
+    ways = np.append(0.0, np.cumsum(np.log(num - found[:-1]) - np.log(found[1:]))) if hits > 0 else 0.0
+    terms = ways + found * math.log(chance) + (num - found) * math.log1p(-chance)
+    return min(1.0, float(np.exp(terms).sum()))
 
 
 def of_proportion(hits: np.ndarray, cluster: np.ndarray) -> Limits:

@@ -39,8 +39,8 @@ DECISIONS = {
 
 NEVER_TESTED = (
     "Images of other hospitals, scanners and sequences than those in the data. Expect worse figures there.",
-    "Images of anything but the classes above. The model names one of them for every image it is shown, "
-    "also for a healthy brain, another disease or no brain at all, where that is not among them.",
+    "Images of anything but the classes above. The model can only answer these: anything else, such as "
+    "another disease or no brain at all, is given one of these names.",
     "Controls: whether nearest neighbours, intensity statistics or file properties alone do as well.",
     "Calibration: whether a stated probability is the frequency with which the answer is right.",
     "Other seeds and other splits. The intervals cover which patients were tested, not the luck of one "
@@ -144,6 +144,7 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
         "cohort": table,
         "cohort_totals": totals(table, stated, rows),
         "splits": SPLITS,
+        "tallies": evaluation.decision.tallies(evaluation.split),
         "patients": _by_urgency(evaluation)[:MOST_PATIENTS],
         "num_wrong": sum(patient.is_wrong for patient in evaluation.patients),
     }

@@ -105,6 +105,11 @@ class RunDir:
         return self.path / "predictions.csv"
 
     @property
+    def decision(self) -> Path:
+        """Classes to be found in patients, and how surely, where evaluate was told."""
+        return self.path / "decision.json"
+
+    @property
     def report(self) -> Path:
         """The page."""
         return self.path / "report.html"
@@ -165,7 +170,13 @@ def open_run(path: Path) -> RunDir:
             f"{path} is a store, not a run; train on it with: python -m mri_hpc.launch --store {path}"
         )
     if path.exists():
-        raise UserError(f"{path} is not a run directory (found something else, no settings.toml); {start}")
-    others = sorted(file.parent.name for file in path.parent.glob("*/settings.toml"))
+        within = _runs_in(path)
+        what = f"it holds runs, give one: {', '.join(within[:RUNS_TO_NAME])}" if within else start
+        raise UserError(f"{path} is not a run directory (found something else, no settings.toml); {what}")
+    others = _runs_in(path.parent)
     here = f"runs here: {', '.join(others[:RUNS_TO_NAME])}" if others else start
     raise UserError(f"{path} does not exist; {here}")
+
+
+def _runs_in(folder: Path) -> list[str]:
+    return sorted(file.parent.name for file in folder.glob("*/settings.toml"))

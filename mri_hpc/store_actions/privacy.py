@@ -52,10 +52,10 @@ def _print(wanted: WantedNames, search: NameSearch, file: Path) -> None:
         print(f"  found: {_place(one, file)}")
     if len(search.found) > LINES_SHOWN:
         print(f"  and {len(search.found) - LINES_SHOWN:,} more")
-    names = counted(len(wanted.names), "name")
+    none = "the name was not" if len(wanted.names) == 1 else f"none of the {len(wanted.names)} names were"
     where = f"{counted(search.files, 'file')} ({shown_bytes(search.bytes)})"
     if not search.found:
-        print(f"none of the {names} were found in {where}")
+        print(f"{none} found in {where}")
 
 
 def _place(one: FoundName, file: Path) -> str:

@@ -64,7 +64,10 @@ def _rows_of(store: Store, snapshot: Snapshot, patient: str) -> np.ndarray:
     name = snapshot.persons.name(store.name_of(patient, key_path(os.environ)))
     rows = np.flatnonzero(snapshot.is_of(np.array([name.encode()])))
     if not len(rows):
-        raise UserError(f"{store.path} has no image of a patient {patient!r}: is it the id as in the labels?")
+        raise UserError(
+            f"{store.path} has no image of a patient {patient!r}: give the id as in the labels, or the name "
+            "that mri-hpc store sheet prints"
+        )
     return rows
 
 

@@ -84,7 +84,8 @@ def test_the_trees_name_what_a_store_and_a_run_hold():
     of_store = (store.recipe, store.chunks, store.commits, store.snapshots, store.private)
     of_run = (
         run.settings, run.batch_size, run.recipe, run.attempts, run.submitit, run.checkpoints, run.metrics,
-        run.events, run.tensorboard, run.model, run.predictions, run.provenance, run.report, run.done,
+        run.events, run.tensorboard, run.model, run.predictions, run.provenance, run.decision, run.report,
+        run.done,
     )  # fmt: skip
     for title, paths in (("A store", of_store), ("A run", of_run)):
         tree = section_of(LAYOUT, title)

@@ -54,6 +54,8 @@ def test_a_mistyped_run_is_refused_by_naming_those_beside_it_and_a_store_as_what
         (tmp_path / name / "settings.toml").touch()
     with pytest.raises(UserError, match=r"nope does not exist; runs here: a, b, c, d, e$"):
         open_run(tmp_path / "nope")
+    with pytest.raises(UserError, match=r"it holds runs, give one: a, b, c, d, e$"):
+        open_run(tmp_path)
     with pytest.raises(UserError, match=r"nope does not exist; start a run with: "):
         open_run(tmp_path / "nowhere" / "nope")
     (tmp_path / "store" / "commits").mkdir(parents=True)
@@ -237,6 +239,7 @@ def test_the_decay_begins_in_time_for_the_last_epoch():
 def test_a_run_that_stopped_within_an_epoch_does_not_begin_its_decay_there():
     within = Progress(epoch=9, step_in_epoch=1)
     assert within.with_decay(10, 2, 3) == within
+    assert Progress(epoch=10).with_decay(10, 2, 0) == Progress(epoch=10)
     assert within.after_epoch(1.0, 0.0).is_over(10, 2, 3)
 
 

@@ -48,6 +48,8 @@ ADDED = ("add", [4, 5], 0, 0)
 @settings(max_examples=100, deadline=None)
 @example([ADDED, ("retract", [], ["p"])], 1, False).via("a patient is retracted")
 @example([ADDED, ("retract", [4], [])], 1, False).via("an image is retracted")
+@example([ADDED, ("add", [1, 7], 0, 0)], 1, False).via("sources that were rejected are stored")
+@example([ADDED, ("relabel", 4, "r", 1, 0)], 1, False).via("an image gets another patient")
 @example([ADDED, ("same", "p", "q", True, False, 0)], 1, False).via("two patients become one")
 @example(
     [ADDED, ("same", "p", "q", True, False, 0), ("retract", [], ["p"]), ("same", "p", "q", False, False, 0)],
@@ -78,6 +80,9 @@ def test_much_that_has_changed_is_counted_with_all_the_rest(monkeypatch):
     assert change_since(before, world.commits[1:], world.headers.__getitem__).keys.tolist() == [4, 5, 6]
     monkeypatch.setattr(changes, "MANY", 2)
     assert change_since(before, world.commits[1:], world.headers.__getitem__) is None
+    # Of as many as there are it is a part only.
+    monkeypatch.setattr(changes, "PART", 1)
+    assert change_since(before, world.commits[1:], world.headers.__getitem__) is not None
 
 
 @pytest.mark.parametrize("wanted", [[], [7], [0, 7, 7 + 2**16, 2**64 - 1]])

@@ -202,13 +202,20 @@ def publish_recipe(path: Path, wanted: Recipe) -> Recipe:
     return agreed_recipe(path, wanted)
 
 
+def _shown(value: object) -> str:
+    """Write a value as it was typed."""
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) and value else str(value or "none")
+
+
 def agreed_recipe(path: Path, wanted: Recipe) -> Recipe:
     """Return the recipe of a store, which must agree with `wanted`; UserError as of publish_recipe."""
     saved = load_recipe(path)
     there, here = NEUTRAL | saved.parameters(), NEUTRAL | wanted.parameters()
     different = [name for name in there if name != "site" and there[name] != here[name]]
     if different:
-        shown = "; ".join(f"{name} {there[name]} there, {here[name]} here" for name in different)
+        shown = "; ".join(
+            f"{name} {_shown(there[name])} there, {_shown(here[name])} here" for name in different
+        )
         raise UserError(f"{path.parent} was made with another recipe: {shown}; use another --store")
     if saved.site != wanted.site:
         raise UserError(

@@ -192,7 +192,7 @@ def _kind(archive: str) -> str:
 
 def _plain(name: str) -> str:
     """Return a name without what leads nowhere; BadSource where it leads out."""
-    parts = [part for part in PurePosixPath(name).parts if part != "."]
+    parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise BadSource(LEADS_OUT)
     return "/".join(parts)

@@ -62,7 +62,8 @@ class Tree:
             return "sidecars and tables"
         if not PICTURE.fullmatch(path):
             return f"not in {PICTURES}"
-        if SEGMENTED.fullmatch(suffix_of(path)):
+        # Also of names that are not quite of BIDS, such as sub-01_T1w_lesion_mask.nii.gz.
+        if SEGMENTED.fullmatch(name.partition(".")[0].rpartition("_")[2]):
             return "masks and segmentations"
         return "" if self.is_derivative or "_desc-" not in name else "derived from others (desc-)"
 

@@ -66,7 +66,12 @@ def read_bids(
     """Read the labels of the participants; none, with the reason, where their table has no class of them."""
     file = root / PARTICIPANTS
     if not file.is_file():
-        return _without_labels(file, tree, site, f"{root} is a BIDS tree without {PARTICIPANTS}")
+        return _without_labels(
+            file,
+            tree,
+            site,
+            f"{root} is a BIDS tree without {PARTICIPANTS}: write one, with columns participant_id and label",
+        )
     table = read_table(
         file,
         root,

@@ -1,6 +1,7 @@
 """What launch plans can be planned from Python as well: the same run, with the same settings."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,25 @@ def test_whoever_types_over_saved_settings_is_asked_once_the_run_is_known(asked)
     fewer = RunSettings(training=asked.training, job=JobSettings(nodes=1))
     assert plan_of(fewer, over_saved=over_saved).job.nodes == 2
     assert plan_of(fewer).job.nodes == 1
+
+
+def decaying(asked: RunSettings, **options: int) -> RunSettings:
+    return replace(asked, training=replace(asked.training, decay_epochs=3, **options))
+
+
+def test_a_rate_that_is_held_has_no_cosine(asked, tmp_path):
+    assert plan_of(asked).training.schedule_epochs == asked.training.epochs
+    plan = saved(plan_of(decaying(asked), path=tmp_path / "held"))
+    assert (plan.training.decay_epochs, plan.training.schedule_epochs) == (3, 0)
+    assert plan_of(decaying(asked), path=tmp_path / "held").training == plan.training
+    with pytest.raises(UserError, match=r"--schedule-epochs is of the cosine, .* give one of them"):
+        decaying(asked, schedule_epochs=9)
+
+
+def test_a_run_of_a_cosine_is_not_resumed_with_a_decay(asked):
+    run = saved(plan_of(asked)).run
+    with pytest.raises(UserError, match=r"is another run.*\n(.*\n)*  decay_epochs +saved 0, asked 3"):
+        plan_of(decaying(asked), path=run.path)
 
 
 def test_a_run_that_must_exist_is_not_planned_anew(asked, tmp_path):

@@ -107,7 +107,7 @@ def test_several_columns_that_could_be_the_class_are_refused_with_the_option_to_
 @pytest.mark.parametrize(
     ("people", "says"),
     [
-        ("", "is a BIDS tree without participants.tsv; or give a table of labels (--labels"),
+        ("", "with columns participant_id and label; or give a table of labels (--labels"),
         (
             "participant_id\tage\nsub-01\t44\n",
             "but age: name the column of the class by --label-column; or give a",

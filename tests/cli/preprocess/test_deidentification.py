@@ -166,6 +166,17 @@ def test_days_between_dates_hold_in_later_tasks_and_through_compaction(dated, tm
     assert sorted(days_between(store)[0].values()) == [10, 30]
 
 
+def test_of_a_source_of_no_patient_no_date_is_kept(dated, tmp_path, preprocess):
+    # One slice: several are of a patient of their own.
+    write(dated / "glioma", 8, which=range(1), PatientID="", StudyDate="20240310")
+    preprocess(dated, tmp_path / "store", *SMALL, "--dates", "shifted")
+    found = Store.open(tmp_path / "store").current()
+    told = zip(
+        found.text("patient", slice(None)).tolist(), found.text("date", slice(None)).tolist(), strict=True
+    )
+    assert {bool(patient): bool(date) for patient, date in told} == {True: True, False: False}
+
+
 def test_shifted_dates_need_a_key(dated, tmp_path, preprocess):
     status, _out, err = preprocess(dated, tmp_path / "s", "--dates", "shifted", "--ids", "as-given")
     assert status == 2 and "--dates shifted goes by the site's key, which --ids as-given does without" in err

@@ -139,6 +139,8 @@ def test_a_refusal_is_part_of_what_is_said(look, tmp_path, make, says):
     assert status == 2
     assert f"  refused   {says}" in out or f"{says}" in out.partition("  refused   ")[2]
     assert "  read      " in out
+    assert ("  class     " in out) == (make is not a_bad_table)
+    assert "python -m mri_hpc.preprocess" not in out
     assert err.count("\n") == 1
     assert err.startswith("mri-hpc preprocess: preprocess would store nothing: ")
     status, values = found(look, source=tmp_path / "odd")

@@ -111,7 +111,8 @@ def test_masks_belong_to_the_recipe_which_without_them_is_as_before(raw, store, 
         assert status == 2 and says in err and not list(store.glob("chunks/*"))
     counts(preprocess, raw, store, *SMALL, *MASKS)
     status, _out, err = preprocess(raw, store, "--masks", "brain:*_seg.nii.gz")
-    assert status == 2 and "was made with another recipe: masks" in err
+    seam = "was made with another recipe: masks lesion:*_seg.nii.gz there, brain:*_seg.nii.gz here; use"
+    assert status == 2 and seam in err
     assert Recipe().digest() == Recipe(masks=(), without_lesion="").digest()
     assert not {"masks", "without_lesion"} & Recipe().parameters().keys()
 

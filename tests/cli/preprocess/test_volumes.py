@@ -43,6 +43,7 @@ def test_a_store_of_volumes_does_not_depend_on_tasks(scans, store, tmp_path, pre
     status, out, err = preprocess(scans, store, "--size", 32)
     assert (status, out.partition(" (")[0]) == (0, "stored 6, already there 0, rejected 0")
     assert f"({len(resolve(store)):,} images in " in out
+    assert "\nnext: python -m mri_hpc.store sheet " in err
     assert "keep a copy of it" in err and "not compared with the test images" not in err
     assert "slices of volumes left out: no head in it" in err
     assert "1 volume: side unknown: the file does not tell left from right" in err

@@ -132,6 +132,11 @@ CASES = (
         lambda desk: words(*LAUNCH, "--store", desk.store, "--patient-label", "most"),
         "--patient-label takes majority, slices or any:CLASS, got 'most'",
     ),
+    refused(
+        "a cosine and a held rate",
+        launch("--schedule-epochs", 9, "--decay-epochs", 3),
+        "--schedule-epochs is of the cosine, and --decay-epochs has none: give one of them",
+    ),
     refused("no epochs", launch("--epochs", 0), "--epochs must be at least 1, got 0"),
     refused("one fold of two", launch("--val-fold", 1), "--val-fold and --test-fold go together"),
     refused("the same fold twice", launch("--val-fold", 1, "--test-fold", 1), "must differ, both are 1"),

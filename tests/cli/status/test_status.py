@@ -59,6 +59,7 @@ def test_a_finished_run_is_shown_with_its_restart_its_loss_and_the_digests_of_th
         "2 steps done again", "% of the time that it ran or waited to run", "3e" * 20,
     )  # fmt: skip
     assert [part for part in shown if part not in out.replace("\n", "")] == []
+    assert out.splitlines()[-1].startswith("  next    python -m mri_hpc.evaluate ")
 
 
 def test_the_settled_batch_size_and_the_run_that_is_continued_are_shown(make_run, status):

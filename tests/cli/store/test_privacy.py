@@ -71,6 +71,7 @@ def test_a_runs_folder_can_be_looked_through(look):
     status, out, _err = look(FINISHED)
     assert status == 0
     assert f"were found in {num_files(FINISHED)} files" in out
+    assert look(FINISHED, names="nobody here")[1].startswith("the name was not found in ")
     status, out, _err = look(FINISHED, names="model.safetensors")
     assert "in the name of ***\n" in out
     assert status == 2

@@ -53,6 +53,28 @@ def test_pixels_may_be_numbers_of_any_type(dtype, low, high):
     assert not shows_text(np.full((256, 256), high, dtype))
 
 
+@pytest.mark.parametrize(
+    ("rows", "tile_rows", "is_text"),
+    [
+        (5, 0, False), (14, 0, True), (40, 0, True), (60, 0, False),
+        (10, 44, False), (10, 64, True), (14, 50, False), (14, 64, True),
+    ],
+)  # fmt: skip
+def test_letters_are_tall_enough_to_be_read_and_small_beside_the_picture_or_a_tile(rows, tile_rows, is_text):
+    picture = np.zeros((256, 256), np.uint16)
+    for number in range(10):
+        # So thin that they may fill the box around them.
+        picture[20 : 20 + rows, 30 + 8 * number :][:, : min(3, rows // 3)] = 4000
+    assert shows_text(picture, tile_rows=tile_rows) == is_text
+
+
+def test_three_letters_are_a_text_and_two_are_not():
+    for number, is_text in ((3, True), (2, False)):
+        picture = bars()
+        picture[:, 30 + 8 * number :] = 0
+        assert shows_text(picture) == is_text
+
+
 def test_what_stands_in_no_row_is_no_text():
     picture = np.zeros((256, 256), np.uint16)
     for number in range(10):

@@ -220,6 +220,17 @@ def encrypted():
     return bytes(data)
 
 
+def of_unknown_method():
+    data = bytearray(zipped({"x": b"packed"}))
+    for mark, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        data[data.index(mark) + place] = 99
+    return bytes(data)
+
+
+def changed(data, place, value):
+    return data[:place] + value + data[place + len(value) :]
+
+
 def with_size(name, size):
     """A tar whose first member says that it has so many bytes."""
     data = bytearray(tarred({name: b"x"}))
@@ -252,8 +263,13 @@ def zip_that_lies():
         ("a.tar/b.tgz", tarred({"b.tgz": b"1"}), archives.NESTED),
         ("a.tar/l", with_link(), archives.NOT_A_FILE),
         ("a.zip/x", encrypted(), archives.ENCRYPTED),
+        ("a.zip/x", of_unknown_method(), archives.UNKNOWN_METHOD),
         ("a.tar", with_size("x", -600), archives.DAMAGED_ARCHIVE),
         ("a.zip/x", zip_that_lies(), archives.DAMAGED_ARCHIVE),
+        ("a.zip/x", changed(zipped({"x": b"1" * 99}), 31, b"\xff" * 6), archives.DAMAGED_ARCHIVE),
+        ("a.tar", changed(tarred({"x": b"1"}), 148, b"0000000"), archives.DAMAGED_ARCHIVE),
+        ("a.tgz", b"\x1f\x8b\x07" + bytes(30), archives.DAMAGED_ARCHIVE),
+        ("a.tgz", tarred({"x": b"1"}, "w:gz")[:10] + b"\xff" * 30, archives.DAMAGED_ARCHIVE),
         ("a.zip", b"", "empty file"),
         ("a.zip", b"no archive at all", "text, not a picture"),
         ("a.tar.gz", b"\x1f\x8b\x08\0", archives.DAMAGED_ARCHIVE),
@@ -274,6 +290,13 @@ def test_an_archive_that_unpacks_to_far_too_much_is_refused_unread(kind, tmp_pat
     assert list(list_sources(tmp_path)) == [kind]
     with pytest.raises(BadSource, match="unpacks to more than"):
         read_content(tmp_path, [kind])
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tar.gz"])
+def test_an_archive_that_is_large_itself_is_no_trap(kind, tmp_path, monkeypatch):
+    (tmp_path / kind).write_bytes(archive_of(kind, {"x": os.urandom(9999)}))
+    monkeypatch.setattr(archives, "MOST_UNPACKED", 1000)
+    assert list(list_sources(tmp_path)) == [f"{kind}/x"]
 
 
 def test_an_archive_of_too_many_members_is_refused(tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ LEFT_OUT = {
     "sub-01/anat/sub-01_label-tumor_mask.nii.gz": "masks and segmentations",
     "sub-01/anat/sub-01_mod-T1w_defacemask.nii.gz": "masks and segmentations",
     "sub-01/anat/sub-01_dseg.nii.gz": "masks and segmentations",
+    "sub-01/anat/sub-01_T1w_lesion_mask.nii.gz": "masks and segmentations",
     "sub-01/anat/sub-01_label-GM_probseg.nii.gz": "masks and segmentations",
     "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz": "derived from others (desc-)",
     "derivatives/fmriprep/sub-01/anat/sub-01_T1w.nii.gz": "in derivatives",

@@ -1,3 +1,4 @@
+import datetime
 import hmac
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.files.sources import source_key
-from mri_hpc.intake.labels.pseudonyms import Pseudonyms, key_path, pseudonyms_of, site_key
+from mri_hpc.intake.labels.pseudonyms import MOST_DAYS, Pseudonyms, key_path, pseudonyms_of, site_key
 
 
 def test_a_patient_has_one_name_a_key_and_another_with_another_key():
@@ -35,6 +36,24 @@ def test_a_source_has_one_key_a_site_and_no_name_of_a_patient_tells_it():
     others = [b.source_key("raw", "glioma/17/x.png"), source_key("raw", "glioma/17/x.png")]
     assert key not in [*others, a.source_key("raw", "glioma/17/x.png", "3"), a.source_key("r", "x.png")]
     assert a.source_key("raw", "x#3") == a.source_key("raw", "x", "3")
+
+
+def test_dates_of_a_patient_move_back_together_by_a_number_of_days_of_its_own():
+    names, day = Pseudonyms(b"k" * 32), datetime.date(2020, 3, 1)
+    back = {number: (day - names.shifted(day, str(number))).days for number in range(20_000)}
+    assert (min(back.values()), max(back.values())) == (1, MOST_DAYS)
+    assert len(set(back.values())) > 0.9 * MOST_DAYS
+    week = datetime.timedelta(days=7)
+    assert names.shifted(day + week, "17") - names.shifted(day, "17") == week
+    assert Pseudonyms(b"l" * 32).shifted(day, "17") != names.shifted(day, "17")
+
+
+def test_days_of_a_patient_are_by_an_hmac_of_their_own():
+    """Other days for the same patients would break the intervals of stores that grow."""
+    digest = hmac.digest(b"k" * 32, b"dates:17", "sha256")
+    day = datetime.date(2020, 3, 1)
+    days = 1 + int.from_bytes(digest, "big") % 3653
+    assert Pseudonyms(b"k" * 32).shifted(day, "17") == day - datetime.timedelta(days=days)
 
 
 def test_a_key_of_a_source_is_the_beginning_of_an_hmac_of_root_and_path():

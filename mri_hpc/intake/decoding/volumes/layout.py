@@ -115,9 +115,10 @@ def numbered_names(pattern: str, first: str, last: str, step: str) -> tuple[str,
     """Return names that differ in a number, as headers shorten them; BadSource where these are none."""
     try:
         numbers = range(int(first), int(last) + 1, int(step))
-    except ValueError:
+        are_few = len(numbers) <= MOST_FILES
+    except (ValueError, OverflowError):
         raise BadSource(DAMAGED_HEADER) from None
     # A width of many digits would make a name of as many.
-    if len(NUMBER.findall(pattern)) != 1 or pattern.count("%") != 1 or len(numbers) > MOST_FILES:
+    if len(NUMBER.findall(pattern)) != 1 or pattern.count("%") != 1 or not are_few:
         raise BadSource(DAMAGED_HEADER)
     return tuple(pattern % number for number in numbers)

@@ -17,20 +17,20 @@ from mri_hpc.intake.files.fingerprint import size_and_time
 OF_PAIRS = (".hdr", ".hdr.gz")
 TEXTS = (".nhdr", ".nrrd", ".mhd", ".mha")
 VOXELS = (".img", ".img.gz")
-MOST_NAME = 255
 
 
 def parts_among(root: Path, paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Find the headers among files below a root; return the files of each such volume, the header first.
 
-    Headers without their voxels are left out.
+    Headers without their voxels are left out, as are those that name a header in place of voxels: each would
+    be a part of the other, or of itself, and neither a source.
     """
     found = {}
     for path in paths:
         ending = path[-8:].lower()
         if ending.endswith((*OF_PAIRS, *TEXTS)) and (others := _others(root, path, ending)):
             found[path] = (path, *others)
-    return found
+    return {path: files for path, files in found.items() if found.keys().isdisjoint(files[1:])}
 
 
 def _others(root: Path, path: str, ending: str) -> tuple[str, ...]:
@@ -40,11 +40,12 @@ def _others(root: Path, path: str, ending: str) -> tuple[str, ...]:
             if ending.endswith(OF_PAIRS):
                 return _beside(root, path, file.read(START_BYTES))
             named = _named_in(file.read(TEXT_BYTES))
+        folder = path.rpartition("/")[0]
+        others = tuple(str(PurePosixPath(folder, name)) for name in named)
+        is_here = all(map(_is_below, named)) and all(size_and_time(root, other) for other in others)
     except (OSError, BadSource):
+        # Also of a name that is longer than any file's.
         return ()
-    folder = path.rpartition("/")[0]
-    others = tuple(str(PurePosixPath(folder, name)) for name in named)
-    is_here = all(map(_is_below, named)) and all(size_and_time(root, other) for other in others)
     return others if is_here else ()
 
 
@@ -56,10 +57,7 @@ def _named_in(text: bytes) -> tuple[str, ...]:
 
 def _is_below(name: str) -> bool:
     """Tell whether a name that a header gives leads nowhere but below its own folder."""
-    parts = PurePosixPath(name).parts
-    return (
-        not name.startswith("/") and ".." not in parts and all(0 < len(part) <= MOST_NAME for part in parts)
-    )
+    return "\0" not in name and not name.startswith("/") and ".." not in PurePosixPath(name).parts
 
 
 def _beside(root: Path, path: str, start: bytes) -> tuple[str, ...]:

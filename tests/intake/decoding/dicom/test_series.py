@@ -240,6 +240,34 @@ def test_a_mosaic_without_its_private_header_is_refused():
     assert reason([made]).startswith("mosaic without its private header")
 
 
+@pytest.mark.parametrize(
+    ("tag", "value"), [(0x0019100A, 0), (0x0019100A, 60_000), (0x00180088, None), (0x00200037, None)]
+)
+def test_a_mosaic_whose_slices_cannot_be_placed_is_refused(tag, value):
+    made = phantoms.mosaic(*phantom())
+    made[tag].value = value
+    assert reason([made]).startswith("mosaic without its private header")
+
+
+def test_a_mosaic_whose_pixels_do_not_part_into_its_slices_is_refused():
+    made = phantoms.grid(*phantom())
+    # Of seven slices, three tiles each way.
+    made.Rows, made.Columns = made.Rows * made.Columns // 2, 2
+    assert "without its frames' places" in reason([made])
+    made = phantoms.grid(*phantom())
+    made.Rows, made.PixelData = made.Rows + 1, made.PixelData + bytes(2 * made.Columns)
+    assert "without its frames' places" in reason([made])
+
+
+def test_several_frames_without_places_and_grey_values_by_a_table_are_refused():
+    made = phantoms.classic(*phantom())[0]
+    made.ModalityLUTSequence = phantoms.item(LUTDescriptor=[2, 0, 16], LUTData=b"\0\0\1\0")
+    assert "grey values by a table" in reason([made])
+    made = phantoms.classic(*phantom())[0]
+    made.NumberOfFrames, made.PixelData = 2, made.PixelData * 2
+    assert reason([made]) == "several frames, and nothing tells where each lies"
+
+
 def test_a_mosaic_of_48_slices_is_not_taken_for_one_of_none():
     """The bytes of the number 48 are those of the text "0"."""
     voxels = np.random.default_rng(0).integers(0, 4000, (8, 8, 48)).astype(np.uint16)
@@ -296,7 +324,16 @@ def test_a_file_that_is_a_tiff_too_is_read_as_dicom():
 def test_a_mosaic_of_uih_without_its_private_header_has_its_reason():
     made = phantoms.grid(*phantom())
     assert_is_phantom(*read([made], phantoms.IMPLICIT))
+    first = made[0x00651051].value[0]
     made[0x00651051].value.pop()
+    with pytest.raises(BadSource, match="without its frames' places"):
+        read([made])
+    # Without its number, and with a place that is none.
+    del made[0x00651050]
+    del first.ImagePositionPatient
+    with pytest.raises(BadSource, match="without its frames' places"):
+        read([made])
+    made[0x00651051].value.clear()
     with pytest.raises(BadSource, match="without its frames' places"):
         read([made])
     del made[0x00651051]

@@ -60,6 +60,14 @@ def test_a_slope_moves_the_window_with_the_values(slope, inter, expected):
     assert pixels_of(image_of(head(), scl_slope=slope, scl_inter=inter)) == expected
 
 
+def test_voxels_do_not_begin_within_their_header_whatever_it_says(expected):
+    assert pixels_of(image_of(head(), vox_offset=0)) == expected
+
+
+def test_a_slope_without_end_turns_nothing_around(expected):
+    assert pixels_of(image_of(head(), scl_slope=-np.inf)) == expected
+
+
 def test_a_negative_slope_turns_black_and_white_around(expected):
     upright = [np.frombuffer(one, np.uint8) for one in pixels_of(image_of(-head(), scl_slope=-1))]
     assert [one.tobytes() for one in upright] == expected
@@ -82,6 +90,8 @@ def test_the_sform_is_taken_where_it_differs_and_it_is_said():
     image.set_qform(np.diag([5.0, 5.0, 6.0, 1.0]), 1)
     samples = list(decode(in_memory(image.to_bytes()), RECIPE))
     assert samples[0].notes == (headers.FORMS_DIFFER,)
+    nowhere = list(decode(in_memory(image_of(head(), qoffset_x=np.nan)), RECIPE))
+    assert nowhere[0].notes == (headers.FORMS_DIFFER,)
     image.set_sform(AFFINE, 0)
     (*_more, mirrored) = decode(in_memory(image.to_bytes()), RECIPE)
     assert not mirrored.notes
@@ -137,6 +147,9 @@ def dims(*lengths):
         (dims(3, -32, 36, 20), "damaged header"),
         (dims(3, 0, 36, 20), "damaged header"),
         (dims(9, 32, 36, 20), "damaged header"),
+        (dims(1, 32), "damaged header"),
+        (dims(5, 32, 36, 20, 1, 0), "damaged header"),
+        ((540).to_bytes(4, "little") + headers.SINGLE_2 + bytes(88), "damaged header"),
         (dims(3, 32000, 32000, 32000), "truncated"),
         (gzip.compress(dims(3, 32000, 32000, 32000)), "truncated"),
         (gzip.compress(dims(3, 700, 700, 400)), "truncated"),

@@ -1,0 +1,38 @@
+"""The decision that a run can promise: one function for evaluate, report and predict."""
+
+from collections.abc import Sequence
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.results.decision import Decision, NoDecision, decide
+from mri_hpc.results.patient_model import patient_model
+from mri_hpc.results.patients import pool_patients
+from mri_hpc.results.whole_predictions import read_whole
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.predictions import Prediction
+from mri_hpc.rundir.question import Question, read_question
+from mri_hpc.rundir.settings import load_training
+
+
+def decision_of(run: RunDir) -> Decision | NoDecision:
+    """Find the threshold that evaluate and report give; none, with the reason, where they could not."""
+    try:
+        classes, rows = read_whole(run)
+        return decide_by_validation(run, classes, rows, read_question(run))
+    except UserError as error:
+        return NoDecision(reason=str(error))
+
+
+def decide_by_validation(
+    run: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction], question: Question
+) -> Decision | NoDecision:
+    """Find the threshold by validation, whose patients are judged as evaluate judges them.
+
+    rows: of all splits.
+    """
+    training = load_training(run)
+    model = patient_model(training.patient_label, classes)
+    labelled = [row for row in rows if row.split == "validation" and row.label]
+    patients = pool_patients(classes, labelled, model) if model else []
+    # A held rate falls from an epoch on that these patients choose as well.
+    choices = training.epochs * (1 + training.decay_epochs)
+    return decide(question, classes, patients, choices=choices)
