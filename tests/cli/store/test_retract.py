@@ -12,7 +12,7 @@ from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.disk.commits import publish_retraction
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.reading.reader import Reader
-from mri_hpc.storage.snapshot import catalogue
+from mri_hpc.storage.snapshot import folding
 from mri_hpc.storage.snapshot.catalogue import current, resolve
 from mri_hpc.storage.upkeep import compaction, retraction
 from mri_hpc.storage.upkeep.verify import verify
@@ -54,8 +54,8 @@ def test_a_retraction_folds_the_store_once_beside_what_nobody_has_folded_yet(
 ):
     if is_published:
         resolve(store)
-    real, folded = catalogue.fold, []
-    monkeypatch.setattr(catalogue, "fold", lambda *a, **k: folded.append(a) or real(*a, **k))
+    real, folded = folding.fold, []
+    monkeypatch.setattr(folding, "fold", lambda *a, **k: folded.append(a) or real(*a, **k))
     assert main(["retract", str(store), "--patient", "patient3", "--yes"]) == 0
     assert len(folded) == folds
     assert len(resolve(store)) == 34
