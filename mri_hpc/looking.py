@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.command import counted, print_json, progress
@@ -20,7 +20,7 @@ from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.choosing import refuse_beside_stored
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
 from mri_hpc.intake.decoding.masks import find_masks
-from mri_hpc.intake.decoding.recipe import Bits, Dates, Oblique, Plane, Recipe, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Recipe, Wishes, wanted_recipe
 from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_in, choice_text
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
@@ -58,18 +58,7 @@ class Question:
     label_column: str
     site: str
     patient_pattern: str
-    size: int | None
-    fit: Literal["letterbox", "stretch"] | None
-    ids: Literal["pseudonym", "as-given"] | None
-    plane: Plane | None
-    slices: str | None
-    oblique: Oblique | None
-    bits: Bits | None
-    series: Sequence[str]
-    """Kinds, or a pattern, as typed; empty: none was."""
-    dates: Dates | None
-    masks: Sequence[str]
-    without_lesion: str
+    wishes: Wishes
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -140,12 +129,7 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
     labels: FolderLabels | CsvLabels = FolderLabels()
     with _noting(answer):
         store = Store.would_be(question.store, question.source)
-        recipe = wanted_recipe(
-            store.recipe, size=question.size, fit=question.fit, ids=question.ids,
-            plane=question.plane, slices=question.slices, oblique=question.oblique, bits=question.bits,
-            series=choice_text(question.series) if question.series else None, dates=question.dates,
-            masks=question.masks, without_lesion=question.without_lesion,
-        )  # fmt: skip
+        recipe = wanted_recipe(store.recipe, question.wishes)
     with _noting(answer):
         labels = find_labels(
             question.source, question.labels,
@@ -238,7 +222,7 @@ def _chosen(
     kinds = Kinds(question.source, series)
     answer.kinds = kinds_by_class(paths, kinds, labels)
     with _noting(answer):
-        choice = choice_text(question.series) if question.series else recipe.series
+        choice = choice_text(question.wishes.series) if question.wishes.series else recipe.series
         if choice == NO_CHOICE and (refusal := answer.kinds.refusal()):
             raise UserError(refusal)
         chosen = kinds.chosen(paths, choice_in(choice))
@@ -256,7 +240,7 @@ def _doubts_of_store(
         return []
     intake = store.intake_that_would_be(question.source, labels, recipe, key_path(os.environ))
     intake = replace(intake, series=series)
-    if recipe.series == NO_CHOICE and not question.series:
+    if recipe.series == NO_CHOICE and not question.wishes.series:
         table = kinds_by_class(paths, Kinds(question.source, series), labels)
         refuse_beside_stored(table, store, intake.pseudonyms)
     return store.doubts(intake, intake.sources(paths))

@@ -4,19 +4,28 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from mri_hpc.base.access import group_named
-from mri_hpc.base.command import counted, print_json, run_command
+from mri_hpc.base.command import run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
-from mri_hpc.intake.decoding.masks import find_masks
-from mri_hpc.intake.decoding.recipe import Bits, Dates, Oblique, Plane, wanted_recipe
+from mri_hpc.counting import Progress, print_tally
+from mri_hpc.intake.decoding.recipe import (
+    Bits,
+    Dates,
+    Fit,
+    Ids,
+    Oblique,
+    Plane,
+    Wishes,
+    wanted_recipe,
+)
 from mri_hpc.intake.decoding.sequence import choice_text
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
@@ -33,8 +42,6 @@ if TYPE_CHECKING:
     from mri_hpc.intake.own_labels import OwnLabels
     from mri_hpc.looking import Question
     from mri_hpc.storage.store import Intake, Tally
-
-REPORT_INTERVAL_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +65,9 @@ class Options:
     """Column of the class in that table, or in participants.tsv of a BIDS tree, if it is called otherwise."""
     size: Annotated[int | None, OFTEN] = None
     """Side of the stored images in pixels; by default that of the store, and 224 for a new one."""
-    fit: Literal["letterbox", "stretch"] | None = None
+    fit: Fit | None = None
     """Keep proportions on black, or fill the square; by default as the store, and letterbox for a new one."""
-    ids: Literal["pseudonym", "as-given"] | None = None
+    ids: Ids | None = None
     """Names of patients in the store; by default as there, and pseudonym in a new one."""
     plane: Plane | None = None
     """Plane in which volumes are cut into slices; by default as the store, in a new one as acquired."""
@@ -170,7 +177,7 @@ def preprocess(options: Options) -> int:
     if stop.request:
         done = f"{tally.done} of {len(sources)} sources"
         print(f"stopped by {stop.request.signal_name} after {done}: run it again", file=sys.stderr)
-    _print_tally(tally, time.monotonic() - started_s, account, is_json=options.json)
+    print_tally(tally, time.monotonic() - started_s, account, is_json=options.json)
     if stop.request:
         return AGAIN
     _refuse_nothing(options, share, tally)
@@ -194,6 +201,7 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     """Find labels, files and series; UserError where something looks other than it was meant."""
     from mri_hpc.choosing import choose, refuse_beside_stored
     from mri_hpc.intake.decoding.dicom.listing import find_series
+    from mri_hpc.intake.decoding.masks import find_masks
     from mri_hpc.intake.kinds import Kinds
     from mri_hpc.intake.own_labels import OwnLabels
 
@@ -202,11 +210,7 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         site=options.site, patient_pattern=options.patient_pattern, label_column=options.label_column,
     )  # fmt: skip
     typed = choice_text(options.series) if options.series else None
-    wanted = wanted_recipe(
-        store.recipe, size=options.size, fit=options.fit, ids=options.ids,
-        plane=options.plane, slices=options.slices, oblique=options.oblique, bits=options.bits,
-        series=typed, dates=options.dates, masks=options.masks, without_lesion=options.without_lesion,
-    )  # fmt: skip
+    wanted = wanted_recipe(store.recipe, _wishes(options))
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
     if not key_file.exists():
@@ -236,9 +240,17 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     return _Asked(labels=labels, own_labels=own_labels, paths=paths, chosen=chosen, intake=intake)
 
 
+def _wishes(options: Options) -> Wishes:
+    return Wishes(
+        size=options.size, fit=options.fit, ids=options.ids, plane=options.plane, slices=options.slices,
+        oblique=options.oblique, bits=options.bits, series=options.series, dates=options.dates,
+        masks=options.masks, without_lesion=options.without_lesion,
+    )  # fmt: skip
+
+
 def _add(options: Options, store: Store, intake: "Intake", sources: Sources, stop: StopFlag) -> "Tally":
     """Store what is new among sources, and show how far that is."""
-    progress = _Progress(len(sources))
+    progress = Progress(len(sources))
     tally = store.add(
         intake,
         sources,
@@ -289,17 +301,7 @@ def _question(options: Options) -> "Question":
         label_column=options.label_column,
         site=options.site,
         patient_pattern=options.patient_pattern,
-        size=options.size,
-        fit=options.fit,
-        ids=options.ids,
-        plane=options.plane,
-        slices=options.slices,
-        oblique=options.oblique,
-        bits=options.bits,
-        series=options.series,
-        dates=options.dates,
-        masks=options.masks,
-        without_lesion=options.without_lesion,
+        wishes=_wishes(options),
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -380,55 +382,12 @@ def _refuse_nothing(options: Options, share: Share, tally: "Tally") -> None:
         )
 
 
-class _Progress:
-    """Tells how far the work is: a line that rewrites itself on a terminal, a line now and then in a log."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._started_s = self._reported_s = time.monotonic()
-        self._is_terminal = sys.stderr.isatty()
-
-    def __call__(self, tally: "Tally", under_way: int) -> None:
-        now = time.monotonic()
-        if now - self._reported_s < (0.2 if self._is_terminal else REPORT_INTERVAL_S):
-            return
-        self._reported_s = now
-        done = tally.done + under_way
-        speed = (tally.images + under_way) / (now - self._started_s)
-        text = f"{done} of {self._total} sources, {tally.rejected} rejected, {speed:.0f} images/s"
-        if self._is_terminal:
-            print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Leave the line that rewrote itself."""
-        if self._is_terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
 def _refuse_or_say(doubts: Sequence[Doubt], accepted: Sequence[str]) -> None:
     """Raise UserError at a doubt that is open; else print those that need no decision."""
     refuse_open(doubts, accepted)
     for doubt in doubts:
         if not doubt.accept:
             print(doubt.text, file=sys.stderr)
-
-
-def _print_tally(tally: "Tally", seconds: float, account: "Account | None", *, is_json: bool) -> None:
-    """Print the counts of this task. account: of all tasks; None where another one tells it."""
-    speed = tally.images / seconds
-    if is_json:
-        print_json({
-            **asdict(tally), "seconds": round(seconds, 3), "images_per_s": round(speed, 1),
-            "account": account.document() if account else None,
-        })  # fmt: skip
-        return
-    slices = f"{counted(tally.images, 'image')} in " if tally.images != tally.stored else ""
-    print(
-        f"stored {tally.stored}, already there {tally.already_there}, rejected {tally.rejected} "
-        f"({slices}{seconds:.1f} s, {speed:.0f} images/s)"
-    )
 
 
 if __name__ == "__main__":

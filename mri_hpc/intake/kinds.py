@@ -7,9 +7,11 @@ from pathlib import Path
 
 from mri_hpc.base.command import counted
 from mri_hpc.base.errors import UserError
-from mri_hpc.intake.decoding.dicom.listing import Series, descriptions_in
+from mri_hpc.intake.decoding.dicom.listing import Series
+from mri_hpc.intake.decoding.dicom.named import descriptions_in
 from mri_hpc.intake.decoding.sequence import KINDS, UNKNOWN, WORDS, Choice
-from mri_hpc.intake.decoding.sequence_words import is_volume_name, kind_of_file
+from mri_hpc.intake.decoding.sequence_words import kind_of_file
+from mri_hpc.intake.decoding.volumes.names import is_volume_name
 from mri_hpc.intake.labels.label import Labels, label_or_reason
 
 CLASSES_SHOWN = 8
@@ -22,7 +24,7 @@ class Kinds:
         self._root = root
         self._series = series
         self._has_series = len(series) > 0
-        self._is_taken: dict[str, bool] = {}
+        self._is_taken: dict[tuple[Choice, str], bool] = {}
 
     def of(self, path: str) -> str:
         """Return the kind of a file's source; empty of pictures, and of what is no slice of MR."""
@@ -59,10 +61,10 @@ class Kinds:
         name = self._series.named(path).series
         if not name:
             return choice.takes(kind, [path.rpartition("/")[2]])
-        if name not in self._is_taken:
+        if (choice, name) not in self._is_taken:
             first = self._series.first_of(name)
-            self._is_taken[name] = choice.takes(kind, descriptions_in(self._root / first))
-        return self._is_taken[name]
+            self._is_taken[choice, name] = choice.takes(kind, descriptions_in(self._root / first))
+        return self._is_taken[choice, name]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.disk.commits import Commit
     from mri_hpc.storage.reading.reader import Reader
     from mri_hpc.storage.reading.stored_volumes import StoredVolume
-    from mri_hpc.storage.snapshot.catalogue import Grown
+    from mri_hpc.storage.snapshot.grown import Grown
     from mri_hpc.storage.snapshot.table import Snapshot
     from mri_hpc.storage.snapshot.totals import Counts, Totals
     from mri_hpc.storage.upkeep.compaction import Compacted
@@ -56,7 +56,7 @@ _FLOORS = {
     "Counts": "snapshot.totals",
     "Findings": "upkeep.verify",
     "FoundName": "upkeep.name_search",
-    "Grown": "snapshot.catalogue",
+    "Grown": "snapshot.grown",
     "Intake": "adding.intake",
     "Missing": "upkeep.missing",
     "Name": "upkeep.joining",
@@ -204,7 +204,7 @@ class Store:
 
     def grown(self) -> "Grown":
         """Return what is there now, told by what has changed: it costs what came, not what is there."""
-        from mri_hpc.storage.snapshot.catalogue import grown
+        from mri_hpc.storage.snapshot.grown import grown
 
         return grown(self._dir)
 
@@ -227,7 +227,7 @@ class Store:
 
         found = kept(self._dir.snapshots / digest_of(self._dir.commit_ids()))
         if found is None:
-            from mri_hpc.storage.snapshot.catalogue import totals_now
+            from mri_hpc.storage.snapshot.grown import totals_now
 
             found = totals_now(self._dir)
         return found

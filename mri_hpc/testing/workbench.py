@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
-from mri_hpc.intake.decoding.recipe import Bits, load_recipe, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Bits, Wishes, load_recipe, wanted_recipe
 from mri_hpc.intake.files.sources import root_name
 from mri_hpc.intake.files.units import Share
 from mri_hpc.intake.labels.csv_labels import read_csv
@@ -119,7 +119,7 @@ class Workbench:
         """Add a share of the pictures, as preprocess does."""
         store = Store.make(self.path, self.raw)
         labels = read_csv(self.table, self.raw)
-        wanted = wanted_recipe(store.recipe, size=self.side, fit=None, ids=None, bits=self.bits)
+        wanted = wanted_recipe(store.recipe, Wishes(size=self.side, bits=self.bits))
         paths = labelled_paths(self.raw, labels, ids=wanted.ids, shared=None)
         intake = store.intake(self.raw, labels, wanted, self.key_file, is_replacing=is_replacing)
         store.clean_up()

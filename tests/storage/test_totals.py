@@ -1,5 +1,6 @@
 """Totals are kept with a snapshot so that nobody counts again; what is kept is what counting gives."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -170,8 +171,8 @@ def never_counted(monkeypatch):
     """Counting all images fails from when this is called on."""
 
     def begin():
-        for name in ("count", "count_images"):
-            monkeypatch.setattr(f"mri_hpc.storage.snapshot.counts.{name}", None)
+        for module, name in itertools.product(("counts", "grown"), ("count", "count_images")):
+            monkeypatch.setattr(f"mri_hpc.storage.snapshot.{module}.{name}", None)
 
     return begin
 

@@ -4,12 +4,11 @@ It only saves work: what a picture is decoded to says for good whether it has mo
 """
 
 import io
-import os
 import struct
 from pathlib import Path
 
 from mri_hpc.intake.decoding.signatures import BIG_ENDIAN_TIFF, BMP, JPEG, JPEG_FRAMES, LITTLE_TIFF, PNG
-from mri_hpc.intake.files.content import may_be_read_by_and_by
+from mri_hpc.intake.files.content import may_be_read_by_and_by, open_plainly
 
 ORDERS = {LITTLE_TIFF: "<", BIG_ENDIAN_TIFF: ">"}
 BITS_PER_SAMPLE, SHORT = 258, 3
@@ -32,9 +31,8 @@ def is_deep(path: Path) -> bool:
 def depth_of(path: Path) -> int | None:
     """Read the bits of a value out of the head of a PNG, TIFF, JPEG or BMP; None where it does not tell."""
     try:
-        # By pathlib it takes twice as long; and a pipe would keep whoever opens it waiting.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        # No member of an archive: of one that is compressed as a whole, all before it would be read anew.
+        with open_plainly(path) as file:
             return _depth(file, file.read(START_BYTES) or b"")
     except (OSError, struct.error):
         return None

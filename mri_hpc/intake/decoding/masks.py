@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mri_hpc.base.errors import BadSource, UserError
-from mri_hpc.intake.files import archives
+from mri_hpc.intake.decoding.volumes.names import is_volume_name, stem_of
+from mri_hpc.intake.files.content import names_in
 from mri_hpc.intake.labels.bids import session_of, subject_of
 
 BRAIN, LESION = "brain", "lesion"
@@ -31,8 +32,6 @@ WORDS = {
     LESION: re.compile(r"seg|lesion|tumou?r|roi|stroke", re.IGNORECASE),
 }
 """Words in a pattern that tell the kind of its masks."""
-VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Ends of the names of volumes that may have masks."""
 NO_MASK = "no mask beside it"
 SEVERAL = "several files that could be its mask"
 
@@ -124,13 +123,13 @@ def find_masks(
     """
     if not patterns:
         return NO_MASKS
-    names_in = functools.cache(functools.partial(_names_in, root))
+    names = functools.cache(lambda folder: names_in(root / folder))
     rules = [pattern.partition(":")[2] for pattern in patterns]
     found = {}
     for path in paths:
-        if path.lower().endswith(VOLUMES):
+        if is_volume_name(path):
             above = path.count("/") if is_any_root else 0
-            found[path] = [_fitting(path, rule, range(above, -1, -1), names_in) for rule in rules]
+            found[path] = [_fitting(path, rule, range(above, -1, -1), names) for rule in rules]
     return Masks(patterns, found)
 
 
@@ -139,34 +138,14 @@ def brains_alone(patterns: Sequence[str]) -> tuple[str, ...]:
     return tuple(pattern for pattern in patterns if pattern.startswith(f"{BRAIN}:"))
 
 
-def _names_in(root: Path, folder: str) -> Sequence[str]:
-    try:
-        return sorted(file.name for file in (root / folder).iterdir())
-    except OSError:
-        return _members_in(root / folder)
-
-
-def _members_in(folder: Path) -> Sequence[str]:
-    """List the names of files in an archive, or in a folder of it; none of anything else."""
-    inside = archives.parted(f"{folder}/")
-    try:
-        names = archives.members_of(inside[0]) if inside else ()
-    except (OSError, BadSource):
-        return ()
-    below = inside[1] if inside else ""
-    rest = [name[len(below) :] for name in names if name.startswith(below)]
-    return sorted(name for name in rest if "/" not in name)
-
-
 def _fitting(
-    path: str, rule: str, roots: Iterable[int], names_in: Callable[[str], Sequence[str]]
+    path: str, rule: str, roots: Iterable[int], names: Callable[[str], Sequence[str]]
 ) -> Sequence[str]:
     """Return the files to which a rule leads from a volume. roots: numbers of folders above the source."""
     folder, _slash, name = path.rpartition("/")
     own = folder.split("/") if folder else []
-    stem = next(name[: -len(end)] for end in VOLUMES if name.lower().endswith(end))
     fields = {
-        "stem": stem, "name": name, "folder": own[-1] if own else "",
+        "stem": stem_of(path), "name": name, "folder": own[-1] if own else "",
         "subject": subject_of(path), "session": session_of(path),
     }  # fmt: skip
     *folders, last = rule.split("/")
@@ -175,7 +154,7 @@ def _fitting(
     fits = re.compile(fnmatch.translate(last.format(**plain)))
     for start in _starts(own, below, roots):
         where = "/".join(part for part in start if part)
-        found = [f"{where}/{one}" if where else one for one in names_in(where) if fits.match(one)]
+        found = [f"{where}/{one}" if where else one for one in names(where) if fits.match(one)]
         if found:
             return found
     return ()

@@ -12,7 +12,7 @@ from mri_hpc.base.access import publish_shared
 from mri_hpc.base.documents import convert, refuse_newer, with_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.intake.decoding.sequence import NO_CHOICE, check_choice
+from mri_hpc.intake.decoding.sequence import NO_CHOICE, check_choice, choice_text
 
 FORMAT, DEEP_FORMAT = 2, 3
 """Of a recipe of 8 bits, and of 16, which earlier versions must not take for one of 8."""
@@ -27,6 +27,8 @@ DECODERS = (FIRST_DECODER, DECODER)
 DEEP_STEP = 257
 """Levels of 16 bits from one level of 8 to the next: 65,535 / 255."""
 
+Fit = Literal["letterbox", "stretch"]
+Ids = Literal["pseudonym", "as-given"]
 Plane = Literal["acquired", "axial", "coronal", "sagittal", "all"]
 Oblique = Literal["refuse", "resample"]
 Bits = Literal[8, 16]
@@ -52,9 +54,9 @@ class Recipe:
 
     size: int = 224
     """Side of the square image, in pixels."""
-    fit: Literal["letterbox", "stretch"] = "letterbox"
+    fit: Fit = "letterbox"
     """letterbox keeps the proportions, on black; stretch fills the square."""
-    ids: Literal["pseudonym", "as-given"] = "pseudonym"
+    ids: Ids = "pseudonym"
     """Keyed pseudonyms, or the ids given."""
     site: str = ""
     """Fingerprint of the site's key, which names the patients; empty where ids are as given."""
@@ -144,50 +146,50 @@ def load_recipe(path: Path) -> Recipe:
         raise UserError(f"{path} is not a recipe ({error}); restore it from a backup or a run") from None
 
 
-def wanted_recipe(
-    path: Path,
-    *,
-    size: int | None,
-    fit: Literal["letterbox", "stretch"] | None,
-    ids: Literal["pseudonym", "as-given"] | None,
-    plane: Plane | None = None,
-    slices: str | None = None,
-    oblique: Oblique | None = None,
-    bits: Bits | None = None,
-    series: str | None = None,
-    dates: Dates | None = None,
-    masks: Sequence[str] = (),
-    without_lesion: str = "",
-) -> Recipe:
-    """Complete the recipe asked for. None: as in the store there, in a new one as usual.
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """The fields of a recipe that are asked for; None or empty: as in the store, in a new one as usual."""
+
+    size: int | None = None
+    fit: Fit | None = None
+    ids: Ids | None = None
+    plane: Plane | None = None
+    slices: str | None = None
+    oblique: Oblique | None = None
+    bits: Bits | None = None
+    series: Sequence[str] = ()
+    """Kinds, or a pattern, as typed."""
+    dates: Dates | None = None
+    masks: Sequence[str] = ()
+    """Patterns as typed."""
+    without_lesion: str = ""
+
+
+def wanted_recipe(path: Path, wishes: Wishes) -> Recipe:
+    """Complete the recipe asked for by that of the store, at `path`.
 
     A store that was made without a choice of series keeps none: what is chosen later holds for that time.
     """
     is_there = path.exists()
     base = load_recipe(path) if is_there else Recipe()
-    if series is None or (is_there and base.series == NO_CHOICE):
-        series = base.series
-    return Recipe(
-        size=base.size if size is None else size,
-        fit=fit or base.fit,
-        ids=ids or base.ids,
-        decoder=base.decoder,
-        plane=plane or base.plane,
-        slices=slices or base.slices,
-        oblique=oblique or base.oblique,
-        bits=bits or base.bits,
-        series=series,
-        dates=dates or base.dates,
-        masks=_patterns(masks) if masks else base.masks,
-        without_lesion=without_lesion or base.without_lesion,
-    )
-
-
-def _patterns(given: Sequence[str]) -> tuple[str, ...]:
+    has_choice = not is_there or base.series != NO_CHOICE
     # Loaded where it is wanted: it is rare.
-    from mri_hpc.intake.decoding.masks import read_patterns
-
-    return read_patterns(given)
+    if wishes.masks:
+        from mri_hpc.intake.decoding.masks import read_patterns
+    return Recipe(
+        size=base.size if wishes.size is None else wishes.size,
+        fit=wishes.fit or base.fit,
+        ids=wishes.ids or base.ids,
+        decoder=base.decoder,
+        plane=wishes.plane or base.plane,
+        slices=wishes.slices or base.slices,
+        oblique=wishes.oblique or base.oblique,
+        bits=wishes.bits or base.bits,
+        series=choice_text(wishes.series) if wishes.series and has_choice else base.series,
+        dates=wishes.dates or base.dates,
+        masks=read_patterns(wishes.masks) if wishes.masks else base.masks,
+        without_lesion=wishes.without_lesion or base.without_lesion,
+    )
 
 
 def publish_recipe(path: Path, wanted: Recipe) -> Recipe:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from mri_hpc.intake.decoding.sequence import ADC, DWI, FLAIR, T1, T1CE, T2, UNKNOWN
+from mri_hpc.intake.decoding.volumes.names import stem_of
 
 OTHERS = re.compile(
     r"\b(tof|mra|mrv|angio\w*|swi|swan|venobold|t2 ?star\w*|t2 ?\*|t2s|hemo|medic|fmri|bold|resting|asl|pcasl"
@@ -28,8 +29,6 @@ T1_WORDS = re.compile(r"t1|mp ?rage|bravo|spgr|\btfl3d|vibe")
 T2_WORDS = re.compile(r"t2")
 SPACES = re.compile(r"[\s_\-/.,()\[\]:;&]+")
 
-VOLUME_ENDS = (".nii", ".nii.gz", ".mgh", ".mgz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
-"""Ends of names of files that hold a volume, and say nothing of its sequence in themselves."""
 BIDS = re.compile(r"(?P<entities>(?:[a-z]+-[a-z0-9]+_)+)(?P<suffix>[a-z0-9]+)")
 OF_SUFFIX = {"t1w": T1, "t2w": T2, "flair": FLAIR, "dwi": DWI, "adc": ADC}
 OF_PART = {
@@ -84,17 +83,9 @@ def kind_in(text: str) -> str:
     return T2 if is_t2 else ""
 
 
-def is_volume_name(path: str) -> bool:
-    """Tell whether a file's name promises a volume."""
-    return path.lower().endswith(VOLUME_ENDS)
-
-
 def kind_of_file(path: str) -> str:
     """Return the kind that the name of a volume's file tells; empty of what is no measured volume."""
-    name = path.rpartition("/")[2].lower()
-    stem = next(
-        (name[: -len(end)] for end in sorted(VOLUME_ENDS, key=len, reverse=True) if name.endswith(end)), ""
-    )
+    stem = stem_of(path).lower()
     parts = [part for part in re.split(r"[^a-z0-9]+", stem) if part]
     if not parts or parts[-1] in LABELS:
         return ""

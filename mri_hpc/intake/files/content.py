@@ -111,15 +111,42 @@ class Content:
         return fingerprint(looks, [file.sha256() for file in self.files])
 
 
+def open_plainly(path: Path) -> io.FileIO:
+    """Open a file that is no member of an archive for reading."""
+    return io.FileIO(path, opener=_open_without_waiting)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # A pipe would keep whoever opens it waiting for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 @contextlib.contextmanager
 def opened_file(path: Path) -> Iterator[io.BufferedIOBase]:
     """Open a file, or a member of an archive, for reading; BadSource where that is damaged, or no file."""
     inside = archives.parted(str(path))
     if not inside and not stat.S_ISREG(path.stat().st_mode):
-        # Opening a pipe would wait for a writer.
         raise BadSource(NOT_REGULAR)
-    with archives.opened_member(*inside) if inside else path.open("rb") as file:
+    with archives.opened_member(*inside) if inside else io.BufferedReader(open_plainly(path)) as file:
         yield file
+
+
+def names_in(folder: Path) -> list[str]:
+    """List what lies in a folder, or in one of an archive, sorted; nothing where it cannot be listed."""
+    inside = archives.parted(f"{folder}/")
+    try:
+        if not inside:
+            return sorted(entry.name for entry in folder.iterdir())
+        archive, above = inside
+        return sorted(
+            {
+                name[len(above) :].partition("/")[0]
+                for name in archives.members_of(archive)
+                if name.startswith(above)
+            }
+        )
+    except (OSError, BadSource):
+        return []
 
 
 def is_there(path: Path) -> bool:
@@ -187,8 +214,7 @@ def _read_file(
 ) -> tuple[FileContent | LargeFile, os.stat_result]:
     """Read one file, or look at one that stays on the disk. is_part: of a source of several."""
     try:
-        # By pathlib it takes twice as long. Without O_NONBLOCK, opening a pipe would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = _open_without_waiting(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         if Path(path).is_symlink():
             raise BadSource(LINK_TO_NOTHING) from None

@@ -70,8 +70,7 @@ def read_table(
     label_column, also_labels, ignoring: as of read_columns.
     """
     text = _read_text(path)
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         columns = read_columns(
@@ -87,6 +86,12 @@ def read_table(
     if "path" not in needs and not {"patient", *KINDS} & {*columns.meant}:
         needs = ("path", *needs)
     _check_columns(columns.meant, path, needs)
+    table = _read_lines(reader, columns, path, root, site)
+    _check_labels(table)
+    return table
+
+
+def _read_lines(reader: "csv.DictReader[str]", columns: Columns, path: Path, root: Path, site: str) -> Table:
     unlabelled = Counter[str]()
     numbered = _numbered_rows(reader, path, unlabelled)
     rows: dict[str, Label] = {}
@@ -95,19 +100,10 @@ def read_table(
     lines: dict[str, int] = {}
     if "path" in columns.meant:
         rows, lines = _read_rows(numbered, path, root, site)
-        origins = ((label, lines[name]) for name, label in rows.items())
     elif {*KINDS} & {*columns.meant}:
         ids = _read_ids(numbered, path, site)
-        origins = ((row.label, row.line) for row in ids)
     else:
         patients = _read_patients(numbered, path, site)
-        origins = ((row.label, line) for line, row in patients.items())
-    if not (rows or patients or ids):
-        raise UserError(f"{path} has no line below its first: write one for each image, with path and label")
-    labels = [*rows.values(), *(row.label for row in patients.values()), *(row.label for row in ids)]
-    if len({label.label for label in labels}) > MOST_CLASSES:
-        raise UserError(f"{path} has more than {MOST_CLASSES} different labels: are they one a file?")
-    check_patients_stay(((label, f"line {line}") for label, line in origins), str(path))
     return Table(
         file=path,
         columns=columns,
@@ -117,6 +113,17 @@ def read_table(
         lines=lines,
         unlabelled=unlabelled,
     )
+
+
+def _check_labels(table: Table) -> None:
+    labels = [*table.labels]
+    if not labels:
+        raise UserError(
+            f"{table.file} has no line below its first: write one for each image, with path and label"
+        )
+    if len({label.label for _line, label in labels}) > MOST_CLASSES:
+        raise UserError(f"{table.file} has more than {MOST_CLASSES} different labels: are they one a file?")
+    check_patients_stay(((label, f"line {line}") for line, label in labels), str(table.file))
 
 
 def _read_text(path: Path) -> str:

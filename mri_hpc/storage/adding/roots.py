@@ -23,8 +23,8 @@ from mri_hpc.intake.labels.doubts import Doubt
 from mri_hpc.intake.labels.label import Label, label_or_reason
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.snapshot.catalogue import grown
 from mri_hpc.storage.snapshot.change import Change
+from mri_hpc.storage.snapshot.grown import grown
 
 FORMAT = 1
 READ = 32

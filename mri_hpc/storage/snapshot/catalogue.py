@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mri_hpc.base.access import let_group_use
 from mri_hpc.base.atomic import publish_folder, replace
 from mri_hpc.base.documents import refuse_newer
-from mri_hpc.base.errors import NewerFormat, StoreDamage, StoreRaced, UserError
+from mri_hpc.base.errors import StoreDamage, StoreRaced, UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_header
 from mri_hpc.storage.disk.column_file import ColumnFile, save_column
@@ -33,10 +33,6 @@ from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
 from mri_hpc.storage.snapshot.publications import INFO, publications, published
 from mri_hpc.storage.snapshot.relocation import refuse_retracted, relocated
 from mri_hpc.storage.snapshot.table import CODES, WINDOWS, Snapshot, array_names, lazy_snapshot, names_of
-
-if TYPE_CHECKING:
-    # Whoever opens what is published folds and counts nothing.
-    from mri_hpc.storage.snapshot.change import Change
 
 FORMAT = 4
 """Of a snapshot of images of 16 bits, whose offsets earlier versions would count wrongly, or with an optional
@@ -97,7 +93,7 @@ def current(store: StoreDir, *, since: Snapshot | None = None) -> Snapshot:
     """
     if since is not None and since.digest == digest_of(store.commit_ids()):
         return since
-    return look(store, functools.partial(_folded, store))
+    return look(store, functools.partial(snapshot_of, store))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,83 +128,18 @@ def _standing(store: StoreDir, ids: list[str]) -> Standing:
     return Standing(base=base, new=read_commits(store, (name for name in ids if name not in folded)))
 
 
-def _folded(store: StoreDir, standing: Standing) -> Snapshot:
+def snapshot_of(store: StoreDir, standing: Standing) -> Snapshot:
+    """Return the snapshot of all commits there are."""
     if standing.base is not None and not standing.new:
         return standing.base
+    # Whoever opens what is published folds and counts nothing.
     from mri_hpc.storage.snapshot.folding import fold
 
     return fold(standing.base, standing.new, functools.partial(header_of, store))
 
 
-def totals_now(store: StoreDir) -> totals.Totals:
-    """Count the totals of all commits there are now."""
-    return look(store, functools.partial(_totals, store))
-
-
-def _totals(store: StoreDir, standing: Standing) -> totals.Totals:
-    from mri_hpc.storage.snapshot.change import change_since
-    from mri_hpc.storage.snapshot.counts import count, totals_after
-
-    if standing.base is None:
-        return count(_folded(store, standing), totals.added_by(standing.new))
-    kept = totals.kept(store.snapshots / standing.base.digest)
-    before = kept.added if kept else _added(store, standing.base)
-    added = totals.added_by(standing.new, besides=before)
-    snapshot, change = _folded(store, standing), None
-    if kept and kept.counts:
-        change = change_since(standing.base, standing.new, functools.partial(header_of, store))
-    if change is None or kept is None or kept.counts is None:
-        return count(snapshot, added)
-    return totals_after(kept, kept.counts, change, snapshot, added)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Grown:
-    """A store as it is now, told by what has changed."""
-
-    counts: totals.Counts
-    """Of all images."""
-    change: "Change"
-    """Since a published snapshot, or since this moment where it has changed too much."""
-
-
-def grown(store: StoreDir) -> Grown:
-    """Return what there is now without folding what has not changed.
-
-    A snapshot that keeps no totals gets them, so that its images are counted once.
-    """
-    return look(store, functools.partial(_grown, store))
-
-
-def _grown(store: StoreDir, standing: Standing) -> Grown:
-    from mri_hpc.storage.snapshot.change import change_since, no_change
-    from mri_hpc.storage.snapshot.counts import count_images, counts_after
-
-    change = None
-    if standing.base is not None:
-        change = change_since(standing.base, standing.new, functools.partial(header_of, store))
-    if change is None:
-        snapshot = _folded(store, standing)
-        return Grown(counts=count_images(snapshot), change=no_change(snapshot))
-    return Grown(counts=counts_after(_counts_of_published(store, change.base), change), change=change)
-
-
-def _counts_of_published(store: StoreDir, snapshot: Snapshot) -> totals.Counts:
-    from mri_hpc.storage.snapshot.counts import count_images
-
-    folder = store.snapshots / snapshot.digest
-    # That totals are damaged, or too new, is for those to say who ask for them.
-    with contextlib.suppress(StoreDamage, NewerFormat, PermissionError):
-        found = totals.kept(folder)
-        if found is None or found.counts is None:
-            repair_totals(store, snapshot.digest)
-            found = totals.kept(folder)
-        if found and found.counts:
-            return found.counts
-    return count_images(snapshot)
-
-
-def _added(store: StoreDir, snapshot: Snapshot) -> totals.Added:
+def added_to(store: StoreDir, snapshot: Snapshot) -> totals.Added:
+    """Read what the commits of a snapshot added."""
     return totals.added_by(skim_additions(store, (name.decode() for name in snapshot.commits.tolist())))
 
 
@@ -374,7 +305,7 @@ def _is_left_out(snapshot: Snapshot, name: str) -> bool:
 def _save_totals(folder: Path, store: StoreDir, snapshot: Snapshot, publish: Publish) -> None:
     from mri_hpc.storage.snapshot.counts import count
 
-    document = totals.to_json(count(snapshot, _added(store, snapshot)))
+    document = totals.to_json(count(snapshot, added_to(store, snapshot)))
     publish(folder / totals.FILE, lambda path: _write_bytes(path, document))
 
 

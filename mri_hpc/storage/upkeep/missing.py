@@ -15,8 +15,8 @@ from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.columns import ascending
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import find_in_names, sources_of
-from mri_hpc.storage.snapshot.catalogue import Grown
 from mri_hpc.storage.snapshot.folding import positions
+from mri_hpc.storage.snapshot.grown import Grown
 from mri_hpc.storage.snapshot.table import Snapshot
 
 COMPARED = 16

@@ -287,8 +287,8 @@ def test_what_was_found_out_about_a_file_is_not_looked_for_again(raw, store, run
     write(raw / "glioma", 1)
     run()
     opened = []
-    look = listing._named_in
-    monkeypatch.setattr(listing, "_named_in", lambda path: opened.append(path.name) or look(path))
+    look = listing.named_in
+    monkeypatch.setattr(listing, "named_in", lambda path: opened.append(path.name) or look(path))
     files = write(raw / "glioma", 2)
     counts, _err = run()
     assert (counts["stored"], counts["already_there"]) == (1, 1)
@@ -349,7 +349,7 @@ def test_dicom_that_is_named_as_a_picture_is_refused_slice_by_slice_by_a_look_to
 
 def test_pictures_are_not_opened_to_see_whether_they_are_dicom(raw, store, run, make_pictures, monkeypatch):
     make_pictures(raw, 4)
-    monkeypatch.setattr(listing, "_named_in", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(listing, "named_in", lambda path: pytest.fail(f"{path} was opened"))
     assert run()[0]["stored"] == 4
 
 

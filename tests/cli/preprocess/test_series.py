@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mri_hpc.intake.decoding.dicom.listing import Named, Series
+from mri_hpc.intake.decoding.dicom.listing import Series
+from mri_hpc.intake.decoding.dicom.named import Named
 from mri_hpc.storage.disk.chunk_file import read_header
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main

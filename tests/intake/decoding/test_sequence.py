@@ -5,7 +5,8 @@ import pytest
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.sequence import choice_in, choice_text
-from mri_hpc.intake.decoding.sequence_words import is_volume_name, kind_of_file
+from mri_hpc.intake.decoding.sequence_words import kind_of_file
+from mri_hpc.intake.decoding.volumes.names import is_volume_name
 
 
 @pytest.mark.parametrize(

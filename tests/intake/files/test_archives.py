@@ -13,12 +13,15 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode, decode_file
 from mri_hpc.intake.decoding.dicom.listing import find_series
 from mri_hpc.intake.decoding.left_out import is_named_like_mask
+from mri_hpc.intake.decoding.masks import find_masks
 from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.sequence import choice_in
 from mri_hpc.intake.files import archives, content
 from mri_hpc.intake.files.content import read_content
 from mri_hpc.intake.files.fingerprint import size_and_time
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import list_sources
+from mri_hpc.intake.kinds import Kinds
 from mri_hpc.intake.labels.folder_labels import FolderLabels
 from mri_hpc.intake.labels.images import find_images
 from tests.harness import dicom_phantoms as phantoms
@@ -158,6 +161,27 @@ def test_masks_in_archives_are_known_by_the_picture_beside_them(tmp_path):
     (tmp_path / "a.zip").write_bytes(zipped({"x.tif": b"1", "x_mask.tif": b"2", "y_mask.tif": b"3"}))
     assert is_named_like_mask(tmp_path, "a.zip/x_mask.tif")
     assert not is_named_like_mask(tmp_path, "a.zip/y_mask.tif")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pattern_leads_from_a_volume_in_an_archive_to_its_mask(kind, tmp_path):
+    names = ["P1/t1.nii.gz", "P1/t1_seg.nii.gz", "P1/seg/t1.nii.gz", "P2/t1.nii.gz"]
+    (tmp_path / kind).write_bytes(archive_of(kind, dict.fromkeys(names, b"")))
+    for pattern, mask in (("{stem}_seg.nii.gz", f"{kind}/{names[1]}"), ("seg/{name}", f"{kind}/{names[2]}")):
+        found = find_masks(tmp_path, list(list_sources(tmp_path)), (f"lesion:{pattern}",))
+        assert found.files_of(f"{kind}/P1/t1.nii.gz") == (mask,)
+        assert found.files_of(f"{kind}/P2/t1.nii.gz") == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_series_in_an_archive_is_found_by_its_description(kind, tmp_path):
+    slices = phantoms.classic(head(), affine_of(), series=1, SeriesDescription="AX MPRAGE")
+    data = {f"P1/IM{number}": phantoms.as_bytes(one) for number, one in enumerate(slices)}
+    (tmp_path / kind).write_bytes(archive_of(kind, data))
+    paths = list(list_sources(tmp_path))
+    kinds = Kinds(tmp_path, find_series(tmp_path, paths, kept=None))
+    assert kinds.chosen(paths, choice_in("/mprage/")).paths == paths
+    assert kinds.chosen(paths, choice_in("/flair/")).paths == []
 
 
 def test_an_archive_by_itself_is_judged_by_its_members(files, tmp_path):

@@ -11,10 +11,13 @@ import pytest
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.listing import find_series
+from mri_hpc.intake.decoding.matlab import label_in
+from mri_hpc.intake.decoding.volumes.parts import parts_among
 from mri_hpc.intake.files import content as reading
 from mri_hpc.intake.files.content import opened_file, read_content
 from mri_hpc.intake.files.fingerprint import Fingerprint, look_at
 from mri_hpc.intake.files.sources import Sources, list_sources
+from mri_hpc.intake.labels.label import Label
 
 
 def test_what_is_no_regular_file_is_rejected_without_waiting(tmp_path):
@@ -33,6 +36,13 @@ def test_a_pipe_is_waited_for_under_no_name(tmp_path, name):
         pass
     with pytest.raises(BadSource, match="not a regular file"):
         read_content(tmp_path, [name])
+
+
+def test_no_pipe_keeps_whoever_looks_into_headers_waiting(tmp_path):
+    for name in ("a.nhdr", "a.hdr", "a.mat"):
+        os.mkfifo(tmp_path / name)
+    assert parts_among(tmp_path, ["a.nhdr", "a.hdr"]) == {}
+    assert label_in(tmp_path / "a.mat") == Label()
 
 
 def test_what_was_listed_and_is_no_more_is_gone(tmp_path):

@@ -6,45 +6,28 @@ A file's first bytes tell. What was read of a file is kept in STORE/private by i
 last change, so that a day's new series costs what it holds; tasks of one array job share what one has found.
 Names that promise another format are never opened: of millions of pictures none is.
 
-The table is the sha256 of what follows it, then a line with its format, then, for each file that was opened,
-ten texts that each end in a zero byte: path, size, time, series, instance (a digest of its id), study,
-patient, accession number, kind of sequence and scanner. The series is empty where the file is no DICOM or
-names none. Of a series that is below the root no more, one file stays in the table, of size -1: by it is
-known what is missing.
-
 Some programs write one instance id into several files. Only files that show the same are duplicates: where
 several of a series have one id, the digest of what each shows stands behind that of its id.
 """
 
 import copy
 import dataclasses
-import hashlib
-import io
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
 from mri_hpc.base.access import make_private, publish_private, replace_private
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.decoding.dicom.elements import (
-    DICM,
-    PREAMBLE_BYTES,
-    Elements,
-    Tag,
-    is_dicom,
-)
+from mri_hpc.intake.decoding.dicom.elements import is_dicom
+from mri_hpc.intake.decoding.dicom.kept_ids import GONE, KeptIds, packed, read_table
+from mri_hpc.intake.decoding.dicom.named import DAMAGED, ID_DIGITS, Named, named_in, named_of, shown_by
 from mri_hpc.intake.decoding.dicom.reader import read_elements
-from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
 from mri_hpc.intake.decoding.masks import NO_MASKS, Masks
 from mri_hpc.intake.decoding.sequence import DWI, one_of
 from mri_hpc.intake.decoding.volumes.parts import parts_among
-from mri_hpc.intake.files import archives
-from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content, opened_file
+from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
 from mri_hpc.intake.files.fingerprint import size_and_time
-from mri_hpc.intake.labels.id_rows import HeaderIds
 
 OTHERS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".png", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".j2k",
@@ -57,38 +40,7 @@ DUPLICATE = "duplicate of an instance: another file of its series, which is read
 MISNAMED = "DICOM that is named as another format: rename it (.dcm), so that its series is found"
 OF_SERIES = "\0series/"
 """Begins the name of a series in its key: no path does."""
-GONE = -1
-"""Size of a file of a series that is not there any more."""
-FIRST_BYTES = 2**14
-"""Of a file: most often all up to the ids lies in these."""
-FIELDS, ID_DIGITS = 10, 32
-HEADING = b"2\n"
-"""Format of the table: one of another is as none."""
-DAMAGED = "~"
-"""In place of the digest of what a file shows."""
-DIGEST_BYTES = 32
-
-
 NO_PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Named(HeaderIds):
-    """The ids in one file. Never printed."""
-
-    instance: str = field(default="", repr=False)
-    """Digest of its id, and of what it shows where others have this id; empty where it names none."""
-    kind: str = ""
-    """Kind of sequence; empty of what is no slice of MR."""
-    scanner: str = ""
-    """Maker and model, as far as known; empty where they are not told."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    size: int
-    mtime_ns: int
-    named: Named
 
 
 class Series:
@@ -198,7 +150,7 @@ class Series:
             raise BadSource(DUPLICATE)
         check_name(path, content.start)
         is_known = not is_dicom(content.start) or bool(self.named(path).series)
-        if not is_known and _named(read_elements(content.files[0].data)).series:
+        if not is_known and named_of(read_elements(content.files[0].data)).series:
             # When it was looked for, not yet all of it was there.
             raise BadSource(BEING_WRITTEN)
 
@@ -222,19 +174,19 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
     """
     paths = list(paths)
     parts = parts_among(root, paths)
-    if shared is not None and (rows := _read(shared)) is not None:
+    if shared is not None and (rows := read_table(shared)) is not None:
         return _series(rows, parts)
-    known = (_read(kept) if kept else None) or {}
+    known = (read_table(kept) if kept else None) or {}
     rows = {}
     for path in paths:
         if not path.lower().endswith(OTHERS) and (row := _row(root, path, known.get(path))):
             rows[path] = row
-    rows = _with_contents(root, rows) | _gone(known, rows)
+    rows = _with_what_they_show(root, rows) | _gone(known, rows)
     if kept and rows != known:
         make_private(kept.parent)
-        replace_private(kept, _packed(rows))
+        replace_private(kept, packed(rows))
     if shared is not None:
-        publish_private(shared, _packed(rows))
+        publish_private(shared, packed(rows))
     return _series(rows, parts)
 
 
@@ -247,7 +199,7 @@ def check_name(path: str, start: bytes) -> None:
         raise BadSource(MISNAMED)
 
 
-def _series(rows: Mapping[str, _Row], parts: Mapping[str, tuple[str, ...]]) -> Series:
+def _series(rows: Mapping[str, KeptIds], parts: Mapping[str, tuple[str, ...]]) -> Series:
     return Series(
         {path: row.named for path, row in rows.items() if row.named.series and row.size != GONE},
         former=[row.named.series for row in rows.values() if row.size == GONE],
@@ -255,7 +207,7 @@ def _series(rows: Mapping[str, _Row], parts: Mapping[str, tuple[str, ...]]) -> S
     )
 
 
-def _gone(known: Mapping[str, _Row], rows: Mapping[str, _Row]) -> dict[str, _Row]:
+def _gone(known: Mapping[str, KeptIds], rows: Mapping[str, KeptIds]) -> dict[str, KeptIds]:
     """Return a row of each series that was known and is not there any more."""
     there = {row.named.series for row in rows.values()}
     gone = {}
@@ -266,7 +218,7 @@ def _gone(known: Mapping[str, _Row], rows: Mapping[str, _Row]) -> dict[str, _Row
     return gone
 
 
-def _with_contents(root: Path, rows: Mapping[str, _Row]) -> dict[str, _Row]:
+def _with_what_they_show(root: Path, rows: Mapping[str, KeptIds]) -> dict[str, KeptIds]:
     """Add the digest of what a file shows where others of its series have the same instance id."""
     by_instance: dict[tuple[str, str], list[str]] = {}
     for path, row in rows.items():
@@ -277,35 +229,12 @@ def _with_contents(root: Path, rows: Mapping[str, _Row]) -> dict[str, _Row]:
         for path in paths if len(paths) > 1 else ():
             named = rows[path].named
             if len(named.instance) == ID_DIGITS:
-                own = dataclasses.replace(named, instance=named.instance + _content_of(root / path))
+                own = dataclasses.replace(named, instance=named.instance + shown_by(root / path))
                 found[path] = dataclasses.replace(rows[path], named=own)
     return found
 
 
-def _content_of(path: Path) -> str:
-    """Return a digest of what a file shows, whatever it is coded by; DAMAGED where it cannot be read."""
-    from mri_hpc.intake.decoding.dicom.header import header_of
-    from mri_hpc.intake.decoding.dicom.pixels import FramePixels
-
-    try:
-        with opened_file(path) as file:
-            data = file.read()
-    except (OSError, BadSource):
-        return DAMAGED
-    digest = hashlib.sha256()
-    try:
-        elements = read_elements(data)
-        header = header_of(elements)
-        pixels = FramePixels(elements, header.format)
-        digest.update(repr((header.geometry, header.scale, header.kind)).encode())
-        for number in range(header.format.num_frames):
-            digest.update(pixels.read(number).tobytes())
-    except BadSource:
-        return DAMAGED
-    return digest.hexdigest()[:ID_DIGITS]
-
-
-def _row(root: Path, path: str, known: _Row | None) -> _Row | None:
+def _row(root: Path, path: str, known: KeptIds | None) -> KeptIds | None:
     """Look at one file; None where it cannot be, as will be said when it is read."""
     found = size_and_time(root, path)
     if found is None:
@@ -313,124 +242,5 @@ def _row(root: Path, path: str, known: _Row | None) -> _Row | None:
     size, time_ns = found
     if known is not None and (known.size, known.mtime_ns) == (size, time_ns):
         return known
-    named = _named_in(root / path) if 0 < size <= MAX_BYTES else Named()
-    return None if named is None else _Row(size=size, mtime_ns=time_ns, named=named)
-
-
-def _named_in(path: Path) -> Named | None:
-    """Read the ids in a file; None where it cannot be read."""
-    inside = archives.parted(str(path))
-    try:
-        with archives.opened_member(*inside) if inside else _opened(path) as file:
-            start = file.read(PREAMBLE_BYTES + len(DICM)) or b""
-            if not is_dicom(start):
-                return Named()
-            start += file.read(FIRST_BYTES) or b""
-            elements = _elements_in(start)
-            if elements is None:
-                while more := file.read(MAX_BYTES):
-                    start += more
-                elements = read_elements(start)
-            return _named(elements)
-    except OSError:
-        return None
-    except BadSource:
-        return Named()
-
-
-def _opened(path: Path) -> io.FileIO:
-    # A pipe would keep whoever opens it waiting.
-    return io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-
-
-def _elements_in(start: bytes) -> Elements | None:
-    """Read what is needed in the first bytes of a file; None where more are."""
-    from mri_hpc.intake.decoding.dicom.protocols import tells_in_groups
-
-    try:
-        elements = walk_to_ids(start)
-    except NotPlain:
-        return None
-    return None if tells_in_groups(elements) else elements
-
-
-def descriptions_in(path: Path) -> tuple[str, ...]:
-    """Return what a file calls its series, to be looked into; none where it cannot be read. Never printed."""
-    from mri_hpc.intake.decoding.dicom.header import Values
-    from mri_hpc.intake.decoding.dicom.protocols import texts_in
-
-    try:
-        with path.open("rb") as file:
-            start = file.read(PREAMBLE_BYTES + len(DICM) + FIRST_BYTES)
-            try:
-                elements = walk_to_ids(start)
-            except NotPlain:
-                elements = read_elements(start + file.read(MAX_BYTES))
-    except (OSError, BadSource):
-        return ()
-    return tuple(texts_in(Values(elements)))
-
-
-def _named(elements: Elements) -> Named:
-    # Loaded when the first DICOM comes: most sources hold none.
-    from mri_hpc.intake.decoding.dicom.header import Values
-    from mri_hpc.intake.decoding.dicom.protocols import kind_of
-    from mri_hpc.intake.decoding.dicom.scanners import scanner_in
-
-    values = Values(elements)
-    instance = values.text(Tag.INSTANCE)
-    return Named(
-        series=_plain(values.text(Tag.SERIES)),
-        instance=hashlib.sha256(instance.encode()).hexdigest()[:ID_DIGITS] if instance else "",
-        study=_plain(values.text(Tag.STUDY)),
-        patient=_plain(values.text(Tag.PATIENT_ID)),
-        accession=_plain(values.text(Tag.ACCESSION)),
-        kind=kind_of(elements),
-        scanner=scanner_in(elements),
-    )
-
-
-def _plain(text: str) -> str:
-    return text.replace("\0", "")
-
-
-def _packed(rows: Mapping[str, _Row]) -> bytes:
-    texts = [
-        text
-        for path, row in rows.items()
-        for text in (
-            path, str(row.size), str(row.mtime_ns),
-            row.named.series, row.named.instance, row.named.study, row.named.patient, row.named.accession,
-            row.named.kind, row.named.scanner,
-        )
-    ]  # fmt: skip
-    data = HEADING + "".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(data).digest() + data
-
-
-def _read(file: Path) -> dict[str, _Row] | None:
-    """Read a table; None where there is none, or a damaged or newer one: it only saves looking."""
-    try:
-        data = file.read_bytes()
-        heading = data[DIGEST_BYTES : DIGEST_BYTES + len(HEADING)]
-        if heading == HEADING and hashlib.sha256(data[DIGEST_BYTES:]).digest() == data[:DIGEST_BYTES]:
-            return _unpacked(data[DIGEST_BYTES + len(HEADING) :])
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def _unpacked(data: bytes) -> dict[str, _Row]:
-    """Read the rows of a table; ValueError where they are no such rows."""
-    texts = data.decode("utf-8", "surrogateescape").split("\0")
-    rows = zip(*(texts[start::FIELDS] for start in range(FIELDS)), strict=False)
-    return {
-        path: _Row(
-            size=int(size), mtime_ns=int(time_ns),
-            named=Named(
-                series=series, instance=instance, study=study, patient=patient, accession=accession,
-                kind=kind, scanner=scanner,
-            ),
-        )
-        for path, size, time_ns, series, instance, study, patient, accession, kind, scanner in rows
-    }  # fmt: skip
+    named = named_in(root / path) if 0 < size <= MAX_BYTES else Named()
+    return None if named is None else KeptIds(size=size, mtime_ns=time_ns, named=named)
