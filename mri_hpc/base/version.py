@@ -22,9 +22,9 @@ def version(checkout: Path = CHECKOUT) -> str:
     return metadata.version(NAME)
 
 
-def version_of(package: str) -> str:
-    """Return the version of an installed package that has the name of its distribution."""
-    found = importlib.util.find_spec(package)
+def version_of(package: str, module: str = "") -> str:
+    """Return the version of an installed package. module: its name where it is not that of its distribution."""
+    found = importlib.util.find_spec(module or package)
     # Its folder says so, too; the library that reads its metadata takes 40 ms to import.
     if found and found.origin:
         beside = Path(found.origin).parents[1].glob(f"{package}-*.dist-info")

@@ -51,7 +51,7 @@ class VolumeFiles:
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
         # Their own words would load them, for the sake of files that are no volumes.
-        return {name: version_of(name) for name in ("nibabel", "pynrrd")}
+        return {"nibabel": version_of("nibabel"), "pynrrd": version_of("pynrrd", "nrrd")}
 
 
 def _mask(file: File) -> Volume:
