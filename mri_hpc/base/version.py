@@ -23,7 +23,7 @@ def version(checkout: Path = CHECKOUT) -> str:
 
 
 def version_of(package: str, module: str = "") -> str:
-    """Return the version of an installed package. module: its name where it is not that of its distribution."""
+    """Return the version of an installed package. module: its own name where that is another one."""
     found = importlib.util.find_spec(module or package)
     # Its folder says so, too; the library that reads its metadata takes 40 ms to import.
     if found and found.origin:
