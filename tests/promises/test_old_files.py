@@ -36,9 +36,13 @@ WHERE_IT_LAY = "/tmp/mri_hpc-fixture/store"
 OF_INTERVALS = {"low", "high", "interval", "n_resamples", "method", "majority_low", "majority_high"}
 
 
+SINCE_THEN = {"decision", "most_sure"}
+
+
 def without_path(figures):
-    """All that evaluate says of a run but for where it lies, and for intervals."""
-    return {name: _values(value) for name, value in figures.items() if name not in {"run", *OF_INTERVALS}}
+    """All that 0.1.0, too, says of a run, but for where it lies, and for intervals."""
+    others = {"run", *OF_INTERVALS, *SINCE_THEN}
+    return {name: _values(value) for name, value in figures.items() if name not in others}
 
 
 def _values(found):
