@@ -16,8 +16,8 @@ at: below 2 s). 1,000 new of a million sources: 8.8 to 10.5 s, 395 MB.
 2026-11-29, two cores of an Intel Xeon (virtual), load 10, n = 6: store info 0.2 s of a processor, 23 MB; that
 folds three small commits 2.2 s of a processor, 309 MB.
 2026-11-30, load 1.4, n = 2: store info 0.15 s, 24 MB; that folds 1.5 s, 316 MB; first batch 1.5 to 2.0 s,
-425 MB; 20 new, with the account at the end, 2.7 to 3.1 s, 768 MB. Later that day, load 12, n = 2: 20 new
-1.8 to 2.1 s of a processor, 120 to 141 MB, since the account looks at what has changed alone.
+425 MB; 20 new, with the account at the end, 2.7 to 3.1 s, 768 MB. Later that day, load 1.4, n = 3: 20 new
+1.4 to 1.7 s, 119 MB, since the account looks at what has changed alone; as many more 1.5 to 2.1 s, 137 MB.
 """
 
 import argparse
