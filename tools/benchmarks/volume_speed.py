@@ -11,11 +11,11 @@ acquired. Rounds of all readers follow each other, so that load of the machine m
 counts is the processor's time, and ratios within a round. All slices of a volume are counted, also those
 that ours leaves out as empty.
 
-2026-11-30, 2 cores shared with others (load 16 to 23), 5 rounds, in slices/s, and ours to SimpleITK
-2.5.7, MONAI 1.6.1 and TorchIO 1.2.1: six volumes of 256 × 256 × 24 float64 in `.nii.gz` 786, 2.27 ×
-(2.09 to 2.61), 3.96 × (3.35 to 4.23), 4.80 × (4.15 to 6.87); two sagittal series of 35 DICOM slices
-622, 2.59 × (2.23 to 3.14), 3.71 × (2.77 to 4.72), 4.86 × (3.21 to 5.92); one GE series of 196 slices
-762, 4.35 × (2.74 to 5.69), 6.41 × (4.42 to 8.32), 6.54 × (4.23 to 8.71). Half of the time of `.nii.gz`
+2026-11-30, idle, 5 rounds, in slices/s, and ours to SimpleITK 2.5.7, MONAI 1.6.1 and TorchIO 1.2.1: six
+volumes of 256 × 256 × 24 float64 in `.nii.gz` 980, 2.25 × (1.84 to 2.80), 3.93 × (3.56 to 4.07), 5.06 ×
+(3.51 to 5.48); two sagittal series of 35 DICOM slices 903, 2.72 × (2.33 to 2.77), 3.22 × (2.94 to 5.95),
+4.58 × (3.96 to 4.91); one GE series of 196 slices 952, 3.48 × (3.15 to 3.60), 5.88 × (4.89 to 6.22), 5.48 ×
+(5.06 to 5.76). Half of the time of `.nii.gz`
 is igzip's, a fifth OpenCV's resizing. Of the sagittal series a third goes into walking over headers
 (135 KB of each file of 265 KB), a sixth each into its fingerprint, which no peer takes, and into
 resizing; the look for burnt-in text is 3 to 4 %.
