@@ -24,12 +24,14 @@ REQUEUE_INTERVAL_S = 5
 REFUSED_FOR_GOOD = ("Invalid job", "disabled", "denied", "not permitted", "not installed")
 # How scontrol says that no Slurm is configured, in its words since 20.11 and before.
 UNCONFIGURED = ("establish a configuration source", "stat file", "status file")
-# States in which a job still is, or will again be, in Slurm's hands.
-LIVE_STATES = {
-    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING",
-    "STAGE_OUT", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD",
+# States in which a job is over. Every other one, also one that a newer Slurm invents, is of a job that Slurm
+# still has: taken for gone, it would be submitted once more, beside itself.
+ENDED_STATES = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL",
+    "OUT_OF_MEMORY", "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT",
 }  # fmt: skip
-WAITING_STATES = LIVE_STATES - {"RUNNING", "COMPLETING", "STAGE_OUT", "STOPPED", "SIGNALING", "RESIZING"}
+# States in which a job has its nodes, and its ranks may run.
+STARTED_STATES = {"RUNNING", "COMPLETING", "STAGE_OUT", "STOPPED", "SIGNALING", "RESIZING", "UPDATE_DB"}
 # An sbatch script's own lines are weaker than these variables, which site.env exports.
 SBATCH_VARIABLES = {
     "partition": "SBATCH_PARTITION", "account": "SBATCH_ACCOUNT", "qos": "SBATCH_QOS",
@@ -62,12 +64,12 @@ class JobState:
     @property
     def is_live(self) -> bool:
         """Tell whether it runs, or will run by itself."""
-        return self.is_completing or self.state in LIVE_STATES
+        return self.is_completing or self.state not in ENDED_STATES
 
     @property
     def is_waiting(self) -> bool:
         """Tell whether it has yet to start."""
-        return not self.is_completing and self.state in WAITING_STATES
+        return self.is_live and not self.is_completing and self.state not in STARTED_STATES
 
 
 def place(environment: Mapping[str, str] = os.environ) -> "Place | None":
@@ -149,7 +151,9 @@ def controller_answers() -> bool:
     if shutil.which("scontrol") is None:
         return False
     answer = _ask(["scontrol", "ping"], timeout_s=PING_TIMEOUT_S)
-    if answer and answer.returncode == 0 and " is UP" in answer.stdout:
+    # "Slurmctld(primary) at c1 is UP", one line each, or of old Slurms "Slurmctld(primary/backup) at c1/c2 are
+    # UP/DOWN": one that is up is enough.
+    if answer and re.search(r" (?:is|are) (?:\w+/)*UP\b", answer.stdout):
         return True
     if "SLURM_CONF" not in os.environ and answer and any(word in answer.stderr for word in UNCONFIGURED):
         return False

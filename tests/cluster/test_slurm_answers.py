@@ -85,6 +85,20 @@ def test_a_job_that_slurm_has_forgotten_is_known_from_the_accounting_alone():
     assert parse_accounting("", None) is None
 
 
+@pytest.mark.parametrize("state", ["EXPEDITING", "REQUEUE_HOLD", "SPECIAL_EXIT", "POWERING_UP", "A_NEW_ONE"])
+def test_a_job_in_a_state_that_is_no_end_is_still_slurms_and_waits(state):
+    job = JobState(state=state)
+    assert job.is_live
+    assert job.is_waiting
+
+
+@pytest.mark.parametrize("state", ["LAUNCH_FAILED", "RECONFIG_FAIL", "REVOKED", "DEADLINE", "BOOT_FAIL"])
+def test_a_job_that_ended_in_a_rare_way_is_gone(state):
+    job = JobState(state=state)
+    assert not job.is_live
+    assert not job.is_waiting
+
+
 def test_a_refusal_because_the_job_is_pending_anyway_is_no_failure():
     assert is_pending_already("Job is pending execution for job 4\n")
     assert not is_pending_already("Invalid job id specified for job 99999\n")
@@ -150,6 +164,28 @@ def test_a_machine_without_slurm_or_with_clients_that_nobody_configured_has_none
     assert not controller_answers()
     monkeypatch.setattr("shutil.which", lambda _name: None)
     assert not controller_answers()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Slurmctld(primary) at head is UP",
+        "Slurmctld(primary) at head is DOWN\nSlurmctld(backup) at spare is UP",
+        # Before 18.08.
+        "Slurmctld(primary/backup) at head/spare are UP/DOWN",
+        "Slurmctld(primary/backup) at head/spare are DOWN/UP",
+        "Slurmctld(primary/backup) at head/(NULL) are UP/DOWN",
+    ],
+)
+def test_one_controller_that_is_up_is_enough_in_the_words_of_old_and_new_slurms(ping, line):
+    ping(stdout=f"{line}\n", status=0)
+    assert controller_answers()
+
+
+def test_two_controllers_that_are_down_do_not_answer(ping):
+    ping(stdout="Slurmctld(primary/backup) at UP/spare are DOWN/DOWN\n", status=0)
+    with pytest.raises(UserError, match="does not answer"):
+        controller_answers()
 
 
 def test_a_slurm_that_is_configured_and_does_not_answer_is_not_taken_for_none(ping, monkeypatch):

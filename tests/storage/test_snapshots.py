@@ -366,6 +366,18 @@ def test_a_damaged_column_gives_no_part(tmp_path):
         next(column_file.ColumnFile(path, crc).parts())
 
 
+@pytest.mark.parametrize("harm", [b"(", b"'", b"\\", b"\0"])
+def test_a_damaged_header_of_a_column_is_a_damaged_column(tmp_path, harm):
+    path = tmp_path / "key.npy"
+    crc = column_file.save_column(path, np.arange(4, dtype="<u8"))
+    whole = path.read_bytes()
+    texts = {whole[:at] + harm + whole[at + 1 :] for at in range(10, whole.index(b"}") + 1)}
+    for damaged in texts - {whole}:
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"."):
+            column_file.ColumnFile(path, crc).array()
+
+
 def test_a_damaged_snapshot_is_named(filled):
     snapshot = resolve(filled)
     folder = filled / "snapshots" / snapshot.digest

@@ -3,9 +3,11 @@
 import io
 import math
 import mmap
+import tokenize
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -31,6 +33,17 @@ def save_column(path: Path, values: np.ndarray) -> int:
     return crc
 
 
+def read_column_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Read shape and dtype, and leave the file at its first number. Raises ValueError where it is damaged."""
+    np.lib.format.read_magic(file)
+    try:
+        shape, _order, dtype = np.lib.format.read_array_header_1_0(file)
+    except (SyntaxError, EOFError, tokenize.TokenError) as error:
+        # numpy reads the header as Python, and since 3.12 a damaged one may end its tokenizer.
+        raise ValueError(f"no header of an array: {error}") from None
+    return shape, dtype
+
+
 class ColumnFile:
     """A file that is mapped at once, so that it may be removed, and whose checksum is compared on first use.
 
@@ -43,8 +56,7 @@ class ColumnFile:
         self._array: np.ndarray | None = None
         with path.open("rb") as file:
             self._mapped = mapped_whole(file.fileno())
-            np.lib.format.read_magic(file)
-            self._shape, _order, self._dtype = np.lib.format.read_array_header_1_0(file)
+            self._shape, self._dtype = read_column_header(file)
             self._offset = file.tell()
 
     def __len__(self) -> int:

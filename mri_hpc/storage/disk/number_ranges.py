@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from mri_hpc.storage.disk.chunk_file import hdf5_numbers
+from mri_hpc.storage.disk.column_file import read_column_header
 
 LENGTH_BYTES = 8
 """A file of safetensors begins with the length of its header."""
@@ -40,8 +39,7 @@ def number_ranges(path: Path) -> list[Range]:
 
 def _of_column(path: Path) -> list[Range]:
     with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        _shape, _order, dtype = np.lib.format.read_array_header_1_0(file)
+        _shape, dtype = read_column_header(file)
         return [] if dtype.hasobject or dtype.kind in "SUV" else [Range(file.tell(), path.stat().st_size)]
 
 
