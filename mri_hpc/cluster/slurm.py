@@ -38,8 +38,17 @@ SBATCH_VARIABLES = {
     "constraint": "SBATCH_CONSTRAINT", "time": "SBATCH_TIMELIMIT", "open-mode": "SBATCH_OPEN_MODE",
     "requeue": "SBATCH_NO_REQUEUE", "signal": "SBATCH_SIGNAL", "output": "SBATCH_OUTPUT",
     "error": "SBATCH_ERROR",
-    "job-name": "SBATCH_JOB_NAME", "gpus-per-node": "SBATCH_GPUS_PER_NODE", "mem": "SBATCH_MEM_PER_NODE",
+    "job-name": "SBATCH_JOB_NAME",
 }  # fmt: skip
+# Several words for one thing: Slurm refuses two of them at once, or adds them up.
+GPU_OPTIONS = {"gres", "gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket"}
+MEMORY_OPTIONS = {"mem", "mem-per-cpu", "mem-per-gpu"}
+GPU_VARIABLES = (
+    "SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GPUS_PER_SOCKET",
+)  # fmt: skip
+MEMORY_VARIABLES = ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU")
+# Of a shell: the cluster, of several, to which sbatch sends a job; others' questions go to their own.
+CLUSTER_VARIABLES = ("SLURM_CLUSTERS", "SBATCH_CLUSTERS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +145,10 @@ def without_slurm(environment: Mapping[str, str]) -> dict[str, str]:
 def weaker_variables(options: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
     """List variables to keep from sbatch: those that would overrule `options`, and a surrounding job's."""
     overruling = [SBATCH_VARIABLES[option] for option in options if option in SBATCH_VARIABLES]
+    if GPU_OPTIONS & set(options):
+        overruling += GPU_VARIABLES
+    if MEMORY_OPTIONS & set(options):
+        overruling += MEMORY_VARIABLES
     surrounding = [name for name in environment if name.startswith("SLURM_") and name != "SLURM_CONF"]
     return sorted({*overruling, *surrounding} & set(environment))
 
@@ -143,12 +156,19 @@ def weaker_variables(options: Sequence[str], environment: Mapping[str, str] = os
 def controller_answers() -> bool:
     """Tell whether there is a Slurm; False where its clients are absent, or installed but not configured.
 
-    Raises UserError where one is configured and its controller does not answer.
+    Raises UserError where one is configured and its controller does not answer, and inside a job whose
+    machine lacks its commands.
     """
     # Imported here: deciding on the end of a job, in seconds, needs none of it.
     import shutil
 
     if shutil.which("scontrol") is None:
+        if job_id := own_job_id():
+            raise UserError(
+                f"this is inside Slurm's job {job_id}, and Slurm's commands are not on the PATH here, so that "
+                f"no job can be submitted: launch on a login node, or load Slurm's module; --cluster local "
+                f"trains inside this job, and ends with it"
+            )
         return False
     answer = _ask(["scontrol", "ping"], timeout_s=PING_TIMEOUT_S)
     # "Slurmctld(primary) at c1 is UP", one line each, or of old Slurms "Slurmctld(primary/backup) at c1/c2 are
@@ -162,6 +182,20 @@ def controller_answers() -> bool:
     raise UserError(
         f"Slurm is configured here but does not answer: {complaint}; try again, or use --cluster local"
     )
+
+
+def refuse_other_clusters(more: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> None:
+    """Raise UserError where the job would go to a cluster of which nothing here could be asked later.
+
+    more: options of sbatch, by their long names.
+    """
+    named = [name for name in CLUSTER_VARIABLES if environment.get(name)]
+    if "clusters" in more or named:
+        what = "--slurm clusters=..." if "clusters" in more else f"{named[0]}={environment[named[0]]}"
+        raise UserError(
+            f"{what} sends the job to another cluster, of which this run could not be asked afterwards: "
+            f"launch on a login node of that cluster, without it"
+        )
 
 
 def partition_has_gpus(partition: str | None) -> bool:

@@ -22,9 +22,6 @@ from mri_hpc.cluster.rank import RankStart
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings
 
-# More words for GPUs than ours; Slurm refuses, or adds up, two at once.
-GPU_OPTIONS = {"gres", "gpus", "gpus-per-task", "gpus-per-socket", "gpus-per-node"}
-
 
 class Executor(submitit.SlurmExecutor):
     """submitit's, except that variables of the shell do not overrule what the user asked for."""
@@ -32,7 +29,9 @@ class Executor(submitit.SlurmExecutor):
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         options = [key.replace("_", "-") for key in self.parameters.get("additional_parameters", {})]
         options += [
-            key for key in ("partition", "account", "qos", "constraint", "mem") if key in self.parameters
+            key.replace("_", "-")
+            for key in ("partition", "account", "qos", "constraint", "mem", "gpus_per_node")
+            if key in self.parameters
         ]
         options += ["time", "signal", "job-name", "error"]
         unset = [f"--unset={name}" for name in slurm.weaker_variables(options)]
@@ -92,7 +91,8 @@ def _executor(
         )
     python = job_python()
     more = _more_options(settings)
-    names_gpus = bool(GPU_OPTIONS & set(more))
+    slurm.refuse_other_clusters(more)
+    names_gpus = bool(slurm.GPU_OPTIONS & set(more))
     executor = Executor(folder=run.submitit, python=shlex.quote(python))
     wanted: dict[str, Any] = {
         "partition": settings.partition,
@@ -112,7 +112,9 @@ def _executor(
         signal_delay_s=settings.signal_ahead_s,
         setup=_before_srun(run, submission, python, has_gpus=gpus > 0 or names_gpus),
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
-        srun_args=["--kill-on-bad-exit=1"],
+        # Of sites that export nothing from the shell (SBATCH_EXPORT=NONE) srun would take that over, and the
+        # ranks would find neither what the lines above set, nor a PATH.
+        srun_args=["--kill-on-bad-exit=1", "--export=ALL"],
         stderr_to_stdout=True,
         wckey=None,
         additional_parameters={"requeue": True, "open-mode": "append", **more},

@@ -1,5 +1,6 @@
 """What Slurm 22.05 printed on the sandbox is understood."""
 
+import re
 import subprocess
 
 import pytest
@@ -17,6 +18,7 @@ from mri_hpc.cluster.slurm import (
     parse_partitions,
     partition_has_gpus,
     place,
+    refuse_other_clusters,
     weaker_variables,
     without_slurm,
 )
@@ -188,6 +190,17 @@ def test_two_controllers_that_are_down_do_not_answer(ping):
         controller_answers()
 
 
+def test_inside_a_job_without_slurms_commands_nothing_is_started_unasked(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    with pytest.raises(UserError, match=r"^this is inside Slurm's job 71, .* launch on a login node"):
+        scheduler_for(JobSettings(cluster="auto"))
+    # Who asks for it trains there.
+    assert (
+        scheduler_for(JobSettings(cluster="local")).where(sizes(cluster="local")).startswith("this machine")
+    )
+
+
 def test_a_slurm_that_is_configured_and_does_not_answer_is_not_taken_for_none(ping, monkeypatch):
     ping(stdout="Slurmctld(primary) at head is DOWN\n*****\n")
     with pytest.raises(UserError, match=r"configured here but does not answer: .*head is DOWN; try again"):
@@ -239,6 +252,20 @@ def test_every_rank_on_slurm_gets_a_gpu_of_its_own_or_the_job_is_refused(monkeyp
     assert (without.ranks_per_node, without.gpus_per_node) == (4, 0)
 
 
+@pytest.mark.parametrize(
+    ("more", "environment", "named"),
+    [
+        ({}, {"SLURM_CLUSTERS": "b"}, "SLURM_CLUSTERS=b"),
+        ({}, {"SBATCH_CLUSTERS": "b,c"}, "SBATCH_CLUSTERS=b,c"),
+        ({"clusters": "b"}, {}, "--slurm clusters=..."),
+    ],
+)
+def test_a_job_is_not_sent_to_a_cluster_that_cannot_be_asked_afterwards(more, environment, named):
+    with pytest.raises(UserError, match=f"^{re.escape(named)} sends the job to another cluster"):
+        refuse_other_clusters(more, environment)
+    refuse_other_clusters({"nice": "5"}, {"SLURM_CLUSTERS": ""})
+
+
 def test_variables_of_the_site_do_not_overrule_what_was_asked_for():
     shell = {
         "SBATCH_PARTITION": "cpu",
@@ -248,4 +275,8 @@ def test_variables_of_the_site_do_not_overrule_what_was_asked_for():
         "HOME": "/h",
     }
     assert weaker_variables(["partition", "time"], shell) == ["SBATCH_PARTITION", "SLURM_JOB_ID"]
+    site = {"SBATCH_MEM_PER_CPU": "4G", "SBATCH_GRES": "gpu:1", "SBATCH_GPUS_PER_TASK": "1"}
+    assert weaker_variables(["mem"], site) == ["SBATCH_MEM_PER_CPU"]
+    assert weaker_variables(["gres"], site) == ["SBATCH_GPUS_PER_TASK", "SBATCH_GRES"]
+    assert weaker_variables(["time"], site) == []
     assert without_slurm(shell) == {"SBATCH_PARTITION": "cpu", "SBATCH_ACCOUNT": "a", "HOME": "/h"}

@@ -116,6 +116,10 @@ def started(runs, warning_slurm):
         "told": runs.launch("told"),
         "quick": runs.launch("quick", steps=5),
     }
+    with pytest.MonkeyPatch.context() as site:
+        # As where sites export nothing; but the stand-ins' folder is named by this.
+        site.setenv("SBATCH_EXPORT", "PYTHONPATH")
+        launched["bare"] = runs.launch("bare", steps=5)
     for name in ("requeued", "cancelled", "scancelled", "told"):
         runs.wait_for_steps(launched[name])
     return launched
@@ -145,6 +149,11 @@ def interrupted(runs, started, graceful):
     runs.slurm.run(["scancel", runs.job_id(started["scancelled"])])
     runs.slurm.run(["scancel", "--signal=USR2", runs.job_id(started["told"])])
     return started
+
+
+def test_ranks_start_where_a_site_exports_nothing_of_the_shell(runs, started):
+    assert runs.wait_for_end(started["bare"]) == "COMPLETED"
+    assert [cause for _, _, cause in decisions(started["bare"])] == ["finished"]
 
 
 def test_a_run_told_by_scontrol_requeue_comes_back(runs, interrupted):

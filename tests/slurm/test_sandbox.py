@@ -221,6 +221,24 @@ def test_an_interrupted_start_clears_away_after_itself(box, slurm):
     assert footprint(box) == before
 
 
+def test_without_accounting_jobs_run_and_the_status_says_so(box):
+    up = sandbox("up", "--nodes", 1, "--accounting", "none", "--dir", box)
+    assert up.stdout.startswith("1 nodes are up, without accounting. ")
+    try:
+        status = sandbox("status", "--dir", box).stdout
+        assert re.findall(r"^(\S+) +(?:answers|none)$", status, re.MULTILINE) == [
+            "munged", "slurmctld", "accounting",
+        ]  # fmt: skip
+        job = ["sbatch", "--parsable", "--wait", "--output=/dev/null", "--wrap", "exit 3"]
+        ended = sandbox("login", "--dir", box, "--", *job, check=False)
+        assert ended.returncode == 3, ended.stderr
+        shown = sandbox("login", "--dir", box, "--", "scontrol", "show", "job", ended.stdout.strip())
+        assert "JobState=FAILED" in shown.stdout
+    finally:
+        sandbox("down", "--dir", box)
+    assert not any(str(box) in process for process in processes())
+
+
 def test_mistakes_get_one_line(box, slurm):
     in_use = slurm.sandbox("up", check=False)
     assert (in_use.returncode, in_use.stderr.count("\n")) == (2, 1)

@@ -21,16 +21,27 @@ PACKAGES = {
     "unshare": "util-linux",
     "mount": "mount",
 }
-SYSTEM_TABLES = Path("/usr/share/mysql/mysql_system_tables.sql")
+FOR_ACCOUNTING = ("slurmdbd", "mariadbd")
+SYSTEM_TABLES = (
+    Path("/usr/share/mysql/mysql_system_tables.sql"),
+    # Since MariaDB 11.
+    Path("/usr/share/mariadb/mariadb_system_tables.sql"),
+)
+WITHOUT_ACCOUNTING = "without accounting it comes up all the same: sandbox up --accounting none"
 NODE_STATES_IN_ORDER = ("idle", "mixed", "allocated", "completing")
 PATIENCE_S = 120
 # A client of Slurm asks a silent controller for 18 s before it gives up.
 LOOK_S = 5.0
 
 
-def check_installed() -> None:
+def check_installed(*, has_accounting: bool) -> None:
     """Refuse, with the line to type, where a program is missing."""
-    missing = {package for program, package in PACKAGES.items() if not find_program(program)}
+    unused = () if has_accounting else FOR_ACCOUNTING
+    missing = {
+        package
+        for program, package in PACKAGES.items()
+        if program not in unused and not find_program(program)
+    }
     if missing:
         raise SandboxError(f"programs are missing: apt-get install -y {' '.join(sorted(missing))}")
 
@@ -66,7 +77,7 @@ def start_database(layout: Layout) -> None:
         "--innodb-flush-log-at-trx-commit=0",
         f"--log-error={layout.log_dir}/database.log",
     ]
-    tables = f"create database mysql;\nuse mysql;\n{SYSTEM_TABLES.read_text()}"
+    tables = f"create database mysql;\nuse mysql;\n{system_tables().read_text()}"
     run_inside(pid, ["mariadbd", *settings, "--bootstrap"], stdin=tables)
     addresses = [f"--socket={socket_path}", "--bind-address=127.0.0.1", f"--port={DATABASE_PORT}"]
     daemon = ["setsid", "--fork", "mariadbd", *settings, *addresses]
@@ -79,10 +90,23 @@ def start_database(layout: Layout) -> None:
     )
 
 
+def system_tables() -> Path:
+    """Find the script that makes a database's own tables; a SandboxError where MariaDB brings none."""
+    found = [path for path in SYSTEM_TABLES if path.is_file()]
+    if not found:
+        places = " or ".join(map(str, SYSTEM_TABLES))
+        raise SandboxError(f"MariaDB's tables are not in {places}: {WITHOUT_ACCOUNTING}")
+    return found[0]
+
+
 def start_slurmdbd(layout: Layout) -> None:
     """Start the accounting daemon, with our cluster in its books."""
     start_daemon(layout, CONTROLLER, ["slurmdbd"])
-    wait_for(layout, ["sacctmgr", "--noheader", "list", "cluster"], daemon="slurmdbd")
+    try:
+        wait_for(layout, ["sacctmgr", "--noheader", "list", "cluster"], daemon="slurmdbd")
+    except SandboxError as error:
+        # Those of Debian 13 and later end at their first query, with the database's library that is there.
+        raise SandboxError(f"{error}; {WITHOUT_ACCOUNTING}") from None
     run(["sacctmgr", "--immediate", "add", "cluster", CLUSTER], env=client_env(layout))
 
 

@@ -15,17 +15,17 @@ from options import Options
 from slurm_files import write_files
 
 
-def check_host() -> None:
+def check_host(options: Options) -> None:
     """Refuse, with the reason, where no sandbox can run."""
     if os.geteuid() != 0:
         raise SandboxError("namespaces and bridges need root: run it again with sudo")
-    daemons.check_installed()
+    daemons.check_installed(has_accounting=options.has_accounting)
     machine.check_permitted()
 
 
 def bring_up(layout: Layout, options: Options) -> State:
     """Start a cluster, or nothing at all and the reason."""
-    check_host()
+    check_host(options)
     layout.claim()
     try:
         bridge, subnet = network.make_bridge(layout)
@@ -34,8 +34,9 @@ def bring_up(layout: Layout, options: Options) -> State:
         for name in state.addresses:
             switch_on(layout, state, name)
         daemons.start_munged(layout)
-        daemons.start_database(layout)
-        daemons.start_slurmdbd(layout)
+        if options.has_accounting:
+            daemons.start_database(layout)
+            daemons.start_slurmdbd(layout)
         daemons.start_slurmctld(layout)
         for node in options.node_names:
             daemons.start_slurmd(layout, node)
@@ -82,6 +83,8 @@ class Status:
     daemons: dict[str, bool]
     nodes: dict[str, dict[str, Any]]
     partitions: dict[str, str]
+    accounting: str
+    """slurmdbd or none."""
 
     @property
     def is_healthy(self) -> bool:
@@ -97,12 +100,10 @@ def look(layout: Layout) -> Status:
     """Ask every daemon for the sandbox's state."""
     state = layout.load_state()
     states = daemons.node_states(layout)
-    answers = {
-        "munged": daemons.munged_answers(layout),
-        "database": daemons.database_answers(layout),
-        "slurmdbd": daemons.slurmdbd_answers(layout),
-        "slurmctld": daemons.slurmctld_answers(layout),
-    }
+    answers = {"munged": daemons.munged_answers(layout), "slurmctld": daemons.slurmctld_answers(layout)}
+    if state.options.has_accounting:
+        answers["database"] = daemons.database_answers(layout)
+        answers["slurmdbd"] = daemons.slurmdbd_answers(layout)
     nodes = {
         name: {
             "state": states.get(name, "unknown"),
@@ -113,7 +114,13 @@ def look(layout: Layout) -> Status:
         }
         for name in state.options.node_names
     }
-    return Status(dir=layout.dir, daemons=answers, nodes=nodes, partitions=daemons.partitions(layout))
+    return Status(
+        dir=layout.dir,
+        daemons=answers,
+        nodes=nodes,
+        partitions=daemons.partitions(layout),
+        accounting=state.options.accounting,
+    )
 
 
 def kill_node(layout: Layout, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from failure import SandboxError
 
+ACCOUNTINGS = ("slurmdbd", "none")
 PREEMPT_MODES = ("requeue", "cancel", "suspend", "off")
 MAX_NODES = 64
 MAX_GPUS_PER_NODE = 16
@@ -38,6 +39,8 @@ class Options:
     """Fate of a job in `low` when one in `high` needs its place."""
     send_user_signal: bool = False
     """Send the signal of --signal, not SIGTERM, when preemption begins."""
+    accounting: str = "slurmdbd"
+    """slurmdbd with a database of its own, or none: then sacct knows nothing, and much starts sooner."""
     requeue_delay_s: int = 6
     """Seconds that a requeued job waits before it may start again; 121 on a cluster with Slurm's defaults."""
 
@@ -54,6 +57,14 @@ class Options:
         if self.preempt_mode not in PREEMPT_MODES:
             choices = ", ".join(PREEMPT_MODES)
             raise SandboxError(f"--preempt-mode must be one of {choices}, got {self.preempt_mode}")
+
+        if self.accounting not in ACCOUNTINGS:
+            choices = ", ".join(ACCOUNTINGS)
+            raise SandboxError(f"--accounting must be one of {choices}, got {self.accounting}")
+
+    @property
+    def has_accounting(self) -> bool:
+        return self.accounting != "none"
 
     @property
     def node_names(self) -> list[str]:
@@ -92,6 +103,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     mode = defaults.preempt_mode
     text = f"what becomes of a job in low when one in high needs its place ({mode})"
     parser.add_argument("--preempt-mode", choices=PREEMPT_MODES, default=mode, help=text)
+    text = f"slurmdbd with its database, or none, as on sites without sacct ({defaults.accounting})"
+    parser.add_argument("--accounting", choices=ACCOUNTINGS, default=defaults.accounting, help=text)
     text = "kill job steps that take more memory than they asked for"
     parser.add_argument("--enforce-memory", action="store_true", help=text)
     text = "send the signal of --signal, not SIGTERM, when preemption begins"

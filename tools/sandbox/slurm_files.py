@@ -76,15 +76,25 @@ def slurm_conf(layout: Layout, state: State) -> str:
         f"DefMemPerCPU={max(1, options.memory_per_node_mb // options.cpus_per_node // 4)}",
         *preemption(options.preempt_mode),
         *user_signal,
-        "AccountingStorageType=accounting_storage/slurmdbd",
-        f"AccountingStorageHost={state.address(CONTROLLER)}",
-        f"AccountingStoragePass={layout.munge_socket}",
-        *(["GresTypes=gpu", "AccountingStorageTRES=gres/gpu"] if options.gpus_per_node else []),
+        *accounting(layout, state),
+        *(["GresTypes=gpu"] if options.gpus_per_node else []),
         *(node_line(state, name) for name in options.node_names),
         partition_line("low", tier=1, is_default=True, is_shared=gang) + f" GraceTime={options.grace_time_s}",
         partition_line("high", tier=10, is_default=False, is_shared=gang) + " PreemptMode=OFF",
     ]
     return "\n".join(lines) + "\n"
+
+
+def accounting(layout: Layout, state: State) -> list[str]:
+    """Write the lines on what is kept of jobs that are over."""
+    if not state.options.has_accounting:
+        return ["AccountingStorageType=accounting_storage/none"]
+    return [
+        "AccountingStorageType=accounting_storage/slurmdbd",
+        f"AccountingStorageHost={state.address(CONTROLLER)}",
+        f"AccountingStoragePass={layout.munge_socket}",
+        *(["AccountingStorageTRES=gres/gpu"] if state.options.gpus_per_node else []),
+    ]
 
 
 def preemption(mode: str) -> list[str]:
