@@ -32,12 +32,18 @@ if [[ -z "${MRI_PYTHON:-}" ]]; then
     [[ -x .venv/bin/python ]] && MRI_PYTHON="$PWD/.venv/bin/python"
 fi
 
+# What the audit leaves where it passed: sbatch --wait ends with 0 also for a job that never started.
+passed="pipeline: the audit has passed"
+
 case "$stage" in
     compact) exec "$MRI_PYTHON" -m mri_hpc.store compact "$store" ;;
     audit)
         options=()
         if [[ "${MRI_AUDIT:-}" == report ]]; then options=(--report-only); fi
-        if "$MRI_PYTHON" -m mri_hpc.store audit "$store" ${options[@]+"${options[@]}"}; then exit 0; fi
+        if "$MRI_PYTHON" -m mri_hpc.store audit "$store" ${options[@]+"${options[@]}"}; then
+            echo "$passed"
+            exit 0
+        fi
         echo "pipeline: the audit did not pass: nothing is launched. Fix what it names, then run the pipeline again;" \
             "MRI_AUDIT=report goes on where it finds leaks."
         exit 2
@@ -65,7 +71,7 @@ submit() {
     job="${job%%;*}"
 }
 
-small=(--ntasks=1 --cpus-per-task=1 --mem=4G --time=04:00:00 --requeue --open-mode=append --output=%x-%j.out)
+small=(--ntasks=1 --cpus-per-task=1 --time=04:00:00 --requeue --open-mode=append --output=%x-%j.out)
 here=hpc/slurm
 submit preprocess "" --array="0-$((${MRI_TASKS:-4} - 1))" "$here/preprocess_array.sh" \
     ${preprocess_options[@]+"${preprocess_options[@]}"}
@@ -75,7 +81,8 @@ echo "compact     job $job, compact-$job.out"
 
 if [[ "${MRI_LAUNCH:-}" == here ]]; then
     echo "audit       waiting for it; then the run is launched from here"
-    if ! submit audit "$job" --wait "${small[@]}" "$here/pipeline.sh" --stage=audit; then
+    if ! submit audit "$job" --wait "${small[@]}" "$here/pipeline.sh" --stage=audit ||
+        ! grep -sqxF "$passed" "audit-$job.out"; then
         echo "pipeline: an earlier stage or the audit failed: nothing is launched; see the newest *.out here" >&2
         exit 2
     fi

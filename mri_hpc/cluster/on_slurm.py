@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopRequest
-from mri_hpc.cluster import rank, slurm
+from mri_hpc.cluster import partitions, rank, slurm, waiting
 from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes, Standing
 from mri_hpc.rundir.layout import RunDir
@@ -19,9 +19,15 @@ class Slurm(Scheduler):
 
     def sizes(self, settings: JobSettings) -> Sizes:
         """Return ranks and GPUs of a node. NCCL refuses two ranks on one GPU."""
+        partition = partitions.partition_of_job(settings.partition)
+        partitions.refuse_what_cannot_start(partition, nodes=settings.nodes, minutes=settings.time_limit_min)
         gpus = settings.gpus_per_node
         if gpus is None:
-            gpus = (settings.tasks_per_node or 1) if slurm.partition_has_gpus(settings.partition) else 0
+            gpus = partitions.gpus_named(
+                settings.slurm, nodes=settings.nodes, ranks_per_node=settings.tasks_per_node
+            )
+        if gpus is None:
+            gpus = (settings.tasks_per_node or 1) if partition.has_gpus else 0
         ranks_per_node = settings.tasks_per_node or gpus or 1
         if 0 < gpus < ranks_per_node:
             raise UserError(
@@ -63,8 +69,7 @@ class Slurm(Scheduler):
             return Standing(phase=Phase.GONE)
         if not state.is_waiting:
             return Standing(phase=Phase.RUNNING)
-        # Of a suspended job Slurm gives no reason beside the state.
-        return Standing(phase=Phase.PENDING, wait=f"Slurm: {state.reason or state.state}")
+        return Standing(phase=Phase.PENDING, wait=waiting.plain(job.job_id, state))
 
     def is_out_of_reach(self, job: Job) -> bool:
         """Return False: every job can be reached where Slurm answers."""

@@ -67,6 +67,8 @@ class JobState:
     """True where it has run as long as it may."""
     end_s: float | None = None
     """Unix time at which Slurm will end it."""
+    start_s: float | None = None
+    """Unix time at which Slurm expects a waiting one to start, where it knows."""
     reason: str = ""
     """Slurm's word for why it waits, or why it ended."""
 
@@ -165,14 +167,14 @@ def controller_answers() -> bool:
     if shutil.which("scontrol") is None:
         if job_id := own_job_id():
             raise UserError(
-                f"this is inside Slurm's job {job_id}, and Slurm's commands are not on the PATH here, so that "
+                f"this is inside Slurm's job {job_id}, where Slurm's commands are not on the PATH, so that "
                 f"no job can be submitted: launch on a login node, or load Slurm's module; --cluster local "
                 f"trains inside this job, and ends with it"
             )
         return False
     answer = _ask(["scontrol", "ping"], timeout_s=PING_TIMEOUT_S)
-    # "Slurmctld(primary) at c1 is UP", one line each, or of old Slurms "Slurmctld(primary/backup) at c1/c2 are
-    # UP/DOWN": one that is up is enough.
+    # "Slurmctld(primary) at c1 is UP", one line each, or of old Slurms "Slurmctld(primary/backup) at c1/c2
+    # are UP/DOWN": one that is up is enough.
     if answer and re.search(r" (?:is|are) (?:\w+/)*UP\b", answer.stdout):
         return True
     if "SLURM_CONF" not in os.environ and answer and any(word in answer.stderr for word in UNCONFIGURED):
@@ -198,32 +200,19 @@ def refuse_other_clusters(more: Mapping[str, object], environment: Mapping[str, 
         )
 
 
-def partition_has_gpus(partition: str | None) -> bool:
-    """Tell whether the partition (None: the one that sbatch would take) has GPUs; UserError: unknown."""
-    wanted = partition or os.environ.get("SBATCH_PARTITION")
-    answer = _ask(["sinfo", "--noheader", "--format=%P|%G"])
+def partition_lines(form: str) -> str:
+    """Ask sinfo for a line in this form for each kind of node of each partition; UserError: no answer."""
+    answer = _ask(["sinfo", "--noheader", f"--format={form}"])
     if answer is None or answer.returncode != 0:
         raise UserError(
             f"sinfo does not answer: {_complaint(answer)}; with --cluster local no Slurm is needed"
         )
-    named = "--partition" if partition else "SBATCH_PARTITION"
-    return parse_partitions(answer.stdout, wanted, named)
+    return answer.stdout
 
 
-def parse_partitions(text: str, wanted: str | None, named: str = "--partition") -> bool:
-    """Tell whether the wanted partition (None: the default, with a star) has GPUs.
-
-    text: lines ``name|gres``. named: the option or variable with its name. UserError: no such partition.
-    """
-    pairs = [line.split("|", 1) for line in text.splitlines() if "|" in line]
-    for name in (wanted or "").split(","):
-        if name and name not in {known.rstrip("*") for known, _ in pairs}:
-            known = ", ".join(sorted({known.rstrip("*") for known, _ in pairs}))
-            raise UserError(f"{named} {name} does not exist; this cluster has: {known}")
-    is_meant = (
-        (lambda name: name.rstrip("*") in wanted.split(",")) if wanted else (lambda name: name.endswith("*"))
-    )
-    return any("gpu" in gres for name, gres in pairs if is_meant(name))
+def partition_of_shell(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the partition that sbatch takes by the shell's variable; None where it names none."""
+    return environment.get("SBATCH_PARTITION") or None
 
 
 def job_state(job_id: str) -> JobState | None:
@@ -271,8 +260,8 @@ def parse_job(text: str, now: float) -> JobState | None:
         values.setdefault(name, value)
     if "JobState" not in values:
         return None
-    end_s = _unix_time(values.get("EndTime", ""))
-    ran_s, limit_s = _seconds(values.get("RunTime", "")), _seconds(values.get("TimeLimit", ""))
+    start_s, end_s = (_unix_time(values.get(name, "")) for name in ("StartTime", "EndTime"))
+    ran_s, limit_s = seconds_of(values.get("RunTime", "")), seconds_of(values.get("TimeLimit", ""))
     return JobState(
         state=values["JobState"],
         is_completing=values["JobState"] == "COMPLETING",
@@ -281,6 +270,7 @@ def parse_job(text: str, now: float) -> JobState | None:
         is_out_of_time=values.get("Reason") == "TimeLimit"
         or (ran_s is not None and limit_s is not None and ran_s >= limit_s),
         end_s=end_s if end_s and end_s > now else None,
+        start_s=start_s if start_s and start_s > now and values["JobState"] == "PENDING" else None,
         reason=values.get("Reason", "None").replace("None", ""),
     )
 
@@ -367,9 +357,9 @@ def _unix_time(text: str) -> float | None:
     return float(text) if text.isdigit() else None
 
 
-def _seconds(text: str) -> int | None:
-    """Parse ``[days-]hours:minutes:seconds`` as seconds; None for UNLIMITED and the like."""
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
+def seconds_of(text: str) -> int | None:
+    """Parse ``[[days-]hours:]minutes:seconds`` as seconds; None for UNLIMITED and the like."""
+    match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d\d)", text)
     if not match:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())

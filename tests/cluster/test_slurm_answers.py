@@ -7,6 +7,12 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cluster.choice import scheduler_for
+from mri_hpc.cluster.partitions import (
+    Partition,
+    parse_partitions,
+    partition_of_job,
+    refuse_what_cannot_start,
+)
 from mri_hpc.cluster.slurm import (
     JobState,
     array_job,
@@ -15,8 +21,6 @@ from mri_hpc.cluster.slurm import (
     is_pending_already,
     parse_accounting,
     parse_job,
-    parse_partitions,
-    partition_has_gpus,
     place,
     refuse_other_clusters,
     weaker_variables,
@@ -108,10 +112,35 @@ def test_a_refusal_because_the_job_is_pending_anyway_is_no_failure():
 
 def test_gpus_are_looked_for_in_the_partition_that_sbatch_would_take():
     text = "cpu*|(null)\ngpu|gpu:2\nmixed|(null)\nmixed|gpu:a100:8\n"
-    assert not parse_partitions(text, None)
-    assert parse_partitions(text, "gpu")
-    assert parse_partitions(text, "mixed")
-    assert parse_partitions(text, "cpu,gpu")
+    assert not parse_partitions(text, None).has_gpus
+    assert parse_partitions(text, "gpu").has_gpus
+    assert parse_partitions(text, "mixed").has_gpus
+    assert parse_partitions(text, "cpu,gpu").has_gpus
+
+
+# sinfo --format=%P|%G|%l|%D|%s
+PARTITIONS = """cpu*|(null)|infinite|4|1-infinite
+gpu|gpu:2|2-00:00:00|3|1-infinite
+gpu|gpu:8|2-00:00:00|1|1-infinite
+short|(null)|30:00|40|1-2
+"""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "minutes", "nodes"),
+    [(None, float("inf"), 4), ("gpu", 2880, 4), ("short", 30, 2), ("short,gpu", 2880, 4)],
+)
+def test_the_limits_of_a_partition_are_those_of_all_its_nodes(wanted, minutes, nodes):
+    partition = parse_partitions(PARTITIONS, wanted)
+    assert (partition.most_minutes, partition.most_nodes) == (minutes, nodes)
+    refuse_what_cannot_start(partition, nodes=nodes, minutes=30)
+    with pytest.raises(UserError, match=f"--nodes {nodes + 1} .* ask for at most {nodes}$"):
+        refuse_what_cannot_start(partition, nodes=nodes + 1, minutes=30)
+
+
+def test_a_time_limit_that_would_wait_for_ever_is_refused():
+    with pytest.raises(UserError, match=r"^--time-limit-min 31 is more than .* \(30\): ask for at most 30;"):
+        refuse_what_cannot_start(parse_partitions(PARTITIONS, "short"), nodes=1, minutes=31)
 
 
 def test_an_unknown_partition_is_refused_by_naming_those_there_are():
@@ -124,9 +153,9 @@ def test_the_partition_of_the_shell_is_named_by_its_variable(monkeypatch):
     monkeypatch.setattr("mri_hpc.cluster.slurm._ask", lambda _words: answer)
     monkeypatch.setenv("SBATCH_PARTITION", "gpus")
     with pytest.raises(UserError, match=r"^SBATCH_PARTITION gpus does not exist; this cluster has: cpu$"):
-        partition_has_gpus(None)
+        partition_of_job(None)
     with pytest.raises(UserError, match=r"^--partition gpu does not exist"):
-        partition_has_gpus("gpu")
+        partition_of_job("gpu")
 
 
 def test_a_rank_finds_its_place_in_the_step_and_the_first_run_has_no_restart_count():
@@ -243,7 +272,9 @@ def test_a_machine_that_has_fewer_gpus_than_nodes_were_asked_for_says_what_it_gi
 
 
 def test_every_rank_on_slurm_gets_a_gpu_of_its_own_or_the_job_is_refused(monkeypatch):
-    monkeypatch.setattr("mri_hpc.cluster.slurm.partition_has_gpus", lambda _partition: True)
+    monkeypatch.setattr(
+        "mri_hpc.cluster.partitions.partition_of_job", lambda _named: Partition(has_gpus=True)
+    )
     by_default = sizes(cluster="slurm", tasks_per_node=4)
     assert (by_default.ranks_per_node, by_default.gpus_per_node) == (4, 4)
     with pytest.raises(UserError, match="--tasks-per-node 4 needs as many GPUs a node"):
@@ -264,6 +295,25 @@ def test_a_job_is_not_sent_to_a_cluster_that_cannot_be_asked_afterwards(more, en
     with pytest.raises(UserError, match=f"^{re.escape(named)} sends the job to another cluster"):
         refuse_other_clusters(more, environment)
     refuse_other_clusters({"nice": "5"}, {"SLURM_CLUSTERS": ""})
+
+
+@pytest.mark.parametrize(
+    ("more", "ranks"),
+    [
+        (["gres=gpu:2"], 2),
+        (["gres=gpu:a100:4,lscratch:10"], 4),
+        (["gres=gpu:a100_1g.5gb:3"], 3),
+        (["--gpus_per_node=a100:2"], 2),
+        (["gpus=4"], 2),
+        (["gpus-per-task=1"], 1),
+        (["gres=lscratch:10", "nice=5"], 1),
+    ],
+)
+def test_ranks_follow_the_gpus_that_are_asked_for_in_slurms_own_words(monkeypatch, more, ranks):
+    monkeypatch.setattr(
+        "mri_hpc.cluster.partitions.partition_of_job", lambda _named: Partition(has_gpus=True)
+    )
+    assert sizes(cluster="slurm", nodes=2, slurm=tuple(more)).ranks_per_node == ranks
 
 
 def test_variables_of_the_site_do_not_overrule_what_was_asked_for():

@@ -12,8 +12,9 @@ from mri_hpc.cluster import rank
 from mri_hpc.cluster.choice import scheduler_for
 from mri_hpc.cluster.jobs import job_of
 from mri_hpc.cluster.launching import Plan, sizes_of, submit_once
+from mri_hpc.cluster.partitions import partition_of_job
 from mri_hpc.cluster.scheduler import Sizes
-from mri_hpc.cluster.slurm import controller_answers, partition_has_gpus
+from mri_hpc.cluster.slurm import controller_answers
 from mri_hpc.cluster.watching import Watcher
 from mri_hpc.launch import main
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -252,7 +253,7 @@ def test_a_refused_job_is_one_line_with_the_words_of_slurm(runs, capsys):
 
 def test_the_cluster_is_asked_whether_it_answers_and_has_gpus(runs):
     assert controller_answers()
-    assert partition_has_gpus(None)
+    assert partition_of_job(None).has_gpus
     settings = JobSettings(nodes=2)
     assert sizes_of(scheduler_for(settings), settings, batch_size=64) == Sizes(
         nodes=2, ranks_per_node=1, gpus_per_node=1

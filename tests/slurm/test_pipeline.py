@@ -78,6 +78,9 @@ def test_the_pipeline_ends_in_a_submitted_run_and_with_a_leak_in_none(slurm, pro
     # From this shell, where compute nodes may not submit.
     _, said = pipeline(expect=2, MRI_LAUNCH="here")
     assert "an earlier stage or the audit failed: nothing is launched" in said
+    # Then the audit never starts, which sbatch --wait calls a success.
+    _, said = pipeline(expect=2, MRI_LAUNCH="here", MRI_SOURCE="nowhere")
+    assert "an earlier stage or the audit failed: nothing is launched" in said
     assert list((project / "runs").iterdir()) == [run]
 
 

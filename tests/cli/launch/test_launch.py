@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cluster import partitions
 from mri_hpc.cluster.choice import phase_of
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
+from mri_hpc.cluster.partitions import Partition
 from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.watching import Watcher
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -359,7 +361,7 @@ def refusing_slurm(monkeypatch):
         run.submitit.mkdir()
         raise UserError("Slurm refused the job: unrecognized option")
 
-    monkeypatch.setattr("mri_hpc.cluster.slurm.partition_has_gpus", lambda _partition: False)
+    monkeypatch.setattr(partitions, "partition_of_job", lambda _named: Partition(has_gpus=False))
     monkeypatch.setattr("mri_hpc.cluster.submission.submit", refuse)
 
 

@@ -185,7 +185,7 @@ def test_speed_and_time_left_are_shown_only_while_it_runs_and_a_wait_with_its_re
     assert " left" in shown
     as_job("PENDING", reason="Resources")
     shown = status(run.path)[1]
-    assert "requeued  Slurm: Resources" in shown
+    assert "requeued  for nodes to become free (Slurm: Resources)" in shown
     assert "images/s" not in shown
     assert " left" not in shown
 
