@@ -19,6 +19,9 @@ from mri_hpc.rundir.ledger import Kind, record
 
 MAY_NOT_START = 3
 GAVE_UP = 1
+REQUEUE_BY_SHELL = 76
+SHELL_HAS_SCONTROL = "MRI_SHELL_HAS_SCONTROL"
+"""1 or 0, by the batch script: whether scontrol is on its PATH."""
 STATUS_OF_ACTION = {
     Action.FINISHED: DONE, Action.AGAIN: AGAIN, Action.STAY_AWAY: DONE, Action.GIVE_UP: GAVE_UP,
 }  # fmt: skip
@@ -31,6 +34,11 @@ def before_ranks(run: RunDir, submission: int) -> int:
 
     if not may_start(run, submission):
         return MAY_NOT_START
+    if os.environ.get(SHELL_HAS_SCONTROL) == "0" and not slurm.has_scontrol():
+        raise UserError(
+            "scontrol is on the PATH of neither the job's shell nor its python, so that the run could not be "
+            "requeued: load Slurm's module in the shell that launches, or in site.env"
+        )
     attempt = Attempt(submission=submission, restart=slurm.restart_count())
     run.claim_attempt(attempt)
     # Says it where launch died between sbatch and its own note.
@@ -65,6 +73,9 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
     say(f"mri_hpc: ranks ended with {status}; {decision.cause}: {decision.action} ({decision.reason})")
     if decision.action is Action.AGAIN:
         complaint = slurm.requeue(job_id)
+        if complaint.endswith(slurm.NOT_INSTALLED):
+            # As inside a container: the batch script, outside of it, has been asked whether it can.
+            return REQUEUE_BY_SHELL
         if complaint:
             say(f"mri_hpc: scontrol requeue {job_id} failed: {complaint}")
             with contextlib.suppress(OSError):

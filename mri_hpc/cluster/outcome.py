@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from mri_hpc.base.errors import UserError
@@ -19,7 +20,7 @@ from mri_hpc.cluster.requeue import (
     find_cause,
     speaking_status,
 )
-from mri_hpc.cluster.slurm import JobState
+from mri_hpc.cluster.slurm import JobState, own_job_id
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Event, Kind, read_events, record
@@ -32,6 +33,8 @@ PATIENCE_S = 300.0
 # Slurm ends the batch script as well: KillWait, by default 30 s, after it signalled the ranks.
 PATIENCE_OF_A_JOB_THAT_ENDS_S = 8.0
 INTERVAL_S = 2.0
+SAID = "mri_hpc: "
+"""Begins what this module says of itself in the output of the job."""
 
 T = TypeVar("T")
 
@@ -190,8 +193,18 @@ def _agreed_stop(events: list[Event], attempt: Attempt, *, before_s: float | Non
 def _last_words(run: RunDir, attempt: Attempt, rank: int | None) -> list[str]:
     """Read the last lines of the failing rank's log; of rank 0's where none is known to have failed first."""
     path = run.rank_log(attempt, rank or 0)
-    if not path.is_file():
-        return [f"no log at {path}: the rank did not come to write one"]
+    if path.is_file():
+        return _tail(path)
+    # A rank that could not be started has no log: what srun and submitit printed of it lies here.
+    printed = sorted(run.submitit.glob(f"{own_job_id() or '-'}_*_log.out"))
+    words = [line for file in printed for line in _tail(file) if not line.startswith(SAID)]
+    return list(dict.fromkeys(words))[-LAST_LINES:] or [
+        f"no log at {path}: the rank did not come to write one"
+    ]
+
+
+def _tail(path: Path) -> list[str]:
+    """Read the last lines of a file that say something."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()

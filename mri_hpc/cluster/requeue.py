@@ -141,6 +141,8 @@ def _end_of(status: int) -> str:
         return f"killed with status {status}, often for want of memory (--mem-gb asks for more)"
     if status == LOST_PEER:
         return "lost a rank that could not say why it ended"
+    if status in KILLED_BY_STOP_SIGNAL:
+        return f"ended with status {status} before the ranks could agree on a stop"
     return f"crashed with status {status}"
 
 
@@ -210,7 +212,8 @@ def _is_ahead_of_limit(ending: Ending, job: JobState) -> bool:
 
 
 def _cause_by_status(ending: Ending) -> Cause:
-    if ending.status == AGAIN or ending.status in KILLED_BY_STOP_SIGNAL:
+    # That of a stop signal alone is no stop: srun -K says 143 of all ranks, whatever one died of.
+    if ending.status == AGAIN:
         return Cause.STOPPED
     # After the agreement the state is saved: how the processes died no longer matters.
     if ending.stop_signal and ending.status > 128:

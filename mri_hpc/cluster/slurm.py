@@ -14,6 +14,8 @@ from mri_hpc.base.errors import UserError
 if TYPE_CHECKING:
     from mri_hpc.rundir.place import Place
 
+NOT_INSTALLED = "is not on the PATH here"
+COMMAND_NOT_FOUND = 127
 COMMAND_TIMEOUT_S = 60
 PING_TIMEOUT_S = 10
 # The ranks stop meanwhile, and would not wait longer.
@@ -21,7 +23,7 @@ KILL_TIME_TIMEOUT_S = 5
 REQUEUE_PATIENCE_S = 300
 REQUEUE_INTERVAL_S = 5
 # What else scontrol requeue may answer is a controller that is away, and comes back.
-REFUSED_FOR_GOOD = ("Invalid job", "disabled", "denied", "not permitted", "not installed")
+REFUSED_FOR_GOOD = ("Invalid job", "disabled", "denied", "not permitted", NOT_INSTALLED)
 # How scontrol says that no Slurm is configured, in its words since 20.11 and before.
 UNCONFIGURED = ("establish a configuration source", "stat file", "status file")
 # States in which a job is over. Every other one, also one that a newer Slurm invents, is of a job that Slurm
@@ -186,6 +188,13 @@ def controller_answers() -> bool:
     )
 
 
+def has_scontrol() -> bool:
+    """Tell whether this process could have a job requeued."""
+    import shutil
+
+    return shutil.which("scontrol") is not None
+
+
 def refuse_other_clusters(more: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> None:
     """Raise UserError where the job would go to a cluster of which nothing here could be asked later.
 
@@ -332,19 +341,21 @@ def _account(job_id: str, *, duplicates: bool = False) -> str:
 def _ask(
     argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run one of Slurm's commands; None where it is not installed or does not come back."""
+    """Run one of Slurm's commands; None where it does not come back. One that is missing complains of it."""
     environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
     try:
         return subprocess.run(
             list(argv), env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(argv, COMMAND_NOT_FOUND, "", f"{argv[0]} {NOT_INSTALLED}")
+    except subprocess.TimeoutExpired:
         return None
 
 
 def _complaint(answer: subprocess.CompletedProcess[str] | None) -> str:
     if answer is None:
-        return "the command is not installed, or does not come back"
+        return "the command does not come back"
     return (answer.stderr.strip() or answer.stdout.strip() or f"status {answer.returncode}").splitlines()[-1]
 
 

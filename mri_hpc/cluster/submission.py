@@ -15,8 +15,9 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.cluster import slurm
-from mri_hpc.cluster.batch import MAY_NOT_START
+from mri_hpc.cluster.batch import MAY_NOT_START, REQUEUE_BY_SHELL, SHELL_HAS_SCONTROL
 from mri_hpc.cluster.jobs import Job, slurm_job
 from mri_hpc.cluster.rank import RankStart
 from mri_hpc.rundir.layout import RunDir
@@ -134,6 +135,8 @@ def _before_srun(run: RunDir, submission: int, python: str, *, has_gpus: bool) -
         'if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi',
         'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
         *without_gpus,
+        f"export {SHELL_HAS_SCONTROL}=1",
+        f"command -v scontrol >/dev/null || export {SHELL_HAS_SCONTROL}=0",
         "may_start=0",
         f"{_batch_command(python, 'before', run, submission)} || may_start=$?",
         f'if [ "$may_start" -eq {MAY_NOT_START} ]; then exit 0; fi',
@@ -148,7 +151,12 @@ def _after_srun(run: RunDir, submission: int, python: str, signal_ahead_s: int) 
         "# What decides must not be cut short by the signals that it decides about.",
         "trap '' TERM USR1 USR2 INT",
         f'{command} --status "$ranks_status" --signal-ahead-s {signal_ahead_s}',
-        "exit $?",
+        "decided=$?",
+        "# The python of a container may have no scontrol.",
+        f'if [ "$decided" -eq {REQUEUE_BY_SHELL} ]; then',
+        f'  scontrol requeue "$SLURM_JOB_ID" && decided={AGAIN}',
+        "fi",
+        'exit "$decided"',
     ]
 
 

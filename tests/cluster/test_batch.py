@@ -1,4 +1,6 @@
+import os
 import shlex
+import subprocess
 
 import pytest
 
@@ -6,6 +8,7 @@ from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.cluster import batch
 from mri_hpc.cluster.submission import _after_srun, _before_srun
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import read_events
 
 
 @pytest.fixture
@@ -41,3 +44,77 @@ def test_what_the_batch_script_says_is_what_decides(tmp_path, called):
         ("before", run, 3, {}),
         ("after", run, 3, {"status": 75, "signal_ahead_s": 90}),
     ]
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """A folder for programs, before all others on the PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def write(name, text):
+        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (folder / name).chmod(0o755)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("decided", "ended", "requeued"), [(76, AGAIN, "requeue 7\n"), (1, 1, ""), (0, 0, "")]
+)
+def test_the_shell_requeues_where_the_python_of_a_container_cannot(
+    commands, tmp_path, decided, ended, requeued
+):
+    calls = tmp_path / "calls"
+    calls.touch()
+    commands("scontrol", f"echo $* >> {calls}")
+    commands("python", f"exit {decided}")
+    lines = _after_srun(RunDir(tmp_path / "run"), 1, "python", 90)
+    ran = subprocess.run(["bash", "-c", "\n".join(lines)], env={**os.environ, "SLURM_JOB_ID": "7"})
+    assert ran.returncode == ended
+    assert calls.read_text() == requeued
+
+
+def test_a_python_without_scontrol_leaves_the_requeue_to_the_shell(planned_run, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run = planned_run()
+    run.claim_submission()
+    assert batch.after_ranks(run, 1, status=AGAIN, signal_ahead_s=90) == batch.REQUEUE_BY_SHELL
+    assert read_events(run)[-1].values["decision"] == "again"
+
+
+def test_where_nobody_could_requeue_no_rank_starts_and_it_is_said_at_once(planned_run, monkeypatch, tmp_path):
+    run = planned_run()
+    run.claim_submission()
+    words = words_of(_before_srun(run, 1, "python", has_gpus=False))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv(batch.SHELL_HAS_SCONTROL, "0")
+    assert batch.main(words) == batch.MAY_NOT_START
+    assert read_events(run)[-1].values["reason"].startswith("scontrol is on the PATH of neither the job's")
+    monkeypatch.setenv(batch.SHELL_HAS_SCONTROL, "1")
+    assert batch.main(words) == 0
+
+
+def test_the_shell_says_whether_it_has_scontrol(commands, tmp_path):
+    commands("python", "echo $MRI_SHELL_HAS_SCONTROL")
+    script = "\n".join(_before_srun(RunDir(tmp_path / "run"), 1, "python", has_gpus=True))
+    has_none = {**os.environ, "PATH": str(tmp_path / "bin")}
+    assert subprocess.check_output(["/bin/bash", "-c", script], env=has_none, text=True) == "0\n"
+    commands("scontrol", "")
+    assert subprocess.check_output(["/bin/bash", "-c", script], env=has_none, text=True) == "1\n"
+
+
+def test_the_last_words_of_ranks_that_could_not_start_are_those_of_srun(planned_run, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr("mri_hpc.cluster.slurm.job_state", lambda _job_id: None)
+    run = planned_run()
+    run.claim_submission()
+    run.submitit.mkdir()
+    said = "slurmstepd: error: execve(): /site/python: No such file or directory"
+    (run.submitit / "7_0_log.out").write_text(f"mri_hpc: ranks ended with 2\n{said}\n")
+    (run.submitit / "8_0_log.out").write_text("of another job\n")
+    batch.after_ranks(run, 1, status=2, signal_ahead_s=90)
+    assert read_events(run)[-1].values["last_words"] == [said]

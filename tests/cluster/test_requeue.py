@@ -53,8 +53,10 @@ def cause(**known):
         ({"job": JobState(state="COMPLETING")}, Cause.CANCELLED),
         # Nothing but the exit status: without Slurm, or Slurm sees a job that runs.
         ({}, Cause.STOPPED),
-        ({"status": 143, "job": RUNNING}, Cause.STOPPED),
-        ({"status": 140}, Cause.STOPPED),
+        ({"status": 143, "stop_signal": "SIGTERM"}, Cause.STOPPED),
+        # As srun says of all ranks where one could not even be started.
+        ({"status": 143, "job": RUNNING}, Cause.CRASH),
+        ({"status": 140}, Cause.CRASH),
         ({"status": 137}, Cause.CRASH),
         ({"status": 137, "stop_signal": "SIGTERM"}, Cause.STOPPED),
         ({"status": 1, "stop_signal": "SIGTERM"}, Cause.CRASH),
