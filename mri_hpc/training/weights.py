@@ -19,8 +19,9 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 from mri_hpc.base.errors import UserError
 from mri_hpc.loading.augment import Normalisation
 from mri_hpc.training.first_layer import COLOURS, Colours, first_layer, folded
+from mri_hpc.training.published_names import as_torchvision_names, preferred
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "teacher")
 """Names under which checkpoints of others keep their weights."""
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 """Names of layers in torchvision's files of densenets, which are older than its rule against dots in them."""
@@ -49,6 +50,7 @@ def read_start(path: Path, network: nn.Module, *, origin: str) -> Start:
     origin: what the user typed, for messages.
     """
     found = {OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in _read(path, origin).items()}
+    found = dict(as_torchvision_names(found, network))
     prefix = _prefix(found, network.state_dict(), first_layer(network)[0])
     return Start(origin=origin, tensors={name.removeprefix(prefix): t for name, t in found.items()})
 
@@ -143,7 +145,7 @@ def _as_the_network_is(
 def _prefix(found: Mapping[str, Any], wanted: Iterable[str], first: str) -> str:
     """Find the prefix of names in a file (module., model., backbone.): with it, most are known."""
     known, end = set(wanted), f"{first}.weight"
-    prefixes = ["", *(name.removesuffix(end) for name in found if name.endswith(f".{end}"))]
+    prefixes = ["", *preferred([name.removesuffix(end) for name in found if name.endswith(f".{end}")])]
     return max(prefixes, key=lambda prefix: len(known & {name.removeprefix(prefix) for name in found}))
 
 
