@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from mri_hpc.base.command import parse, print_json, run_command, shown
+from mri_hpc.base.command import HELP, parse, print_json, run_command, shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
 from mri_hpc.base.marks import OFTEN, Flag
@@ -35,6 +35,7 @@ from mri_hpc.planning import (
 )
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import newest_manifest
+from mri_hpc.rundir.recipes import DEFAULT, with_recipe
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings
 
 NAME = "mri-hpc launch"
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda options: launch(options, typed),
         typed,
         example=EXAMPLE,
-        default=lambda: _defaults(typed),
+        default=lambda: _shown(typed) if HELP & {*typed} else _defaults(typed),
     )
 
 
@@ -123,20 +124,51 @@ def _plan(options: Options, typed: Sequence[str]) -> Plan:
         again = parse(NAME, Options, typed, default=_saved_options(run))
         return RunSettings(training=again.training, job=again.job)
 
+    options = _by_recipe(options, typed)
     asked = RunSettings(training=options.training, job=options.job)
     return plan_of(asked, path=options.run, over_saved=over_saved, must_exist=options.cancel)
 
 
-def _defaults(typed: Sequence[str]) -> Options | None:
-    """Return the options of the run that the command line names, or continues; None for neither."""
-    # Before anything else in the command line is looked at.
+def _by_recipe(options: Options, typed: Sequence[str]) -> Options:
+    """Return the options of a new run with what its recipe sets laid below what was typed.
+
+    Of a run that is there, or goes on from another, all is saved; beside the other a recipe may be typed.
+    """
+    named = _named(typed)
+    if named is None or (named.run and RunDir(named.run).settings.is_file()):
+        return options
+    if named.continue_from and not named.recipe:
+        return options
+    below = _options_after(named.continue_from) if named.continue_from else Options()
+    training = with_recipe(below.training, named.recipe or DEFAULT)
+    if options.training.schedule_epochs and not below.training.schedule_epochs:
+        # Whoever types how a cosine falls wants one.
+        training = dataclasses.replace(training, decay_epochs=0)
+    return parse(NAME, Options, typed, default=dataclasses.replace(below, training=training))
+
+
+def _shown(typed: Sequence[str]) -> Options:
+    """Return the options whose values --help shows."""
+    return _defaults(typed) or Options(training=with_recipe(TrainingSettings(), DEFAULT))
+
+
+def _named(typed: Sequence[str]) -> argparse.Namespace | None:
+    """Read what decides on the defaults, before anything else is looked at; None where it cannot be read."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--continue-from", "--continue_from", type=Path)
+    parser.add_argument("--recipe")
     try:
-        named = parser.parse_known_args(list(typed))[0]
+        return parser.parse_known_args(list(typed))[0]
     except argparse.ArgumentError:
         # The full parser says what is wrong.
+        return None
+
+
+def _defaults(typed: Sequence[str]) -> Options | None:
+    """Return the options of the run that the command line names, or continues; None for neither."""
+    named = _named(typed)
+    if named is None:
         return None
     if named.run and RunDir(named.run).settings.is_file():
         return _saved_options(RunDir(named.run))

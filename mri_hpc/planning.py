@@ -119,6 +119,9 @@ def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
         asked = dataclasses.replace(asked, snapshot=saved.snapshot)
     if asked.schedule_epochs == 0 and not asked.decay_epochs:
         asked = dataclasses.replace(asked, schedule_epochs=saved.schedule_epochs)
+    if asked.flip == "auto":
+        mirror = asked.mirror_answers and saved.mirror_answers
+        asked = dataclasses.replace(asked, flip=saved.flip, mirror_answers=mirror)
     # One rule under two words.
     if {asked.patient_label, saved.patient_label} == {"auto", MAJORITY}:
         asked = dataclasses.replace(asked, patient_label=saved.patient_label)
@@ -141,9 +144,18 @@ def _whole(path: str) -> str:
 
 
 def _settled(training: TrainingSettings) -> TrainingSettings:
-    """Return the settings with "newest" and "the epochs of the run" settled: as what they mean now."""
+    """Return the settings with "newest", "the epochs of the run" and flips settled: as what they mean now."""
     epochs = 0 if training.decay_epochs else training.schedule_epochs or training.epochs
-    return dataclasses.replace(training, snapshot=_snapshot_of(training).digest, schedule_epochs=epochs)
+    from mri_hpc.cohort.sides import sided_classes
+
+    snapshot = _snapshot_of(training)
+    flip = training.flip
+    if flip == "auto":
+        flip = "off" if sided_classes(snapshot.classes) else "on"
+    mirror = training.mirror_answers and flip == "on" and training.augment
+    return dataclasses.replace(
+        training, snapshot=snapshot.digest, schedule_epochs=epochs, flip=flip, mirror_answers=mirror
+    )
 
 
 def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:

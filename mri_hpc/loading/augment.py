@@ -40,14 +40,17 @@ class Draw:
     """Shifts, in standard deviations of the image: float32, (b,)."""
 
 
-def draw(keys: np.ndarray, seed: int, epoch: int) -> Draw:
-    """Draw parameters for each image in an epoch: f(seed, epoch, key). keys: uint64, (b,)."""
+def draw(keys: np.ndarray, seed: int, epoch: int, *, flips: bool = True) -> Draw:
+    """Draw parameters for each image in an epoch: f(seed, epoch, key). keys: uint64, (b,).
+
+    flips: whether left and right may be exchanged; the other draws are the same with and without.
+    """
     flip, turn, scale, right, down, contrast, brightness = (
         uniform(keys, seed, epoch, number) * 2 - 1 for number in range(7)
     )
     angle = np.deg2rad(ROTATION_DEGREES) * turn
     size = 1 + SCALE * scale
-    mirror = np.where(flip < 2 * FLIP_PROBABILITY - 1, -1.0, 1.0)
+    mirror = np.where(flips & (flip < 2 * FLIP_PROBABILITY - 1), -1.0, 1.0)
     theta = np.empty((len(keys), 2, 3), np.float32)
     theta[:, 0, 0], theta[:, 0, 1] = mirror * size * np.cos(angle), -size * np.sin(angle)
     theta[:, 1, 0], theta[:, 1, 1] = mirror * size * np.sin(angle), size * np.cos(angle)
@@ -80,10 +83,10 @@ def standardised(images: torch.Tensor, how: Normalisation) -> torch.Tensor:
 
 
 def augmented(
-    images: torch.Tensor, keys: np.ndarray, seed: int, epoch: int, how: Normalisation
+    images: torch.Tensor, keys: np.ndarray, seed: int, epoch: int, how: Normalisation, *, flips: bool = True
 ) -> torch.Tensor:
     """Augment and standardise images for a training step. images: uint8 or uint16; keys: uint64, (b,)."""
-    drawn = draw(keys, seed, epoch)
+    drawn = draw(keys, seed, epoch, flips=flips)
     theta, contrast, brightness = (
         torch.from_numpy(values).to(images.device, non_blocking=True)
         for values in (drawn.theta, drawn.contrast, drawn.brightness)

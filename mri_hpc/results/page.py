@@ -26,6 +26,7 @@ from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.rundir.progress import EarlyStopping
 from mri_hpc.rundir.provenance import read_provenance
+from mri_hpc.rundir.recipes import default_of
 from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training
 from mri_hpc.rundir.summary import summarise
 
@@ -79,6 +80,7 @@ def make_page(run: RunDir) -> str:
         validation_chance=validation_chance,
         provenance=_provenance(provenance, attempts),
         settings=_settings(run),
+        sides=_sides(load_training(run)),
         loss=Markup(loss_curves(metrics, restarts, _model_epoch(provenance, metrics, training))),
         accuracy=Markup(accuracy_curve(metrics, restarts, validation_chance)),
         summary=summary,
@@ -197,8 +199,19 @@ def _settings(run: RunDir) -> list[tuple[str, list[tuple[str, str, bool]]]]:
             group = groups["What was trained" if is_identity else "How it was operated"]
             value = getattr(settings, field.name)
             shown = _plain(SHARED_AS.get(field.name, _itself)(value))
-            group.append((field.name.replace("_", " "), shown, value != field.default))
+            default = field.default
+            if isinstance(settings, TrainingSettings):
+                default = default_of(settings.recipe, field.name)
+            group.append((field.name.replace("_", " "), shown, value != default))
     return list(groups.items())
+
+
+def _sides(training: TrainingSettings) -> str:
+    """Say whether the model was taught that left and right are alike."""
+    if training.augment and training.flip != "off":
+        both = "; each answer is about an image and its mirror image" if training.mirror_answers else ""
+        return f"Training exchanged left and right at random{both}: the model cannot tell a side."
+    return "Training never exchanged left and right."
 
 
 def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory]) -> list[tuple[str, str]]:

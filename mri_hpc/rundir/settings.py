@@ -1,5 +1,6 @@
 """The settings of a run: what it is (identity) and how it is operated."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -19,6 +20,9 @@ from mri_hpc.rundir.layout import RunDir
 
 MAJORITY, SLICES_ONLY, ANY = "majority", "slices", "any:"
 """Rules of a patient's class: that of most slices; none at all; the one that any slice is of."""
+
+LEAST_MIXUP = 0.01
+"""Below it, no pair of images would be mixed that anyone could see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,13 @@ class TrainingSettings:
     class_weights: Literal["balanced", "none"] = identity("balanced")
     """Count rare classes more in the loss."""
     augment: bool = identity(True)
-    """Flip, rotate, scale and shift training images at random."""
+    """Turn, scale and shift training images, and change their contrast, at random."""
+    flip: Literal["auto", "on", "off"] = identity("on", neutral="on")
+    """Exchange left and right in half of the training images; auto: unless a class speaks of a side."""
+    mixup: float = identity(0.0, neutral=0.0)
+    """Mix images and labels of half of the steps in pairs, by a beta distribution of this; 0: none."""
+    mirror_answers: bool = identity(False, neutral=False)
+    """Answer about an image by it and its mirror image, where training exchanges left and right."""
     seed: int = identity(0)
     """Seed of weights, order, augmentation and dropout."""
     deterministic: bool = identity(False)
@@ -77,6 +87,10 @@ class TrainingSettings:
     """Splits for which a hash takes some of the patients named for training, for good."""
     patient_label: str = identity("auto", neutral="auto")
     """Class of patients with images of several: majority, any:CLASS or slices; auto: asks where many have."""
+    recipe: Annotated[Literal["default", "fast", "thorough", "0.1.0"], OFTEN] = identity(
+        "0.1.0", neutral="0.1.0"
+    )
+    """Named set of defaults; what is typed comes before them."""
     snapshot: str = identity("newest")
     """Digest of the store's snapshot; newest: the newest when the run is made."""
     store: Annotated[str, OFTEN] = operation("data/store")
@@ -127,6 +141,8 @@ class TrainingSettings:
         for name in ("label_smoothing", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{_flag(name)} must be at least 0 and below 1, got {getattr(self, name)}")
+        if self.mixup and not LEAST_MIXUP <= self.mixup <= 1:
+            raise UserError(f"--mixup must be 0, or between {LEAST_MIXUP} and 1, got {self.mixup}")
         if self.batch_size == "auto" and self.accumulate > 1:
             raise UserError(
                 "--accumulate is for steps that do not fit into memory, and --batch-size auto finds one that "
@@ -153,6 +169,11 @@ class TrainingSettings:
             )
         if self.val_fold is not None and self.val_fold == self.test_fold:
             raise UserError(f"--val-fold and --test-fold must differ, both are {self.val_fold}")
+
+    @property
+    def whole_decay_epochs(self) -> int:
+        """Epochs over which a held rate falls: fewer than decay_epochs where all epochs are too few."""
+        return min(self.decay_epochs, max(self.epochs - math.ceil(self.warmup_epochs), 1))
 
     def identity_digest(self) -> str:
         """Return the hex digest of the identity: equal for two runs exactly if they are the same run."""

@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 from mri_hpc.base.errors import UserError
 from mri_hpc.loading.augment import augmented, standardised
 from mri_hpc.loading.batches import Batch
+from mri_hpc.loading.mixing import Mixing, mixing_of
 from mri_hpc.loading.order import seed_of
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
@@ -84,13 +85,17 @@ class Learner:
             self._average.follow(self.model)
         return mean_over_ranks(torch.stack(losses).sum(), norm, lr, self._ranks)
 
-    def share_of_loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def share_of_loss(self, logits: torch.Tensor, batch: Batch, mixing: Mixing | None = None) -> torch.Tensor:
         """Compute what a micro-batch adds to the mean loss of the step over all images.
 
         Times the number of ranks: DDP averages gradients over ranks, whose shares may differ by an image.
         The label is smoothed here only, so that validation losses compare whatever the smoothing.
         """
-        total = self._losses(logits, batch, smoothing=self._settings.label_smoothing).sum()
+        smoothing = self._settings.label_smoothing
+        total = self._losses(logits, batch.labels, smoothing=smoothing).sum()
+        if mixing:
+            others = self._losses(logits, mixing.of_others(batch.labels), smoothing=smoothing).sum()
+            total = mixing.share * total + (1 - mixing.share) * others
         return total * (self._ranks.world_size / len(batch.step_keys))
 
     @torch.no_grad()
@@ -100,11 +105,11 @@ class Learner:
         if not len(batch.images):
             return torch.empty(0, len(self._class_weights), device=self._ranks.device)
         with contextlib.nullcontext() if is_exact else self._arithmetic():
-            return model(standardised(batch.images, model.normalisation)).float()
+            return model.answer(standardised(batch.images, model.normalisation)).float()
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return weighted loss and weight of each image: float32, (b,), twice."""
-        return self._losses(logits, batch), self._class_weights[batch.labels]
+        return self._losses(logits, batch.labels), self._class_weights[batch.labels]
 
     def copy_statistics_from_first(self) -> None:
         """Give every rank the running statistics of rank 0: each rank's own have seen its own images only."""
@@ -185,12 +190,15 @@ class Learner:
         (micro_batch,) = part.micro_batches
         torch.manual_seed(seed_of(self._settings.seed, STEP_STREAM, progress.step, *micro_batch.stream))
         images = self._training_images(part, progress.epoch)
+        numbers = (self._settings.seed, progress.step, *micro_batch.stream)
+        mixing = mixing_of(self._settings.mixup, part.keys, *numbers)
+        images = mixing.of_images(images) if mixing else images
         model = self._over_ranks()
         # Ranks exchange the gradient once a step, with the last micro-batch.
         with self._parallel.no_sync() if self._parallel and not is_last else contextlib.nullcontext():
             with self._arithmetic():
                 logits = model(images)
-            loss = self.share_of_loss(logits, part)
+            loss = self.share_of_loss(logits, part, mixing)
             self._backward(loss)
         return loss.detach()
 
@@ -204,7 +212,8 @@ class Learner:
     def _training_images(self, batch: Batch, epoch: int) -> torch.Tensor:
         how = self.model.normalisation
         if self._settings.augment:
-            return augmented(batch.images, batch.keys, self._settings.seed, epoch, how)
+            flips = self._settings.flip != "off"
+            return augmented(batch.images, batch.keys, self._settings.seed, epoch, how, flips=flips)
         return standardised(batch.images, how)
 
     def _over_ranks(self) -> nn.Module:
@@ -235,9 +244,9 @@ class Learner:
                 f"--deterministic does not go with --model {self._settings.model} on this device: {reason}"
             ) from None
 
-    def _losses(self, logits: torch.Tensor, batch: Batch, *, smoothing: float = 0.0) -> torch.Tensor:
-        losses = cross_entropy(logits.float(), batch.labels, reduction="none", label_smoothing=smoothing)
-        return losses * self._class_weights[batch.labels]
+    def _losses(self, logits: torch.Tensor, labels: torch.Tensor, *, smoothing: float = 0.0) -> torch.Tensor:
+        losses = cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
+        return losses * self._class_weights[labels]
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
         if self._dtype is torch.float32:

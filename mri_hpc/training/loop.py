@@ -30,7 +30,7 @@ def train(
     be saved holds one that is not finite.
     """
     steps = StepsUnderWay(is_late=ranks.device.type == "cuda")
-    ends = settings.epochs, settings.patience, settings.decay_epochs
+    ends = settings.epochs, settings.patience, settings.whole_decay_epochs
     while not progress.is_over(*ends):
         progress = progress.with_decay(*ends)
         began = time.monotonic()

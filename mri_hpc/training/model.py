@@ -32,7 +32,10 @@ WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
 MODEL_STREAM = 1
 """Sets the seed of the weights apart from those of steps."""
 USUAL_SHAPE = (224, 224)
-FORMAT = 1
+FORMAT, PLAIN_FORMAT = 2, 1
+"""Newest format of a model; that of models without ANSWERS, which 0.1.0 reads."""
+ANSWERS, MIRRORED = "answers", "mirrored"
+"""Key of how a model answers; its value where that is about an image and its mirror image together."""
 MODEL_FORMAT = "mri_hpc_format"
 """Key of the format among what a model says of itself; others mean something else by "format" there."""
 
@@ -46,6 +49,8 @@ class GreyClassifier(nn.Module):
         self.network = network
         self.normalisation: Normalisation = normalisation
         """The way in which images are to be standardised."""
+        self.answers_mirrored = False
+        """Whether an answer is about an image and its mirror image together."""
         self._is_frozen = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -54,6 +59,11 @@ class GreyClassifier(nn.Module):
         if self.normalisation == "imagenet":
             grey = torch.cat([grey, torch.ones_like(grey)], 1)
         return self.network(grey)
+
+    def answer(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits as forward does, of images that are judged: the mean over all that are looked at."""
+        logits: torch.Tensor = self(images)
+        return (logits + self(images.flip(2))) / 2 if self.answers_mirrored else logits
 
     def train(self, mode: bool = True) -> "GreyClassifier":
         """Set the mode as of every module; but the statistics of a frozen part stay as they are."""
@@ -114,6 +124,7 @@ def build(
     torch.manual_seed(seed_of(settings.seed, MODEL_STREAM))
     model = _at_start(settings, num_classes, image_shape, going_on)
     _check_size(model, settings.model, image_shape)
+    model.answers_mirrored = settings.mirror_answers
     if settings.freeze:
         model.freeze_all_but_head()
     return model
@@ -151,7 +162,9 @@ def load_for_prediction(run: RunDir) -> FinishedModel:
     network = _network(metadata["model"], len(classes), (height, width))
     see_grey(network, how, colours_of(metadata["model"]))
     load_weights(network, weights, of=run.model)
-    return FinishedModel(model=GreyClassifier(network, how).eval(), classes=tuple(classes))
+    model = GreyClassifier(network, how).eval()
+    model.answers_mirrored = metadata.get(ANSWERS) == MIRRORED
+    return FinishedModel(model=model, classes=tuple(classes))
 
 
 def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:

@@ -40,7 +40,7 @@ def set_rates(
     if settings.decay_epochs:
         share = share_of_held_rate(
             progress, steps_per_epoch=steps_per_epoch, warmup_epochs=settings.warmup_epochs,
-            decay_epochs=settings.decay_epochs,
+            decay_epochs=settings.whole_decay_epochs,
         )  # fmt: skip
     else:
         share = share_of_cosine(

@@ -17,8 +17,11 @@ from mri_hpc.rundir.provenance import read_provenance, write_provenance
 from mri_hpc.storage.store import Snapshot
 from mri_hpc.training.evaluation import Answers, softmax
 from mri_hpc.training.model import (
+    ANSWERS,
     FORMAT,
+    MIRRORED,
     MODEL_FORMAT,
+    PLAIN_FORMAT,
     GreyClassifier,
     load_for_prediction,
     weights_digest,
@@ -36,11 +39,16 @@ def publish(
     *,
     model_name: str,
     normalisation: str,
+    is_mirrored: bool = False,
     origin: Mapping[str, Any],
 ) -> int:
     """Write the model, where it comes from, and its answers by split; returns the number of predictions."""
     metadata = {
-        MODEL_FORMAT: str(FORMAT),
+        **(
+            {MODEL_FORMAT: str(FORMAT), ANSWERS: MIRRORED}
+            if is_mirrored
+            else {MODEL_FORMAT: str(PLAIN_FORMAT)}
+        ),
         "model": model_name,
         "normalisation": normalisation,
         "classes": json.dumps(snapshot.classes),
@@ -84,7 +92,7 @@ def probabilities(model: GreyClassifier, images: np.ndarray) -> np.ndarray:
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
-        logits = model(standardised(torch.from_numpy(images).to(device), model.normalisation))
+        logits = model.answer(standardised(torch.from_numpy(images).to(device), model.normalisation))
     return softmax(logits.float().cpu().numpy())
 
 

@@ -258,7 +258,8 @@ class _Rank:
             )  # fmt: skip
             num_images = prediction.publish(
                 self._run, cohort.snapshot, answers, weights, model_name=self._settings.model,
-                normalisation=learner.model.normalisation, origin=origin,
+                normalisation=learner.model.normalisation,
+                is_mirrored=learner.model.answers_mirrored, origin=origin,
             )  # fmt: skip
             journal.event(Kind.PREDICTED, images=num_images, seconds=round(time.monotonic() - began, 3))
             self._run.mark_done()

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 
+from mri_hpc.rundir.recipes import DEFAULT, default_of
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings
 
 TABLES = {"What is trained": TrainingSettings, "How it is run": JobSettings}
@@ -16,8 +17,13 @@ def table(settings: type) -> str:
     for field in dataclasses.fields(settings):
         option = f"`--{field.name.replace('_', '-')}`"
         mark = " †" if field.metadata["kind"] == "identity" else ""
-        lines.append(f"| {option}{mark} | {shown(field.default)} | {said[field.name]} |")
+        lines.append(f"| {option}{mark} | {shown(_default(settings, field))} | {said[field.name]} |")
     return "\n".join(lines)
+
+
+def _default(settings: type, field: dataclasses.Field) -> object:
+    """What launch takes where nothing is typed, for a new run."""
+    return default_of(DEFAULT, field.name) if settings is TrainingSettings else field.default
 
 
 def shown(default: object) -> str:
