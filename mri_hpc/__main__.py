@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "one rank of a run: what launch starts",
     "status": "how a run is doing, and what it has lost",
     "evaluate": "metrics of a run, by slice and by patient, with intervals",
+    "compare": "two runs on the test patients that they share: the difference, with its interval",
     "report": "one HTML page about a run",
     "predict": "probabilities for images and patients, from a finished run",
 }

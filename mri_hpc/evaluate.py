@@ -46,8 +46,10 @@ def evaluate(options: Options) -> None:
     before = read_question(run)
     question = _question(options, before)
     # Whoever asks for help need not wait for what counts.
+    from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.evaluation import evaluate_split
 
+    keep_controls(run)
     evaluation = evaluate_split(run, options.split, question)
     if question != before:
         write_question(run, question)

@@ -33,9 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(options: Options) -> None:
     """Write the page, and say where it is."""
     # Drawing takes half a second to import, which --help need not wait for.
+    from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.page import make_page
 
     run = open_run(options.run)
+    if run.predictions.exists():
+        keep_controls(run)
     page = make_page(run).encode()
     replace_bytes(run.report, page)
     if options.json:

@@ -8,6 +8,8 @@ from typing import Any
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import few_units
 from mri_hpc.results.abstention import MostSure, most_sure
+from mri_hpc.results.control_run import NoControls
+from mri_hpc.results.controls import Controls, judge_controls
 from mri_hpc.results.decision import Decision, NoDecision
 from mri_hpc.results.intervals import agresti_coull
 from mri_hpc.results.metrics import Metrics, measure
@@ -20,7 +22,9 @@ from mri_hpc.results.patients import (
     pool_patients,
 )
 from mri_hpc.results.run_decision import decide_by_validation
+from mri_hpc.results.subgroups import Subgroup, subgroups
 from mri_hpc.results.whole_predictions import read_whole
+from mri_hpc.rundir.control_answers import ControlAnswers
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.provenance import read_provenance
@@ -80,6 +84,9 @@ class Evaluation:
     """By validation patients, and shown by those of the split."""
     most_sure: tuple[MostSure, ...]
     """Error among the units of the headline of which the model is most sure."""
+    controls: Controls | NoControls
+    """What the network is held against."""
+    subgroups: tuple[Subgroup, ...]
     notes: tuple[str, ...]
     """Sentences that belong beside every figure."""
 
@@ -120,6 +127,8 @@ class Evaluation:
             "patient": self.patient_level.to_dict() if self.patient_level else None,
             "decision": self.decision.to_dict(),
             "most_sure": [part.to_dict() for part in self.most_sure],
+            "controls": self.controls.to_dict(),
+            "subgroups": [group.to_dict() for group in self.subgroups],
         }
 
 
@@ -149,6 +158,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         decision = decision.judged_by(patients)
     counts = _count(labelled, provenance)
     has_patients = bool(provenance.get("has_patients", counts.patients))
+    controls, beside = judge_controls(run, classes, rows, labelled, model)
     return Evaluation(
         split=split,
         classes=classes,
@@ -162,6 +172,8 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         has_patients=has_patients,
         decision=decision,
         most_sure=most_sure(of_patients or images),
+        controls=controls,
+        subgroups=subgroups(classes, labelled, _columns(rows, beside), model),
         notes=(
             *_notes_on_choice(split),
             *_notes_on_patients(counts, has_patients=has_patients),
@@ -173,6 +185,14 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
     )
+
+
+def _columns(rows: Sequence[Prediction], beside: ControlAnswers | None) -> dict[str, dict[str, str]]:
+    """Return by column the value by key of the image. rows: of predictions.csv."""
+    if beside is None:
+        return {}
+    keys = [row.key for row in rows]
+    return {name: dict(zip(keys, values, strict=True)) for name, values in beside.columns.items()}
 
 
 def _count(labelled: list[Prediction], provenance: Mapping[str, Any]) -> Counts:

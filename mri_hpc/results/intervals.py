@@ -74,14 +74,14 @@ def of_proportion(hits: np.ndarray, cluster: np.ndarray) -> Limits:
     within clusters (analysis of variance; Donner and Klar 2000) and by the variance between them. Where the
     rarer answer is too rare to tell, each cluster counts once.
     """
-    hits_of, units_of = _sums(cluster, hits), _sums(cluster, np.ones(len(cluster)))
+    hits_of, units_of = sums_by_cluster(cluster, hits), sums_by_cluster(cluster, np.ones(len(cluster)))
     num, value = len(units_of), float(hits.mean())
     if num == len(hits) or min(value, 1 - value) * num < FEW_CLUSTERS:
         return Limits(value, *agresti_coull(value, num))
     between = num / (num - 1) * float(np.sum((hits_of - units_of * value) ** 2)) / len(hits) ** 2
-    by_correlation = _effective(units_of, correlation_within(hits.astype(float), cluster))
+    by_correlation = effective_num(units_of, correlation_within(hits.astype(float), cluster))
     by_variance = value * (1 - value) / between if between > 0 else math.inf
-    return Limits(value, *agresti_coull(value, min(by_correlation, by_variance), _quantile_of_t(num - 1)))
+    return Limits(value, *agresti_coull(value, min(by_correlation, by_variance), quantile_of_t(num - 1)))
 
 
 def of_area(scores: np.ndarray, is_class: np.ndarray, cluster: np.ndarray) -> Limits:
@@ -96,14 +96,14 @@ def of_area(scores: np.ndarray, is_class: np.ndarray, cluster: np.ndarray) -> Li
     wins, losses = _ranked_above(scores[is_class], scores[~is_class])
     inside, outside = cluster[is_class], cluster[~is_class]
     area = float(wins.mean())
-    odds = _by_odds(area, _variance_of_area(wins - area, inside, losses - area, outside))
-    units_of = [_sums(of, np.ones(len(of))) for of in (inside, outside)]
+    odds = _by_odds(area, float(np.sum(_parts_of_area(wins - area, inside, losses - area, outside) ** 2)))
+    units_of = [sums_by_cluster(of, np.ones(len(of))) for of in (inside, outside)]
     independent: list[float] = [len(units) for units in units_of]
     if min(area, 1 - area) * min(independent) >= FEW_CLUSTERS:
         if odds and sum(independent) == len(scores):
             return Limits(area, *odds)
         within = correlation_within(_ranks(scores), cluster, is_class)
-        independent = [_effective(units, within) for units in units_of]
+        independent = [effective_num(units, within) for units in units_of]
     low, high = newcombe(area, *independent)
     return Limits(area, min(low, odds[0]), max(high, odds[1])) if odds else Limits(area, low, high)
 
@@ -169,7 +169,7 @@ def correlation_within(values: np.ndarray, cluster: np.ndarray, group: np.ndarra
     return float(of_clusters / total) if total > 0 else 1.0
 
 
-def _effective(units_of: np.ndarray, within: float) -> float:
+def effective_num(units_of: np.ndarray, within: float) -> float:
     """Return how many independent units tell as much. units_of: units of each cluster, (c,)."""
     return float(units_of.sum() ** 2 / np.sum(units_of * (1 + (units_of - 1) * within)))
 
@@ -182,15 +182,27 @@ def _ranked_above(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, 
     return (below[0] + below[1]) / (2 * len(outside)), 1 - (above[0] + above[1]) / (2 * len(inside))
 
 
-def _variance_of_area(wins: np.ndarray, inside: np.ndarray, losses: np.ndarray, outside: np.ndarray) -> float:
-    """Estimate the variance of an area by what each cluster adds to it. wins, losses: less the area."""
+def parts_of_area(scores: np.ndarray, is_class: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """Compute what each cluster adds to an area's deviation from the truth: float64, (c,).
+
+    Their squares add up to its variance. Arguments as of `of_area`.
+    """
+    wins, losses = _ranked_above(scores[is_class], scores[~is_class])
+    area = float(wins.mean())
+    return _parts_of_area(wins - area, cluster[is_class], losses - area, cluster[~is_class])
+
+
+def _parts_of_area(
+    wins: np.ndarray, inside: np.ndarray, losses: np.ndarray, outside: np.ndarray
+) -> np.ndarray:
+    """Compute what each cluster adds to an area. wins, losses: less the area."""
     num = max(int(inside.max()), int(outside.max())) + 1
     parts = []
     for values, cluster in ((wins, inside), (losses, outside)):
         clusters = len(np.unique(cluster))
         factor = math.sqrt(clusters / max(clusters - 1, 1))
         parts.append(factor * np.bincount(cluster, values, minlength=num) / len(values))
-    return float(np.sum((parts[0] + parts[1]) ** 2))
+    return np.asarray(parts[0] + parts[1])
 
 
 def _by_odds(area: float, variance: float) -> tuple[float, float] | None:
@@ -209,12 +221,12 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     return np.log(rank / (len(scores) + 0.5 - rank))
 
 
-def _sums(cluster: np.ndarray, values: np.ndarray) -> np.ndarray:
+def sums_by_cluster(cluster: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Sum values up by cluster, those without any left out: float64, (c,)."""
     return np.bincount(np.unique(cluster, return_inverse=True)[1], values)
 
 
-def _quantile_of_t(freedom: int) -> float:
+def quantile_of_t(freedom: int) -> float:
     """Return the 97.5 % quantile of Student's t, to 0.001 from 8 degrees on (Cornish and Fisher 1937)."""
     z = Z_95
     first = (z**3 + z) / 4

@@ -5,6 +5,7 @@ Terminal, JSON and page are made from it: a metric that is added to METRICS or C
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from mri_hpc.results.figure_of_merit import AREA, PERCENT, Figure, Scale, figure_of
 from mri_hpc.results.intervals import Limits, means, mover, of_area, of_proportion
 from mri_hpc.results.patients import Outcomes
+from mri_hpc.results.score_intervals import of_average_precision, of_sensitivity_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,10 @@ class ClassMetric:
     """Gives it for a class, by its number; None where there is none."""
     missing: str
     """Reason where there is none; {} stands for the class."""
+    no_interval: str = ""
+    """Reason where there is no interval."""
+    is_of_scores: bool = False
+    """It judges how the class's probability ranks units, over thresholds, and not the answer."""
 
     def estimates(self, outcomes: Outcomes) -> list[Limits | None]:
         """Estimate it for every class."""
@@ -34,7 +40,12 @@ class ClassMetric:
 
     def figure(self, found: Limits | None, label: str) -> Figure:
         """Write the estimate of a class as a figure."""
-        return figure_of(found, reason=self.missing.format(repr(label)), scale=self.scale)
+        return figure_of(
+            found,
+            reason=self.missing.format(repr(label)),
+            scale=self.scale,
+            no_interval=self.no_interval,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +120,22 @@ def auroc(outcomes: Outcomes, number: int) -> Limits | None:
     return of_area(outcomes.probabilities[:, number], is_class, outcomes.cluster)
 
 
+def average_precision(outcomes: Outcomes, number: int) -> Limits | None:
+    """Estimate the average precision of a class over all thresholds; None without it and others."""
+    is_class = outcomes.label == number
+    if not is_class.any() or is_class.all():
+        return None
+    return of_average_precision(outcomes.probabilities[:, number], is_class, outcomes.cluster)
+
+
+def sensitivity_at(outcomes: Outcomes, number: int, specificity: float) -> Limits | None:
+    """Estimate the sensitivity for a class at the threshold that has this specificity; None without both."""
+    is_class = outcomes.label == number
+    if not is_class.any() or is_class.all():
+        return None
+    return of_sensitivity_at(outcomes.probabilities[:, number], is_class, outcomes.cluster, specificity)
+
+
 def accuracy(outcomes: Outcomes) -> Limits:
     """Estimate which part of all units is answered rightly."""
     return of_proportion(outcomes.predicted == outcomes.label, outcomes.cluster)
@@ -160,13 +187,39 @@ AUROC = ClassMetric(
     scale=AREA,
     estimate=auroc,
     missing="class {} is absent from this split or alone in it",
+    is_of_scores=True,
 )
-CLASS_METRICS = (SENSITIVITY, SPECIFICITY, PRECISION, AUROC)
-METRICS: tuple[Metric, ...] = (
-    MeanOfClasses(name="balanced_accuracy", title="balanced accuracy", of=SENSITIVITY, limits=mover),
-    Proportion(name="accuracy", title="accuracy", estimate=accuracy),
-    MeanOfClasses(name="auroc", title="AUROC, mean of classes", of=AUROC, limits=means),
+AVERAGE_PRECISION = ClassMetric(
+    name="average_precision",
+    title="average precision",
+    scale=AREA,
+    estimate=average_precision,
+    missing="class {} is absent from this split or alone in it",
+    is_of_scores=True,
 )
+
+
+def _at_specificity(percent: int) -> ClassMetric:
+    return ClassMetric(
+        name=f"sensitivity_at_{percent}",
+        title=f"sensitivity at {percent} % specificity",
+        scale=PERCENT,
+        estimate=partial(sensitivity_at, specificity=percent / 100),
+        missing="class {} is absent from this split or alone in it",
+        no_interval=f"too few of the other classes to tell a specificity of {percent} %",
+        is_of_scores=True,
+    )
+
+
+CLASS_METRICS = (
+    SENSITIVITY, SPECIFICITY, PRECISION, AUROC, AVERAGE_PRECISION, _at_specificity(90), _at_specificity(95)
+)  # fmt: skip
+BALANCED_ACCURACY = MeanOfClasses(
+    name="balanced_accuracy", title="balanced accuracy", of=SENSITIVITY, limits=mover
+)
+ACCURACY = Proportion(name="accuracy", title="accuracy", estimate=accuracy)
+MEAN_AUROC = MeanOfClasses(name="auroc", title="AUROC, mean of classes", of=AUROC, limits=means)
+METRICS: tuple[Metric, ...] = (BALANCED_ACCURACY, ACCURACY, MEAN_AUROC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +232,10 @@ class ClassMetrics:
 
     def __getitem__(self, name: str) -> Figure:
         return next(figure for metric, figure in self.figures.items() if metric.name == name)
+
+    def figures_of(self, *, is_of_scores: bool) -> list[Figure]:
+        """List the figures of the answers, or those of the scores."""
+        return [figure for metric, figure in self.figures.items() if metric.is_of_scores == is_of_scores]
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
@@ -208,9 +265,9 @@ class Metrics:
         return tuple(next(iter(self.classes.values())).figures)
 
     def reasons(self) -> list[str]:
-        """List why some figures cannot be computed, each reason once."""
+        """List why some figures cannot be computed, or have no interval, each reason once."""
         figures = [*self.figures.values(), *(f for c in self.classes.values() for f in c.figures.values())]
-        return list(dict.fromkeys(figure.reason for figure in figures if figure.value is None))
+        return list(dict.fromkeys(figure.reason for figure in figures if figure.reason))
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""

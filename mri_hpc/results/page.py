@@ -14,11 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
+from mri_hpc.results.controls import Controls
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, loss_curves, roc_curves
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
 from mri_hpc.results.metrics import ClassMetric, Metric, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
+from mri_hpc.results.subgroups import FIGURES
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
@@ -42,11 +44,15 @@ NEVER_TESTED = (
     "Images of other hospitals, scanners and sequences than those in the data. Expect worse figures there.",
     "Images of anything but the classes above. The model can only answer these: anything else, such as "
     "another disease or no brain at all, is given one of these names.",
-    "Controls: whether nearest neighbours, intensity statistics or file properties alone do as well.",
     "Calibration: whether a stated probability is the frequency with which the answer is right.",
     "Other seeds and other splits. The intervals cover which patients were tested, not the luck of one "
     "training.",
     "Use in the care of patients, alone or beside a radiologist.",
+)
+
+NOT_HELD_AGAINST = (
+    "Controls: whether nearest neighbours, intensity statistics or what the store says beside the pixels do "
+    "as well, since {}."
 )
 
 NOT_LOOKED_FOR = (
@@ -88,10 +94,20 @@ def make_page(run: RunDir) -> str:
         attempts=attempts,
         decisions=DECISIONS,
         again=Action.AGAIN,
-        never_tested=(*([NOT_LOOKED_FOR] if leaks is None else []), *NEVER_TESTED),
+        never_tested=(
+            *([NOT_LOOKED_FOR] if leaks is None else []), *_without_controls(evaluation), *NEVER_TESTED
+        ),
         no_leaks=leaks == 0,
         **(_results(run, evaluation, provenance) if evaluation else {}),
     )  # fmt: skip
+
+
+def _without_controls(evaluation: Evaluation | None) -> list[str]:
+    """Say why the network was not held against controls, where it was not."""
+    if evaluation is None:
+        return [NOT_HELD_AGAINST.format("the run is not finished")]
+    found = evaluation.controls
+    return [] if isinstance(found, Controls) else [NOT_HELD_AGAINST.format(found.reason)]
 
 
 def _model_epoch(
@@ -141,7 +157,16 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
             (_heading(metric), [metrics.figures[metric] for _unit, metrics, _outcomes in levels])
             for metric in evaluation.headline.figures
         ],
-        "class_figures": [_heading(metric) for metric in evaluation.headline.class_metrics],
+        "class_tables": [
+            (
+                words,
+                is_of_scores,
+                [_heading(m) for m in evaluation.headline.class_metrics if m.is_of_scores == is_of_scores],
+            )
+            for words, is_of_scores in (("the answers", False), ("the scores, over all thresholds", True))
+        ],
+        "controls": evaluation.controls if isinstance(evaluation.controls, Controls) else None,
+        "subgroup_figures": [_heading(metric) for metric in FIGURES],
         "levels": [_level(*level) for level in levels],
         "cohort": table,
         "cohort_totals": totals(table, stated, rows),
@@ -168,6 +193,7 @@ def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
         "num": metrics.num,
         "roc": Markup(roc_curves(curves, name=unit)),
         "classes": list(metrics.classes.items()),
+        "reasons": metrics.reasons(),
         "confusion": [
             (name, [(count, count / sum(row) if sum(row) else 0.0) for count in row])
             for name, row in zip(outcomes.classes, metrics.confusion, strict=True)

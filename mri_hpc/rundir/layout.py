@@ -110,6 +110,11 @@ class RunDir:
         return self.path / "decision.json"
 
     @property
+    def controls(self) -> Path:
+        """Answers of control models about the same images, once evaluate or report has asked them."""
+        return self.path / "controls.json"
+
+    @property
     def report(self) -> Path:
         """The page."""
         return self.path / "report.html"

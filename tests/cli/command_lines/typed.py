@@ -17,6 +17,7 @@ MADE = "1"
 
 NEEDED = {
     "preprocess": [], "launch": [], "train": ["--run", "r"], "status": ["r"], "evaluate": ["r"],
+    "compare": ["r", "q"],
     "report": ["r"], "predict": ["r", "a", "b"], "weights fetch": ["resnet50"], "weights list": [],
     "store info": ["s"], "store verify": ["s"], "store export": ["s", "--single", "f"],
     "store sheet": ["s", "o.png"], "store compact": ["s"], "store audit": ["s"],

@@ -125,6 +125,11 @@ CASES = (
         says=("rnu does not exist; runs here: run",),
     ),
     Case(
+        name="a run that does not exist, beside others: compare",
+        make=lambda desk: words("compare", desk.run.path, desk.run.path.with_name("rnu")),
+        says=("rnu does not exist; runs here: run",),
+    ),
+    Case(
         name="a store in place of a run: report",
         make=lambda desk: words("report", desk.store),
         says=("store is a store, not a run; train on it with: python -m mri_hpc.launch --store",),
