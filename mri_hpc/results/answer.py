@@ -46,7 +46,7 @@ class Judged:
     probabilities: np.ndarray
     """float64, (classes,)."""
     picture: bytes = b""
-    """PNG of what the network saw; empty where nobody asked for it."""
+    """PNG of what the network saw; empty where it was not asked for."""
     place: tuple[tuple[int, str], ...] = ()
     """Sorts images as people count; of their paths, whatever they are named by."""
 

@@ -117,6 +117,12 @@ def print_tables(answer: Answer) -> None:
     if patients:
         for words in answer.decision.words:
             console.print(f"[dim]{escape(words)}.[/]")
+    if not (patients and decides):
+        names = ", ".join(answer.classes)
+        console.print(
+            f"[dim]The model can only answer {escape(names)}: anything else is given one of these names. "
+            "Whether these images are like those that it was trained on is not known.[/]"
+        )
     if answer.validation:
         for one in answer.patients()[:MOST_ROWS_SHOWN]:
             console.print(f"[dim]{escape(one.patient)}: {escape(answer.like(one).words)}.[/]")

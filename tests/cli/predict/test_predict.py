@@ -123,6 +123,22 @@ def test_patients_with_names_have_their_pages_and_the_tables_say_what_validation
         assert "can only answer glioma, pituitary: anything else is given one of these names" in text
 
 
+def test_whatever_a_picture_shows_it_is_said_that_the_model_knows_no_other_names(trained, tmp_path, capsys):
+    run, _raw = trained
+    draw(tmp_path / "one.png", 3, 1)
+    pixels = np.asarray(Image.open(tmp_path / "one.png"))
+    Image.fromarray(255 - pixels).save(tmp_path / "negative.png")
+    Image.fromarray(np.zeros_like(pixels)).save(tmp_path / "no head.png")
+    (tmp_path / "text.png").write_text("no picture")
+    for name in ("one.png", "negative.png", "no head.png"):
+        status, out, _err = predict(run.path, tmp_path / name, capsys=capsys)
+        assert status == 0
+        assert "can only answer glioma, pituitary: anything else is given one of these names" in out
+    status, out, err = predict(run.path, tmp_path / "text.png", capsys=capsys)
+    assert (status, out) == (2, "")
+    assert "text.png: text, not a picture" in err.splitlines()[0]
+
+
 def test_an_image_gets_the_probabilities_that_the_run_gave_it(trained, tmp_path, capsys):
     run, raw = trained
     status, out, _err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
