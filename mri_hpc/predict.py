@@ -32,8 +32,8 @@ class Options:
     paths: Annotated[tuple[Path, ...], POSITIONAL]
     """Images, and folders of images."""
     out: Path | None = None
-    """Folder for predictions.csv, patients.csv and rejected.csv, for this user alone; without it, tables are
-    printed."""
+    """Folder for predictions.csv, patients.csv, rejected.csv and pages/ with a page a patient, for this user
+    alone; without it, tables are printed."""
     patient_from: PatientFrom = "folder"
     """folder: patient is the one whom a DICOM header names, else the first folder that is no class, split or
     study, else the one given; file: each file."""
@@ -64,6 +64,7 @@ def predict(options: Options) -> int | None:
     answer = run.predict(
         options.paths,
         patient_from=options.patient_from,
+        keep_pictures=options.out is not None,
         on_rejected=lambda bad: _print_rejected(kept_back.of_rejected(bad) if kept_back else bad),
         progress=lambda images: progress(images, what="images", total=len(images)),
     )
@@ -121,7 +122,7 @@ def _print(options: Options, run: Run, answer: "Answer") -> None:
             f"{options.out}: {counted(len(answer.images), 'image')}, "
             f"{counted(len(answer.patients()), 'patient')}, "
             f"{len(answer.rejected)} rejected{which}. Research use only. Look into patients.csv there; "
-            "predictions.csv has a row an image, rejected.csv the reasons."
+            "predictions.csv has a row an image, rejected.csv the reasons, pages/ a page a patient."
         )
     elif answer.images:
         from mri_hpc.results.answer_tables import print_tables

@@ -1,5 +1,6 @@
 """A run, for Python: its settings, state, figures, model and predictions."""
 
+import datetime
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -63,12 +64,14 @@ class Run:
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         patient_from: "PatientFrom" = "folder",
+        keep_pictures: bool = False,
         on_rejected: "Callable[[Rejected], None]" = lambda rejected: None,
         progress: "Callable[[Sequence[Image]], Iterable[Image]]" = lambda images: images,
     ) -> "Answer":
         """Ask the finished model about images, and folders of images: by image, and by patient.
 
-        paths: one, or several. patient_from: as of `mri-hpc predict`. on_rejected: told at once of each file
+        paths: one, or several. patient_from: as of `mri-hpc predict`. keep_pictures: with each image, what
+        the network saw of it. on_rejected: told at once of each file
         that cannot be read. progress: gives the images on, one by one.
         UserError where the run is not finished, or damaged.
         """
@@ -76,7 +79,8 @@ class Run:
         from mri_hpc.intake.labels.images import PatientFrom, find_images
         from mri_hpc.results.answer import judge
         from mri_hpc.results.patient_model import patient_model
-        from mri_hpc.results.run_decision import decision_of
+        from mri_hpc.results.run_decision import decision_of, validation_patients
+        from mri_hpc.rundir.provenance import read_provenance
         from mri_hpc.training.prediction import load_finished
 
         if patient_from not in (known := get_args(PatientFrom)):
@@ -97,8 +101,16 @@ class Run:
             finished.classes,
             finished.ask,
             patient_model=patient_model(self.settings.patient_label, finished.classes),
+            keep_pictures=keep_pictures,
             on_rejected=on_rejected,
             progress=progress,
         )
         rejected = (*found.rejected, *answer.rejected)
-        return replace(answer, rejected=rejected, decision=decision_of(self._run))
+        return replace(
+            answer,
+            rejected=rejected,
+            decision=decision_of(self._run),
+            validation=tuple(validation_patients(self._run)),
+            model_digest=str(read_provenance(self._run).get("model_digest", "")),
+            made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        )

@@ -1,5 +1,6 @@
 """Answers of a finished model about images that a user names: by image, and by patient."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from mri_hpc.intake.decoding.decoders import decode_file
 from mri_hpc.intake.decoding.dicom.listing import DUPLICATE, find_series
 from mri_hpc.intake.decoding.group_reader import GroupReader
 from mri_hpc.intake.decoding.masks import brains_alone, find_masks
+from mri_hpc.intake.decoding.pictures import png_bytes
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.intake.decoding.sequence import choice_in
@@ -20,7 +22,9 @@ from mri_hpc.intake.kinds import Kinds
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
 from mri_hpc.intake.labels.persons import nfc
 from mri_hpc.results.decision import Decision, NoDecision
+from mri_hpc.results.like_scores import LikeScores, like_scores
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
+from mri_hpc.results.patients import PatientResult
 
 T = TypeVar("T")
 
@@ -41,6 +45,10 @@ class Judged:
     """Empty where nothing names one."""
     probabilities: np.ndarray
     """float64, (classes,)."""
+    picture: bytes = b""
+    """PNG of what the network saw; empty where it was not asked for."""
+    place: tuple[tuple[int, str], ...] = ()
+    """Sorts images as people count; of their paths, whatever they are named by."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +74,21 @@ class Answer:
     """By which patients are judged; None where they are not to be."""
     decision: Decision | NoDecision = UNASKED
     """About each patient, as evaluate and report give it."""
+    validation: tuple[PatientResult, ...] = ()
+    """Validation patients of the run, with whom new ones are compared."""
+    model_digest: str = ""
+    """Of the weights; empty where not known."""
+    made: str = ""
+    """Day and minute of the prediction, UTC."""
+
+    def like(self, one: JudgedPatient) -> LikeScores:
+        """Compare a patient with those of validation whose scores are alike."""
+        finding = self.decision.investigate if isinstance(self.decision, Decision) else ()
+        return like_scores(one.probabilities, self.classes, finding, self.validation)
+
+    def decided_in_words(self, one: JudgedPatient) -> str:
+        """Say in one sentence what is decided about a patient, or why nothing is."""
+        return self.decision.in_a_sentence(one.probabilities)
 
     def decide(self, one: JudgedPatient) -> str:
         """Return what is decided about a patient; empty where no threshold is given."""
@@ -103,12 +126,16 @@ class Answer:
                     "images": one.num_images,
                     **self._by_class(one.probabilities),
                     **({"decision": decided} if (decided := self.decide(one)) else {}),
+                    "decision_in_words": self.decided_in_words(one),
+                    "like_scores": self.like(one).to_dict(),
                 }
                 for one in self.patients()
             ],
             "decision": self.decision.to_dict(),
             "left_out_series": dict(self.left_out_series),
             "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
+            "model_digest": self.model_digest,
+            "made": self.made,
             "use": "research only",
         }
 
@@ -124,6 +151,7 @@ def judge(
     model: Model,
     *,
     patient_model: PatientModel | None,
+    keep_pictures: bool = False,
     on_rejected: Callable[[Rejected], None] = lambda rejected: None,
     progress: Callable[[Sequence[Image]], Iterable[Image]] = lambda images: images,
 ) -> Answer:
@@ -155,7 +183,13 @@ def judge(
                 yield from ((image, patient, sample) for sample in samples)
 
     judged = [
-        Judged(name=_name(image, sample), patient=patient, probabilities=probabilities)
+        Judged(
+            name=_name(image, sample),
+            patient=patient,
+            probabilities=probabilities,
+            place=_place(_name(image, sample)),
+            picture=png_bytes(_in_8_bits(sample.pixels)) if keep_pictures else b"",
+        )
         for batch in _in_batches(readable())
         for (image, patient, sample), probabilities in zip(
             batch, model(np.stack([sample.pixels for *_whose, sample in batch])), strict=True
@@ -228,6 +262,17 @@ def _samples(image: Image, reader: GroupReader[tuple[str, str]]) -> list[Sample]
     kept = reader.kept(_below_root(image.path), _group(image))
     images = kept.images if kept else decode_file(image.path, reader.recipe, image.others)
     return [sample for sample, _image in reader.samples(images, _group(image))]
+
+
+def _place(name: str) -> tuple[tuple[int, str], ...]:
+    """Return what sorts slice 2 before slice 10."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)
+
+
+def _in_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels as a screen shows them: uint8, (H, W)."""
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 def _in_batches(items: Iterable[T]) -> Iterator[list[T]]:

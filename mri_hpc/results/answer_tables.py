@@ -17,8 +17,11 @@ from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.results.answer import Answer
 from mri_hpc.results.decision import BELOW, Decision
+from mri_hpc.results.like_scores import LikeScores
 
 MOST_ROWS_SHOWN = 40
+LIKE = ("like_scores", "like_scores_had_it", "share", "share_low", "share_high")
+"""Columns of patients.csv on validation patients of like scores; the last three empty where there are few."""
 LEAST_NAME_WIDTH = 16
 """Columns of the terminal for the name of a file, which is folded to them where there are no more."""
 GAP = 2
@@ -38,8 +41,15 @@ def write_tables(out: Path, answer: Answer) -> None:
     """Write predictions.csv, patients.csv and rejected.csv, for this user alone; the last also if empty."""
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     columns = [f"p:{name}" for name in answer.classes]
+    origin = {"model_digest": answer.model_digest, "made": answer.made} if answer.model_digest else {}
     images = [
-        [image.name, image.patient, answer.predicted(image.probabilities), *_digits(image.probabilities)]
+        [
+            image.name,
+            image.patient,
+            answer.predicted(image.probabilities),
+            *_digits(image.probabilities),
+            *origin.values(),
+        ]
         for image in answer.images
     ]
     decides = isinstance(answer.decision, Decision)
@@ -50,13 +60,27 @@ def write_tables(out: Path, answer: Answer) -> None:
             answer.predicted(one.probabilities),
             *([answer.decide(one)] if decides else []),
             *_digits(one.probabilities),
+            *(_like(answer.like(one)) if answer.validation else []),
+            *origin.values(),
         ]
         for one in answer.patients()
     ]
-    of_patients = ["patient", "images", "predicted", *(["decision"] if decides else []), *columns]
+    of_patients = [
+        "patient",
+        "images",
+        "predicted",
+        *(["decision"] if decides else []),
+        *columns,
+        *(LIKE if answer.validation else []),
+        *origin,
+    ]
     rejected = [[as_text(bad.path), bad.reason] for bad in answer.rejected]
+    from mri_hpc.results.patient_page import write_pages
+
     with _uninterrupted():
-        _write_table(out / "predictions.csv", ["path", "patient", "predicted", *columns], images)
+        if any(image.picture for image in answer.images):
+            write_pages(out, answer)
+        _write_table(out / "predictions.csv", ["path", "patient", "predicted", *columns, *origin], images)
         _write_table(out / "patients.csv", of_patients, patients)
         _write_table(out / "rejected.csv", ["path", "reason"], rejected)
 
@@ -93,6 +117,17 @@ def print_tables(answer: Answer) -> None:
     if patients:
         for words in answer.decision.words:
             console.print(f"[dim]{escape(words)}.[/]")
+    if not (patients and decides):
+        names = ", ".join(answer.classes)
+        console.print(
+            f"[dim]The model can only answer {escape(names)}: anything else is given one of these names. "
+            "Whether these images are like those that it was trained on is not known.[/]"
+        )
+    if answer.validation:
+        for one in answer.patients()[:MOST_ROWS_SHOWN]:
+            console.print(f"[dim]{escape(one.patient)}: {escape(answer.like(one).words)}.[/]")
+    if answer.model_digest:
+        console.print(f"[dim]Model {answer.model_digest}, {answer.made}.[/]")
     model = answer.patient_model
     pooling = f"a patient's are {model.in_words('images')}" if model else "of images alone, as the run says"
     console.print(f"[dim]Probabilities in %; {escape(pooling)}. Research use only.[/]")
@@ -133,6 +168,12 @@ def _table(answer: Answer, title: str, rows: Sequence[_Row], *, shows_all: bool)
             escape(row.name), *counted, predicted, *decided, *(f"{100 * chance:.1f}" for chance in chances)
         )
     return table
+
+
+def _like(found: LikeScores) -> list[Any]:
+    share = found.share
+    limits = [f"{end:.4f}" for end in share] if share else ["", "", ""]
+    return [found.num, found.num_had, *limits]
 
 
 @contextlib.contextmanager

@@ -65,6 +65,10 @@ class NoDecision:
         """Say so, and why."""
         return (f"No threshold is given: {self.reason}",)
 
+    def in_a_sentence(self, _probabilities: np.ndarray) -> str:
+        """Say of one patient that nothing is decided, and why."""
+        return self.words[0]
+
     def tallies(self, _split: str) -> list[tuple[str, Tally]]:
         """List none."""
         return []
@@ -97,6 +101,17 @@ class Decision:
         """Decide about one patient. probabilities: (classes,)."""
         is_above = score(probabilities[None], self.classes, self.investigate)[0] >= self.threshold
         return INVESTIGATE if is_above else BELOW
+
+    def in_a_sentence(self, probabilities: np.ndarray) -> str:
+        """Say what is decided about one patient. probabilities: (classes,)."""
+        if self.of(probabilities) == INVESTIGATE:
+            names = " or ".join(self.investigate)
+            return f"Investigate: the probability of {names} is at or above the threshold"
+        tally, missed = self.validation, _other(self.validation.sensitivity)
+        return (
+            f"Below the threshold; {tally.missed} of {tally.with_finding} such patients with the finding "
+            f"were missed in validation ({missed} %)"
+        )
 
     def judged_by(self, patients: Sequence[PatientResult]) -> "Decision":
         """Return the same decision with what patients who had no part in it show of it."""

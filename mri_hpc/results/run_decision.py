@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mri_hpc.base.errors import UserError
 from mri_hpc.results.decision import Decision, NoDecision, decide
 from mri_hpc.results.patient_model import patient_model
-from mri_hpc.results.patients import pool_patients
+from mri_hpc.results.patients import PatientResult, pool_patients
 from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction
@@ -30,9 +30,24 @@ def decide_by_validation(
     rows: of all splits.
     """
     training = load_training(run)
-    model = patient_model(training.patient_label, classes)
-    labelled = [row for row in rows if row.split == "validation" and row.label]
-    patients = pool_patients(classes, labelled, model) if model else []
+    patients = _validation_patients(run, classes, rows)
     # A held rate falls from an epoch on that these patients choose as well.
     choices = training.epochs * (1 + training.decay_epochs)
     return decide(question, classes, patients, choices=choices)
+
+
+def validation_patients(run: RunDir) -> list[PatientResult]:
+    """Judge the validation patients as evaluate does; none where the run has no predictions to judge."""
+    try:
+        classes, rows = read_whole(run)
+        return _validation_patients(run, classes, rows)
+    except UserError:
+        return []
+
+
+def _validation_patients(
+    run: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction]
+) -> list[PatientResult]:
+    model = patient_model(load_training(run).patient_label, classes)
+    labelled = [row for row in rows if row.split == "validation" and row.label]
+    return pool_patients(classes, labelled, model) if model else []

@@ -178,6 +178,16 @@ def test_a_sensitivity_that_none_can_have_is_refused(sensitivity):
         Question(sensitivity=sensitivity)
 
 
+def test_one_sentence_says_what_is_decided_about_a_patient_and_below_how_many_were_missed():
+    found = decided(93)
+    assert found.in_a_sentence(np.array([0.5, 0.45, 0.05])) == (
+        "Investigate: the probability of glioma or pituitary is at or above the threshold"
+    )
+    assert found.in_a_sentence(np.array([0.1, 0.05, 0.85])) == (
+        "Below the threshold; 1 of 93 such patients with the finding were missed in validation (0.0–5.8 %)"
+    )
+
+
 def test_a_decision_never_says_that_there_is_nothing():
     said = " ".join([*decided(60).words, refused(10)]).replace("notumor", "").lower()
     assert [word for word in ("normal", "healthy", "no tumor", "no tumour", "no need") if word in said] == []

@@ -99,6 +99,46 @@ def read_table(path):
         return list(csv.DictReader(file))
 
 
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_patients_with_names_have_their_pages_and_the_tables_say_what_validation_shows(
+    trained, tmp_path, capsys
+):
+    run, raw = trained
+    assert predict(run.path, raw / "glioma", "--out", tmp_path / "out", capsys=capsys)[0] == 0
+    table = read_table(tmp_path / "out" / "patients.csv")
+    pages = sorted((tmp_path / "out" / "pages").iterdir())
+    assert [page.stem for page in pages] == sorted({row["patient"] for row in table})
+    digest = json.loads((run.path / "provenance.json").read_text())["model_digest"]
+    for row in table:
+        assert row["model_digest"] == digest
+        assert row["made"].endswith("UTC")
+        assert (row["share"] == "") == (int(row["like_scores"]) < 10)
+    for page in pages:
+        text = page.read_text()
+        assert digest in text
+        assert text.count("data:image/png;base64,") == text.count('alt="Slice ') > 0
+        assert "can only answer glioma, pituitary: anything else is given one of these names" in text
+
+
+def test_whatever_a_picture_shows_it_is_said_that_the_model_knows_no_other_names(trained, tmp_path, capsys):
+    run, _raw = trained
+    draw(tmp_path / "one.png", 3, 1)
+    pixels = np.asarray(Image.open(tmp_path / "one.png"))
+    Image.fromarray(255 - pixels).save(tmp_path / "negative.png")
+    Image.fromarray(np.zeros_like(pixels)).save(tmp_path / "no head.png")
+    (tmp_path / "text.png").write_text("no picture")
+    for name in ("one.png", "negative.png", "no head.png"):
+        status, out, _err = predict(run.path, tmp_path / name, capsys=capsys)
+        assert status == 0
+        assert "can only answer glioma, pituitary: anything else is given one of these names" in out
+    status, out, err = predict(run.path, tmp_path / "text.png", capsys=capsys)
+    assert (status, out) == (2, "")
+    assert "text.png: text, not a picture" in err.splitlines()[0]
+
+
 def test_an_image_gets_the_probabilities_that_the_run_gave_it(trained, tmp_path, capsys):
     run, raw = trained
     status, out, _err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
@@ -159,7 +199,9 @@ def test_no_name_is_printed_or_written_without_names_and_nobody_else_may_read_it
         assert status == 0
         assert not re.search("Zacharias|Geraldine|Dorothea|[01].png", out + err)
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
-    for file in (tmp_path / "out").iterdir():
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len([file for file in files if file.parent.name == "pages"]) == 1
+    for file in files:
         assert not re.search("Zacharias|Geraldine|Dorothea|[01].png", file.read_text())
         assert file.stat().st_mode & 0o777 == 0o600
 
@@ -211,11 +253,11 @@ def test_what_cannot_be_judged_takes_no_earlier_predictions_away(trained, tmp_pa
     run, raw = trained
     out = tmp_path / "out"
     assert predict(run.path, next(raw.rglob("*.png")), "--out", out, capsys=capsys)[0] == 0
-    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    before = contents(out)
     status, _out, err = predict(run.path, tmp_path / "absent", "--out", out, capsys=capsys)
     assert status == 2
     assert f"{out} keeps the predictions that it holds" in err
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert contents(out) == before
 
 
 @pytest.fixture
@@ -256,7 +298,7 @@ def test_a_stop_while_tables_are_written_leaves_all_of_them(number, trained, tmp
     stop_after(answer_tables, "_write_table", 1, number)
     status, _out, err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
     assert (status, err) == (130, "mri-hpc predict: interrupted\n")
-    assert {file.name: len(read_table(file)) for file in (tmp_path / "out").iterdir()} == {
+    assert {file.name: len(read_table(file)) for file in (tmp_path / "out").glob("*.csv")} == {
         "predictions.csv": 60, "patients.csv": 30, "rejected.csv": 0,
     }  # fmt: skip
 
