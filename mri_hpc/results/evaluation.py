@@ -7,7 +7,7 @@ from typing import Any
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import few_units
-from mri_hpc.results.intervals import NUM_RESAMPLES, wilson
+from mri_hpc.results.intervals import agresti_coull
 from mri_hpc.results.metrics import Metrics, measure
 from mri_hpc.results.patient_model import PatientModel, patient_model
 from mri_hpc.results.patients import (
@@ -89,13 +89,14 @@ class Evaluation:
     @property
     def method(self) -> str:
         """Sentences on how the intervals are made, and what a patient's answer is."""
-        drawn, units = ("whole patients", "patients") if self.counts.patients else ("images", "images")
         intervals = (
-            f"95 % intervals: {NUM_RESAMPLES} resamples of {drawn}, drawn with replacement; Wilson's for "
-            f"proportions of {units}, and wherever resamples cannot tell (all alike, or without a class); "
-            "MOVER for the means of such."
+            "95 % intervals: Agresti and Coull's for proportions, MOVER for their mean; of AUROC DeLong's on "
+            "the scale of log odds, and Newcombe's where nearly all is ranked rightly."
         )
-        if not self.counts.patients or self.patient_model is None:
+        if not self.counts.patients:
+            return intervals
+        intervals += " Slices of one patient count as few as they are alike."
+        if self.patient_model is None:
             return intervals
         return f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
 
@@ -107,7 +108,7 @@ class Evaluation:
             "notes": list(self.notes),
             "counts": asdict(self.counts),
             "baseline": asdict(self.baseline),
-            "n_resamples": NUM_RESAMPLES,
+            "method": self.method,
             "slice": self.slice_level.to_dict(),
             "patient": self.patient_level.to_dict() if self.patient_level else None,
         }
@@ -205,7 +206,7 @@ def _baseline(metrics: Metrics) -> Baseline:
     support = {name: values.support for name, values in metrics.classes.items()}
     majority = max(support, key=support.__getitem__)
     accuracy = support[majority] / metrics.num
-    low, high = wilson(accuracy, metrics.num)
+    low, high = agresti_coull(accuracy, metrics.num)
     return Baseline(
         chance=1 / len(support),
         majority_class=majority,

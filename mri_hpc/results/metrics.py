@@ -1,9 +1,6 @@
 """The table of metrics, each figure with its 95 % interval.
 
 Terminal, JSON and page are made from it: a metric that is added to METRICS or CLASS_METRICS is in all three.
-
-Measured on one Xeon core, 2026-11, 10,000 images of 3 classes, 1,000 resamples, once each: 0.7 s where they
-are of 1,000 patients, 0.8 s where of 10,000.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,13 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mri_hpc.results import resamples
-from mri_hpc.results.figure_of_merit import AREA, PERCENT, Figure, Scale, figure_of, mean_figure
-from mri_hpc.results.intervals import means, mover, resample_counts
+from mri_hpc.results.figure_of_merit import AREA, PERCENT, Figure, Scale, figure_of
+from mri_hpc.results.intervals import Limits, means, mover, of_area, of_proportion
 from mri_hpc.results.patients import Outcomes
-from mri_hpc.results.resamples import Resamples
-
-Estimate = Callable[[Resamples], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,35 +23,18 @@ class ClassMetric:
     title: str
     """For people."""
     scale: Scale
-    estimate: Estimate
-    """Gives it for each class and resample: (k, r), NaN where there is none."""
-    rests_on: Callable[[Outcomes, int], int]
-    """Counts the patients that the value of a class rests on."""
+    estimate: Callable[[Outcomes, int], Limits | None]
+    """Gives it for a class, by its number; None where there is none."""
     missing: str
     """Reason where there is none; {} stands for the class."""
-    is_proportion: bool = True
-    """Of units, so that Wilson's interval holds where these are independent."""
 
-    def figures(self, sample: "Sample") -> list[Figure]:
-        """Measure every class."""
-        return [
-            figure_of(
-                value,
-                resampled,
-                self.rests_on(sample.outcomes, number),
-                reason=self.missing.format(repr(label)),
-                prefer_wilson=sample.is_independent and self.is_proportion,
-                scale=self.scale,
-            )
-            for number, (label, value, resampled) in enumerate(
-                zip(
-                    sample.outcomes.classes,
-                    sample.observed[self][:, 0],
-                    sample.resampled[self],
-                    strict=True,
-                )
-            )
-        ]
+    def estimates(self, outcomes: Outcomes) -> list[Limits | None]:
+        """Estimate it for every class."""
+        return [self.estimate(outcomes, number) for number in range(len(outcomes.classes))]
+
+    def figure(self, found: Limits | None, label: str) -> Figure:
+        """Write the estimate of a class as a figure."""
+        return figure_of(found, reason=self.missing.format(repr(label)), scale=self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +47,22 @@ class MeanOfClasses:
     """For people."""
     of: ClassMetric
     limits: Callable[[np.ndarray], tuple[float, float]]
-    """Gives the interval by those of the classes, (k, 3), where drawing patients cannot tell."""
+    """Gives the interval by those of the classes, (k, 3)."""
 
     @property
     def scale(self) -> Scale:
         """That of the classes."""
         return self.of.scale
 
-    def figure(self, sample: "Sample", of_classes: "OfClasses") -> Figure:
-        """Average over the classes."""
-        return mean_figure(of_classes[self.of], sample.resampled[self.of], self.limits)
+    def figure(self, outcomes: Outcomes, of_classes: "OfClasses") -> Figure:
+        """Average over the classes; none where one of them has none."""
+        found = of_classes[self.of]
+        for label, limits in zip(outcomes.classes, found, strict=True):
+            if limits is None:
+                return self.of.figure(None, label)
+        parts = np.array(found)
+        mean = Limits(float(parts[:, 0].mean()), *self.limits(parts))
+        return figure_of(mean, reason="", scale=self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,90 +73,100 @@ class Proportion:
     """In JSON."""
     title: str
     """For people."""
-    estimate: Estimate
-    """Gives it for each resample: (r,)."""
+    estimate: Callable[[Outcomes], Limits]
     scale: Scale = PERCENT
 
-    def figure(self, sample: "Sample", _of_classes: "OfClasses") -> Figure:
+    def figure(self, outcomes: Outcomes, _of_classes: "OfClasses") -> Figure:
         """Measure it."""
-        return figure_of(
-            sample.observed[self][0],
-            sample.resampled[self],
-            sample.outcomes.num_clusters,
-            reason="",
-            prefer_wilson=sample.is_independent,
-            scale=self.scale,
-        )
+        return figure_of(self.estimate(outcomes), reason="", scale=self.scale)
 
 
 Metric = MeanOfClasses | Proportion
-OfClasses = Mapping[ClassMetric, list[Figure]]
-"""Figures of the classes, in their order."""
+OfClasses = Mapping[ClassMetric, list[Limits | None]]
+"""Estimates of the classes, in their order."""
 
 
-def _patients(outcomes: Outcomes, chosen: np.ndarray) -> int:
-    """Count those of some units."""
-    return len(np.unique(outcomes.cluster[chosen]))
+def sensitivity(outcomes: Outcomes, number: int) -> Limits | None:
+    """Estimate which part of a class is recognised; None where it is absent."""
+    return _proportion(outcomes, outcomes.predicted == number, of=outcomes.label == number)
+
+
+def specificity(outcomes: Outcomes, number: int) -> Limits | None:
+    """Estimate which part of the others is not taken for a class; None where there are no others."""
+    return _proportion(outcomes, outcomes.predicted != number, of=outcomes.label != number)
+
+
+def precision(outcomes: Outcomes, number: int) -> Limits | None:
+    """Estimate which part of what is taken for a class is of it; None where nothing is."""
+    return _proportion(outcomes, outcomes.label == number, of=outcomes.predicted == number)
+
+
+def auroc(outcomes: Outcomes, number: int) -> Limits | None:
+    """Estimate the area under the ROC curve of a class against the others; None without both."""
+    is_class = outcomes.label == number
+    if not is_class.any() or is_class.all():
+        return None
+    return of_area(outcomes.probabilities[:, number], is_class, outcomes.cluster)
+
+
+def accuracy(outcomes: Outcomes) -> Limits:
+    """Estimate which part of all units is answered rightly."""
+    return of_proportion(outcomes.predicted == outcomes.label, outcomes.cluster)
+
+
+def roc_curve(outcomes: Outcomes, class_index: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Trace false and true positive rates of a class against the others, from (0, 0) to (1, 1).
+
+    float64, (m,) each, one point a distinct probability; None where the class or the others are absent.
+    """
+    is_class = outcomes.label == class_index
+    if not is_class.any() or is_class.all():
+        return None
+    scores = outcomes.probabilities[:, class_index]
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits, alarms = np.cumsum(is_class[order])[ends], np.cumsum(~is_class[order])[ends]
+    return np.append(0.0, alarms / alarms[-1]), np.append(0.0, hits / hits[-1])
+
+
+def _proportion(outcomes: Outcomes, hits: np.ndarray, *, of: np.ndarray) -> Limits | None:
+    return of_proportion(hits[of], outcomes.cluster[of]) if of.any() else None
 
 
 SENSITIVITY = ClassMetric(
     name="sensitivity",
     title="sensitivity",
     scale=PERCENT,
-    estimate=resamples.sensitivity,
-    rests_on=lambda outcomes, j: _patients(outcomes, outcomes.label == j),
+    estimate=sensitivity,
     missing="class {} is absent from this split",
 )
 SPECIFICITY = ClassMetric(
     name="specificity",
     title="specificity",
     scale=PERCENT,
-    estimate=resamples.specificity,
-    rests_on=lambda outcomes, j: _patients(outcomes, outcomes.label != j),
+    estimate=specificity,
     missing="class {} is alone in this split",
 )
 PRECISION = ClassMetric(
     name="precision",
     title="precision",
     scale=PERCENT,
-    estimate=resamples.precision,
-    rests_on=lambda outcomes, j: _patients(outcomes, outcomes.predicted == j),
+    estimate=precision,
     missing="class {} was never predicted",
 )
 AUROC = ClassMetric(
     name="auroc",
     title="AUROC",
     scale=AREA,
-    estimate=resamples.auroc,
-    # Of m patients with the class and n without, no more than min(m, n) pairs are independent.
-    rests_on=lambda outcomes, j: min(
-        _patients(outcomes, outcomes.label == j), _patients(outcomes, outcomes.label != j)
-    ),
+    estimate=auroc,
     missing="class {} is absent from this split or alone in it",
-    is_proportion=False,
 )
 CLASS_METRICS = (SENSITIVITY, SPECIFICITY, PRECISION, AUROC)
 METRICS: tuple[Metric, ...] = (
     MeanOfClasses(name="balanced_accuracy", title="balanced accuracy", of=SENSITIVITY, limits=mover),
-    Proportion(name="accuracy", title="accuracy", estimate=resamples.accuracy),
+    Proportion(name="accuracy", title="accuracy", estimate=accuracy),
     MeanOfClasses(name="auroc", title="AUROC, mean of classes", of=AUROC, limits=means),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """Outcomes, with estimates of the metrics in them and in their resamples."""
-
-    outcomes: Outcomes
-    observed: Mapping[ClassMetric | Proportion, np.ndarray]
-    """(k, 1), of a proportion (1,)."""
-    resampled: Mapping[ClassMetric | Proportion, np.ndarray]
-    """(k, r), of a proportion (r,)."""
-
-    @property
-    def is_independent(self) -> bool:
-        """Tell whether no two units are of one patient."""
-        return self.outcomes.num_clusters == len(self.outcomes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,40 +225,20 @@ class Metrics:
 
 def measure(outcomes: Outcomes) -> Metrics:
     """Compute all figures with their intervals; `outcomes` holds at least one unit."""
-    sample = _sample(outcomes)
-    of_classes = {metric: metric.figures(sample) for metric in CLASS_METRICS}
+    of_classes = {metric: metric.estimates(outcomes) for metric in CLASS_METRICS}
     support = np.bincount(outcomes.label, minlength=len(outcomes.classes)).tolist()
     return Metrics(
         num=len(outcomes),
         num_clusters=outcomes.num_clusters,
-        figures={metric: metric.figure(sample, of_classes) for metric in METRICS},
+        figures={metric: metric.figure(outcomes, of_classes) for metric in METRICS},
         classes={
             label: ClassMetrics(
                 support=support[number],
-                figures={metric: figures[number] for metric, figures in of_classes.items()},
+                figures={metric: metric.figure(found[number], label) for metric, found in of_classes.items()},
             )
             for number, label in enumerate(outcomes.classes)
         },
         confusion=_confusion(outcomes),
-    )
-
-
-def _sample(outcomes: Outcomes) -> Sample:
-    """Estimate all metrics, a block of resamples at a time."""
-    estimated: list[ClassMetric | Proportion] = [*CLASS_METRICS]
-    estimated += [metric for metric in METRICS if isinstance(metric, Proportion)]
-
-    def estimates(counts: np.ndarray) -> dict[ClassMetric | Proportion, np.ndarray]:
-        drawn = Resamples(outcomes=outcomes, counts=counts)
-        return {metric: metric.estimate(drawn) for metric in estimated}
-
-    blocks = [estimates(counts) for counts in resample_counts(outcomes.num_clusters, len(outcomes))]
-    return Sample(
-        outcomes=outcomes,
-        observed=estimates(np.ones((outcomes.num_clusters, 1))),
-        resampled={
-            metric: np.concatenate([block[metric] for block in blocks], axis=-1) for metric in estimated
-        },
     )
 
 

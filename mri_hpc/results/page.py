@@ -17,9 +17,8 @@ from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, loss_curves, roc_curves
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
-from mri_hpc.results.metrics import ClassMetric, Metric, Metrics
+from mri_hpc.results.metrics import ClassMetric, Metric, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
-from mri_hpc.results.resamples import roc_curve
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events

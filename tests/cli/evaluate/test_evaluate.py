@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.evaluate import main
-from mri_hpc.results.intervals import wilson
+from mri_hpc.results.intervals import agresti_coull
 from mri_hpc.rundir.predictions import Prediction, read_predictions, write_predictions
 
 
@@ -42,7 +42,8 @@ def test_json_holds_slice_and_patient_each_figure_with_its_interval(make_run, ca
             figure = found[level][name]
             assert figure["low"] <= figure["value"] <= figure["high"]
         assert set(found[level]["classes"]) == {"glioma", "meningioma", "pituitary"}
-    assert (found["split"], found["n_resamples"], found["weights_digest"]) == ("test", 1000, "3e" * 32)
+    assert (found["split"], found["weights_digest"]) == ("test", "3e" * 32)
+    assert found["method"].startswith("95 % intervals: ")
     assert found["counts"]["patients"] == 30
     assert found["baseline"]["chance"] == pytest.approx(1 / 3)
 
@@ -156,18 +157,20 @@ def rows_of_three_classes():
 
 def test_the_share_of_the_most_frequent_class_has_its_interval(make_run, capsys):
     run = make_run()
-    low, high = wilson(1 / 3, 30)
+    low, high = agresti_coull(1 / 3, 30)
     found = json.loads(evaluate(run, "--json", capsys=capsys)[1])["baseline"]
     assert (found["majority_low"], found["majority_high"]) == pytest.approx((low, high))
     printed = " ".join(evaluate(run, capsys=capsys)[1].split())
     assert f"33.3 % accuracy by patient ({100 * low:.1f}–{100 * high:.1f} %)" in printed
 
 
-def test_intervals_are_said_to_be_of_what_was_drawn(make_run, capsys):
-    assert "resamples of whole patients" in evaluate(make_run("some"), capsys=capsys)[1]
-    said = evaluate(make_run("none", classes=("a", "b", "c"), rows=rows(patient="")), capsys=capsys)[1]
-    assert "resamples of images" in said
-    assert "patients," not in said
+def test_how_slices_of_one_patient_are_counted_is_said_where_there_are_patients(make_run, capsys):
+    said = " ".join(evaluate(make_run("some"), capsys=capsys)[1].split())
+    assert "Slices of one patient count as few as they are alike." in said
+    nameless = make_run("none", classes=("a", "b", "c"), rows=rows(patient=""))
+    said = " ".join(evaluate(nameless, capsys=capsys)[1].split())
+    assert "95 % intervals" in said
+    assert "one patient" not in said
     assert "mean over the slices" not in said
 
 
