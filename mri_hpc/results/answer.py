@@ -1,20 +1,21 @@
 """Answers of a finished model about images that a user names: by image, and by patient."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mri_hpc.base.errors import BadSource
+from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.decoding.decoders import decode_file
 from mri_hpc.intake.decoding.dicom.listing import DUPLICATE, find_series
 from mri_hpc.intake.decoding.group_reader import GroupReader
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
+from mri_hpc.results.calibration import NOT_CALIBRATED, Calibration
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
 
 T = TypeVar("T")
@@ -35,6 +36,8 @@ class Judged:
     """Empty where nothing names one."""
     probabilities: np.ndarray
     """float64, (classes,)."""
+    of_network: np.ndarray | None = None
+    """Those before calibration, by which patients are pooled; None where there was none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,18 +59,58 @@ class Answer:
     rejected: tuple[Rejected, ...]
     patient_model: PatientModel | None = field(default_factory=MeanOfImages)
     """By which patients are judged; None where they are not to be."""
+    calibration: Calibration | None = None
+    """By which probabilities were calibrated; None: as the network says."""
+    prevalence: Mapping[str, float] | None = None
+    """Shares of the classes for which probabilities were recomputed; None: those of validation."""
+
+    def calibrated(self, calibration: Calibration | None, prevalence: Mapping[str, float] | None) -> "Answer":
+        """Calibrate what the network says; UserError where shares are given that cannot be used."""
+        if calibration is None:
+            if prevalence:
+                raise UserError(
+                    "--prevalence: the run has no calibration.json, so that validation's shares are unknown"
+                )
+            return self
+        whole = replace(self, calibration=calibration, prevalence=prevalence)
+        if not self.images:
+            return whole
+        chances = whole._meant("slice", np.stack([image.probabilities for image in self.images]))
+        images = [
+            replace(image, probabilities=found, of_network=image.probabilities)
+            for image, found in zip(self.images, chances, strict=True)
+        ]
+        return replace(whole, images=tuple(images))
+
+    def _meant(self, unit: str, probabilities: np.ndarray) -> np.ndarray:
+        """Calibrate probabilities of units of a kind, and recompute them for other shares."""
+        if self.calibration is None:
+            return probabilities
+        found = self.calibration.apply(unit, probabilities)
+        return self.calibration.reweighed(unit, found, self.prevalence) if self.prevalence else found
+
+    def in_words(self) -> str:
+        """Say for which clinic the probabilities hold."""
+        if self.calibration is None:
+            return NOT_CALIBRATED
+        words = self.calibration.in_words("patient" if self.patients() else "slice")
+        if not self.prevalence:
+            return words
+        shares = ", ".join(f"{name} {100 * share:g} %" for name, share in self.prevalence.items())
+        return f"{words} Recomputed for other shares (--prevalence): {shares}."
 
     def patients(self) -> list[JudgedPatient]:
         """Return all patients that are named, by name; none where the run judges slices only."""
         named = [image for image in self.images if image.patient]
         if not named or self.patient_model is None:
             return []
-        chances = np.stack([image.probabilities for image in named])
+        chances = np.stack([i.probabilities if i.of_network is None else i.of_network for i in named])
         pooled = self.patient_model.pool([image.patient for image in named], chances)
+        meant = self._meant("patient", pooled.probabilities)
         return [
             JudgedPatient(patient=name, num_images=num, probabilities=probabilities)
             for name, num, probabilities in zip(
-                pooled.patients, pooled.num_images.tolist(), pooled.probabilities, strict=True
+                pooled.patients, pooled.num_images.tolist(), meant, strict=True
             )
         ]
 
@@ -88,6 +131,8 @@ class Answer:
                 for one in self.patients()
             ],
             "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
+            "calibration": self.in_words(),
+            "prevalence": dict(self.prevalence) if self.prevalence else None,
             "use": "research only",
         }
 

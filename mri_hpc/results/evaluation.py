@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import few_units
+from mri_hpc.results.calibration import NOT_CALIBRATED, Calibration, load_calibration
 from mri_hpc.results.intervals import agresti_coull
 from mri_hpc.results.metrics import Metrics, measure
 from mri_hpc.results.patient_model import PatientModel, patient_model
@@ -73,6 +74,8 @@ class Evaluation:
     """By which patients were judged; None where they are not to be."""
     has_patients: bool
     """Some image of the run's data names a patient, be it of another split."""
+    calibration: Calibration | None
+    """By which probabilities were calibrated; None: as the network says."""
     notes: tuple[str, ...]
     """Sentences that belong beside every figure."""
 
@@ -91,14 +94,30 @@ class Evaluation:
         """Sentences on how the intervals are made, and what a patient's answer is."""
         intervals = (
             "95 % intervals: Agresti and Coull's for proportions, MOVER for their mean; of AUROC DeLong's on "
-            "the scale of log odds, and Newcombe's where nearly all is ranked rightly."
+            "the scale of log odds, and Newcombe's where nearly all is ranked rightly; of scores Hall's."
         )
+        levels = [level for level in (self.patient_level, self.slice_level) if level]
+        none = dict.fromkeys(reason for level in levels for reason in level.reasons_without_limits())
+        if none:
+            alone = "; ".join(none)
+            intervals += f" {alone[0].upper()}{alone[1:]}."
         if not self.counts.patients:
             return intervals
         intervals += " Slices of one patient count as few as they are alike."
         if self.patient_model is None:
             return intervals
         return f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
+
+    @property
+    def probabilities_mean(self) -> str:
+        """Sentences on what the probabilities mean."""
+        if self.calibration is None:
+            return NOT_CALIBRATED
+        words = self.calibration.in_words(self.unit)
+        of_unit = self.calibration.of(self.unit)
+        if self.split == "validation" and of_unit and of_unit.is_fitted:
+            return f"{words} Here each {self.unit} has the temperature that the other patients give."
+        return words
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
@@ -109,6 +128,8 @@ class Evaluation:
             "counts": asdict(self.counts),
             "baseline": asdict(self.baseline),
             "method": self.method,
+            "probabilities": self.probabilities_mean,
+            "calibration": asdict(self.calibration) if self.calibration else None,
             "slice": self.slice_level.to_dict(),
             "patient": self.patient_level.to_dict() if self.patient_level else None,
         }
@@ -129,8 +150,12 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
             f"found: {', '.join(f'{name} {num}' for name, num in sorted(found.items())) or 'none at all'}"
         )
     model = patient_model(load_training(run).patient_label, classes)
+    calibration = load_calibration(run)
     patients = pool_patients(classes, labelled, model) if model else []
     images = image_outcomes(classes, labelled)
+    if calibration:
+        images = calibration.judged("slice", images, split)
+        patients = _judged_patients(calibration, classes, patients, split)
     slice_level = measure(images)
     patient_level = measure(patient_outcomes(classes, patients)) if patients else None
     counts = _count(labelled, provenance)
@@ -146,6 +171,7 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
         baseline=_baseline(patient_level or slice_level),
         patient_model=model,
         has_patients=has_patients,
+        calibration=calibration,
         notes=(
             *_notes_on_choice(split),
             *_notes_on_patients(counts, has_patients=has_patients),
@@ -155,6 +181,18 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
     )
+
+
+def _judged_patients(
+    calibration: Calibration, classes: tuple[str, ...], patients: Sequence[PatientResult], split: str
+) -> list[PatientResult]:
+    if not patients:
+        return []
+    judged = calibration.judged("patient", patient_outcomes(classes, patients), split)
+    return [
+        replace(patient, probabilities=tuple(chances))
+        for patient, chances in zip(patients, judged.probabilities.tolist(), strict=True)
+    ]
 
 
 def _refuse_foreign(run: RunDir, classes: Sequence[str], stated: Sequence[str]) -> None:

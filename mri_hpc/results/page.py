@@ -15,10 +15,18 @@ from markupsafe import Markup
 
 from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
-from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, loss_curves, roc_curves
+from mri_hpc.results.figures import (
+    accuracy_curve,
+    class_colour,
+    class_round,
+    loss_curves,
+    reliability_diagram,
+    roc_curves,
+)
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
 from mri_hpc.results.metrics import ClassMetric, Metric, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
+from mri_hpc.results.scores import reliability
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
@@ -42,7 +50,6 @@ NEVER_TESTED = (
     "Images of anything but the classes above. The model names one of them for every image it is shown, "
     "also for a healthy brain, another disease or no brain at all, where that is not among them.",
     "Controls: whether nearest neighbours, intensity statistics or file properties alone do as well.",
-    "Calibration: whether a stated probability is the frequency with which the answer is right.",
     "Other seeds and other splits. The intervals cover which patients were tested, not the luck of one "
     "training.",
     "Use in the care of patients, alone or beside a radiologist.",
@@ -164,6 +171,7 @@ def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
         "unit": unit,
         "num": metrics.num,
         "roc": Markup(roc_curves(curves, name=unit)),
+        "reliability": Markup(reliability_diagram(reliability(outcomes), name=unit)),
         "classes": list(metrics.classes.items()),
         "confusion": [
             (name, [(count, count / sum(row) if sum(row) else 0.0) for count in row])

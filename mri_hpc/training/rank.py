@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 
 log = logging.getLogger(__name__)
+OnPredicted = Callable[[RunDir], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,12 @@ def run_rank(
     threads: int,
     times: StartTimes,
     kill_time: KillTime = lambda _request: None,
+    on_predicted: OnPredicted = lambda _run: None,
 ) -> int:
-    """Do this rank's part of an attempt; returns DONE or AGAIN. Raises UserError."""
+    """Do this rank's part of an attempt; returns DONE or AGAIN. Raises UserError.
+
+    on_predicted: called by rank 0 when predictions are written, before the run is marked done.
+    """
     settings = load_training(run)
     use_device(deterministic=settings.deterministic, threads=threads)
     if checkpoint.is_superseded(run, attempt):
@@ -76,7 +82,7 @@ def run_rank(
     times.end_of("join")
     deadline = Deadline(flag, run, kill_time) if ranks.is_first else None
     stop = AgreedStop(flag, ranks, at_boundary=watch.beat, deadline=deadline)
-    rank = _Rank(run, attempt, settings, ranks, stop, threads=threads, times=times)
+    rank = _Rank(run, attempt, settings, ranks, stop, threads=threads, times=times, on_predicted=on_predicted)
     try:
         status = rank.work()
     except torch.OutOfMemoryError as error:
@@ -99,9 +105,11 @@ class _Rank:
         *,
         threads: int,
         times: StartTimes,
+        on_predicted: OnPredicted,
     ) -> None:
         self._run, self._attempt, self._settings = run, attempt, settings
         self._ranks, self._stop, self._times = ranks, stop, times
+        self._on_predicted = on_predicted
         self._conditions = conditions(ranks, threads=threads, deterministic=settings.deterministic)
 
     def work(self) -> int:
@@ -260,5 +268,6 @@ class _Rank:
                 self._run, cohort.snapshot, answers, weights, model_name=self._settings.model,
                 normalisation=learner.model.normalisation, origin=origin,
             )  # fmt: skip
+            self._on_predicted(self._run)
             journal.event(Kind.PREDICTED, images=num_images, seconds=round(time.monotonic() - began, 3))
             self._run.mark_done()
