@@ -16,5 +16,5 @@ print(f"snapshot {snapshot.digest}: {len(snapshot)} images of {snapshot.image_sh
 with store.reader(snapshot) as reader:
     for number, name in enumerate(snapshot.classes):
         rows = np.flatnonzero(snapshot.label == number)
-        images = reader.read(rows[:256])  # uint8, (n, H, W), at the rate of a memory copy
+        images = reader.read(rows[:256])  # uint8 (of 16 bits uint16), (n, H, W), at the rate of a memory copy
         print(f"{name}: {len(rows)} images, mean grey level {images.mean():.1f}")

@@ -30,7 +30,7 @@ class Epochs(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for batch in self._loader.epoch(self._epoch):
-            yield batch.images[:, None].float() / 255, batch.labels
+            yield batch.images[:, None].float() / torch.iinfo(batch.images.dtype).max, batch.labels
         self._epoch += 1
 
 

@@ -18,7 +18,7 @@ epochs = int(sys.argv[2]) if len(sys.argv) > 2 else 3
 
 def as_float(image: torch.Tensor) -> torch.Tensor:
     """Grey levels from 0 to 1: float32, (1, H, W). A function of the module, so that workers can have it."""
-    return image.float() / 255
+    return image.float() / torch.iinfo(image.dtype).max
 
 
 def main() -> None:

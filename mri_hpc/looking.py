@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,21 +17,27 @@ from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.command import counted, print_json, progress
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
+from mri_hpc.choosing import refuse_beside_stored
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
-from mri_hpc.intake.decoding.recipe import Oblique, Plane, Recipe, wanted_recipe
+from mri_hpc.intake.decoding.masks import find_masks
+from mri_hpc.intake.decoding.recipe import Bits, Dates, Oblique, Plane, Recipe, wanted_recipe
+from mri_hpc.intake.decoding.sequence import NO_CHOICE, choice_in, choice_text
 from mri_hpc.intake.files.sampling import sample_files
 from mri_hpc.intake.files.sources import check_root, list_sources
+from mri_hpc.intake.kinds import Kinds, KindTable, kinds_by_class, left_out_text
 from mri_hpc.intake.labels.csv_labels import CsvLabels
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.folder_labels import FolderLabels
+from mri_hpc.intake.labels.label import label_or_reason
 from mri_hpc.intake.labels.labelled_files import (
     check_paths,
     doubts_of,
     find_labels,
+    knowing,
     pattern_hint,
     without_table,
 )
-from mri_hpc.intake.labels.labels_template import template_of
+from mri_hpc.intake.labels.labels_template import hold_pictures, template_of, template_of_series
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.intake.understanding import LookedAt, Naming, Reading, naming_of
@@ -49,6 +55,7 @@ class Question:
     source: Path
     store: Path
     labels: Path | None
+    label_column: str
     site: str
     patient_pattern: str
     size: int | None
@@ -57,6 +64,12 @@ class Question:
     plane: Plane | None
     slices: str | None
     oblique: Oblique | None
+    bits: Bits | None
+    series: Sequence[str]
+    """Kinds, or a pattern, as typed; empty: none was."""
+    dates: Dates | None
+    masks: Sequence[str]
+    without_lesion: str
     accepted: Sequence[Accepted]
     is_skipping_empty: bool
     template: Path | None
@@ -71,6 +84,10 @@ class Answer:
 
     naming: Naming | None = None
     """None: files have not been listed yet."""
+    kinds: KindTable | None = None
+    """None: files have not been listed yet."""
+    left_out_series: Mapping[str, int] = field(default_factory=dict)
+    """Series that are not chosen, by kind."""
     reading: Reading = field(default_factory=Reading)
     doubts: list[Doubt] = field(default_factory=list)
     """Doubts of labels and folders."""
@@ -99,8 +116,10 @@ def look(question: Question, *, is_json: bool, is_stopping: Callable[[], bool]) 
     paths, series = _list(question, recipe, labels, answer, is_stopping)
     if not is_json and answer.naming:
         _print_naming(question.source, answer.naming, is_all=not is_stopping())
-    _read(_looked_at(question, paths, recipe, labels, series), paths, answer, is_stopping)
-    _write_template(question, paths, labels)
+        _print_kinds(answer)
+    among = _looked_at(question, paths, recipe, labels, series)
+    _read(among, paths, answer, is_stopping)
+    _write_template(question, paths, labels, among)
     if is_json:
         print_json(_document(question, answer))
     else:
@@ -120,12 +139,15 @@ def _prepare(question: Question, answer: Answer) -> tuple[Recipe, FolderLabels |
         store = Store.would_be(question.store, question.source)
         recipe = wanted_recipe(
             store.recipe, size=question.size, fit=question.fit, ids=question.ids,
-            plane=question.plane, slices=question.slices, oblique=question.oblique,
+            plane=question.plane, slices=question.slices, oblique=question.oblique, bits=question.bits,
+            series=choice_text(question.series) if question.series else None, dates=question.dates,
+            masks=question.masks, without_lesion=question.without_lesion,
         )  # fmt: skip
     with _noting(answer):
         labels = find_labels(
-            question.source, question.labels, site=question.site, patient_pattern=question.patient_pattern
-        )
+            question.source, question.labels,
+            site=question.site, patient_pattern=question.patient_pattern, label_column=question.label_column,
+        )  # fmt: skip
     return recipe, labels
 
 
@@ -148,8 +170,10 @@ def _print_sample(
     started_s = time.monotonic()
     source = question.source
     paths = without_table(source, labels, sample_files(source, SAMPLE_FILES))
-    series = find_series(source, paths, kept=None).apart()
-    reading, among = Reading(), _looked_at(question, paths, recipe, labels, series)
+    series = find_series(source, paths, kept=None)
+    masks = find_masks(source, paths, recipe.masks)
+    labels = knowing(labels, series.named)
+    reading, among = Reading(), _looked_at(question, paths, recipe, labels, series.apart().beside(masks))
     for path in paths:
         if is_stopping() or time.monotonic() - started_s > SAMPLE_S:
             break
@@ -168,7 +192,7 @@ def _list(
     labels: FolderLabels | CsvLabels,
     answer: Answer,
     is_stopping: Callable[[], bool],
-) -> tuple[list[str], Series]:
+) -> tuple[Sequence[str], Series]:
     """List the files, as far as that is not stopped, and sum up what labels and headers say of them."""
     found = []
     for path in list_sources(question.source):
@@ -177,8 +201,9 @@ def _list(
         found.append(path)
     paths = without_table(question.source, labels, found)
     series = find_series(question.source, paths, kept=None)
+    series = series.beside(find_masks(question.source, paths, recipe.masks))
     own_labels = OwnLabels(labels, question.source, series)
-    answer.naming = naming_of(paths, own_labels)
+    answer.naming = naming_of((path for path in paths if not series.masks.is_mask(path)), own_labels)
     if not paths and not is_stopping():
         answer.refusals.append(f"{question.source} holds no files")
     with _noting(answer):
@@ -191,7 +216,28 @@ def _list(
             refuse_open(answer.doubts, question.accepted)
     if hint := pattern_hint(labels, paths):
         answer.doubts.append(hint)
-    return paths, series
+    return _chosen(question, recipe, own_labels, answer, paths, series), series
+
+
+def _chosen(
+    question: Question,
+    recipe: Recipe,
+    labels: OwnLabels,
+    answer: Answer,
+    paths: Sequence[str],
+    series: Series,
+) -> Sequence[str]:
+    """Return the files of the series that would be taken, and sum kinds up; several of one are a refusal."""
+    kinds = Kinds(question.source, series)
+    answer.kinds = kinds_by_class(paths, kinds, labels)
+    with _noting(answer):
+        choice = choice_text(question.series) if question.series else recipe.series
+        if choice == NO_CHOICE and (refusal := answer.kinds.refusal()):
+            raise UserError(refusal)
+        chosen = kinds.chosen(paths, choice_in(choice))
+        answer.left_out_series = chosen.left_out
+        return chosen.paths
+    return paths
 
 
 def _doubts_of_store(
@@ -203,6 +249,9 @@ def _doubts_of_store(
         return []
     intake = store.intake_that_would_be(question.source, labels, recipe, key_path(os.environ))
     intake = replace(intake, series=series)
+    if recipe.series == NO_CHOICE and not question.series:
+        table = kinds_by_class(paths, Kinds(question.source, series), labels)
+        refuse_beside_stored(table, store, intake.pseudonyms)
     return store.doubts(intake, intake.sources(paths))
 
 
@@ -227,11 +276,14 @@ def _looked_at(
         recipe,
         paths,
         is_skipping_empty=question.is_skipping_empty,
+        is_accepting_text="burnt-in" in question.accepted,
         series=series,
     )
 
 
-def _write_template(question: Question, paths: Sequence[str], labels: FolderLabels | CsvLabels) -> None:
+def _write_template(
+    question: Question, paths: Sequence[str], labels: FolderLabels | CsvLabels, among: LookedAt
+) -> None:
     if question.template is None or not paths:
         return
     are_patients = False
@@ -240,7 +292,17 @@ def _write_template(question: Question, paths: Sequence[str], labels: FolderLabe
             labels.refuse_patients(paths)
         except UserError:
             are_patients = True
-    text = template_of(paths, labels, are_patients=are_patients)
+    series = among.series
+    others = [path for path in paths if not series.named(path).series]
+    if len(series) and not hold_pictures(others):
+        firsts = [path for path in paths if series.name_of(path)]
+        text = template_of_series(
+            [(series.named(path), label_or_reason(among.labels, path)[0]) for path in firsts],
+            are_known=not isinstance(labels, FolderLabels),
+        )
+    else:
+        firsts = [path for path in paths if series.files_of(path)]
+        text = template_of(firsts, among.labels, are_patients=are_patients)
     publish_new_bytes(question.template, text.encode("utf-8", "surrogateescape"), is_private=True)
 
 
@@ -248,6 +310,16 @@ def _print_naming(source: Path, naming: Naming, *, is_all: bool) -> None:
     print(f"{source}: {counted(naming.files, 'file')}{'' if is_all else ', not all were listed'}")
     for name, text in _naming_lines(naming):
         _print_line(name, text)
+    sys.stdout.flush()
+
+
+def _print_kinds(answer: Answer) -> None:
+    """Print which kinds of series there are, where there are several."""
+    if answer.kinds and len(answer.kinds.counts) > 1:
+        for line in answer.kinds.lines():
+            _print_line("series", line)
+    if answer.left_out_series:
+        _print_line("series", left_out_text(answer.left_out_series))
     sys.stdout.flush()
 
 
@@ -312,12 +384,19 @@ def _print_line(name: str, text: str) -> None:
     print(f"  {name:<10}{text}")
 
 
+def _document_of_kinds(answer: Answer) -> dict[str, Any]:
+    counts = answer.kinds.counts if answer.kinds else {}
+    return {kind: {name: asdict(one) for name, one in row.items()} for kind, row in counts.items()}
+
+
 def _document(question: Question, answer: Answer) -> dict[str, Any]:
     reading = answer.reading
     return {
         "source": str(question.source),
         "complete": answer.is_complete,
         **(asdict(answer.naming) if answer.naming else {}),
+        "kinds": _document_of_kinds(answer),
+        "left_out_series": dict(answer.left_out_series),
         "read": reading.files,
         "images": reading.images,
         "masks": reading.masks,
@@ -325,6 +404,7 @@ def _document(question: Question, answer: Answer) -> dict[str, Any]:
         "no_head": reading.no_head,
         "slices_left_out": reading.slices_left_out,
         "notes": dict(sorted(reading.notes.items())),
+        "shows_text": reading.shows_text,
         "unnamed_stacks": reading.unnamed_stacks,
         "own_labels_differ": reading.own_labels_differ,
         "depths": dict(sorted(reading.depths.items())),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mri_hpc.account import Account
 from mri_hpc.base.command import counted
+from mri_hpc.intake.kinds import left_out_text
 from mri_hpc.intake.labels.folder_labels import FolderLabels
 from mri_hpc.intake.labels.labelled_files import pattern_hint
 from mri_hpc.intake.labels.several_values import num_of_several
@@ -44,11 +45,8 @@ def print_notes_of_source(
 def _of_source(
     labels: "FolderLabels | CsvLabels", paths: Sequence[str], *, has_account: bool
 ) -> Iterator[str]:
-    if not isinstance(labels, FolderLabels) and (missing := labels.num_without_file(paths)):
-        rows, verb = counted(missing, "row"), "is" if missing == 1 else "are"
-        of_patients = f"{verb} of patients whose files are not in the source"
-        of_files = f"{_verb(missing, 'name')} files that are not in the source"
-        yield f"{rows} of the CSV {of_patients if labels.table.patients else of_files}"
+    if not isinstance(labels, FolderLabels) and (lines := labels.without_file(paths)):
+        yield _without_file(labels, lines)
     if pattern := pattern_hint(labels, paths):
         yield f"{pattern.text}, in a new store"
     if isinstance(labels, FolderLabels) and (hint := labels.hint(paths)):
@@ -58,6 +56,17 @@ def _of_source(
     if mixed:
         what = "with images of several classes: launch --patient-label says which class is theirs"
         yield f"{counted(mixed, 'patient')} {what}"
+
+
+def _without_file(labels: "CsvLabels", lines: Sequence[int]) -> str:
+    """Tell of rows that are of no file. lines: on which they stand."""
+    rows, verb = counted(len(lines), "row"), "is" if len(lines) == 1 else "are"
+    what = f"{_verb(len(lines), 'name')} files that are"
+    if labels.table.patients:
+        what = f"{verb} of patients whose files are"
+    elif labels.table.ids:
+        what = f"{verb} of series or studies that are"
+    return f"{rows} of the CSV {what} not in the source (the first: line {lines[0]} of {labels.file.name})"
 
 
 def _of_rejected(tally: Tally, store: Store) -> Iterator[str]:
@@ -89,6 +98,8 @@ def _of_left_out(tally: Tally) -> Iterator[str]:
         yield f"{counted(tally.no_head, 'image')} {what}"
     if tally.slices_left_out:
         yield f"{counted(tally.slices_left_out, 'slice')} of volumes left out: no head in it"
+    if tally.left_out_series:
+        yield left_out_text(tally.left_out_series)
     for note, count in sorted(tally.notes.items()):
         yield f"{counted(count, 'volume')}: {note}"
     if tally.unnamed_stacks:

@@ -148,9 +148,10 @@ def _settled(training: TrainingSettings) -> TrainingSettings:
 
 def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     """Return notes on the run's data. Raises UserError for what would fail the ranks hours later."""
+    from mri_hpc.cohort.commoner import commoner_lines
     from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
     from mri_hpc.cohort.mixed_patients import mixed_lines, refuse_mixed
-    from mri_hpc.cohort.splits import split_lines, split_of
+    from mri_hpc.cohort.splits import UNUSED, split_lines, split_of
     from mri_hpc.results.patient_model import patient_model
     from mri_hpc.training.model import check_model_name, check_weights
 
@@ -169,7 +170,7 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
         lineage = check_weights_of_run(training, snapshot, code)
     leaks = _leak_notes(training, snapshot, code)
     mixed = mixed_lines(snapshot, code, training.patient_label)
-    return (*lineage, *leaks, *split_lines(snapshot, code), *mixed)
+    return (*lineage, *leaks, *split_lines(snapshot, code), *mixed, *commoner_lines(snapshot, code != UNUSED))
 
 
 def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> list[str]:

@@ -35,7 +35,8 @@ class Options:
     """Folder for predictions.csv, patients.csv and rejected.csv, for this user alone; without it, tables are
     printed."""
     patient_from: Annotated[PatientFrom, OFTEN] = "folder"
-    """folder: patient is the first that is no class, split or study, else the one given; file: each file."""
+    """folder: patient is the one whom a DICOM header names, else the first folder that is no class, split or
+    study, else the one given; file: each file."""
     names: Annotated[Flag, OFTEN] = False
     """Name patients by the id in their source, and files by their paths; else by pseudonyms, of the site's
     key where this user has it, and by keys."""
@@ -79,6 +80,10 @@ def predict(options: Options) -> int | None:
 
         write_tables(options.out, answer)
     _print(options, run, answer)
+    if answer.left_out_series:
+        from mri_hpc.intake.kinds import left_out_text
+
+        print(f"{left_out_text(answer.left_out_series)} than the run's", file=sys.stderr)
     if answer.images:
         if kept_back and kept_back.is_passing:
             print(

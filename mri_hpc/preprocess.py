@@ -15,16 +15,19 @@ from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.slurm import array_job, array_place, array_share
-from mri_hpc.intake.decoding.recipe import Oblique, Plane, wanted_recipe
+from mri_hpc.intake.decoding.masks import find_masks
+from mri_hpc.intake.decoding.recipe import Bits, Dates, Oblique, Plane, wanted_recipe
+from mri_hpc.intake.decoding.sequence import choice_text
 from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
-from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, labelled_paths
+from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, knowing, labelled_paths
 from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
 from mri_hpc.storage.store import Store
 
 if TYPE_CHECKING:
     from mri_hpc.account import Account
+    from mri_hpc.intake.kinds import Chosen
     from mri_hpc.intake.labels.csv_labels import CsvLabels
     from mri_hpc.intake.labels.folder_labels import FolderLabels
     from mri_hpc.intake.own_labels import OwnLabels
@@ -49,6 +52,8 @@ class Options:
     """Folder of the store; made if it is not there."""
     labels: Annotated[Path | None, OFTEN] = None
     """CSV of labels; by default labels.csv in the source if there is one, else the names of folders."""
+    label_column: str = ""
+    """Column of the class in that table, or in participants.tsv of a BIDS tree, if it is called otherwise."""
     size: Annotated[int | None, OFTEN] = None
     """Side of the stored images in pixels; by default that of the store, and 224 for a new one."""
     fit: Literal["letterbox", "stretch"] | None = None
@@ -63,6 +68,20 @@ class Options:
     oblique: Oblique | None = None
     """Refuse volumes more than 30 degrees off the planes, or resample them; by default as the store, in a new
     one refuse."""
+    bits: Bits | None = None
+    """Grey levels of stored images: 8 bits, or 16 in twice the memory; by default as the store, in a new one
+    8."""
+    series: Annotated[tuple[str, ...], OFTEN] = ()
+    """Kinds of series that are taken (t1, t1ce, t2, flair, dwi, adc, unknown, or all), or '/PATTERN/' on
+    their description; by default as the store. Needed where a patient has several kinds."""
+    dates: Dates | None = None
+    """Dates in headers are dropped, or kept, all of a patient shifted by the same secret number of days; by
+    default as the store, in a new one dropped."""
+    masks: tuple[str, ...] = ()
+    """Patterns of masks that lie beside volumes, such as 'brain:{stem}_mask.nii.gz', '*-seg.nii.gz' or
+    'lesion:rois/{name}'; a word may tell brain from lesion; by default as the store."""
+    without_lesion: str = ""
+    """Class of slices that show no lesion, where masks of lesions are given; by default they are left out."""
     site: Annotated[str, OFTEN] = ""
     """Name of where the images come from, where several hospitals number patients and files alike."""
     patient_pattern: Annotated[str, OFTEN] = ""
@@ -128,12 +147,14 @@ def preprocess(options: Options) -> int:
     asked = _ask(options, store, key_file)
     intake = asked.intake
     store.clean_up()
-    found = intake.sources(asked.paths)
+    found = intake.sources(asked.chosen.paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
-    store.join_alike(asked.labels.mentions(asked.paths), intake.pseudonyms, options.accept)
+    store.join_alike(asked.labels.mentions(asked.chosen.paths), intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
     tally = _add(options, store, intake, sources, stop)
     tally.own_labels_differ = asked.own_labels.num_differing
+    if share.index == 0:
+        tally.left_out_series = dict(asked.chosen.left_out)
     account = _account(options, store, intake, found, tally, stop)
     print_notes(tally, store=store, root_name=intake.root_name, account=account)
     if share.index == 0:
@@ -159,27 +180,41 @@ class _Asked:
     labels: "FolderLabels | CsvLabels"
     own_labels: "OwnLabels"
     paths: list[str]
+    """Of all files below the source."""
+    chosen: "Chosen"
+    """Those of the series that are taken."""
     intake: "Intake"
 
 
 def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     """Find labels, files and series; UserError where something looks other than it was meant."""
+    from mri_hpc.choosing import choose, refuse_beside_stored
     from mri_hpc.intake.decoding.dicom.listing import find_series
+    from mri_hpc.intake.kinds import Kinds
     from mri_hpc.intake.own_labels import OwnLabels
 
     labels = find_labels(
-        options.source, options.labels, site=options.site, patient_pattern=options.patient_pattern
-    )
+        options.source, options.labels,
+        site=options.site, patient_pattern=options.patient_pattern, label_column=options.label_column,
+    )  # fmt: skip
+    typed = choice_text(options.series) if options.series else None
     wanted = wanted_recipe(
         store.recipe, size=options.size, fit=options.fit, ids=options.ids,
-        plane=options.plane, slices=options.slices, oblique=options.oblique,
+        plane=options.plane, slices=options.slices, oblique=options.oblique, bits=options.bits,
+        series=typed, dates=options.dates, masks=options.masks, without_lesion=options.without_lesion,
     )  # fmt: skip
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
+    if not key_file.exists():
+        # Whoever is refused has no key left behind.
+        refuse_open(store.doubts_of_ids(labels.mentions(paths), options.accept), options.accept)
     series = find_series(
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
-    )
+    ).beside(find_masks(options.source, paths, wanted.masks))
+    labels = knowing(labels, series.named)
     own_labels = OwnLabels(labels, options.source, series)
+    # Before a recipe is written down: it says what was chosen.
+    chosen, table = choose(typed or wanted.series, paths, Kinds(options.source, series), own_labels)
     intake = store.intake(
         options.source,
         own_labels,
@@ -188,8 +223,13 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         series=series,
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
+        is_accepting_text="burnt-in" in options.accept,
     )
-    return _Asked(labels=labels, own_labels=own_labels, paths=paths, intake=intake)
+    if table:
+        refuse_beside_stored(table, store, intake.pseudonyms)
+    if typed and typed != intake.recipe.series:
+        print(f"--series {typed} holds for this time: {store.path} was made without it", file=sys.stderr)
+    return _Asked(labels=labels, own_labels=own_labels, paths=paths, chosen=chosen, intake=intake)
 
 
 def _add(options: Options, store: Store, intake: "Intake", sources: Sources, stop: StopFlag) -> "Tally":
@@ -198,7 +238,7 @@ def _add(options: Options, store: Store, intake: "Intake", sources: Sources, sto
     tally = store.add(
         intake,
         sources,
-        unit_size=unit_images(intake.recipe.size**2, options.chunk_images),
+        unit_size=unit_images(intake.recipe.image_bytes, options.chunk_images),
         is_stopping=lambda: stop.request is not None,
         progress=progress,
     )
@@ -242,6 +282,7 @@ def _question(options: Options) -> "Question":
         source=options.source,
         store=options.store,
         labels=options.labels,
+        label_column=options.label_column,
         site=options.site,
         patient_pattern=options.patient_pattern,
         size=options.size,
@@ -250,6 +291,11 @@ def _question(options: Options) -> "Question":
         plane=options.plane,
         slices=options.slices,
         oblique=options.oblique,
+        bits=options.bits,
+        series=options.series,
+        dates=options.dates,
+        masks=options.masks,
+        without_lesion=options.without_lesion,
         accepted=options.accept,
         is_skipping_empty=options.skip_empty,
         template=options.write_labels,
@@ -263,15 +309,19 @@ def _command(options: Options) -> str:
 
     labels = options.write_labels or options.labels
     given = {
-        "--source": options.source, "--store": options.store, "--labels": labels, "--size": options.size,
+        "--source": options.source, "--store": options.store, "--labels": labels,
+        "--label-column": (not options.write_labels and options.label_column) or None, "--size": options.size,
         "--fit": options.fit, "--ids": options.ids, "--plane": options.plane, "--slices": options.slices,
-        "--oblique": options.oblique,
+        "--oblique": options.oblique, "--bits": options.bits, "--dates": options.dates,
+        "--without-lesion": options.without_lesion or None,
         "--site": options.site or None, "--patient-pattern": options.patient_pattern or None,
     }  # fmt: skip
     words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
     accepted = ["--accept", *options.accept] if options.accept else []
+    masks = ["--masks", *options.masks] if options.masks else []
     skipping = ["--skip-empty"] if options.skip_empty else []
-    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *skipping, *accepted])
+    series = ["--series", *options.series] if options.series else []
+    return shlex.join(["python", "-m", "mri_hpc.preprocess", *words, *masks, *series, *skipping, *accepted])
 
 
 def _share_with_group(options: Options, store: Store, key_file: Path) -> None:

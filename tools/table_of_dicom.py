@@ -1,4 +1,4 @@
-"""Print what becomes of each DICOM file below some folders, as the table in docs/dicom.md has it.
+"""Print what becomes of each DICOM file, or volume, below some folders, as the tables in docs/ have it.
 
     python tools/table_of_dicom.py NAME=FOLDER...
 
@@ -18,7 +18,22 @@ from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.files.content import read_content
 from mri_hpc.intake.files.sources import list_sources
 
-NAMED_DICOM = (".dcm", ".dicom", ".ima")
+NAMED = (
+    ".dcm",
+    ".dicom",
+    ".ima",
+    ".nii",
+    ".nii.gz",
+    ".hdr",
+    ".img",
+    ".img.gz",
+    ".mgh",
+    ".mgz",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+)
 FIRST_BYTES = 256
 MOST_NAMED = 3
 """Files of a series that are named."""
@@ -50,7 +65,7 @@ def _outcomes(root: Path) -> dict[str, list[str]]:
 
 def _is_wanted(file: Path) -> bool:
     with file.open("rb") as opened:
-        return is_dicom(opened.read(FIRST_BYTES)) or file.name.lower().endswith(NAMED_DICOM)
+        return is_dicom(opened.read(FIRST_BYTES)) or file.name.lower().endswith(NAMED)
 
 
 def _sources(paths: Sequence[str], series: Series) -> Iterator[tuple[str, ...]]:

@@ -146,7 +146,7 @@ def _with_dashes(options: Sequence[Option], words: Sequence[str]) -> list[str]:
 def called(hint: Any) -> str:
     """Name the values of a type: INT, adamw|sgd, INT|auto, [PATH ...]."""
     if get_origin(hint) is Literal:
-        return "|".join(get_args(hint))
+        return "|".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
         return f"[{called(get_args(hint)[0])} ...]"
     parts = [part for part in get_args(hint) if part is not type(None)]
@@ -213,9 +213,10 @@ def converted(typed: str | list[str], hint: Any) -> Any:
     if isinstance(typed, list):
         return tuple(converted(one, parts[0]) for one in typed)
     if get_origin(hint) is Literal:
-        if typed not in parts:
+        by_text = {str(part): part for part in parts}
+        if typed not in by_text:
             raise ValueError(typed)
-        return typed
+        return by_text[typed]
     if get_origin(hint) not in (Union, types.UnionType):
         return hint(typed)
     for part in parts:

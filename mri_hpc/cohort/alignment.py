@@ -89,6 +89,12 @@ def first_matrix(frames: tuple[np.ndarray, np.ndarray], variant: int, move: np.n
     return np.asarray(_from_unit(frames[1]) @ swapped @ mirrored @ np.linalg.inv(moved) @ _to_unit(frames[0]))
 
 
+def is_as_fine(second: Detail, first: Detail, matrix: np.ndarray) -> bool:
+    """Tell whether the second image has at least as many pixels in the same place. matrix: as in `lay`."""
+    small = second.from_whole @ matrix @ first.to_whole
+    return bool(abs(np.linalg.det(small)) >= 1)
+
+
 def lay(first: Detail, second: Detail, matrix: np.ndarray) -> Overlay | None:
     """Lay the second image over the first one; None where they cannot be twins. matrix: to begin with."""
     start = second.soft_from_whole @ matrix @ first.soft_to_whole

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mri_hpc.cohort.kept_parts import keep_part, read_parts
-from mri_hpc.cohort.looks import NUM_FRAMES, NUM_FREQUENCIES, Looks
-from mri_hpc.cohort.twins import RULE
+from mri_hpc.cohort.looks import NUM_FRAMES, NUM_FREQUENCIES, RULE, Looks
 from mri_hpc.storage.store import Snapshot, Store
 
 KIND = f"looks-{RULE}"

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+RULE = 1
+"""Version of how looks are made: what was kept by another one is not taken up."""
 WORK_SIDE = 112
 """Pixels of the longer side to which images are brought before anything is compared."""
 SIDE = 32
@@ -76,13 +78,17 @@ def _coefficients(sampled: np.ndarray) -> np.ndarray:
     return np.asarray(coefficients / np.maximum(length, 1e-6))
 
 
-def turned_back(coefficients: np.ndarray, number: int) -> np.ndarray:
-    """Return the coefficients of the image of which that turn makes this one. coefficients: (..., 16, 16)."""
-    if number & 1:
-        coefficients = coefficients * SIGNS
-    if number & 2:
-        coefficients = coefficients * SIGNS[:, None]
-    return np.swapaxes(coefficients, -1, -2) if number & 4 else coefficients
+def turned(coefficients: np.ndarray, variant: np.ndarray) -> np.ndarray:
+    """Turn looks, (n, 16, 16), each by its variant, int64, (n,): onto those that they are a turn of."""
+    across, down, swapped = (((variant >> bit) & 1 > 0)[:, None, None] for bit in range(3))
+    coefficients = np.where(swapped, np.swapaxes(coefficients, 1, 2), coefficients)
+    return coefficients * np.where(across, SIGNS, 1) * np.where(down, SIGNS[:, None], 1)
+
+
+def moved(coefficients: np.ndarray, move: np.ndarray) -> np.ndarray:
+    """Return the coefficients, (n, 16, 16), with the frame moved and stretched by (n, 4), as slopes go."""
+    across, down = (_resampled(move[:, axis], move[:, 2 + axis]) for axis in (0, 1))
+    return np.asarray(down @ coefficients @ across.transpose(0, 2, 1))
 
 
 def unturned(coefficients: np.ndarray) -> np.ndarray:
@@ -209,17 +215,25 @@ def _sample(soft: np.ndarray, frame: Frame) -> np.ndarray:
     return np.asarray(sampled)
 
 
+def _resampled(shift: np.ndarray, stretch: np.ndarray) -> np.ndarray:
+    """Return what moving and stretching does to the coefficients of one axis: float32, (n, 16, 16)."""
+    angles = (1 + shift[:, None] + (1 + stretch[:, None]) * ALONG) * np.float32(np.pi / 2)
+    return np.asarray(COSINES @ (np.cos(angles[:, :, None] * ORDERS) * SCALES))
+
+
 def _cosines() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the transform, (16, 32), and what shifts and stretches do to its coefficients, (16, 16) each."""
-    order, angle = np.arange(NUM_FREQUENCIES)[:, None], np.pi * (np.arange(SIDE) + 0.5) / SIDE
-    scale = np.where(order == 0, 1 / math.sqrt(2), 1) * math.sqrt(2 / SIDE)
+    order, scale = ORDERS[:, None].astype(float), SCALES[:, None]
+    angle = np.pi / 2 * (ALONG + 1)
     basis = np.cos(order * angle) * scale
-    # By u, which goes from -1 to 1 over the frame: angle = pi * (u + 1) / 2.
     slope = -np.sin(order * angle) * scale * order * np.pi / 2
-    along = 2 * angle / np.pi - 1
-    moved, stretched = basis @ slope.T, basis @ (slope * along).T
+    moved, stretched = basis @ slope.T, basis @ (slope * ALONG).T
     return basis.astype(np.float32), moved.astype(np.float32), stretched.astype(np.float32)
 
 
+ORDERS = np.arange(NUM_FREQUENCIES, dtype=np.float32)
+SCALES = np.where(ORDERS == 0, math.sqrt(1 / SIDE), math.sqrt(2 / SIDE)).astype(np.float32)
+ALONG = ((np.arange(SIDE, dtype=np.float32) + 0.5) * 2 / SIDE - 1).astype(np.float32)
+"""From -1 to 1 over the frame."""
 COSINES, SLOPE, STRETCH = _cosines()
 SIGNS = np.where(np.arange(NUM_FREQUENCIES) % 2, -1, 1).astype(np.float32)

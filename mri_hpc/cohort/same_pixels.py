@@ -1,6 +1,5 @@
 """Images of a snapshot that are the same to the pixel."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,6 +33,6 @@ def equal_values(values: np.ndarray) -> list[np.ndarray]:
 
 
 def _read(snapshot: Snapshot, reader: Reader, rows: np.ndarray) -> Iterator[np.ndarray]:
-    at_once = max(1, PART_BYTES // math.prod(snapshot.image_shape))
+    at_once = max(1, PART_BYTES // snapshot.image_bytes)
     for start in range(0, len(rows), at_once):
         yield from reader.read(rows[start : start + at_once])

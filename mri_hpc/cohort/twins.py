@@ -9,16 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.cohort.alignment import Detail, Overlay, first_matrix, lay
+from mri_hpc.cohort.alignment import Detail, Overlay, first_matrix, is_as_fine, lay
 from mri_hpc.cohort.candidates import Candidates, find_candidates, find_candidates_between
 from mri_hpc.cohort.looks import Looks, look_at
+from mri_hpc.intake.decoding.grey_values import to_8_bits
 
 Read = Callable[[np.ndarray], np.ndarray]
-"""Reads images of some rows: uint8, (B, H, W)."""
+"""Reads images of some rows: uint8 or uint16, (B, H, W); they are compared in 8 bits."""
 Shown = Callable[[range], Iterable[int]]
 """Yields its numbers one by one; a part of the work, of a few seconds at most, follows each."""
 
-RULE = 1
+RULE = 2
 """Version of how twins are found: what was kept by another one is not taken up."""
 LEAST_SCORE = 0.967
 """Of the correlation of fine structure, from which two images are twins.
@@ -130,7 +131,7 @@ def group_twins(twins: Iterable[Twin]) -> list[TwinGroup]:
 def _read_all(read: Read, rows: np.ndarray, progress: Shown, side: int) -> Iterator[np.ndarray]:
     at_once = max(1, PART_BYTES // side**2)
     for start in progress(range(0, len(rows), at_once)):
-        yield read(rows[start : start + at_once])
+        yield to_8_bits(read(rows[start : start + at_once]))
 
 
 class _Judge:
@@ -170,14 +171,19 @@ class _Judge:
         first, second, turn = (int(of[number]) for of in (pairs.first, pairs.second, pairs.variant))
         frames = self._looks.frames[[first, second], pairs.frame[number]]
         matrix = first_matrix((frames[0], frames[1]), turn, pairs.move[number])
-        laid = lay(self._detail(first), self._detail(second), matrix)
+        under, over = self._detail(first), self._detail(second)
+        if not is_as_fine(over, under, matrix):
+            # Fine structure is kept where the finer one of both is brought to the other's pixels.
+            under, over, matrix = over, under, np.linalg.inv(matrix)
+            turn, rows = BACK.get(turn, turn), rows[::-1]
+        laid = lay(under, over, matrix)
         if not laid or laid.score < LEAST_SCORE:
             return None
         how = _how(laid, turn, self._side, is_backwards=rows[0] > rows[1])
         return Twin(first=min(rows), second=max(rows), how=how, score=round(laid.score, 4))
 
     def _make_detail(self, index: int) -> Detail:
-        return Detail(self._read(self._rows[index : index + 1])[0])
+        return Detail(to_8_bits(self._read(self._rows[index : index + 1])[0]))
 
 
 def _how(laid: Overlay, turn: int, side: int, *, is_backwards: bool) -> tuple[str, ...]:

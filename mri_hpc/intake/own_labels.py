@@ -9,6 +9,7 @@ from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series
 from mri_hpc.intake.decoding.matlab import label_in
 from mri_hpc.intake.labels.folder_labels import SAYS_ITSELF
 from mri_hpc.intake.labels.label import NO_BOX, Label, Labels, at_site, label_or_reason
+from mri_hpc.intake.labels.labelled_files import knowing
 
 # The parts in which Cheng's set is published, which lie in a folder each.
 PARTS = re.compile(r"brainTumorDataPublic.*", re.IGNORECASE)
@@ -20,7 +21,7 @@ class OwnLabels:
     """Labels from folders or a table, completed by what the files themselves say."""
 
     def __init__(self, given: Labels, root: Path, series: Series = NO_SERIES) -> None:
-        self._given = given
+        self._given = knowing(given, series.named)
         self._series = series
         self.site = given.site
         self._root = root
@@ -29,11 +30,11 @@ class OwnLabels:
 
     def of(self, path: str) -> Label:
         """Return a source's label, as in Labels; BadSource where neither says one."""
-        is_dicom = bool(self._series.named(path).series)
-        if not is_dicom and not path.endswith(SAYS_ITSELF):
+        is_series = self._series.is_series(path)
+        if not is_series and not path.endswith(SAYS_ITSELF):
             return self._given.of(path)
         if path not in self._known:
-            self._known[path] = self._of_series(path) if is_dicom else self._joined(path)
+            self._known[path] = self._of_series(path) if is_series else self._joined(path)
         return self._known[path]
 
     def site_of(self, path: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mri_hpc.base.command import counted
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.burnt_in import BURNT_IN, KEPT_BACK, shows_text
 from mri_hpc.intake.decoding.decoders import decode_natively
 from mri_hpc.intake.decoding.depth import promises_8_bits
 from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series
@@ -110,6 +111,7 @@ class LookedAt:
         files: Sequence[str],
         *,
         is_skipping_empty: bool,
+        is_accepting_text: bool = False,
         series: Series = NO_SERIES,
     ) -> None:
         """files: all that there are, of which groups are made; series: those that several of them make."""
@@ -118,6 +120,7 @@ class LookedAt:
         self.labels = labels = OwnLabels(labels, root, series)
         self.recipe = recipe
         self.is_skipping_empty = is_skipping_empty
+        self.is_accepting_text = is_accepting_text
         self._groups = groups = Groups(labels, files)
         self._reader = GroupReader[Group](root, recipe, groups.files)
 
@@ -155,6 +158,8 @@ class Reading:
     """Slices of volumes that show no head."""
     notes: Counter[str] = field(default_factory=Counter)
     """Remarks to be made on volumes, and of how many."""
+    shows_text: int = 0
+    """Pictures with what looks like burnt-in text; volumes of DICOM with it are rejected."""
     unnamed_stacks: int = 0
     """Files of several slices of which nothing names the patient."""
     without_patient: int = 0
@@ -187,7 +192,8 @@ class Reading:
                 return
             among.series.check_is_source(path, content)
             label = among.labels.of(path)
-            found = self._take(among.images(path, label, natives()), is_skipping=among.is_skipping_empty)
+            among.series.masks.check(path, label.label, among.recipe.without_lesion)
+            found = self._take(among.images(path, label, natives()), among)
         except FileNotFoundError:
             self.rejected["file is gone"] += 1
         except BadSource as error:
@@ -202,12 +208,14 @@ class Reading:
             self._hashes.append(content.fingerprint.source_hash)
             self._names.append(_number_of(label))
 
-    def _take(self, images: Iterator[tuple[Sample, NativeImage]], *, is_skipping: bool) -> int:
+    def _take(self, images: Iterator[tuple[Sample, NativeImage]], among: LookedAt) -> int:
         """Note the images of one file; return how many would be stored."""
         found = 0
         for sample, image in images:
+            if BURNT_IN in image.notes and not among.is_accepting_text:
+                raise BadSource(KEPT_BACK)
             has_head = shows_head(sample)
-            if has_head or not is_skipping:
+            if has_head or not among.is_skipping_empty:
                 found += 1
                 self.no_head += not has_head
                 self._note(image)
@@ -219,6 +227,8 @@ class Reading:
         self.slices_left_out += image.slices_left_out
         self.notes.update(image.notes)
         self.depths[_depth_of(image)] += 1
+        if not image.is_of_volume:
+            self.shows_text += shows_text(image.grey)
         if low == high:
             self.blank += 1
         elif ((image.grey == low) | (image.grey == high)).all():
@@ -258,6 +268,12 @@ class Reading:
             kind="two-valued",
             count=self.two_valued,
             text=f"{counted(self.two_valued, 'image')} of two grey values: masks?",
+        )
+        yield Doubt(
+            kind="burnt-in",
+            count=self.shows_text,
+            text=f"{counted(self.shows_text, 'picture')} with what looks like burnt-in text: does it name "
+            "somebody? (see: docs/privacy.md)",
         )
 
     def _without_patient(self) -> Doubt:

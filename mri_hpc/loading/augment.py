@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import affine_grid, grid_sample
 
+from mri_hpc.intake.decoding.recipe import DEEP_STEP
 from mri_hpc.loading.order import uniform
 
 ROTATION_DEGREES = 15.0
@@ -59,14 +60,19 @@ def draw(keys: np.ndarray, seed: int, epoch: int) -> Draw:
     )
 
 
+def grey_levels(images: torch.Tensor) -> torch.Tensor:
+    """Return stored images, uint8 or uint16, with 255 as their white: float32, of their shape."""
+    return images.float() / DEEP_STEP if images.dtype == torch.uint16 else images.float()
+
+
 def standardised(images: torch.Tensor, how: Normalisation) -> torch.Tensor:
     """Standardise images as a network is shown them.
 
     image: with mean 0 and deviation 1 each, whatever the scanner's scale. imagenet: black and white are the
     same in all images, and near what a network that was trained on photographs expects.
-    images: uint8 or float32, (b, H, W), in grey levels; returns float32, (b, H, W).
+    images: uint8, uint16 or float32, (b, H, W), in grey levels; returns float32, (b, H, W).
     """
-    images = images.float()
+    images = grey_levels(images)
     if how == "imagenet":
         return (images / WHITE - IMAGENET_MEAN) / IMAGENET_DEVIATION
     deviation, mean = torch.std_mean(images, dim=(1, 2), keepdim=True, correction=0)
@@ -76,7 +82,7 @@ def standardised(images: torch.Tensor, how: Normalisation) -> torch.Tensor:
 def augmented(
     images: torch.Tensor, keys: np.ndarray, seed: int, epoch: int, how: Normalisation
 ) -> torch.Tensor:
-    """Augment and standardise images for a training step. images: uint8, (b, H, W); keys: uint64, (b,)."""
+    """Augment and standardise images for a training step. images: uint8 or uint16; keys: uint64, (b,)."""
     drawn = draw(keys, seed, epoch)
     theta, contrast, brightness = (
         torch.from_numpy(values).to(images.device, non_blocking=True)
@@ -85,7 +91,7 @@ def augmented(
     grid = affine_grid(theta, [len(images), 1, *images.shape[1:]], align_corners=False)
     # The border, not zero: what lies around a slice is as dark as its edge, whatever the scale.
     moved = grid_sample(
-        images.float()[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False
+        grey_levels(images)[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False
     )[:, 0]
     # After standardising by the image, which would undo both.
     changed = standardised(moved, "image") * contrast[:, None, None] + brightness[:, None, None]

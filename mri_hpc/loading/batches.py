@@ -26,7 +26,7 @@ class ReadsRows(Protocol):
     """Reads what batches hold, as storage.reading.reader.Reader does."""
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Read images of some rows of the snapshot: uint8, (b, H, W)."""
+        """Read images of some rows of the snapshot: uint8 or uint16, (b, H, W)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Batch:
     """The micro-batches of one rank in one step, one after the other."""
 
     images: torch.Tensor
-    """uint8, (b, H, W), on the device."""
+    """uint8 or uint16, (b, H, W), on the device."""
     labels: torch.Tensor
     """int64, (b,), on the device."""
     keys: np.ndarray

@@ -58,7 +58,8 @@ class Dataset:
         """Open a snapshot of the store, and choose the rows of a split.
 
         snapshot: its digest, or newest. val_fold, test_fold, from_train: as of `mri-hpc launch`. split: all
-        takes every image, of known class or not. transform: called with each image, uint8, (1, H, W).
+        takes every image, of known class or not. transform: called with each image, uint8,
+        or uint16 in a store of 16 bits, (1, H, W).
         Raises UserError where there is no such store, snapshot or split. Any number of threads may read.
         """
         opened_at = store if isinstance(store, Store) else Store.open(store)
@@ -87,7 +88,7 @@ class Dataset:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """Return an image, uint8, (1, H, W), or what `transform` makes of it; and its label, -1 unknown."""
+        """Return an image, (1, H, W), or what `transform` makes of it; and its label, -1 unknown."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, int]]:

@@ -12,9 +12,13 @@ from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.decoding.decoders import decode_file
 from mri_hpc.intake.decoding.dicom.listing import DUPLICATE, find_series
 from mri_hpc.intake.decoding.group_reader import GroupReader
+from mri_hpc.intake.decoding.masks import brains_alone, find_masks
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
+from mri_hpc.intake.decoding.sequence import choice_in
+from mri_hpc.intake.kinds import Kinds
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
+from mri_hpc.intake.labels.persons import nfc
 from mri_hpc.results.calibration import NOT_CALIBRATED, Calibration
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
 
@@ -23,7 +27,7 @@ T = TypeVar("T")
 IMAGES_AT_ONCE = 64
 
 Model = Callable[[np.ndarray], np.ndarray]
-"""From images, uint8 (n, H, W), to probabilities, float64 (n, classes)."""
+"""From images, uint8 or uint16 (n, H, W), to probabilities, float64 (n, classes)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +61,8 @@ class Answer:
     classes: tuple[str, ...]
     images: tuple[Judged, ...]
     rejected: tuple[Rejected, ...]
+    left_out_series: Mapping[str, int] = field(default_factory=dict)
+    """Series of other kinds than the run has learnt from, by kind: not judged."""
     patient_model: PatientModel | None = field(default_factory=MeanOfImages)
     """By which patients are judged; None where they are not to be."""
     calibration: Calibration | None = None
@@ -130,6 +136,7 @@ class Answer:
                 {"patient": one.patient, "images": one.num_images, **self._by_class(one.probabilities)}
                 for one in self.patients()
             ],
+            "left_out_series": dict(self.left_out_series),
             "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
             "calibration": self.in_words(),
             "prevalence": dict(self.prevalence) if self.prevalence else None,
@@ -155,7 +162,10 @@ def judge(
 
     recipe, classes, model, patient_model: of one finished run. progress: gives the images on, one by one.
     """
-    images, refused = _by_series(images)
+    found = _by_series(images, recipe)
+    images, refused = found.images, list(found.refused)
+    # Masks of lesions say what is asked here.
+    recipe = replace(recipe, masks=brains_alone(recipe.masks), without_lesion="")
     for rejected in refused:
         on_rejected(rejected)
     files: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -182,26 +192,56 @@ def judge(
             batch, model(np.stack([sample.pixels for *_whose, sample in batch])), strict=True
         )
     ]
-    return Answer(classes=classes, images=tuple(judged), rejected=tuple(refused), patient_model=patient_model)
+    return Answer(
+        classes=classes,
+        images=tuple(judged),
+        rejected=tuple(refused),
+        left_out_series=found.left_out,
+        patient_model=patient_model,
+    )
 
 
-def _by_series(images: Sequence[Image]) -> tuple[Sequence[Image], list[Rejected]]:
-    """Join the files of each series into one image; return also those that hold an instance once more."""
+@dataclass(frozen=True, kw_only=True)
+class _BySeries:
+    """Images to be judged, the files of each series as one."""
+
+    images: Sequence[Image]
+    refused: Sequence[Rejected] = ()
+    """Files that hold an instance once more."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Series that the run does not take, by kind."""
+
+
+def _by_series(images: Sequence[Image], recipe: Recipe) -> _BySeries:
+    """Join the files of each series that the recipe takes, and volumes and their masks, into one image."""
+    root = Path("/")
     by_path = {_below_root(image.path): image for image in images}
-    series = find_series(Path("/"), by_path, kept=None)
-    if not len(series):
-        return images, []
+    masks = find_masks(root, by_path, recipe.masks, is_any_root=True)
+    brains = find_masks(root, by_path, brains_alone(recipe.masks), is_any_root=True)
+    series = find_series(root, by_path, kept=None).beside(brains)
+    chosen = Kinds(root, series).chosen([*by_path], choice_in(recipe.series))
+    if series.are_single_files and not masks:
+        return _BySeries(images=[by_path[path] for path in chosen.paths], left_out=chosen.left_out)
     joined = [
-        replace(image, others=tuple(by_path[other].path for other in series.files_of(path)[1:]))
-        for path, image in by_path.items()
-        if series.files_of(path) and not series.is_duplicate(path)
+        replace(
+            by_path[path],
+            others=tuple(root / other for other in series.files_of(path)[1:]),
+            **_patient_in(by_path[path], series.named(path).patient),
+        )
+        for path in chosen.paths
+        if series.files_of(path) and not series.is_duplicate(path) and not masks.is_mask(path)
     ]
     again = [
-        Rejected(path=image.path, reason=DUPLICATE)
-        for path, image in by_path.items()
+        Rejected(path=by_path[path].path, reason=DUPLICATE)
+        for path in chosen.paths
         if series.is_duplicate(path)
     ]
-    return joined, again
+    return _BySeries(images=joined, refused=again, left_out=chosen.left_out)
+
+
+def _patient_in(image: Image, named: str) -> dict[str, Any]:
+    """Return the patient of a series, where its header names one and nothing else was asked for."""
+    return {"patient": nfc(named), "is_own_patient": False} if named and image.may_name_patient else {}
 
 
 def _below_root(path: Path) -> str:

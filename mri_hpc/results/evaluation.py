@@ -178,6 +178,7 @@ def evaluate_split(run: RunDir, split: str) -> Evaluation:
             *_notes_on_classes_of_patients(counts, model),
             *_notes_on_unused(provenance),
             *_notes_on_leaks(split, provenance),
+            *provenance.get("commoner_in_a_class", ()),
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
     )

@@ -218,6 +218,7 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
         "snapshot": "snapshot",
         "content_digest": "stored content",
         "image_shape": "image, pixels",
+        "bits": "bits of a pixel",
         "num_parameters": "parameters",
         "device": "device",
         "ranks": "ranks",
@@ -228,7 +229,7 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
     jobs = dict.fromkeys(attempt.job_id for attempt in attempts if attempt.job_id)
     shown = {
         *titles, "versions", "conditions", "classes", "split_counts", "has_patients", "continued_from",
-        "test_images_trained_on",
+        "test_images_trained_on", "commoner_in_a_class",
     }  # fmt: skip
     others = {**provenance, **(provenance.get("conditions") or {})}
     ancestors = [

@@ -5,7 +5,7 @@ Each floor is imported when something there is first asked for, so that light co
 
 import importlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.adding.tally import Tally
     from mri_hpc.storage.disk.commits import Commit
     from mri_hpc.storage.reading.reader import Reader
+    from mri_hpc.storage.reading.stored_volumes import StoredVolume
     from mri_hpc.storage.snapshot.catalogue import Grown
     from mri_hpc.storage.snapshot.table import Snapshot
     from mri_hpc.storage.snapshot.totals import Counts, Totals
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArrayTask", "Compacted", "Counts", "Findings", "FoundName", "Grown", "Intake", "Missing", "Name",
     "NameSearch", "Origin", "Pair", "Reader", "Relabelling", "Repaired", "Retraction", "Snapshot", "Store",
-    "Tally", "WantedNames", "read_wanted", "search_folder",
+    "StoredVolume", "Tally", "WantedNames", "read_wanted", "search_folder",
 ]  # fmt: skip
 
 _FLOORS = {
@@ -67,6 +68,7 @@ _FLOORS = {
     "Repaired": "upkeep.repair",
     "Retraction": "upkeep.retraction",
     "Snapshot": "snapshot.table",
+    "StoredVolume": "reading.stored_volumes",
     "Tally": "adding.tally",
     "WantedNames": "upkeep.wanted_names",
     "read_wanted": "upkeep.wanted_names",
@@ -248,6 +250,12 @@ class Store:
 
         export(self._dir, snapshot, target, progress=progress)
 
+    def volumes_of(self, snapshot: "Snapshot", rows: "np.ndarray") -> "Iterator[StoredVolume]":
+        """Yield the volumes of which rows of a snapshot are slices; some rows may be of none."""
+        from mri_hpc.storage.reading.stored_volumes import stored_volumes
+
+        return stored_volumes(self._dir, snapshot, rows)
+
     def clean_up(self) -> None:
         """Remove what tasks that were killed left behind, and end removals that they had begun."""
         from mri_hpc.storage.snapshot.presence import end_removals
@@ -265,6 +273,7 @@ class Store:
         series: "Series | None" = None,
         is_replacing: bool = False,
         is_skipping_empty: bool = False,
+        is_accepting_text: bool = False,
     ) -> "Intake":
         """Return all that decides about the sources below a root; write down the recipe of a new store.
 
@@ -279,9 +288,10 @@ class Store:
             labels,
             wanted,
             key_file,
-            series=series or NO_SERIES,
+            series=NO_SERIES if series is None else series,
             is_replacing=is_replacing,
             is_skipping_empty=is_skipping_empty,
+            is_accepting_text=is_accepting_text,
         )
 
     def intake_that_would_be(

@@ -1,5 +1,6 @@
 """``mri-hpc store info``: the content of a store."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,8 +52,10 @@ def summary(store: Store) -> dict[str, Any]:
         "twins": totals.twins,
         "rejected": sum(totals.reasons.values()),
         "reasons": totals.reasons,
+        **({"deidentified": asdict(totals.added.deidentified)} if totals.added.deidentified else {}),
         "size": recipe.size,
         "fit": recipe.fit,
+        **({} if recipe.bits == 8 else {"bits": recipe.bits}),
         "ids": recipe.ids,
         "commits": totals.commits,
         "snapshot": totals.digest,
@@ -71,8 +74,9 @@ def _print_table(values: dict[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     names = Store(Path(values["store"])).names
+    depth = f", {values['bits']} bits" if "bits" in values else ""
     rows = [
-        ("images", f"{values['images']:,} of {values['size']} × {values['size']}, {values['fit']}"),
+        ("images", f"{values['images']:,} of {values['size']} × {values['size']}, {values['fit']}{depth}"),
         ("patients", f"{values['patients']:,} ({values['ids']})"),
         ("", _unless_zero(values["images_without_patient"], "images name no patient")),
         *((f"class {name}", f"{count:,}") for name, count in values["classes"].items()),
@@ -95,6 +99,7 @@ def _print_table(values: dict[str, Any]) -> None:
         ),
         ("rejected", f"{values['rejected']:,}{f' (which: {names}/*.csv)' if values['rejected'] else ''}"),
         *((f"  {count:,}", reason) for reason, count in values["reasons"].items()),
+        *_deidentified(values.get("deidentified")),
         ("snapshots", f"{values['snapshots']:,} published, {shown_bytes(values['snapshot_bytes'])}"),
         ("snapshot", values["snapshot"]),
         ("content digest", values["content_digest"]),
@@ -107,6 +112,19 @@ def _print_table(values: dict[str, Any]) -> None:
     if values["growth"]["periods"]:
         console.print()
         console.print(_growth_table(values["growth"]))
+
+
+def _deidentified(values: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Yield a row of what was done to sources of DICOM, and one of what their files say."""
+    if values is None:
+        return
+    from mri_hpc.intake.decoding.dicom.deidentification import MEANINGS
+
+    codes = ", ".join(f"{code} {MEANINGS[code]}" for code in values["by"]) or "none: ids are as given"
+    of_sources = f"of {counted(values['sources'], 'DICOM source')}, dates {values['dates'].lower()}"
+    yield "de-identified", f"{codes} ({of_sources})"
+    statements = ", ".join(f"{statement}: {count:,}" for statement, count in values["statements"].items())
+    yield "as files say", statements or "nothing"
 
 
 def _growth_table(values: dict[str, Any]) -> "Table":

@@ -38,6 +38,7 @@ class Sheet:
 def draw_sheet(options: Sheet) -> None:
     """Write the picture, and print which image is where."""
     # Here and below: whoever asks for help need not wait for what draws.
+    from mri_hpc.intake.decoding.grey_values import to_8_bits
     from mri_hpc.intake.decoding.pictures import png_bytes
     from mri_hpc.results.contact_sheet import draw_sides, evenly, sides_of, tiled
 
@@ -49,7 +50,7 @@ def draw_sheet(options: Sheet) -> None:
     snapshot = store.resolve()
     rows = evenly(selected(snapshot, options), options.count)
     with store.reader(snapshot) as reader:
-        images = reader.read(rows)
+        images = to_8_bits(reader.read(rows))
     for image, row in zip(images, rows, strict=True):
         draw_sides(image, sides_of(snapshot, int(row)))
     sheet = tiled(images)

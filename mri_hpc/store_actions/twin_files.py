@@ -12,6 +12,7 @@ import numpy as np
 from mri_hpc.base.access import replace_private
 from mri_hpc.cohort.audit import is_torn
 from mri_hpc.cohort.twins import TwinGroup
+from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.results.twin_page import ShownGroup, ShownImage, make_twin_page, shortened
@@ -99,7 +100,7 @@ def _page(
 ) -> str:
     shown = shortened([_shown(snapshot, group, names) for group in groups])
     rows = np.array([image.row for group in shown for image in group.images], np.int64)
-    pictures = (reader.read(rows[at : at + 1])[0] for at in range(len(rows)))
+    pictures = (to_8_bits(reader.read(rows[at : at + 1])[0]) for at in range(len(rows)))
     return make_twin_page(
         shown, pictures, store=str(store.path), snapshot=snapshot.digest[:12], total=len(groups)
     )

@@ -42,6 +42,8 @@ class Verify:
     """With --repair: the folder of images that preprocess was given."""
     labels: Path | None = None
     """With --repair: the CSV of labels; only of use for chunks that no snapshot tells of."""
+    label_column: str = ""
+    """With --repair: the column of the class that preprocess was given."""
     site: str = ""
     """With --repair: the site that preprocess was given."""
     privacy: Annotated[Path | None, Word(value="NAMES.txt")] = None
@@ -109,7 +111,9 @@ def _origin(options: Verify, store: Store) -> "Origin":
     return Origin(
         root=options.source,
         recipe=recipe,
-        labels=find_labels(options.source, options.labels, site=options.site),
+        labels=find_labels(
+            options.source, options.labels, site=options.site, label_column=options.label_column
+        ),
         pseudonyms=lambda: pseudonyms_of(
             ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ), group=store.group
         ),

@@ -209,7 +209,8 @@ def _rounds(folder: Path, seconds: float, play: Callable[[Trial], None]) -> int:
     """Play with new stores until the time is up, at least once; returns how often."""
     start_s, rounds = time.monotonic(), 0
     while not rounds or time.monotonic() - start_s < seconds:
-        trial = Trial(folder / "trial")
+        # Both chunk types in turn.
+        trial = Trial(folder / "trial", bits=16 if rounds % 2 else 8)
         _put_pictures(trial)
         play(trial)
         trial.run(trial.adding(is_replacing=True))

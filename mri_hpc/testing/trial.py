@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes
+from mri_hpc.intake.decoding.recipe import Bits
 from mri_hpc.intake.files.units import Share
 from mri_hpc.testing import processes
 from mri_hpc.testing.file_operations import FileOperations
@@ -31,8 +32,9 @@ class Change:
 class Trial:
     """A store below a folder of its own, and what it must hold."""
 
-    def __init__(self, root: Path) -> None:
-        self.bench = Workbench(root=root)
+    def __init__(self, root: Path, *, bits: Bits = 8) -> None:
+        """bits: of the pixels that the store holds."""
+        self.bench = Workbench(root=root, bits=bits)
         self.model = StoreModel()
         self.folder: dict[str, Image] = {}
         """Pictures in the source folder, by path."""

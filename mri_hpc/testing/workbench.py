@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
-from mri_hpc.intake.decoding.recipe import load_recipe, wanted_recipe
+from mri_hpc.intake.decoding.recipe import Bits, load_recipe, wanted_recipe
 from mri_hpc.intake.files.sources import root_name
 from mri_hpc.intake.files.units import Share
 from mri_hpc.intake.labels.csv_labels import read_csv
@@ -49,6 +49,8 @@ class Workbench:
     root: Path
     side: int = 16
     """Of the stored images, in pixels."""
+    bits: Bits = 8
+    """Of their pixels."""
     unit_images: int = 2
     """Images of a chunk, as they come in."""
 
@@ -117,7 +119,7 @@ class Workbench:
         """Add a share of the pictures, as preprocess does."""
         store = Store.make(self.path, self.raw)
         labels = read_csv(self.table, self.raw)
-        wanted = wanted_recipe(store.recipe, size=self.side, fit=None, ids=None)
+        wanted = wanted_recipe(store.recipe, size=self.side, fit=None, ids=None, bits=self.bits)
         paths = labelled_paths(self.raw, labels, ids=wanted.ids, shared=None)
         intake = store.intake(self.raw, labels, wanted, self.key_file, is_replacing=is_replacing)
         store.clean_up()
@@ -170,7 +172,7 @@ class Workbench:
         row = int(np.searchsorted(snapshot.key, np.uint64(self.key_of(path))))
         name, offset, _images, _bytes = snapshot.chunks[int(snapshot.chunk[row])].tolist()
         with (self.path / "chunks" / f"{name.decode()}.h5").open("r+b") as file:
-            file.seek(offset + int(snapshot.row[row]) * self.side**2)
+            file.seek(offset + int(snapshot.row[row]) * snapshot.image_bytes)
             byte = file.read(1)[0]
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte ^ 1]))

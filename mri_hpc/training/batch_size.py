@@ -52,6 +52,7 @@ def settle(
     num_classes: int,
     image_shape: tuple[int, int],
     has_begun: bool,
+    bits: int = 8,
 ) -> TrainingSettings:
     """Put a number in place of auto, the same for all attempts of the run; return the settings.
 
@@ -64,7 +65,7 @@ def settle(
     if found is None and has_begun:
         raise UserError(f"{run.batch_size} is gone, and the run has begun with it: restore it from a backup")
     if found is None:
-        fits = _fits_on(ranks, settings, num_classes, image_shape)
+        fits = _fits_on(ranks, settings, num_classes, image_shape, bits)
         most = most_images_a_rank(num_training_images, ranks.world_size)
         images = largest_that_fits(
             lambda images: stop.is_agreed("batch size") or _all_say(fits(images), ranks), most=most
@@ -138,7 +139,7 @@ def _all_say(fits: bool, ranks: Ranks) -> bool:
 
 
 def _fits_on(
-    ranks: Ranks, settings: TrainingSettings, num_classes: int, image_shape: tuple[int, int]
+    ranks: Ranks, settings: TrainingSettings, num_classes: int, image_shape: tuple[int, int], bits: int
 ) -> Callable[[int], bool]:
     """Make what tells whether so many images fit into a step of this rank."""
     if ranks.device.type == "cpu":
@@ -151,7 +152,9 @@ def _fits_on(
         weights_of_classes=np.ones(num_classes, np.float32), steps_per_epoch=1,
     )  # fmt: skip
     return lambda images: _fits_on_gpu(
-        learner, _blank(images, image_shape, ranks.device, settings.accumulate), MEMORY_FRACTION * free_bytes
+        learner,
+        _blank(images, image_shape, ranks.device, settings.accumulate, bits),
+        MEMORY_FRACTION * free_bytes,
     )
 
 
@@ -170,10 +173,13 @@ def _fits_on_gpu(learner: Learner, batch: Batch, most_bytes: float) -> bool:
     return torch.cuda.max_memory_reserved(batch.images.device) <= most_bytes
 
 
-def _blank(num_images: int, image_shape: tuple[int, int], device: torch.device, accumulate: int) -> Batch:
+def _blank(
+    num_images: int, image_shape: tuple[int, int], device: torch.device, accumulate: int, bits: int = 8
+) -> Batch:
     """Make a batch of black images, the whole step of one rank alone."""
+    pixel_type = torch.uint8 if bits == 8 else torch.uint16
     return Batch(
-        images=torch.zeros(num_images, *image_shape, dtype=torch.uint8, device=device),
+        images=torch.zeros(num_images, *image_shape, dtype=pixel_type, device=device),
         labels=torch.zeros(num_images, dtype=torch.int64, device=device),
         keys=np.arange(num_images, dtype=np.uint64),
         step_keys=np.arange(num_images, dtype=np.uint64),

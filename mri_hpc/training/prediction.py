@@ -59,7 +59,7 @@ class FinishedRun:
 
     classes: tuple[str, ...]
     ask: Callable[[np.ndarray], np.ndarray]
-    """From images, uint8 (n, H, W), of the run's recipe, to probabilities, float64 (n, classes)."""
+    """From images, (n, H, W), of the run's recipe, to probabilities, float64 (n, classes)."""
 
 
 def load_finished(run: RunDir) -> FinishedRun:
@@ -79,7 +79,7 @@ def load_finished(run: RunDir) -> FinishedRun:
 def probabilities(model: GreyClassifier, images: np.ndarray) -> np.ndarray:
     """Ask a finished model about images, on the device where it is: float64, (n, classes).
 
-    images: uint8, (n, H, W), as a recipe makes them.
+    images: uint8 or uint16, (n, H, W), as a recipe makes them.
     """
     device = next(model.parameters()).device
     model.eval()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cohort.commoner import commoner_lines
 from mri_hpc.cohort.kept_twins import kept_twins, num_trained_on
 from mri_hpc.cohort.splits import Split
 from mri_hpc.rundir.layout import RunDir
@@ -35,9 +36,11 @@ def provenance(
     """Collect what provenance.json holds. weights: those of the model, of the best epoch."""
     used = np.concatenate([split.train, split.validation, split.test])
     twins = kept_twins(Store(Path(settings.store)), snapshot)
+    commoner = commoner_lines(snapshot, used)
     return {
         "classes": list(snapshot.classes),
         "image_shape": list(snapshot.image_shape),
+        **({} if snapshot.bits == 8 else {"bits": snapshot.bits}),
         "snapshot": snapshot.digest,
         "content_digest": snapshot.content_digest,
         # After the last step, so that it speaks for every step; the model's may be of an earlier epoch.
@@ -58,6 +61,7 @@ def provenance(
         "images_in_no_split": len(snapshot) - len(used),
         # None: nobody has looked for them.
         "test_images_trained_on": None if twins is None else num_trained_on(twins, split),
+        **({"commoner_in_a_class": commoner} if commoner else {}),
         "split_counts": {name: _counts(snapshot, rows) for name, rows in vars(split).items()},
         "device": conditions["device"],
         "ranks": conditions["ranks"],

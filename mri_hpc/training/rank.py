@@ -188,7 +188,7 @@ class _Rank:
             self._run, self._settings, self._ranks,
             stop=self._stop, num_training_images=len(cohort.split.train),
             num_classes=len(cohort.snapshot.classes), image_shape=cohort.snapshot.image_shape,
-            has_begun=has_begun,
+            bits=cohort.snapshot.bits, has_begun=has_begun,
         )  # fmt: skip
 
     def _batches(self, cohort: Cohort, reader: Reader) -> Batches:

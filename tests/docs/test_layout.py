@@ -9,7 +9,7 @@ import pytest
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind
 from mri_hpc.rundir.manifests import Manifest
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
+from mri_hpc.storage.disk.columns import COLUMNS, TEXTS
 from mri_hpc.storage.disk.commits import KINDS, Commit, Rejection, Relabel
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import HEADER, SEEN
@@ -37,7 +37,7 @@ def row_of(section, name):
 
 
 def test_every_dataset_of_a_chunk_has_its_row():
-    assert first_cells(CHUNK) == ["images", *(column.name for column in COLUMNS), *STRINGS]
+    assert first_cells(CHUNK) == ["images", *(column.name for column in COLUMNS), *TEXTS]
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)

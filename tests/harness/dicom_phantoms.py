@@ -101,21 +101,22 @@ def enhanced(
     made = with_pixels(header(sop_class=ENHANCED_MR), frames)
     shared, each = Dataset(), []
     place = lies(affine)
-    shared.PlaneOrientationSequence = _item(ImageOrientationPatient=place["ImageOrientationPatient"])
-    shared.PixelMeasuresSequence = _item(PixelSpacing=place["PixelSpacing"])
+    shared.PlaneOrientationSequence = item(ImageOrientationPatient=place["ImageOrientationPatient"])
+    shared.PixelMeasuresSequence = item(PixelSpacing=place["PixelSpacing"])
     for number, frame in enumerate(order):
         own = Dataset()
-        own.PlanePositionSequence = _item(ImagePositionPatient=lies(affine, frame)["ImagePositionPatient"])
+        own.PlanePositionSequence = item(ImagePositionPatient=lies(affine, frame)["ImagePositionPatient"])
         if scales:
             slope, intercept = scales[number]
-            own.PixelValueTransformationSequence = _item(RescaleSlope=slope, RescaleIntercept=intercept)
+            own.PixelValueTransformationSequence = item(RescaleSlope=slope, RescaleIntercept=intercept)
         each.append(own)
     made.SharedFunctionalGroupsSequence = Items([shared])
     made.PerFrameFunctionalGroupsSequence = Items(each)
     return made
 
 
-def _item(**elements: Any) -> Items:
+def item(**elements: Any) -> Items:
+    """Make a sequence of one item."""
     made = Dataset()
     for name, value in elements.items():
         setattr(made, name, value)
@@ -146,6 +147,30 @@ def mosaic(voxels: np.ndarray, affine: np.ndarray, *, instance: int = 1) -> Data
     made.add_new(0x00290010, "LO", "SIEMENS CSA HEADER")
     normal = [f"{part:.8f}" for part in lps[:3, 2] / between]
     made.add_new(0x00291010, "OB", csa({"NumberOfImagesInMosaic": [str(count)], "SliceNormalVector": normal}))
+    return with_pixels(made, picture)
+
+
+def grid(voxels: np.ndarray, affine: np.ndarray, *, instance: int = 1) -> Dataset:
+    """Make a UIH mosaic of all slices, by the published layout of its private header."""
+    columns, rows, count = voxels.shape
+    side = math.ceil(math.sqrt(count))
+    picture = np.zeros((rows * math.ceil(count / side), columns * side), voxels.dtype)
+    frames = []
+    for number in range(count):
+        top, left = (rows, columns) * np.array(divmod(number, side))
+        picture[top : top + rows, left : left + columns] = voxels[..., number].T
+        frame = Dataset()
+        frame.ImagePositionPatient = lies(affine, number)["ImagePositionPatient"]
+        frames.append(frame)
+    made = header(
+        instance=instance, ImageType=["ORIGINAL", "PRIMARY", "M", "VFRAME"], Manufacturer="UIH",
+        SpacingBetweenSlices=round(float(np.linalg.norm(affine[:3, 2])), 6), AcquisitionNumber=instance,
+    )  # fmt: skip
+    for name, numbers in lies(affine).items():
+        setattr(made, name, numbers)
+    made.add_new(0x00650010, "LO", "Image Private Header")
+    made.add_new(0x00651050, "DS", str(count))
+    made.add_new(0x00651051, "SQ", Items(frames))
     return with_pixels(made, picture)
 
 

@@ -32,13 +32,20 @@ IDENTITY = (
 # What says how the pixels are to be read and what they are of: another value would be another file.
 KEPT = {
     "Modality", "SOPClassUID", "SpecificCharacterSet", "ImageType", "FrameType", "PatientPosition",
-    "PhotometricInterpretation", "SeriesDescription", "BodyPartExamined", "MRAcquisitionType",
+    "PhotometricInterpretation", "BodyPartExamined", "MRAcquisitionType",
     "AnatomicalOrientationType", "BurnedInAnnotation", "RescaleType", "ModalityLUTType",
     "VolumetricProperties",
     "ComplexImageComponent", "PixelPresentation", "PresentationLUTShape", "ScanningSequence",
     "SequenceVariant", "ScanOptions", "LossyImageCompression", "SOPInstanceUID", "InstanceUID",
     "PatientIdentityRemoved", "LongitudinalTemporalInformationModified",
 }  # fmt: skip
+SEARCHED = {
+    "SeriesDescription": "t1",
+    "ProtocolName": "t1",
+    "SequenceName": "se",
+    "Manufacturer": "SIEMENS",
+    "ManufacturerModelName": "Aera",
+}
 GROUPS = {0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040, 0x0088, 0x4008}
 SPREAD = 2654435761
 """Odd, so that no two numbers give the same; and their strings have little in common."""
@@ -94,8 +101,12 @@ def plant_series(planted: Planted, number: int, label: str, slices: int = 2) -> 
 def _write_series(folder: Path, planted: Planted, number: int, slices: int) -> None:
     same = Dataset()
     same.Modality, same.SOPClassUID, same.PatientPosition = "MR", MRImageStorage, "HFS"
-    same.ImageType, same.SeriesDescription = ["ORIGINAL", "PRIMARY", "M"], "t1"
+    same.ImageType = ["ORIGINAL", "PRIMARY", "M"]
     _plant_elements(same, planted, number)
+    # What is looked into for words that are known, with one, and with more.
+    for keyword, word in SEARCHED.items():
+        if keyword not in same:
+            setattr(same, keyword, f"{word} {planted.text()}")
     same.RequestAttributesSequence = Sequence([_nested(planted, number, deep=2)])
     _plant_private(same, planted)
     for place in range(slices):

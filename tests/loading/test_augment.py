@@ -81,3 +81,10 @@ def test_contrast_is_about_the_mean_of_the_image_and_brightness_in_its_deviation
 
 def test_an_image_of_one_grey_becomes_zeros():
     assert standardised(torch.full((1, 8, 8), 7, dtype=torch.uint8), "image").abs().max() == 0
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_an_image_is_the_same_to_the_network_in_a_store_of_16_bits(how):
+    deep = torch.from_numpy(np.multiply(IMAGES.numpy(), 257, dtype=np.uint16))
+    assert torch.equal(standardised(deep, how), standardised(IMAGES, how))
+    assert torch.equal(augmented(deep, KEYS, 3, 1, how), augmented(IMAGES, KEYS, 3, 1, how))

@@ -2,6 +2,7 @@
 
 import shutil
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -28,22 +29,23 @@ def folder(tmp_path):
     return patient
 
 
-def judged(*paths):
+def judged(*paths, recipe=RECIPE, patient_from="folder"):
     asked = []
 
     def model(images):
         asked.append(images)
         return np.tile([0.25, 0.75], (len(images), 1))
 
-    answer = judge(find_images(paths).images, RECIPE, ("a", "b"), model, patient_model=MeanOfImages())
-    return answer, np.concatenate(asked)
+    images = find_images(paths, patient_from).images
+    answer = judge(images, recipe, ("a", "b"), model, patient_model=MeanOfImages())
+    return answer, np.concatenate(asked) if asked else None
 
 
 def test_the_slices_of_a_series_are_judged_in_one_window_and_in_order(folder):
     answer, images = judged(folder.parent)
     assert not answer.rejected
     assert [image.name.partition("#")[2] for image in answer.images] == ["0", "1", "2", "3", "4"]
-    assert [image.patient for image in answer.images] == ["P17"] * 5
+    assert [image.patient for image in answer.images] == ["P1"] * 5
     brightest = images.max(axis=(1, 2)).tolist()
     assert brightest == sorted(brightest)
     assert brightest[0] < brightest[-1]
@@ -64,3 +66,55 @@ def test_a_second_copy_of_a_file_is_not_judged_twice(folder):
     answer, images = judged(folder.parent)
     assert len(images) == 5
     assert [bad.reason.partition(":")[0] for bad in answer.rejected] == ["duplicate of an instance"]
+
+
+def test_a_header_names_the_patient_before_a_folder_does(folder):
+    """A study lies in a folder a series: the first folder is no patient."""
+    assert {image.patient for image in judged(folder.parent)[0].images} == {"P1"}
+    assert {image.patient for image in judged(folder.parent, patient_from="none")[0].images} == {""}
+    by_file = {image.patient for image in judged(folder.parent, patient_from="file")[0].images}
+    assert len(by_file) == 1
+    assert by_file != {"P1"}
+
+
+@pytest.mark.parametrize(("series", "kinds", "others"), [("t1", 5, {"t2": 1}), ("t2", 5, {"t1": 1})])
+def test_series_that_the_run_has_not_learnt_from_are_left_out(folder, series, kinds, others):
+    for number, one in enumerate(sorted(folder.iterdir())):
+        made = phantoms.pydicom.dcmread(one)
+        made.ScanningSequence, made.RepetitionTime, made.EchoTime = "SE", 500, 9
+        one.write_bytes(phantoms.as_bytes(made))
+        made.RepetitionTime, made.EchoTime = 5000, 99
+        made.SeriesInstanceUID, made.SOPInstanceUID = phantoms.uid(2), phantoms.uid(2, number)
+        (folder / f"{number}_of_t2.dcm").write_bytes(phantoms.as_bytes(made))
+    answer, images = judged(folder.parent, recipe=Recipe(size=32, series=series))
+    assert (len(images), dict(answer.left_out_series), answer.rejected) == (kinds, others, ())
+    assert answer.to_dict()["left_out_series"] == others
+    assert dict(judged(folder.parent)[0].left_out_series) == {}
+
+
+def test_where_all_series_are_left_out_nothing_is_judged(folder):
+    answer, images = judged(folder.parent, recipe=Recipe(size=32, series="adc"))
+    assert images is None
+    assert (answer.images, dict(answer.left_out_series)) == ((), {"unknown": 1})
+
+
+def test_masks_are_no_images_and_those_of_brains_are_needed(tmp_path):
+    folder = tmp_path / "images" / "P17"
+    folder.mkdir(parents=True)
+    voxels = np.tile(np.arange(40, dtype=np.int16)[:, None, None] * 20 + 9, (1, 40, 5))
+    brain = np.zeros((40, 40, 5), np.uint8)
+    brain[10:30, 10:30, 1:4] = 1
+    for name, data in (("t1", voxels), ("brain/t1", brain), ("t1_seg", 0 * brain)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(data, np.diag([5.0, 5.0, 6.0, 1.0])), folder / f"{name}.nii")
+    recipe = Recipe(size=32, masks=("brain:*/brain/{name}", "lesion:{stem}_seg.nii"), without_lesion="none")
+    answer, _images = judged(folder.parent, recipe=recipe)
+    assert [image.name.partition("#")[2] for image in answer.images] == ["1", "2", "3"]
+    assert not answer.rejected
+    (folder / "brain" / "t1.nii").unlink()
+    refused = []
+    judge(
+        find_images([folder]).images, recipe, ("a", "b"), lambda images: images,
+        patient_model=None, on_rejected=refused.append,
+    )  # fmt: skip
+    assert [bad.reason for bad in refused] == ["no mask beside it (brain)"]

@@ -35,13 +35,17 @@ MEMORY = Path("/dev/shm")
 class StoreHistory(RuleBasedStateMachine):
     """Changes of one store, made as a whole, killed at a file operation, or beside one another."""
 
-    @initialize(count=st.integers(1, 5), depths=st.sampled_from([(False,), (True,), (False, True)]))
-    def begin(self, count, depths):
+    @initialize(
+        count=st.integers(1, 5),
+        depths=st.sampled_from([(False,), (True,), (False, True)]),
+        bits=st.sampled_from([8, 16]),
+    )
+    def begin(self, count, depths, bits):
         self.depths = depths
         self.open = contextlib.ExitStack()
         self.open.enter_context(small_limits())
         folder = tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
-        self.trial = Trial(Path(self.open.enter_context(folder)) / "trial")
+        self.trial = Trial(Path(self.open.enter_context(folder)) / "trial", bits=bits)
         self.was_killed = False
         for number in range(count):
             self.put(number, depths[number % len(depths)])

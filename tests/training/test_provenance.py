@@ -42,6 +42,7 @@ def test_images_that_were_not_used_or_name_no_patient_are_counted():
     snapshot = Columns(
         classes=("a", "b"),
         image_shape=(8, 8),
+        bits=16,
         digest="d",
         content_digest="c",
         label=np.array([0, 1, 0, 1, 0, 0]),
@@ -53,6 +54,7 @@ def test_images_that_were_not_used_or_name_no_patient_are_counted():
         weights={}, last_weights_digest="", num_parameters=1, conditions={"device": "cpu", "ranks": 1},
     )  # fmt: skip
     assert (found["images_in_no_split"], found["images_without_patient"]) == (1, 1)
+    assert found["bits"] == 16
     assert found["split_counts"]["train"] == {
         "images": 3,
         "patients": 2,

@@ -2,6 +2,7 @@
 
     python tools/benchmarks/read_speed.py FOLDER            makes a store of 2.6 GB in FOLDER, and removes it
     python tools/benchmarks/read_speed.py FOLDER --peers    with FFCV, MosaicML Streaming, LitData, WebDataset
+    python tools/benchmarks/read_speed.py FOLDER --bits     a store of 16 bits beside one of 8, by the byte
 
 A uniform permutation over all images of all chunks, in batches of 256, by one reading thread on every side,
 each batch ending as a torch uint8 tensor. The store is made through the real formats and read as training
@@ -37,13 +38,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
 import torch
 
-from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.recipe import Bits, Recipe
 from mri_hpc.loading.batches import read_ahead
 from mri_hpc.storage.disk.chunk_file import publish_chunk
 from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
@@ -82,6 +83,9 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="read-speed-", dir=options.folder))
     try:
+        if options.bits:
+            print_bits(folder, options.chunks, options.images, options.size, options.epochs)
+            return
         store = make_store(folder / "store", options.chunks, options.images, options.size)
         snapshot = resolve(store.path)
         values = measure(store, snapshot, epochs=options.epochs)
@@ -97,20 +101,58 @@ def main() -> None:
 
 def make_store(path: Path, chunks: int, images: int, size: int) -> StoreDir:
     """Make a store of random images, published as preprocess publishes them."""
+    store, recipe = _empty_store(path, Recipe(size=size, ids="as-given"))
+    for chunk in range(chunks):
+        publish(store, recipe, chunk, chunks, images)
+    return store
+
+
+def _empty_store(path: Path, recipe: Recipe) -> tuple[StoreDir, Recipe]:
     store = StoreDir(path)
     path.mkdir(parents=True)
     store.make()
-    recipe = Recipe(size=size, ids="as-given")
     store.recipe.write_bytes(recipe.to_json())
-    random = np.random.default_rng(0)
-    for chunk in range(chunks):
-        pixels = random.integers(0, 256, (images, size, size), np.uint8)
+    return store, recipe
+
+
+def publish(store: StoreDir, recipe: Recipe, chunk: int, chunks: int, images: int) -> dict[str, float]:
+    """Publish one of so many chunks of random images; measure seconds an image, but for the noise."""
+    white = 2**recipe.bits
+    shape = (images, recipe.size, recipe.size)
+    pixels = np.random.default_rng(chunk).integers(0, white, shape, f"<u{recipe.bits // 8}")
+
+    def write(_batches: list[np.ndarray]) -> int:
         columns = _columns(np.arange(images, dtype="<u8") * chunks + chunk, pixels)
         name = chunk_id(columns, recipe.digest())
         attributes = {"recipe_digest": recipe.digest(), "chunk_id": name}
         publish_chunk(store.chunk(name), pixels, columns, attributes)
         publish_commit(store, chunk=name, images=images, rejected=(), versions={})
-    return store
+        return images
+
+    return {"round": chunk, **_timed(write, [])}
+
+
+def print_bits(folder: Path, chunks: int, images: int, size: int, epochs: int) -> None:
+    """Print how fast a store of 16 bits is written and read beside one of 8: by the byte, in turns.
+
+    It has half as many images a chunk, and a batch, so that both move as many bytes at a time.
+    """
+    made = {
+        bits: _empty_store(folder / str(bits), Recipe(size=size, ids="as-given", bits=bits))
+        for bits in get_args(Bits)
+    }
+    written: dict[int, list[dict[str, float]]] = {bits: [] for bits in made}
+    for chunk in range(chunks):
+        for bits in list(made)[:: 1 if chunk % 2 else -1]:
+            written[bits].append(publish(*made[bits], chunk, chunks, 8 * images // bits))
+    plain, deep = (_ahead(by_store(store, resolve(store.path))) for store, _recipe in made.values())
+    sides = {"8": Side(play=plain), "16": Side(play=lambda parts: deep([rows[::2] // 2 for rows in parts]))}
+    read = _warm(sides, _batches(chunks * images), epochs)
+    for what, rounds in (("written", list(written.values())), ("read, warm", list(read.values()))):
+        by_byte = [{**one, "wall_s": one["wall_s"] / 2, "cpu_s": one["cpu_s"] / 2} for one in rounds[1]]
+        wall, cpu = (_ratios(by_byte, rounds[0], by) for by in ("wall_s", "cpu_s"))
+        print(f"16 bits {what}: {wall} × 8 bits by the byte, by processor time {cpu}, {len(by_byte)} rounds")
+    print(f"load {os.getloadavg()[0]:.1f}, {chunks} chunks of {images} images of 8 bits of {size} × {size}")
 
 
 def measure(store: StoreDir, snapshot: Snapshot, *, epochs: int) -> dict[str, Any]:
@@ -273,6 +315,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=1200, help="images a chunk")
     parser.add_argument("--size", type=int, default=224, help="side of an image")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--bits", action="store_true", help="16 bits beside 8, and nothing else")
     parser.add_argument("--peers", action="store_true", help="with the peers that are installed")
     return parser.parse_args()
 

@@ -90,7 +90,7 @@ def _alone(function: Callable[..., float], *values: object) -> float:
 
 
 class _Clock:
-    """Processor time by stage, told by the progress that find_twins shows: once, twice, then for judging."""
+    """Processor time by stage, told by what find_twins shows: looks once, candidates four times, judging."""
 
     def __init__(self) -> None:
         self._asked = 0
@@ -99,7 +99,7 @@ class _Clock:
     def shown(self, parts: range) -> Iterable[int]:
         """Yield the parts."""
         self._asked += 1
-        if self._asked == 4:
+        if self._asked == 6:
             self._marks.append(time.process_time())
         yield from parts
         if self._asked == 1:

@@ -29,7 +29,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.decoder import Dicom
 from mri_hpc.intake.decoding.dicom.listing import check_name
 from mri_hpc.intake.decoding.foreign import why_not_read
-from mri_hpc.intake.decoding.grey_values import to_8_bits
+from mri_hpc.intake.decoding.grey_values import to_levels
 from mri_hpc.intake.decoding.matlab import Matlab
 from mri_hpc.intake.decoding.pictures import Pictures
 from mri_hpc.intake.decoding.recipe import Recipe
@@ -102,7 +102,9 @@ def decode_natively(content: Content, recipe: Recipe) -> Iterator[NativeImage]:
     for decoder in (_DICOM, *DECODERS):
         if decoder.reads(start):
             return (_checked(image) for image in decoder.decode(content, recipe))
-    raise BadSource(why_not_read(start, [name for decoder in DECODERS for name in decoder.formats]))
+    raise BadSource(
+        why_not_read(start, [name for decoder in DECODERS for name in decoder.formats], content.name)
+    )
 
 
 def _checked(image: NativeImage) -> NativeImage:
@@ -112,8 +114,9 @@ def _checked(image: NativeImage) -> NativeImage:
 
 
 def as_sample(image: NativeImage, recipe: Recipe, window: Window | None) -> Sample:
-    """Make 8 bits and the recipe's square of an image."""
-    pixels, placed = fit_to_square(to_8_bits(image.grey, recipe, window), recipe)
+    """Make the recipe's levels and square of an image."""
+    levels = image.grey if image.has_levels else to_levels(image.grey, recipe, window)
+    pixels, placed = fit_to_square(levels, recipe)
     return Sample(
         pixels=pixels,
         frame=image.frame,
@@ -121,9 +124,14 @@ def as_sample(image: NativeImage, recipe: Recipe, window: Window | None) -> Samp
         position=image.position,
         plane=image.plane,
         plane_inferred=image.plane_inferred,
+        label=image.label,
+        box=image.box,
         placed=placed,
         slices_left_out=image.slices_left_out,
+        statements=image.statements,
+        date=image.date,
         notes=image.notes,
+        stack=image.stack,
     )
 
 

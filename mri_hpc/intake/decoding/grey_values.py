@@ -1,42 +1,57 @@
-"""Grey values: colours become one, and integers and floats of more than 8 bits become 8, as the recipe says.
+"""Grey values: colours become one, and integers and floats become levels of 8 bits or 16, as the recipe says.
 
 - Since "grey601-dct-area-2": black and white are the ends of the window of the group, as in window.py.
 - In stores of 0.1.0, each picture by itself. Unsigned 16 bits: white is the end of the smallest of the ranges
   of 8, 10, 12 and 16 bits that holds the largest pixel. Other numbers: least to greatest.
 
-Pictures of 8 bits stay as they are.
+Pictures of 8 bits stay as they are; in a store of 16 bits each value is multiplied by 257, so that white is
+white in both.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 
-from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.recipe import DEEP_STEP, Recipe
+from mri_hpc.intake.decoding.samples import pixel_type_of
 from mri_hpc.intake.decoding.window import Window
 
 BIT_DEPTHS = (8, 10, 12, 16)
+LEVELS = np.dtype(np.uint8)
 
 
-def to_8_bits(grey: np.ndarray, recipe: Recipe, window: Window | None) -> np.ndarray:
-    """Make uint8 of grey values, (h, w), as in `NativeImage.grey`.
+def to_levels(grey: np.ndarray, recipe: Recipe, window: Window | None) -> np.ndarray:
+    """Make levels of the recipe's pixel type of grey values of more than 8 bits, or of 8: (h, w).
 
     window: of their group; None where its pictures hold one value only.
     """
     if grey.dtype == np.uint8:
-        return grey
+        return grey if recipe.bits == 8 else np.multiply(grey, DEEP_STEP, dtype=np.uint16)
     if not recipe.has_windows:
         return _in_own_range(grey)
-    return levels_of(grey, window)
+    return levels_of(grey, window, recipe.bits)
 
 
-def levels_of(grey: np.ndarray, window: Window | None) -> np.ndarray:
-    """Make uint8 of grey values, (h, w), in a window; all are black where there is none."""
+def to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """Make uint8 of stored pixels, (..., w), of whichever depth: the nearest level of each."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    # More than two dimensions would be colours to OpenCV.
+    flat = pixels.reshape(-1, pixels.shape[-1])
+    return np.asarray(cv2.convertScaleAbs(flat, alpha=1 / DEEP_STEP)).reshape(pixels.shape)
+
+
+def levels_of(grey: np.ndarray, window: Window | None, bits: int = 8) -> np.ndarray:
+    """Make levels of 8 or 16 bits of grey values, (h, w), in a window; all are black where there is none."""
+    pixel_type = pixel_type_of(bits)
     if window is None:
-        return np.zeros(grey.shape, np.uint8)
+        return np.zeros(grey.shape, pixel_type)
     if grey.dtype == np.uint16:
-        return _looked_up(window.levels_of_words, grey)
-    return _by_bands(grey, window.levels)
+        return _looked_up(window.levels_of_words if bits == 8 else window.deep_levels_of_words, grey)
+    white = np.iinfo(pixel_type).max
+    return _by_bands(grey, lambda band: window.levels(band, white), pixel_type)
 
 
 def _looked_up(levels: np.ndarray, grey: np.ndarray) -> np.ndarray:
@@ -63,9 +78,13 @@ def _in_bits(grey: np.ndarray) -> np.ndarray:
     return _by_bands(grey, lambda band: (band.astype(np.int64) * 255 + white // 2) // white)
 
 
-def _by_bands(grey: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Convert some rows at a time, to uint8, (h, w)."""
-    found = np.empty(grey.shape, np.uint8)
+def _by_bands(
+    grey: np.ndarray,
+    convert: Callable[[np.ndarray], np.ndarray],
+    pixel_type: np.dtype[Any] = LEVELS,
+) -> np.ndarray:
+    """Convert some rows at a time, to levels of that type, (h, w)."""
+    found = np.empty(grey.shape, pixel_type)
     for rows in bands(*grey.shape):
         found[rows] = convert(grey[rows])
     return found

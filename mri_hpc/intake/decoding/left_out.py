@@ -6,7 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.decoding.samples import Sample
+from mri_hpc.intake.files.content import is_there
 
 MASK = re.compile(r"(?P<stem>.+)[-_. ](mask|masks|seg|segmentation|label|labels)", re.IGNORECASE)
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".mat")
@@ -31,7 +33,7 @@ def is_named_like_mask(root: Path, path: str) -> bool:
     if not (found and dot):
         return False
     picture = root / folder / found["stem"]
-    return any(picture.with_name(picture.name + ending).exists() for ending in (f".{suffix}", *SUFFIXES))
+    return any(is_there(picture.with_name(picture.name + ending)) for ending in (f".{suffix}", *SUFFIXES))
 
 
 def is_mask(grey: np.ndarray) -> bool:
@@ -55,7 +57,7 @@ def shows_head(sample: Sample) -> bool:
     left, top, across, down = sample.placed
     rows = slice(round(top * height), max(1, round((top + down) * height)))
     columns = slice(round(left * width), max(1, round((left + across) * width)))
-    picture = sample.pixels[rows, columns]
+    picture = to_8_bits(sample.pixels[rows, columns])
     # Some of the rows tell this of nearly all that show a head, in a tenth of the time.
     darkest, brightest, _where, _there = cv2.minMaxLoc(
         _means(picture[:: max(1, len(picture) // TILES)], (TILES, 1))

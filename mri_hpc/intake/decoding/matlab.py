@@ -18,7 +18,7 @@ from mri_hpc.intake.decoding.foreign import NOT_READ_YET
 from mri_hpc.intake.decoding.pictures import DAMAGED, DAMAGED_PICTURE, MAX_PIXELS, check_size
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage
-from mri_hpc.intake.files.content import Content
+from mri_hpc.intake.files.content import Content, opened_file
 from mri_hpc.intake.labels.label import NO_BOX, Label
 
 MATLAB = b"MATLAB 7.3 MAT-file"
@@ -55,7 +55,7 @@ class Matlab:
 def label_in(path: Path) -> Label:
     """Read what a file says of its slice beside the pixels; nothing of one that is no such file."""
     try:
-        with path.open("rb") as file:
+        with opened_file(path) as file:
             if file.read(len(MATLAB)) != MATLAB:
                 return Label()
             file.seek(0)

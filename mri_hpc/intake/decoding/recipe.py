@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +12,10 @@ from mri_hpc.base.access import publish_shared
 from mri_hpc.base.documents import convert, refuse_newer, with_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.intake.decoding.sequence import NO_CHOICE, check_choice
 
-FORMAT = 2
+FORMAT, DEEP_FORMAT = 2, 3
+"""Of a recipe of 8 bits, and of 16, which earlier versions must not take for one of 8."""
 FIRST_DECODER = "grey601-dct-area-1"
 """The rules of 0.1.0, by which its stores grow on."""
 DECODER = "grey601-dct-area-2"
@@ -21,12 +24,25 @@ DECODER = "grey601-dct-area-2"
 Since the first: one window for a group of pictures of more than 8 bits, in place of each one's own range.
 """
 DECODERS = (FIRST_DECODER, DECODER)
+DEEP_STEP = 257
+"""Levels of 16 bits from one level of 8 to the next: 65,535 / 255."""
 
 Plane = Literal["acquired", "axial", "coronal", "sagittal", "all"]
 Oblique = Literal["refuse", "resample"]
+Bits = Literal[8, 16]
+Dates = Literal["dropped", "shifted"]
 ALL = "all"
 SLICES = re.compile(r"all|(middle|every):[1-9][0-9]{0,4}")
-NEUTRAL = {"plane": "acquired", "slices": ALL, "oblique": "refuse"}
+NEUTRAL = {
+    "plane": "acquired",
+    "slices": ALL,
+    "oblique": "refuse",
+    "bits": 8,
+    "series": NO_CHOICE,
+    "dates": "dropped",
+    "masks": (),
+    "without_lesion": "",
+}
 """Values of parameters that came later, as before they existed: a recipe with these is as it was then."""
 
 
@@ -50,6 +66,16 @@ class Recipe:
     """Slices of a volume that are taken: all, middle:N or every:N, of those that show a head."""
     oblique: Oblique = "refuse"
     """Refuse volumes that lie too oblique to the planes, or resample them."""
+    bits: Bits = 8
+    """Of each pixel: white is 255, or 65,535."""
+    series: str = NO_CHOICE
+    """Series that are taken: kinds, a pattern on their descriptions, or all; empty: it was not said."""
+    dates: Dates = "dropped"
+    """Dates of sources are dropped, or kept, those of a patient shifted by the same number of days."""
+    masks: tuple[str, ...] = ()
+    """Patterns of the masks beside volumes, KIND:PATTERN, as of masks.read_patterns; empty: none is used."""
+    without_lesion: str = ""
+    """Class of slices without a lesion, where masks show these; empty: they are left out."""
     probe: tuple[tuple[str, int], ...] = ()
     """Name and pixel CRC of each probe image, as this machine decodes it; empty: not probed."""
 
@@ -58,11 +84,22 @@ class Recipe:
             raise UserError(f"--size must be between 8 and 4096, got {self.size}")
         if not SLICES.fullmatch(self.slices):
             raise UserError(f"--slices is all, middle:N or every:N, such as middle:32, got {self.slices!r}")
+        if self.series != NO_CHOICE:
+            check_choice(self.series)
+        if self.dates == "shifted" and self.ids == "as-given":
+            raise UserError("--dates shifted goes by the site's key, which --ids as-given does without")
+        if self.without_lesion and not any(one.startswith("lesion:") for one in self.masks):
+            raise UserError("--without-lesion goes with masks of lesions: --masks lesion:PATTERN")
 
     @property
     def has_windows(self) -> bool:
         """Tell whether pictures of more than 8 bits have one window a group."""
         return self.decoder != FIRST_DECODER
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the pixels of an image."""
+        return self.size**2 * self.bits // 8
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -77,12 +114,16 @@ class Recipe:
 
     def digest(self) -> str:
         """Return the hex digest of the parameters; the same on every machine."""
-        text = json.dumps({"format": FORMAT, **self.parameters()}, sort_keys=True)
+        text = json.dumps({"format": self._format, **self.parameters()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
         """Write the recipe as it lies on disk."""
-        return seal(with_format(FORMAT, {**self.parameters(), "probe": dict(self.probe)}))
+        return seal(with_format(self._format, {**self.parameters(), "probe": dict(self.probe)}))
+
+    @property
+    def _format(self) -> int:
+        return FORMAT if self.bits == NEUTRAL["bits"] else DEEP_FORMAT
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -90,11 +131,11 @@ def load_recipe(path: Path) -> Recipe:
     try:
         values = unseal(path.read_bytes())
         written_by, decoder = values["format"], values["decoder"]
-        refuse_newer(path, written_by, reads=FORMAT)
-        if written_by != FORMAT or decoder not in DECODERS:
+        refuse_newer(path, written_by, reads=DEEP_FORMAT)
+        if written_by not in (FORMAT, DEEP_FORMAT) or decoder not in DECODERS:
             raise UserError(
                 f"{path} asks for decoder {decoder!r}, format {written_by}; this version has {DECODER!r}, "
-                f"format {FORMAT}: use the version that made it, or make a new store"
+                f"format {DEEP_FORMAT}: use the version that made it, or make a new store"
             )
         return convert({**values, "probe": list(values["probe"].items())}, Recipe)
     except FileNotFoundError:
@@ -112,9 +153,20 @@ def wanted_recipe(
     plane: Plane | None = None,
     slices: str | None = None,
     oblique: Oblique | None = None,
+    bits: Bits | None = None,
+    series: str | None = None,
+    dates: Dates | None = None,
+    masks: Sequence[str] = (),
+    without_lesion: str = "",
 ) -> Recipe:
-    """Complete the recipe asked for. None: as in the store there, in a new one as usual."""
-    base = load_recipe(path) if path.exists() else Recipe()
+    """Complete the recipe asked for. None: as in the store there, in a new one as usual.
+
+    A store that was made without a choice of series keeps none: what is chosen later holds for that time.
+    """
+    is_there = path.exists()
+    base = load_recipe(path) if is_there else Recipe()
+    if series is None or (is_there and base.series == NO_CHOICE):
+        series = base.series
     return Recipe(
         size=base.size if size is None else size,
         fit=fit or base.fit,
@@ -123,7 +175,19 @@ def wanted_recipe(
         plane=plane or base.plane,
         slices=slices or base.slices,
         oblique=oblique or base.oblique,
+        bits=bits or base.bits,
+        series=series,
+        dates=dates or base.dates,
+        masks=_patterns(masks) if masks else base.masks,
+        without_lesion=without_lesion or base.without_lesion,
     )
+
+
+def _patterns(given: Sequence[str]) -> tuple[str, ...]:
+    # Loaded where it is wanted: it is rare.
+    from mri_hpc.intake.decoding.masks import read_patterns
+
+    return read_patterns(given)
 
 
 def publish_recipe(path: Path, wanted: Recipe) -> Recipe:

@@ -15,7 +15,7 @@ cv2.setNumThreads(1)
 
 
 def fit_to_square(grey: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Placed]:
-    """Resize a grey image, uint8, (h, w), into the recipe's square."""
+    """Resize a grey image, uint8 or uint16, (h, w), into the recipe's square."""
     size = recipe.size
     height, width = fitted_shape(grey.shape[0], grey.shape[1], recipe)
     is_shrinking = height <= grey.shape[0] and width <= grey.shape[1]
@@ -25,7 +25,7 @@ def fit_to_square(grey: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Placed]
     if (height, width) == (size, size):
         return np.ascontiguousarray(grey), (0.0, 0.0, 1.0, 1.0)
     top, left = (size - height) // 2, (size - width) // 2
-    square = np.zeros((size, size), np.uint8)
+    square = np.zeros((size, size), grey.dtype)
     square[top : top + height, left : left + width] = grey
     return square, (left / size, top / size, width / size, height / size)
 

@@ -47,17 +47,22 @@ class Window:
     low: float
     """Becomes 0, as all below it does."""
     high: float
-    """Becomes 255, as all above it does."""
+    """Becomes white, 255 or 65,535, as all above it does."""
 
-    def levels(self, grey: np.ndarray) -> np.ndarray:
-        """Compute the levels, 0 to 255, of grey values of any type: float64, of their shape."""
+    def levels(self, grey: np.ndarray, white: int = 255) -> np.ndarray:
+        """Compute the levels, 0 to `white`, of grey values of any type: float64, of their shape."""
         inside = np.clip(grey, self.low, self.high, dtype=np.float64) - self.low
-        return np.rint(inside * 255.0 / (self.high - self.low))
+        return np.rint(inside * float(white) / (self.high - self.low))
 
     @functools.cached_property
     def levels_of_words(self) -> np.ndarray:
         """uint8, (65536,): the level of each unsigned 16-bit value."""
         return self.levels(np.arange(WORDS)).astype(np.uint8)
+
+    @functools.cached_property
+    def deep_levels_of_words(self) -> np.ndarray:
+        """uint16, (65536,): the level, 0 to 65,535, of each unsigned 16-bit value."""
+        return self.levels(np.arange(WORDS), WORDS - 1).astype(np.uint16)
 
     def fraction_outside(self, grey: np.ndarray) -> float:
         """Compute the fraction of pixels that lie below or above it."""

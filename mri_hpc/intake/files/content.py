@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.files.fingerprint import Fingerprint, Look, fingerprint, mtime_ns
+from mri_hpc.intake.files import archives
+from mri_hpc.intake.files.fingerprint import Fingerprint, Look, fingerprint, mtime_ns, size_and_time
 
 MAX_BYTES = 96 * 2**20
 """Of what is read as a whole: a file, or all of a series. Volumes may be larger: they are read by and by."""
+MOST_AT_ONCE = 256 * 2**20
+"""Of a series in a compressed tar, which is read as a whole."""
 GZIP, DICM = b"\x1f\x8b", b"DICM"
+# MGH, Analyze in either byte order, NRRD and MetaImage.
+VOLUMES = (
+    GZIP, b"\0\0\0\1", b"\x5c\1\0\0", b"\0\0\1\x5c", b"NRRD000", b"ObjectType", b"NDims",
+)  # fmt: skip
 START_BYTES = 1024
 """So many first bytes tell what a source is."""
 
@@ -23,6 +30,10 @@ CANNOT_OPEN = "file cannot be opened"
 CANNOT_READ = "file cannot be read"
 LINK_TO_NOTHING = "link to a file that is not there (git-annex: get it first)"
 BEING_WRITTEN = "file is being written"
+LARGE_IN_TAR = (
+    f"series of more than {MOST_AT_ONCE // 2**20} MiB in a compressed tar, which would be read from its "
+    "start for each slice (unpack it, or make a zip of it)"
+)
 TOO_LARGE = f"file larger than {MAX_BYTES // 2**20} MiB"
 
 
@@ -50,7 +61,7 @@ class FileContent:
 
 @dataclass(frozen=True, kw_only=True)
 class LargeFile:
-    """One file that stays on the disk, and is read by and by as it was at one moment."""
+    """One file that stays on the disk, or in an archive, and is read by and by as it was at one moment."""
 
     path: Path
     status: os.stat_result
@@ -67,15 +78,10 @@ class LargeFile:
     @contextlib.contextmanager
     def opened(self) -> Iterator[io.BufferedIOBase]:
         """Open it for reading; BadSource where it cannot be read, or was written since it was looked at."""
-        try:
-            with self.path.open("rb") as file:
-                _check_unchanged(self.status, os.fstat(file.fileno()))
-                yield file
-                _check_unchanged(self.status, os.fstat(file.fileno()))
-        except FileNotFoundError:
-            raise
-        except OSError:
-            raise BadSource(CANNOT_READ) from None
+        with _reading(), opened_file(self.path) as file:
+            _check_unchanged(self.status, _status_of(self.path, file))
+            yield file
+            _check_unchanged(self.status, _status_of(self.path, file))
 
     def sha256(self) -> bytes:
         """Compute the digest of its bytes."""
@@ -89,6 +95,8 @@ class Content:
 
     files: tuple[FileContent | LargeFile, ...]
     """In the order of `Source.files`."""
+    name: str = ""
+    """Path of the first one, as it was asked for; empty where it lies on no disk."""
 
     @property
     def start(self) -> bytes:
@@ -102,6 +110,31 @@ class Content:
         return fingerprint(looks, [file.sha256() for file in self.files])
 
 
+@contextlib.contextmanager
+def opened_file(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open a file, or a member of an archive, for reading; BadSource where that is damaged."""
+    inside = archives.parted(str(path))
+    with archives.opened_member(*inside) if inside else path.open("rb") as file:
+        yield file
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is a file, or a member of an archive, of this path."""
+    inside = archives.parted(str(path))
+    try:
+        return bool(archives.member_in(*inside)) if inside else path.exists()
+    except (FileNotFoundError, BadSource):
+        return False
+
+
+def _status_of(path: Path, file: io.BufferedIOBase | None = None) -> os.stat_result:
+    """Return the status of a file; of a member that of its archive. file: it, where it is open."""
+    inside = archives.parted(str(path))
+    if inside:
+        return Path(inside[0]).stat()
+    return os.fstat(file.fileno()) if file else path.stat()
+
+
 def in_memory(data: bytes) -> Content:
     """Make content of one file that lies on no disk."""
     return Content(files=(FileContent(data=data, look=Look(size=len(data), mtime_ns=0)),))
@@ -112,27 +145,43 @@ def read_content(root: Path, files: Sequence[str]) -> Content:
 
     BadSource: no regular file, no permission, being written. FileNotFoundError: one is gone.
     """
-    stays = len(files) > 1 and _num_bytes(root, files) > MAX_BYTES
-    read_file = functools.partial(_read_file, stays_on_disk=True) if stays else _read_file
     folder = os.fspath(root)
     # As pathlib joins them: those given to predict have paths of their own.
-    read = [read_file(file if file.startswith("/") else f"{folder}/{file}") for file in files]
+    paths = [file if file.startswith("/") else f"{folder}/{file}" for file in files]
+    if len(paths) == 1:
+        archives.check_archive(paths[0])
+        content, _status = _read_file(paths[0])
+        return Content(files=(content,), name=files[0])
+    stays = _stay(paths)
+    read = {
+        number: _read_file(paths[number], stays_on_disk=stays, is_part=True)
+        for number in archives.in_reading_order(paths)
+    }
     # Each was whole when it was read; of several, the first may be another one by now.
-    if len(files) > 1:
-        for file, (_content, status) in zip(files, read, strict=True):
-            _check_unchanged(status, (root / file).stat())
-    return Content(files=tuple(content for content, _status in read))
+    for number, (_content, status) in read.items():
+        _check_unchanged(status, _status_of(Path(paths[number])))
+    return Content(files=tuple(read[number][0] for number in range(len(paths))), name=files[0])
 
 
-def _num_bytes(root: Path, files: Sequence[str]) -> int:
-    """Sum up the sizes of files; 0 where one is not to be looked at, as will be said when it is read."""
-    try:
-        return sum((root / file).stat().st_size for file in files)
-    except OSError:
-        return 0
+def _stay(paths: Sequence[str]) -> bool:
+    """Tell whether the files of a source stay where they are, since they are too large together."""
+    looks = [size_and_time(*os.path.split(path)) for path in paths]
+    # Where one is not to be looked at, that will be said when it is read.
+    num_bytes = sum(look[0] for look in looks if look) if all(looks) else 0
+    if num_bytes <= MAX_BYTES:
+        return False
+    inside = archives.parted(paths[0])
+    if not (inside and archives.is_read_from_its_start(inside[0])):
+        return True
+    if num_bytes > MOST_AT_ONCE:
+        raise BadSource(LARGE_IN_TAR)
+    return False
 
 
-def _read_file(path: str, *, stays_on_disk: bool = False) -> tuple[FileContent | LargeFile, os.stat_result]:
+def _read_file(
+    path: str, *, stays_on_disk: bool = False, is_part: bool = False
+) -> tuple[FileContent | LargeFile, os.stat_result]:
+    """Read one file, or look at one that stays on the disk. is_part: of a source of several."""
     try:
         # By pathlib it takes twice as long. Without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -141,13 +190,19 @@ def _read_file(path: str, *, stays_on_disk: bool = False) -> tuple[FileContent |
             raise BadSource(LINK_TO_NOTHING) from None
         raise
     except OSError as error:
+        inside = archives.parted(path)
+        if inside:
+            with _reading():
+                return _read_member(Path(path), *inside, stays=stays_on_disk, is_part=is_part)
         raise BadSource(f"{CANNOT_OPEN}: {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BadSource("not a regular file")
         if stays_on_disk or status.st_size > MAX_BYTES:
-            return _large_file(Path(path), descriptor, status), status
+            start = os.pread(descriptor, START_BYTES, 0)
+            look = Look(size=status.st_size, mtime_ns=mtime_ns(status))
+            return _large_file(Path(path), start, look, status, is_part=is_part), status
         # One more shows that a file has grown; making room for the largest file would cost time.
         data = _read_up_to(descriptor, status.st_size + 1)
         after = os.fstat(descriptor)
@@ -161,6 +216,17 @@ def _read_file(path: str, *, stays_on_disk: bool = False) -> tuple[FileContent |
     return FileContent(data=data, look=Look(size=status.st_size, mtime_ns=mtime_ns(status))), status
 
 
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Turn what the system says of a file that is there into BadSource."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError:
+        raise BadSource(CANNOT_READ) from None
+
+
 def _read_up_to(descriptor: int, size: int) -> bytes:
     """Read so many bytes of a file; fewer where it ends."""
     data = os.read(descriptor, size)
@@ -170,20 +236,38 @@ def _read_up_to(descriptor: int, size: int) -> bytes:
     return data
 
 
-def _large_file(path: Path, descriptor: int, status: os.stat_result) -> LargeFile:
-    """Look at a file that is too large to be read as a whole; BadSource where it would have to be."""
-    start = os.pread(descriptor, START_BYTES, 0)
-    if not may_be_read_by_and_by(start):
+def _read_member(
+    path: Path, archive: str, name: str, *, stays: bool, is_part: bool
+) -> tuple[FileContent | LargeFile, os.stat_result]:
+    """Read one member of an archive, or look at one that stays in it."""
+    status = Path(archive).stat()
+    with archives.opened_member(archive, name) as file:
+        look = Look(size=archives.member_in(archive, name).size, mtime_ns=mtime_ns(status))
+        if stays or look.size > MAX_BYTES:
+            return _large_file(path, file.read(START_BYTES), look, status, is_part=is_part), status
+        data = file.read(look.size)
+        # Its checksum is looked at behind its last byte.
+        if len(data) != look.size or file.read(1):
+            raise BadSource(archives.DAMAGED_ARCHIVE)
+    _check_unchanged(status, Path(archive).stat())
+    return FileContent(data=data, look=look), status
+
+
+def _large_file(path: Path, start: bytes, look: Look, status: os.stat_result, *, is_part: bool) -> LargeFile:
+    """Return a file that is too large to be read as a whole; BadSource where it would have to be."""
+    if not (is_part or may_be_read_by_and_by(start)):
         raise BadSource(TOO_LARGE)
-    look = Look(size=status.st_size, mtime_ns=mtime_ns(status))
     return LargeFile(path=path, status=status, look=look, start=start)
 
 
 def may_be_read_by_and_by(start: bytes) -> bool:
     """Tell whether a file is (part of) a volume, or compressed as volumes are. start: its first bytes."""
-    if start[128:132] == DICM:
-        return True
-    return start.startswith((GZIP, b"\0\0\0\1")) or start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"
+    return (
+        start[128:132] == DICM
+        or start.startswith(VOLUMES)
+        or start[344:348] in (b"n+1\0", b"ni1\0")
+        or start[4:8] in (b"n+2\0", b"ni2\0")
+    )
 
 
 def _check_unchanged(before: os.stat_result, after: os.stat_result) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.files import archives
 from mri_hpc.intake.files.sources import Sources
 
 HASH_BYTES = 8
@@ -79,14 +81,27 @@ def look_at(sources: Sources, root: Path) -> tuple[np.ndarray, np.ndarray]:
     return sizes, times_ns
 
 
-def size_and_time(root: Path, path: str) -> tuple[int, int] | None:
-    """Look up size and time, as in `Look`, of one file below a root; None where it cannot be looked at."""
+def size_and_time(root: Path | str, path: str) -> tuple[int, int] | None:
+    """Look up size and time, as in `Look`, of one file below a root; None where it cannot be looked at.
+
+    Of a member of an archive the time is the archive's.
+    """
     try:
         # By pathlib it takes several times as long as the system itself.
         status = os.stat(f"{root}/{path}")  # noqa: PTH116
     except OSError:
-        return None
+        return _of_member(f"{root}/{path}")
     return status.st_size, mtime_ns(status)
+
+
+def _of_member(path: str) -> tuple[int, int] | None:
+    inside = archives.parted(path)
+    if inside is None:
+        return None
+    try:
+        return archives.member_in(*inside).size, mtime_ns(Path(inside[0]).stat())
+    except (OSError, BadSource):
+        return None
 
 
 def mtime_ns(status: os.stat_result) -> int:

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from mri_hpc.intake.files.sources import is_folder, is_passed_over
+from mri_hpc.intake.files.sources import is_folder, is_passed_over, members_or_itself
 
 T = TypeVar("T")
 
 MOST_NAMES = 2000
 """Names of one folder that are looked at: on a network disk each may cost a question."""
 MOST_LEVELS = 32
+MOST_OF_ARCHIVE = 4
 
 
 def sample_files(root: Path, most: int) -> list[str]:
     """Return paths of some files below the root, at most so many, from folders as different as there are."""
-    return sorted(_below(root, "", most, MOST_LEVELS))
+    found = _below(root, "", most, MOST_LEVELS)
+    return sorted(
+        name for path in found for name in _spread([*members_or_itself(root, path)], MOST_OF_ARCHIVE)
+    )
 
 
 def _below(root: Path, path: str, most: int, levels: int) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mri_hpc.base.access import publish_private
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.intake.files import archives
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,6 +132,8 @@ def check_root(root: Path) -> None:
 def list_sources(root: Path) -> Iterator[str]:
     """Yield paths of all files below the root, sorted by folder; links are followed, loops of links end.
 
+    Archives are folders here: their members are files below them, in the order in which they lie there.
+
     A folder that cannot be listed is listed itself: so it is rejected, and the work goes on.
     """
     # A list in place of recursion: folders may lie deeper than Python's stack.
@@ -138,7 +141,7 @@ def list_sources(root: Path) -> Iterator[str]:
     while waiting:
         path, above = waiting.pop()
         if above is None:
-            yield path
+            yield from members_or_itself(root, path)
             continue
         try:
             status = (root / path).stat()
@@ -156,6 +159,19 @@ def list_sources(root: Path) -> Iterator[str]:
             continue
         prefix, below = f"{path}/" if path else "", (*above, here)
         waiting += [(prefix + name, below if is_folder else None) for name, is_folder in reversed(names)]
+
+
+def members_or_itself(root: Path, path: str) -> Iterator[str]:
+    """Yield the files in an archive, as they lie in it; of any other file, and of an empty one, itself."""
+    if not path.lower().endswith(archives.ENDS):
+        yield path
+        return
+    try:
+        names = list(archives.members_of(f"{root}/{path}"))
+    except (OSError, BadSource):
+        names = []
+    found = [name for name in names if not any(map(is_passed_over, name.split("/")))]
+    yield from (f"{path}/{name}" for name in found) if found else (path,)
 
 
 def _names_in(folder: Path) -> list[tuple[str, bool]]:

@@ -1,12 +1,16 @@
-"""Labels from a CSV: one line a source, or one line a patient."""
+"""Labels from a CSV: one line a source, one a series or study, or one a patient."""
 
 import contextlib
+import copy
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.labels.doubts import Doubt
-from mri_hpc.intake.labels.label import NO_LABEL_IN_CSV, Label
+from mri_hpc.intake.labels.id_rows import NO_IDS, IdRows, IdsOf
+from mri_hpc.intake.labels.label import NO_LABEL_IN_CSV, Label, at_site
 from mri_hpc.intake.labels.label_table import Table, read_table
 from mri_hpc.intake.labels.patient_pattern import PatientPattern
 from mri_hpc.intake.labels.patient_rows import PatientRows
@@ -16,7 +20,12 @@ MOST_NAMED = 8
 
 
 class CsvLabels:
-    """Labels from the rows of a CSV, by path below the source root or by patient."""
+    """Labels from the rows of a CSV: by path below the source root, by ids in headers, or by patient."""
+
+    problem = ""
+    """Reason why nothing can be stored by them; empty where it can."""
+    where = ""
+    """Words for where below a source its pictures lie, if not anywhere."""
 
     def __init__(
         self,
@@ -40,19 +49,32 @@ class CsvLabels:
         # Tables and files may come from systems that write the same letters otherwise.
         self._by_nfc = {nfc(path): label for path, label in self.rows.items() if not path.isascii()}
         self._patients = PatientRows(table.patients, site=site, pattern=pattern) if table.patients else None
+        self._by_id = IdRows(table.ids) if table.ids else None
+        self._ids_of: IdsOf = lambda path: NO_IDS
+
+    def knowing(self, ids_of: IdsOf) -> Self:
+        """Return these labels, which look also at the ids in the headers of files."""
+        known = copy.copy(self)
+        known._ids_of = ids_of
+        return known
 
     def of(self, path: str) -> Label:
         """Return the label that the CSV gives a source; BadSource where it gives none."""
         found = self._row(path)
         if self._patients:
-            return self._patients.of(path, found)
+            return self._patients.of(path, found, self._ids_of(path))
+        if self._by_id:
+            ids = self._ids_of(path)
+            found = self._by_id.of(ids).label
+            patient, study = found.patient or at_site(found.site, ids.patient), at_site(found.site, ids.study)
+            found = replace(found, patient=patient, study=found.study or study)
         if found is None:
             raise BadSource(NO_LABEL_IN_CSV)
         return found if found.patient or not self.pattern else self.pattern.onto(found, path)
 
     def site_of(self, path: str) -> str:
         """As in Labels."""
-        if not self._patients:
+        if not (self._patients or self._by_id):
             found = self._row(path)
             return found.site if found else self.site
         try:
@@ -62,9 +84,7 @@ class CsvLabels:
 
     def mentions(self, paths: Iterable[str]) -> Iterator[Mention]:
         """Yield the ids of patients that rows give, whichever have files, and a pattern finds in paths."""
-        of_rows = [(self.table.lines[path], label) for path, label in self.table.rows.items()]
-        of_rows += [(row.line, row.label) for row in self.table.patients]
-        for line, label in of_rows:
+        for line, label in self.table.labels:
             where = f"line {line} of {self.file.name}"
             if label.patient:
                 yield Mention(patient=label.patient, where=where, label=label.label)
@@ -79,15 +99,25 @@ class CsvLabels:
         found = self.rows.get(path)
         return self._by_nfc.get(nfc(path)) if found is None and not path.isascii() else found
 
-    def num_without_file(self, paths: Iterable[str]) -> int:
-        """Count rows that are of no file among `paths`."""
+    def pictures(self, paths: list[str]) -> list[str]:
+        """Return the files that are to be read among those of a source but its tables: all."""
+        return paths
+
+    def without_file(self, paths: Iterable[str]) -> list[int]:
+        """Return the lines of rows that are of no file among `paths`, ascending."""
         if self._patients:
-            return self._patients.num_without_file(paths, self.rows)
-        return len({nfc(path) for path in self.rows} - {nfc(path) for path in paths})
+            return self._patients.without_file(
+                (path, self.rows.get(path), self._ids_of(path)) for path in paths
+            )
+        if self._by_id:
+            return self._by_id.without_file(map(self._ids_of, paths))
+        there = {nfc(path) for path in paths}
+        gone = {nfc(path): self.table.lines[path] for path in self.rows if nfc(path) not in there}
+        return sorted(gone.values())
 
     def classes(self) -> list[str]:
         """Return the names of all classes."""
-        labels = [*self.rows.values(), *(row.label for row in self.table.patients)]
+        labels = [*self.rows.values(), *(label for _line, label in self.table.labels)]
         return sorted({label.label for label in labels} - {""})
 
     @property

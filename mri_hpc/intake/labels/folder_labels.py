@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from mri_hpc.base.errors import BadSource, UserError
+from mri_hpc.intake.files.archives import as_folder
 from mri_hpc.intake.labels.folder_words import PERSON_WORDS, is_of_images, is_person, is_site, is_study
 from mri_hpc.intake.labels.label import PLANE_WORDS, SPLIT_WORDS, Label, check_patients_stay
 from mri_hpc.intake.labels.persons import Mention, nfc
@@ -178,7 +179,7 @@ def _above_patient(path: str) -> str:
 @functools.lru_cache
 def read_folders(path: str) -> Folders:
     """Read the folders above a file; BadSource where none is a class. path: of the folder that holds it."""
-    folders = PurePosixPath(path).parts
+    folders = tuple(map(as_folder, PurePosixPath(path).parts))
     split = -1
     if len(folders) >= 2 and folders[0].lower() in SPLIT_WORDS:
         split = SPLIT_WORDS[folders[0].lower()]

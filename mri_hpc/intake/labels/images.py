@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mri_hpc.intake.files.sources import list_sources, root_name
+from mri_hpc.intake.files.archives import as_folder
+from mri_hpc.intake.files.sources import list_sources, members_or_itself, root_name
 from mri_hpc.intake.labels.folder_words import is_of_images, is_study
 from mri_hpc.intake.labels.label import SPLIT_WORDS
 from mri_hpc.intake.labels.persons import nfc
@@ -26,6 +27,8 @@ class Image:
     """Empty where nothing names one."""
     others: tuple[Path, ...] = ()
     """The other files of the series that it begins."""
+    may_name_patient: bool = False
+    """True where the patient whom its header names goes before that of a folder."""
     is_own_patient: bool = False
     """True where it is a patient of its own if it holds several slices: nothing names another."""
 
@@ -56,7 +59,7 @@ def find_images(
     rejected = []
     for path in paths:
         try:
-            parts = list(list_sources(path)) if path.is_dir() else [""]
+            parts = list(list_sources(path)) if path.is_dir() else _parts_of_file(path)
         except OSError as error:
             rejected.append(Rejected(path=path, reason=f"folder cannot be read: {error.strerror}"))
             continue
@@ -75,6 +78,12 @@ def find_images(
     return FoundImages(images=tuple(images), rejected=tuple(rejected))
 
 
+def _parts_of_file(path: Path) -> list[str]:
+    """Return the members of an archive; of any other file the empty name of itself."""
+    own = path.name
+    return [member[len(own) + 1 :] for member in members_or_itself(path.parent, own)]
+
+
 def as_text(name: str | Path) -> str:
     """Return a file's name as text that can be written: bytes of other encodings become question marks."""
     return os.fsencode(name).decode(errors="replace")
@@ -82,7 +91,9 @@ def as_text(name: str | Path) -> str:
 
 def _image(file: Path, folder: str, patient_from: PatientFrom) -> Image:
     patient = _patient(file, folder, patient_from)
-    return Image(path=file, patient=patient, is_own_patient=not patient and patient_from == "folder")
+    by_folder = patient_from == "folder"
+    is_own = not patient and by_folder
+    return Image(path=file, patient=patient, may_name_patient=by_folder, is_own_patient=is_own)
 
 
 def _patient(file: Path, folder: str, patient_from: PatientFrom) -> str:
@@ -112,10 +123,12 @@ def _patient_folders(root: Path, parts: Sequence[str], classes: Container[str]) 
     groups = [[name for name in names if _is_group(name, classes)] for names in below]
     people = [[n for n in names if not _is_group(n, classes) and not _is_word(n)] for names in below]
     if not any(groups) and not any(people) and not _is_group(root_name(root), classes):
-        itself = PatientFolder(name=nfc(root_name(root)), above=above.parent, given=str(root))
+        itself = PatientFolder(name=nfc(as_folder(root_name(root))), above=above.parent, given=str(root))
         return [itself] * len(parts)
     return [
-        PatientFolder(name=nfc(names[0]), above=above, given=str(root / names[0])) if names else None
+        PatientFolder(name=nfc(as_folder(names[0])), above=above, given=str(root / names[0]))
+        if names
+        else None
         for names in people
     ]
 

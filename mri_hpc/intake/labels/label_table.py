@@ -1,4 +1,4 @@
-"""A table of labels, as a file holds it: one line a source, or one line a patient."""
+"""A table of labels, as a file holds it: one line a source, one a series or study, or one a patient."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import nearest
+from mri_hpc.intake.labels.id_rows import KINDS, IdRow, read_id_row
 from mri_hpc.intake.labels.label import (
     MOST_CLASSES,
     NO_BOX,
@@ -38,41 +39,72 @@ class Table:
     rows: Mapping[str, Label]
     """By path below the source root; empty where the table has no paths."""
     patients: Sequence[PatientRow]
-    """Rows of patients, or of studies of theirs, where the table has no paths."""
+    """Rows of patients, or of studies of theirs, where the table has neither paths nor ids of headers."""
+    ids: Sequence[IdRow]
+    """Rows of series and studies, where the table has no paths."""
     lines: Mapping[str, int]
     """Line of each of `rows`."""
     unlabelled: Mapping[str, int]
     """Words in place of a label that mean that there is none, and in how many rows."""
 
+    @property
+    def labels(self) -> Iterator[tuple[int, Label]]:
+        """Line and label of each row."""
+        yield from ((self.lines[path], label) for path, label in self.rows.items())
+        yield from ((row.line, row.label) for row in self.patients)
+        yield from ((row.line, row.label) for row in self.ids)
 
-def read_table(path: Path, root: Path, *, site: str = "", needs: Sequence[str] = ("path", "label")) -> Table:
-    """Read a table of labels, as read_csv does, or of patients. needs: the columns that it must have."""
+
+def read_table(
+    path: Path,
+    root: Path,
+    *,
+    site: str = "",
+    needs: Sequence[str] = ("path", "label"),
+    label_column: str = "",
+    also_labels: Sequence[str] = (),
+    ignoring: Sequence[str] = (),
+) -> Table:
+    """Read a table of labels, as read_csv does, or of patients. needs: the columns that it must have.
+
+    label_column, also_labels, ignoring: as of read_columns.
+    """
     text = _read_text(path)
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = read_columns(reader.fieldnames or [], path)
+        columns = read_columns(
+            reader.fieldnames or [],
+            path,
+            label_column=label_column,
+            also_labels=also_labels,
+            ignoring=ignoring,
+        )
     except csv.Error as error:
         raise UserError(f"{path}, line 1: {error}; save it as a CSV again") from None
     reader.fieldnames = list(columns.meant)
-    if "path" not in needs and "patient" not in columns.meant:
+    if "path" not in needs and not {"patient", *KINDS} & {*columns.meant}:
         needs = ("path", *needs)
     _check_columns(columns.meant, path, needs)
     unlabelled = Counter[str]()
     numbered = _numbered_rows(reader, path, unlabelled)
     rows: dict[str, Label] = {}
     patients: dict[int, PatientRow] = {}
+    ids: list[IdRow] = []
     lines: dict[str, int] = {}
     if "path" in columns.meant:
         rows, lines = _read_rows(numbered, path, root, site)
         origins = ((label, lines[name]) for name, label in rows.items())
+    elif {*KINDS} & {*columns.meant}:
+        ids = _read_ids(numbered, path, site)
+        origins = ((row.label, row.line) for row in ids)
     else:
         patients = _read_patients(numbered, path, site)
         origins = ((row.label, line) for line, row in patients.items())
-    if not rows and not patients:
+    if not (rows or patients or ids):
         raise UserError(f"{path} has no line below its first: write one for each image, with path and label")
-    labels = [*rows.values(), *(row.label for row in patients.values())]
+    labels = [*rows.values(), *(row.label for row in patients.values()), *(row.label for row in ids)]
     if len({label.label for label in labels}) > MOST_CLASSES:
         raise UserError(f"{path} has more than {MOST_CLASSES} different labels: are they one a file?")
     check_patients_stay(((label, f"line {line}") for label, line in origins), str(path))
@@ -81,6 +113,7 @@ def read_table(path: Path, root: Path, *, site: str = "", needs: Sequence[str] =
         columns=columns,
         rows=rows,
         patients=[*patients.values()],
+        ids=ids,
         lines=lines,
         unlabelled=unlabelled,
     )
@@ -152,6 +185,20 @@ def _read_patients(
                 "them apart by a column study"
             )
     return rows
+
+
+def _read_ids(numbered: Iterable[tuple[int, dict[str, str]]], path: Path, site: str) -> list[IdRow]:
+    """Read the rows of series and studies, each id once."""
+    rows: dict[tuple[str, str], IdRow] = {}
+    for line, row in numbered:
+        where = f"{path}, line {line}"
+        one = read_id_row(row, line, where, _parse_row(row, where, site))
+        first = rows.setdefault((one.kind, one.name), one)
+        if not _same(first.label, one.label):
+            raise UserError(
+                f"{where}: the same {one.kind} stands on line {first.line} too, with other values; keep one"
+            )
+    return [*rows.values()]
 
 
 def _same(a: Label, b: Label) -> bool:

@@ -5,6 +5,7 @@ the patient in it.
 """
 
 import base64
+import datetime
 import functools
 import hashlib
 import hmac
@@ -21,6 +22,8 @@ from mri_hpc.intake.labels.groups import Group
 
 KEY_BYTES = 32
 LETTERS = 16
+MOST_DAYS = 3653
+"""By which dates are shifted: ten years."""
 
 
 class Pseudonyms:
@@ -58,6 +61,12 @@ class Pseudonyms:
         digest = self._of_source.copy()
         digest.update(source_name(root_name, path, frame))
         return int.from_bytes(digest.digest()[:8], "big")
+
+    def shifted(self, date: datetime.date, patient_id: str) -> datetime.date:
+        """Move a date back, all of a patient by the same 1 to 3,653 days, which the site's key gives."""
+        assert self._key is not None, "without a key there is no secret number of days"
+        digest = hmac.digest(self._key, f"dates:{patient_id}".encode(errors="surrogateescape"), "sha256")
+        return date - datetime.timedelta(days=1 + int.from_bytes(digest, "big") % MOST_DAYS)
 
     def fingerprint(self) -> str:
         """Tell one site key from another without telling the key; empty where ids are as given."""

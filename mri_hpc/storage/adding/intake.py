@@ -1,5 +1,7 @@
 """Intake: everything that decides what becomes of a source."""
 
+import datetime
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +16,10 @@ from mri_hpc.intake.decoding.samples import Sample
 from mri_hpc.intake.files.content import Content
 from mri_hpc.intake.files.sources import Source, Sources, root_at_site, root_name
 from mri_hpc.intake.files.units import Share
+from mri_hpc.intake.kinds import Kinds
 from mri_hpc.intake.labels.groups import Group, Groups
 from mri_hpc.intake.labels.label import Label, Labels
-from mri_hpc.intake.labels.pseudonyms import Pseudonyms, site_key
+from mri_hpc.intake.labels.pseudonyms import KEY_BYTES, Pseudonyms, site_key
 from mri_hpc.storage.adding.unit import TakenSource, UsedWindow
 from mri_hpc.storage.disk.layout import StoreDir
 
@@ -40,10 +43,17 @@ class Intake:
     """True where a source with other bytes than those stored replaces them."""
     is_skipping_empty: bool = False
     """True where images that show no head are left out."""
+    is_accepting_text: bool = False
+    """True where volumes are stored in which text seems to be burnt into the pixels."""
+
+    @functools.cached_property
+    def kinds(self) -> Kinds:
+        """Kinds of sequence of the sources."""
+        return Kinds(self.root, self.series)
 
     def sources(self, paths: Sequence[str]) -> Sources:
         """Return files below the root as sources: each one of its own, or the files of a series together."""
-        if not len(self.series):
+        if self.series.are_single_files:
             keys = np.fromiter((self.key_of(path) for path in paths), "<u8", len(paths))
             return Sources.of_files(keys, paths)
         firsts = [path for path in paths if self.series.files_of(path)]
@@ -112,9 +122,18 @@ class Intake:
                 source.key,
                 *(self.key_of(source.path, sample.frame) for sample in samples[1:]),
             ],
+            kind=self.kinds.of(source.path),
+            scanner=self.kinds.scanner_of(source.path),
+            date=self._shifted(samples[0].date, label.patient),
             samples=samples,
             window=window,
         )
+
+    def _shifted(self, date: datetime.date | None, patient: str) -> str:
+        """Return a date as the store keeps it; empty where it keeps none."""
+        if self.recipe.dates != "shifted" or date is None or not patient:
+            return ""
+        return self.pseudonyms.shifted(date, patient).isoformat()
 
 
 def make_intake(
@@ -127,6 +146,7 @@ def make_intake(
     series: Series = NO_SERIES,
     is_replacing: bool = False,
     is_skipping_empty: bool = False,
+    is_accepting_text: bool = False,
 ) -> Intake:
     """Return all that decides about the sources below a root; write down the recipe of a new store.
 
@@ -134,6 +154,9 @@ def make_intake(
     where it is missing and pseudonyms are wanted; series: those below the root. UserError where the
     store has another recipe.
     """
+    if wanted.ids == "pseudonym" and store.recipe.exists() and not key_file.exists():
+        # A key that is made now is not this store's: whoever is refused for that has none left behind.
+        agreed_recipe(store.recipe, _probed(wanted, Pseudonyms(bytes(KEY_BYTES))))
     pseudonyms = Pseudonyms(site_key(key_file, store.group) if wanted.ids == "pseudonym" else None)
     return Intake(
         root=root,
@@ -144,6 +167,7 @@ def make_intake(
         series=series,
         is_replacing=is_replacing,
         is_skipping_empty=is_skipping_empty,
+        is_accepting_text=is_accepting_text,
     )
 
 

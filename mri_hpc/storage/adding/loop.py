@@ -1,14 +1,17 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.burnt_in import BURNT_IN, KEPT_BACK
 from mri_hpc.intake.decoding.dicom.listing import DUPLICATE
 from mri_hpc.intake.decoding.foreign import NOT_A_PICTURE, NOT_READ_YET
 from mri_hpc.intake.decoding.group_reader import Stopped
 from mri_hpc.intake.decoding.left_out import is_mask, is_named_like_mask
+from mri_hpc.intake.decoding.masks import NO_MASK
 from mri_hpc.intake.decoding.pictures import DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.files.content import CANNOT_OPEN, Content
@@ -35,7 +38,7 @@ from mri_hpc.storage.snapshot.table import (
 
 # The file need not change for these to go away: other labels, permissions or a newer version do it.
 MAY_GO_AWAY = (
-    *(NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET),
+    *(NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET, NO_MASK),
     *(NOT_A_PICTURE, DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED, DUPLICATE),
 )
 LOOKED_UP = 2**14
@@ -152,6 +155,8 @@ def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known
     """Tell whether a source, its file as when it was rejected, would be rejected again. reason: of then."""
     if reason.startswith(CHANGES) and intake.is_replacing:
         return False
+    if reason == KEPT_BACK and intake.is_accepting_text:
+        return False
     label, problem = label_or_reason(intake.labels, source.path)
     if reason.startswith(MAY_GO_AWAY) and reason != problem:
         return False
@@ -163,6 +168,9 @@ def _is_still_rejected(source: Source, reason: str, intake: Intake, known: Known
 
 def _differ(path: str, kept: StoredLabel, intake: Intake, known: Known) -> bool:
     label, _problem = label_or_reason(intake.labels, path)
+    if kept.label and kept.label == intake.recipe.without_lesion:
+        # A mask says so of the first slice, whatever the class of the volume is.
+        label = replace(label, label="")
     return kept.differs_from(label, known.name_of(intake.pseudonyms.patient(label.patient)))
 
 
@@ -205,10 +213,13 @@ def _taken(read: ReadSource, reader: WindowedReader, unit: Unit, generation: int
         return None
     intake.series.check_is_source(source.path, read.content)
     label = intake.labels.of(source.path)
+    intake.series.masks.check(source.path, label.label, intake.recipe.without_lesion)
     patient = intake.pseudonyms.patient(label.patient)
     if reason := known.why_retracted([source.key], patient):
         raise BadSource(reason)
     samples, window = reader.decode(read, label)
+    if not intake.is_accepting_text and any(BURNT_IN in sample.notes for sample in samples):
+        raise BadSource(KEPT_BACK)
     samples = unit.with_head(samples, is_skipping=intake.is_skipping_empty)
     if not samples:
         unit.empty += 1

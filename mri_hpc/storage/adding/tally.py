@@ -39,6 +39,8 @@ class Tally:
     """Remarks to be made on stored volumes, and of how many."""
     unnamed_stacks: int = 0
     """Stored sources of several slices of which nothing names the patient: each is taken for one."""
+    left_out_series: dict[str, int] = field(default_factory=dict)
+    """Series that were not chosen, by kind; counted by the first task alone."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Reasons why sources were rejected, and how many each."""
 

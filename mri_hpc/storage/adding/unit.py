@@ -2,7 +2,9 @@
 
 import functools
 import itertools
+import math
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from mri_hpc.base.access import publish_private
 from mri_hpc.intake.decoding.coded import crc32
 from mri_hpc.intake.decoding.decoders import library_versions
+from mri_hpc.intake.decoding.dicom.deidentification import codes_of, dates_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import Sample
@@ -19,8 +22,15 @@ from mri_hpc.intake.decoding.window import Window
 from mri_hpc.intake.files.fingerprint import Fingerprint
 from mri_hpc.intake.labels.label import Label
 from mri_hpc.storage.disk import chunk_file
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, chunk_id
-from mri_hpc.storage.disk.commits import GroupWindow, Rejection, commit_id, publish_commit
+from mri_hpc.storage.disk.columns import COLUMNS, TEXTS, chunk_id
+from mri_hpc.storage.disk.commits import (
+    Deidentified,
+    GroupWindow,
+    Rejection,
+    StoredStack,
+    commit_id,
+    publish_commit,
+)
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, names_csv
 from mri_hpc.storage.snapshot.presence import keep_there, publish_and_commit
@@ -61,6 +71,12 @@ class TakenSource(SeenSource):
     """Name in the store; empty where unknown."""
     image_keys: Sequence[int]
     """Of each sample."""
+    kind: str = ""
+    """Kind of sequence; empty where it is not told."""
+    scanner: str = ""
+    """Manufacturer and model; empty where they are not told."""
+    date: str = ""
+    """Shifted day on which it was taken, as 2019-05-31; empty where none is kept."""
     samples: Sequence[Sample]
     window: UsedWindow | None = None
     """None where none was needed, or none could be found."""
@@ -124,6 +140,10 @@ class Unit:
         """Yield those of the chunk."""
         return itertools.chain.from_iterable(source.samples for source in self.taken)
 
+    def samples_by_key(self) -> Iterator[tuple[int, Sample]]:
+        """Yield key and sample of each image of the chunk."""
+        return itertools.chain.from_iterable(source.images for source in self.taken)
+
     @property
     def num_images(self) -> int:
         """Images of the chunk."""
@@ -143,7 +163,8 @@ def seal(store: StoreDir, recipe: Recipe, unit: Unit) -> None:
     commit = functools.partial(
         publish_commit,
         store, chunk=name, images=unit.num_images, rejected=unit.rejections, versions=_versions(),
-        windows=windows_of(unit.taken),
+        windows=windows_of(unit.taken), stacks=stacks_of(unit.samples_by_key()),
+        deidentified=deidentified(unit.taken, recipe),
     )  # fmt: skip
     publish_and_commit(store, name, publish, commit)
     keep_there(store, name, publish)
@@ -154,7 +175,9 @@ def _publish_chunk(path: Path, unit: Unit, columns: Mapping[str, np.ndarray], re
     shape = (len(images), *images[0].shape[1:])
     attributes = {"recipe_digest": recipe.digest(), "chunk_id": path.stem}
     attributes |= {f"version_{library}": version for library, version in _versions().items()}
-    return chunk_file.publish_chunk_of_parts(path, lambda: images, shape, columns, attributes)
+    return chunk_file.publish_chunk_of_parts(
+        path, lambda: images, shape, columns, attributes, bits=recipe.bits
+    )
 
 
 def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
@@ -178,11 +201,15 @@ def columns_of(sources: Sequence[TakenSource]) -> dict[str, np.ndarray]:
         for c in COLUMNS
     }
     names = {
-        "label": [source.label.label for source, _, _ in rows],
+        "label": [sample.label or source.label.label for source, _, sample in rows],
         "patient": [source.patient for source, _, _ in rows],
         "study": [source.study for source, _, _ in rows],
+        "kind": [source.kind for source, _, _ in rows],
+        "scanner": [source.scanner for source, _, _ in rows],
+        "site": [source.label.site for source, _, _ in rows],
+        "date": [source.date for source, _, _ in rows],
     }
-    return columns | {name: np.array([text.encode() for text in names[name]], np.bytes_) for name in STRINGS}
+    return columns | {name: np.array([text.encode() for text in names[name]], np.bytes_) for name in TEXTS}
 
 
 def windows_of(sources: Iterable[TakenSource]) -> list[GroupWindow]:
@@ -204,6 +231,49 @@ def windows_of(sources: Iterable[TakenSource]) -> list[GroupWindow]:
     return [found[group] for group in sorted(found)]
 
 
+def stacks_of(images: Iterable[tuple[int, Sample]]) -> list[StoredStack]:
+    """Return where slices of volumes lie, a record a volume and plane. images: keys and samples, in order."""
+    found: dict[int, tuple[Sample, dict[str, int]]] = {}
+    for key, sample in images:
+        if sample.stack:
+            _first, crcs = found.setdefault(id(sample.stack), (sample, {}))
+            crcs[f"{key:016x}"] = crc32(sample.pixels.data)
+    return [_stored_stack(sample, crcs) for sample, crcs in found.values()]
+
+
+def _stored_stack(sample: Sample, crcs: Mapping[str, int]) -> StoredStack:
+    """Move from pixels of the picture to those of the stored image: their edges lie upon each other.
+
+    Of a picture 100 pixels wide that takes the columns 62 to 162 of the image, column 62 is its first.
+    """
+    stack, size = sample.stack, sample.pixels.shape[0]
+    assert stack
+    left, top, width, height = (part * size for part in sample.placed)
+    to_picture = np.zeros((4, 4))
+    for axis, (begin, taken, whole) in enumerate(
+        ((left, width, stack.shape[1]), (top, height, stack.shape[0]))
+    ):
+        to_picture[axis, axis] = whole / taken
+        to_picture[axis, 3] = (0.5 - begin) * whole / taken - 0.5
+    to_picture[2, 2] = to_picture[3, 3] = 1
+    affine = np.round(stack.affine @ to_picture, 6) + 0.0
+    return StoredStack(affine=affine.tolist(), low=stack.window.low, high=stack.window.high, images=crcs)
+
+
+def deidentified(sources: Iterable[TakenSource], recipe: Recipe) -> Deidentified | None:
+    """Return how sources of DICOM were de-identified; None where none is."""
+    found = [one for source in sources if (one := source.samples[0].statements) is not None]
+    if not found:
+        return None
+    counts = Counter(statement for statements in found for statement in statements)
+    return Deidentified(
+        sources=len(found),
+        by=codes_of(recipe),
+        dates=dates_of(recipe),
+        statements=dict(sorted(counts.items())),
+    )
+
+
 def _plane(label: Label, sample: Sample) -> tuple[int, bool]:
     """Return the plane, and whether it is inferred: the scanner's word goes before a table's."""
     return (label.plane, label.plane_inferred) if sample.plane < 0 else (sample.plane, sample.plane_inferred)
@@ -211,7 +281,7 @@ def _plane(label: Label, sample: Sample) -> tuple[int, bool]:
 
 def _placed_box(label: Label, sample: Sample) -> tuple[float, float, float, float]:
     """Turn a box in fractions of the source picture into fractions of the stored image."""
-    cx, cy, w, h = label.box
+    cx, cy, w, h = label.box if math.isnan(sample.box[0]) else sample.box
     left, top, width, height = sample.placed
     return left + cx * width, top + cy * height, w * width, h * height
 

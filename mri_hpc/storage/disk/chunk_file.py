@@ -14,11 +14,22 @@ from mri_hpc.base.access import let_group_use
 from mri_hpc.base.atomic import publish_new, replace
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import StoreDamage, UserError
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
+from mri_hpc.intake.decoding.samples import pixel_type_of
+from mri_hpc.storage.disk.columns import (
+    COLUMNS,
+    OPTIONAL,
+    STRINGS,
+    ChunkHeader,
+    chunk_id,
+    texts_written,
+)
 from mri_hpc.storage.disk.damage import advice
 from mri_hpc.storage.disk.pixels import damaged_rows, read_at
 
-FORMAT = 1
+FORMAT = 2
+PLAIN_FORMAT = 1
+"""Of a chunk of 8 bits without any optional column: as written by versions that know of no other."""
+BITS_OF = {pixel_type_of(bits): bits for bits in (8, 16)}
 # Metadata of the chunk index, with room to spare: set aside ahead of the pixels, which so stay in one run.
 METADATA_BYTES = 2**16
 METADATA_BYTES_AN_IMAGE = 128
@@ -39,8 +50,9 @@ def versions() -> dict[str, str]:
 def publish_chunk(
     path: Path, images: np.ndarray, columns: Mapping[str, np.ndarray], attributes: Mapping[str, str]
 ) -> bool:
-    """Write, check and seal one chunk; False where it was there, and sound. images: uint8, (n, H, W)."""
-    return publish_chunk_of_parts(path, lambda: [images], images.shape, columns, attributes)
+    """Write, check and seal one chunk; False where it was there, and sound. images: unsigned, (n, H, W)."""
+    bits = 8 * images.itemsize
+    return publish_chunk_of_parts(path, lambda: [images], images.shape, columns, attributes, bits=bits)
 
 
 def publish_chunk_of_parts(
@@ -49,11 +61,13 @@ def publish_chunk_of_parts(
     shape: tuple[int, ...],
     columns: Mapping[str, np.ndarray],
     attributes: Mapping[str, str],
+    *,
+    bits: int,
 ) -> bool:
-    """Do as publish_chunk, one part of the images in memory. parts: uint8, (any, H, W); shape: of all."""
+    """Do as publish_chunk, one part of the images in memory. parts: as bytes; shape: of all."""
 
     def write(temp: Path) -> None:
-        _write_chunk(temp, parts(), shape, columns, attributes)
+        _write_chunk(temp, parts(), shape, columns, attributes, bits=bits)
 
     while not publish_new(path, write, check=check_chunk):
         try:
@@ -72,7 +86,6 @@ def replace_pixels(path: Path, header: ChunkHeader, made: Mapping[int, bytes], s
     Nothing is written into the file that is there: who has it open reads on in it. header: its own, sound.
     What can neither be read nor was made becomes zeros.
     """
-    image_bytes = header.image_shape[0] * header.image_shape[1]
 
     def write(temp: Path) -> None:
         with path.open("rb") as old, temp.open("xb") as new:
@@ -82,7 +95,7 @@ def replace_pixels(path: Path, header: ChunkHeader, made: Mapping[int, bytes], s
 
             copy(header.offset)
             for row in range(len(header)):
-                new.write(made[row]) if row in made else copy(image_bytes)
+                new.write(made[row]) if row in made else copy(header.image_bytes)
             copy(size - new.tell())
         let_group_use(temp)
         written = read_header(temp)
@@ -99,6 +112,7 @@ def replace_chunk(
     columns: Mapping[str, np.ndarray],
     attributes: Mapping[str, str],
     *,
+    bits: int,
     offset: int | None,
     size: int,
 ) -> None:
@@ -106,13 +120,13 @@ def replace_chunk(
 
     offset: where the first image begins, as readers know it; None: not known.
     """
-    usual_offset, usual_size = layout_of(shape, columns, attributes)
+    usual_offset, usual_size = layout_of(shape, columns, attributes, bits=bits)
     # The metadata of HDF5, which lie before the images, are given as many bytes as they had.
     more = size - usual_size if offset is None else offset - usual_offset
 
     def write(temp: Path) -> None:
         parts = (np.frombuffer(image, np.uint8) for image in images)
-        _write_chunk(temp, parts, shape, columns, attributes, more_metadata=more)
+        _write_chunk(temp, parts, shape, columns, attributes, bits=bits, more_metadata=more)
         missing = size - temp.stat().st_size
         if missing > 0:
             # Its strings had more room than they take. HDF5 looks at nothing behind the end that it knows of.
@@ -129,12 +143,12 @@ def replace_chunk(
 
 
 def layout_of(
-    shape: tuple[int, ...], columns: Mapping[str, np.ndarray], attributes: Mapping[str, str]
+    shape: tuple[int, ...], columns: Mapping[str, np.ndarray], attributes: Mapping[str, str], *, bits: int
 ) -> tuple[int, int]:
     """Return the offset of the pixels of a chunk as it is written today, and the bytes of its file."""
     frame = os.memfd_create("chunk")
     try:
-        return _write_frame(frame, shape, columns, attributes), os.fstat(frame).st_size
+        return _write_frame(frame, shape, columns, attributes, bits=bits), os.fstat(frame).st_size
     finally:
         os.close(frame)
 
@@ -218,6 +232,7 @@ def _write_chunk(
     columns: Mapping[str, np.ndarray],
     attributes: Mapping[str, str],
     *,
+    bits: int,
     more_metadata: int = 0,
 ) -> None:
     """Write the bytes of a chunk's file: what HDF5 puts before the pixels, the pixels, and what follows."""
@@ -226,11 +241,11 @@ def _write_chunk(
     frame = os.memfd_create("chunk")
     try:
         try:
-            begin = _write_frame(frame, shape, columns, attributes, more_metadata=more_metadata)
+            begin = _write_frame(frame, shape, columns, attributes, bits=bits, more_metadata=more_metadata)
         except RuntimeError as error:
             # What HDF5 says where a limit on the size of files (ulimit -f) forbids even this one.
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path)) from error
-        end = begin + math.prod(shape)
+        end = begin + math.prod(shape) * pixel_type_of(bits).itemsize
         with path.open("xb") as file:
             file.write(os.pread(frame, begin, 0))
             for images in parts:
@@ -248,6 +263,7 @@ def _write_frame(
     columns: Mapping[str, np.ndarray],
     attributes: Mapping[str, str],
     *,
+    bits: int,
     more_metadata: int = 0,
 ) -> int:
     """Write everything of a chunk but its pixels; return the offset at which they belong.
@@ -264,13 +280,15 @@ def _write_frame(
         locking=False,
         meta_block_size=_metadata_bytes(shape[0]) + more_metadata,
     ) as file:
-        file.attrs["format"] = FORMAT
+        texts = texts_written(columns)
+        is_plain = bits == 8 and len(texts) == len(STRINGS)
+        file.attrs["format"] = PLAIN_FORMAT if is_plain else FORMAT
         for name, value in sorted(attributes.items()):
             file.attrs[name] = value
-        images = _make_images(file, shape)
+        images = _make_images(file, shape, bits)
         for column in COLUMNS:
             _write_column(file, column.name, columns[column.name], column.dtype)
-        for name in STRINGS:
+        for name in texts:
             values = columns[name]
             _write_column(file, name, values, h5py.string_dtype("utf-8", max(1, values.dtype.itemsize)))
         file.flush()
@@ -282,7 +300,7 @@ def _metadata_bytes(num_images: int) -> int:
     return -(-size // METADATA_ROUND_BYTES) * METADATA_ROUND_BYTES
 
 
-def _make_images(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset:
+def _make_images(file: h5py.File, shape: tuple[int, ...], bits: int) -> h5py.Dataset:
     """Make a dataset that can grow, of one HDF5 chunk an image, all allocated at once and so in one run."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_chunk((1, *shape[1:]))
@@ -290,7 +308,8 @@ def _make_images(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset:
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     properties.set_obj_track_times(False)
     space = h5py.h5s.create_simple(shape, (h5py.h5s.UNLIMITED, *shape[1:]))
-    return h5py.Dataset(h5py.h5d.create(file.id, b"images", h5py.h5t.STD_U8LE, space, properties))
+    pixel = h5py.h5t.STD_U8LE if bits == 8 else h5py.h5t.STD_U16LE
+    return h5py.Dataset(h5py.h5d.create(file.id, b"images", pixel, space, properties))
 
 
 def _write_column(file: h5py.File, name: str, values: np.ndarray, dtype: Any) -> None:
@@ -303,14 +322,16 @@ def _write_column(file: h5py.File, name: str, values: np.ndarray, dtype: Any) ->
 def _read_header(file: h5py.File, path: Path) -> ChunkHeader:
     found = int(file.attrs["format"])
     refuse_newer(path, found, reads=FORMAT)
-    if found != FORMAT:
+    if found not in (PLAIN_FORMAT, FORMAT):
         raise StoreDamage(
-            f"{path} has chunk format {found}, this version reads {FORMAT}: use the version that made it"
+            f"{path} has chunk format {found}, this version reads up to {FORMAT}: use the version that "
+            "made it"
         )
-    names = [*(column.name for column in COLUMNS), *STRINGS]
+    names = [*(column.name for column in COLUMNS), *STRINGS, *(name for name in OPTIONAL if name in file)]
     images = file["images"]
     # Looked at first: damaged metadata can promise any number of values.
-    if images.dtype != np.uint8 or images.size > path.stat().st_size:
+    bits = BITS_OF.get(images.dtype)
+    if bits is None or images.nbytes > path.stat().st_size:
         raise ValueError("more pixels than the file can hold")
     if any(len(file[name]) != len(images) for name in names):
         raise ValueError("columns of different lengths")
@@ -318,6 +339,7 @@ def _read_header(file: h5py.File, path: Path) -> ChunkHeader:
     return ChunkHeader(
         columns=columns,
         image_shape=(int(images.shape[1]), int(images.shape[2])),
+        bits=bits,
         offset=_one_run(images),
         recipe_digest=str(file.attrs["recipe_digest"]),
         versions={name: str(value) for name, value in file.attrs.items() if name.startswith("version_")},
@@ -335,7 +357,7 @@ def _one_run(images: h5py.Dataset) -> int:
         offsets[stored.chunk_offset[0]] = stored.byte_offset
 
     images.id.chunk_iter(note)
-    first, image_bytes = offsets.get(0, -1), images.shape[1] * images.shape[2]
+    first, image_bytes = offsets.get(0, -1), images.shape[1] * images.shape[2] * images.dtype.itemsize
     if first < 0 or offsets != {row: first + row * image_bytes for row in range(len(images))}:
         raise ValueError("images do not lie in one run")
     return first

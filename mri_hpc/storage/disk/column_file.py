@@ -47,6 +47,9 @@ class ColumnFile:
             self._shape, _order, self._dtype = np.lib.format.read_array_header_1_0(file)
             self._offset = file.tell()
 
+    def __len__(self) -> int:
+        return int(self._shape[0])
+
     def array(self) -> np.ndarray:
         """Return the array, which stays mapped."""
         return self._sound

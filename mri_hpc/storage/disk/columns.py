@@ -2,10 +2,12 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from mri_hpc.intake.decoding.samples import pixel_type_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,10 @@ COLUMNS = (
 )
 STRINGS = ("label", "patient", "study")
 """Columns of UTF-8 strings; empty: unknown."""
+OPTIONAL = ("kind", "scanner", "site", "date")
+"""Further ones, which a chunk has where any of its images has a value in it."""
+TEXTS = (*STRINGS, *OPTIONAL)
+"""All columns of strings that a chunk may have."""
 LAST_BITS = np.uint64(2**16 - 1)
 NOTHING = np.uint64(0)
 BLOCK = 2**20
@@ -50,6 +56,13 @@ class ChunkHeader:
     """Offset in the file at which the first image begins; the others follow without a gap."""
     recipe_digest: str
     versions: Mapping[str, str]
+    bits: int = 8
+    """Of each pixel."""
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the pixels of an image."""
+        return math.prod(self.image_shape) * pixel_type_of(self.bits).itemsize
 
     def __len__(self) -> int:
         return len(self.columns["key"])
@@ -100,9 +113,31 @@ def column_bytes(values: np.ndarray) -> bytes | memoryview:
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
+def texts_in(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Return a column of strings; empty ones where it is not there."""
+    return columns[name] if name in columns else np.zeros(len(columns["key"]), "S1")
+
+
+def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join the columns of several chunks, of which some may have optional ones."""
+    names = {name: None for part in parts for name in part}
+    return {
+        name: np.concatenate([texts_in(part, name) if name in OPTIONAL else part[name] for part in parts])
+        for name in names
+    }
+
+
+def texts_written(columns: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Return the columns of strings that a chunk has: those that each has, and others that hold something."""
+    return (*STRINGS, *(name for name in OPTIONAL if texts_in(columns, name).astype(bool).any()))
+
+
 def chunk_id(columns: Mapping[str, np.ndarray], recipe_digest: str) -> str:
     """Return the name of a chunk: a digest of what is in it (pixels by their CRCs) and of the recipe."""
     digest = hashlib.sha256(recipe_digest.encode())
-    for name in (*(column.name for column in COLUMNS), *STRINGS):
+    for name in (*(column.name for column in COLUMNS), *texts_written(columns)):
+        if name in OPTIONAL:
+            # Which of them these are has to be told.
+            digest.update(name.encode())
         digest.update(hashlib.sha256(column_bytes(columns[name])).digest())
     return digest.hexdigest()[:32]

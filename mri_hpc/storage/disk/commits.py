@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from mri_hpc.base.access import publish_shared
@@ -86,6 +86,43 @@ class GroupWindow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredStack:
+    """Slices of one volume in one plane: where their pixels lie in the patient, and their window."""
+
+    affine: Sequence[Sequence[float]]
+    """3 rows of 4: from column, row and `slice_index` of a stored image to millimetres, RAS+."""
+    low: float
+    """Grey value that became black."""
+    high: float
+    """Grey value that became white."""
+    images: Mapping[str, int]
+    """CRC of the pixels of each slice, by key, 16 hex digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deidentified:
+    """The de-identification of sources of DICOM: what was done, and what they say was done before."""
+
+    sources: int
+    by: Sequence[str]
+    """Codes of DICOM's CID 7050 of what was done, as in deidentification.py; none where ids are as given."""
+    dates: str
+    """As LongitudinalTemporalInformationModified has it: REMOVED or MODIFIED."""
+    statements: Mapping[str, int]
+    """Sources by what all their files say: codes of CID 7050, and elements with their value."""
+
+    def joined(self, other: "Deidentified") -> "Deidentified":
+        """Return it for the sources of both; codes are those that hold of all."""
+        names = sorted({*self.statements, *other.statements})
+        return Deidentified(
+            sources=self.sources + other.sources,
+            by=[code for code in self.by if code in other.by],
+            dates=self.dates,
+            statements={name: self.statements.get(name, 0) + other.statements.get(name, 0) for name in names},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Commit:
     """One record. Which fields mean something follows from its kind."""
 
@@ -101,6 +138,10 @@ class Commit:
     """Add: sources that did not become samples."""
     windows: Sequence[GroupWindow] = ()
     """Add: windows of the pictures of more than 8 bits, by group. Not written where there are none."""
+    stacks: Sequence[StoredStack] = ()
+    """Add: where slices of volumes lie. Not written where there are none."""
+    deidentified: Deidentified | None = None
+    """Add: of the sources that are DICOM. Not written where there are none."""
     superseded: Sequence[str] = ()
     """Compact: ids of the chunks whose content is in the new one, or elsewhere, or retracted."""
     relabels: Sequence[Relabel] = ()
@@ -143,6 +184,8 @@ def publish_commit(
     rejected: Sequence[Rejection],
     versions: Mapping[str, str],
     windows: Sequence[GroupWindow] = (),
+    stacks: Sequence[StoredStack] = (),
+    deidentified: Deidentified | None = None,
 ) -> bool:
     """Make a chunk visible; False, and nothing is done, where the same commit is there."""
     commit = Commit(
@@ -153,6 +196,8 @@ def publish_commit(
         chunk_bytes=_size(store, chunk),
         rejected=sorted(rejected),
         windows=windows,
+        stacks=stacks,
+        deidentified=deidentified,
         versions=dict(versions),
     )
     return _publish(store, commit)
@@ -227,6 +272,7 @@ class Addition:
     chunk_bytes: int
     created: float = 0.0
     """Unix time."""
+    deidentified: Deidentified | None = None
 
 
 def skim_additions(store: StoreDir, names: Iterable[str]) -> list[Addition]:
@@ -237,6 +283,19 @@ def skim_additions(store: StoreDir, names: Iterable[str]) -> list[Addition]:
             with contextlib.suppress(OSError, ValueError):
                 found.append(skim(store.commit(name).read_bytes(), Addition))
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stacks:
+    stacks: Sequence[StoredStack] = ()
+
+
+def skim_stacks(store: StoreDir) -> Iterator[StoredStack]:
+    """Yield what add commits tell of slices of volumes: past checksums, without those that are damaged."""
+    for name in store.commit_ids():
+        if not name.startswith(NAMED_BY_KIND):
+            with contextlib.suppress(OSError, ValueError):
+                yield from skim(store.commit(name).read_bytes(), _Stacks).stacks
 
 
 def read_kind(store: StoreDir, kind: str, *, besides: Container[str] = ()) -> list[Commit]:
@@ -255,7 +314,7 @@ def user_name() -> str:
 def _publish(store: StoreDir, commit: Commit) -> bool:
     values = asdict(replace(commit, who=user_name(), created=round(time.time(), 3)))
     # As records were before there were such.
-    for name in ("windows", "same_patients"):
+    for name in ("windows", "stacks", "deidentified", "same_patients"):
         if not values[name]:
             del values[name]
     return publish_shared(store.commit(commit.id), seal(with_format(FORMAT, values)))

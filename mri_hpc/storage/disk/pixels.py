@@ -47,8 +47,7 @@ class Part:
 
 def pixels_in(header: ChunkHeader) -> Pixels:
     """Return the pixels of a chunk, as its columns say."""
-    image_bytes = header.image_shape[0] * header.image_shape[1]
-    return Pixels(offset=header.offset, image_bytes=image_bytes, crc=header.columns["crc"])
+    return Pixels(offset=header.offset, image_bytes=header.image_bytes, crc=header.columns["crc"])
 
 
 def read_parts(descriptor: int, pixels: Pixels, rows: np.ndarray | None = None) -> Iterator[Part]:

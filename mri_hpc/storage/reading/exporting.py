@@ -1,7 +1,6 @@
 """Exporting: one HDF5 file of a whole snapshot, for any other tool."""
 
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS
+from mri_hpc.storage.disk.columns import COLUMNS, TEXTS
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.reading.reader import Reader
 from mri_hpc.storage.snapshot.table import Snapshot
@@ -32,7 +31,7 @@ def export(
         "content_digest": snapshot.content_digest,
         "classes": json.dumps(snapshot.classes, ensure_ascii=False),
     }
-    at_once = max(1, PART_BYTES // math.prod(snapshot.image_shape))
+    at_once = max(1, PART_BYTES // snapshot.image_bytes)
     shape = (len(snapshot), *snapshot.image_shape)
     with Reader(store.path, snapshot, is_read_once=True) as reader:
 
@@ -40,10 +39,10 @@ def export(
             for start in progress(range(0, len(snapshot), at_once)):
                 yield reader.read(np.arange(start, min(start + at_once, len(snapshot))))
 
-        publish_chunk_of_parts(target, parts, shape, columns_of(snapshot), attributes)
+        publish_chunk_of_parts(target, parts, shape, columns_of(snapshot), attributes, bits=snapshot.bits)
 
 
 def columns_of(snapshot: Snapshot) -> dict[str, np.ndarray]:
     """Return the columns of a snapshot as a chunk has them, names in place of codes."""
     columns = {column.name: np.asarray(getattr(snapshot, column.name), column.dtype) for column in COLUMNS}
-    return columns | {name: snapshot.text(name, slice(None)) for name in STRINGS}
+    return columns | {name: snapshot.text(name, slice(None)) for name in TEXTS}

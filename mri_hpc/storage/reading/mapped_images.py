@@ -25,7 +25,7 @@ class MappedImages:
     def __init__(self, *, offsets: np.ndarray, counts: np.ndarray, image_shape: tuple[int, int]) -> None:
         """Reserve addresses. offsets: int64, (f,), of the first image in each file; counts: int64, (f,).
 
-        The offsets must fit (see `fit`).
+        The offsets must fit (see `fit`). image_shape: of an image as bytes, here and below.
         """
         assert fit(offsets, image_shape)
         self._image_bytes = image_shape[0] * image_shape[1]

@@ -39,7 +39,8 @@ class Reader:
         """Open no file yet. is_read_once: nothing is mapped, which would not pay, and counts as memory."""
         self._store = StoreDir(store)
         self._snapshot = snapshot
-        self._image_bytes = snapshot.image_shape[0] * snapshot.image_shape[1]
+        self._shape = _shape_in_bytes(snapshot)
+        self._image_bytes = snapshot.image_bytes
         # Columns mapped from the snapshot's file are a class of their own, and slower to take values from.
         self._chunk, self._row = np.asarray(snapshot.chunk), np.asarray(snapshot.row)
         self._first = np.array(snapshot.chunks["offset"], np.int64)
@@ -52,13 +53,13 @@ class Reader:
         self._byte = [bytearray(1)]
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Read images of these rows of the snapshot, in this order: uint8, (B, H, W). rows: int64, (B,).
+        """Read images of these rows of the snapshot, in this order: unsigned, (B, H, W). rows: int64, (B,).
 
         They stay as they are while anything refers to them: the array, a slice, or a tensor made from it.
         The CRC of one image of each batch is checked. StoreDamage names the chunk that is missing or damaged.
         """
         rows = np.asarray(rows, np.int64)
-        images = self._buffers.empty((len(rows), *self._snapshot.image_shape))
+        images = self._buffers.empty((len(rows), *self._shape))
         self._fetch_from_disk(rows)
         if self._is_mapping:
             self._copy_mapped(rows, images)
@@ -67,7 +68,7 @@ class Reader:
         if len(rows):
             # A function of the batch, not of state: which image is checked does not depend on history.
             self._check(images, rows, int(rows.sum() % len(rows)))
-        return images
+        return images.view(self._snapshot.pixel_type)
 
     def close(self) -> None:
         """Close all files; the reader opens them again when it is used again."""
@@ -205,20 +206,24 @@ class Reader:
         if os.fstat(descriptor).st_size < self._ends[chunk]:
             raise self._cut_short(chunk)
         if self._mapped is None:
-            self._mapped = MappedImages(
-                offsets=self._first, counts=self._images, image_shape=self._snapshot.image_shape
-            )
+            self._mapped = MappedImages(offsets=self._first, counts=self._images, image_shape=self._shape)
         self._mapped.map(chunk, descriptor)
 
     def _close_oldest(self) -> None:
         os.close(self._open.popitem(last=False)[1])
 
 
+def _shape_in_bytes(snapshot: Snapshot) -> tuple[int, int]:
+    """Return the shape of an image as bytes, which is all that reading knows of it."""
+    height, width = snapshot.image_shape
+    return height, width * snapshot.pixel_type.itemsize
+
+
 def _can_map(store: StoreDir, snapshot: Snapshot) -> bool:
     """Tell whether mapping all chunks is safe, and pays, as it does when they are read again from memory."""
     return (
         len(snapshot.chunks) <= MOST_OPEN
-        and fit(np.asarray(snapshot.chunks["offset"]), snapshot.image_shape)
+        and fit(np.asarray(snapshot.chunks["offset"]), _shape_in_bytes(snapshot))
         and int(snapshot.chunks["bytes"].sum()) <= _memory_bytes() // 2
         and not _has_bounded_addresses()
         and _file_system(store.chunks) in LOCAL_FILE_SYSTEMS

@@ -17,7 +17,7 @@ from mri_hpc.base.errors import NewerFormat, StoreDamage, StoreRaced, UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_header
 from mri_hpc.storage.disk.column_file import ColumnFile, save_column
-from mri_hpc.storage.disk.columns import ChunkHeader
+from mri_hpc.storage.disk.columns import OPTIONAL, ChunkHeader, blocks
 from mri_hpc.storage.disk.commits import (
     RETRACT,
     Commit,
@@ -32,17 +32,25 @@ from mri_hpc.storage.snapshot import totals
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
 from mri_hpc.storage.snapshot.publications import INFO, publications, published
 from mri_hpc.storage.snapshot.relocation import refuse_retracted, relocated
-from mri_hpc.storage.snapshot.table import WINDOWS, Snapshot, array_names, lazy_snapshot
+from mri_hpc.storage.snapshot.table import CODES, WINDOWS, Snapshot, array_names, lazy_snapshot, names_of
 
 if TYPE_CHECKING:
     # Whoever opens what is published folds and counts nothing.
     from mri_hpc.storage.snapshot.change import Change
 
-FORMAT = 3
+FORMAT = 4
+"""Of a snapshot of images of 16 bits, whose offsets earlier versions would count wrongly, or with an optional
+column."""
+JOINED_FORMAT = 3
 PLAIN_FORMAT = 2
 """Of a snapshot of no patient who has several names: as written by versions that know of none."""
-NEUTRAL = {"windows": np.empty(0, WINDOWS)}
-"""Columns that snapshots need not have, as those of 0.1.0 had not: what their absence means."""
+NEUTRAL = {
+    "windows": np.empty(0, WINDOWS),
+    **{names_of(name): np.empty(0, "S1") for name in OPTIONAL},
+    **{name: np.array(-1, CODES[name]) for name in OPTIONAL},
+}
+"""Columns that snapshots need not have, as those of 0.1.0 had not: what their absence means, where it is
+one value of all rows."""
 # Each costs reading the names of its commits.
 SNAPSHOTS_TRIED = 8
 
@@ -283,12 +291,17 @@ def load_snapshot(folder: Path) -> Snapshot:
         with _damage_named(folder):
             return files[name].copy()
 
+    absent = {
+        name: neutral if neutral.ndim else np.broadcast_to(neutral, len(files["key"]))
+        for name, neutral in NEUTRAL.items()
+        if name not in files
+    }
+
     def parts(name: str) -> Iterator[np.ndarray]:
         with _damage_named(folder):
-            yield from files[name].parts()
+            yield from blocks(absent[name]) if name in absent else files[name].parts()
 
     # Small, and what everything rests on: damage shows at once.
-    absent = {name: neutral for name, neutral in NEUTRAL.items() if name not in files}
     return lazy_snapshot({**plain, **absent, "commits": mapped("commits")}, copied, keep=mapped, parts=parts)
 
 
@@ -311,7 +324,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     info = unseal((folder / INFO).read_bytes())
     found = info.pop("format")
     refuse_newer(folder, found, reads=FORMAT)
-    if found not in (PLAIN_FORMAT, FORMAT):
+    if found not in (PLAIN_FORMAT, JOINED_FORMAT, FORMAT):
         raise StoreDamage(
             f"{folder} was written by another version: remove it, it is folded again from commits/"
         )
@@ -337,16 +350,25 @@ def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish
         crcs[name] = save_column(path, snapshot.column(name))
 
     for name in array_names():
-        if name in NEUTRAL and not len(snapshot.column(name)):
+        if _is_left_out(snapshot, name):
             continue
         publish(folder / f"{name}.npy", functools.partial(save, name))
     plain = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in array_names()}
     _save_totals(folder, store, snapshot, publish)
     if not plain["same_patients"]:
         del plain["same_patients"]
-    number = FORMAT if "same_patients" in plain else PLAIN_FORMAT
+    is_plain = snapshot.bits == 8 and all(_is_left_out(snapshot, name) for name in OPTIONAL)
+    number = JOINED_FORMAT if "same_patients" in plain else PLAIN_FORMAT
+    number = number if is_plain else FORMAT
+    if snapshot.bits == 8:
+        del plain["bits"]
     info = seal({"format": number, **plain, "crcs": crcs})
     publish(folder / INFO, lambda path: _write_bytes(path, info))
+
+
+def _is_left_out(snapshot: Snapshot, name: str) -> bool:
+    """Tell whether an array holds nothing, and need not be there."""
+    return name in NEUTRAL and not len(snapshot.column(names_of(name) if name in OPTIONAL else name))
 
 
 def _save_totals(folder: Path, store: StoreDir, snapshot: Snapshot, publish: Publish) -> None:

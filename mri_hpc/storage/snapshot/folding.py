@@ -14,7 +14,7 @@ import numpy as np
 
 from mri_hpc.base.errors import StoreDamage, UserError
 from mri_hpc.intake.labels.label import MOST_CLASSES
-from mri_hpc.storage.disk.columns import STRINGS, ChunkHeader, ascending, column_bytes
+from mri_hpc.storage.disk.columns import OPTIONAL, STRINGS, ChunkHeader, ascending, column_bytes
 from mri_hpc.storage.disk.commits import Commit, digest_of
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot import rows as table_rows
@@ -23,7 +23,15 @@ from mri_hpc.storage.snapshot.persons import merged as merged_persons
 from mri_hpc.storage.snapshot.rejections import fold_rejected
 from mri_hpc.storage.snapshot.retractions import Retractions, of_commits
 from mri_hpc.storage.snapshot.rows import Rows
-from mri_hpc.storage.snapshot.table import CHUNKS, COMPACTED, CONTENT, WITHHELD, Snapshot, lazy_snapshot
+from mri_hpc.storage.snapshot.table import (
+    CHUNKS,
+    COMPACTED,
+    CONTENT,
+    WITHHELD,
+    Snapshot,
+    lazy_snapshot,
+    names_of,
+)
 from mri_hpc.storage.snapshot.windows import fold_windows
 
 MANY_ROWS = 2**20
@@ -67,8 +75,8 @@ def fold(
     rejected, reasons = fold_rejected(base, new, only)
     small: dict[str, Any] = {
         **_commits(base, new),
-        "image_shape": _only_shape(
-            {header.image_shape for header in headers.values()}, base if kept else None
+        **_only_form(
+            {(*header.image_shape, header.bits) for header in headers.values()}, base if kept else None
         ),
         **_of_images(rows, ingested),
         "same_patients": statements,
@@ -101,6 +109,7 @@ def _of_images(rows: Rows, ingested: relabels.Facts) -> dict[str, Any]:
         "classes": _classes(rows),
         "patient_names": rows.tables["patient"],
         "study_names": rows.tables["study"],
+        **{names_of(name): rows.tables[name] for name in OPTIONAL},
         "ingested": ingested.rows,
         "ingested_names": ingested.names,
     }
@@ -241,19 +250,22 @@ def _classes(rows: Rows) -> tuple[str, ...]:
     return classes
 
 
-def _only_shape(shapes: set[tuple[int, int]], base: Snapshot | None) -> tuple[int, int]:
+def _only_form(forms: set[tuple[int, int, int]], base: Snapshot | None) -> dict[str, Any]:
+    """Return the shape and the bits of all images. forms: height, width, bits."""
     if base is not None:
-        shapes = shapes | {base.image_shape}
-    if len(shapes) > 1:
-        raise StoreDamage(
-            f"the store holds images of different shapes: {sorted(shapes)}; its recipe.json was changed"
-        )
-    return shapes.pop() if shapes else (0, 0)
+        forms = forms | {(*base.image_shape, base.bits)}
+    shapes, depths = {form[:2] for form in forms}, {form[2] for form in forms}
+    if len(forms) > 1:
+        what, there = ("shapes", sorted(shapes)) if len(shapes) > 1 else ("bits", sorted(depths))
+        raise StoreDamage(f"the store holds images of different {what}: {there}; its recipe.json was changed")
+    return {"image_shape": shapes.pop(), "bits": depths.pop()} if forms else {"image_shape": (0, 0)}
 
 
 def _content_digest(rows: Rows) -> str:
     """Sum up what is stored, by key. The tables are sorted and without waste, so codes stand for names."""
-    digest, columns = hashlib.sha256(), (*CONTENT, *STRINGS)
+    # Those that hold nothing speak for nothing: as before there were such.
+    texts = (*STRINGS, *(name for name in OPTIONAL if len(rows.tables[name])))
+    digest, columns = hashlib.sha256(), (*CONTENT, *texts)
     if len(rows) < MANY_ROWS:
         of_columns = [_column_digest(rows, name) for name in columns]
     else:
@@ -263,7 +275,9 @@ def _content_digest(rows: Rows) -> str:
             of_columns = list(threads.map(functools.partial(_column_digest, rows), columns))
     for of_column in of_columns:
         digest.update(of_column)
-    for name in STRINGS:
+    for name in texts:
+        if name in OPTIONAL:
+            digest.update(name.encode())
         digest.update(hashlib.sha256(column_bytes(rows.tables[name])).digest())
     return digest.hexdigest()[:32]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, blocks, bytes_table
+from mri_hpc.storage.disk.columns import COLUMNS, TEXTS, ChunkHeader, blocks, bytes_table, texts_in
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot.table import CODES, CONTENT, Snapshot
 
 INSERTED_BLOCK = 2**14
 """Rows that are copied where some come in between."""
-NAMES = (*(column.name for column in COLUMNS), *STRINGS, "chunk", "row")
+NAMES = (*(column.name for column in COLUMNS), *TEXTS, "chunk", "row")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +61,7 @@ def of_base(base: Snapshot, chunk_index: np.ndarray, which: np.ndarray | None = 
 
     which: the rows that are wanted, int64; None: all.
     """
-    tables = {name: base.names(name) for name in STRINGS}
+    tables = {name: base.names(name) for name in TEXTS}
 
     def recoded_chunks(name: str, column: np.ndarray) -> np.ndarray:
         return chunk_index[column] if name == "chunk" and len(base) else column
@@ -89,8 +89,8 @@ def _of_header(header: ChunkHeader, chunk_index: int) -> Rows:
     columns["chunk"] = np.full(len(header), chunk_index, "<i4")
     columns["row"] = np.arange(len(header), dtype="<i4")
     tables = {}
-    for name in STRINGS:
-        tables[name], columns[name] = np.unique(header.columns[name], return_inverse=True)
+    for name in TEXTS:
+        tables[name], columns[name] = np.unique(texts_in(header.columns, name), return_inverse=True)
         if len(tables[name]) and tables[name][0] == b"":
             tables[name], columns[name] = tables[name][1:], columns[name] - 1
     return _held(columns, tables)
@@ -99,8 +99,8 @@ def _of_header(header: ChunkHeader, chunk_index: int) -> Rows:
 def none() -> Rows:
     """Return no rows."""
     columns = {c.name: np.empty((0, c.width) if c.width > 1 else 0, c.dtype) for c in COLUMNS}
-    columns |= {name: np.empty(0, "<i4") for name in (*STRINGS, "chunk", "row")}
-    return _held(columns, {name: np.empty(0, "S1") for name in STRINGS})
+    columns |= {name: np.empty(0, "<i4") for name in (*TEXTS, "chunk", "row")}
+    return _held(columns, {name: np.empty(0, "S1") for name in TEXTS})
 
 
 def _held(columns: dict[str, np.ndarray], tables: dict[str, np.ndarray]) -> Rows:
@@ -110,7 +110,7 @@ def _held(columns: dict[str, np.ndarray], tables: dict[str, np.ndarray]) -> Rows
 def concatenated(parts: Sequence[Rows]) -> Rows:
     """Return the rows of several parts, one after the other, in memory."""
     parts = [*parts, none()]
-    tables = {name: bytes_table(n for part in parts for n in part.tables[name].tolist()) for name in STRINGS}
+    tables = {name: bytes_table(n for part in parts for n in part.tables[name].tolist()) for name in TEXTS}
     columns = {name: np.concatenate([recoded(part, name, tables) for part in parts]) for name in NAMES}
     return _held(columns, tables)
 
@@ -133,7 +133,7 @@ def winners(rows: Rows) -> Rows:
 def _best_first(rows: Rows, which: np.ndarray) -> np.ndarray:
     """Sort rows by key, and those of one key so that the one that wins comes first."""
     c = {name: rows.column(name)[which] for name in NAMES}
-    content = [c[name] for name in (*CONTENT[1:-1], *STRINGS)] + list(c["box"].T)
+    content = [c[name] for name in (*CONTENT[1:-1], *TEXTS)] + list(c["box"].T)
     # The last is looked at first.
     return which[np.lexsort((c["row"], c["chunk"], *reversed(content), -c["generation"], c["key"]))]
 
@@ -155,7 +155,7 @@ def merged(base: Rows, new: Rows) -> Rows:
     stays[is_in_both] = from_new
     before = at[stays] - np.searchsorted(lost, at[stays])
     base, new = base.without(lost), new.chosen(stays)
-    tables = {name: _joined_tables(base.tables[name], new.tables[name]) for name in STRINGS}
+    tables = {name: _joined_tables(base.tables[name], new.tables[name]) for name in TEXTS}
 
     key = np.concatenate(list(_inserted(base.blocks("key"), before, new.key)))
 
@@ -234,19 +234,19 @@ def with_facts(rows: Rows, facts: relabels.Facts) -> Rows:
 
 def with_types(rows: Rows) -> Rows:
     """Return rows with tables of the names that are used, and with columns of the types of a snapshot."""
-    used = {name: _used_names(rows, name) for name in STRINGS}
+    used = {name: _used_names(rows, name) for name in TEXTS}
     tables = {
         name: rows.tables[name] if used[name].all() else bytes_table(rows.tables[name][used[name]].tolist())
-        for name in STRINGS
+        for name in TEXTS
     }
 
     def make(name: str) -> np.ndarray:
-        if name in STRINGS:
+        if name in TEXTS:
             return recoded(rows, name, tables).astype(CODES[name], copy=False)
         return typed(name, rows.column(name))
 
     def make_blocks(name: str) -> Iterator[np.ndarray]:
-        if name in STRINGS:
+        if name in TEXTS:
             return (part.astype(CODES[name], copy=False) for part in recoded_blocks(rows, name, tables))
         return (typed(name, part) for part in rows.blocks(name))
 
@@ -280,7 +280,7 @@ def recoded_blocks(rows: Rows, name: str, tables: dict[str, np.ndarray]) -> Iter
 
 def _recode(rows: Rows, name: str, tables: dict[str, np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """Return what recodes parts of a column."""
-    if name not in STRINGS or tables[name] is rows.tables[name]:
+    if name not in TEXTS or tables[name] is rows.tables[name]:
         return lambda column: column
     before, after = rows.tables[name], tables[name]
     if not len(before):

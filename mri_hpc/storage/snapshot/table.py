@@ -1,6 +1,7 @@
 """The table that a snapshot is: a row an image, and what else folding the same commits gives."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, overload
@@ -8,7 +9,8 @@ from typing import Any, overload
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.columns import STRINGS, blocks, bytes_table
+from mri_hpc.intake.decoding.samples import pixel_type_of
+from mri_hpc.storage.disk.columns import OPTIONAL, TEXTS, blocks, bytes_table
 from mri_hpc.storage.snapshot.persons import Persons, Statement
 from mri_hpc.storage.snapshot.relabels import Facts
 from mri_hpc.storage.snapshot.retractions import Retractions
@@ -39,7 +41,7 @@ WINDOWS = np.dtype([("group", "S17"), ("commit", "S32"), ("patient", "<u8"), ("l
 WITHHELD = np.dtype([("key", "<u8"), ("chunk", "S32")])
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """An odd number: numbers of slices times it differ in all their bits."""
-CODES = {"label": "<i2", "patient": "<i4", "study": "<i4"}
+CODES = {"label": "<i2", "patient": "<i4", "study": "<i4", **dict.fromkeys(OPTIONAL, "<i2"), "date": "<i4"}
 # What the content digest speaks for, beside the texts.
 CONTENT = (
     "key", "source_hash", "crc", "fold", "split", "slice_index", "position", "plane", "plane_inferred", "box",
@@ -56,6 +58,8 @@ class Snapshot:
     """Names what is stored, however it is cut into files."""
     image_shape: tuple[int, int]
     """Height and width of every image."""
+    bits: int = 8
+    """Of each pixel."""
     classes: tuple[str, ...]
     """Class names, sorted."""
     same_patients: tuple[Statement, ...] = ()
@@ -64,6 +68,14 @@ class Snapshot:
     """UTF-8 bytes, sorted; `patient` points into it."""
     study_names: np.ndarray
     """UTF-8 bytes, sorted; `study` points into it."""
+    kind_names: np.ndarray
+    """UTF-8 bytes, sorted; `kind` points into it."""
+    scanner_names: np.ndarray
+    """UTF-8 bytes, sorted; `scanner` points into it."""
+    site_names: np.ndarray
+    """UTF-8 bytes, sorted; `site` points into it."""
+    date_names: np.ndarray
+    """UTF-8 bytes, sorted, as 2019-05-31; `date` points into it."""
     commits: np.ndarray
     """Ids of the folded commits, sorted."""
     chunks: np.ndarray
@@ -105,6 +117,14 @@ class Snapshot:
     """int32, (n,): index into patient_names, -1 where the data name no patient."""
     study: np.ndarray
     """int32, (n,): index into study_names, -1 unknown."""
+    kind: np.ndarray
+    """int16, (n,): index into kind_names, the kind of sequence, -1 not told."""
+    scanner: np.ndarray
+    """int16, (n,): index into scanner_names, -1 not told."""
+    site: np.ndarray
+    """int16, (n,): index into site_names, -1 none given."""
+    date: np.ndarray
+    """int32, (n,): index into date_names, the shifted day on which it was taken, -1 none."""
     fold: np.ndarray
     """int16, (n,): fold given by the data, -1 none."""
     split: np.ndarray
@@ -126,6 +146,16 @@ class Snapshot:
 
     def __len__(self) -> int:
         return len(self.key)
+
+    @property
+    def pixel_type(self) -> np.dtype[Any]:
+        """Type of the pixels of every image."""
+        return pixel_type_of(self.bits)
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the pixels of an image."""
+        return math.prod(self.image_shape) * self.pixel_type.itemsize
 
     def column(self, name: str) -> np.ndarray:
         """Return one of the arrays; unlike an attribute, one that has to be made or mapped is not kept."""
@@ -197,10 +227,10 @@ class Snapshot:
         return np.asarray(is_meant[self.patient])
 
     def names(self, column: str) -> np.ndarray:
-        """Return the names that the codes of label, patient or study (`column`) point to: bytes, sorted."""
+        """Return the names that the codes of a column of texts point to: bytes, sorted."""
         if column == "label":
             return bytes_table(name.encode() for name in self.classes)
-        return np.asarray(self.patient_names if column == "patient" else self.study_names)
+        return np.asarray(getattr(self, names_of(column)))
 
     @overload
     def text(self, column: str, rows: int | np.integer) -> str: ...
@@ -209,12 +239,12 @@ class Snapshot:
     def text(self, column: str, rows: np.ndarray | slice) -> np.ndarray: ...
 
     def text(self, column: str, rows: int | np.integer | np.ndarray | slice) -> str | np.ndarray:
-        """Return label, patient or study of one row; of several: UTF-8 bytes, (n,). Empty where unknown.
+        """Return the text of a column in one row; of several: UTF-8 bytes, (n,). Empty where unknown.
 
         Raises UserError where the column is another.
         """
-        if column not in STRINGS:
-            raise UserError(f"column {column!r} is not of texts; those that are: {', '.join(STRINGS)}")
+        if column not in TEXTS:
+            raise UserError(f"column {column!r} is not of texts; those that are: {', '.join(TEXTS)}")
         codes = getattr(self, column)[rows]
         if isinstance(rows, int | np.integer):
             return str(self.names(column)[codes].decode()) if codes >= 0 else ""
@@ -222,7 +252,7 @@ class Snapshot:
         return np.append(self.names(column), np.bytes_(b""))[np.asarray(codes)]
 
     def counts(self, column: str) -> np.ndarray:
-        """Count the rows of each code, that of none (-1) first: int64. column: label, patient or study."""
+        """Count the rows of each code, that of none (-1) first: int64. column: one of texts."""
         kinds = len(self.names(column)) + 1
         found = np.zeros(kinds, np.int64)
         for part in self.parts(column):
@@ -306,6 +336,11 @@ def lazy_snapshot(
     snapshot = object.__new__(_LazySnapshot)
     vars(snapshot).update(values, _make=make, _keep=keep or make, _parts=parts, _sum_up=sum_up)
     return snapshot
+
+
+def names_of(column: str) -> str:
+    """Return the name of the array of names into which a column of codes points, but for that of labels."""
+    return f"{column}_names"
 
 
 @functools.cache

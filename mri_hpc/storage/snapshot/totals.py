@@ -3,6 +3,7 @@
 They say what folding the same commits says, whenever it is folded. `verify` counts them again.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from mri_hpc.base.documents import convert, with_format, without_format
 from mri_hpc.base.errors import StoreDamage
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.storage.disk.commits import ADD, Addition, Commit
+from mri_hpc.storage.disk.commits import ADD, Addition, Commit, Deidentified
 from mri_hpc.storage.disk.damage import advice, is_damage
 
 FORMAT = 1
@@ -26,6 +27,8 @@ class Added:
     images: tuple[int, ...]
     bytes: tuple[int, ...]
     """Of the chunk file in which they came."""
+    deidentified: Deidentified | None = None
+    """Of all sources of DICOM among them; None where none was added since it is written down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +109,18 @@ def added_by(commits: Iterable[Addition | Commit], *, besides: Added | None = No
     if besides is not None:
         rows += zip(besides.created, besides.images, besides.bytes, strict=True)
     created, images, sizes = zip(*sorted(rows), strict=True) if rows else ((), (), ())
-    return Added(created=created, images=images, bytes=sizes)
+    statements = [one.deidentified for one in (*adding, besides) if one and one.deidentified]
+    deidentified = functools.reduce(Deidentified.joined, statements) if statements else None
+    return Added(created=created, images=images, bytes=sizes, deidentified=deidentified)
 
 
 def to_json(totals: Totals) -> bytes:
     """Write totals as they lie on disk."""
-    return seal(with_format(FORMAT, asdict(totals)))
+    values = asdict(totals)
+    # As it was before there was such.
+    if totals.added.deidentified is None:
+        del values["added"]["deidentified"]
+    return seal(with_format(FORMAT, values))
 
 
 def kept(folder: Path) -> Totals | None:

@@ -17,7 +17,7 @@ import numpy as np
 from mri_hpc.base.atomic import sync_folder
 from mri_hpc.base.errors import StoreDamage, StoreRaced
 from mri_hpc.storage.disk.chunk_file import publish_chunk_of_parts
-from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
+from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id, joined
 from mri_hpc.storage.disk.commits import (
     RETRACT,
     publish_compaction,
@@ -184,10 +184,12 @@ def _chunk_of(
     Return its id, and a function that publishes it and tells whether it was not there already.
     """
     first = next(iter(headers.values()))
-    columns = {
-        column: np.concatenate([header.columns[column][staying[name]] for name, header in headers.items()])
-        for column in first.columns
-    }
+    columns = joined(
+        [
+            {column: values[staying[name]] for column, values in header.columns.items()}
+            for name, header in headers.items()
+        ]
+    )
     if len({header.recipe_digest for header in headers.values()}) > 1:
         raise StoreDamage(
             f"{store.path} holds chunks of different recipes; see: mri-hpc store verify {store.path}"
@@ -200,7 +202,9 @@ def _chunk_of(
         for source, header in headers.items():
             yield from _images(store, source, header, np.flatnonzero(staying[source]))
 
-    return name, lambda: publish_chunk_of_parts(store.chunk(name), parts, shape, columns, attributes)
+    return name, lambda: publish_chunk_of_parts(
+        store.chunk(name), parts, shape, columns, attributes, bits=first.bits
+    )
 
 
 def _versions(headers: Iterable[ChunkHeader]) -> dict[str, str]:
@@ -213,7 +217,7 @@ def _versions(headers: Iterable[ChunkHeader]) -> dict[str, str]:
 
 
 def _images(store: StoreDir, name: str, header: ChunkHeader, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield images of these rows, some at a time: uint8, (any, H, W). StoreDamage where one is damaged."""
+    """Yield images of these rows, some at a time: their bytes, (any,). StoreDamage where one is damaged."""
     with os.fdopen(open_chunk(store, name), "rb") as file:
         for part in read_parts(file.fileno(), pixels_in(header), rows):
             if not all(part.is_sound):
@@ -221,7 +225,7 @@ def _images(store: StoreDir, name: str, header: ChunkHeader, rows: np.ndarray) -
                     f"{store.chunk(name)}: pixels differ from their CRC; "
                     f"see: mri-hpc store verify {store.path}"
                 )
-            yield np.frombuffer(part.data, np.uint8).reshape(-1, *header.image_shape)
+            yield np.frombuffer(part.data, np.uint8)
 
 
 def remove_superseded(store: StoreDir, snapshot: Snapshot, *, keep_s: float) -> list[Path]:

@@ -105,8 +105,7 @@ def join_alike(
     mentions: ids that labels give, each at least once; accepted: words of doubts. UserError, and nothing is
     done, where ids look alike and the user has not said what they are.
     """
-    if {DIFFERENT, SAME} <= {*accepted}:
-        raise UserError(f"--accept {DIFFERENT} and --accept {SAME} contradict each other: give one of them")
+    _check_words(accepted)
     names = names_of_ids(store)
     alike = _alike(mentions, names)
     refuse_open(_open(alike, accepted), accepted)
@@ -116,8 +115,14 @@ def join_alike(
 
 
 def doubts_of_ids(store: StoreDir, mentions: Iterable[Mention], accepted: Collection[str]) -> list[Doubt]:
-    """Return the doubts for which `join_alike` would refuse ids; nothing is changed."""
+    """Return the doubts for which `join_alike` would refuse ids; nothing is changed. UserError as there."""
+    _check_words(accepted)
     return _open(_alike(mentions, names_of_ids(store)), accepted)
+
+
+def _check_words(accepted: Collection[str]) -> None:
+    if {DIFFERENT, SAME} <= {*accepted}:
+        raise UserError(f"--accept {DIFFERENT} and --accept {SAME} contradict each other: give one of them")
 
 
 def _alike(mentions: Iterable[Mention], names: dict[str, str]) -> list[Alike]:

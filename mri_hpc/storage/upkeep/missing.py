@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mri_hpc.intake.decoding.dicom.listing import OF_SERIES
+from mri_hpc.intake.files.content import is_there
 from mri_hpc.intake.files.sources import root_at_site, root_name
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.adding.roots import read_roots
@@ -168,7 +169,7 @@ def _is_there(file: str) -> bool:
     try:
         os.lstat(file)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return is_there(Path(file))
     return True
 
 

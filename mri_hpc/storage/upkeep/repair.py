@@ -183,7 +183,9 @@ class _Round:
         if is_same and not is_retracted.any():
             offset = min(self._salvage.offsets(commit.chunk), default=None)
             shape, size = self._shape(columns), commit.chunk_bytes
-            replace_chunk(path, images, shape, columns, attributes, offset=offset, size=size)
+            replace_chunk(
+                path, images, shape, columns, attributes, bits=self._recipe.bits, offset=offset, size=size
+            )
             remove_if_retracted(self._store, commit.chunk)
         elif not self._stand_in(commit, chosen(columns, rows), images):
             return False
@@ -192,7 +194,7 @@ class _Round:
 
     def _left_in_file(self, path: Path, columns: Columns) -> dict[int, bytes]:
         """Read the images of a damaged file that are sound, by row."""
-        begin, _size = layout_of(self._shape(columns), columns, {})
+        begin, _size = layout_of(self._shape(columns), columns, {}, bits=self._recipe.bits)
         found: dict[int, bytes] = {}
         for offset in {begin, *self._salvage.offsets(path.stem)}:
             found |= self._salvage.pixels_in_file(path, offset, columns)
@@ -237,6 +239,7 @@ class _Round:
             self._shape(columns),
             columns,
             self._attributes(commit, name),
+            bits=self._recipe.bits,
         )
 
     def _shape(self, columns: Columns) -> tuple[int, int, int]:
@@ -297,6 +300,7 @@ class _Round:
         return ChunkHeader(
             columns=columns,
             image_shape=self._recipe.image_shape,
+            bits=self._recipe.bits,
             offset=min(self._salvage.offsets(chunk), default=0),
             recipe_digest=self._recipe.digest(),
             versions={},

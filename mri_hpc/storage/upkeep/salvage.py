@@ -4,7 +4,6 @@ Columns count only where they give the chunk its name, pixels only where they gi
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode
 from mri_hpc.intake.decoding.dicom.listing import Series, find_series
+from mri_hpc.intake.decoding.masks import find_masks
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.window import Window
 from mri_hpc.intake.files.content import read_content
@@ -25,7 +25,7 @@ from mri_hpc.intake.own_labels import OwnLabels
 from mri_hpc.storage.adding.intake import Intake
 from mri_hpc.storage.adding.unit import TakenSource, columns_of
 from mri_hpc.storage.disk.chunk_file import content_id, read_header, read_sealed_header
-from mri_hpc.storage.disk.columns import COLUMNS, STRINGS, ChunkHeader, chunk_id
+from mri_hpc.storage.disk.columns import COLUMNS, TEXTS, ChunkHeader, chunk_id, joined
 from mri_hpc.storage.disk.commits import ADD, RETRACT, SAME, Commit, read_kind
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
@@ -112,7 +112,7 @@ class Salvage:
 
     def pixels_in_file(self, path: Path, offset: int, columns: Columns) -> dict[int, bytes]:
         """Read the sound images of a damaged file, by row. offset: where its pixels may begin."""
-        image_bytes = math.prod(self._sources.recipe.image_shape)
+        image_bytes = self._sources.recipe.image_bytes
         return dict(_sound(path, Pixels(offset=offset, image_bytes=image_bytes, crc=columns["crc"])))
 
     def pixels_in_chunks(self, columns: Columns, rows: Iterable[int]) -> dict[int, bytes]:
@@ -164,7 +164,9 @@ class Salvage:
     @cached_property
     def _series(self) -> Series:
         root = self._sources.root
-        return find_series(root, list_sources(root), kept=None)
+        paths = list(list_sources(root))
+        masks = find_masks(root, paths, self._sources.recipe.masks)
+        return find_series(root, paths, kept=None).beside(masks)
 
     def _paths_of(self, keys: Sequence[int]) -> dict[int, str]:
         """Find paths of sources by key: as the private folder says, else as they are found below the root."""
@@ -232,7 +234,7 @@ class Salvage:
 
     def _in_snapshots(self, commit: Commit) -> Columns | None:
         rows: dict[int, tuple[object, ...]] = {}
-        names = [*(column.name for column in COLUMNS), *STRINGS]
+        names = [*(column.name for column in COLUMNS), *TEXTS]
         for snapshot in self._snapshots:
             at, columns = _as_ingested(snapshot, commit.chunk)
             rows.update(zip(at.tolist(), zip(*(columns[name] for name in names), strict=True), strict=True))
@@ -242,7 +244,7 @@ class Salvage:
             return None
         values = dict(zip(names, zip(*(rows[row] for row in sorted(rows)), strict=True), strict=True))
         columns = {column.name: np.array(values[column.name], column.dtype) for column in COLUMNS}
-        return columns | {name: np.array(values[name], np.bytes_) for name in STRINGS}
+        return columns | {name: np.array(values[name], np.bytes_) for name in TEXTS}
 
     def _in_strays(self, commit: Commit) -> Columns | None:
         """Find the columns of the same chunk under another name."""
@@ -259,9 +261,7 @@ class Salvage:
             return None
         if not headers or any(header.recipe_digest != self._recipe_digest for header in headers):
             return None
-        columns = {
-            name: np.concatenate([header.columns[name] for header in headers]) for name in headers[0].columns
-        }
+        columns = joined([header.columns for header in headers])
         return chosen(columns, ~self.is_retracted(columns))
 
     def _superseded(self, commit: Commit) -> list[Path]:
@@ -321,10 +321,11 @@ def _as_ingested(snapshot: Snapshot, chunk: str) -> tuple[np.ndarray, dict[str, 
     _keys, here, there = np.intersect1d(columns["key"], ingested.rows["key"], return_indices=True)
     for name in relabels.NUMBERS:
         columns[name][here] = ingested.rows[name][there]
-    for name in STRINGS:
+    for name in TEXTS:
         # Of any width: the ingested text can be longer than that of now.
         texts = snapshot.text(name, at).astype(object)
-        texts[here] = ingested.texts(name)[there]
+        if name in relabels.TEXTS:
+            texts[here] = ingested.texts(name)[there]
         columns[name] = texts
     return snapshot.row[at], columns
 

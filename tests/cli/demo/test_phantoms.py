@@ -83,7 +83,7 @@ def test_the_labels_are_those_that_preprocess_reads(folder):
     labels = read_csv(folder / "labels.csv", folder)
     assert labels.ignored == ()
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")]
-    assert labels.num_without_file(paths) == 0
+    assert labels.without_file(paths) == []
     assert {labels.of(path).label for path in paths} == CLASSES
     assert all(labels.of(path).patient == path.split("/")[1] for path in paths)
 

@@ -168,6 +168,7 @@ def test_without_the_private_folder_another_site_key_is_refused(raw, store, prep
     status, _out, err = preprocess(raw, store)
     assert status == 2
     assert "made with another site key" in err
+    assert not store.with_name("other.key").exists()
 
 
 def test_damaged_notes_of_what_was_seen_only_cost_reading_again(raw, store, preprocess):

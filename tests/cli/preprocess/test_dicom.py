@@ -4,10 +4,12 @@ import hashlib
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
 from mri_hpc import account
+from mri_hpc.intake.decoding.burnt_in import BURNT_IN, KEPT_BACK
 from mri_hpc.intake.decoding.dicom import listing
 from mri_hpc.intake.files import content
 from mri_hpc.intake.files.content import BEING_WRITTEN
@@ -382,7 +384,9 @@ def test_a_series_too_large_for_memory_is_read_by_and_by_and_is_the_same(
     monkeypatch.setattr(content, "MAX_BYTES", 2 * files[0].stat().st_size)
     read = []
     look = content._large_file
-    monkeypatch.setattr(content, "_large_file", lambda *given: read.append(given[0]) or look(*given))
+    monkeypatch.setattr(
+        content, "_large_file", lambda *given, **how: read.append(given[0]) or look(*given, **how)
+    )
     preprocess(raw, tmp_path / "by_and_by", *SMALL)
     assert len(read) == 6
     assert rows(tmp_path / "at_once").content_digest == rows(tmp_path / "by_and_by").content_digest
@@ -429,3 +433,27 @@ def test_a_look_tells_a_second_copy_and_the_patients_in_headers_as_preprocess_wo
     assert out.count("  patients  1, at most 13 files of one") == 2
     assert "doubtful  1 patient with images of several classes" in out
     assert "stacks" not in out and "missing slice" not in out
+
+
+def with_name(voxels):
+    """A series of 144 x 120 with a name burnt into its third slice."""
+    large = np.repeat(np.repeat(voxels, 3, 0), 3, 1)
+    letters = np.zeros((144, 120), np.uint8)
+    cv2.putText(letters, "DOE JANE", (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1)
+    large[..., 2][letters.T > 0] = 4095
+    return large
+
+
+def test_a_series_with_text_in_its_pixels_is_kept_back_until_somebody_has_looked(raw, store, run, preprocess):
+    write(raw / "glioma", 1, voxels=with_name(head()))
+    write(raw / "meningioma", 2)
+    counts, err = run()
+    assert (counts["stored"], counts["rejected"]) == (1, 1)
+    assert f"rejected 1: {KEPT_BACK}" in err and f"{store}/private/names/*.csv" in err
+    assert run()[0]["rejected"] == 1
+    _status, out, _err = preprocess(raw, store, "--look", "--json")
+    assert json.loads(out)["rejected"] == {KEPT_BACK: 1}
+    counts, err = run("--accept", "burnt-in")
+    assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 0)
+    assert f"1 volume: {BURNT_IN}" in err
+    assert run()[0]["already_there"] == 2

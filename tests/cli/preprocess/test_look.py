@@ -8,6 +8,7 @@ import shlex
 import signal
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -315,3 +316,14 @@ def test_a_folder_of_another_site_is_a_refusal_of_a_look_too(preprocess, raw, st
         Image.new("L", (32, 32), int(path.stem)).save(path)
     status, out, err = preprocess(tmp_path / "b" / "raw", store, "--look")
     assert (status, "--accept sources" in err, "--site NAME" in out) == (2, True, True)
+
+
+def test_a_look_counts_pictures_with_burnt_in_text_which_preprocess_stores(raw, look):
+    for number, path in enumerate(sorted(raw.rglob("*.jpg"))[:3]):
+        picture = np.array(Image.open(path).convert("L").resize((256, 256))) // 2
+        cv2.putText(picture, f"ID 4711{number}", (8, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 1)
+        Image.fromarray(picture).save(path, quality=90)
+    _status, found_here = found(look)
+    assert found_here["shows_text"] == 3 and not found_here["rejected"]
+    doubt = next(one for one in found_here["doubts"] if one["kind"] == "burnt-in")
+    assert doubt["count"] == 3 and doubt["text"].startswith("3 pictures with what looks like burnt-in text")

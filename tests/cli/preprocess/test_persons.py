@@ -58,6 +58,7 @@ def test_two_ids_that_look_alike_in_a_table_are_refused_with_both_lines(first, t
     assert status == 2
     assert "1 patient may have two ids: line 4 of labels.csv and line 2 of labels.csv (they differ in" in err
     assert "--accept same-ids; if it is meant so: --accept ids. Nothing is stored yet" in err
+    assert not (tmp_path / "site.key").exists()
     assert len(err.splitlines()) == 1
     assert len(stored(tmp_path)) == 0
 

@@ -293,6 +293,33 @@ CASES = (
         "save it as UTF-8",
     ),
     refused(
+        "a row that names no series",
+        given("SeriesInstanceUID,label\n1.2.3,x\n,y\n"),
+        "line 3: series_uid is empty: name a series or a study, or remove the line",
+    ),
+    Case(
+        name="accession numbers for pictures, which have none",
+        make=given("accession,label\nA17,x\n"),
+        says=(f"rejected {GOOD}: no label in CSV: not DICOM, and the CSV names DICOM",),
+        lines=None,
+        after=in_new(0),
+    ),
+    refused(
+        "a column of the class that is not there",
+        lambda desk: [*table("path,diagnosis")(desk), "--label-column", "diagnose"],
+        "has no column 'diagnose', only path, diagnosis; did you mean 'diagnosis'?",
+    ),
+    refused(
+        "a column of the class where there is no table",
+        lambda desk: fresh(desk, "--label-column", "grade"),
+        "--label-column goes with a table of labels: --labels, or labels.csv in the source",
+    ),
+    refused(
+        "masks of which nothing tells what they show",
+        lambda desk: fresh(desk, "--masks", "{stem}_mask.nii.gz"),
+        "'{stem}_mask.nii.gz': are these of brains or of lesions? Type brain:{stem}_mask.nii.gz or lesion:",
+    ),
+    refused(
         "two columns that could both be the label",
         table("path,class,diagnosis", "{path},x,y"),
         "has no column 'label' but 'class' and 'diagnosis': call one of them label",

@@ -30,8 +30,7 @@ from mri_hpc.storage.snapshot.catalogue import resolve
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "format not read: HDF5"),
         (b"MATLAB 5.0 MAT-file", "format not read: MATLAB"),
         (gzip.compress(b"something else"), "format not read: gzip"),
-        (b"NRRD0004\ntype: short\n", "format not read: NRRD"),
-        (b"ObjectType = Image\nNDims = 3\n", "format not read: MetaImage"),
+        (b"NRRD9999\ntype: short\n", "format not read: NRRD of a later version"),
         (b"# === DATA DESCRIPTION FILE ======\n", "format not read: PAR/REC"),
         (b"CDF\x01" + bytes(60), "format not read: MINC"),
         (b"\x01\x02\x03\xfe\xff" * 30, "not a picture"),
@@ -97,7 +96,7 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
     assert (status, out.partition(" (")[0]) == (0, "stored 4, already there 0, rejected 2")
     assert "rejected 1: broken tile" in err
     assert "rejected 1: format not read: WebP (JPEG, PNG, " in err
-    assert ", GIF, MATLAB 7.3, DICOM, NIfTI, MGH and Tiles are)" in err
+    assert ", GIF, MATLAB 7.3, DICOM, NIfTI, Analyze, MGH, NRRD, MetaImage and Tiles are)" in err
     snapshot = resolve(store)
     assert len(snapshot) == 6
     assert len(set(snapshot.key.tolist())) == 6
@@ -108,7 +107,8 @@ def test_a_decoder_is_one_class_and_one_entry(tmp_path, make_pictures, preproces
 @pytest.mark.usefixtures("with_tiles")
 def test_versions_of_all_that_decodes_are_told():
     assert decoders.library_versions().keys() == {
-        *("pillow", "simplejpeg", "opencv", "imagecodecs", "tifffile", "nibabel", "pydicom", "tiles")
+        *("pillow", "simplejpeg", "opencv", "imagecodecs", "tifffile", "nibabel", "pynrrd", "pydicom"),
+        "tiles",
     }
 
 

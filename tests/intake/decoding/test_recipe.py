@@ -46,9 +46,9 @@ def test_a_recipe_of_another_version_is_refused(tmp_path):
         (tmp_path / "recipe.json").write_bytes(seal({**values, **change}))
         with pytest.raises(UserError, match="use the version that made it"):
             load_recipe(tmp_path / "recipe.json")
-    (tmp_path / "recipe.json").write_bytes(seal({**values, "format": values["format"] + 1}))
+    (tmp_path / "recipe.json").write_bytes(seal({**values, "format": values["format"] + 2}))
     with pytest.raises(
-        UserError, match=r"recipe\.json has format 3, this version reads up to 2: use a newer"
+        UserError, match=r"recipe\.json has format 4, this version reads up to 3: use a newer"
     ):
         load_recipe(tmp_path / "recipe.json")
 
@@ -88,3 +88,11 @@ def test_a_store_keeps_to_the_site_key_that_it_was_made_with(tmp_path):
     publish_recipe(tmp_path / "recipe.json", Recipe(site="KEY1"))
     with pytest.raises(UserError, match="set MRI_KEY_FILE to that key"):
         publish_recipe(tmp_path / "recipe.json", Recipe(site="KEY2"))
+
+
+def test_a_recipe_of_16_bits_has_a_format_that_earlier_versions_refuse(tmp_path):
+    plain, deep = unseal(Recipe().to_json()), unseal(Recipe(bits=16).to_json())
+    assert (plain["format"], deep["format"], deep["bits"]) == (2, 3, 16) and "bits" not in plain
+    assert Recipe().digest() == Recipe(bits=8).digest() != Recipe(bits=16).digest()
+    (tmp_path / "recipe.json").write_bytes(Recipe(bits=16).to_json())
+    assert load_recipe(tmp_path / "recipe.json") == Recipe(bits=16)

@@ -127,10 +127,10 @@ def test_a_file_that_is_written_while_the_next_one_of_its_source_is_read_is_reje
     root, _sources = pair
     real, calls = reading._read_file, itertools.count(1)
 
-    def read_file(path):
+    def read_file(path, **how):
         if next(calls) == 2:
             (root / "b.hdr").write_bytes(b"other")
-        return real(path)
+        return real(path, **how)
 
     monkeypatch.setattr(reading, "_read_file", read_file)
     with pytest.raises(BadSource, match="being written"):

@@ -126,7 +126,7 @@ def test_a_file_that_the_csv_does_not_name_is_rejected(csv):
 
 
 def test_rows_without_a_file_are_counted(csv):
-    assert csv("path,label\na.jpg,x\nb.jpg,x\n").num_without_file(["a.jpg", "c.jpg"]) == 1
+    assert csv("path,label\na.jpg,x\nb.jpg,x\n").without_file(["a.jpg", "c.jpg"]) == [3]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_row_a_patient_labels_all_files_in_the_folder_of_the_patient(by_patien
         Label(label="glioma", patient="P1", study="S1", fold=2, split=2)
     )
     assert labels.of("P2.png").label == labels.of("x/P2/1.png").label == "no"
-    assert labels.num_without_file(["P1/1.png", "P2/1.png", "P4/1.png"]) == 1
+    assert labels.without_file(["P1/1.png", "P2/1.png", "P4/1.png"]) == [4]
 
 
 def test_a_file_whose_patient_has_no_row_has_no_label(by_patient):
@@ -314,7 +314,7 @@ def test_a_table_in_the_source_finds_the_patients_of_a_table_by_patient(by_patie
     assert (labels.of("a.png").label, labels.of("a.png").plane) == ("glioma", 1)
     with pytest.raises(BadSource, match="no row of its patient"):
         labels.of("b.png")
-    assert labels.num_without_file(["a.png", "b.png"]) == 1
+    assert len(labels.without_file(["a.png", "b.png"])) == 1
 
 
 def test_sites_of_a_table_by_patient_are_found_as_folders_or_as_typed(by_patient):

@@ -80,7 +80,7 @@ def test_tables_and_folders_give_ids_and_paths_in_one_unicode_form(tmp_path):
     labels = read_csv(table, tmp_path)
     on_a_mac = unicodedata.normalize("NFD", "é/1.png")
     assert labels.of(on_a_mac).patient == "José"
-    assert labels.num_without_file([on_a_mac]) == 0
+    assert labels.without_file([on_a_mac]) == []
     assert FolderLabels().of(f"a/{DECOMPOSED}/1.png").patient == "José"
     for word in ("José", DECOMPOSED):
         (tmp_path / "scans" / "x" / word).mkdir(parents=True, exist_ok=True)

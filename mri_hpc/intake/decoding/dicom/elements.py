@@ -24,27 +24,51 @@ SHORT = frozenset((
 
 
 class Tag(IntEnum):
-    """Elements that are read: who, where, how pixels are kept, and what kind of picture it is."""
+    """Elements that are read: who, where, how pixels are kept, and what kind of picture it is.
+
+    Descriptions and names of protocols are looked into for words of sequences, in memory: none is kept.
+    """
 
     SYNTAX = 0x00020010
     CHARACTER_SET = 0x00080005
     IMAGE_TYPE = 0x00080008
     SOP_CLASS = 0x00080016
     INSTANCE = 0x00080018
+    STUDY_DATE = 0x00080020
+    SERIES_DATE = 0x00080021
+    ACQUISITION_DATE = 0x00080022
+    ACQUISITION_DATE_TIME = 0x0008002A
     ACQUISITION_TIME = 0x00080032
+    ACCESSION = 0x00080050
     MODALITY = 0x00080060
     CONVERSION_TYPE = 0x00080064
+    MANUFACTURER = 0x00080070
     CODE_VALUE = 0x00080100
+    SERIES_DESCRIPTION = 0x0008103E
+    MODEL = 0x00081090
     COMPLEX_COMPONENT = 0x00089208
+    ACQUISITION_CONTRAST = 0x00089209
     PATIENT_ID = 0x00100020
     IDENTITY_REMOVED = 0x00120062
     DEIDENTIFICATION_CODES = 0x00120064
+    CONTRAST_AGENT = 0x00180010
+    AGENT_SEQUENCE = 0x00180012
+    SCANNING_SEQUENCE = 0x00180020
+    SEQUENCE_VARIANT = 0x00180021
+    SEQUENCE_NAME = 0x00180024
+    ANGIO_FLAG = 0x00180025
     SLICE_THICKNESS = 0x00180050
+    REPETITION_TIME = 0x00180080
     ECHO_TIME = 0x00180081
     INVERSION_TIME = 0x00180082
     ECHO_NUMBER = 0x00180086
     SPACING_BETWEEN_SLICES = 0x00180088
+    PROTOCOL_NAME = 0x00181030
     TRIGGER_TIME = 0x00181060
+    FLIP_ANGLE = 0x00181314
+    PULSE_SEQUENCE_NAME = 0x00189005
+    ECHO_PULSE_SEQUENCE = 0x00189008
+    ECHO_PLANAR = 0x00189018
     B_VALUE = 0x00189087
     GRADIENT = 0x00189089
     STUDY = 0x0020000D
@@ -53,6 +77,7 @@ class Tag(IntEnum):
     POSITION = 0x00200032
     ORIENTATION = 0x00200037
     TEMPORAL_POSITION = 0x00200100
+    NUM_TIMES = 0x00200105
     SAMPLES = 0x00280002
     PHOTOMETRIC = 0x00280004
     NUM_FRAMES = 0x00280008
@@ -64,6 +89,8 @@ class Tag(IntEnum):
     HIGH_BIT = 0x00280102
     REPRESENTATION = 0x00280103
     BURNED_IN = 0x00280301
+    VISUAL_FEATURES = 0x00280302
+    DATES_MODIFIED = 0x00280303
     INTERCEPT = 0x00281052
     SLOPE = 0x00281053
     MODALITY_LUT = 0x00283000
@@ -83,6 +110,8 @@ class Private(IntEnum):
     GE_B_VALUE = 0x00430039
     PHILIPS_B_VALUE = 0x20010003
     UIH_B_VALUE = 0x00650009
+    UIH_GRID_COUNT = 0x00650050
+    UIH_GRID_FRAMES = 0x00650051
 
 
 CREATORS = {
@@ -94,6 +123,8 @@ CREATORS = {
     Private.GE_B_VALUE: "GEMS_PARM_01",
     Private.PHILIPS_B_VALUE: "Philips Imaging DD 001",
     Private.UIH_B_VALUE: "Image Private Header",
+    Private.UIH_GRID_COUNT: "Image Private Header",
+    Private.UIH_GRID_FRAMES: "Image Private Header",
 }
 ALLOWED = frozenset(int(tag) for tag in Tag)
 BLOCKS = range(0x10, 0x30)
@@ -105,6 +136,7 @@ WANTED = (
 )
 """All that is kept of a file, until it is known which creator took which block."""
 SEQUENCES = (Tag.MODALITY_LUT, Tag.SHARED_GROUPS, Tag.PER_FRAME_GROUPS)
+"""Those that have to be looked into."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,7 +149,7 @@ class Elements:
     values: Mapping[int, bytes]
     private: Mapping[Private, bytes]
     sequences: "Mapping[int, Sequence[Dataset]]" = field(default_factory=dict)
-    """As pydicom gives them: those of SEQUENCES that are there, where pydicom was asked."""
+    """As pydicom gives them: those of SEQUENCES, and of a contrast agent, where pydicom was asked."""
     codes: tuple[str, ...] = ()
     """By which the file says it was de-identified."""
     pixels: memoryview | None = None

@@ -2,6 +2,7 @@
 
 - Of a classic file the one that it holds.
 - Of a multi-frame file what its functional groups say, of all frames or of each.
+- Of a UIH mosaic the tiles, row by row, each where its private header places it.
 - Of a Siemens mosaic the tiles, row by row. The header places the whole picture by its first pixel, as if it
   were one slice about the same centre; the slices follow each other along the private header's normal.
 """
@@ -16,14 +17,15 @@ import numpy as np
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.dicom.csa import Mosaic, read_csa
 from mri_hpc.intake.decoding.dicom.elements import DAMAGED_DICOM, Elements, Private, Tag
-from mri_hpc.intake.decoding.dicom.header import Geometry, Header, Kind, Scale, Values, whole
+from mri_hpc.intake.decoding.dicom.header import Geometry, Header, Kind, Scale, Values, decimals, whole
+from mri_hpc.intake.decoding.dicom.walk import items_of
 from mri_hpc.intake.decoding.foreign import NOT_READ_YET
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 NO_MOSAIC_HEADER = "mosaic without its private header: how many slices it holds, and which way, is not told"
-UIH_MOSAIC = f"{NOT_READ_YET}: mosaic of UIH (export it as single slices)"
+NO_GRID_HEADER = f"{NOT_READ_YET}: mosaic of UIH without its frames' places (export it as single slices)"
 TABLE = f"{NOT_READ_YET}: grey values by a table (Modality LUT)"
 
 
@@ -66,8 +68,8 @@ def frames_of(elements: Elements, header: Header, file: int = 0) -> list[Frame]:
         return _of_groups(elements, whole_file, layout.num_frames)
     if "MOSAIC" in header.kind.image_type:
         return _of_mosaic(elements, header, whole_file)
-    if "VFRAME" in header.kind.image_type:
-        raise BadSource(UIH_MOSAIC)
+    if "VFRAME" in header.kind.image_type or elements.private.get(Private.UIH_GRID_FRAMES):
+        return _of_grid(elements, header, whole_file)
     if layout.num_frames > 1:
         raise BadSource("several frames, and nothing tells where each lies")
     return [whole_file]
@@ -99,9 +101,8 @@ def _of_mosaic(elements: Elements, header: Header, picture: Frame) -> list[Frame
         + across * geometry.spacing[1] * (picture.columns - columns) / 2
         + down * geometry.spacing[0] * (picture.rows - rows) / 2
     )
-    # Each mosaic is a volume of its own; they come in the order in which they were acquired.
-    when = f"{_digits(header.kind.acquisition)} {_digits(header.kind.acquisition_time)}"
-    own = f"{when} {header.instance} {picture.file:06d}"
+    # Each mosaic is a volume of its own.
+    own = _volume_of(header, picture)
     frames = []
     for number in range(count):
         row, column = divmod(number, side)
@@ -119,6 +120,40 @@ def _of_mosaic(elements: Elements, header: Header, picture: Frame) -> list[Frame
     return frames
 
 
+def _of_grid(elements: Elements, header: Header, picture: Frame) -> list[Frame]:
+    """Part a mosaic of UIH: its private header places the first pixel of each slice."""
+    items = items_of(elements.private.get(Private.UIH_GRID_FRAMES, b""), elements.syntax)
+    texts = [item.get(Tag.POSITION, b"").rstrip(b"\0 ").decode("ascii", "replace") for item in items]
+    positions = [whole(decimals(text.split("\\")), 3) for text in texts]
+    count = Values(elements).private_number(Private.UIH_GRID_COUNT)
+    if not positions or not all(positions) or (math.isfinite(count) and count != len(positions)):
+        raise BadSource(NO_GRID_HEADER)
+    side = math.ceil(math.sqrt(len(positions)))
+    # Rows of tiles that would be empty are left out, as in files that dcm2niix reads.
+    tiles_down = next((n for n in (math.ceil(len(positions) / side), side) if picture.rows % n == 0), 0)
+    if not tiles_down or picture.rows < tiles_down or picture.columns < side:
+        raise BadSource(NO_GRID_HEADER)
+    rows, columns = picture.rows // tiles_down, picture.columns // side
+    own = _volume_of(header, picture)
+    return [
+        replace(
+            picture,
+            rows=rows,
+            columns=columns,
+            geometry=replace(header.geometry, position=position),
+            kind=replace(picture.kind, stack=own),
+            tile=Tile(top=number // side * rows, left=number % side * columns, rows=rows, columns=columns),
+        )
+        for number, position in enumerate(positions)
+    ]
+
+
+def _volume_of(header: Header, picture: Frame) -> str:
+    """Name the volume that a mosaic is; by name they come in the order in which they were acquired."""
+    when = f"{_digits(header.kind.acquisition)} {_digits(header.kind.acquisition_time)}"
+    return f"{when} {header.instance} {picture.file:06d}"
+
+
 def _digits(number: float) -> str:
     return f"{number:018.6f}" if math.isfinite(number) else ""
 
@@ -129,15 +164,23 @@ def _of_groups(elements: Elements, whole_file: Frame, num_frames: int) -> list[F
     if len(each) != num_frames:
         raise BadSource(DAMAGED_DICOM)
     try:
-        return [_frame_of_groups(_Groups(own, shared), whole_file, number) for number, own in enumerate(each)]
+        return [_frame_of_groups(Groups(own, shared), whole_file, number) for number, own in enumerate(each)]
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError, OverflowError):
         raise BadSource(DAMAGED_DICOM) from None
 
 
-class _Groups:
+def first_frame_of(elements: Elements) -> "Groups":
+    """Return the functional groups of the first frame; of a file that has none, empty ones."""
+    own, shared = (
+        next(iter(elements.sequences.get(tag, ())), None) for tag in (Tag.PER_FRAME_GROUPS, Tag.SHARED_GROUPS)
+    )
+    return Groups(own, shared)
+
+
+class Groups:
     """The functional groups of one frame: its own before those of all."""
 
-    def __init__(self, own: "Dataset", shared: "Dataset | None") -> None:
+    def __init__(self, own: "Dataset | None", shared: "Dataset | None") -> None:
         self._items = [item for item in (own, shared) if item is not None]
 
     def numbers(self, group: str, name: str) -> tuple[float, ...]:
@@ -180,7 +223,7 @@ class _Groups:
         return ()
 
 
-def _frame_of_groups(groups: _Groups, whole_file: Frame, number: int) -> Frame:
+def _frame_of_groups(groups: Groups, whole_file: Frame, number: int) -> Frame:
     of_file = whole_file.geometry
     geometry = Geometry(
         position=whole(groups.numbers("PlanePositionSequence", "ImagePositionPatient"), 3),
@@ -202,7 +245,7 @@ def _frame_of_groups(groups: _Groups, whole_file: Frame, number: int) -> Frame:
     )
 
 
-def _kind_of_groups(groups: _Groups, of_file: Kind) -> Kind:
+def _kind_of_groups(groups: Groups, of_file: Kind) -> Kind:
     image_type = groups.texts("MRImageFrameTypeSequence", "FrameType") or of_file.image_type
     component = groups.texts("MRImageFrameTypeSequence", "ComplexImageComponent")
     return Kind(

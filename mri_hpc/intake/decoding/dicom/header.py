@@ -134,7 +134,7 @@ class Values:
 
     def numbers(self, tag: Tag) -> tuple[float, ...]:
         """Return numbers that are written as text."""
-        return _numbers(self.texts(tag))
+        return decimals(self.texts(tag))
 
     def number(self, tag: Tag) -> float:
         """Return a number that is written as text; NaN where there is none."""
@@ -159,7 +159,7 @@ class Values:
         if tag in BINARY:
             return next(iter(_floats(value, self._order + BINARY[tag])), math.nan)
         text = value.rstrip(b"\0 ").decode("ascii", "replace")
-        return next(iter(_numbers(text.split("\\"))), math.nan)
+        return next(iter(decimals(text.split("\\"))), math.nan)
 
     def _decoded(self, value: bytes) -> str:
         if value.isascii():
@@ -181,7 +181,7 @@ def header_of(elements: Elements) -> Header:
     kind = _kind(values)
     return Header(
         instance=values.text(Tag.INSTANCE),
-        protocol=_protocol(values, elements),
+        protocol=protocol_of(values, elements),
         format=_format(values, elements),
         geometry=_geometry(values),
         scale=_scale(values, elements),
@@ -228,18 +228,13 @@ def _scale(values: Values, elements: Elements) -> Scale:
 
 
 def _kind(values: Values) -> Kind:
-    image_type = tuple(part.upper() for part in values.texts(Tag.IMAGE_TYPE))
-    component = values.text(Tag.COMPLEX_COMPONENT).upper()
-    of_ge = values.private_number(Private.GE_COMPONENT)
-    if not component and of_ge in (0, 1, 2, 3):
-        component = GE_COMPONENTS[int(of_ge)]
     return Kind(
-        image_type=image_type,
-        component=component,
+        image_type=tuple(part.upper() for part in values.texts(Tag.IMAGE_TYPE)),
+        component=component_of(values),
         echo_time=values.number(Tag.ECHO_TIME),
         echo_number=values.number(Tag.ECHO_NUMBER),
         inversion_time=values.number(Tag.INVERSION_TIME),
-        b_value=_b_value(values),
+        b_value=b_value_of(values),
         gradient=_gradient(values),
         temporal_position=values.number(Tag.TEMPORAL_POSITION),
         acquisition=values.number(Tag.ACQUISITION_NUMBER),
@@ -248,7 +243,15 @@ def _kind(values: Values) -> Kind:
     )
 
 
-def _b_value(values: Values) -> float:
+def component_of(values: Values) -> str:
+    """Return the part of complex numbers that is shown; empty where it is not told."""
+    component = values.text(Tag.COMPLEX_COMPONENT).upper()
+    of_ge = values.private_number(Private.GE_COMPONENT)
+    return GE_COMPONENTS[int(of_ge)] if not component and of_ge in (0, 1, 2, 3) else component
+
+
+def b_value_of(values: Values) -> float:
+    """Return the b-value, whoever's element tells it; NaN where none does."""
     standard = values.doubles(Tag.B_VALUE)
     if standard:
         return standard[0]
@@ -264,7 +267,8 @@ def _gradient(values: Values) -> tuple[float, ...]:
     return standard or _floats(values.private(Private.SIEMENS_GRADIENT), "<f8")
 
 
-def _protocol(values: Values, elements: Elements) -> Protocol:
+def protocol_of(values: Values, elements: Elements) -> Protocol:
+    """Read the kind of file, and what it says of its own de-identification."""
     return Protocol(
         modality=values.text(Tag.MODALITY),
         sop_class=values.text(Tag.SOP_CLASS),
@@ -281,7 +285,8 @@ def whole(numbers: Sequence[float], count: int) -> tuple[float, ...]:
     return tuple(numbers) if len(numbers) == count and all(map(math.isfinite, numbers)) else ()
 
 
-def _numbers(texts: Sequence[str]) -> tuple[float, ...]:
+def decimals(texts: Sequence[str]) -> tuple[float, ...]:
+    """Return the numbers that texts write; NaN for one that writes none."""
     found = []
     for text in texts:
         number = math.nan

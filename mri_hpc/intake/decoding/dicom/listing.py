@@ -1,24 +1,31 @@
 """A listing's series: which files of a source root are DICOM, and which of these belong together.
 
+Volumes of a header and voxels beside it are such series, too.
+
 A file's first bytes tell. What was read of a file is kept in STORE/private by its path, size and time of its
 last change, so that a day's new series costs what it holds; tasks of one array job share what one has found.
 Names that promise another format are never opened: of millions of pictures none is.
 
-The table is the sha256 of what follows it, then, for each file that was opened, seven texts that each end in
-a zero byte: path, size, time, series, instance (a digest of its id), study and patient. The series is empty
-where the file is no DICOM or names none. Of a series that is below the root no more, one file stays in the
-table, of size -1: by it is known what is missing.
+The table is the sha256 of what follows it, then a line with its format, then, for each file that was opened,
+ten texts that each end in a zero byte: path, size, time, series, instance (a digest of its id), study,
+patient, accession number, kind of sequence and scanner. The series is empty where the file is no DICOM or
+names none. Of a series that is below the root no more, one file stays in the table, of size -1: by it is
+known what is missing.
 
 Some programs write one instance id into several files. Only files that show the same are duplicates: where
 several of a series have one id, the digest of what each shows stands behind that of its id.
 """
 
+import copy
 import dataclasses
 import hashlib
+import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Self
 
 from mri_hpc.base.access import make_private, publish_private, replace_private
 from mri_hpc.base.errors import BadSource
@@ -31,8 +38,13 @@ from mri_hpc.intake.decoding.dicom.elements import (
 )
 from mri_hpc.intake.decoding.dicom.reader import read_elements
 from mri_hpc.intake.decoding.dicom.walk import NotPlain, walk_to_ids
-from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content
+from mri_hpc.intake.decoding.masks import NO_MASKS, Masks
+from mri_hpc.intake.decoding.sequence import DWI, one_of
+from mri_hpc.intake.decoding.volumes.parts import parts_among
+from mri_hpc.intake.files import archives
+from mri_hpc.intake.files.content import BEING_WRITTEN, MAX_BYTES, Content, opened_file
 from mri_hpc.intake.files.fingerprint import size_and_time
+from mri_hpc.intake.labels.id_rows import HeaderIds
 
 OTHERS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".png", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".j2k",
@@ -49,22 +61,27 @@ GONE = -1
 """Size of a file of a series that is not there any more."""
 FIRST_BYTES = 2**14
 """Of a file: most often all up to the ids lies in these."""
-FIELDS, ID_DIGITS = 7, 32
+FIELDS, ID_DIGITS = 10, 32
+HEADING = b"2\n"
+"""Format of the table: one of another is as none."""
 DAMAGED = "~"
 """In place of the digest of what a file shows."""
 DIGEST_BYTES = 32
 
 
+NO_PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class Named(HeaderIds):
     """The ids in one file. Never printed."""
 
-    series: str = field(default="", repr=False)
-    """Empty where the file is no DICOM or names none."""
     instance: str = field(default="", repr=False)
     """Digest of its id, and of what it shows where others have this id; empty where it names none."""
-    study: str = field(default="", repr=False)
-    patient: str = field(default="", repr=False)
+    kind: str = ""
+    """Kind of sequence; empty of what is no slice of MR."""
+    scanner: str = ""
+    """Maker and model, as far as known; empty where they are not told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +92,28 @@ class _Row:
 
 
 class Series:
-    """The series below a root."""
+    """The series below a root, and the volumes of several files."""
 
-    def __init__(self, named: Mapping[str, Named], *, former: Collection[str] = ()) -> None:
-        """named: ids in files that are DICOM, by path below the root; former: of series no more there."""
+    def __init__(
+        self,
+        named: Mapping[str, Named],
+        *,
+        former: Collection[str] = (),
+        parts: Mapping[str, tuple[str, ...]] = NO_PARTS,
+    ) -> None:
+        """named: ids in files that are DICOM, by path below the root; former: of series no more there.
+
+        parts: files of each volume that lies in several, by the first, its header.
+        """
         self.former = frozenset(former)
+        self.masks = NO_MASKS
         self._named = named
-        self._files: dict[str, tuple[str, ...]] = {}
-        self._is_further: set[str] = set()
+        self._parts = parts
+        self._files: dict[str, tuple[str, ...]] = dict(parts)
+        self._is_further = {file for files in parts.values() for file in files[1:]}
         self._duplicates: set[str] = set()
+        self._kinds: dict[str, str] = {}
+        self._first: dict[str, str] = {}
         by_series: dict[str, list[str]] = {}
         for path in sorted(named):
             by_series.setdefault(named[path].series, []).append(path)
@@ -105,26 +135,58 @@ class Series:
                 self._duplicates.add(path)
         files = [one_of[instance] for instance in sorted(one_of)]
         self._files[files[0]] = tuple(files)
+        self._first[self._named[files[0]].series] = files[0]
         self._is_further.update(files[1:])
 
+    def beside(self, masks: Masks) -> Self:
+        """Return these series, with volumes that have masks: a volume and its masks are one source."""
+        with_masks = copy.copy(self)
+        with_masks.masks = masks
+        return with_masks
+
     def files_of(self, path: str) -> tuple[str, ...]:
-        """Return the files of the source whose first one this is; none of a further one of a series."""
-        if path in self._is_further:
+        """Return the files of the source whose first one this is; none of a further one, or of a mask."""
+        if path in self._is_further or self.masks.is_mask(path):
             return ()
-        return self._files.get(path, (path,))
+        return (*self._files.get(path, (path,)), *self.masks.files_of(path))
+
+    @property
+    def are_single_files(self) -> bool:
+        """Tell whether each file is a source of its own."""
+        return not self._files and not self.masks
 
     def name_of(self, path: str) -> str:
         """Return the id of the series whose first file this is; empty where it is none's."""
-        return self._named[path].series if path in self._files else ""
+        return self.named(path).series if path in self._files else ""
+
+    def kind_of(self, path: str) -> str:
+        """Return the kind of sequence of the series to which a file belongs; empty where it is none of MR.
+
+        A series of several kinds, such as of two echoes, has no one kind, unless it measures diffusion.
+        """
+        name = self.named(path).series
+        if name not in self._kinds:
+            first = self._first.get(name)
+            kinds = {self._named[file].kind for file in self._files.get(first or "", ())} - {""}
+            self._kinds[name] = DWI if DWI in kinds else one_of(kinds)
+        return self._kinds[name]
+
+    def first_of(self, name: str) -> str:
+        """Return the first file of the series of that id, below the root."""
+        return self._first[name]
 
     @property
     def ids(self) -> list[str]:
         """Ids of the series that are there."""
-        return [self._named[path].series for path in self._files]
+        return [self._named[path].series for path in self._files if path in self._named]
 
     def named(self, path: str) -> Named:
         """Return the ids in a file; empty ones where it is no DICOM."""
         return self._named.get(path, Named())
+
+    def is_series(self, path: str) -> bool:
+        """Tell whether a file is of a series, or the first of a volume of several files."""
+        return path in self._named or path in self._parts
 
     def is_duplicate(self, path: str) -> bool:
         """Tell whether a file holds an instance that another one of its series holds, which is read."""
@@ -142,7 +204,8 @@ class Series:
 
     def apart(self) -> "Series":
         """Return them with each file as a series of its own: of a few files of many, none is whole."""
-        return Series({path: dataclasses.replace(named, series=path) for path, named in self._named.items()})
+        named = {path: dataclasses.replace(named, series=path) for path, named in self._named.items()}
+        return Series(named, parts=self._parts)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -157,8 +220,10 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
     kept: file of what earlier commands have found out, which is brought up to date; None: nothing is written.
     shared: file of what another task of the same array job has found, made if it is not there.
     """
+    paths = list(paths)
+    parts = parts_among(root, paths)
     if shared is not None and (rows := _read(shared)) is not None:
-        return _series(rows)
+        return _series(rows, parts)
     known = (_read(kept) if kept else None) or {}
     rows = {}
     for path in paths:
@@ -170,7 +235,7 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
         replace_private(kept, _packed(rows))
     if shared is not None:
         publish_private(shared, _packed(rows))
-    return _series(rows)
+    return _series(rows, parts)
 
 
 def check_name(path: str, start: bytes) -> None:
@@ -182,10 +247,11 @@ def check_name(path: str, start: bytes) -> None:
         raise BadSource(MISNAMED)
 
 
-def _series(rows: Mapping[str, _Row]) -> Series:
+def _series(rows: Mapping[str, _Row], parts: Mapping[str, tuple[str, ...]]) -> Series:
     return Series(
         {path: row.named for path, row in rows.items() if row.named.series and row.size != GONE},
         former=[row.named.series for row in rows.values() if row.size == GONE],
+        parts=parts,
     )
 
 
@@ -222,8 +288,9 @@ def _content_of(path: Path) -> str:
     from mri_hpc.intake.decoding.dicom.pixels import FramePixels
 
     try:
-        data = path.read_bytes()
-    except OSError:
+        with opened_file(path) as file:
+            data = file.read()
+    except (OSError, BadSource):
         return DAMAGED
     digest = hashlib.sha256()
     try:
@@ -252,27 +319,63 @@ def _row(root: Path, path: str, known: _Row | None) -> _Row | None:
 
 def _named_in(path: Path) -> Named | None:
     """Read the ids in a file; None where it cannot be read."""
+    inside = archives.parted(str(path))
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        with archives.opened_member(*inside) if inside else _opened(path) as file:
             start = file.read(PREAMBLE_BYTES + len(DICM)) or b""
             if not is_dicom(start):
                 return Named()
             start += file.read(FIRST_BYTES) or b""
-            try:
-                return _named(walk_to_ids(start))
-            except NotPlain:
-                with open(descriptor, "rb", closefd=False) as all_of_it:
-                    return _named(read_elements(start + all_of_it.read(MAX_BYTES)))
+            elements = _elements_in(start)
+            if elements is None:
+                while more := file.read(MAX_BYTES):
+                    start += more
+                elements = read_elements(start)
+            return _named(elements)
     except OSError:
         return None
     except BadSource:
         return Named()
 
 
+def _opened(path: Path) -> io.FileIO:
+    # A pipe would keep whoever opens it waiting.
+    return io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def _elements_in(start: bytes) -> Elements | None:
+    """Read what is needed in the first bytes of a file; None where more are."""
+    from mri_hpc.intake.decoding.dicom.protocols import tells_in_groups
+
+    try:
+        elements = walk_to_ids(start)
+    except NotPlain:
+        return None
+    return None if tells_in_groups(elements) else elements
+
+
+def descriptions_in(path: Path) -> tuple[str, ...]:
+    """Return what a file calls its series, to be looked into; none where it cannot be read. Never printed."""
+    from mri_hpc.intake.decoding.dicom.header import Values
+    from mri_hpc.intake.decoding.dicom.protocols import texts_in
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(PREAMBLE_BYTES + len(DICM) + FIRST_BYTES)
+            try:
+                elements = walk_to_ids(start)
+            except NotPlain:
+                elements = read_elements(start + file.read(MAX_BYTES))
+    except (OSError, BadSource):
+        return ()
+    return tuple(texts_in(Values(elements)))
+
+
 def _named(elements: Elements) -> Named:
     # Loaded when the first DICOM comes: most sources hold none.
     from mri_hpc.intake.decoding.dicom.header import Values
+    from mri_hpc.intake.decoding.dicom.protocols import kind_of
+    from mri_hpc.intake.decoding.dicom.scanners import scanner_in
 
     values = Values(elements)
     instance = values.text(Tag.INSTANCE)
@@ -281,6 +384,9 @@ def _named(elements: Elements) -> Named:
         instance=hashlib.sha256(instance.encode()).hexdigest()[:ID_DIGITS] if instance else "",
         study=_plain(values.text(Tag.STUDY)),
         patient=_plain(values.text(Tag.PATIENT_ID)),
+        accession=_plain(values.text(Tag.ACCESSION)),
+        kind=kind_of(elements),
+        scanner=scanner_in(elements),
     )
 
 
@@ -294,10 +400,11 @@ def _packed(rows: Mapping[str, _Row]) -> bytes:
         for path, row in rows.items()
         for text in (
             path, str(row.size), str(row.mtime_ns),
-            row.named.series, row.named.instance, row.named.study, row.named.patient,
+            row.named.series, row.named.instance, row.named.study, row.named.patient, row.named.accession,
+            row.named.kind, row.named.scanner,
         )
     ]  # fmt: skip
-    data = "".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape")
+    data = HEADING + "".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape")
     return hashlib.sha256(data).digest() + data
 
 
@@ -305,8 +412,9 @@ def _read(file: Path) -> dict[str, _Row] | None:
     """Read a table; None where there is none, or a damaged or newer one: it only saves looking."""
     try:
         data = file.read_bytes()
-        if hashlib.sha256(data[DIGEST_BYTES:]).digest() == data[:DIGEST_BYTES]:
-            return _unpacked(data[DIGEST_BYTES:])
+        heading = data[DIGEST_BYTES : DIGEST_BYTES + len(HEADING)]
+        if heading == HEADING and hashlib.sha256(data[DIGEST_BYTES:]).digest() == data[:DIGEST_BYTES]:
+            return _unpacked(data[DIGEST_BYTES + len(HEADING) :])
     except (OSError, ValueError):
         pass
     return None
@@ -319,7 +427,10 @@ def _unpacked(data: bytes) -> dict[str, _Row]:
     return {
         path: _Row(
             size=int(size), mtime_ns=int(time_ns),
-            named=Named(series=series, instance=instance, study=study, patient=patient),
+            named=Named(
+                series=series, instance=instance, study=study, patient=patient, accession=accession,
+                kind=kind, scanner=scanner,
+            ),
         )
-        for path, size, time_ns, series, instance, study, patient in rows
+        for path, size, time_ns, series, instance, study, patient, accession, kind, scanner in rows
     }  # fmt: skip

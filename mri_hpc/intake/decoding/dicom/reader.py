@@ -53,7 +53,11 @@ def ask_pydicom(data: bytes) -> Elements:
             warnings.simplefilter("ignore")
             read, syntax = _read_by_pydicom(data)
             raw = _raw_values(read)
-            sequences = {int(tag): list(read[tag].value or ()) for tag in SEQUENCES if tag in read}
+            sequences = {
+                int(tag): list(read[tag].value or ())
+                for tag in (*SEQUENCES, Tag.AGENT_SEQUENCE)
+                if tag in read
+            }
             removed = read.get(Tag.DEIDENTIFICATION_CODES)
             codes = tuple(str(code.get("CodeValue", "")) for code in removed.value) if removed else ()
     except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, *DAMAGED, RecursionError):

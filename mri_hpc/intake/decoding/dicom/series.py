@@ -5,15 +5,19 @@ type), the echo, the inversion and the diffusion. Where one of these still holds
 first of DISTINGUISHING that tells them apart does.
 """
 
+import datetime
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
+from mri_hpc.intake.decoding.burnt_in import BURNT_IN, shows_text
+from mri_hpc.intake.decoding.dicom.dates import date_of
+from mri_hpc.intake.decoding.dicom.deidentification import statements_of
 from mri_hpc.intake.decoding.dicom.elements import Elements
 from mri_hpc.intake.decoding.dicom.frames import Frame, frames_of
 from mri_hpc.intake.decoding.dicom.header import Kind, PixelFormat, header_of
@@ -46,6 +50,9 @@ class File:
     """One file of a series, as far as it has been read."""
 
     source: bytes | LargeFile
+    statements: frozenset[str]
+    """Of its own de-identification."""
+    date: datetime.date | None = field(repr=False)
     layout: PixelFormat
     frames: list[Frame]
     elements: Elements | None
@@ -58,6 +65,7 @@ class SeriesPixels:
     def __init__(self, files: Sequence[File]) -> None:
         self._files = files
         self._opened: dict[int, FramePixels] = {}
+        self._shows_text: dict[tuple[int, int], bool] = {}
 
     def is_inverted(self, frame: Frame) -> bool:
         """Tell whether the least value of a frame was white."""
@@ -71,7 +79,16 @@ class SeriesPixels:
                 self._opened = {}
             elements = file.elements or read_elements(_bytes_of(file.source))
             self._opened[frame.file] = FramePixels(elements, file.layout)
-        return self._opened[frame.file].read(frame.number)
+        values = self._opened[frame.file].read(frame.number)
+        if (place := (frame.file, frame.number)) not in self._shows_text:
+            # All of a mosaic, in which text may lie across the tiles.
+            tile_rows = frame.tile.rows if frame.tile else 0
+            self._shows_text[place] = shows_text(values, tile_rows=tile_rows)
+        return values
+
+    def shows_text(self, frame: Frame) -> bool:
+        """Tell whether text seems to be burnt into a frame that was read."""
+        return self._shows_text[frame.file, frame.number]
 
 
 def volumes_in(files: Sequence[bytes | LargeFile]) -> Iterator[Volume]:
@@ -79,8 +96,11 @@ def volumes_in(files: Sequence[bytes | LargeFile]) -> Iterator[Volume]:
     read = [_read(source, number) for number, source in enumerate(files)]
     groups = grouped([frame for file in read for frame in file.frames])
     pixels = SeriesPixels(read)
+    statements = frozenset.intersection(*(file.statements for file in read))
+    first = min((file.date for file in read if file.date), default=None)
     for number, group in enumerate(groups):
-        yield _volume(group, pixels, f"v{number:03d}" if len(groups) > 1 else "")
+        volume = _volume(group, pixels, f"v{number:03d}" if len(groups) > 1 else "")
+        yield replace(volume, statements=statements, date=first)
 
 
 def _read(source: bytes | LargeFile, number: int) -> File:
@@ -89,6 +109,8 @@ def _read(source: bytes | LargeFile, number: int) -> File:
     check_is_mr(header)
     return File(
         source=source,
+        statements=statements_of(elements),
+        date=date_of(elements),
         layout=header.format,
         frames=frames_of(elements, header, number),
         elements=elements if isinstance(source, bytes) else None,
@@ -241,7 +263,10 @@ def _volume(row: Sequence[Frame], pixels: SeriesPixels, name: str) -> Volume:
         acquired=2,
         is_side_known=bool(row[0].geometry.orientation and row[0].geometry.position),
         name=name,
-        notes=(INVERTED,) if any(pixels.is_inverted(frame) for frame in row) else (),
+        notes=(
+            *((INVERTED,) if any(pixels.is_inverted(frame) for frame in row) else ()),
+            *((BURNT_IN,) if any(pixels.shows_text(frame) for frame in row) else ()),
+        ),
     )
 
 

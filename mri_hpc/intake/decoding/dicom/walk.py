@@ -93,17 +93,32 @@ def _plain_meta_of(data: bytes) -> tuple[str, int]:
 
 def _codes(sequence: bytes, *, is_explicit: bool) -> tuple[str, ...]:
     """Read the code of each item of a sequence."""
-    codes, place = [], 0
+    items = _items(sequence, is_explicit=is_explicit, last_group=8)
+    return tuple(item.get(Tag.CODE_VALUE, b"").rstrip(b"\0 ").decode("ascii", "replace") for item in items)
+
+
+def items_of(sequence: bytes, syntax: str) -> list[dict[int, bytes]]:
+    """Read the items of a sequence of a plain file, as far as their places; none where it is damaged."""
+    try:
+        return _items(sequence, is_explicit=syntax != IMPLICIT, last_group=LAST_GROUP_OF_IDS)
+    except (NotPlain, struct.error, IndexError):
+        return []
+
+
+def _items(sequence: bytes, *, is_explicit: bool, last_group: int) -> list[dict[int, bytes]]:
+    items, place = [], 0
     while place + 8 <= len(sequence):
         group, element, length = struct.unpack_from("<HHI", sequence, place)
         if group << 16 | element != ITEM:
             break
         place += 8
         end = _past_item(sequence, place, is_explicit, 0) if length == UNDEFINED else place + length
-        item, _place, _length = _walk_elements(sequence[place:end], 0, is_explicit=is_explicit, last_group=8)
-        codes.append(item.get(Tag.CODE_VALUE, b"").rstrip(b"\0 ").decode("ascii", "replace"))
+        item, _place, _length = _walk_elements(
+            sequence[place:end], 0, is_explicit=is_explicit, last_group=last_group
+        )
+        items.append(item)
         place = end
-    return tuple(codes)
+    return items
 
 
 def _items_length(data: bytes, place: int) -> int:
@@ -144,7 +159,7 @@ def _walk_elements(
             return found, start, (end - start if length == UNDEFINED else length)
         if length == UNDEFINED:
             place = _past_sequence(data, start, is_explicit, 0)
-            if tag in ALLOWED:
+            if tag in WANTED:
                 found[tag] = data[start : place - 8]
             continue
         place = start + length

@@ -1,63 +1,54 @@
-"""Headers of volumes of one file: NIfTI-1, NIfTI-2 and MGH. The only user of nibabel.
+"""Headers of NIfTI-1, NIfTI-2, Analyze 7.5 and MGH; and NIfTI written. The only user of nibabel.
 
 - Of NIfTI the sform is taken where its code is above 0, else the qform; that both are there and differ is
   said. With both codes 0 left and right are not told.
 - A slope and an intercept would only move the window of grey values with these, so that they stay as they lie
   in the file. A negative slope alone counts, which turns black and white around.
-- Slices were acquired along the axis that the header names; else the one on which voxels are much longer than
-  on the others; else the one that holds much fewer of them; else, since nothing tells, along the head.
+- Of Analyze 7.5 the distance of voxels is taken alone: programs differ in what its orientation means.
 """
 
 import math
 import struct
-from dataclasses import dataclass
+import zlib
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
-from mri_hpc.intake.decoding.foreign import NOT_READ_YET
-from mri_hpc.intake.decoding.volumes.geometry import axes_of, corners_mm, spacing_mm
+from mri_hpc.intake.decoding.volumes.geometry import corners_mm
+from mri_hpc.intake.decoding.volumes.layout import (
+    DAMAGED_HEADER,
+    MOST_OFFSET,
+    OTHER_DIMENSIONS,
+    PLAIN,
+    Layout,
+    VolumeHeader,
+    acquired_axis,
+    checked_shape,
+    plain_numbers,
+    untold_affine,
+)
+from mri_hpc.intake.files.content import GZIP, START_BYTES
 
+# To zlib: a gzip header comes first.
+WITH_HEADER = 31
 NIFTI1_BYTES, NIFTI2_BYTES, MGH_BYTES = 348, 540, 284
-SINGLE_1, PAIR_1 = b"n+1\0", (b"ni1\0",)
+SINGLE_1, PAIR_1 = b"n+1\0", b"ni1\0"
 SINGLE_2, PAIR_2 = b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n"
 MGH_VERSION, MGH_TYPES = b"\0\0\0\x01", (0, 1, 3, 4)
-MOST_OFFSET = 64 * 2**20
-MOST_VOLUMES = 2**16
-LONGER, FEWER = 1.2, 0.75
-"""So much longer than others voxels are, or so much fewer, where slices were acquired along an axis."""
 APART_MM = 1.0
+BESIDE = Layout(num_files=1)
 
-DAMAGED_HEADER = "damaged header of a volume"
-IN_ANOTHER_FILE = f"{NOT_READ_YET}: header of a pair of files (convert .hdr and .img to .nii)"
-OTHER_NUMBERS = f"{NOT_READ_YET}: sound, but voxels of colours, complex or other numbers (convert to grey)"
-OTHER_DIMENSIONS = f"{NOT_READ_YET}: sound, but of more than 4 dimensions (save each volume as a file)"
 FORMS_DIFFER = f"sform and qform lie more than {APART_MM:g} mm apart: the sform is taken"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class VolumeHeader:
-    """Place of the voxels in their file, and in the patient."""
-
-    shape: tuple[int, int, int]
-    num_volumes: int
-    """They follow each other."""
-    dtype: np.dtype
-    """As in the file, of its byte order."""
-    offset: int
-    """Byte at which the first voxel begins; the first axis of a volume runs fastest."""
-    affine: np.ndarray
-    """As in Volume, as are all that follow."""
-    acquired: int
-    is_side_known: bool
-    notes: tuple[str, ...] = ()
-    is_inverted: bool = False
-    """True where large numbers are dark: a slope below 0."""
-
-    @property
-    def volume_bytes(self) -> int:
-        """Bytes of each volume."""
-        return math.prod(self.shape) * self.dtype.itemsize
+def unzipped(start: bytes) -> bytes:
+    """Return first bytes of a file as they are without gzip; nothing where that is damaged."""
+    if not start.startswith(GZIP):
+        return start
+    try:
+        return zlib.decompressobj(wbits=WITH_HEADER).decompress(start, START_BYTES)
+    except zlib.error:
+        return b""
 
 
 def is_volume(start: bytes) -> bool:
@@ -69,13 +60,18 @@ def read_header(start: bytes) -> VolumeHeader:
     """Read the header of a volume. start: its first bytes, unzipped; BadSource says why it cannot be."""
     if _is_mgh(start):
         return _mgh_header(start)
-    if start[344:348] in PAIR_1 or start[4:12] == PAIR_2 or _is_analyze(start):
-        raise BadSource(IN_ANOTHER_FILE)
+    if _is_analyze(start):
+        return _analyze_header(start)
     return _nifti_header(start)
 
 
+def is_pair(start: bytes) -> bool:
+    """Tell whether first bytes, unzipped, are those of a header whose voxels lie in a file beside it."""
+    return start[344:348] == PAIR_1 or start[4:12] == PAIR_2 or _is_analyze(start)
+
+
 def _is_nifti_1(start: bytes) -> bool:
-    return start[344:348] in (SINGLE_1, *PAIR_1)
+    return start[344:348] in (SINGLE_1, PAIR_1)
 
 
 def _is_nifti_2(start: bytes) -> bool:
@@ -83,7 +79,8 @@ def _is_nifti_2(start: bytes) -> bool:
 
 
 def _is_analyze(start: bytes) -> bool:
-    return len(start) == NIFTI1_BYTES and start[:4] in (b"\x5c\1\0\0", b"\0\0\1\x5c")
+    is_whole = len(start) == NIFTI1_BYTES and start[:4] in (b"\x5c\1\0\0", b"\0\0\1\x5c")
+    return is_whole and not _is_nifti_1(start)
 
 
 def _is_mgh(start: bytes) -> bool:
@@ -115,18 +112,42 @@ def _nifti_header(start: bytes) -> VolumeHeader:
     )
     is_side_known = affine is not None
     if affine is None:
-        affine = _untold_affine(header["pixdim"][1:4], shape)
+        affine = untold_affine(header["pixdim"][1:4], shape)
     slope = float(header["scl_slope"])
     return VolumeHeader(
         shape=shape,
         num_volumes=num_volumes,
-        dtype=_plain(dtype),
-        offset=_offset(float(header["vox_offset"]), length + 4),
+        dtype=plain_numbers(dtype),
+        offset=_offset(float(header["vox_offset"]), 0 if is_pair(start) else length + 4),
         affine=np.asarray(affine, np.float64),
-        acquired=_acquired(_named_slice_axis(int(header["dim_info"])), affine, shape),
+        acquired=acquired_axis(_named_slice_axis(int(header["dim_info"])), affine, shape),
         is_side_known=is_side_known,
         notes=notes,
         is_inverted=math.isfinite(slope) and slope < 0,
+        layout=BESIDE if is_pair(start) else PLAIN,
+    )
+
+
+def _analyze_header(start: bytes) -> VolumeHeader:
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.spm99analyze import Spm99AnalyzeHeader
+
+    try:
+        header = Spm99AnalyzeHeader(start[:NIFTI1_BYTES], check=False)
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, ValueError, KeyError, ArithmeticError):
+        raise BadSource(DAMAGED_HEADER) from None
+    shape, num_volumes = _nifti_shape([int(length) for length in header["dim"]])
+    affine = untold_affine(header["pixdim"][1:4], shape)
+    return VolumeHeader(
+        shape=shape,
+        num_volumes=num_volumes,
+        dtype=plain_numbers(dtype),
+        offset=_offset(float(header["vox_offset"]), 0),
+        affine=affine,
+        acquired=acquired_axis(None, affine, shape),
+        is_side_known=False,
+        layout=BESIDE,
     )
 
 
@@ -138,29 +159,13 @@ def _nifti_shape(dim: list[int]) -> tuple[tuple[int, int, int], int]:
     if math.prod(lengths[4:]) > 1:
         raise BadSource(OTHER_DIMENSIONS)
     x, y, z, volumes, *_rest = [*lengths, 1, 1, 1]
-    if volumes > MOST_VOLUMES:
-        raise BadSource(DAMAGED_HEADER)
-    return (x, y, z), volumes
-
-
-def _plain(dtype: np.dtype) -> np.dtype:
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise BadSource(OTHER_NUMBERS)
-    return dtype
+    return checked_shape((x, y, z), volumes)
 
 
 def _offset(given: float, least: int) -> int:
     if not math.isfinite(given) or given > MOST_OFFSET:
         raise BadSource(DAMAGED_HEADER)
     return max(int(given), least)
-
-
-def _untold_affine(pixdim: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return how voxels lie where nothing tells: as nibabel takes it, the first axis to the left."""
-    spacing = [abs(float(mm)) if math.isfinite(mm) and mm else 1.0 for mm in pixdim]
-    affine = np.diag([-spacing[0], spacing[1], spacing[2], 1.0])
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return affine
 
 
 def _differ(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, int, int]) -> bool:
@@ -174,17 +179,6 @@ def _differ(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, int, int]) -
 def _named_slice_axis(dim_info: int) -> int | None:
     axis = (dim_info >> 4) & 3
     return axis - 1 if axis else None
-
-
-def _acquired(named: int | None, affine: np.ndarray, shape: tuple[int, int, int]) -> int:
-    """Return the axis along which slices were acquired. named: by the header; None where it names none."""
-    if named is not None:
-        return named
-    for lengths, factor in ((spacing_mm(affine), LONGER), ([1 / count for count in shape], 1 / FEWER)):
-        *_others, second, first = np.argsort(lengths, kind="stable").tolist()
-        if lengths[first] >= factor * lengths[second]:
-            return int(first)
-    return axes_of(affine).order[2]
 
 
 def _mgh_header(start: bytes) -> VolumeHeader:
@@ -201,9 +195,31 @@ def _mgh_header(start: bytes) -> VolumeHeader:
     return VolumeHeader(
         shape=(x, y, z),
         num_volumes=volumes,
-        dtype=_plain(dtype),
+        dtype=plain_numbers(dtype),
         offset=MGH_BYTES,
         affine=np.asarray(affine, np.float64),
-        acquired=_acquired(None, affine, (x, y, z)),
+        acquired=acquired_axis(None, affine, (x, y, z)),
         is_side_known=int(header["goodRASFlag"]) > 0,
     )
+
+
+def nifti_bytes(voxels: np.ndarray, affine: np.ndarray, *, is_side_known: bool, description: str) -> bytes:
+    """Write a volume as NIfTI-1, its axes exchanged and reversed to RAS+. affine: float64, (4, 4), RAS+.
+
+    Where the side is not known both codes are 0, so that no reader takes left and right as told.
+    """
+    from nibabel.funcs import as_closest_canonical
+    from nibabel.nifti1 import Nifti1Image
+
+    image = as_closest_canonical(Nifti1Image(voxels, affine))
+    code = int(is_side_known)
+    image.header["descrip"] = description.encode()
+    image.header.set_xyzt_units("mm")
+    placed = image.affine
+    image.set_qform(placed, code)
+    # A quaternion turns and stretches, and says nothing of a shear.
+    if not np.allclose(image.get_qform(), placed, atol=1e-3):
+        image.set_qform(None, 0)
+    image.set_sform(placed, code)
+    written: bytes = image.to_bytes()
+    return written

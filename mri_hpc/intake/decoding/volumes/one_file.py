@@ -1,119 +1,108 @@
-"""Volumes of one file: NIfTI and MGH, plain or compressed by gzip, read one volume at a time.
+"""The decoder of volumes: NIfTI, Analyze, MGH, NRRD and MetaImage, read one volume at a time.
 
-No room is taken by the word of a header: a plain file has to be as long as it says, a compressed one at least
-a thousandth of that, since gzip shrinks no further.
+A source is one file, plain or compressed by gzip, or a header and the files beside it that hold its voxels.
 """
 
-import contextlib
-import gzip
-import io
 import math
-import zlib
-from collections.abc import Iterator, Mapping
-from typing import cast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.base.version import version_of
-from mri_hpc.intake.decoding.pictures import TRUNCATED
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage
-from mri_hpc.intake.decoding.volumes.headers import VolumeHeader, is_volume, read_header
+from mri_hpc.intake.decoding.volumes.headers import is_volume, read_header, unzipped
+from mri_hpc.intake.decoding.volumes.layout import TEXT_BYTES, VolumeHeader
+from mri_hpc.intake.decoding.volumes.mask_volumes import in_two_values, kinds_of
+from mri_hpc.intake.decoding.volumes.meta_image import is_meta_image, meta_image_header
+from mri_hpc.intake.decoding.volumes.nrrd import is_nrrd, nrrd_header
 from mri_hpc.intake.decoding.volumes.slices import few_slices, slices_of
+from mri_hpc.intake.decoding.volumes.streams import File, check_end, check_length, opened_voxels
 from mri_hpc.intake.decoding.volumes.volume import MOST_VOXELS, Volume
 from mri_hpc.intake.decoding.volumes.words import read_values
-from mri_hpc.intake.files.content import GZIP, Content, FileContent, LargeFile
+from mri_hpc.intake.files.content import GZIP, Content
 
-# To zlib: a gzip header comes first.
-WITH_HEADER = 31
-HEADER_BYTES = 1024
 MOST_VOLUME_BYTES = 400 * 2**20
-MOST_SHRUNK = 1040
-"""Bytes that a byte of gzip stands for at most."""
-READ_BYTES = 2**20
-MOST_BEHIND = 256 * 2**20
-"""Bytes behind the voxels of a compressed file, read to see that it is whole."""
 
-DAMAGED_GZIP = "damaged gzip"
 LARGE_VOLUME = (
     f"volume of more than {MOST_VOLUME_BYTES // 2**20} MiB or {MOST_VOXELS // 2**20} million voxels"
 )
+NO_VOXELS = "header of a volume whose voxels are in another file, which is not beside it"
 
 
 class VolumeFiles:
-    """The decoder of volumes of one file."""
+    """The decoder of volumes."""
 
-    formats: tuple[str, ...] = ("NIfTI", "MGH")
+    formats: tuple[str, ...] = ("NIfTI", "Analyze", "MGH", "NRRD", "MetaImage")
 
     def reads(self, start: bytes) -> bool:
         """As in Decoder."""
-        return is_volume(_unzipped(start) if start.startswith(GZIP) else start)
+        return is_volume(unzipped(start)) or is_nrrd(start) or is_meta_image(start)
 
     def decode(self, content: Content, recipe: Recipe) -> Iterator[NativeImage]:
         """As in Decoder."""
-        (file,) = content.files
-        return few_slices(image for volume in _volumes(file) for image in slices_of(volume, recipe))
+        num_files = 1 + _header_of(content.files[0]).layout.num_files
+        files, others = content.files[:num_files], content.files[num_files:]
+        masks = kinds_of([_mask(other) for other in others], recipe.masks)
+        return few_slices(image for volume in volumes_in(files) for image in slices_of(volume, recipe, masks))
 
     def versions(self) -> Mapping[str, str]:
         """As in Decoder."""
-        # Its own word would load it, for the sake of files that are no volumes.
-        return {"nibabel": version_of("nibabel")}
+        # Their own words would load them, for the sake of files that are no volumes.
+        return {name: version_of(name) for name in ("nibabel", "pynrrd")}
 
 
-def _unzipped(start: bytes) -> bytes:
+def _mask(file: File) -> Volume:
+    """Read a mask; BadSource where it is no volume that can be read."""
+    if not VolumeFiles().reads(file.start):
+        raise BadSource("its mask is no volume")
     try:
-        return zlib.decompressobj(wbits=WITH_HEADER).decompress(start, HEADER_BYTES)
-    except zlib.error:
-        return b""
+        return in_two_values(next(volumes_in([file])))
+    except BadSource as error:
+        raise BadSource(f"its mask cannot be read: {error}") from None
 
 
-def _volumes(file: FileContent | LargeFile) -> Iterator[Volume]:
-    is_zipped = file.start.startswith(GZIP)
-    with file.opened() as raw, _unzipping(raw) if is_zipped else contextlib.nullcontext(raw) as voxels:
-        header = read_header(voxels.read(HEADER_BYTES))
-        _check_length(header, file.look.size, is_zipped=is_zipped)
-        voxels.seek(header.offset)
-        for number in range(header.num_volumes):
-            values = read_values(voxels, header.dtype, math.prod(header.shape))
-            yield _volume(header, values, number)
-        if is_zipped:
-            # Its checksum stands at the end.
-            _read_on(voxels, MOST_BEHIND)
-
-
-@contextlib.contextmanager
-def _unzipping(raw: io.BufferedIOBase) -> Iterator[io.BufferedIOBase]:
-    """Open gzip for reading; what is wrong with it is BadSource."""
-    from isal import igzip, isal_zlib
-
-    # Declared as an object.
-    isal_error = cast("type[Exception]", isal_zlib.error)
-    try:
-        with igzip.IGzipFile(fileobj=raw) as file:
-            yield file
-    except EOFError:
-        raise BadSource(TRUNCATED) from None
-    except (gzip.BadGzipFile, isal_error):
-        raise BadSource(DAMAGED_GZIP) from None
-
-
-def _check_length(header: VolumeHeader, num_bytes: int, *, is_zipped: bool) -> None:
-    needed = header.offset + header.num_volumes * header.volume_bytes
-    if num_bytes * (MOST_SHRUNK if is_zipped else 1) < needed:
-        raise BadSource(TRUNCATED)
-    if header.volume_bytes > MOST_VOLUME_BYTES or math.prod(header.shape) > MOST_VOXELS:
+def volumes_in(files: Sequence[File]) -> Iterator[Volume]:
+    """Yield the volumes of a source as its files hold them; BadSource, also amid them: why there are none."""
+    header = _header_of(files[0])
+    holders = files[1:] if header.layout.num_files else files
+    if len(holders) != (header.layout.num_files or 1):
+        raise BadSource(NO_VOXELS)
+    if not header.layout.encoding and all(file.start.startswith(GZIP) for file in holders):
+        header = replace(header, layout=replace(header.layout, encoding="gzip"))
+    check_length(holders, header)
+    at_once = header.volume_bytes * (header.num_volumes if header.layout.is_interleaved else 1)
+    if at_once > MOST_VOLUME_BYTES or math.prod(header.shape) > MOST_VOXELS:
         raise BadSource(LARGE_VOLUME)
+    with opened_voxels(holders, header) as voxels:
+        count = math.prod(header.shape)
+        if header.layout.is_interleaved:
+            values = read_values(voxels, header.dtype, count * header.num_volumes)
+            several = values.reshape((header.num_volumes, *header.shape), order="F")
+            for number in range(header.num_volumes):
+                yield _volume(header, several[number], number)
+        else:
+            for number in range(header.num_volumes):
+                values = read_values(voxels, header.dtype, count)
+                yield _volume(header, values.reshape(header.shape, order="F"), number)
+        check_end(voxels, header)
 
 
-def _read_on(voxels: io.BufferedIOBase, num_bytes: int) -> None:
-    """Read so many bytes, or as many as there are, and drop them."""
-    while num_bytes > 0 and (found := len(voxels.read(min(num_bytes, READ_BYTES)))):
-        num_bytes -= found
+def _header_of(file: File) -> VolumeHeader:
+    is_text = next((read for tell, read in TEXTS if tell(file.start)), None)
+    if is_text is None:
+        return read_header(unzipped(file.start))
+    with file.opened() as opened:
+        return is_text(opened.read(TEXT_BYTES))
 
 
-def _volume(header: VolumeHeader, values: np.ndarray, number: int) -> Volume:
-    voxels = values.reshape(header.shape, order="F")
+TEXTS = ((is_nrrd, nrrd_header), (is_meta_image, meta_image_header))
+"""Formats whose header is a text, which may be long."""
+
+
+def _volume(header: VolumeHeader, voxels: np.ndarray, number: int) -> Volume:
     if header.is_inverted:
         # The negative of the least integer of a type does not fit into it.
         voxels = np.negative(voxels, dtype=np.int32 if voxels.dtype.itemsize < 4 else np.float64)

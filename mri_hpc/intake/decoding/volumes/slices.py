@@ -7,7 +7,10 @@
 | sagittal | downwards | from the front to the back | from the patient's left to the right |
 
 - A volume has one window, by the rule of window.py: its pictures are the slices as they were acquired,
-  whatever plane is asked for. Slices without a head in that window are left out, and counted.
+  whatever plane is asked for. Slices without a head in that window are left out, and counted. A mask of the
+  brain says instead which voxels the window is of, and which slices show a head.
+- A mask of lesions says which slices are of the label of the volume, with the box around what it shows. The
+  others have the class that the recipe names, else they are left out.
 - Pixels that are longer one way are made square in millimetres, in the one step that fits them into the
   square. A spacing out of the sanity band is not believed: pixels are taken as square, and it is said.
   From slice to slice a volume may be short: few were taken. But 1 x 1 x 1 mm is what programs write that know
@@ -16,7 +19,7 @@
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -26,13 +29,14 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.grey_values import levels_of
 from mri_hpc.intake.decoding.left_out import shows_head
 from mri_hpc.intake.decoding.recipe import Recipe
-from mri_hpc.intake.decoding.samples import NOT_FINITE, NativeImage, Sample
+from mri_hpc.intake.decoding.samples import NOT_FINITE, Box, NativeImage, Sample, Stack
 from mri_hpc.intake.decoding.volumes.geometry import axes_of, check_upright, right_way_up, spacing_mm
+from mri_hpc.intake.decoding.volumes.mask_volumes import UprightMasks, box_of, held_against
 from mri_hpc.intake.decoding.volumes.resampling import resampled
 from mri_hpc.intake.decoding.volumes.volume import Volume
 from mri_hpc.intake.decoding.volumes.words import in_words
 from mri_hpc.intake.decoding.window import Histogram, Window
-from mri_hpc.intake.labels.label import PLANES
+from mri_hpc.intake.labels.label import NO_BOX, PLANES
 
 AXES = (2, 1, 0)
 """Axis of a volume the right way up along which the slices of each of PLANES lie."""
@@ -52,12 +56,13 @@ NOT_BELIEVED = (
     f"spacing not believed, pixels taken as square (voxels outside {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, "
     f"or a field of view outside {VIEW_MM[0]:g} to {VIEW_MM[1]:g} mm)"
 )
+LESIONS_ALONE = "slices without a lesion are left out (a new store keeps them by --without-lesion CLASS)"
 SIDE_UNKNOWN = "side unknown: the file does not tell left from right"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Stack:
-    """Slices of one volume in one plane."""
+class _Hung:
+    """Slices of one volume in one plane, as they hang."""
 
     plane: int
     """Index into PLANES."""
@@ -67,24 +72,46 @@ class _Stack:
     """Of each slice, along its axis of the patient."""
     pixel_mm: tuple[float, float]
     """Height and width of a pixel; the same where they are not believed."""
+    affine: np.ndarray
+    """As in Stack."""
+    brain: np.ndarray | None = None
+    """bool, (n, h, w); None where no mask shows it."""
+    lesion: np.ndarray | None = None
+    """As brain."""
 
     def __len__(self) -> int:
         return len(self.pictures)
 
 
-def slices_of(volume: Volume, recipe: Recipe) -> Iterator[NativeImage]:
-    """Yield the slices of a volume that the recipe asks for, of 8 bits; none where none shows a head."""
+def slices_of(
+    volume: Volume, recipe: Recipe, masks: Mapping[str, Volume] | None = None
+) -> Iterator[NativeImage]:
+    """Yield the slices of a volume that the recipe asks for, in its levels; none where none shows a head.
+
+    masks: of two values, by their kind.
+    """
     upright = _upright(_in_numbers(volume), recipe)
+    beside = held_against(upright, {kind: _upright(mask, recipe) for kind, mask in (masks or {}).items()})
     acquired = AXES.index(upright.acquired)
     planes = _planes(recipe, acquired)
     if PLANES.index("sagittal") in planes and recipe.plane != "acquired" and not volume.is_side_known:
         raise BadSource(NO_LEFT_TO_RIGHT)
-    window = _window(_stack(upright, acquired).pictures)
+    acquired_stack = _stack(upright, acquired, beside)
+    window = _window(acquired_stack.pictures, acquired_stack.brain)
     notes = _notes(upright)
+    if beside.lesion is not None and not recipe.without_lesion:
+        notes = (*notes, LESIONS_ALONE)
     for plane in planes:
-        for image in _images(_stack(upright, plane), window, recipe):
+        for image in _images(_stack(upright, plane, beside), window, recipe):
             frame = _frame(upright.name, image.frame, plane if len(planes) > 1 else None)
-            yield replace(image, frame=frame, plane_inferred=not upright.is_side_known, notes=notes)
+            yield replace(
+                image,
+                frame=frame,
+                plane_inferred=not upright.is_side_known,
+                statements=volume.statements,
+                date=volume.date,
+                notes=notes,
+            )
             notes = ()
 
 
@@ -145,24 +172,41 @@ def _is_in(value: float, band: tuple[float, float]) -> bool:
     return band[0] <= value <= band[1]
 
 
-def _stack(upright: Volume, plane: int) -> _Stack:
+def _stack(upright: Volume, plane: int, masks: UprightMasks) -> _Hung:
     """Hang the slices of a plane: rows and columns as at the head of this file."""
     axis = AXES[plane]
     down, across = ((1, 0), (2, 0), (2, 1))[plane]
-    # Both run against RAS+ as they hang.
-    pictures = upright.voxels.transpose(axis, down, across)[:, ::-1, ::-1]
+
+    def hung(voxels: np.ndarray) -> np.ndarray:
+        # Both run against RAS+ as they hang.
+        return voxels.transpose(axis, down, across)[:, ::-1, ::-1]
+
     spacing = spacing_mm(upright.affine)
     believed = _are_believed(upright)
-    return _Stack(
+    return _Hung(
         plane=plane,
-        pictures=pictures,
+        pictures=hung(upright.voxels),
+        brain=None if masks.brain is None else hung(masks.brain),
+        lesion=None if masks.lesion is None else hung(masks.lesion),
         positions_mm=_positions_mm(upright, axis),
         pixel_mm=(
             (round(spacing[down], 4), round(spacing[across], 4))
             if believed[down] and believed[across]
             else (1.0, 1.0)
         ),
+        affine=_affine_of_pictures(upright, axis, down, across),
     )
+
+
+def _affine_of_pictures(upright: Volume, axis: int, down: int, across: int) -> np.ndarray:
+    """Return where pixels lie, as in Stack: rows and columns run against the axes `down` and `across`."""
+    last = np.zeros(3)
+    for along in (down, across):
+        last[along] = upright.voxels.shape[along] - 1
+    columns = upright.affine[:3, :3]
+    return np.column_stack([
+        -columns[:, across], -columns[:, down], columns[:, axis], upright.affine[:3, 3] + columns @ last
+    ])  # fmt: skip
 
 
 def _positions_mm(upright: Volume, axis: int) -> list[float]:
@@ -174,9 +218,15 @@ def _positions_mm(upright: Volume, axis: int) -> list[float]:
     return [round(start + number * step, 2) + 0.0 for number in range(upright.voxels.shape[axis])]
 
 
-def _window(pictures: np.ndarray) -> Window | None:
-    """Find the window of a volume. pictures: (n, h, w), as they were acquired; None: of one value."""
+def _window(pictures: np.ndarray, brain: np.ndarray | None = None) -> Window | None:
+    """Find the window of a volume. pictures: (n, h, w), as they were acquired; None: of one value.
+
+    brain: where to look; None: everywhere.
+    """
     histogram = Histogram()
+    if brain is not None:
+        histogram.add_rows(pictures[brain][np.newaxis], num_pictures=len(pictures))
+        return histogram.window()
     step = math.ceil(len(pictures) / MOST_COUNTED)
     rows = np.stack([_some_rows(picture) for picture in pictures[::step]])
     # At once: numbers that are no words take a table of a million each time.
@@ -204,25 +254,46 @@ def _in_numbers(volume: Volume) -> Volume:
     return replace(volume, voxels=in_words(voxels, low, high), notes=notes)
 
 
-def _images(stack: _Stack, window: Window | None, recipe: Recipe) -> Iterator[NativeImage]:
+def _images(stack: _Hung, window: Window | None, recipe: Recipe) -> Iterator[NativeImage]:
     """Yield the slices of a stack that are kept, numbered as they lie in it."""
-    with_head = [number for number in range(len(stack)) if _has_head(stack.pictures[number], window)]
+    if stack.brain is None:
+        with_head = [number for number in range(len(stack)) if _has_head(stack.pictures[number], window)]
+    else:
+        with_head = np.flatnonzero(stack.brain.any(axis=(1, 2))).tolist()
     left_out = len(stack) - len(with_head)
-    for number in chosen(with_head, recipe.slices):
-        grey = _levels(stack.pictures[number], window)
+    if window is None:
+        return
+    place = Stack(affine=stack.affine, shape=stack.pictures.shape[1:], window=window)
+    shown = with_head if recipe.without_lesion else [at for at in with_head if _may_be_lesion(stack, at)]
+    for number in chosen(shown, recipe.slices):
+        grey = _levels(stack.pictures[number], window, recipe.bits)
         yield NativeImage(
             grey=_square_pixels(grey, stack.pixel_mm, recipe),
+            has_levels=True,
+            stack=place,
             frame=str(number),
             slice_index=number,
             position=stack.positions_mm[number],
             plane=stack.plane,
+            label="" if _may_be_lesion(stack, number) else recipe.without_lesion,
+            box=_box(stack, number),
             slices_left_out=left_out,
         )
         left_out = 0
 
 
-def _levels(picture: np.ndarray, window: Window | None) -> np.ndarray:
-    return levels_of(np.ascontiguousarray(picture), window)
+def _may_be_lesion(stack: _Hung, number: int) -> bool:
+    """Tell whether a slice shows a lesion, as far as a mask tells."""
+    return stack.lesion is None or bool(stack.lesion[number].any())
+
+
+def _box(stack: _Hung, number: int) -> Box:
+    has_lesion = stack.lesion is not None and stack.lesion[number].any()
+    return box_of(stack.lesion[number]) if has_lesion and stack.lesion is not None else NO_BOX
+
+
+def _levels(picture: np.ndarray, window: Window | None, bits: int = 8) -> np.ndarray:
+    return levels_of(np.ascontiguousarray(picture), window, bits)
 
 
 def _has_head(picture: np.ndarray, window: Window | None) -> bool:
@@ -239,7 +310,7 @@ def chosen(numbers: Sequence[int], slices: str) -> Sequence[int]:
 
 
 def _square_pixels(grey: np.ndarray, pixel_mm: tuple[float, float], recipe: Recipe) -> np.ndarray:
-    """Resize a slice so that its pixels are square, as large as it is wanted: uint8, (h, w)."""
+    """Resize a slice so that its pixels are square, as large as it is wanted: levels, (h, w)."""
     high, wide = pixel_mm
     if recipe.fit == "stretch" or abs(high - wide) <= NEARLY_SQUARE * min(high, wide):
         return grey

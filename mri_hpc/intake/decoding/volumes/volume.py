@@ -1,6 +1,7 @@
 """The volume: what every format of scanners is read as, before it is turned and cut into slices."""
 
-from dataclasses import dataclass
+import datetime
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,5 +23,9 @@ class Volume:
     """False: left and right are not told, as of Analyze, or of NIfTI with both codes 0."""
     name: str = ""
     """Begins the frame of each slice where a source holds several volumes: t003, e2."""
+    statements: frozenset[str] | None = None
+    """Statements of all files of its source on their de-identification; None of formats without such."""
+    date: datetime.date | None = field(default=None, repr=False)
+    """Day on which its source was taken, as it says: in memory alone. None where it does not."""
     notes: tuple[str, ...] = ()
     """Remarks for whoever stores it: counted by volumes, so the same words for all."""

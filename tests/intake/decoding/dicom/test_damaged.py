@@ -25,6 +25,7 @@ def bases():
         phantoms.classic(voxels, affine, PatientName="PLANTED^NAME")[0],
         phantoms.enhanced(voxels, affine, range(4)),
         phantoms.mosaic(voxels, affine),
+        phantoms.grid(voxels, affine),
     ]
     for one in made:
         one.PatientID = one.SeriesDescription = "PLANTED"
@@ -51,7 +52,7 @@ def mutated(data, dice):
     return bytes(changed)
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_a_damaged_file_gives_images_or_a_reason(number):
     data, dice = bases()[number], random.Random(number)
     reasons = set()

@@ -54,7 +54,7 @@ def assert_is_phantom(volume):
     np.testing.assert_allclose(upright.affine, affine, atol=1e-4)
 
 
-@pytest.mark.parametrize("way", ["classic", "enhanced", "mosaic"])
+@pytest.mark.parametrize("way", ["classic", "enhanced", "mosaic", "grid"])
 def test_a_volume_in_all_48_orders_and_directions_of_its_axes_is_the_same(way):
     for order, flips in WRITINGS:
         voxels, affine = written(order, flips)
@@ -65,7 +65,7 @@ def test_a_volume_in_all_48_orders_and_directions_of_its_axes_is_the_same(way):
         elif way == "enhanced":
             made = [phantoms.enhanced(voxels, affine, slices)]
         else:
-            made = [phantoms.mosaic(voxels, affine)]
+            made = [getattr(phantoms, way)(voxels, affine)]
         (volume,) = read(made)
         assert_is_phantom(volume)
         assert volume.is_side_known
@@ -291,3 +291,14 @@ def test_a_file_that_is_a_tiff_too_is_read_as_dicom():
         files=tuple(in_memory(phantoms.as_bytes(one)).files[0] for one in phantoms.classic(*ball()))
     )
     assert stored(Content(files=tuple(files)), Recipe(size=40)) == stored(expected, Recipe(size=40))
+
+
+def test_a_mosaic_of_uih_without_its_private_header_has_its_reason():
+    made = phantoms.grid(*phantom())
+    assert_is_phantom(*read([made], phantoms.IMPLICIT))
+    made[0x00651051].value.pop()
+    with pytest.raises(BadSource, match="without its frames' places"):
+        read([made])
+    del made[0x00651051]
+    with pytest.raises(BadSource, match="without its frames' places"):
+        read([made])

@@ -14,43 +14,15 @@ from mri_hpc.intake.decoding.volumes import geometry, resampling, slices
 from mri_hpc.intake.decoding.volumes.geometry import right_way_up
 from mri_hpc.intake.decoding.volumes.volume import Volume
 from mri_hpc.intake.files.content import in_memory
+from tests.harness.volume_phantoms import (
+    SHAPE,
+    VARIANTS,
+    affine_of,
+    head,
+    variant,
+)
 
-SHAPE, SPACING_MM = (40, 48, 22), (4.0, 4.0, 6.0)
-FRONT, RIGHT, TOP = (slice(17, 23), slice(40, 46)), (slice(31, 37), slice(20, 28)), slice(15, 19)
-VARIANTS = [
-    (order, flips)
-    for order in itertools.permutations(range(3))
-    for flips in itertools.product((False, True), repeat=3)
-]
 RECIPE = Recipe(size=64)
-
-
-def head(shape=SHAPE):
-    """A head in RAS+, int16, brighter at a nose in front, an ear at the right, and a spot on top."""
-    axes = np.meshgrid(*(np.linspace(-1, 1, count) for count in shape), indexing="ij")
-    ball = sum(axis**2 for axis in axes) < 0.7
-    voxels = np.where(ball, 400 + 150 * axes[0] + 100 * axes[2], 3 + 2 * axes[1])
-    voxels[(*FRONT, slice(7, 14))] = 900
-    voxels[(*RIGHT, slice(8, 13))] = 1400
-    voxels[16:24, 20:28, TOP] = 1100
-    return voxels.astype(np.int16)
-
-
-def affine_of(shape=SHAPE, spacing_mm=SPACING_MM):
-    affine = np.diag([*spacing_mm, 1.0])
-    affine[:3, 3] = -np.array(spacing_mm) * (np.array(shape) - 1) / 2
-    return affine
-
-
-def variant(voxels, affine, order, flips):
-    """The same volume with its axes in another order, and some of them reversed."""
-    swap = np.eye(4)[:, [*order, 3]]
-    moved = voxels.transpose(order)
-    for axis in np.flatnonzero(flips):
-        swap[:, 3] += (moved.shape[axis] - 1) * swap[:, axis]
-        swap[:, axis] *= -1
-    steps = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
-    return moved[steps], affine @ swap
 
 
 def nifti(voxels, affine, *, sform=1, qform=1, kind=nib.Nifti1Image):
