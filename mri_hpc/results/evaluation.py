@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import few_units
 from mri_hpc.results.abstention import MostSure, most_sure
+from mri_hpc.results.calibration import NOT_CALIBRATED, Calibration, load_calibration
 from mri_hpc.results.decision import Decision, NoDecision
 from mri_hpc.results.intervals import agresti_coull
 from mri_hpc.results.metrics import Metrics, measure
@@ -80,6 +81,8 @@ class Evaluation:
     """By validation patients, and shown by those of the split."""
     most_sure: tuple[MostSure, ...]
     """Error among the units of the headline of which the model is most sure."""
+    calibration: Calibration | None
+    """By which probabilities were calibrated; None: as the network says."""
     notes: tuple[str, ...]
     """Sentences that belong beside every figure."""
 
@@ -98,14 +101,30 @@ class Evaluation:
         """Sentences on how the intervals are made, and what a patient's answer is."""
         intervals = (
             "95 % intervals: Agresti and Coull's for proportions, MOVER for their mean; of AUROC DeLong's on "
-            "the scale of log odds, and Newcombe's where nearly all is ranked rightly."
+            "the scale of log odds, and Newcombe's where nearly all is ranked rightly; of scores Hall's."
         )
+        levels = [level for level in (self.patient_level, self.slice_level) if level]
+        none = dict.fromkeys(reason for level in levels for reason in level.reasons_without_limits())
+        if none:
+            alone = "; ".join(none)
+            intervals += f" {alone[0].upper()}{alone[1:]}."
         if not self.counts.patients:
             return intervals
         intervals += " Slices of one patient count as few as they are alike."
         if self.patient_model is None:
             return intervals
         return f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
+
+    @property
+    def probabilities_mean(self) -> str:
+        """Sentences on what the probabilities mean."""
+        if self.calibration is None:
+            return NOT_CALIBRATED
+        words = self.calibration.in_words(self.unit)
+        of_unit = self.calibration.of(self.unit)
+        if self.split == self.calibration.split and of_unit and of_unit.is_fitted:
+            return f"{words} Here each {self.unit} has the temperature that the other patients give."
+        return words
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
@@ -116,6 +135,8 @@ class Evaluation:
             "counts": asdict(self.counts),
             "baseline": asdict(self.baseline),
             "method": self.method,
+            "probabilities": self.probabilities_mean,
+            "calibration": asdict(self.calibration) if self.calibration else None,
             "slice": self.slice_level.to_dict(),
             "patient": self.patient_level.to_dict() if self.patient_level else None,
             "decision": self.decision.to_dict(),
@@ -140,13 +161,17 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         )
     model = patient_model(load_training(run).patient_label, classes)
     decision = decide_by_validation(run, classes, rows, question or read_question(run))
-    patients = pool_patients(classes, labelled, model) if model else []
+    calibration = load_calibration(run)
+    patients = as_network = pool_patients(classes, labelled, model) if model else []
     images = image_outcomes(classes, labelled)
+    if calibration:
+        images = calibration.judged("slice", images, split)
+        patients = _judged_patients(calibration, classes, patients, split)
     slice_level = measure(images)
     of_patients = patient_outcomes(classes, patients) if patients else None
     patient_level = measure(of_patients) if of_patients else None
-    if split != "validation" and isinstance(decision, Decision):
-        decision = decision.judged_by(patients)
+    if split == "test" and isinstance(decision, Decision):
+        decision = decision.judged_by(as_network)
     counts = _count(labelled, provenance)
     has_patients = bool(provenance.get("has_patients", counts.patients))
     return Evaluation(
@@ -162,6 +187,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         has_patients=has_patients,
         decision=decision,
         most_sure=most_sure(of_patients or images),
+        calibration=calibration,
         notes=(
             *_notes_on_choice(split),
             *_notes_on_patients(counts, has_patients=has_patients),
@@ -173,6 +199,18 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
         ),
     )
+
+
+def _judged_patients(
+    calibration: Calibration, classes: tuple[str, ...], patients: Sequence[PatientResult], split: str
+) -> list[PatientResult]:
+    if not patients:
+        return []
+    judged = calibration.judged("patient", patient_outcomes(classes, patients), split)
+    return [
+        replace(patient, probabilities=tuple(chances))
+        for patient, chances in zip(patients, judged.probabilities.tolist(), strict=True)
+    ]
 
 
 def _count(labelled: list[Prediction], provenance: Mapping[str, Any]) -> Counts:
@@ -207,6 +245,8 @@ def _baseline(metrics: Metrics) -> Baseline:
 def _notes_on_choice(split: str) -> Iterator[str]:
     if split == "validation":
         yield "the epoch of the model was chosen on these very images, so their figures are too good"
+    if split == "calibration":
+        yield "these patients chose no epoch, but give the temperature and the threshold"
 
 
 def _notes_on_patients(counts: Counts, *, has_patients: bool) -> Iterator[str]:

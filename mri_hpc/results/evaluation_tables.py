@@ -41,6 +41,7 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
         console.print(escape(f"{words}."))
     if tallies := evaluation.decision.tallies(evaluation.split):
         console.print(_decision_table(tallies))
+    console.print(f"[dim]{escape(evaluation.probabilities_mean)}[/]")
     console.print(f"[dim]{escape(evaluation.method)} Research use only.[/]")
     page = f"mri-hpc report {shlex.quote(str(run.path))}"
     # whole, however narrow the window: it is there to be copied
@@ -107,11 +108,14 @@ def _levels(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
 
 def _interval(figure: Figure) -> str:
     """Write a figure beside its interval, the points of one scale below each other."""
-    if figure.value is None or figure.low is None or figure.high is None:
+    if figure.value is None:
         return "–"
-    value, low, high = map(figure.scale.number, (figure.value, figure.low, figure.high))
     unit = f" {figure.scale.unit}" if figure.scale.unit else ""
-    return f"[bold]{value:>5}[/] [dim]{low:>5}–{high}{unit}[/]"
+    value = f"[bold]{figure.scale.number(figure.value):>5}[/]"
+    if figure.low is None or figure.high is None:
+        return f"{value}{unit} [dim]no interval[/]"
+    low, high = map(figure.scale.number, (figure.low, figure.high))
+    return f"{value} [dim]{low:>5}–{high}{unit}[/]"
 
 
 def _percent(fraction: float) -> str:

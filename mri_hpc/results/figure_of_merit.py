@@ -14,6 +14,8 @@ class Scale:
     digits: int
     unit: str
     """Empty where there is none."""
+    most: float = 1.0
+    """Largest value."""
 
     def number(self, value: float) -> str:
         """Write a value without its unit."""
@@ -22,11 +24,12 @@ class Scale:
 
 PERCENT = Scale(factor=100, digits=1, unit="%")
 AREA = Scale(factor=1, digits=3, unit="")
+SCORE = Scale(factor=1, digits=3, unit="", most=float("inf"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure of merit. Without a value, `reason` says why."""
+    """One figure of merit. Without a value, or without limits, `reason` says why."""
 
     value: float | None
     low: float | None
@@ -40,8 +43,11 @@ class Figure:
         return {**values, "reason": self.reason} if self.reason else values
 
 
-def figure_of(found: Limits | None, *, reason: str, scale: Scale) -> Figure:
-    """Make a figure of an estimate; None has none, for this reason."""
+def figure_of(found: Limits | float | None, *, reason: str, scale: Scale) -> Figure:
+    """Make a figure of an estimate; None has none, and a number alone has no limits, for this reason."""
     if found is None:
         return Figure(value=None, low=None, high=None, reason=reason, scale=scale)
-    return Figure(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high), scale=scale)
+    if not isinstance(found, Limits):
+        return Figure(value=found, low=None, high=None, reason=reason, scale=scale)
+    low, high = max(0.0, found.low), min(scale.most, found.high)
+    return Figure(value=found.value, low=low, high=high, scale=scale)

@@ -13,6 +13,8 @@ import numpy as np
 Z_95 = NormalDist().inv_cdf(0.975)
 FEW_CLUSTERS = 5
 """Clusters' worth of the rarer answer, below which their likeness cannot be told from the data."""
+FEWEST_FOR_MEAN = 50
+"""Clusters, below which limits of a mean of skewed values hold the truth too seldom."""
 HALVINGS = 50
 """Of an interval of width 1, so that what is left is far below what is printed."""
 
@@ -106,6 +108,30 @@ def of_area(scores: np.ndarray, is_class: np.ndarray, cluster: np.ndarray) -> Li
         independent = [_effective(units, within) for units in units_of]
     low, high = newcombe(area, *independent)
     return Limits(area, min(low, odds[0]), max(high, odds[1])) if odds else Limits(area, low, high)
+
+
+def of_mean(values: np.ndarray, cluster: np.ndarray) -> Limits | float:
+    """Estimate a mean of skewed values, with limits by the variance between clusters, freed of its skewness.
+
+    values: float, (n,); cluster: int, (n,). Student's t, transformed by Hall (Journal of the Royal
+    Statistical Society B 54, 1992). Without limits where they would not hold the truth: of fewer clusters
+    than FEWEST_FOR_MEAN, and where nothing varies.
+    """
+    sums, units_of = _sums(cluster, values), _sums(cluster, np.ones(len(cluster)))
+    num, value = len(units_of), float(values.mean())
+    apart = (sums - units_of * value) * num / len(values)
+    deviation = math.sqrt(float(np.sum(apart**2)) / max(num - 1, 1))
+    if num < FEWEST_FOR_MEAN or deviation <= 1e-12:
+        return value
+    skew = float(np.mean(apart**3)) / deviation**3 / math.sqrt(num)
+
+    def freed(quantile: float) -> float:
+        if abs(skew) < 1e-6:
+            return quantile
+        return float(3 / skew * (np.cbrt(1 + skew * (quantile - skew / 6)) - 1))
+
+    quantile, error = _quantile_of_t(num - 1), deviation / math.sqrt(num)
+    return Limits(value, value - error * freed(quantile), value - error * freed(-quantile))
 
 
 def newcombe(area: float, num_inside: float, num_outside: float) -> tuple[float, float]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mri_hpc.results.figure_of_merit import AREA, PERCENT, Figure, Scale, figure_of
-from mri_hpc.results.intervals import Limits, means, mover, of_area, of_proportion
+from mri_hpc.results.figure_of_merit import AREA, PERCENT, SCORE, Figure, Scale, figure_of
+from mri_hpc.results.intervals import FEWEST_FOR_MEAN, Limits, means, mover, of_area, of_proportion
 from mri_hpc.results.patients import Outcomes
+from mri_hpc.results.scores import BINS, brier, calibration_error, log_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,26 @@ class Proportion:
         return figure_of(self.estimate(outcomes), reason="", scale=self.scale)
 
 
-Metric = MeanOfClasses | Proportion
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A metric of stated probabilities, over all units."""
+
+    name: str
+    """In JSON."""
+    title: str
+    """For people."""
+    estimate: Callable[[Outcomes], Limits | float]
+    """Gives a number alone where no limits of it hold."""
+    without_limits: str
+    """Reason where it does."""
+    scale: Scale = SCORE
+
+    def figure(self, outcomes: Outcomes, _of_classes: "OfClasses") -> Figure:
+        """Measure it."""
+        return figure_of(self.estimate(outcomes), reason=self.without_limits, scale=self.scale)
+
+
+Metric = MeanOfClasses | Proportion | Score
 OfClasses = Mapping[ClassMetric, list[Limits | None]]
 """Estimates of the classes, in their order."""
 
@@ -161,11 +181,23 @@ AUROC = ClassMetric(
     estimate=auroc,
     missing="class {} is absent from this split or alone in it",
 )
+FEW_FOR_SCORES = (
+    f"Brier score and log loss have no interval below {FEWEST_FOR_MEAN} patients, where it would not hold"
+)
 CLASS_METRICS = (SENSITIVITY, SPECIFICITY, PRECISION, AUROC)
 METRICS: tuple[Metric, ...] = (
     MeanOfClasses(name="balanced_accuracy", title="balanced accuracy", of=SENSITIVITY, limits=mover),
     Proportion(name="accuracy", title="accuracy", estimate=accuracy),
     MeanOfClasses(name="auroc", title="AUROC, mean of classes", of=AUROC, limits=means),
+    Score(name="brier", title="Brier score, 0 to 2", estimate=brier, without_limits=FEW_FOR_SCORES),
+    Score(name="log_loss", title="log loss", estimate=log_loss, without_limits=FEW_FOR_SCORES),
+    Score(
+        name="ece",
+        title="calibration error",
+        estimate=calibration_error,
+        without_limits=f"the calibration error (ECE, {BINS} bins) has none, as it is above 0 also of "
+        "probabilities that are right",
+    ),
 )
 
 
@@ -211,6 +243,11 @@ class Metrics:
         """List why some figures cannot be computed, each reason once."""
         figures = [*self.figures.values(), *(f for c in self.classes.values() for f in c.figures.values())]
         return list(dict.fromkeys(figure.reason for figure in figures if figure.value is None))
+
+    def reasons_without_limits(self) -> list[str]:
+        """List why some figures have no limits, each reason once."""
+        alone = [f.reason for f in self.figures.values() if f.value is not None and f.low is None]
+        return list(dict.fromkeys(alone))
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""

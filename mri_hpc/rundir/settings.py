@@ -77,6 +77,8 @@ class TrainingSettings:
     """Splits for which a hash takes some of the patients named for training, for good."""
     patient_label: str = identity("auto", neutral="auto")
     """Class of patients with images of several: majority, any:CLASS or slices; auto: asks where many have."""
+    calibration_share: float = identity(0.0, neutral=0.0)
+    """Share of validation patients who choose no epoch, but calibrate and give thresholds, such as 0.5."""
     snapshot: str = identity("newest")
     """Digest of the store's snapshot; newest: the newest when the run is made."""
     store: Annotated[str, OFTEN] = operation("data/store")
@@ -127,6 +129,10 @@ class TrainingSettings:
         for name in ("label_smoothing", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{_flag(name)} must be at least 0 and below 1, got {getattr(self, name)}")
+        if not 0 <= self.calibration_share < 1:
+            raise UserError(
+                f"--calibration-share must be at least 0 and below 1, got {self.calibration_share}"
+            )
         if self.batch_size == "auto" and self.accumulate > 1:
             raise UserError(
                 "--accumulate is for steps that do not fit into memory, and --batch-size auto finds one that "

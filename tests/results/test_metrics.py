@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mri_hpc.results.figure_of_merit import PERCENT, Figure
+from mri_hpc.results.figure_of_merit import PERCENT, SCORE, Figure
 from mri_hpc.results.intervals import agresti_coull, correlation_within, mover, newcombe
 from mri_hpc.results.metrics import measure, roc_curve
 from mri_hpc.results.patients import Outcomes
@@ -140,8 +140,10 @@ def test_a_patient_counts_once_where_wrong_answers_are_too_rare_to_tell_how_alik
 def test_every_interval_holds_its_value():
     for sample in (people(4, 3), people(30, 6), people(7, 1), outcomes([0, 1, 2], answers(0, 1, 1))):
         for figure in all_figures(measure(sample)):
-            if figure.value is not None:
-                assert 0 <= figure.low <= figure.value <= figure.high <= 1
+            if figure.low is None:
+                assert figure.reason
+            else:
+                assert 0 <= figure.low <= figure.value <= figure.high <= figure.scale.most
 
 
 def test_repeating_the_slices_of_patients_does_not_narrow_an_interval():
@@ -190,7 +192,9 @@ def test_the_mean_of_independent_figures_has_the_published_limits():
 def test_a_perfect_result_on_few_patients_has_a_wide_interval():
     labels = [0, 0, 1, 1, 2, 2]
     found = measure(outcomes(np.repeat(labels, 50), answers(*np.repeat(labels, 50)), np.arange(300) // 50))
-    for figure in all_figures(found):
+    right = [figure for figure in all_figures(found) if figure.scale is not SCORE]
+    assert len(right) == 3 + 3 * 4
+    for figure in right:
         assert (figure.value, figure.high) == (1.0, 1.0)
         assert figure.low < 0.7
 
