@@ -22,7 +22,7 @@ class Options:
 
     run: Annotated[Path, POSITIONAL]
     """Folder of the run."""
-    split: Literal["test", "validation"] = "test"
+    split: Literal["test", "validation", "calibration"] = "test"
     """Images to judge by; the best epoch was chosen on validation."""
     investigate: tuple[str, ...] = ()
     """Classes to be found in patients; kept for report and predict. By default all, if one is named like

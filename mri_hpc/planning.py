@@ -158,12 +158,25 @@ def _settled(training: TrainingSettings) -> TrainingSettings:
     )
 
 
+def _refuse_who_chose_before(training: TrainingSettings) -> None:
+    """Raise UserError where patients who are to choose nothing chose the epoch that the run goes on from."""
+    parent = RunDir(Path(training.continue_from))
+    if not training.continue_from or not training.calibration_share or not parent.settings.is_file():
+        return
+    before = load_training(parent).calibration_share
+    if training.calibration_share != before:
+        raise UserError(
+            f"--calibration-share {training.calibration_share}: {shown(parent.path)} has {before}, so that "
+            "patients who are to choose nothing have chosen its epoch: give the same, or none"
+        )
+
+
 def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     """Return notes on the run's data. Raises UserError for what would fail the ranks hours later."""
     from mri_hpc.cohort.commoner import commoner_lines
     from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
     from mri_hpc.cohort.mixed_patients import mixed_lines, refuse_mixed
-    from mri_hpc.cohort.splits import UNUSED, split_lines, split_of
+    from mri_hpc.cohort.splits import UNUSED, apart_line, split_lines, split_of
     from mri_hpc.results.patient_model import patient_model
     from mri_hpc.training.model import check_model_name, check_weights
 
@@ -182,7 +195,11 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
         lineage = check_weights_of_run(training, snapshot, code)
     leaks = _leak_notes(training, snapshot, code)
     mixed = mixed_lines(snapshot, code, training.patient_label)
-    return (*lineage, *leaks, *split_lines(snapshot, code), *mixed, *commoner_lines(snapshot, code != UNUSED))
+    _refuse_who_chose_before(training)
+    share = training.calibration_share
+    apart = apart_line(snapshot, code, share) if share else []
+    commoner = commoner_lines(snapshot, code != UNUSED)
+    return (*lineage, *leaks, *split_lines(snapshot, code), *apart, *mixed, *commoner)
 
 
 def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from mri_hpc.base.command import counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_FIX
-from mri_hpc.base.marks import POSITIONAL, Flag
+from mri_hpc.base.marks import OFTEN, POSITIONAL, Flag
 from mri_hpc.intake.labels.images import PatientFrom, Rejected, as_text
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.run import Run
@@ -31,16 +31,19 @@ class Options:
     """Folder of the run."""
     paths: Annotated[tuple[Path, ...], POSITIONAL]
     """Images, and folders of images."""
-    out: Path | None = None
+    out: Annotated[Path | None, OFTEN] = None
     """Folder for predictions.csv, patients.csv, rejected.csv and pages/ with a page a patient, for this user
     alone; without it, tables are printed."""
-    patient_from: PatientFrom = "folder"
+    patient_from: Annotated[PatientFrom, OFTEN] = "folder"
     """folder: patient is the one whom a DICOM header names, else the first folder that is no class, split or
     study, else the one given; file: each file."""
-    names: Flag = False
+    names: Annotated[Flag, OFTEN] = False
     """Name patients by the id in their source, and files by their paths; else by pseudonyms, of the site's
     key where this user has it, and by keys."""
-    json: Flag = False
+    prevalence: str = ""
+    """Shares of all classes where the patients come from, as CLASS=SHARE,...: probabilities are recomputed
+    for them, in place of validation's."""
+    json: Annotated[Flag, OFTEN] = False
     """Print JSON."""
 
 
@@ -65,6 +68,7 @@ def predict(options: Options) -> int | None:
         options.paths,
         patient_from=options.patient_from,
         keep_pictures=options.out is not None,
+        prevalence=options.prevalence or None,
         on_rejected=lambda bad: _print_rejected(kept_back.of_rejected(bad) if kept_back else bad),
         progress=lambda images: progress(images, what="images", total=len(images)),
     )
@@ -122,7 +126,8 @@ def _print(options: Options, run: Run, answer: "Answer") -> None:
             f"{options.out}: {counted(len(answer.images), 'image')}, "
             f"{counted(len(answer.patients()), 'patient')}, "
             f"{len(answer.rejected)} rejected{which}. Research use only. Look into patients.csv there; "
-            "predictions.csv has a row an image, rejected.csv the reasons, pages/ a page a patient."
+            "predictions.csv has a row an image, rejected.csv the reasons, pages/ a page a patient. "
+            f"{answer.in_words()}"
         )
     elif answer.images:
         from mri_hpc.results.answer_tables import print_tables

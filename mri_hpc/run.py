@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -53,7 +53,7 @@ class Run:
 
         return read_metrics(self._run)
 
-    def evaluate(self, split: Literal["test", "validation"] = "test") -> "Evaluation":
+    def evaluate(self, split: Literal["test", "validation", "calibration"] = "test") -> "Evaluation":
         """Compute the figures of `mri-hpc evaluate`, by slice and by patient; UserError: not finished."""
         from mri_hpc.results.evaluation import evaluate_split
 
@@ -65,19 +65,21 @@ class Run:
         *,
         patient_from: "PatientFrom" = "folder",
         keep_pictures: bool = False,
+        prevalence: Mapping[str, float] | str | None = None,
         on_rejected: "Callable[[Rejected], None]" = lambda rejected: None,
         progress: "Callable[[Sequence[Image]], Iterable[Image]]" = lambda images: images,
     ) -> "Answer":
         """Ask the finished model about images, and folders of images: by image, and by patient.
 
-        paths: one, or several. patient_from: as of `mri-hpc predict`. keep_pictures: with each image, what
-        the network saw of it. on_rejected: told at once of each file
+        paths: one, or several. patient_from, prevalence: as of `mri-hpc predict`; shares also by name.
+        keep_pictures: with each image, what the network saw of it. on_rejected: told at once of each file
         that cannot be read. progress: gives the images on, one by one.
         UserError where the run is not finished, or damaged.
         """
         from mri_hpc.intake.decoding.recipe import load_recipe
         from mri_hpc.intake.labels.images import PatientFrom, find_images
         from mri_hpc.results.answer import judge
+        from mri_hpc.results.calibration import load_calibration, prevalence_of
         from mri_hpc.results.patient_model import patient_model
         from mri_hpc.results.run_decision import decision_of, validation_patients
         from mri_hpc.rundir.provenance import read_provenance
@@ -94,6 +96,8 @@ class Run:
         found = find_images([Path(path) for path in named], patient_from, finished.classes)
         for bad in found.rejected:
             on_rejected(bad)
+        shares = prevalence_of(prevalence, finished.classes) if prevalence else None
+        calibration = load_calibration(self._run)
         recipe = load_recipe(self._run.recipe)
         answer = judge(
             found.images,
@@ -106,7 +110,7 @@ class Run:
             progress=progress,
         )
         rejected = (*found.rejected, *answer.rejected)
-        return replace(
+        whole = replace(
             answer,
             rejected=rejected,
             decision=decision_of(self._run),
@@ -114,3 +118,4 @@ class Run:
             model_digest=str(read_provenance(self._run).get("model_digest", "")),
             made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
+        return whole.calibrated(calibration, shares)

@@ -75,6 +75,7 @@ def _train(options: TrainOptions) -> int:
     gc.disable()
     # Only here, since torch takes seconds to import: --help and a finished run need none.
     from mri_hpc.cluster.choice import kill_time_of
+    from mri_hpc.results.calibration import calibrate
     from mri_hpc.training.rank import run_rank
 
     gc.freeze()
@@ -83,7 +84,10 @@ def _train(options: TrainOptions) -> int:
     attempt = _attempt(options, run, place)
     kill_time = kill_time_of(os.environ)
     try:
-        return run_rank(run, attempt, place, flag, threads=threads, times=times, kill_time=kill_time)
+        return run_rank(
+            run, attempt, place, flag,
+            threads=threads, times=times, kill_time=kill_time, on_predicted=calibrate,
+        )  # fmt: skip
     except OSError as error:
         if error.errno not in (errno.EIO, errno.ESTALE):
             raise

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,8 @@ from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.storage.store import Snapshot
 
 TRAIN, VALIDATION, TEST = (SPLITS.index(name) for name in ("train", "validation", "test"))
+CALIBRATION = len(SPLITS)
+"""Of validation patients who choose nothing. Data cannot name it."""
 UNUSED = -1
 BLOCK = 2**20
 
@@ -47,12 +49,51 @@ class Split:
     """int64, (n_validation,)."""
     test: np.ndarray
     """int64, (n_test,)."""
+    calibration: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """Of validation patients who choose nothing: int64, (n_calibration,)."""
 
 
 def rows_of(code: np.ndarray) -> Split:
     """Return the rows of each split. code: int8, (n,), from split_of."""
-    train, validation, test = (np.flatnonzero(code == c) for c in (TRAIN, VALIDATION, TEST))
-    return Split(train=train, validation=validation, test=test)
+    train, validation, test, calibration = (
+        np.flatnonzero(code == c) for c in (TRAIN, VALIDATION, TEST, CALIBRATION)
+    )
+    return Split(train=train, validation=validation, test=test, calibration=calibration)
+
+
+def set_apart(snapshot: Snapshot, code: np.ndarray, share: float) -> np.ndarray:
+    """Return codes in which validation patients who are to choose nothing are CALIBRATION: int8, (n,).
+
+    A hash of the patient alone decides, so that nobody moves when others arrive. Of patients who turned out
+    to be one, all go where one of them was by itself. Images without a patient stay. Where all or none would
+    go, none does: somebody has to choose the epoch. code: int8, (n,), from split_of.
+    """
+    if not share:
+        return code
+    own, patient = np.asarray(snapshot.with_own_patients().patient), np.asarray(snapshot.patient)
+    rows = np.flatnonzero((code == VALIDATION) & (own >= 0))
+    names = snapshot.with_own_patients().patient_names
+    is_apart = {
+        number: _position(names[number], b"calibration:") < share for number in set(own[rows].tolist())
+    }
+    apart = rows[[is_apart[number] for number in own[rows].tolist()]] if len(rows) else rows
+    is_in = (code == VALIDATION) & np.isin(patient, np.unique(patient[apart]))
+    if not is_in.any() or is_in.sum() == (code == VALIDATION).sum():
+        return code
+    return np.where(is_in, np.int8(CALIBRATION), code)
+
+
+def apart_line(snapshot: Snapshot, code: np.ndarray, share: float) -> list[str]:
+    """Return a line on validation patients who choose nothing. code: from split_of."""
+    patient, apart = np.asarray(snapshot.patient), set_apart(snapshot, code, share)
+    num, rest = (len(np.unique(patient[(apart == c) & (patient >= 0)])) for c in (CALIBRATION, VALIDATION))
+    if num:
+        return [
+            f"of {num + rest} validation patients {num} choose no epoch: they calibrate, and give thresholds"
+        ]
+    return [
+        f"all {rest} validation patients choose the epoch: too few to set --calibration-share {share} apart"
+    ]
 
 
 def split_of(
@@ -204,8 +245,8 @@ def _spread(positions: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _position(name: bytes) -> float:
-    return int.from_bytes(hashlib.sha256(b"patient:" + name).digest()[:6], "big") / 2**48
+def _position(name: bytes, purpose: bytes = b"patient:") -> float:
+    return int.from_bytes(hashlib.sha256(purpose + name).digest()[:6], "big") / 2**48
 
 
 def _keep_persons_together(patient: np.ndarray, code: np.ndarray) -> None:

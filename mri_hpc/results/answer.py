@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mri_hpc.base.errors import BadSource
+from mri_hpc.base.errors import BadSource, UserError
 from mri_hpc.intake.decoding.decoders import decode_file
 from mri_hpc.intake.decoding.dicom.listing import DUPLICATE, find_series
 from mri_hpc.intake.decoding.group_reader import GroupReader
@@ -21,6 +21,7 @@ from mri_hpc.intake.decoding.sequence import choice_in
 from mri_hpc.intake.kinds import Kinds
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
 from mri_hpc.intake.labels.persons import nfc
+from mri_hpc.results.calibration import NOT_CALIBRATED, Calibration
 from mri_hpc.results.decision import Decision, NoDecision
 from mri_hpc.results.like_scores import LikeScores, like_scores
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
@@ -49,6 +50,8 @@ class Judged:
     """PNG of what the network saw; empty where it was not asked for."""
     place: tuple[tuple[int, str], ...] = ()
     """Sorts images as people count; of their paths, whatever they are named by."""
+    of_network: np.ndarray | None = None
+    """Those before calibration, by which patients are pooled; None where there was none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +61,9 @@ class JudgedPatient:
     patient: str
     num_images: int
     probabilities: np.ndarray
-    """float64, (classes,): pooled over the images."""
+    """float64, (classes,): pooled over the images, and calibrated where the run is."""
+    of_network: np.ndarray
+    """float64, (classes,): before that, by which it is decided."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,31 +85,71 @@ class Answer:
     """Of the weights; empty where not known."""
     made: str = ""
     """Day and minute of the prediction, UTC."""
+    calibration: Calibration | None = None
+    """By which probabilities were calibrated; None: as the network says."""
+    prevalence: Mapping[str, float] | None = None
+    """Shares of the classes for which probabilities were recomputed; None: those of validation."""
 
     def like(self, one: JudgedPatient) -> LikeScores:
         """Compare a patient with those of validation whose scores are alike."""
         finding = self.decision.investigate if isinstance(self.decision, Decision) else ()
-        return like_scores(one.probabilities, self.classes, finding, self.validation)
+        return like_scores(one.of_network, self.classes, finding, self.validation)
 
     def decided_in_words(self, one: JudgedPatient) -> str:
         """Say in one sentence what is decided about a patient, or why nothing is."""
-        return self.decision.in_a_sentence(one.probabilities)
+        return self.decision.in_a_sentence(one.of_network)
 
     def decide(self, one: JudgedPatient) -> str:
         """Return what is decided about a patient; empty where no threshold is given."""
-        return self.decision.of(one.probabilities) if isinstance(self.decision, Decision) else ""
+        return self.decision.of(one.of_network) if isinstance(self.decision, Decision) else ""
+
+    def calibrated(self, calibration: Calibration | None, prevalence: Mapping[str, float] | None) -> "Answer":
+        """Calibrate what the network says; UserError where shares are given that cannot be used."""
+        if calibration is None:
+            if prevalence:
+                raise UserError(
+                    "--prevalence: the run has no calibration.json, so that validation's shares are unknown"
+                )
+            return self
+        whole = replace(self, calibration=calibration, prevalence=prevalence)
+        if not self.images:
+            return whole
+        chances = whole._meant("slice", np.stack([image.probabilities for image in self.images]))
+        images = [
+            replace(image, probabilities=found, of_network=image.probabilities)
+            for image, found in zip(self.images, chances, strict=True)
+        ]
+        return replace(whole, images=tuple(images))
+
+    def _meant(self, unit: str, probabilities: np.ndarray) -> np.ndarray:
+        """Calibrate probabilities of units of a kind, and recompute them for other shares."""
+        if self.calibration is None:
+            return probabilities
+        found = self.calibration.apply(unit, probabilities)
+        return self.calibration.reweighed(unit, found, self.prevalence) if self.prevalence else found
+
+    def in_words(self) -> str:
+        """Say for which clinic the probabilities hold."""
+        if self.calibration is None:
+            return NOT_CALIBRATED
+        words = self.calibration.in_words("patient" if self.patients() else "slice")
+        if not self.prevalence:
+            return words
+        shares = ", ".join(f"{name} {100 * share:g} %" for name, share in self.prevalence.items())
+        return f"{words} Recomputed for other shares (--prevalence): {shares}."
 
     def patients(self) -> list[JudgedPatient]:
         """Return all patients that are named, by name; none where the run judges slices only."""
         named = [image for image in self.images if image.patient]
         if not named or self.patient_model is None:
             return []
-        chances = np.stack([image.probabilities for image in named])
+        chances = np.stack([i.probabilities if i.of_network is None else i.of_network for i in named])
         pooled = self.patient_model.pool([image.patient for image in named], chances)
+        meant = self._meant("patient", pooled.probabilities)
         return [
-            JudgedPatient(patient=name, num_images=num, probabilities=probabilities)
-            for name, num, probabilities in zip(
-                pooled.patients, pooled.num_images.tolist(), pooled.probabilities, strict=True
+            JudgedPatient(patient=name, num_images=num, probabilities=probabilities, of_network=own)
+            for name, num, probabilities, own in zip(
+                pooled.patients, pooled.num_images.tolist(), meant, pooled.probabilities, strict=True
             )
         ]
 
@@ -136,6 +181,8 @@ class Answer:
             "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
             "model_digest": self.model_digest,
             "made": self.made,
+            "calibration": self.in_words(),
+            "prevalence": dict(self.prevalence) if self.prevalence else None,
             "use": "research only",
         }
 

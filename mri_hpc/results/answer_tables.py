@@ -130,7 +130,9 @@ def print_tables(answer: Answer) -> None:
         console.print(f"[dim]Model {answer.model_digest}, {answer.made}.[/]")
     model = answer.patient_model
     pooling = f"a patient's are {model.in_words('images')}" if model else "of images alone, as the run says"
-    console.print(f"[dim]Probabilities in %; {escape(pooling)}. Research use only.[/]")
+    console.print(
+        f"[dim]Probabilities in %; {escape(pooling)}. {escape(answer.in_words())} Research use only.[/]"
+    )
 
 
 def _width(classes: Sequence[str]) -> int:

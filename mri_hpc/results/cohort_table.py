@@ -7,7 +7,7 @@ from typing import Any
 
 from mri_hpc.rundir.predictions import Prediction
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "calibration", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,12 @@ class Cell:
     """None where the data name no patients, or the run does not say."""
 
 
+def splits_of(split_counts: Mapping[str, Any], rows: Sequence[Prediction]) -> tuple[str, ...]:
+    """Return the splits of a run: calibration only where validation patients were set apart."""
+    has_apart = "calibration" in split_counts or any(row.split == "calibration" for row in rows)
+    return tuple(split for split in SPLITS if has_apart or split != "calibration")
+
+
 def tabulate(
     classes: Sequence[str], split_counts: Mapping[str, Any], rows: Sequence[Prediction]
 ) -> dict[str, dict[str, Cell]]:
@@ -28,11 +34,11 @@ def tabulate(
     split_counts: as in provenance, split → "classes" → class → images and patients. What it does not give is
     counted from the predictions, which hold all validation and test images.
     """
-    counted = _count(rows)
+    counted, splits = _count(rows), splits_of(split_counts, rows)
     return {
         name: {
             split: _stated(split_counts.get(split), name) or counted.get((split, name)) or Cell()
-            for split in SPLITS
+            for split in splits
         }
         for name in classes
     }
@@ -47,7 +53,7 @@ def totals(
             images=_sum([cells[split].images for cells in table.values()]),
             patients=_patients(split_counts.get(split) or {}, [row for row in rows if row.split == split]),
         )
-        for split in SPLITS
+        for split in splits_of(split_counts, rows)
     }
 
 

@@ -93,7 +93,7 @@ class Decision:
     threshold: float
     """Least score of a patient to be investigated, 0 to 1."""
     validation: Tally
-    """By limits that hold for all these models at once."""
+    """Validation patients, where some were set apart those; by limits for all these models at once."""
     shown: Tally | None = None
     """By the split that is judged; None where that is validation."""
 
@@ -130,11 +130,11 @@ class Decision:
         among = f", whichever of {self.choices} models they choose" if self.choices > 1 else ""
         of_validation, missed = self.validation, _other(self.validation.sensitivity)
         return (
-            f"Investigate: patients whose probability of {' or '.join(self.investigate)}{together} is at "
-            f"least {100 * self.threshold:.4f} %",
+            f"Investigate: patients whose probability of {' or '.join(self.investigate)}{together}, as the "
+            f"network says it, is at least {100 * self.threshold:.4f} %",
             f"Promised: at least {PERCENT.number(self.sensitivity)} % of patients with this finding are "
             f"investigated, where patients are like those of validation. This holds in at least 95 of 100 "
-            f"draws of validation patients{among}",
+            f"draws of validation patients{among}. No guarantee for a patient not like the training data",
             f"Below the threshold: {of_validation.missed} of {of_validation.with_finding} patients with the "
             f"finding were missed so in validation ({missed} %)",
             f"The model can only answer {', '.join(self.classes)}: anything else is given one of these names",

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import few_units
 from mri_hpc.results.abstention import MostSure, most_sure
+from mri_hpc.results.calibration import NOT_CALIBRATED, Calibration, load_calibration
 from mri_hpc.results.control_run import NoControls
 from mri_hpc.results.controls import Controls, judge_controls
 from mri_hpc.results.decision import Decision, NoDecision
@@ -87,6 +88,8 @@ class Evaluation:
     controls: Controls | NoControls
     """What the network is held against."""
     subgroups: tuple[Subgroup, ...]
+    calibration: Calibration | None
+    """By which probabilities were calibrated; None: as the network says."""
     notes: tuple[str, ...]
     """Sentences that belong beside every figure."""
 
@@ -114,6 +117,17 @@ class Evaluation:
             return intervals
         return f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
 
+    @property
+    def probabilities_mean(self) -> str:
+        """Sentences on what the probabilities mean."""
+        if self.calibration is None:
+            return NOT_CALIBRATED
+        words = self.calibration.in_words(self.unit)
+        of_unit = self.calibration.of(self.unit)
+        if self.split == self.calibration.split and of_unit and of_unit.is_fitted:
+            return f"{words} Here each {self.unit} has the temperature that the other patients give."
+        return words
+
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
         return {
@@ -123,6 +137,8 @@ class Evaluation:
             "counts": asdict(self.counts),
             "baseline": asdict(self.baseline),
             "method": self.method,
+            "probabilities": self.probabilities_mean,
+            "calibration": asdict(self.calibration) if self.calibration else None,
             "slice": self.slice_level.to_dict(),
             "patient": self.patient_level.to_dict() if self.patient_level else None,
             "decision": self.decision.to_dict(),
@@ -149,13 +165,17 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         )
     model = patient_model(load_training(run).patient_label, classes)
     decision = decide_by_validation(run, classes, rows, question or read_question(run))
-    patients = pool_patients(classes, labelled, model) if model else []
+    calibration = load_calibration(run)
+    patients = as_network = pool_patients(classes, labelled, model) if model else []
     images = image_outcomes(classes, labelled)
+    if calibration:
+        images = calibration.judged("slice", images, split)
+        patients = _judged_patients(calibration, classes, patients, split)
     slice_level = measure(images)
     of_patients = patient_outcomes(classes, patients) if patients else None
     patient_level = measure(of_patients) if of_patients else None
-    if split != "validation" and isinstance(decision, Decision):
-        decision = decision.judged_by(patients)
+    if split == "test" and isinstance(decision, Decision):
+        decision = decision.judged_by(as_network)
     counts = _count(labelled, provenance)
     has_patients = bool(provenance.get("has_patients", counts.patients))
     controls, beside = judge_controls(run, classes, rows, labelled, model)
@@ -174,6 +194,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         most_sure=most_sure(of_patients or images),
         controls=controls,
         subgroups=subgroups(classes, labelled, _columns(rows, beside), model),
+        calibration=calibration,
         notes=(
             *_notes_on_choice(split),
             *_notes_on_patients(counts, has_patients=has_patients),
@@ -193,6 +214,18 @@ def _columns(rows: Sequence[Prediction], beside: ControlAnswers | None) -> dict[
         return {}
     keys = [row.key for row in rows]
     return {name: dict(zip(keys, values, strict=True)) for name, values in beside.columns.items()}
+
+
+def _judged_patients(
+    calibration: Calibration, classes: tuple[str, ...], patients: Sequence[PatientResult], split: str
+) -> list[PatientResult]:
+    if not patients:
+        return []
+    judged = calibration.judged("patient", patient_outcomes(classes, patients), split)
+    return [
+        replace(patient, probabilities=tuple(chances))
+        for patient, chances in zip(patients, judged.probabilities.tolist(), strict=True)
+    ]
 
 
 def _count(labelled: list[Prediction], provenance: Mapping[str, Any]) -> Counts:
@@ -227,6 +260,8 @@ def _baseline(metrics: Metrics) -> Baseline:
 def _notes_on_choice(split: str) -> Iterator[str]:
     if split == "validation":
         yield "the epoch of the model was chosen on these very images, so their figures are too good"
+    if split == "calibration":
+        yield "these patients chose no epoch, but give the temperature and the threshold"
 
 
 def _notes_on_patients(counts: Counts, *, has_patients: bool) -> Iterator[str]:

@@ -56,6 +56,7 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
         console.print(escape(f"{words}."))
     if tallies := evaluation.decision.tallies(evaluation.split):
         console.print(_decision_table(tallies))
+    console.print(f"[dim]{escape(evaluation.probabilities_mean)}[/]")
     console.print(f"[dim]{escape(evaluation.method)} Research use only.[/]")
     page = f"mri-hpc report {shlex.quote(str(run.path))}"
     # whole, however narrow the window: it is there to be copied

@@ -23,6 +23,7 @@ class Scale:
 
 PERCENT = Scale(factor=100, digits=1, unit="%")
 AREA = Scale(factor=1, digits=3, unit="")
+SCORE = Scale(factor=1, digits=3, unit="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ def figure_of(found: Limits | None, *, reason: str, scale: Scale, no_interval: s
         return Figure(value=None, low=None, high=None, reason=reason, scale=scale)
     if math.isnan(found.low) or math.isnan(found.high):
         return Figure(value=found.value, low=None, high=None, reason=no_interval, scale=scale)
-    return Figure(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high), scale=scale)
+    low, high = max(0.0, found.low), min(1.0, found.high)
+    return Figure(value=found.value, low=low, high=high, scale=scale)
 
 
 def figure_of_difference(found: Limits | None, *, reason: str = "", scale: Scale) -> Figure:

@@ -16,6 +16,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from mri_hpc.results.scores import Bin
+
 CLASS_COLOURS = ("#2563a8", "#c2571a", "#2f7d4f", "#8a4fa3", "#9a7b0a", "#b3405f", "#3b8491", "#6b6f76")
 """Told apart with colour blindness, and by lightness in print."""
 CLASS_LINES = ("-", "--", ":", "-.")
@@ -111,6 +113,27 @@ def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: 
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         return _svg(drawing, f"roc-{name}", f"ROC curves by {name}, each class against the others")
+
+
+def reliability_diagram(bins: Sequence[Bin], *, name: str) -> str:
+    """Draw which fraction was right of the answers of each bin, over what was stated, with intervals."""
+    with rc_context(STYLE):
+        drawing, axes = _canvas(width=3.9, height=3.7)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
+        largest = max(part.num for part in bins)
+        for part in bins:
+            low, high = max(part.right.low, 0.0), min(part.right.high, 1.0)
+            axes.plot([part.stated] * 2, [low, high], color=TRAINING_COLOUR, linewidth=1.4)
+            size = 3 + 6 * (part.num / largest) ** 0.5
+            axes.plot(part.stated, part.right.value, color=VALIDATION_COLOUR, marker="o", markersize=size)
+        axes.set(
+            xlim=(0, 1.01), ylim=(-0.01, 1.01), xlabel="stated probability", ylabel="answers that are right"
+        )
+        axes.set_aspect("equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        described = f"Answers that are right over their stated probability, by {name}"
+        return _svg(drawing, f"reliability-{name}", described)
 
 
 def class_colour(number: int) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mri_hpc.results.figure_of_merit import AREA, PERCENT, Figure, Scale, figure_of
+from mri_hpc.results.figure_of_merit import AREA, PERCENT, SCORE, Figure, Scale, figure_of
 from mri_hpc.results.intervals import Limits, means, mover, of_area, of_proportion
 from mri_hpc.results.patients import Outcomes
 from mri_hpc.results.score_intervals import of_average_precision, of_sensitivity_at
+from mri_hpc.results.scores import BINS, brier, calibration_error, log_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,27 @@ class Proportion:
         return figure_of(self.estimate(outcomes), reason="", scale=self.scale)
 
 
-Metric = MeanOfClasses | Proportion
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A metric of stated probabilities, over all units."""
+
+    name: str
+    """In JSON."""
+    title: str
+    """For people."""
+    estimate: Callable[[Outcomes], float]
+    without_limits: str
+    """Reason why it has no interval."""
+    scale: Scale = SCORE
+
+    def figure(self, outcomes: Outcomes, _of_classes: "OfClasses") -> Figure:
+        """Measure it."""
+        return Figure(
+            value=self.estimate(outcomes), low=None, high=None, reason=self.without_limits, scale=self.scale
+        )
+
+
+Metric = MeanOfClasses | Proportion | Score
 OfClasses = Mapping[ClassMetric, list[Limits | None]]
 """Estimates of the classes, in their order."""
 
@@ -219,7 +240,21 @@ BALANCED_ACCURACY = MeanOfClasses(
 )
 ACCURACY = Proportion(name="accuracy", title="accuracy", estimate=accuracy)
 MEAN_AUROC = MeanOfClasses(name="auroc", title="AUROC, mean of classes", of=AUROC, limits=means)
-METRICS: tuple[Metric, ...] = (BALANCED_ACCURACY, ACCURACY, MEAN_AUROC)
+NONE_HOLDS = "Brier score and log loss have no interval: none was found that holds for all kinds of patients"
+METRICS: tuple[Metric, ...] = (
+    BALANCED_ACCURACY,
+    ACCURACY,
+    MEAN_AUROC,
+    Score(name="brier", title="Brier score, 0 to 2", estimate=brier, without_limits=NONE_HOLDS),
+    Score(name="log_loss", title="log loss", estimate=log_loss, without_limits=NONE_HOLDS),
+    Score(
+        name="ece",
+        title="calibration error",
+        estimate=calibration_error,
+        without_limits=f"the calibration error (ECE, {BINS} bins) has none, as it is above 0 also of "
+        "probabilities that are right",
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,21 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mri_hpc.results.cohort_table import SPLITS, tabulate, totals
+from mri_hpc.results.cohort_table import splits_of, tabulate, totals
 from mri_hpc.results.controls import Controls
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
-from mri_hpc.results.figures import accuracy_curve, class_colour, class_round, loss_curves, roc_curves
+from mri_hpc.results.figures import (
+    accuracy_curve,
+    class_colour,
+    class_round,
+    loss_curves,
+    reliability_diagram,
+    roc_curves,
+)
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
 from mri_hpc.results.metrics import ClassMetric, Metric, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
+from mri_hpc.results.scores import reliability
 from mri_hpc.results.subgroups import FIGURES
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
@@ -44,7 +52,6 @@ NEVER_TESTED = (
     "Images of other hospitals, scanners and sequences than those in the data. Expect worse figures there.",
     "Images of anything but the classes above. The model can only answer these: anything else, such as "
     "another disease or no brain at all, is given one of these names.",
-    "Calibration: whether a stated probability is the frequency with which the answer is right.",
     "Other seeds and other splits. The intervals cover which patients were tested, not the luck of one "
     "training.",
     "Use in the care of patients, alone or beside a radiologist.",
@@ -170,7 +177,7 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
         "levels": [_level(*level) for level in levels],
         "cohort": table,
         "cohort_totals": totals(table, stated, rows),
-        "splits": SPLITS,
+        "splits": splits_of(stated, rows),
         "tallies": evaluation.decision.tallies(evaluation.split),
         "patients": _by_urgency(evaluation)[:MOST_PATIENTS],
         "num_wrong": sum(patient.is_wrong for patient in evaluation.patients),
@@ -192,6 +199,7 @@ def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
         "unit": unit,
         "num": metrics.num,
         "roc": Markup(roc_curves(curves, name=unit)),
+        "reliability": Markup(reliability_diagram(reliability(outcomes), name=unit)),
         "classes": list(metrics.classes.items()),
         "reasons": metrics.reasons(),
         "confusion": [

@@ -1,7 +1,7 @@
 """Outcomes of images, as arrays, and of patients, pooled from those of their images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,17 @@ class Outcomes:
     def predicted(self) -> np.ndarray:
         """int64, (n,): the most probable class, of equals the first."""
         return self.probabilities.argmax(axis=1)
+
+    def chosen(self, units: np.ndarray) -> "Outcomes":
+        """Return those of some units. units: bool, (n,)."""
+        names, cluster = np.unique(self.cluster[units], return_inverse=True)
+        return replace(
+            self,
+            label=self.label[units],
+            probabilities=self.probabilities[units],
+            cluster=cluster,
+            num_clusters=len(names),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

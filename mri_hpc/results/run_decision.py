@@ -8,7 +8,7 @@ from mri_hpc.results.patient_model import patient_model
 from mri_hpc.results.patients import PatientResult, pool_patients
 from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.predictions import Prediction
+from mri_hpc.rundir.predictions import Prediction, that_calibrate
 from mri_hpc.rundir.question import Question, read_question
 from mri_hpc.rundir.settings import load_training
 
@@ -25,19 +25,21 @@ def decision_of(run: RunDir) -> Decision | NoDecision:
 def decide_by_validation(
     run: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction], question: Question
 ) -> Decision | NoDecision:
-    """Find the threshold by validation, whose patients are judged as evaluate judges them.
+    """Find the threshold by patients of validation: by those who chose nothing, where some were set apart.
 
-    rows: of all splits.
+    They are pooled as evaluate pools them, and scored as the network says: a temperature comes from the same
+    patients, and the bound knows of nothing that does. rows: of all splits.
     """
     training = load_training(run)
+    split, _labelled = that_calibrate(rows)
     patients = _validation_patients(run, classes, rows)
     # A held rate falls from an epoch on that these patients choose as well.
-    choices = training.epochs * (1 + training.decay_epochs)
+    choices = 1 if split == "calibration" else training.epochs * (1 + training.decay_epochs)
     return decide(question, classes, patients, choices=choices)
 
 
 def validation_patients(run: RunDir) -> list[PatientResult]:
-    """Judge the validation patients as evaluate does; none where the run has no predictions to judge."""
+    """Judge those who give the threshold as evaluate does; none where the run has no predictions to judge."""
     try:
         classes, rows = read_whole(run)
         return _validation_patients(run, classes, rows)
@@ -49,5 +51,5 @@ def _validation_patients(
     run: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction]
 ) -> list[PatientResult]:
     model = patient_model(load_training(run).patient_label, classes)
-    labelled = [row for row in rows if row.split == "validation" and row.label]
+    _split, labelled = that_calibrate(rows)
     return pool_patients(classes, labelled, model) if model else []

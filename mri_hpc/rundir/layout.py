@@ -115,6 +115,11 @@ class RunDir:
         return self.path / "controls.json"
 
     @property
+    def calibration(self) -> Path:
+        """Temperatures of the probabilities, fitted on validation."""
+        return self.path / "calibration.json"
+
+    @property
     def report(self) -> Path:
         """The page."""
         return self.path / "report.html"

@@ -21,7 +21,7 @@ class Prediction:
     patient: str
     """Pseudonym; empty where the data name no patients."""
     split: str
-    """validation or test."""
+    """validation, calibration or test."""
     label: str
     """Class given by the data; empty where unknown."""
     probabilities: tuple[float, ...]
@@ -59,6 +59,16 @@ def read_predictions(path: Path) -> tuple[tuple[str, ...], list[Prediction]]:
         return classes, [_row(line) for line in lines[1:]]
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); restore it from a backup") from None
+
+
+def that_calibrate(rows: Iterable[Prediction]) -> tuple[str, list[Prediction]]:
+    """Return the split whose patients give temperatures and thresholds, and its labelled rows.
+
+    calibration where validation patients were set apart, so that these chose nothing; else validation.
+    """
+    labelled = [row for row in rows if row.label]
+    split = "calibration" if any(row.split == "calibration" for row in labelled) else "validation"
+    return split, [row for row in labelled if row.split == split]
 
 
 def _row(line: list[str]) -> Prediction:

@@ -87,6 +87,8 @@ class TrainingSettings:
     """Splits for which a hash takes some of the patients named for training, for good."""
     patient_label: str = identity("auto", neutral="auto")
     """Class of patients with images of several: majority, any:CLASS or slices; auto: asks where many have."""
+    calibration_share: float = identity(0.0, neutral=0.0)
+    """Share of validation patients who choose no epoch, but calibrate and give thresholds, such as 0.5."""
     recipe: Annotated[Literal["default", "fast", "thorough", "0.1.0"], OFTEN] = identity(
         "0.1.0", neutral="0.1.0"
     )
@@ -143,6 +145,10 @@ class TrainingSettings:
                 raise UserError(f"{_flag(name)} must be at least 0 and below 1, got {getattr(self, name)}")
         if self.mixup and not LEAST_MIXUP <= self.mixup <= 1:
             raise UserError(f"--mixup must be 0, or between {LEAST_MIXUP} and 1, got {self.mixup}")
+        if not 0 <= self.calibration_share < 1:
+            raise UserError(
+                f"--calibration-share must be at least 0 and below 1, got {self.calibration_share}"
+            )
         if self.batch_size == "auto" and self.accumulate > 1:
             raise UserError(
                 "--accumulate is for steps that do not fit into memory, and --batch-size auto finds one that "

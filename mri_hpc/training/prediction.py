@@ -28,7 +28,7 @@ from mri_hpc.training.model import (
 )
 from mri_hpc.training.state_files import write_weights
 
-PREDICTED_SPLITS = ("validation", "test")
+PREDICTED_SPLITS = ("validation", "calibration", "test")
 
 
 def publish(

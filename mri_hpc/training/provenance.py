@@ -34,7 +34,7 @@ def provenance(
     conditions: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Collect what provenance.json holds. weights: those of the model, of the best epoch."""
-    used = np.concatenate([split.train, split.validation, split.test])
+    used = np.concatenate([split.train, split.validation, split.calibration, split.test])
     twins = kept_twins(Store(Path(settings.store)), snapshot)
     commoner = commoner_lines(snapshot, used)
     return {
@@ -62,7 +62,11 @@ def provenance(
         # None: nobody has looked for them.
         "test_images_trained_on": None if twins is None else num_trained_on(twins, split),
         **({"commoner_in_a_class": commoner} if commoner else {}),
-        "split_counts": {name: _counts(snapshot, rows) for name, rows in vars(split).items()},
+        "split_counts": {
+            name: _counts(snapshot, rows)
+            for name, rows in vars(split).items()
+            if len(rows) or name != "calibration"
+        },
         "device": conditions["device"],
         "ranks": conditions["ranks"],
         "conditions": dict(conditions),

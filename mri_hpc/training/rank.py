@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN, DONE
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.cohort.splits import Split, rows_of, split_of
+from mri_hpc.cohort.splits import Split, rows_of, set_apart, split_of
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
@@ -41,6 +42,7 @@ from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 
 log = logging.getLogger(__name__)
+OnPredicted = Callable[[RunDir], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Cohort:
 
     snapshot: Snapshot
     code: np.ndarray
-    """int8, (n,): the split of every image."""
+    """int8, (n,): the split of every image; of validation, whoever chooses nothing, too."""
     split: Split
 
 
@@ -62,8 +64,12 @@ def run_rank(
     threads: int,
     times: StartTimes,
     kill_time: KillTime = lambda _request: None,
+    on_predicted: OnPredicted = lambda _run: None,
 ) -> int:
-    """Do this rank's part of an attempt; returns DONE or AGAIN. Raises UserError."""
+    """Do this rank's part of an attempt; returns DONE or AGAIN. Raises UserError.
+
+    on_predicted: called by rank 0 when predictions are written, before the run is marked done.
+    """
     settings = load_training(run)
     use_device(deterministic=settings.deterministic, threads=threads)
     if checkpoint.is_superseded(run, attempt):
@@ -76,7 +82,7 @@ def run_rank(
     times.end_of("join")
     deadline = Deadline(flag, run, kill_time) if ranks.is_first else None
     stop = AgreedStop(flag, ranks, at_boundary=watch.beat, deadline=deadline)
-    rank = _Rank(run, attempt, settings, ranks, stop, threads=threads, times=times)
+    rank = _Rank(run, attempt, settings, ranks, stop, threads=threads, times=times, on_predicted=on_predicted)
     try:
         status = rank.work()
     except torch.OutOfMemoryError as error:
@@ -99,9 +105,11 @@ class _Rank:
         *,
         threads: int,
         times: StartTimes,
+        on_predicted: OnPredicted,
     ) -> None:
         self._run, self._attempt, self._settings = run, attempt, settings
         self._ranks, self._stop, self._times = ranks, stop, times
+        self._on_predicted = on_predicted
         self._conditions = conditions(ranks, threads=threads, deterministic=settings.deterministic)
 
     def work(self) -> int:
@@ -172,7 +180,8 @@ class _Rank:
         snapshot = store.resolve(wanted)
         settings = self._settings
         code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)
-        return Cohort(snapshot=snapshot, code=code, split=rows_of(code))
+        apart = set_apart(snapshot, code, settings.calibration_share)
+        return Cohort(snapshot=snapshot, code=code, split=rows_of(apart))
 
     def _settled(self, cohort: Cohort, *, has_begun: bool) -> TrainingSettings:
         """Return the settings with a number for the batch size, the same for all ranks and attempts."""
@@ -240,6 +249,8 @@ class _Rank:
         load_best(self._run, learner, progress, self._ranks)
         answers: dict[str, Answers] = {}
         for split in prediction.PREDICTED_SPLITS:
+            if not len(getattr(cohort.split, split)):
+                continue
             found = answer(learner, batches, split, stop=self._stop, ranks=self._ranks, is_exact=True)
             if found:
                 answers[split] = found
@@ -261,5 +272,6 @@ class _Rank:
                 normalisation=learner.model.normalisation,
                 is_mirrored=learner.model.answers_mirrored, origin=origin,
             )  # fmt: skip
+            self._on_predicted(self._run)
             journal.event(Kind.PREDICTED, images=num_images, seconds=round(time.monotonic() - began, 3))
             self._run.mark_done()

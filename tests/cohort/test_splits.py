@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.cohort.splits import TEST, TRAIN, UNUSED, VALIDATION, rows_of, split_lines, split_of
+from mri_hpc.cohort.splits import (
+    CALIBRATION,
+    TEST,
+    TRAIN,
+    UNUSED,
+    VALIDATION,
+    apart_line,
+    rows_of,
+    set_apart,
+    split_lines,
+    split_of,
+)
 
 
 def snapshot(patients, *, fold=None, split=None, label=None, key=None):
@@ -196,3 +207,34 @@ def test_an_empty_split_is_refused_with_the_counts():
 def test_rows_of_each_split_are_in_the_order_of_keys():
     split = rows_of(np.array([2, 0, 1, 0, -1, 2], np.int8))
     assert (split.train.tolist(), split.validation.tolist(), split.test.tolist()) == ([1, 3], [2], [0, 5])
+
+
+def test_about_the_share_of_validation_patients_is_set_apart_and_nobody_else():
+    stored = snapshot(people(4000, images=2))
+    code = split_of(stored)
+    apart = set_apart(stored, code, 0.5)
+    assert np.array_equal(apart[code != VALIDATION], code[code != VALIDATION])
+    assert set(apart[code == VALIDATION].tolist()) == {VALIDATION, CALIBRATION}
+    assert float((apart[code == VALIDATION] == CALIBRATION).mean()) == pytest.approx(0.5, abs=0.06)
+    assert np.array_equal(apart[::2], apart[1::2])
+
+
+def test_a_patient_set_apart_stays_so_whatever_arrives():
+    few, many = snapshot(people(300)), snapshot(people(900))
+    before, after = (set_apart(s, split_of(s), 0.5) for s in (few, many))
+    place = {name: code for name, code in zip(people(900), after.tolist(), strict=True)}
+    assert [place[name] for name in people(300)] == before.tolist()
+
+
+def test_where_nobody_would_be_left_to_choose_the_epoch_nobody_is_set_apart():
+    stored = snapshot(["A", "B", "C"], split=[0, 1, 2])
+    code = split_of(stored)
+    assert np.array_equal(set_apart(stored, code, 0.999), code)
+    assert "too few" in apart_line(stored, code, 0.999)[0]
+
+
+def test_images_without_a_patient_choose_the_epoch():
+    stored = snapshot(["", "", "", *people(60)], split=[0, 2, 1, *[1] * 60])
+    apart = set_apart(stored, split_of(stored), 0.5)
+    assert apart[2] == VALIDATION
+    assert (apart == CALIBRATION).any()

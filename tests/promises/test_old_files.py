@@ -36,7 +36,7 @@ WHERE_IT_LAY = "/tmp/mri_hpc-fixture/store"
 OF_INTERVALS = {"low", "high", "interval", "n_resamples", "method", "majority_low", "majority_high"}
 
 
-SINCE_THEN = {"decision", "most_sure"}
+SINCE_THEN = {"decision", "most_sure", "probabilities", "calibration", "brier", "log_loss", "ece"}
 
 
 def without_path(figures):
@@ -47,7 +47,9 @@ def without_path(figures):
 
 def _values(found):
     if isinstance(found, dict):
-        return {name: _values(value) for name, value in found.items() if name not in OF_INTERVALS}
+        return {
+            name: _values(value) for name, value in found.items() if name not in OF_INTERVALS | SINCE_THEN
+        }
     # Sums may be taken in another order.
     return round(found, 12) if isinstance(found, float) else found
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ import pytest
 from PIL import Image
 
 from mri_hpc import preprocess
+from mri_hpc.base.documents import with_format
+from mri_hpc.base.sealed_json import seal
 from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.intake.labels.images import find_images
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
@@ -26,6 +29,7 @@ from mri_hpc.results import answer as answering
 from mri_hpc.results import answer_tables
 from mri_hpc.results.answer import Answer, Judged
 from mri_hpc.results.answer_tables import print_tables
+from mri_hpc.results.calibration import load_calibration
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import read_predictions
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
@@ -94,6 +98,24 @@ def predict(*arguments, capsys, names=("--names",)):
     return status, printed.out, printed.err
 
 
+@pytest.fixture
+def softened(trained):
+    """The run, as if two had been found to be its temperature, of slices and of patients."""
+    run, _raw = trained
+    before = run.calibration.read_bytes()
+    found = load_calibration(run)
+    of = {
+        "temperature": 2.0,
+        "reason": "",
+        "fractions": {"glioma": 0.5, "pituitary": 0.5},
+        "cross_fitted": 0.1,
+    }
+    changed = replace(found, slice=replace(found.slice, **of), patient=replace(found.patient, **of))
+    run.calibration.write_bytes(seal(with_format(1, asdict(changed))))
+    yield run
+    run.calibration.write_bytes(before)
+
+
 def read_table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -137,6 +159,47 @@ def test_whatever_a_picture_shows_it_is_said_that_the_model_knows_no_other_names
     status, out, err = predict(run.path, tmp_path / "text.png", capsys=capsys)
     assert (status, out) == (2, "")
     assert "text.png: text, not a picture" in err.splitlines()[0]
+
+
+def shares_of(document, kind):
+    return [list(one["probabilities"].values()) for one in document[kind]]
+
+
+def test_a_run_calibrates_itself_or_says_why_not(trained, capsys):
+    run, raw = trained
+    found = load_calibration(run)
+    assert found.patient.num < 20
+    assert (found.patient.temperature, found.model_digest != "") == (1.0, True)
+    words = json.loads(predict(run.path, raw, "--json", capsys=capsys)[1])["calibration"]
+    assert f"(temperature 1): validation has {found.patient.num} patients" in words
+
+
+def test_probabilities_are_calibrated_and_recomputed_for_another_clinic(softened, trained, capsys):
+    run, raw = trained
+    calibrated = json.loads(predict(run.path, raw, "--json", capsys=capsys)[1])
+    assert (
+        "calibrated for validation's share of classes (glioma 50 %, pituitary 50 %)"
+        in calibrated["calibration"]
+    )
+    whole = run.calibration.read_bytes()
+    run.calibration.unlink()
+    plain = json.loads(predict(run.path, raw, "--json", capsys=capsys)[1])
+    assert "ended before runs were calibrated" in plain["calibration"]
+    refused = predict(run.path, raw, "--prevalence", "glioma=0.1,pituitary=0.9", capsys=capsys)
+    assert (refused[0], "the run has no calibration.json" in refused[2]) == (2, True)
+    run.calibration.write_bytes(whole)
+    elsewhere = ("--prevalence", "glioma=0.1,pituitary=0.9", "--json")
+    rare = json.loads(predict(run.path, raw, *elsewhere, capsys=capsys)[1])
+    assert rare["prevalence"] == {"glioma": 0.1, "pituitary": 0.9}
+    for kind in ("images", "patients"):
+        of = [np.array(shares_of(document, kind)) for document in (plain, calibrated, rare)]
+        odds = [chances[:, 0] / chances[:, 1] for chances in of]
+        assert odds[1] == pytest.approx(odds[0] ** 0.5)
+        assert odds[2] == pytest.approx(odds[1] / 9)
+    out = predict(run.path, raw, "--prevalence", "glioma=0.1,pituitary=0.9", capsys=capsys)[1]
+    assert "Recomputed for other shares (--prevalence): glioma 10 %, pituitary 90 %" in out
+    wrong = predict(run.path, raw, "--prevalence", "glioma=0.1", capsys=capsys)
+    assert (wrong[0], "missing: pituitary" in wrong[2]) == (2, True)
 
 
 def test_an_image_gets_the_probabilities_that_the_run_gave_it(trained, tmp_path, capsys):

@@ -233,7 +233,7 @@ def test_figures_and_tables_can_be_heard(make_run, report):
     page = Page(report(make_run()))
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
     assert all(cell.get("scope") for cell in page.all("th"))
-    assert len(page.all("figcaption")) == len(page.all("figure")) == 4
+    assert len(page.all("figcaption")) == len(page.all("figure")) == 6
     assert page.all("html")[0]["lang"] == "en"
 
 
