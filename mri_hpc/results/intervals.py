@@ -81,7 +81,7 @@ def of_proportion(hits: np.ndarray, cluster: np.ndarray) -> Limits:
     between = num / (num - 1) * float(np.sum((hits_of - units_of * value) ** 2)) / len(hits) ** 2
     by_correlation = _effective(units_of, correlation_within(hits.astype(float), cluster))
     by_variance = value * (1 - value) / between if between > 0 else math.inf
-    return Limits(value, *agresti_coull(value, min(by_correlation, by_variance), _quantile_of_t(num - 1)))
+    return Limits(value, *agresti_coull(value, min(by_correlation, by_variance), quantile_of_t(num - 1)))
 
 
 def of_area(scores: np.ndarray, is_class: np.ndarray, cluster: np.ndarray) -> Limits:
@@ -214,7 +214,7 @@ def _sums(cluster: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.bincount(np.unique(cluster, return_inverse=True)[1], values)
 
 
-def _quantile_of_t(freedom: int) -> float:
+def quantile_of_t(freedom: int) -> float:
     """Return the 97.5 % quantile of Student's t, to 0.001 from 8 degrees on (Cornish and Fisher 1937)."""
     z = Z_95
     first = (z**3 + z) / 4
