@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from mri_hpc.base.access import make_private, replace_private
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json, run_command
+from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.rundir.layout import open_run
+from mri_hpc.rundir.layout import RunDir, open_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,11 @@ class Options:
 
     run: Annotated[Path, POSITIONAL]
     """Folder of the run; one that is not finished gets a page of what there is."""
+    pictures: Flag = False
+    """Also write RUN/private/report.html, with pictures of patients: examples, wrong answers, and where the
+    model looks, if boxes of findings show that it is worth a look. Needs the store."""
+    store: Path | None = None
+    """Folder of the store, with --pictures; by default where it lay in training."""
     json: Flag = False
     """Print JSON."""
 
@@ -31,23 +38,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(options: Options) -> None:
-    """Write the page, and say where it is."""
+    """Write the page, or both pages, and say where they are."""
+    if options.store and not options.pictures:
+        raise UserError("--store is for --pictures: the page without pictures needs no store")
+    run = open_run(options.run)
+    # The score of heat maps is on either page, so pictures come first.
+    private = _write_private(run, options.store) if options.pictures else None
     # Drawing takes half a second to import, which --help need not wait for.
     from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.page import make_page
 
-    run = open_run(options.run)
     if run.predictions.exists():
         keep_controls(run)
     page = make_page(run).encode()
     replace_bytes(run.report, page)
     if options.json:
+        pictured = {"private_report": str(run.private_report)} if private is not None else {}
         print_json(
-            {"run": str(run.path), "finished": run.is_finished, "report": str(run.report), "bytes": len(page)}
+            {
+                "run": str(run.path),
+                "finished": run.is_finished,
+                "report": str(run.report),
+                "bytes": len(page),
+                **pictured,
+            }
         )
     else:
         unfinished = "" if run.is_finished else " (not finished: no results yet)"
         print(f"{run.report}: {len(page) / 1000:.0f} kB{unfinished}")
+        if private is not None:
+            print(
+                f"{run.private_report}: {private / 1000:.0f} kB, with pictures of patients: do not share it"
+            )
+
+
+def _write_private(run: RunDir, store: Path | None) -> int:
+    """Write the page with pictures where its owner alone gets at it; returns its bytes."""
+    from mri_hpc.picturing import make_pictures
+    from mri_hpc.results.page import make_page
+
+    pictures = make_pictures(run, store)
+    page = make_page(run, pictures).encode()
+    make_private(run.private)
+    replace_private(run.private_report, page)
+    return len(page)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from mri_hpc.results.figures import (
 from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
 from mri_hpc.results.metrics import ClassMetric, Metric, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
+from mri_hpc.results.pictures import Pictures
 from mri_hpc.results.scores import reliability
 from mri_hpc.results.subgroups import FIGURES
 from mri_hpc.rundir.decisions import Action
@@ -39,6 +40,7 @@ from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.recipes import default_of
 from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training
 from mri_hpc.rundir.summary import summarise
+from mri_hpc.rundir.where_it_looks import WhereItLooks, read_where_it_looks
 
 TEMPLATE = "report.html.j2"
 MOST_PATIENTS = 2000
@@ -67,8 +69,11 @@ NOT_LOOKED_FOR = (
 )
 
 
-def make_page(run: RunDir) -> str:
-    """Make the report as HTML; of a run that is not finished, what there is."""
+def make_page(run: RunDir, pictures: Pictures | None = None) -> str:
+    """Make the report as HTML; of a run that is not finished, what there is.
+
+    pictures: of patients, for a page that is not to be shared.
+    """
     events, metrics = read_events(run), read_metrics(run)
     attempts = attempts_of(events)
     evaluation = evaluate_split(run, "test") if run.predictions.exists() else None
@@ -105,6 +110,8 @@ def make_page(run: RunDir) -> str:
             *([NOT_LOOKED_FOR] if leaks is None else []), *_without_controls(evaluation), *NEVER_TESTED
         ),
         no_leaks=leaks == 0,
+        looks=_where_it_looks(run, provenance),
+        pictures=pictures,
         **(_results(run, evaluation, provenance) if evaluation else {}),
     )  # fmt: skip
 
@@ -115,6 +122,12 @@ def _without_controls(evaluation: Evaluation | None) -> list[str]:
         return [NOT_HELD_AGAINST.format("the run is not finished")]
     found = evaluation.controls
     return [] if isinstance(found, Controls) else [NOT_HELD_AGAINST.format(found.reason)]
+
+
+def _where_it_looks(run: RunDir, provenance: Mapping[str, Any]) -> WhereItLooks | None:
+    """Return the score of the heat maps of this very model; None where there is none."""
+    score = read_where_it_looks(run)
+    return score if score and score.model_digest == provenance.get("model_digest") else None
 
 
 def _model_epoch(

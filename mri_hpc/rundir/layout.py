@@ -125,6 +125,21 @@ class RunDir:
         return self.path / "report.html"
 
     @property
+    def where_it_looks(self) -> Path:
+        """Score of the model's heat maps, where report --pictures has made them."""
+        return self.path / "where_it_looks.json"
+
+    @property
+    def private(self) -> Path:
+        """Folder of what shows patients, for the owner alone."""
+        return self.path / "private"
+
+    @property
+    def private_report(self) -> Path:
+        """The page with pictures of patients."""
+        return self.private / "report.html"
+
+    @property
     def is_finished(self) -> bool:
         """Tell whether the run has reached its end."""
         return self.done.exists()

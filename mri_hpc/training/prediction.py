@@ -22,6 +22,7 @@ from mri_hpc.training.model import (
     MIRRORED,
     MODEL_FORMAT,
     PLAIN_FORMAT,
+    FinishedModel,
     GreyClassifier,
     load_for_prediction,
     weights_digest,
@@ -71,17 +72,28 @@ class FinishedRun:
 
 
 def load_finished(run: RunDir) -> FinishedRun:
+    """Load the model of a finished run, to ask it about images; raises UserError as load_model does."""
+    finished = _checked(run)
+    model = finished.model
+    return FinishedRun(classes=finished.classes, ask=lambda images: probabilities(model, images))
+
+
+def load_model(run: RunDir) -> GreyClassifier:
     """Load the model of a finished run, onto the GPU if there is one.
 
     UserError before the run has finished, or where the weights are not those that its provenance names.
     """
+    return _checked(run).model
+
+
+def _checked(run: RunDir) -> FinishedModel:
     finished = load_for_prediction(run)
     model, model_digest = finished.model, read_provenance(run).get("model_digest")
     if model_digest and weights_digest(model.network.state_dict()) != model_digest:
         held = f"{run.model} does not hold the weights that {run.provenance} names"
         raise UserError(f"{held}; restore it from a backup")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return FinishedRun(classes=finished.classes, ask=lambda images: probabilities(model, images))
+    return finished
 
 
 def probabilities(model: GreyClassifier, images: np.ndarray) -> np.ndarray:
