@@ -24,7 +24,10 @@ CHANGED_STACK = (
     "--image, then give this one another file name)"
 )
 """Reason where not every stored image of a source has one in its place."""
-CHANGED_SERIES = "changed: some slices of the series that is stored would stay beside the new ones"
+CHANGED_SERIES = (
+    "changed: some slices of the series that is stored would stay beside the new ones (put the missing files "
+    "back; without them it fits into a new store alone)"
+)
 """Reason where not every stored slice of a series has one in its place."""
 CHANGED_LABELS = (
     "changed: it has more slices than are stored, and other labels than these (give it the labels of the "
