@@ -92,6 +92,18 @@ def stored(data, recipe):
     ]
 
 
+@pytest.mark.parametrize("slope", [2, 160, 0.0125, 0.3, 7.77])
+def test_a_constant_slope_of_a_series_changes_no_stored_byte(slope):
+    def with_slope(factor):
+        made = phantoms.classic(*ball())
+        for one in made:
+            one.RescaleSlope, one.RescaleIntercept = factor, 0
+        files = [in_memory(phantoms.as_bytes(one)).files[0] for one in made]
+        return stored(Content(files=tuple(files)), Recipe(size=40))
+
+    assert with_slope(slope) == with_slope(1)
+
+
 @pytest.mark.parametrize("way", ["classic", "enhanced", "mosaic"])
 def test_stored_slices_are_those_of_the_same_volume_as_nifti_whatever_the_axes(way):
     recipe = Recipe(size=40, plane="all")
