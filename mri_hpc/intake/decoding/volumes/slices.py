@@ -29,10 +29,11 @@ import numpy as np
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.grey_values import levels_of
 from mri_hpc.intake.decoding.left_out import shows_head
+from mri_hpc.intake.decoding.masks import LESION
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NOT_FINITE, Box, NativeImage, Sample, Stack
 from mri_hpc.intake.decoding.volumes.geometry import axes_of, check_upright, right_way_up, spacing_mm
-from mri_hpc.intake.decoding.volumes.mask_volumes import UprightMasks, box_of, held_against
+from mri_hpc.intake.decoding.volumes.mask_volumes import EMPTY, UprightMasks, box_of, held_against
 from mri_hpc.intake.decoding.volumes.resampling import resampled
 from mri_hpc.intake.decoding.volumes.volume import Volume
 from mri_hpc.intake.decoding.volumes.words import in_words
@@ -60,6 +61,7 @@ NOT_BELIEVED = (
     f"or a field of view outside {VIEW_MM[0]:g} to {VIEW_MM[1]:g} mm)"
 )
 LESIONS_ALONE = "slices without a lesion are left out (a new store keeps them by --without-lesion CLASS)"
+NO_LESION = f"{EMPTY.format(kind=LESION)} (a new store keeps its slices by --without-lesion CLASS)"
 SIDE_UNKNOWN = "side unknown: the file does not tell left from right"
 
 
@@ -106,6 +108,8 @@ def slices_of(
         window = _window_in_steps(acquired_stack.pictures, acquired_stack.brain)
     notes = _notes(upright)
     if beside.lesion is not None and not recipe.without_lesion:
+        if not beside.lesion.any():
+            raise BadSource(NO_LESION)
         notes = (*notes, LESIONS_ALONE)
     for plane in planes:
         for image in _images(_stack(upright, plane, beside), window, recipe):
