@@ -72,19 +72,23 @@ def plain_counts(snapshot: Snapshot) -> dict[str, Any]:
     labels, patients = ([name.decode() for name in column.tolist()] for column in columns)
     splits = [str(split) if split >= 0 else "" for split in snapshot.split.tolist()]
     hashes = [str(source_hash) for source_hash in snapshot.source_hash.tolist()]
-    slices = set(zip(hashes, snapshot.slice_index.tolist(), strict=True))
+    numbers, planes = snapshot.slice_index.tolist(), snapshot.plane.tolist()
+    slices = [
+        (source_hash, number, plane if number >= 0 else -1)
+        for source_hash, number, plane in zip(hashes, numbers, planes, strict=True)
+    ]
     return {
         "images": len(snapshot),
         "patients": len({*patients} - {""}),
         "images_without_patient": patients.count(""),
         "classes": Counter(label for label in labels if label),
         "images_without_label": labels.count(""),
-        "twins": len(snapshot) - len(slices),
+        "twins": len(snapshot) - len(set(slices)),
         "several": {
             "patients_of_classes": _num_of_several(patients, labels),
             "patients_of_splits": _num_of_several(patients, splits),
-            "bytes_of_classes": _num_of_several(hashes, labels),
-            "bytes_of_patients": _num_of_several(hashes, patients),
+            "bytes_of_classes": _num_of_sources(slices, labels),
+            "bytes_of_patients": _num_of_sources(slices, patients),
         },
     }
 
@@ -95,6 +99,14 @@ def _num_of_several(names: Sequence[str], values: Sequence[str]) -> int:
     for name, value in zip(names, values, strict=True):
         found[name].update({value} - {""})
     return sum(len(several) > 1 for name, several in found.items() if name)
+
+
+def _num_of_sources(slices: Sequence[tuple[str, int, int]], values: Sequence[str]) -> int:
+    """Count the sources of which a slice has several values."""
+    found = defaultdict(set)
+    for one, value in zip(slices, values, strict=True):
+        found[one].update({value} - {""})
+    return len({source_hash for (source_hash, *_where), several in found.items() if len(several) > 1})
 
 
 def rows_of(snapshot: Snapshot) -> dict[int, Row]:

@@ -26,6 +26,7 @@ def with_twins_and_rejections(world):
     for header in world.headers.values():
         header.columns["split"][:] = header.columns["crc"] % 3 - 1
         header.columns["slice_index"][:] = header.columns["key"] % 3 % 2 - 1
+        header.columns["plane"][:] = header.columns["key"] % 5 % 3 - 1
         header.columns["source_hash"] //= 3
     for number, commit in enumerate(world.commits):
         if commit.kind == ADD:
@@ -72,6 +73,27 @@ def test_counts_after_a_change_are_those_of_counting_all(history, number, is_tur
     assert reasons_after(before.rejections, change) == now.rejections
     patients = [b"p", b"q", b"r", b"nobody"]
     assert change.patients_of(patients) == set(patients) & set(now.patient_names.tolist())
+
+
+def test_slices_of_one_volume_are_no_twins_and_may_be_of_several_classes():
+    world = build([("add", [1, 2, 3, 4, 5, 6], 0, 0)])
+    columns = next(iter(world.headers.values())).columns
+    order = np.argsort(columns["key"])
+
+    def counted(**values):
+        for name, wanted in values.items():
+            columns[name][order] = wanted
+        found = count_images(world.now())
+        assert asdict(found) == plain_counts(world.now())
+        return found.twins, found.several.bytes_of_classes
+
+    # Three slices along one axis, three along another.
+    volume = {"source_hash": 9, "slice_index": [0, 1, 2] * 2, "plane": [0] * 3 + [1] * 3}
+    assert counted(**volume, label=[0, 1, 0, 0, 1, 1]) == (0, 0)
+    # The same volume twice, of which one slice has another class.
+    assert counted(plane=0) == (3, 1)
+    # A picture is the same whatever plane is said of it.
+    assert counted(slice_index=-1, plane=[0, 1, 2, 0, 1, 2], source_hash=[1, 1, 2, 2, 3, 3])[0] == 3
 
 
 def test_much_that_has_changed_is_counted_with_all_the_rest(monkeypatch):

@@ -18,12 +18,14 @@ FORMAT, DEEP_FORMAT = 2, 3
 """Of a recipe of 8 bits, and of 16, which earlier versions must not take for one of 8."""
 FIRST_DECODER = "grey601-dct-area-1"
 """The rules of 0.1.0, by which its stores grow on."""
-DECODER = "grey601-dct-area-2"
+STEPPED_DECODER = "grey601-dct-area-2"
+"""Since the first: one window for a group of pictures of more than 8 bits, not each one's own range."""
+DECODER = "grey601-dct-area-3"
 """Names the rules of pictures.py, grey_values.py, window.py and square.py; changes with any of them.
 
-Since the first: one window for a group of pictures of more than 8 bits, in place of each one's own range.
+Since the second: the window of a volume has exact ends, in place of whole steps.
 """
-DECODERS = (FIRST_DECODER, DECODER)
+DECODERS = (FIRST_DECODER, STEPPED_DECODER, DECODER)
 DEEP_STEP = 257
 """Levels of 16 bits from one level of 8 to the next: 65,535 / 255."""
 
@@ -97,6 +99,11 @@ class Recipe:
     def has_windows(self) -> bool:
         """Tell whether pictures of more than 8 bits have one window a group."""
         return self.decoder != FIRST_DECODER
+
+    @property
+    def has_exact_volumes(self) -> bool:
+        """Tell whether volumes have windows with exact ends."""
+        return self.decoder not in (FIRST_DECODER, STEPPED_DECODER)
 
     @property
     def image_bytes(self) -> int:

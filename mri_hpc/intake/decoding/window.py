@@ -15,6 +15,9 @@ All but 1 of 200 of its pixels are at most 3,871: a distance of 3,868, below 4,0
 Black is 0, white 3,968, and a pixel of 1,000 becomes 1,000 / 3,968 * 255 = 64.
 
 Counts are integers, and the ends are sums of powers of two, so that every machine and version finds the same.
+
+A volume has a window of its own by the first three, of exact values: a constant factor on its numbers, such
+as a scanner's slope, changes no level of 8 bits, which whole steps would.
 """
 
 import functools
@@ -38,6 +41,12 @@ FLOAT_BITS = 20
 FLOATS = 2**FLOAT_BITS
 SIGN = np.uint32(1 << 31)
 LARGEST = float(np.finfo(np.float32).max)
+ASIDE = 2.0**-22
+"""Part of a window by which a volume is brightened, so that no whole number lies half way between two levels.
+
+There the rounding of a float would decide: ASIDE of 255 levels is more than that, and less than what parts
+different numbers of 12 bits.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -53,6 +62,11 @@ class Window:
         """Compute the levels, 0 to `white`, of grey values of any type: float64, of their shape."""
         inside = np.clip(grey, self.low, self.high, dtype=np.float64) - self.low
         return np.rint(inside * float(white) / (self.high - self.low))
+
+    def moved_aside(self) -> "Window":
+        """Return it a little lower, as ASIDE says."""
+        aside = (self.high - self.low) * ASIDE
+        return Window(low=self.low - aside, high=self.high - aside)
 
     @functools.cached_property
     def levels_of_words(self) -> np.ndarray:
@@ -97,17 +111,20 @@ class Histogram:
             self._floats = np.zeros(FLOATS, np.int64)
         self._floats += np.bincount(_ordered(grey).ravel(), minlength=FLOATS)
 
-    def window(self) -> Window | None:
-        """Find the window, by the rule above; None where all pixels have one value, or there are none."""
+    def window(self, *, in_steps: bool = True) -> Window | None:
+        """Find the window, by the rule above; None where all pixels have one value, or there are none.
+
+        in_steps: its ends are moved to whole steps.
+        """
         values, counts = self._counted()
         if len(values) < 2:
             return None
         bottom, top = self._trimmed(values, counts, TRIMMED)
         if bottom == top:
             bottom, top = float(values[0]), float(values[-1])
-        head = values > bottom + (top - bottom) / AIR
+        head = _is_head(values, bottom, top) if not in_steps else values > bottom + (top - bottom) / AIR
         _darkest, brightest = self._trimmed(values[head], counts[head], TRIMMED_HEAD)
-        return _in_steps(bottom, brightest)
+        return _in_steps(bottom, brightest) if in_steps else Window(low=bottom, high=brightest)
 
     def _counted(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the values that there are, ascending, and how often: float64, int64."""
@@ -124,7 +141,7 @@ class Histogram:
         """Find the least and the greatest value but for 1 of so many pixels at either end."""
         below = np.cumsum(counts)
         total = int(below[-1])
-        left_out = min(max(self._num_pictures, total // of_how_many), (total - 1) // 2)
+        left_out = _left_out(total, self._num_pictures, of_how_many)
         first = np.searchsorted(below, left_out, side="right")
         last = np.searchsorted(below, total - left_out)
         return float(values[first]), float(values[last])
@@ -136,6 +153,40 @@ def window_of(pictures: Iterable[np.ndarray]) -> Window | None:
     for grey in pictures:
         histogram.add(grey)
     return histogram.window()
+
+
+def exact_window(grey: np.ndarray) -> Window | None:
+    """Find the window of a volume's grey values, of any shape; as Histogram.window."""
+    if grey.dtype == np.uint16:
+        histogram = Histogram()
+        histogram.add_rows(grey)
+        return histogram.window(in_steps=False)
+    values = np.clip(grey, -LARGEST, LARGEST).ravel() if grey.dtype.kind == "f" else grey.ravel()
+    bottom, top = _trimmed_exactly(values, TRIMMED)
+    if bottom == top:
+        bottom, top = float(values.min()), float(values.max())
+    if bottom == top:
+        return None
+    _darkest, brightest = _trimmed_exactly(values[_is_head(values, bottom, top)], TRIMMED_HEAD)
+    return Window(low=bottom, high=brightest)
+
+
+def _is_head(values: np.ndarray, bottom: float, top: float) -> np.ndarray:
+    """Tell which values are brighter than air; one on the border is air, whatever float it is."""
+    return np.asarray(values > np.float64(bottom + (top - bottom) / AIR * (1 + ASIDE)))
+
+
+def _trimmed_exactly(values: np.ndarray, of_how_many: int) -> tuple[float, float]:
+    """Find the ends of values, (n,), each by itself; as Histogram._trimmed."""
+    left_out = _left_out(len(values), 1, of_how_many)
+    last = len(values) - 1 - left_out
+    ordered = np.partition(values, (left_out, last))
+    return float(ordered[left_out]), float(ordered[last])
+
+
+def _left_out(total: int, num_pictures: int, of_how_many: int) -> int:
+    """Return how many of so many pixels are left out at an end."""
+    return min(max(num_pictures, total // of_how_many), (total - 1) // 2)
 
 
 def _in_steps(bottom: float, brightest: float) -> Window:

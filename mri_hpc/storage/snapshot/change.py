@@ -25,6 +25,7 @@ class Rows:
     key: np.ndarray
     source_hash: np.ndarray
     slice_index: np.ndarray
+    plane: np.ndarray
     label: np.ndarray
     patient: np.ndarray
     split: np.ndarray

@@ -147,15 +147,22 @@ def _patients_of(column: str) -> Callable[[Rows], int]:
 
 
 def _bytes_of(column: str) -> Callable[[Rows], int]:
-    def count(rows: Rows) -> int:
-        groups = np.searchsorted(ascending(rows.source_hash), rows.source_hash)
-        return len(of_several(groups, getattr(rows, column)))
+    return lambda rows: _num_of_several(rows.source_hash, _slices(rows), getattr(rows, column))
 
-    return count
+
+def _num_of_several(hashes: np.ndarray, slices: np.ndarray, values: np.ndarray) -> int:
+    """Count the sources, by hash, of which one and the same slice has several values."""
+    known = ascending(slices)
+    groups = np.searchsorted(known, slices)
+    return len(ascending(hashes[np.isin(groups, of_several(groups, values))]))
+
+
+def _slices(rows: Rows) -> np.ndarray:
+    return with_slices(rows.source_hash, rows.slice_index, rows.plane)
 
 
 def _num_twins(rows: Rows) -> int:
-    slices = with_slices(rows.source_hash, rows.slice_index)
+    slices = _slices(rows)
     return len(slices) - len(ascending(slices))
 
 
@@ -186,6 +193,7 @@ def _of_bytes(snapshot: Snapshot) -> tuple[int, int, int]:
     rows = rows_among(snapshot.parts("source_hash"), stored_again)
     if not len(rows):
         return twins, 0, 0
-    groups = np.searchsorted(stored_again, snapshot.column("source_hash")[rows])
-    several = [len(of_several(groups, snapshot.column(name)[rows])) for name in ("label", "patient")]
+    hashes, *where = (snapshot.column(name)[rows] for name in ("source_hash", "slice_index", "plane"))
+    slices = with_slices(hashes, *where)
+    several = [_num_of_several(hashes, slices, snapshot.column(name)[rows]) for name in ("label", "patient")]
     return twins, several[0], several[1]

@@ -25,9 +25,9 @@ def _totals(store: StoreDir, standing: Standing) -> totals.Totals:
     before = kept.added if kept else added_to(store, standing.base)
     added = totals.added_by(standing.new, besides=before)
     snapshot, change = snapshot_of(store, standing), None
-    if kept and kept.counts:
+    if kept:
         change = change_since(standing.base, standing.new, functools.partial(header_of, store))
-    if change is None or kept is None or kept.counts is None:
+    if change is None or kept is None:
         return count(snapshot, added)
     return totals_after(kept, kept.counts, change, snapshot, added)
 
@@ -65,9 +65,9 @@ def _counts_of_published(store: StoreDir, snapshot: Snapshot) -> totals.Counts:
     # That totals are damaged, or too new, is for those to say who ask for them.
     with contextlib.suppress(StoreDamage, NewerFormat, PermissionError):
         found = totals.kept(folder)
-        if found is None or found.counts is None:
+        if found is None:
             repair_totals(store, snapshot.digest)
             found = totals.kept(folder)
-        if found and found.counts:
+        if found:
             return found.counts
     return count_images(snapshot)

@@ -10,6 +10,7 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.decoding.samples import pixel_type_of
+from mri_hpc.intake.labels.label import PLANES
 from mri_hpc.storage.disk.columns import OPTIONAL, TEXTS, blocks, bytes_table
 from mri_hpc.storage.snapshot.persons import Persons, Statement
 from mri_hpc.storage.snapshot.relabels import Facts
@@ -24,7 +25,10 @@ CHANGED_STACK = (
     "--image, then give this one another file name)"
 )
 """Reason where not every stored image of a source has one in its place."""
-CHANGED_SERIES = "changed: some slices of the series that is stored would stay beside the new ones"
+CHANGED_SERIES = (
+    "changed: some slices of the series that is stored would stay beside the new ones (put the missing files "
+    "back; without them it fits into a new store alone)"
+)
 """Reason where not every stored slice of a series has one in its place."""
 CHANGED_LABELS = (
     "changed: it has more slices than are stored, and other labels than these (give it the labels of the "
@@ -297,17 +301,21 @@ class Snapshot:
             hashes[done : done + len(part)] = part
             done += len(part)
         # Parts are as many bytes, of numbers of another size other rows.
-        done = 0
+        plane, done = self.column("plane"), 0
         for part in self.parts("slice_index"):
-            hashes[done : done + len(part)] = with_slices(hashes[done : done + len(part)], part)
+            rows = slice(done, done + len(part))
+            hashes[rows] = with_slices(hashes[rows], part, plane[rows])
             done += len(part)
         hashes.sort()
         return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
 
 
-def with_slices(hashes: np.ndarray, slice_index: np.ndarray) -> np.ndarray:
-    """Return numbers that are equal where both hash of the source and number of the slice are: uint64."""
-    return hashes ^ ((slice_index + 1).astype(np.uint64) * SPREAD)
+def with_slices(hashes: np.ndarray, slice_index: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """Return numbers that are equal where hash of the source, plane and number of the slice are: uint64."""
+    planes = np.int64(len(PLANES) + 1)
+    # A picture that is no slice is the same whatever plane is said of it.
+    slices = np.where(slice_index >= 0, (slice_index + np.int64(1)) * planes + plane, 0)
+    return hashes ^ (slices.astype(np.uint64) * SPREAD)
 
 
 class _LazySnapshot(Snapshot):

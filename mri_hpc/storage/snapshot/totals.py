@@ -14,7 +14,8 @@ from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.commits import ADD, Addition, Commit, Deidentified
 from mri_hpc.storage.disk.damage import advice, is_damage
 
-FORMAT = 1
+FORMAT = 2
+"""In the first, slices of several planes were twins, and those of one volume had to be of one class."""
 FILE = "totals.json"
 
 
@@ -39,7 +40,7 @@ class Several:
     """Patients with images of several classes."""
     patients_of_splits: int
     bytes_of_classes: int
-    """Sources of the same bytes that are stored under several classes."""
+    """Sources of the same bytes that are stored under several classes; slices of one volume may differ."""
     bytes_of_patients: int
 
 
@@ -79,18 +80,15 @@ class Totals:
     """Stored copies that no row points to."""
     twins: int
     """Images whose source has the same bytes as another one's."""
-    several: Several | None = None
-    """None: written by a version that did not count them."""
+    several: Several
     reasons: dict[str, int]
     """Rejections that stand, by reason."""
     commits: int
     added: Added
 
     @property
-    def counts(self) -> Counts | None:
-        """Counts of its images; None where a part of them was not counted."""
-        if self.several is None:
-            return None
+    def counts(self) -> Counts:
+        """Counts of its images."""
         return Counts(
             images=self.images,
             patients=self.patients,
@@ -124,13 +122,16 @@ def to_json(totals: Totals) -> bytes:
 
 
 def kept(folder: Path) -> Totals | None:
-    """Read the totals of the published snapshot in a folder; None where it has none, as in 0.1.0.
+    """Read the totals of the published snapshot in a folder; None where it has none, or older ones.
 
     StoreDamage where they are damaged, NewerFormat where they are too new.
     """
     path = folder / FILE
     try:
-        values = without_format(unseal(path.read_bytes()), of=path, reads=FORMAT)
+        there = unseal(path.read_bytes())
+        values = without_format(there, of=path, reads=FORMAT)
+        if there.get("format") != FORMAT:
+            return None
         totals = convert(values, Totals)
         if totals.digest != folder.name:
             raise ValueError(f"it is of {totals.digest}")

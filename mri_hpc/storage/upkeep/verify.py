@@ -233,9 +233,6 @@ def _check_totals(folder: Path, snapshot: Snapshot, findings: Findings) -> None:
     # Some may be unreadable, or younger than the verification.
     added = totals.added_by(commits) if len(commits) == len(named) else kept.added
     counted = asdict(count(snapshot, added))
-    if kept.several is None:
-        # As of a version that did not count it.
-        counted["several"] = None
     wrong = [name for name, value in asdict(kept).items() if value != counted[name]]
     if wrong:
         raise StoreDamage(

@@ -26,7 +26,8 @@ SHORT = frozenset((
 class Tag(IntEnum):
     """Elements that are read: who, where, how pixels are kept, and what kind of picture it is.
 
-    Descriptions and names of protocols are looked into for words of sequences, in memory: none is kept.
+    Descriptions and names of protocols are looked into for words of sequences, comments for the b-value of
+    Canon, in memory: none is kept.
     """
 
     SYNTAX = 0x00020010
@@ -78,6 +79,7 @@ class Tag(IntEnum):
     ORIENTATION = 0x00200037
     TEMPORAL_POSITION = 0x00200100
     NUM_TIMES = 0x00200105
+    COMMENTS = 0x00204000
     SAMPLES = 0x00280002
     PHOTOMETRIC = 0x00280004
     NUM_FRAMES = 0x00280008

@@ -5,6 +5,7 @@ Who is shown is kept apart from all else, so that nothing prints it by accident.
 
 import contextlib
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ BINARY = {
 GE_COMPONENTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")
 # GE adds this, or a multiple of it, to b-values to say how they came about.
 GE_B_STEP = 1_000_000_000
+# Canon writes no other place of classic files: b=1500(0.445,0.000,0.895).
+CANON, OF_CANON = ("CANON", "TOSHIBA"), re.compile(r"b=(\d+(?:\.\d+)?)\(([-\d.,\s]*)\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,12 +262,22 @@ def b_value_of(values: Values) -> float:
     if math.isfinite(of_ge):
         return of_ge % GE_B_STEP
     others = (Private.SIEMENS_B_VALUE, Private.PHILIPS_B_VALUE, Private.UIH_B_VALUE)
-    return next((b for b in map(values.private_number, others) if math.isfinite(b)), math.nan)
+    found = next((b for b in map(values.private_number, others) if math.isfinite(b)), math.nan)
+    comment = _of_canon(values) if math.isnan(found) else None
+    return float(comment[1]) if comment else found
+
+
+def _of_canon(values: Values) -> "re.Match[str] | None":
+    if not values.text(Tag.MANUFACTURER).upper().startswith(CANON):
+        return None
+    return OF_CANON.fullmatch(values.text(Tag.COMMENTS))
 
 
 def _gradient(values: Values) -> tuple[float, ...]:
     standard = values.doubles(Tag.GRADIENT)
-    return standard or _floats(values.private(Private.SIEMENS_GRADIENT), "<f8")
+    of_siemens = standard or _floats(values.private(Private.SIEMENS_GRADIENT), "<f8")
+    comment = None if of_siemens else _of_canon(values)
+    return whole(decimals(comment[2].split(",")), 3) if comment else of_siemens
 
 
 def protocol_of(values: Values, elements: Elements) -> Protocol:

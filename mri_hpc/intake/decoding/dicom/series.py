@@ -8,6 +8,7 @@ first of DISTINGUISHING that tells them apart does.
 import datetime
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -18,7 +19,7 @@ from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.burnt_in import BURNT_IN, shows_text
 from mri_hpc.intake.decoding.dicom.dates import date_of
 from mri_hpc.intake.decoding.dicom.deidentification import statements_of
-from mri_hpc.intake.decoding.dicom.elements import Elements
+from mri_hpc.intake.decoding.dicom.elements import Elements, Tag
 from mri_hpc.intake.decoding.dicom.frames import Frame, frames_of
 from mri_hpc.intake.decoding.dicom.header import Kind, PixelFormat, header_of
 from mri_hpc.intake.decoding.dicom.pixels import WHITE_IS_LEAST, FramePixels
@@ -35,6 +36,7 @@ DOUBLED = "doubled slice: two in one place, and nothing tells them apart"
 UNEVEN = "slices that are not evenly spaced"
 CROOKED = "slices that do not lie in a row"
 INVERTED = "grey values inverted: their least one is white, as the header says (MONOCHROME1)"
+OTHER_FORM = "the same slices in classic and in enhanced files: the enhanced ones are taken"
 NOT_PLACED = "slices without a place: their order is not told"
 UNEVEN_PART, UNEVEN_MM = 0.05, 0.02
 """The difference that a step from slice to slice may have: of the step, and in any case."""
@@ -54,6 +56,8 @@ class File:
     """Of its own de-identification."""
     date: datetime.date | None = field(repr=False)
     layout: PixelFormat
+    is_enhanced: bool
+    """True where functional groups place its frames."""
     frames: list[Frame]
     elements: Elements | None
     """None of one that stays on the disk: it is read again for its pixels."""
@@ -94,13 +98,33 @@ class SeriesPixels:
 def volumes_in(files: Sequence[bytes | LargeFile]) -> Iterator[Volume]:
     """Yield the volumes of a series, in an order that is always the same; BadSource: why there are none."""
     read = [_read(source, number) for number, source in enumerate(files)]
-    groups = grouped([frame for file in read for frame in file.frames])
+    copies = _classic_copies(read)
+    groups = grouped([frame for file in read if file not in copies for frame in file.frames])
     pixels = SeriesPixels(read)
     statements = frozenset.intersection(*(file.statements for file in read))
     first = min((file.date for file in read if file.date), default=None)
     for number, group in enumerate(groups):
         volume = _volume(group, pixels, f"v{number:03d}" if len(groups) > 1 else "")
-        yield replace(volume, statements=statements, date=first)
+        notes = (*volume.notes, *((OTHER_FORM,) if copies else ()))
+        yield replace(volume, notes=notes, statements=statements, date=first)
+
+
+def _classic_copies(files: Sequence[File]) -> frozenset[File]:
+    """Return the classic files of a series that a scanner wrote in both forms; none where slices differ."""
+    if len({file.is_enhanced for file in files}) == 1:
+        return frozenset()
+    enhanced, classic = ([file for file in files if file.is_enhanced is which] for which in (True, False))
+    there, again = (
+        Counter(_measured(frame) for file in of for frame in file.frames) for of in (enhanced, classic)
+    )
+    return frozenset(classic if there == again else ())
+
+
+def _measured(frame: Frame) -> tuple[object, ...]:
+    """Return what both forms of a slice have in common."""
+    place = (_rounded(frame.geometry.position, 2), _rounded(frame.geometry.orientation, 3))
+    b_value = frame.kind.b_value if frame.kind.b_value > 0 else 0.0
+    return (*place, frame.rows, frame.columns, _sortable(frame.kind.echo_time), round(b_value, 3))
 
 
 def _read(source: bytes | LargeFile, number: int) -> File:
@@ -112,6 +136,7 @@ def _read(source: bytes | LargeFile, number: int) -> File:
         statements=statements_of(elements),
         date=date_of(elements),
         layout=header.format,
+        is_enhanced=bool(elements.sequences.get(Tag.PER_FRAME_GROUPS)),
         frames=frames_of(elements, header, number),
         elements=elements if isinstance(source, bytes) else None,
     )

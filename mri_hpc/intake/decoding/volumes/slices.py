@@ -6,9 +6,10 @@
 | coronal | downwards | from the patient's right to the left | to the front |
 | sagittal | downwards | from the front to the back | from the patient's left to the right |
 
-- A volume has one window, by the rule of window.py: its pictures are the slices as they were acquired,
-  whatever plane is asked for. Slices without a head in that window are left out, and counted. A mask of the
-  brain says instead which voxels the window is of, and which slices show a head.
+- A volume has one window, by the rule of window.py, whatever plane is asked for. In stores of before
+  "grey601-dct-area-3" it is that of the slices as they were acquired, in whole steps. Slices without a head
+  in that window are left out, and counted. A mask of the brain says instead which voxels the window is of,
+  and which slices show a head.
 - A mask of lesions says which slices are of the label of the volume, with the box around what it shows. The
   others have the class that the recipe names, else they are left out.
 - Pixels that are longer one way are made square in millimetres, in the one step that fits them into the
@@ -28,14 +29,15 @@ import numpy as np
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.grey_values import levels_of
 from mri_hpc.intake.decoding.left_out import shows_head
+from mri_hpc.intake.decoding.masks import LESION
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NOT_FINITE, Box, NativeImage, Sample, Stack
 from mri_hpc.intake.decoding.volumes.geometry import axes_of, check_upright, right_way_up, spacing_mm
-from mri_hpc.intake.decoding.volumes.mask_volumes import UprightMasks, box_of, held_against
+from mri_hpc.intake.decoding.volumes.mask_volumes import EMPTY, UprightMasks, box_of, held_against
 from mri_hpc.intake.decoding.volumes.resampling import resampled
 from mri_hpc.intake.decoding.volumes.volume import Volume
 from mri_hpc.intake.decoding.volumes.words import in_words
-from mri_hpc.intake.decoding.window import Histogram, Window
+from mri_hpc.intake.decoding.window import Histogram, Window, exact_window
 from mri_hpc.intake.labels.label import NO_BOX, PLANES
 
 AXES = (2, 1, 0)
@@ -44,6 +46,8 @@ VOXEL_MM, VIEW_MM = (0.2, 10.0), (100.0, 400.0)
 """Sanity band of the distance of voxels, and of the length of a volume along an axis."""
 NEARLY_SQUARE = 0.005
 """Pixels whose sides differ by less are left as they are: over 224 of them it makes one."""
+SAMPLED_PLANES = (128, 64)
+"""A window is found by so many planes of voxels, or up to twice as many: coronal ones, and axial ones."""
 SAMPLED_ROWS = 64
 MOST_COUNTED = 256
 """Slices by which a window is found: of more, one in so many as leave no more than this."""
@@ -57,6 +61,7 @@ NOT_BELIEVED = (
     f"or a field of view outside {VIEW_MM[0]:g} to {VIEW_MM[1]:g} mm)"
 )
 LESIONS_ALONE = "slices without a lesion are left out (a new store keeps them by --without-lesion CLASS)"
+NO_LESION = f"{EMPTY.format(kind=LESION)} (a new store keeps its slices by --without-lesion CLASS)"
 SIDE_UNKNOWN = "side unknown: the file does not tell left from right"
 
 
@@ -96,10 +101,15 @@ def slices_of(
     planes = _planes(recipe, acquired)
     if PLANES.index("sagittal") in planes and recipe.plane != "acquired" and not volume.is_side_known:
         raise BadSource(NO_LEFT_TO_RIGHT)
-    acquired_stack = _stack(upright, acquired, beside)
-    window = _window(acquired_stack.pictures, acquired_stack.brain)
+    if recipe.has_exact_volumes:
+        window = _window(upright, beside.brain)
+    else:
+        acquired_stack = _stack(upright, acquired, beside)
+        window = _window_in_steps(acquired_stack.pictures, acquired_stack.brain)
     notes = _notes(upright)
     if beside.lesion is not None and not recipe.without_lesion:
+        if not beside.lesion.any():
+            raise BadSource(NO_LESION)
         notes = (*notes, LESIONS_ALONE)
     for plane in planes:
         for image in _images(_stack(upright, plane, beside), window, recipe):
@@ -218,11 +228,21 @@ def _positions_mm(upright: Volume, axis: int) -> list[float]:
     return [round(start + number * step, 2) + 0.0 for number in range(upright.voxels.shape[axis])]
 
 
-def _window(pictures: np.ndarray, brain: np.ndarray | None = None) -> Window | None:
-    """Find the window of a volume. pictures: (n, h, w), as they were acquired; None: of one value.
+def _window(upright: Volume, brain: np.ndarray | None = None) -> Window | None:
+    """Find the window of a volume; None: of one value. brain: where to look; None: everywhere."""
+    voxels = upright.voxels
+    if brain is not None:
+        return exact_window(voxels[brain])
+    # By the axes of the patient: it is the same along whichever slices were acquired.
+    steps = (
+        1,
+        *(max(1, count // most) for count, most in zip(voxels.shape[1:], SAMPLED_PLANES, strict=True)),
+    )
+    return exact_window(voxels[tuple(slice(None, None, step) for step in steps)])
 
-    brain: where to look; None: everywhere.
-    """
+
+def _window_in_steps(pictures: np.ndarray, brain: np.ndarray | None) -> Window | None:
+    """Find it as in older stores. pictures: (n, h, w), as they were acquired; brain: as in _window."""
     histogram = Histogram()
     if brain is not None:
         histogram.add_rows(pictures[brain][np.newaxis], num_pictures=len(pictures))
@@ -256,8 +276,9 @@ def _in_numbers(volume: Volume) -> Volume:
 
 def _images(stack: _Hung, window: Window | None, recipe: Recipe) -> Iterator[NativeImage]:
     """Yield the slices of a stack that are kept, numbered as they lie in it."""
+    shades = window.moved_aside() if window and recipe.has_exact_volumes else window
     if stack.brain is None:
-        with_head = [number for number in range(len(stack)) if _has_head(stack.pictures[number], window)]
+        with_head = [number for number in range(len(stack)) if _has_head(stack.pictures[number], shades)]
     else:
         with_head = np.flatnonzero(stack.brain.any(axis=(1, 2))).tolist()
     left_out = len(stack) - len(with_head)
@@ -266,7 +287,7 @@ def _images(stack: _Hung, window: Window | None, recipe: Recipe) -> Iterator[Nat
     place = Stack(affine=stack.affine, shape=stack.pictures.shape[1:], window=window)
     shown = with_head if recipe.without_lesion else [at for at in with_head if _may_be_lesion(stack, at)]
     for number in chosen(shown, recipe.slices):
-        grey = _levels(stack.pictures[number], window, recipe.bits)
+        grey = _levels(stack.pictures[number], shades, recipe.bits)
         yield NativeImage(
             grey=_square_pixels(grey, stack.pixel_mm, recipe),
             has_levels=True,

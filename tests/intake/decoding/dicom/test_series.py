@@ -5,6 +5,7 @@ import itertools
 import nibabel
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode
@@ -89,6 +90,18 @@ def stored(data, recipe):
         (one.pixels.tobytes(), one.frame, one.slice_index, one.position, one.plane, one.notes)
         for one in images
     ]
+
+
+@pytest.mark.parametrize("slope", [2, 160, 0.0125, 0.3, 7.77])
+def test_a_constant_slope_of_a_series_changes_no_stored_byte(slope):
+    def with_slope(factor):
+        made = phantoms.classic(*ball())
+        for one in made:
+            one.RescaleSlope, one.RescaleIntercept = factor, 0
+        files = [in_memory(phantoms.as_bytes(one)).files[0] for one in made]
+        return stored(Content(files=tuple(files)), Recipe(size=40))
+
+    assert with_slope(slope) == with_slope(1)
 
 
 @pytest.mark.parametrize("way", ["classic", "enhanced", "mosaic"])
@@ -339,3 +352,72 @@ def test_a_mosaic_of_uih_without_its_private_header_has_its_reason():
     del made[0x00651051]
     with pytest.raises(BadSource, match="without its frames' places"):
         read([made])
+
+
+def test_a_series_in_classic_and_enhanced_files_is_stored_once_and_said():
+    voxels, affine = phantom()
+    both = [phantoms.enhanced(voxels, affine, range(SHAPE[2])), *phantoms.classic(voxels, affine)]
+    for number, one in enumerate(both):
+        one.SOPInstanceUID = phantoms.uid(1, number)
+    (volume,) = read(both)
+    assert_is_phantom(volume)
+    assert volume.notes == ("the same slices in classic and in enhanced files: the enhanced ones are taken",)
+
+
+def test_classic_files_of_other_slices_than_the_enhanced_ones_are_not_left_out():
+    voxels, affine = phantom()
+    elsewhere = affine.copy()
+    elsewhere[2, 3] += SPACING_MM[2] * SHAPE[2]
+    (volume,) = read(
+        [phantoms.enhanced(voxels, affine, range(SHAPE[2])), *phantoms.classic(voxels, elsewhere)]
+    )
+    assert volume.voxels.shape[2] == 2 * SHAPE[2] and not volume.notes
+
+
+@pytest.mark.parametrize("maker", ["CANON_MEC", "TOSHIBA_MEC"])
+def test_a_comment_of_canon_tells_volumes_of_diffusion_apart(maker):
+    voxels, affine = phantom()
+    comments = ["b=0(0.000,0.000,0.000)", "b=1000(1.000,0.000,0.000)", "b=1000(0.000,-1.000,0.000)"]
+    made = [
+        one
+        for number, comment in enumerate(comments)
+        for one in phantoms.classic(
+            voxels + np.uint16(number), affine, Manufacturer=maker, ImageComments=comment
+        )
+    ]
+    for number, one in enumerate(made):
+        one.SOPInstanceUID = phantoms.uid(1, number)
+    assert sorted(int(volume.voxels.min()) for volume in read(made)) == [
+        int(voxels.min()) + number for number in range(3)
+    ]
+
+
+@pytest.mark.parametrize("syntax", [phantoms.EXPLICIT, phantoms.IMPLICIT])
+def test_a_private_icon_is_not_taken_for_the_picture(syntax):
+    made = phantoms.classic(*phantom())
+    for one in made:
+        icon = phantoms.with_pixels(Dataset(), np.full((8, 8), 7, np.uint16))
+        one.add_new(0x00090010, "LO", "GEIIS")
+        one.add_new(0x00091003, "SQ", [icon])
+        one[0x00091003].is_undefined_length = True
+        one.add_new(0x60030010, "LO", "GEMS_Ultrasound_ImageGroup_001")
+        one.add_new(0x60031010, "SQ", [icon])
+    (volume,) = read(made, syntax)
+    assert_is_phantom(volume)
+
+
+def test_the_private_scale_of_philips_changes_nothing():
+    voxels, affine = phantom()
+    made = phantoms.classic(voxels, affine, RescaleSlope=2, RescaleIntercept=0, Manufacturer="Philips")
+    for one in made:
+        one.add_new(0x20050010, "LO", "Philips MR Imaging DD 001")
+        one.add_new(0x2005100D, "FL", 0.0)
+        one.add_new(0x2005100E, "FL", 0.0125)
+    (volume,) = read(made)
+    np.testing.assert_array_equal(right_way_up(volume).voxels, voxels * 2.0)
+
+
+@pytest.mark.parametrize("position", ["HFS", "HFP", "HFDL", "HFDR", "FFS", "FFP", "FFDL", "FFDR"])
+def test_the_geometry_tells_the_directions_however_the_patient_lay(position):
+    (volume,) = read(phantoms.classic(*phantom(), PatientPosition=position))
+    assert_is_phantom(volume)

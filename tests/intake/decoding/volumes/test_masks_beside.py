@@ -193,6 +193,14 @@ def test_a_mask_of_another_geometry_is_refused_with_what_differs(tmp_path, save,
     assert reason in str(caught.value)
 
 
+def test_an_empty_mask_of_lesions_is_the_reason_where_slices_without_one_are_left_out(tmp_path, save):
+    files = save("t1.nii.gz", head()), save("t1_seg.nii.gz", np.zeros(SHAPE, np.uint8))
+    with pytest.raises(BadSource, match=r"its lesion mask is empty .*--without-lesion CLASS"):
+        images(tmp_path, RECIPE, *files)
+    kept = Recipe(size=32, masks=RECIPE.masks, without_lesion="normal")
+    assert {image.label for image in images(tmp_path, kept, *files)} == {"normal"}
+
+
 def test_a_mask_that_cannot_be_read_is_the_reason(tmp_path, save):
     save("t1.nii.gz", head())
     (tmp_path / "t1_brain.nii.gz").write_bytes(b"no volume")

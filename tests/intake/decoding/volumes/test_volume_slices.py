@@ -9,10 +9,11 @@ import pytest
 
 from mri_hpc.base.errors import BadSource
 from mri_hpc.intake.decoding.decoders import decode
-from mri_hpc.intake.decoding.recipe import Recipe
+from mri_hpc.intake.decoding.recipe import STEPPED_DECODER, Recipe
 from mri_hpc.intake.decoding.volumes import geometry, resampling, slices
 from mri_hpc.intake.decoding.volumes.geometry import right_way_up
 from mri_hpc.intake.decoding.volumes.volume import Volume
+from mri_hpc.intake.decoding.window import Window
 from mri_hpc.intake.files.content import in_memory
 from tests.harness.volume_phantoms import (
     SHAPE,
@@ -59,6 +60,21 @@ def test_all_48_orders_and_flips_of_the_axes_give_the_same_slices(upright, plane
         assert as_tuples(found) == expected, (order, flips)
 
 
+@pytest.mark.parametrize("factor", [0.0125, 0.1, 2, 3.7, 15, 160, 1e6])
+def test_a_constant_factor_on_the_numbers_of_a_file_changes_no_level(upright, factor):
+    expected = as_tuples(rows_of(upright, Recipe(size=64)))
+    for numbers in (np.float32, np.float64):
+        scaled = (head() * numbers(factor)).astype(numbers)
+        assert as_tuples(rows_of(nifti(scaled, affine_of()), Recipe(size=64))) == expected
+
+
+def test_a_store_of_before_keeps_the_window_in_whole_steps(upright):
+    before = Recipe(size=64, decoder=STEPPED_DECODER)
+    assert rows_of(upright, before)[0].stack.window == Window(low=0, high=1408)
+    assert rows_of(upright)[0].stack.window.high == head().max()
+    assert before.digest() == "f43a18cfbed8abd51c4662764506ce4c"
+
+
 def test_turning_agrees_with_nibabel():
     rng = np.random.default_rng(11)
     found = 0
@@ -84,7 +100,7 @@ def lies_at(image, spot):
 
 
 def test_planes_hang_as_on_a_viewing_box(upright):
-    window = slices._window(head().transpose(2, 1, 0))
+    window = rows_of(upright)[0].stack.window.moved_aside()
     nose, ear, top = (int(window.levels(np.array(level))) for level in (900, 1400, 1100))
     found = {}
     for plane in ("axial", "coronal", "sagittal"):
