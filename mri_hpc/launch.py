@@ -4,15 +4,15 @@ import argparse
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from mri_hpc.base.command import HELP, parse, print_json, run_command, shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
-from mri_hpc.base.marks import OFTEN, Flag
+from mri_hpc.base.marks import OFTEN, Bare, Flag
 from mri_hpc.cluster.choice import name_of, scheduler_for
 from mri_hpc.cluster.launching import (
     Launched,
@@ -25,6 +25,7 @@ from mri_hpc.cluster.launching import (
     why_not_submitted,
 )
 from mri_hpc.cluster.scheduler import Scheduler, Sizes
+from mri_hpc.folding import BY_LABELS, Folds, plan_folds
 from mri_hpc.planning import (
     RunSettings,
     not_taken,
@@ -33,6 +34,7 @@ from mri_hpc.planning import (
     saved_settings,
     settings_after,
 )
+from mri_hpc.rundir.folds import is_of_folds, write_folds
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.recipes import DEFAULT, with_recipe
@@ -62,6 +64,8 @@ class Options:
     """End the run's job; the ranks save first, and launching again resumes."""
     json: Annotated[Flag, OFTEN] = False
     """Print what was done as JSON."""
+    folds: Annotated[int | None, OFTEN, Bare(value=BY_LABELS)] = None
+    """Make a run for each fold that the labels name; INT: of so many into which a hash deals the patients."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     """Settings of the training."""
     job: JobSettings = field(default_factory=JobSettings)
@@ -87,27 +91,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def launch(options: Options, typed: Sequence[str]) -> int:
     """Do what the options ask for; return the exit status."""
+    if options.folds is not None or (options.run and is_of_folds(options.run)):
+        return _launch_folds(options, typed)
     plan = _plan(options, typed)
     if options.cancel:
         return _cancel(plan.run, as_json=options.json)
     scheduler = scheduler_for(plan.job)
-    sizes = sizes_of(scheduler, plan.job, batch_size=plan.training.batch_size)
-    plan = dataclasses.replace(plan, notes=(*plan.notes, *sizes.notes))
+    plan, sizes = _with_sizes(plan, scheduler)
     if options.dry_run:
-        reason = why_not_submitted(plan.run)
-        notes = (
-            [f"nothing would be submitted now: {reason}", *not_taken(plan, reason)] if reason else plan.notes
-        )
-        # Beside the script, which may go to a file.
-        _say_aside(notes)
-        print(describe(plan, scheduler, sizes))
+        _show_plan(plan, scheduler, sizes)
         return DONE
     refuse_more_of_finished(plan)
     launched = submit_once(plan, scheduler, sizes)
     if options.json:
         _say_aside(plan.notes)
     if options.json and not options.wait:
-        _print_as_json(plan, sizes, launched)
+        print_json(_as_json(plan, sizes, launched))
     elif not options.json:
         print(_report(plan, scheduler, sizes, launched))
     if not options.wait:
@@ -118,15 +117,117 @@ def launch(options: Options, typed: Sequence[str]) -> int:
     return follow(plan.run, as_json=options.json)
 
 
+def _launch_folds(options: Options, typed: Sequence[str]) -> int:
+    """Do for the runs of all folds what the options ask for; return the worst exit status."""
+    options = _by_recipe(options, typed)
+    asked = RunSettings(training=options.training, job=options.job)
+    folds = plan_folds(asked, options.folds, path=options.run, over_saved=_over_saved(typed))
+    if options.cancel:
+        return _cancel_folds(folds, as_json=options.json)
+    scheduler = scheduler_for(folds.plans[0].job)
+    plans = [_with_sizes(plan, scheduler) for plan in folds.plans]
+    if options.dry_run:
+        for plan, sizes in plans:
+            _show_plan(plan, scheduler, sizes)
+        return DONE
+    for plan, _ in plans:
+        refuse_more_of_finished(plan)
+    write_folds(folds.folder, folds.folds)
+    documents: list[dict[str, Any]] = []
+    try:
+        status = _run_folds(plans, scheduler, options, documents)
+    except KeyboardInterrupt:
+        print(
+            "\nfollowing ended; what runs goes on, and the same command goes on with the rest",
+            file=sys.stderr,
+        )
+        return DONE
+    if options.json:
+        print_json({"folder": str(folds.folder), "folds": documents})
+    elif status == DONE and all(plan.run.is_finished for plan, _ in plans):
+        print(_what_next("join", "report", RunDir(folds.folder)))
+    return status
+
+
+def _run_folds(
+    plans: Sequence[tuple[Plan, Sizes]],
+    scheduler: Scheduler,
+    options: Options,
+    documents: list[dict[str, Any]],
+) -> int:
+    """Submit what is missing, and with --wait follow all; return the worst exit status.
+
+    A machine without a queue has one run at a time: the next one starts when that before has ended,
+    or, without --wait, with the next launch. documents: what is to be printed as JSON is added here.
+    """
+    from mri_hpc.cluster.watching import status_of, watch, watch_silently
+
+    def submit(plan: Plan, sizes: Sizes) -> Launched:
+        launched = submit_once(plan, scheduler, sizes)
+        if options.json:
+            _say_aside(plan.notes)
+            documents.append(_as_json(plan, sizes, launched))
+        else:
+            print(_report(plan, scheduler, sizes, launched), flush=True)
+        return launched
+
+    status = DONE
+    if scheduler.is_queue:
+        for plan, sizes in plans:
+            submit(plan, sizes)
+    for number, (plan, sizes) in enumerate(plans):
+        is_busy = scheduler.is_queue or submit(plan, sizes).state is not LaunchState.FINISHED
+        if is_busy and options.wait:
+            view = watch_silently(plan.run) if options.json else watch(plan.run)
+            if options.json:
+                documents[number].update(view.summary.to_dict())
+            status = max(status, status_of(plan.run, view))
+        elif is_busy and not scheduler.is_queue and number + 1 < len(plans):
+            _say_aside(["  next    this machine runs one fold at a time: type the same again, or add --wait"])
+            break
+    return status
+
+
+def _cancel_folds(folds: Folds, *, as_json: bool) -> int:
+    """End the jobs of all folds, and print what is kept of each; return the worst exit status."""
+    runs = [plan.run for plan in folds.plans if not plan.is_new]
+    if not runs:
+        raise UserError(f"{shown(folds.folder)}: no fold was launched, nothing to cancel")
+    if as_json:
+        print_json({"folder": str(folds.folder), "folds": [_cancelled(run) for run in runs]})
+        return DONE
+    return max(_cancel(run, as_json=False) for run in runs)
+
+
 def _plan(options: Options, typed: Sequence[str]) -> Plan:
-    def over_saved(run: RunDir) -> RunSettings:
+    options = _by_recipe(options, typed)
+    asked = RunSettings(training=options.training, job=options.job)
+    return plan_of(asked, path=options.run, over_saved=_over_saved(typed), must_exist=options.cancel)
+
+
+def _over_saved(typed: Sequence[str]) -> Callable[[RunDir], RunSettings]:
+    """Return what reads the command line over a run's settings."""
+
+    def read(run: RunDir) -> RunSettings:
         # The same command again: what was saved beside its identity are the defaults.
         again = parse(NAME, Options, typed, default=_saved_options(run))
         return RunSettings(training=again.training, job=again.job)
 
-    options = _by_recipe(options, typed)
-    asked = RunSettings(training=options.training, job=options.job)
-    return plan_of(asked, path=options.run, over_saved=over_saved, must_exist=options.cancel)
+    return read
+
+
+def _with_sizes(plan: Plan, scheduler: Scheduler) -> tuple[Plan, Sizes]:
+    sizes = sizes_of(scheduler, plan.job, batch_size=plan.training.batch_size)
+    return dataclasses.replace(plan, notes=(*plan.notes, *sizes.notes)), sizes
+
+
+def _show_plan(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> None:
+    """Print what would be submitted."""
+    reason = why_not_submitted(plan.run)
+    notes = [f"nothing would be submitted now: {reason}", *not_taken(plan, reason)] if reason else plan.notes
+    # Beside the script, which may go to a file.
+    _say_aside(notes)
+    print(describe(plan, scheduler, sizes))
 
 
 def _by_recipe(options: Options, typed: Sequence[str]) -> Options:
@@ -189,19 +290,26 @@ def _options_after(path: Path) -> Options:
 
 def _cancel(run: RunDir, *, as_json: bool) -> int:
     """End the run's job, wait for its ranks to save, and print what is kept."""
+    if as_json:
+        print_json(_cancelled(run))
+        return DONE
     outcome = "nothing to cancel" if run.is_finished else end_job(run)
     manifest = newest_manifest(run)
-    if as_json:
-        state = "finished" if run.is_finished else "cancelled"
-        step = manifest.progress.step if manifest else 0
-        print_json({"run": str(run.path), "state": state, "said": outcome, "saved_step": step})
-        return DONE
     if run.is_finished:
         print(f"{shown(run.path)} is finished: {outcome}\n{_what_next('report', 'report', run)}")
         return DONE
     kept = f"saved at step {manifest.progress.step}" if manifest else "nothing was saved yet"
     print(f"{shown(run.path)}: {outcome}; {kept}\n{_what_next('resume', 'launch', '--run', run)}")
     return DONE
+
+
+def _cancelled(run: RunDir) -> dict[str, Any]:
+    """End the run's job, wait for its ranks to save, and return what is kept."""
+    outcome = "nothing to cancel" if run.is_finished else end_job(run)
+    manifest = newest_manifest(run)
+    state = "finished" if run.is_finished else "cancelled"
+    step = manifest.progress.step if manifest else 0
+    return {"run": str(run.path), "state": state, "said": outcome, "saved_step": step}
 
 
 def _report(plan: Plan, scheduler: Scheduler, sizes: Sizes, launched: Launched) -> str:
@@ -234,12 +342,12 @@ def _say_aside(lines: Sequence[str]) -> None:
         print(line, file=sys.stderr)
 
 
-def _print_as_json(plan: Plan, sizes: Sizes, launched: Launched) -> None:
+def _as_json(plan: Plan, sizes: Sizes, launched: Launched) -> dict[str, Any]:
     job = launched.job
-    print_json({
+    return {
         "run": str(plan.run.path), "state": launched.state, "submission": launched.submission,
         "cluster": job.cluster if job else "", "job_id": job.job_id if job else "", "ranks": sizes.ranks,
-    })  # fmt: skip
+    }  # fmt: skip
 
 
 def _what_next(label: str, command: str, *arguments: str | RunDir) -> str:

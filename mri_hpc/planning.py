@@ -57,7 +57,7 @@ def plan_of(
     if path is not None and RunDir(path).settings.is_file():
         return _plan_for_existing(RunDir(path.absolute()), asked)
     if path is not None:
-        _refuse_other_folder(path)
+        refuse_other_folder(path)
     training = _with_whole_paths(asked.training)
     if must_exist and path is not None:
         open_run(path)
@@ -143,12 +143,17 @@ def _whole(path: str) -> str:
     return path if path in NO_PATHS else str(Path(path).absolute())
 
 
+def settled_training(training: TrainingSettings) -> TrainingSettings:
+    """Return the settings of a new run as they mean the same in any folder, and later. Raises UserError."""
+    return _settled(_with_whole_paths(training))
+
+
 def _settled(training: TrainingSettings) -> TrainingSettings:
     """Return the settings with "newest", "the epochs of the run" and flips settled: as what they mean now."""
-    epochs = 0 if training.decay_epochs else training.schedule_epochs or training.epochs
     from mri_hpc.cohort.sides import sided_classes
 
-    snapshot = _snapshot_of(training)
+    epochs = 0 if training.decay_epochs else training.schedule_epochs or training.epochs
+    snapshot = snapshot_of(training)
     flip = training.flip
     if flip == "auto":
         flip = "off" if sided_classes(snapshot.classes) else "on"
@@ -176,15 +181,15 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     from mri_hpc.cohort.commoner import commoner_lines
     from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
     from mri_hpc.cohort.mixed_patients import mixed_lines, refuse_mixed
-    from mri_hpc.cohort.splits import UNUSED, apart_line, split_lines, split_of
+    from mri_hpc.cohort.splits import UNUSED, apart_line, split_by, split_lines
     from mri_hpc.results.patient_model import patient_model
     from mri_hpc.training.model import check_model_name, check_weights
 
-    snapshot = _snapshot_of(training)
+    snapshot = snapshot_of(training)
     if len(snapshot.classes) == 1:
         name = f"{shown(Path(training.store))} holds one class only ({snapshot.classes[0]})"
         raise UserError(f"{name}: a classifier needs two")
-    code = split_of(snapshot, training.val_fold, training.test_fold, training.from_train)
+    code = split_by(snapshot, training)
     check_model_name(training.model)
     patient_model(training.patient_label, snapshot.classes)
     if training.patient_label == "auto":
@@ -223,14 +228,15 @@ def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndar
     )
 
 
-def _snapshot_of(training: TrainingSettings) -> "Snapshot":
+def snapshot_of(training: TrainingSettings) -> "Snapshot":
+    """Open the snapshot that settings name. Raises UserError."""
     # Reading a store pulls in numpy and h5py: not for --help.
     from mri_hpc.storage.store import Store
 
     return Store.open(Path(training.store)).resolve(training.snapshot)
 
 
-def _refuse_other_folder(path: Path) -> None:
+def refuse_other_folder(path: Path) -> None:
     """Raise UserError where the folder of a new run holds something else."""
     if path.is_dir():
         others = [entry.name for entry in path.iterdir() if entry.name not in BEFORE_SETTINGS]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mri_hpc.base.errors import UsageError
-from mri_hpc.base.marks import POSITIONAL, Mark, Word
+from mri_hpc.base.marks import POSITIONAL, Bare, Mark, Word
 
 METAVARS = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
 # In place of a value that is not there: argparse would say so in words of its own.
@@ -57,7 +57,13 @@ class Option:
     @property
     def metavar(self) -> str:
         """Name of its value, such as INT or adamw|sgd."""
-        return self._word.value or called(self.hint)
+        value = self._word.value or called(self.hint)
+        return value if self.bare is None else f"[{value}]"
+
+    @property
+    def bare(self) -> Any:
+        """Value that it has where it is typed without one; None where it needs one."""
+        return next((mark.value for mark in self.marks if isinstance(mark, Bare)), None)
 
     @property
     def is_needed(self) -> bool:
@@ -104,7 +110,7 @@ def read(options_type: Any, options: Sequence[Option], words: Sequence[str]) -> 
         # All that is left for argparse to refuse.
         raise UsageError(f"{error.argument_name} takes no value") from None
     for one in options:
-        if getattr(found, one.key, None) is NO_VALUE:
+        if getattr(found, one.key, None) is NO_VALUE and one.bare is None:
             raise UsageError(f"{one.name} needs a value")
     typed = vars(found) | _positionals(options, extra, words[end + 1 :])
     return _built(options_type, {one.path: _value(one, typed[one.key]) for one in options})
@@ -191,6 +197,8 @@ def _value(option: Option, typed: Any) -> Any:
     """Return the value of an option from its text or texts; UsageError with its description for MISSING."""
     if isinstance(typed, bool):
         return typed
+    if typed is NO_VALUE:
+        return option.bare
     if typed is not None:
         try:
             return converted(typed, option.hint)

@@ -17,6 +17,13 @@ class Mark(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bare:
+    """Value of a field whose option is typed without one."""
+
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Word:
     """Names of a field, and of its value, on the command line."""
 

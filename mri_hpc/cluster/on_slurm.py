@@ -14,6 +14,7 @@ from mri_hpc.rundir.settings import JobSettings
 class Slurm(Scheduler):
     """Slurm, through its own commands and submitit."""
 
+    is_queue = True
     ask_every_s = 10.0
     """Its controller serves a whole site: a watcher asks it rarely."""
 

@@ -26,6 +26,7 @@ class ThisMachine(Scheduler):
     """This machine, whose supervisors play the batch script's part."""
 
     ask_every_s = 0.0
+    is_queue = False
 
     def sizes(self, settings: JobSettings) -> Sizes:
         """Return the ranks on this machine. NCCL refuses two on one GPU, so there are at most as many."""

@@ -53,6 +53,10 @@ class Scheduler(Protocol):
     """
 
     @property
+    def is_queue(self) -> bool:
+        """Tell whether jobs that there is no room for wait, so that many can be submitted at once."""
+
+    @property
     def ask_every_s(self) -> float:
         """Seconds between two questions of one watcher about one job."""
 

@@ -104,9 +104,14 @@ def follow(run: RunDir, *, as_json: bool) -> int:
         return DONE
     if as_json:
         print_json({"run": str(run.path), **view.summary.to_dict()})
+    elif view.summary.state == State.FINISHED:
+        print_next(run)
+    return status_of(run, view)
+
+
+def status_of(run: RunDir, view: View) -> int:
+    """Return 0 only if the run is finished; else say why not."""
     if view.summary.state == State.FINISHED:
-        if not as_json:
-            print_next(run)
         return DONE
     state = view.summary.state.replace("_", " ")
     print(

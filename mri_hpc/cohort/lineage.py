@@ -8,7 +8,7 @@ import numpy as np
 
 from mri_hpc.base.command import shown
 from mri_hpc.base.errors import UserError
-from mri_hpc.cohort.splits import TEST, TRAIN, UNUSED, VALIDATION, split_of
+from mri_hpc.cohort.splits import TEST, TRAIN, UNUSED, VALIDATION, split_by
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.manifests import newest_manifest
@@ -105,7 +105,7 @@ def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
             )
         child = load_training(run)
         snapshot = _find_snapshot(run, child, stores=(child.store, training.store))
-        code = split_of(snapshot, child.val_fold, child.test_fold, child.from_train)
+        code = split_by(snapshot, child)
         yield Ancestor(run=run, snapshot=snapshot, code=code)
 
 

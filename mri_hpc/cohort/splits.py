@@ -1,7 +1,7 @@
 """Splits for training, validation and test: a pure function of the patient, and of what data prescribe."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.intake.labels.label import SPLITS
+from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.storage.store import Snapshot
 
 TRAIN, VALIDATION, TEST = (SPLITS.index(name) for name in ("train", "validation", "test"))
@@ -101,13 +102,17 @@ def split_of(
     val_fold: int | None = None,
     test_fold: int | None = None,
     from_train: FromTrain = "none",
+    hash_folds: int = 0,
 ) -> np.ndarray:
     """Return the split of every image: int8, (n,), TRAIN, VALIDATION, TEST or UNUSED.
 
     Each patient's is decided by the patient's own rows and the arguments alone, so that no patient moves when
     rows of others arrive, whatever these name:
 
-    - By fold where folds are asked for; images without one are unused.
+    - By fold where folds are asked for; images without one are unused. Without a fold for validation,
+      `from_train` "validation" has the hash take it from the patients of the other folds.
+      Of patients who turned out to be one, all images are of the least fold of theirs: tested once.
+    - By one of `hash_folds` folds into which a hash deals the patients, where that is not 0.
     - Else by the split that the data name for some image of the patient; where they name none, by a hash of
       the patient. Images without a patient are taken each by itself, and hashed by their key.
     - Of patients who turned out to be one, all images go where one of them was by itself: to test before
@@ -118,12 +123,15 @@ def split_of(
     Images of unknown class are unused. Raises UserError where a patient would be in two splits, or a split
     would be empty.
     """
-    if (val_fold is None) != (test_fold is None):
+    if (val_fold is None) != (test_fold is None) and (test_fold is None or from_train != "validation"):
         raise UserError("--val-fold and --test-fold go together: give both or neither")
     given, snapshot = snapshot, snapshot.with_own_patients()
     if val_fold is not None and test_fold is not None:
         code, how = _by_fold(snapshot, val_fold, test_fold), f"folds {val_fold} and {test_fold}"
         advice = NAME_THEM
+    elif test_fold is not None:
+        fold = _hashed_folds(given, hash_folds) if hash_folds else _folds_of_persons(snapshot, given)
+        code, how, advice = _by_test_fold(snapshot, fold, test_fold), f"fold {test_fold}", NAME_THEM
     else:
         is_any_named = bool((np.asarray(snapshot.split) >= 0).any())
         how = "the splits that the data name" if is_any_named else "a hash of the patients"
@@ -135,6 +143,22 @@ def split_of(
         _keep_persons_together(np.asarray(given.patient), code)
     _refuse_empty(code, how, advice)
     return code
+
+
+def split_by(snapshot: Snapshot, settings: TrainingSettings) -> np.ndarray:
+    """Return the split of every image as a run's settings ask for it: as `split_of`."""
+    return split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train, settings.hash_folds)
+
+
+def folds_named(snapshot: Snapshot) -> tuple[int, ...]:
+    """List the folds that the data name, in order."""
+    fold = np.asarray(snapshot.fold)
+    return tuple(np.unique(fold[fold >= 0]).tolist())
+
+
+def splits_named(snapshot: Snapshot) -> bool:
+    """Tell whether the data name a split for any image."""
+    return bool((np.asarray(snapshot.split) >= 0).any())
 
 
 def split_lines(snapshot: Snapshot, code: np.ndarray) -> list[str]:
@@ -201,6 +225,56 @@ def _by_fold(snapshot: Snapshot, val_fold: int, test_fold: int) -> np.ndarray:
     code[fold == val_fold] = VALIDATION
     code[fold == test_fold] = TEST
     return code
+
+
+def _by_test_fold(snapshot: Snapshot, fold: np.ndarray, test_fold: int) -> np.ndarray:
+    """Test on one fold, and take from the others the patients whom the hash gives to validation."""
+    present = np.unique(fold[fold >= 0]).tolist()
+    if test_fold not in present:
+        found = f"there are folds {', '.join(map(str, present))}" if present else "the data name no fold"
+        raise UserError(f"--test-fold {test_fold} holds no image: {found}")
+    code = np.where(fold >= 0, TRAIN, UNUSED).astype(np.int8)
+    code[(code == TRAIN) & (_spread(_of_units(snapshot, _position)) == VALIDATION)] = VALIDATION
+    code[fold == test_fold] = TEST
+    return code
+
+
+def _folds_of_persons(snapshot: Snapshot, given: Snapshot) -> np.ndarray:
+    """Return the fold of every image, one for all patients who turned out to be one: int64, (n,).
+
+    Patients whom the labels put into several folds stay there, to be refused.
+    """
+    fold = np.asarray(snapshot.fold, np.int64)
+    if given is snapshot or not fold.size:
+        return fold
+    own, person = np.asarray(snapshot.patient), np.asarray(given.patient)
+    is_named = (fold >= 0) & (own >= 0)
+    least, most = np.full(own.max() + 1, fold.max()), np.full(own.max() + 1, -1)
+    np.minimum.at(least, own[is_named], fold[is_named])
+    np.maximum.at(most, own[is_named], fold[is_named])
+    of_person = np.full(person.max() + 1, fold.max())
+    np.minimum.at(of_person, person[is_named], fold[is_named])
+    is_whole = is_named & (least[own] == most[own])
+    return np.where(is_whole, of_person[person], fold)
+
+
+def _hashed_folds(snapshot: Snapshot, num: int) -> np.ndarray:
+    """Deal the patients into folds, from 1, by a hash of its own: int64, (n,)."""
+    return 1 + (num * _of_units(snapshot, _position_of_fold)).astype(np.int64)
+
+
+def _of_units(snapshot: Snapshot, position: Callable[[bytes], float]) -> np.ndarray:
+    """Return a number in [0, 1) for every image: its patient's, or its own without one. float64, (n,)."""
+    patient = np.asarray(snapshot.patient)
+    by_name = np.append([position(name) for name in snapshot.patient_names.tolist()], 0.0)
+    found = by_name[patient]
+    keys = np.asarray(snapshot.key)[patient < 0].tolist()
+    found[patient < 0] = [position(f"{key:016x}".encode()) for key in keys]
+    return found
+
+
+def _position_of_fold(name: bytes) -> float:
+    return _position(b"fold:" + name)
 
 
 def _by_name_or_hash(snapshot: Snapshot, from_train: tuple[int, ...]) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.cohort.splits import rows_of, split_of
+from mri_hpc.cohort.splits import rows_of, split_by
 from mri_hpc.results.control_models import (
     FACTS,
     GREY,
@@ -82,7 +82,7 @@ def ask_controls(
     try:
         store = Store.open(Path(settings.store))
         snapshot = store.resolve(str(read_provenance(run).get("snapshot") or settings.snapshot))
-        code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)
+        code = split_by(snapshot, settings)
         predicted = _rows_in(snapshot, rows)
         if predicted is None or tuple(classes) != snapshot.classes:
             return NoControls(reason="the store does not hold the images of this run as it saw them")

@@ -85,6 +85,8 @@ class TrainingSettings:
     """Fold for testing, where the labels name folds."""
     from_train: Literal["none", "validation", "test", "both"] = identity("none")
     """Splits for which a hash takes some of the patients named for training, for good."""
+    hash_folds: int = identity(0, neutral=0)
+    """Folds into which a hash deals the patients, one of them --test-fold; 0: those that the labels name."""
     patient_label: str = identity("auto", neutral="auto")
     """Class of patients with images of several: majority, any:CLASS or slices; auto: asks where many have."""
     calibration_share: float = identity(0.0, neutral=0.0)
@@ -121,6 +123,7 @@ class TrainingSettings:
             "checkpoint_keep": 1,
             "schedule_epochs": 0,
             "decay_epochs": 0,
+            "hash_folds": 0,
         }
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -164,8 +167,11 @@ class TrainingSettings:
             raise UserError("--weights and --continue-from both say what to start from: give one of them")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"--seed must be between 0 and 2**63 - 1, got {self.seed}")
-        if (self.val_fold is None) != (self.test_fold is None):
+        is_val_hashed = self.test_fold is not None and self.from_train == "validation"
+        if (self.val_fold is None) != (self.test_fold is None) and not is_val_hashed:
             raise UserError("--val-fold and --test-fold go together: give both or neither")
+        if self.hash_folds and (self.test_fold is None or not is_val_hashed or self.val_fold is not None):
+            raise UserError("--hash-folds goes with --test-fold K and --from-train validation; see --folds")
         if self.val_fold is not None and self.from_train != "none":
             raise UserError("--val-fold says who validates: --from-train none goes with it")
         if self.patient_label not in ("auto", MAJORITY, SLICES_ONLY) and not positives_of(self.patient_label):

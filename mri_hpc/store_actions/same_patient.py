@@ -111,11 +111,11 @@ def _runs(folder: Path, store: Store, snapshot: "Snapshot", names: tuple[str, st
 
 def _split_now(run: RunDir, snapshot: "Snapshot", names: tuple[str, str]) -> str:
     """Name the splits in which the patients are now; empty where that cannot be told."""
-    from mri_hpc.cohort.splits import split_of
+    from mri_hpc.cohort.splits import split_by
 
     settings = load_training(run)
     try:
-        code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)
+        code = split_by(snapshot, settings)
     except UserError:
         return ""
     of_either = snapshot.is_of(snapshot.persons.all_names(name.encode() for name in names))

@@ -208,9 +208,9 @@ def _images_by_split(snapshot: "Snapshot", settings: TrainingSettings, traced: T
     rows = traced.rows(snapshot)
     if not rows.any():
         return Counter()
-    from mri_hpc.cohort.splits import split_of
+    from mri_hpc.cohort.splits import split_by
 
-    code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)[rows]
+    code = split_by(snapshot, settings)[rows]
     return Counter(SPLITS[number] if number >= 0 else "unused" for number in code.tolist())
 
 

@@ -12,7 +12,7 @@ import torch
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN, DONE
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.cohort.splits import Split, rows_of, set_apart, split_of
+from mri_hpc.cohort.splits import Split, rows_of, set_apart, split_by
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
@@ -179,7 +179,7 @@ class _Rank:
             wanted = self._ranks.from_rank(store.resolve().digest if self._ranks.is_first else None)
         snapshot = store.resolve(wanted)
         settings = self._settings
-        code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train)
+        code = split_by(snapshot, settings)
         apart = set_apart(snapshot, code, settings.calibration_share)
         return Cohort(snapshot=snapshot, code=code, split=rows_of(apart))
 

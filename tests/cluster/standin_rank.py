@@ -1,4 +1,5 @@
-"""Stands in for a rank: takes steps, saves, agrees to stop, and fails as RUN/standin.json tells it to.
+"""Stands in for a rank: takes steps, saves, agrees to stop, and fails as RUN/standin.json tells it to,
+or STANDIN_PLAN of its environment, which tells all runs alike.
 
 steps, step_s: how long it works. save_every: steps between periodic saves. is_stubborn: no signal stops it.
 then: in place of steps once it was restarted, how many more.
@@ -110,7 +111,8 @@ def main():
     options = parser.parse_args()
     run, place, flag = RunDir(options.run), place_of(os.environ), StopFlag().listen()
     attempt = Attempt(submission=options.submission, restart=place.restart)
-    plan = read_plan(run.path / "standin.json")
+    told = os.environ.get("STANDIN_PLAN")
+    plan = json.loads(told) if told else read_plan(run.path / "standin.json")
     print(f"rank {place.rank} of {place.world_size} pid {os.getpid()}", flush=True)
     _held = say_where(run.attempt_folder(attempt) / f"rank{place.rank}.pid")
     manifest = newest_manifest(run)

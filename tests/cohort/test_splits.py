@@ -238,3 +238,33 @@ def test_images_without_a_patient_choose_the_epoch():
     apart = set_apart(stored, split_of(stored), 0.5)
     assert apart[2] == VALIDATION
     assert (apart == CALIBRATION).any()
+
+
+def test_each_patient_is_tested_by_one_of_the_folds_that_a_hash_deals():
+    way = {"from_train": "validation", "hash_folds": 5}
+    codes = [split_of(snapshot(people(300, images=2)), test_fold=fold, **way) for fold in range(1, 6)]
+    is_tested = np.array([code == TEST for code in codes])
+    assert (is_tested.sum(axis=0) == 1).all()
+    assert is_tested.sum(axis=1).min() > 80
+    # Who validates is so in every fold but that which tests them.
+    is_held = np.array([code == VALIDATION for code in codes])
+    assert set(is_held.sum(axis=0).tolist()) == {0, 4}
+
+
+def test_patients_who_turned_out_to_be_one_are_tested_in_the_least_of_their_folds():
+    names = people(90)
+    data = snapshot(names, fold=[number % 3 for number in range(90)])
+    # P0 of fold 0 and P1 of fold 1 are one.
+    one = snapshot(["P0" if name == "P1" else name for name in names], fold=data.fold)
+    one.with_own_patients = lambda: data
+    codes = [split_of(one, test_fold=fold, from_train="validation") for fold in range(3)]
+    assert [code[:2].tolist() == [TEST, TEST] for code in codes] == [True, False, False]
+    assert (np.array([code == TEST for code in codes]).sum(axis=0) == 1).all()
+    assert all(code[0] == code[1] for code in codes)
+
+
+def test_a_patient_whom_the_labels_put_into_two_folds_is_refused():
+    data = snapshot([*people(90), "P0"], fold=[*(number % 3 for number in range(90)), 1])
+    data.with_own_patients = lambda: snapshot([*people(90), "P0"], fold=data.fold)
+    with pytest.raises(UserError, match="such as P0"):
+        split_of(data, test_fold=0, from_train="validation")
