@@ -28,6 +28,7 @@ from mri_hpc.cluster.scheduler import Scheduler, Sizes
 from mri_hpc.folding import BY_LABELS, Folds, plan_folds
 from mri_hpc.planning import (
     RunSettings,
+    is_there,
     not_taken,
     plan_of,
     refuse_more_of_finished,
@@ -239,6 +240,9 @@ def _by_recipe(options: Options, typed: Sequence[str]) -> Options:
     if named is None or (named.run and RunDir(named.run).settings.is_file()):
         return options
     if named.continue_from and not named.recipe:
+        return options
+    if not (named.run or named.recipe) and is_there(RunSettings(training=options.training)):
+        # A command of before there were recipes goes on with its run.
         return options
     below = _options_after(named.continue_from) if named.continue_from else Options()
     training = with_recipe(below.training, named.recipe or DEFAULT)

@@ -62,7 +62,7 @@ def plan_of(
     if must_exist and path is not None:
         open_run(path)
     training = _settled(training)
-    folder = path or Path("runs") / f"{training.model}-{training.identity_digest()[:8]}"
+    folder = path or _folder_of(training)
     run = RunDir(folder.absolute())
     if run.settings.is_file():
         return _plan_for_existing(run, over_saved(run) if over_saved else asked)
@@ -70,6 +70,13 @@ def plan_of(
         open_run(run.path)
     notes = _check_new_run(training)
     return Plan(run=run, training=training, job=asked.job, is_new=True, notes=notes)
+
+
+def is_there(asked: RunSettings) -> bool:
+    """Tell whether a run is there that has its name by these settings."""
+    if not any(Path("runs").glob(f"{asked.training.model}-*")):
+        return False
+    return RunDir(_folder_of(_settled(_with_whole_paths(asked.training)))).settings.is_file()
 
 
 def saved_settings(run: RunDir) -> RunSettings:
@@ -127,6 +134,10 @@ def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
         asked = dataclasses.replace(asked, patient_label=saved.patient_label)
     refuse_other_identity(run, asked)
     return Plan(run=run, training=asked, job=settings.job, is_new=False)
+
+
+def _folder_of(training: TrainingSettings) -> Path:
+    return Path("runs") / f"{training.model}-{training.identity_digest()[:8]}"
 
 
 def _with_whole_paths(training: TrainingSettings) -> TrainingSettings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from mri_hpc.base.command import counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_FIX
-from mri_hpc.base.marks import OFTEN, POSITIONAL, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.intake.labels.images import PatientFrom, Rejected, as_text
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.run import Run
@@ -31,19 +31,19 @@ class Options:
     """Folder of the run."""
     paths: Annotated[tuple[Path, ...], POSITIONAL]
     """Images, and folders of images."""
-    out: Annotated[Path | None, OFTEN] = None
+    out: Path | None = None
     """Folder for predictions.csv, patients.csv, rejected.csv and pages/ with a page a patient, for this user
     alone; without it, tables are printed."""
-    patient_from: Annotated[PatientFrom, OFTEN] = "folder"
+    patient_from: PatientFrom = "folder"
     """folder: patient is the one whom a DICOM header names, else the first folder that is no class, split or
     study, else the one given; file: each file."""
-    names: Annotated[Flag, OFTEN] = False
+    names: Flag = False
     """Name patients by the id in their source, and files by their paths; else by pseudonyms, of the site's
     key where this user has it, and by keys."""
     prevalence: str = ""
     """Shares of all classes where the patients come from, as CLASS=SHARE,...: probabilities are recomputed
     for them, in place of validation's."""
-    json: Annotated[Flag, OFTEN] = False
+    json: Flag = False
     """Print JSON."""
 
 

@@ -1,4 +1,4 @@
-"""What Slurm's partitions have, and what a job may ask of one."""
+"""Partitions of Slurm: their GPUs, and the most that a job may ask of one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "thorough": {**_LEARNS, "epochs": 60, "decay_epochs": 12, "patience": 12},
     OF_0_1_0: {},
 }
-"""What each sets other than TrainingSettings does by itself."""
+"""Settings of each that are not as TrainingSettings has them by itself."""
 
 
 def with_recipe(settings: TrainingSettings, name: str) -> TrainingSettings:

@@ -50,7 +50,7 @@ class GreyClassifier(nn.Module):
         self.normalisation: Normalisation = normalisation
         """The way in which images are to be standardised."""
         self.answers_mirrored = False
-        """Whether an answer is about an image and its mirror image together."""
+        """True where an answer is about an image and its mirror image together."""
         self._is_frozen = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,7 @@ def test_without_a_move_an_image_is_only_standardised(monkeypatch, how):
     still = np.tile(np.eye(2, 3, dtype=np.float32), (12, 1, 1))
     one, none = np.ones(12, np.float32), np.zeros(12, np.float32)
     drawn = type(draw(KEYS, 0, 0))(theta=still, contrast=one, brightness=none)
-    monkeypatch.setattr("mri_hpc.loading.augment.draw", lambda *_: drawn)
+    monkeypatch.setattr("mri_hpc.loading.augment.draw", lambda *_, **_named: drawn)
     torch.testing.assert_close(
         augmented(IMAGES, KEYS, 0, 0, how), standardised(IMAGES, how), rtol=1e-4, atol=1e-4
     )
@@ -72,7 +72,7 @@ def test_contrast_is_about_the_mean_of_the_image_and_brightness_in_its_deviation
         contrast=np.full(12, 1.1, np.float32),
         brightness=np.full(12, 0.2, np.float32),
     )
-    monkeypatch.setattr("mri_hpc.loading.augment.draw", lambda *_: drawn)
+    monkeypatch.setattr("mri_hpc.loading.augment.draw", lambda *_, **_named: drawn)
     found, plain = augmented(IMAGES, KEYS, 0, 0, how), standardised(IMAGES, how)
     (after, moved), (before, mean) = (torch.std_mean(x, (1, 2), correction=0) for x in (found, plain))
     torch.testing.assert_close(after, 1.1 * before, rtol=1e-3, atol=0)
@@ -88,3 +88,11 @@ def test_an_image_is_the_same_to_the_network_in_a_store_of_16_bits(how):
     deep = torch.from_numpy(np.multiply(IMAGES.numpy(), 257, dtype=np.uint16))
     assert torch.equal(standardised(deep, how), standardised(IMAGES, how))
     assert torch.equal(augmented(deep, KEYS, 3, 1, how), augmented(IMAGES, KEYS, 3, 1, how))
+
+
+def test_without_flips_left_and_right_are_never_exchanged_and_all_else_is_drawn_alike():
+    plain, held = draw(KEYS, 0, 0), draw(KEYS, 0, 0, flips=False)
+    assert (plain.theta[:, 0, 0] < 0).any()
+    assert (held.theta[:, 0, 0] > 0).all()
+    np.testing.assert_array_equal(abs(plain.theta), abs(held.theta))
+    np.testing.assert_array_equal(plain.contrast, held.contrast)

@@ -139,9 +139,13 @@ def test_the_command_of_an_old_run_still_names_it(old, say, monkeypatch, tmp_pat
     monkeypatch.setattr(slurm, "controller_answers", lambda: False)
     typed = ["--model", "shufflenet_v2_x0_5", "--batch-size", 4, "--epochs", 2, "--seed", 3]
     where = ["--cluster", "local", "--gpus-per-node", 0, "--store", old.store, "--dry-run"]
-    code, out, err = say(launch.main, *typed, "--deterministic", *where)
-    assert code == 0, err
-    assert f"runs/{SAID['name']} " in out
+    command = [*typed, "--deterministic", *where]
+    for words in (["--recipe", "0.1.0"], []):
+        code, out, err = say(launch.main, *command, *words)
+        assert code == 0, err
+        assert f"runs/{SAID['name']} " in out
+        # Its defaults are no longer those of a new run: without --recipe, it has to be there.
+        shutil.copytree(old.unfinished.path, tmp_path / "runs" / SAID["name"], dirs_exist_ok=True)
     code, _out, err = say(launch.main, "--run", old.unfinished.path, "--dry-run")
     assert code == 0, err
 

@@ -242,7 +242,7 @@ def test_a_rank_that_is_told_to_stop_while_it_imports_torch_has_heard(new_run, t
 def test_a_rank_as_a_program_of_its_own_trains_alone_and_its_model_says_the_same_again(
     new_run, picture_store
 ):
-    run = new_run(model="shufflenet_v2_x0_5", epochs=1)
+    run = new_run(model="shufflenet_v2_x0_5", epochs=1, mixup=0.4, mirror_answers=True)
     command = [sys.executable, "-W", "error", "-m", "mri_hpc.train", "--run", str(run.path)]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

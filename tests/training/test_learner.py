@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from mri_hpc.base.errors import UserError
 from mri_hpc.loading.batches import Batch
 from mri_hpc.loading.micro_batches import deal
+from mri_hpc.loading.mixing import Mixing
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
@@ -54,6 +55,25 @@ def test_the_mean_over_ranks_of_uneven_shares_is_the_mean_over_images():
     torch.testing.assert_close(sum(losses) / 3, expected)
     wanted = torch.autograd.grad(expected, logits, retain_graph=True)[0]
     torch.testing.assert_close(torch.autograd.grad(sum(losses) / 3, logits)[0], wanted)
+
+
+def test_a_mixed_step_counts_the_labels_of_both_as_it_mixes_their_images():
+    torch.manual_seed(0)
+    logits, labels, partners = torch.randn(4, 3), torch.tensor([0, 1, 2, 2]), torch.tensor([2, 0, 3, 1])
+    one, other = (
+        (cross_entropy(logits, of, reduction="none") * torch.from_numpy(WEIGHTS)[of]).mean()
+        for of in (labels, labels[partners])
+    )
+    mixed = learner().share_of_loss(logits, batch(labels, 4), Mixing(share=0.75, partners=partners))
+    torch.testing.assert_close(mixed, 0.75 * one + 0.25 * other)
+
+
+def test_an_answer_is_about_an_image_and_its_mirror_image_where_the_run_says_so():
+    images = torch.rand(2, 32, 32)
+    mirrored, plain = (learner(mirror_answers=mirrors).model.eval() for mirrors in (True, False))
+    torch.testing.assert_close(mirrored.answer(images), mirrored.answer(images.flip(2)))
+    assert not torch.allclose(plain.answer(images), plain.answer(images.flip(2)))
+    torch.testing.assert_close(mirrored.answer(images), (plain(images) + plain(images.flip(2))) / 2)
 
 
 def test_balanced_class_weights_are_one_on_average_over_the_images():

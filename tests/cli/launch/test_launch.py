@@ -162,7 +162,7 @@ def test_what_was_typed_and_changes_nothing_is_named(first_launch, launch):
     run, _ = first_launch()
     _, out, _ = launch("--run", run.path, "--epochs", 99, "--time-limit-min", 5)
     assert "\n  not applied: --epochs 99, --time-limit-min 5: the run goes on as it is; cancel it" in out
-    assert load_training(run).epochs == 30
+    assert load_training(run).epochs == 24
 
 
 def test_more_epochs_of_a_finished_run_are_refused_and_less_is_named_as_not_applied(planned_run, launch):
@@ -258,11 +258,11 @@ def test_another_identity_is_refused_in_a_table_of_saved_and_asked(first_launch,
     assert re.search(r"model\s+saved resnet18, asked vgg11", errors)
     assert re.search(r"seed\s+saved 0, asked 7", errors)
     assert "epochs" not in errors.split("leave these")[0].split("cannot change")[1]
-    assert load_training(run).epochs == 30
+    assert load_training(run).epochs == 24
 
 
 def test_another_way_to_operate_is_accepted_and_saved(first_launch, launch, wait_for):
-    run, _ = first_launch("--patience", 3)
+    run, _ = first_launch("--patience", 3, "--recipe", "0.1.0")
     wait_for(lambda: read_metrics(run))
     launch("--run", run.path, "--cancel")
     status, _, errors = launch("--run", run.path, "--epochs", 50, "--nodes", 1)
