@@ -33,7 +33,7 @@ PATIENCE_S = 300.0
 # Slurm ends the batch script as well: KillWait, by default 30 s, after it signalled the ranks.
 PATIENCE_OF_A_JOB_THAT_ENDS_S = 8.0
 INTERVAL_S = 2.0
-SAID = "mri_hpc: "
+OWN_WORDS = "mri_hpc: "
 """Begins what this module says of itself in the output of the job."""
 
 T = TypeVar("T")
@@ -197,7 +197,7 @@ def _last_words(run: RunDir, attempt: Attempt, rank: int | None) -> list[str]:
         return _tail(path)
     # A rank that could not be started has no log: what srun and submitit printed of it lies here.
     printed = sorted(run.submitit.glob(f"{own_job_id() or '-'}_*_log.out"))
-    words = [line for file in printed for line in _tail(file) if not line.startswith(SAID)]
+    words = [line for file in printed for line in _tail(file) if not line.startswith(OWN_WORDS)]
     return list(dict.fromkeys(words))[-LAST_LINES:] or [
         f"no log at {path}: the rank did not come to write one"
     ]

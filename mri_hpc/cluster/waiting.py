@@ -1,4 +1,4 @@
-"""What a job waits for, in plain words, and what to type where it would wait for ever."""
+"""Plain words for why a job waits, with the line to type where it would wait for ever."""
 
 import re
 import time
@@ -63,10 +63,10 @@ WORDS: tuple[tuple[str, str], ...] = (
 def plain(job_id: str, job: JobState) -> str:
     """Say what a waiting job waits for, with Slurm's own word, and when Slurm expects it to start."""
     words = _words(job_id, job)
-    told = f"{words} (Slurm: {job.reason or job.state})" if words else f"Slurm: {job.reason or job.state}"
+    line = f"{words} (Slurm: {job.reason or job.state})" if words else f"Slurm: {job.reason or job.state}"
     if job.start_s is None:
-        return told
-    return f"{told}; expected to start {time.strftime('%Y-%m-%d %H:%M', time.localtime(job.start_s))}"
+        return line
+    return f"{line}; expected to start {time.strftime('%Y-%m-%d %H:%M', time.localtime(job.start_s))}"
 
 
 def _words(job_id: str, job: JobState) -> str:

@@ -86,7 +86,7 @@ class Evaluation:
     most_sure: tuple[MostSure, ...]
     """Error among the units of the headline of which the model is most sure."""
     controls: Controls | NoControls
-    """What the network is held against."""
+    """Models that have learnt nothing of disease, beside which the network is judged."""
     subgroups: tuple[Subgroup, ...]
     calibration: Calibration | None
     """By which probabilities were calibrated; None: as the network says."""
