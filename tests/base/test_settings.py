@@ -17,7 +17,7 @@ class LaterSettings(TrainingSettings):
 
     lr: float = identity(3e-4)
     head_lr: float | None = identity(0.1)
-    turn: bool = identity(True, neutral=False)
+    upside_down: bool = identity(True, neutral=False)
     width: int | None = identity(3, neutral=None)
     retries: int = operation(7)
 
@@ -100,7 +100,7 @@ def test_an_old_run_keeps_its_name_and_its_values_when_a_default_changes_and_fie
     save_settings(run, old, JobSettings())
     monkeypatch.setattr(settings_module, "TrainingSettings", LaterSettings)
     resumed = load_training(run)
-    assert (resumed.lr, resumed.head_lr, resumed.turn, resumed.width) == (1e-3, None, False, None)
+    assert (resumed.lr, resumed.head_lr, resumed.upside_down, resumed.width) == (1e-3, None, False, None)
     # How it is operated may change from one attempt to the next.
     assert resumed.retries == 7
     assert resumed.identity_digest() == old.identity_digest()
@@ -114,9 +114,9 @@ def test_what_only_a_later_version_can_do_makes_another_run_of_another_name(tmp_
     save_settings(run, old, JobSettings())
     monkeypatch.setattr(settings_module, "TrainingSettings", LaterSettings)
     before = load_training(run)
-    others = [replace(before, turn=True), replace(before, width=3), LaterSettings(seed=5)]
+    others = [replace(before, upside_down=True), replace(before, width=3), LaterSettings(seed=5)]
     assert len({old.identity_digest(), *(other.identity_digest() for other in others)}) == 4
-    with pytest.raises(UserError, match=r"turn  saved False, asked True"):
+    with pytest.raises(UserError, match=r"upside_down  saved False, asked True"):
         settings_module.refuse_other_identity(run, others[0])
 
 
