@@ -1,4 +1,4 @@
-"""``mri-hpc report``: one HTML page about a run."""
+"""``mri-hpc report``: one HTML page about a run, or about several that are folds and seeds of one study."""
 
 import sys
 from collections.abc import Sequence
@@ -9,9 +9,13 @@ from typing import Annotated
 from mri_hpc.base.access import make_private, replace_private
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json, run_command
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
+from mri_hpc.rundir.folds import is_of_folds, runs_in
 from mri_hpc.rundir.layout import RunDir, open_run
+
+JOINED = "joined.html"
+"""Page of runs that were named one by one, beside the first of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +24,9 @@ class Options:
     provenance. Research use only."""
 
     run: Annotated[Path, POSITIONAL]
-    """Folder of the run; one that is not finished gets a page of what there is."""
+    """Folder of the run, or of folds; one that is not finished gets a page of what there is."""
+    more: Annotated[tuple[Path, ...], POSITIONAL] = ()
+    """Others of other folds or seeds, joined with the first on one page, joined.html beside it."""
     pictures: Flag = False
     """Also write RUN/private/report.html, with pictures of patients: examples, wrong answers, and where the
     model looks, if boxes of findings show that it is worth a look. Needs the store."""
@@ -28,6 +34,12 @@ class Options:
     """Folder of the store, with --pictures; by default where it lay in training."""
     json: Flag = False
     """Print JSON."""
+
+    def __post_init__(self) -> None:
+        # A word that was meant as the value of an option must not pass for one more run.
+        for path in self.more:
+            if not (is_of_folds(path) or RunDir(path).settings.is_file()):
+                raise UsageError(f"unrecognized: {str(path)!r} is no folder of a run or of folds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +53,11 @@ def report(options: Options) -> None:
     """Write the page, or both pages, and say where they are."""
     if options.store and not options.pictures:
         raise UserError("--store is for --pictures: the page without pictures needs no store")
+    if options.more or is_of_folds(options.run):
+        if options.pictures:
+            raise UserError("--pictures is for the page of one run: name that run alone")
+        _report_joined([options.run, *options.more], as_json=options.json)
+        return
     run = open_run(options.run)
     # The score of heat maps is on either page, so pictures come first.
     private = _write_private(run, options.store) if options.pictures else None
@@ -82,6 +99,38 @@ def _write_private(run: RunDir, store: Path | None) -> int:
     make_private(run.private)
     replace_private(run.private_report, page)
     return len(page)
+
+
+def _report_joined(folders: Sequence[Path], *, as_json: bool) -> None:
+    """Write the page of several runs, and say where it is."""
+    from mri_hpc.results.joined_page import make_joined_page
+    from mri_hpc.results.joining import join
+
+    joined = join([run for folder in folders for run in _runs_of(folder)])
+    first = folders[0].resolve()
+    path = RunDir(folders[0]).report if len(folders) == 1 else folders[0].absolute().parent / JOINED
+    name = first.name if len(folders) == 1 else f"{first.name} and {len(folders) - 1} more"
+    page = make_joined_page(joined, name).encode()
+    replace_bytes(path, page)
+    if as_json:
+        print_json({"report": str(path), "bytes": len(page), **joined.to_dict()})
+        return
+    print(f"{path}: {len(page) / 1000:.0f} kB, {len(joined.parts)} runs")
+    for line in joined.lines():
+        print(f"  {line}")
+
+
+def _runs_of(folder: Path) -> list[RunDir]:
+    """List the run at a folder, or the runs of its folds. UserError where one was never launched."""
+    if not is_of_folds(folder):
+        return [open_run(folder)]
+    runs = runs_in(folder)
+    for run in runs:
+        if not run.settings.is_file():
+            raise UserError(
+                f"{folder} lacks {run.path.name}, which was never launched: mri-hpc launch --run {folder}"
+            )
+    return runs
 
 
 if __name__ == "__main__":

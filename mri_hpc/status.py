@@ -10,6 +10,7 @@ from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
 from mri_hpc.base.marks import POSITIONAL, Flag
+from mri_hpc.rundir.folds import is_of_folds, runs_in
 from mri_hpc.rundir.layout import open_run
 
 EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"
@@ -20,7 +21,7 @@ class Options:
     """Show how a run stands: state, progress, speed, restarts and their causes, what was lost, digests."""
 
     run: Annotated[Path, POSITIONAL]
-    """Folder of the run."""
+    """Folder of the run, or of folds."""
     watch: Flag = False
     """Show it again every second, until the run has ended, or Ctrl-C."""
     json: Flag = False
@@ -37,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(options: Options) -> int:
-    """Print the state of a run; raises UserError where there is none."""
+    """Print the state of a run, or of those of all folds; raises UserError where there is none."""
+    if is_of_folds(options.run):
+        return _show_folds(options)
     run = open_run(options.run)
     # What draws on terminals is not needed for --help.
     from rich.console import Console
@@ -58,6 +61,30 @@ def show(options: Options) -> int:
         Console().print(picture(run, view))
         if view.summary.state == State.FINISHED:
             print_next(run)
+    return DONE
+
+
+def _show_folds(options: Options) -> int:
+    """Print the runs of all folds as a table."""
+    if options.watch:
+        raise UserError(f"--watch shows one run: name one, such as {runs_in(options.run)[0].path}")
+    from rich.console import Console
+
+    from mri_hpc.cluster.folds_picture import NOT_LAUNCHED, folds_picture
+    from mri_hpc.cluster.watching import Watcher
+
+    runs = runs_in(options.run)
+    views = [(run, Watcher(run).look() if run.settings.is_file() else None) for run in runs]
+    if options.json:
+        of_runs = [
+            {"run": str(run.path.absolute()), "epochs": view.epochs, **view.summary.to_dict()}
+            if view
+            else {"run": str(run.path.absolute()), "state": NOT_LAUNCHED.replace(" ", "_")}
+            for run, view in views
+        ]
+        print_json({"folder": str(options.run.absolute()), "folds": of_runs})
+    else:
+        Console().print(folds_picture(views))
     return DONE
 
 

@@ -85,7 +85,7 @@ def make_page(run: RunDir, pictures: Pictures | None = None) -> str:
     summary = summarise(
         events, metrics, None, events[-1].time if events else 0.0, is_finished=run.is_finished
     )
-    return _environment().get_template(TEMPLATE).render(
+    return environment().get_template(TEMPLATE).render(
         name=run.path.resolve().name,
         is_finished=run.is_finished and evaluation is not None,
         model=training.model,
@@ -174,19 +174,19 @@ def _results(run: RunDir, evaluation: Evaluation, provenance: Mapping[str, Any])
     return {
         "evaluation": evaluation,
         "figures": [
-            (_heading(metric), [metrics.figures[metric] for _unit, metrics, _outcomes in levels])
+            (heading(metric), [metrics.figures[metric] for _unit, metrics, _outcomes in levels])
             for metric in evaluation.headline.figures
         ],
         "class_tables": [
             (
                 words,
                 is_of_scores,
-                [_heading(m) for m in evaluation.headline.class_metrics if m.is_of_scores == is_of_scores],
+                [heading(m) for m in evaluation.headline.class_metrics if m.is_of_scores == is_of_scores],
             )
             for words, is_of_scores in (("the answers", False), ("the scores, over all thresholds", True))
         ],
         "controls": evaluation.controls if isinstance(evaluation.controls, Controls) else None,
-        "subgroup_figures": [_heading(metric) for metric in FIGURES],
+        "subgroup_figures": [heading(metric) for metric in FIGURES],
         "levels": [_level(*level) for level in levels],
         "cohort": table,
         "cohort_totals": totals(table, stated, rows),
@@ -222,7 +222,7 @@ def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
     }
 
 
-def _heading(metric: Metric | ClassMetric) -> str:
+def heading(metric: Metric | ClassMetric) -> str:
     """Name a metric at the start of a row or column, with its unit."""
     unit = f", {metric.scale.unit}" if metric.scale.unit else ""
     return f"{metric.title[0].upper()}{metric.title[1:]}{unit}"
@@ -348,7 +348,7 @@ SHARED_AS: dict[str, Callable[[Any], Any]] = {
 """Settings that hold paths, of which only the last names may be shared."""
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
