@@ -8,7 +8,9 @@ import stat
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from mri_hpc import preprocess
 from mri_hpc.cohort.splits import rows_of, split_of
@@ -22,11 +24,24 @@ from mri_hpc.rundir.where_it_looks import Compared, Estimate, WhereItLooks, writ
 from mri_hpc.storage.store import Store
 from mri_hpc.training.evaluation import Answers
 from mri_hpc.training.heat_maps import HeatMaps, NoFeatureMap
-from mri_hpc.training.model import build, weights_digest
+from mri_hpc.training.model import GreyClassifier, build, weights_digest
 from mri_hpc.training.prediction import publish
 
 CLASSES = ("glioma", "pituitary")
 BOX = (0.25, 0.25, 0.3, 0.3)
+
+
+class BrightAndDark(nn.Module):
+    """Tells by how bright bright parts are, and how dark the dark ones; in place, as some networks work."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.head = nn.Conv2d(1, 2, 1, bias=False), nn.Linear(2, 2)
+        self.parts.weight.data = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
+        self.head.weight.data = torch.eye(2)
+
+    def forward(self, images):
+        return self.head(nn.functional.relu(self.parts(images), inplace=True).mean((2, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +168,23 @@ def test_an_image_that_was_retracted_is_on_no_page(made, tmp_path, monkeypatch):
     assert "1 test images are no longer in the store" in run.private_report.read_text()
 
 
+def test_an_image_whose_pixels_were_replaced_is_not_shown_with_the_answer_about_those_before(
+    made, tmp_path, monkeypatch
+):
+    root = made.path.parent
+    store, raw = (
+        shutil.copytree(root / "store", tmp_path / "store"),
+        shutil.copytree(root / "raw", tmp_path / "raw"),
+    )
+    run = RunDir(shutil.copytree(made.path, tmp_path / "run"))
+    Image.fromarray(np.eye(64, dtype=np.uint8) * 200).save(raw / "0.png")
+    monkeypatch.setenv("MRI_KEY_FILE", str(root / "key"))
+    options = ["--source", raw, "--store", store, "--labels", root / "labels.csv", "--replace"]
+    assert preprocess.main([str(option) for option in options]) == 0
+    assert main([str(run.path), "--pictures", "--store", str(store)]) == 0
+    assert "1 test images are no longer in the store as they were tested" in run.private_report.read_text()
+
+
 def test_a_store_without_pictures_is_refused(run, capsys):
     assert main([str(run.path), "--store", "x"]) == 2
     assert "--store is for --pictures" in capsys.readouterr().err
@@ -162,7 +194,7 @@ def test_a_hit_is_a_hottest_pixel_in_the_box_and_energy_the_share_of_heat_in_it(
     heat = np.zeros((3, 8, 8), np.float32)
     heat[0, 1, 6], heat[0, 6, 1] = 3, 1
     heat[1, 6, 1] = 1
-    boxes = np.array([(0.8125, 0.1875, 0.25, 0.25)] * 3)
+    boxes = np.array([(0.8125, 0.1875, 0.25, 0.25)] * 2 + [(0.125, 0.125, 0.25, 0.25)])
     assert hits_of(heat, boxes).tolist() == [1, 0, 0]
     assert energy_of(heat, boxes).tolist() == [0.75, 0, 0]
 
@@ -214,7 +246,18 @@ def test_the_feature_map_is_the_last_that_is_fine_enough(model, layer):
     assert heat.max() <= 1
 
 
-def test_heat_is_where_the_class_is_told():
+def test_heat_is_on_the_part_that_speaks_for_the_class_and_not_for_the_other():
+    layers = BrightAndDark()
+    image = np.full((16, 16), 100, np.uint8)
+    image[2:5, 3:6], image[10:13, 9:12] = 200, 0
+    maps = HeatMaps(GreyClassifier(layers, "image"), (16, 16))
+    bright, dark = maps.of(np.stack([image, image]), np.array([0, 1]))
+    assert (maps.layer, maps.side) == ("parts", 16)
+    np.testing.assert_array_equal(bright > 0.5, image == 200)
+    np.testing.assert_array_equal(dark > 0.5, image == 0)
+
+
+def test_a_heat_map_does_not_hang_on_the_images_beside_it():
     network = build(TrainingSettings(model="squeezenet1_1", normalise="image"), 2, (64, 64))
     maps = HeatMaps(network, (64, 64))
     images = np.random.default_rng(0).integers(0, 255, (1, 64, 64)).astype(np.uint8)
