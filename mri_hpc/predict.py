@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from mri_hpc.base.command import counted, print_json, progress, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import USER_CAN_FIX
-from mri_hpc.base.marks import POSITIONAL, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.intake.labels.images import PatientFrom, Rejected, as_text
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.run import Run
@@ -29,7 +29,7 @@ class Options:
 
     run: Annotated[Path, POSITIONAL]
     """Folder of the run."""
-    paths: Annotated[tuple[Path, ...], POSITIONAL]
+    paths: Annotated[tuple[Path, ...], POSITIONAL, Word(value="[IMAGES ...]")]
     """Images, and folders of images."""
     out: Path | None = None
     """Folder for predictions.csv, patients.csv, rejected.csv and pages/ with a page a patient, for this user

@@ -105,6 +105,9 @@ def _write_series(folder: Path, planted: Planted, number: int, slices: int) -> N
     _plant_elements(same, planted, number)
     # What is looked into for words that are known, with one, and with more.
     for keyword, word in SEARCHED.items():
+        if keyword == "Manufacturer" and "ImageComments" in same:
+            # Those of other vendors are not looked into.
+            word = "CANON"
         if keyword not in same:
             setattr(same, keyword, f"{word} {planted.text()}")
     same.RequestAttributesSequence = Sequence([_nested(planted, number, deep=2)])

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.storage.disk.layout import StoreDir, compaction_id
+from mri_hpc.storage.disk.layout import StoreDir, compaction_id, open_store
 
 
 def test_a_private_folder_open_to_others_is_refused_also_by_whoever_finds_it_made_by_another_task(tmp_path):
@@ -40,3 +40,9 @@ def test_a_compaction_that_is_not_there_is_not_made_up(tmp_path):
     store.commits.mkdir()
     store.commit(compaction_id(3)).touch()
     assert store.commit_ids() == [compaction_id(3)]
+
+
+def test_a_folder_with_a_copy_of_a_recipe_as_runs_have_is_told_from_a_store(tmp_path):
+    (tmp_path / "recipe.json").touch()
+    with pytest.raises(UserError, match=r"found recipe\.json, no commits, as in a run.*name its store"):
+        open_store(tmp_path)

@@ -234,6 +234,10 @@ def open_store(path: Path) -> StoreDir:
     """Open the store at `path`; UserError if there is none."""
     store = StoreDir(path)
     if not (store.recipe.is_file() and store.commits.is_dir()):
+        if store.recipe.is_file():
+            raise UserError(
+                f"{path} is not a store (found recipe.json, no commits, as in a run): name its store"
+            )
         found = "something else" if path.exists() else "nothing"
         raise UserError(
             f"{path} is not a store (found {found}, no recipe.json); "

@@ -46,8 +46,8 @@ VOXEL_MM, VIEW_MM = (0.2, 10.0), (100.0, 400.0)
 """Sanity band of the distance of voxels, and of the length of a volume along an axis."""
 NEARLY_SQUARE = 0.005
 """Pixels whose sides differ by less are left as they are: over 224 of them it makes one."""
-SAMPLED_PLANES = (128, 64)
-"""A window is found by so many planes of voxels, or up to twice as many: coronal ones, and axial ones."""
+SAMPLED_PLANES = 64
+"""A window is found by voxels in so many coronal planes and axial ones, or up to twice as many of each."""
 SAMPLED_ROWS = 64
 MOST_COUNTED = 256
 """Slices by which a window is found: of more, one in so many as leave no more than this."""
@@ -234,10 +234,7 @@ def _window(upright: Volume, brain: np.ndarray | None = None) -> Window | None:
     if brain is not None:
         return exact_window(voxels[brain])
     # By the axes of the patient: it is the same along whichever slices were acquired.
-    steps = (
-        1,
-        *(max(1, count // most) for count, most in zip(voxels.shape[1:], SAMPLED_PLANES, strict=True)),
-    )
+    steps = (1, *(max(1, count // SAMPLED_PLANES) for count in voxels.shape[1:]))
     return exact_window(voxels[tuple(slice(None, None, step) for step in steps)])
 
 
