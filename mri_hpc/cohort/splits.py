@@ -65,7 +65,7 @@ def rows_of(code: np.ndarray) -> Split:
 def set_apart(snapshot: Snapshot, code: np.ndarray, share: float) -> np.ndarray:
     """Return codes in which validation patients who are to choose nothing are CALIBRATION: int8, (n,).
 
-    A hash of the patient alone decides, so that no patient moves when others arrive. Of patients who turned out
+    A hash of the patient alone decides, so that no one moves when others arrive. Of patients who turned out
     to be one, all go where one of them was by itself. Images without a patient stay. Where all or none would
     go, none does: some have to choose the epoch. code: int8, (n,), from split_of.
     """

@@ -66,10 +66,8 @@ def test_every_option_of_every_page_has_its_text(pages):
 def test_values_are_named_by_their_kind_and_defaults_in_words(help_of):
     page = " ".join(help_of(120, "launch", option="--help-all").split())
     assert "--run PATH Folder of the run; by default runs/MODEL-DIGITS, so that" in page
-    assert (
-        "--no-augment Turn, scale and shift training images, and change their contrast, at random. (default: on)"
-        in page
-    )
+    meant = "--no-augment Turn, scale and shift training images, and change their contrast, at random."
+    assert f"{meant} (default: on)" in page
     assert "--accumulate INT Parts into which each rank cuts" in page
     assert "does not fit into memory. (default: 1)" in page
     assert "--warmup-epochs FLOAT Epochs of linear warm-up; afterwards the rate follows a cosine, or" in page
