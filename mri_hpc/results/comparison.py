@@ -7,7 +7,7 @@ from typing import Any
 from mri_hpc.base.errors import UserError
 from mri_hpc.results.differences import differences
 from mri_hpc.results.figure_of_merit import Figure
-from mri_hpc.results.metrics import ACCURACY, BALANCED_ACCURACY, METRICS, Metric, Metrics, measure
+from mri_hpc.results.metrics import ACCURACY, BALANCED_ACCURACY, Metric, Metrics, measure
 from mri_hpc.results.patient_model import PatientModel, patient_model
 from mri_hpc.results.patients import Outcomes, image_outcomes, patient_outcomes, pool_patients
 from mri_hpc.results.whole_predictions import read_whole
@@ -38,7 +38,7 @@ class Compared:
                     "second": self.second.figures[metric].to_dict(),
                     "difference": self.differences[metric].to_dict(),
                 }
-                for metric in METRICS
+                for metric in self.differences
             },
         }
 

@@ -37,6 +37,8 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
             console.print(_classes_table(unit, metrics, is_of_scores=is_of_scores))
         for reason in metrics.reasons():
             console.print(f"[yellow]– by {unit}: {escape(reason)}[/]")
+        for reason in metrics.reasons_without_interval():
+            console.print(f"[dim]no interval by {unit}: {escape(reason)}[/]")
     console.print(
         f"Chance: {_percent(baseline.chance)} balanced accuracy. "
         f"Always {escape(repr(baseline.majority_class))}: "

@@ -300,9 +300,16 @@ class Metrics:
         return tuple(next(iter(self.classes.values())).figures)
 
     def reasons(self) -> list[str]:
-        """List why some figures cannot be computed, or have no interval, each reason once."""
-        figures = [*self.figures.values(), *(f for c in self.classes.values() for f in c.figures.values())]
-        return list(dict.fromkeys(figure.reason for figure in figures if figure.reason))
+        """List why some figures cannot be computed, each reason once."""
+        return list(dict.fromkeys(figure.reason for figure in self._all_figures() if figure.value is None))
+
+    def reasons_without_interval(self) -> list[str]:
+        """List why some figures have no interval, each reason once."""
+        alone = [figure for figure in self._all_figures() if figure.value is not None and figure.low is None]
+        return list(dict.fromkeys(figure.reason for figure in alone))
+
+    def _all_figures(self) -> list[Figure]:
+        return [*self.figures.values(), *(f for c in self.classes.values() for f in c.figures.values())]
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""

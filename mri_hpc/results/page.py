@@ -214,7 +214,7 @@ def _level(unit: str, metrics: Metrics, outcomes: Outcomes) -> dict[str, Any]:
         "roc": Markup(roc_curves(curves, name=unit)),
         "reliability": Markup(reliability_diagram(reliability(outcomes), name=unit)),
         "classes": list(metrics.classes.items()),
-        "reasons": metrics.reasons(),
+        "reasons": [*metrics.reasons(), *metrics.reasons_without_interval()],
         "confusion": [
             (name, [(count, count / sum(row) if sum(row) else 0.0) for count in row])
             for name, row in zip(outcomes.classes, metrics.confusion, strict=True)

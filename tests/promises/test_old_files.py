@@ -36,7 +36,10 @@ WHERE_IT_LAY = "/tmp/mri_hpc-fixture/store"
 OF_INTERVALS = {"low", "high", "interval", "n_resamples", "method", "majority_low", "majority_high"}
 
 
-SINCE_THEN = {"decision", "most_sure", "probabilities", "calibration", "brier", "log_loss", "ece"}
+SINCE_THEN = {
+    "decision", "most_sure", "probabilities", "calibration", "brier", "log_loss", "ece", "controls",
+    "subgroups", "average_precision", "sensitivity_at_90", "sensitivity_at_95",
+}  # fmt: skip
 
 
 def without_path(figures):

@@ -244,11 +244,16 @@ def test_a_refused_job_is_one_line_with_the_words_of_slurm(runs, capsys):
     run = runs.launch("refused", steps=1)
     runs.wait_for_end(run)
     (run.path / "DONE").unlink()
-    assert main(["--run", str(run.path), "--partition", "nowhere"]) == 2
+    assert main(["--run", str(run.path), "--constraint", "nowhere"]) == 2
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1
     assert "Slurm refused the job: " in complaint
-    assert "invalid partition specified: nowhere" in complaint
+    assert "Invalid feature specification" in complaint
+    # A partition that there is not is known before.
+    assert main(["--run", str(run.path), "--partition", "nowhere"]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert "--partition nowhere does not exist; this cluster has: high, low" in complaint
 
 
 def test_the_cluster_is_asked_whether_it_answers_and_has_gpus(runs):

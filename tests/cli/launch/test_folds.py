@@ -34,7 +34,7 @@ def test_each_fold_is_an_ordinary_run_and_every_patient_is_tested_once(launch_fo
     codes = [split_by(snapshot, load_training(run)) for run in runs]
     assert (sum((code == TEST).astype(int) for code in codes) == 1).all()
     assert all((code == VALIDATION).any() and (code != UNUSED).all() for code in codes)
-    again, out, errors = launch_folds("--wait", "--epochs", 30)
+    again, out, errors = launch_folds("--wait", "--epochs", load_training(runs[0]).epochs)
     assert again == 0, errors
     assert out.count("is finished.") == 3
     assert "python -m mri_hpc.report f" in out

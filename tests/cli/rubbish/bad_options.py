@@ -50,7 +50,7 @@ def refused(name: str, make, *says: str, lines: int | None = 1) -> Case:
     return Case(name=name, make=make, says=says, lines=lines, after=no_run)
 
 
-def on_slurm(sbatch: str, *options: object):
+def on_slurm(sbatch: str, *options: object, partition: str = "gpuu"):
     """Launch on a cluster with the partitions cpu and gpu, whose sbatch refuses with these words."""
     answers = {
         "scontrol": "echo 'Slurmctld(primary) at node1 is UP'",
@@ -63,7 +63,7 @@ def on_slurm(sbatch: str, *options: object):
             desk.file(f"bin/{name}", f"#!/bin/sh\n{answer}\n").chmod(0o755)
         desk.environment["PATH"] = f"{desk.root / 'bin'}:{os.environ['PATH']}"
         new = ("--store", desk.store, "--run", desk.root / "new")
-        return words("launch", "--cluster", "slurm", "--partition", "gpuu", *new, *BY_MOST, *options)
+        return words("launch", "--cluster", "slurm", "--partition", partition, *new, *BY_MOST, *options)
 
     return make
 
@@ -94,7 +94,7 @@ CASES = (
     refused(
         "an unknown word",
         typed("evaluate", "run", "--split", "tset"),
-        "--split takes test, validation, found 'tset'; see: mri-hpc evaluate --help",
+        "--split takes test, validation, calibration, found 'tset'; see: mri-hpc evaluate --help",
     ),
     refused(
         "an action of the store that is none",
@@ -220,7 +220,7 @@ CASES = (
     ),
     refused(
         "a job that Slurm refuses",
-        on_slurm("sbatch: error: invalid account", "--gpus-per-node", 0),
+        on_slurm("sbatch: error: invalid account", "--gpus-per-node", 0, partition="gpu"),
         "Slurm refused the job: invalid account",
     ),
 )
