@@ -71,9 +71,9 @@ def set_apart(snapshot: Snapshot, code: np.ndarray, share: float) -> np.ndarray:
     """
     if not share:
         return code
-    own, patient = np.asarray(snapshot.with_own_patients().patient), np.asarray(snapshot.patient)
+    before = snapshot.with_own_patients()
+    own, patient, names = np.asarray(before.patient), np.asarray(snapshot.patient), before.patient_names
     rows = np.flatnonzero((code == VALIDATION) & (own >= 0))
-    names = snapshot.with_own_patients().patient_names
     is_apart = {
         number: _position(names[number], b"calibration:") < share for number in set(own[rows].tolist())
     }

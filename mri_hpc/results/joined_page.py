@@ -1,7 +1,8 @@
 """The page of joined runs: the same runs give the same bytes, and no path is in it, as of the report."""
 
 from mri_hpc.results.joining import Joined, pooled_metrics
-from mri_hpc.results.page import environment, heading
+from mri_hpc.results.page import heading
+from mri_hpc.results.templates import environment
 
 TEMPLATE = "joined.html.j2"
 

@@ -5,12 +5,10 @@ last name of one: folders name users and studies, and a page is made to be share
 """
 
 import dataclasses
-import datetime
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mri_hpc.results.cohort_table import splits_of, tabulate, totals
@@ -30,6 +28,7 @@ from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
 from mri_hpc.results.pictures import Pictures
 from mri_hpc.results.scores import reliability
 from mri_hpc.results.subgroups import FIGURES
+from mri_hpc.results.templates import environment
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
@@ -346,31 +345,3 @@ SHARED_AS: dict[str, Callable[[Any], Any]] = {
     "slurm": _last_names,
 }
 """Settings that hold paths, of which only the last names may be shared."""
-
-
-def environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=_percent, moment=_moment, minutes=_minutes)
-    return environment
-
-
-def _percent(fraction: float, digits: int = 1) -> str:
-    return f"{100 * fraction:.{digits}f}"
-
-
-def _moment(unix_s: float | None) -> str:
-    if unix_s is None:
-        return "–"
-    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _minutes(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

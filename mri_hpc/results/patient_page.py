@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.results.answer import Answer, Judged, JudgedPatient
+from mri_hpc.results.templates import environment
 
 TEMPLATE = "patient.html.j2"
 FOLDER = "pages"
@@ -35,7 +34,7 @@ def write_pages(out: Path, answer: Answer) -> list[Path]:
 def make_page(answer: Answer, one: JudgedPatient | None, images: list[Judged]) -> str:
     """Make one page as HTML. one: None for images that are not judged by patient."""
     model = answer.patient_model
-    return _environment().get_template(TEMPLATE).render(
+    return environment().get_template(TEMPLATE).render(
         answer=answer,
         one=one,
         predicted=answer.predicted(one.probabilities) if one else "",
@@ -75,13 +74,3 @@ def _slice(answer: Answer, number: int, image: Judged) -> dict[str, object]:
         "says": f"{answer.predicted(image.probabilities)} {chance:.1f} %",
         "picture": base64.b64encode(image.picture).decode(),
     }
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
