@@ -14,7 +14,7 @@ MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
 # Slurm may send the signal ahead of the limit up to a minute early.
 SIGNAL_SLACK_S = 60
 # Of a rank that had yet to listen. SIGTERM says nothing: srun -K sends it, whatever the first rank died of.
-TOLD_BEFORE_LISTENING = {128 + number for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)}
+STOP_SIGNAL_UNHEARD = {128 + number for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)}
 KILLED_BY_TERM = 128 + signal.SIGTERM
 # Slurm's words for the end of a job, and the causes that they name.
 CAUSE_OF_STATE = {
@@ -212,7 +212,7 @@ def _is_ahead_of_limit(ending: Ending, job: JobState) -> bool:
 
 
 def _cause_by_status(ending: Ending) -> Cause:
-    if ending.status == AGAIN or ending.status in TOLD_BEFORE_LISTENING:
+    if ending.status == AGAIN or ending.status in STOP_SIGNAL_UNHEARD:
         return Cause.STOPPED
     # After the agreement the state is saved: how the processes died no longer matters.
     if ending.stop_signal and ending.status > 128:
