@@ -7,6 +7,7 @@ import mri_hpc
 from mri_hpc.base.interruption import say_interruptions
 
 COMMANDS = {
+    "doctor": "whether this machine, its file systems and its cluster carry the work",
     "preprocess": "images of one folder into the store: adds what is new",
     "store": "what is in a store; verify, compact, audit, relabel, retract, export, prove",
     "weights": "fetch published weights to start from, where there is internet access",

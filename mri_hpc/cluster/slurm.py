@@ -219,6 +219,27 @@ def partition_lines(form: str) -> str:
     return answer.stdout
 
 
+def configuration() -> dict[str, str]:
+    """Ask Slurm how it is set up: name → value, as ``scontrol show config`` prints them; empty: no answer."""
+    answer = _ask(["scontrol", "show", "config"], timeout_s=PING_TIMEOUT_S)
+    text = answer.stdout if answer and answer.returncode == 0 else ""
+    return {name: value.strip() for name, value in re.findall(r"^(\S+)\s*=(.*)$", text, re.MULTILINE)}
+
+
+def partition_settings() -> list[dict[str, str]]:
+    """Ask Slurm for each partition's settings: name → value, PartitionName among them; empty: no answer."""
+    answer = _ask(["scontrol", "--oneliner", "show", "partition"], timeout_s=PING_TIMEOUT_S)
+    lines = answer.stdout.splitlines() if answer and answer.returncode == 0 else []
+    return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if "PartitionName=" in line]
+
+
+def accounts(user: str) -> list[str] | None:
+    """Ask the accounting for the accounts of a user; None where it does not say."""
+    fields = ["--noheader", "--parsable2", "show", "associations", f"user={user}", "format=account"]
+    answer = _ask(["sacctmgr", *fields], timeout_s=PING_TIMEOUT_S)
+    return sorted(set(answer.stdout.split())) if answer and answer.returncode == 0 else None
+
+
 def partition_of_shell(environment: Mapping[str, str] = os.environ) -> str | None:
     """Return the partition that sbatch takes by the shell's variable; None where it names none."""
     return environment.get("SBATCH_PARTITION") or None

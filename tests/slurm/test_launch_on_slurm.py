@@ -17,6 +17,7 @@ from mri_hpc.cluster.partitions import partition_of_job
 from mri_hpc.cluster.scheduler import Sizes
 from mri_hpc.cluster.slurm import controller_answers
 from mri_hpc.cluster.watching import Watcher
+from mri_hpc.doctor import main as doctor
 from mri_hpc.launch import main
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events
@@ -278,6 +279,17 @@ def test_a_refused_job_is_one_line_with_the_words_of_slurm(runs, capsys):
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1
     assert "--partition nowhere does not exist; this cluster has: high, low" in complaint
+
+
+def test_the_doctor_finds_slurm_ready_and_says_what_its_partitions_give(runs, capsys):
+    assert doctor([str(runs.folder), "--only", "slurm", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    says = [one["says"] for one in found]
+    assert [one for one in found if one["level"] != "fine"] == []
+    assert any(line.startswith("Slurm 2") and line.endswith(" answers") for line in says)
+    assert any("10 s (KillWait)" in line for line in says)
+    assert any(line.startswith("partition low (default): 4 nodes") for line in says)
+    assert any(line.startswith("your accounts: ") for line in says)
 
 
 def test_the_cluster_is_asked_whether_it_answers_and_has_gpus(runs):

@@ -1,0 +1,32 @@
+"""All checks of the doctor, and the loop over them."""
+
+from collections.abc import Iterator, Sequence
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.cluster.doctor import (
+    file_system,
+    gpus,
+    libraries,
+    limits,
+    network,
+    scheduler,
+    site_key,
+    weights_cache,
+)
+from mri_hpc.cluster.doctor.finding import Check, Finding, Site, problem
+
+CHECKS: tuple[Check, ...] = (
+    libraries.CHECK, limits.CHECK, file_system.CHECK, site_key.CHECK, scheduler.CHECK, network.CHECK,
+    gpus.CHECK, weights_cache.CHECK,
+)  # fmt: skip
+
+
+def examine(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[tuple[Check, list[Finding]]]:
+    """Yield each check with what it found; one that fails is a problem like any other."""
+    for check in checks:
+        found: list[Finding] = []
+        try:
+            found.extend(check.look(site))
+        except (UserError, OSError) as error:
+            found.append(problem(str(error), ""))
+        yield check, found

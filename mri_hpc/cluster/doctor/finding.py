@@ -1,0 +1,65 @@
+"""A doctor's finding, and what its checks look at."""
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class Level(enum.StrEnum):
+    """The weight of a finding."""
+
+    FINE = enum.auto()
+    """It is as it has to be."""
+    NOTE = enum.auto()
+    """The work goes on, slower or with something missing."""
+    PROBLEM = enum.auto()
+    """Something that the commands do would fail."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    says: str
+    """One plain line."""
+    cure: str = ""
+    """The line to type, or to write into site.env; empty where nothing is to be done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """The place that the checks look at."""
+
+    folder: Path
+    """Existing folder under which stores and runs will lie."""
+    environment: Mapping[str, str]
+    """Variables of the shell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing to look at."""
+
+    name: str
+    """One word, for scripts."""
+    title: str
+    """For people."""
+    look: Callable[[Site], Iterator[Finding]]
+    """Yields what it finds; changes nothing. OSError and UserError become a problem."""
+
+
+def fine(says: str) -> Finding:
+    """Make a finding that needs nothing."""
+    return Finding(level=Level.FINE, says=says)
+
+
+def note(says: str, cure: str = "") -> Finding:
+    """Make a finding that costs something."""
+    return Finding(level=Level.NOTE, says=says, cure=cure)
+
+
+def problem(says: str, cure: str) -> Finding:
+    """Make a finding with which something fails."""
+    return Finding(level=Level.PROBLEM, says=says, cure=cure)
