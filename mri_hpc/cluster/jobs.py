@@ -12,6 +12,7 @@ from mri_hpc.rundir.layout import Attempt, RunDir
 
 JOB = "job.json"
 FORMAT = 1
+HEARTBEAT = "heartbeat"
 
 
 class Cluster(StrEnum):
@@ -35,6 +36,8 @@ class Job:
     """Process of the supervisor."""
     began: str = ""
     """Start of that process: with the pid it names it for good."""
+    heartbeat: str = ""
+    """File that the supervisor touches, for other machines; empty in jobs of versions before."""
     failure: str = ""
     """Reason why nothing was started, where submitting failed."""
 
@@ -59,6 +62,11 @@ def job_of(run: RunDir, submission: int) -> Job | None:
         return None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); restore it from a backup") from None
+
+
+def heartbeat_of(run: RunDir, submission: int) -> Path:
+    """Return the file that the supervisor of a submission touches."""
+    return run.attempt_folder(Attempt(submission=submission, restart=0)) / HEARTBEAT
 
 
 def _job_file(run: RunDir, submission: int) -> Path:

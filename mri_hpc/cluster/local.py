@@ -1,6 +1,7 @@
 """The supervisor of a run without Slurm: it starts the ranks and plays the batch script's part."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER, USER_CAN_FIX
 from mri_hpc.cluster.batch import STATUS_OF_ACTION
+from mri_hpc.cluster.jobs import heartbeat_of
 from mri_hpc.cluster.outcome import conclude, may_start, patiently, say
 from mri_hpc.cluster.rank import SAVE_GRACE, rank_command
 from mri_hpc.cluster.requeue import says_more_than_a_peer
@@ -25,6 +27,7 @@ from mri_hpc.rundir.ledger import Kind, record
 SAVE_GRACE_S = 30.0
 # After a crash there is nothing to save: peers only wait for the dead rank.
 CRASH_GRACE_S = 5.0
+HEARTBEAT_S = 60.0
 HEARD = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD}
 
 
@@ -91,6 +94,7 @@ class Supervisor:
     ) -> None:
         self._run, self._submission, self._module = run, submission, module
         self._num_ranks, self._threads, self._gpus = ranks, threads, gpus
+        self._heartbeat = heartbeat_of(run, submission)
         self._is_cancelled = False
 
     def supervise(self) -> int:
@@ -150,6 +154,8 @@ class Supervisor:
         """Return once all ranks have gone: by themselves, or made to."""
         kill_at: float | None = None
         while not ranks.are_gone:
+            with contextlib.suppress(OSError):
+                self._heartbeat.touch()
             heard = _wait_for_signal(kill_at)
             if heard in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 say(f"{signal.Signals(heard).name}: cancelled; the ranks save")
@@ -169,7 +175,7 @@ class Supervisor:
 
 def _wait_for_signal(until: float | None) -> int | None:
     """Wait for the next signal; None where none came in time. Children that ended before count as well."""
-    wait_s = 60.0 if until is None else max(0.05, until - time.monotonic())
+    wait_s = HEARTBEAT_S if until is None else max(0.05, until - time.monotonic())
     received = signal.sigtimedwait(HEARD, wait_s)
     return received.si_signo if received else None
 

@@ -1,11 +1,13 @@
 """Runs without Slurm: each submission has a supervisor on this machine."""
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,12 +15,14 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.process import look_at
 from mri_hpc.base.stop_flag import StopRequest
 from mri_hpc.cluster import rank, slurm
-from mri_hpc.cluster.jobs import Cluster, Job
+from mri_hpc.cluster.jobs import Cluster, Job, heartbeat_of
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes, Standing
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.settings import JobSettings
 
 SUPERVISOR_LOG = "supervisor.log"
+# The supervisor touches it once a minute; clocks of two machines may differ by some.
+SILENCE_S = 600.0
 GPU_DEVICES = "nvidia[0-9]*"
 
 
@@ -82,9 +86,9 @@ class ThisMachine(Scheduler):
         return f"supervisor {job.pid} on {job.host}"
 
     def standing(self, job: Job) -> Standing:
-        """Look whether the supervisor lives."""
-        is_here = process_began(job.pid) == job.began
-        return Standing(phase=Phase.RUNNING if self.is_out_of_reach(job) or is_here else Phase.GONE)
+        """Look whether the supervisor lives; on another machine, whether it was heard of in ten minutes."""
+        is_alive = _is_heard_of(job) if self.is_out_of_reach(job) else process_began(job.pid) == job.began
+        return Standing(phase=Phase.RUNNING if is_alive else Phase.GONE)
 
     def is_out_of_reach(self, job: Job) -> bool:
         """Tell whether the supervisor is on another machine."""
@@ -121,13 +125,15 @@ def start_supervisor(
 ) -> Job:
     """Start a supervisor that outlives this shell; return at once."""
     log = run.attempt_folder(Attempt(submission=submission, restart=0)) / SUPERVISOR_LOG
+    heartbeat = heartbeat_of(run, submission)
+    heartbeat.touch()
     command = supervisor_command(run, submission, ranks=ranks, threads=threads, gpus=gpus, module=module)
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             env=slurm.without_slurm(os.environ),
         )  # fmt: skip
-    job = local_job(process.pid)
+    job = dataclasses.replace(local_job(process.pid), heartbeat=str(heartbeat.absolute()))
     # It is no child of ours any more: without this, letting go of the object would warn about it.
     process.returncode = 0
     return job
@@ -145,6 +151,14 @@ def supervisor_command(
 def local_job(pid: int) -> Job:
     """Return the supervisor `pid` on this machine, as a job."""
     return Job(cluster=Cluster.LOCAL.value, host=os.uname().nodename, pid=pid, began=process_began(pid) or "")
+
+
+def _is_heard_of(job: Job) -> bool:
+    """Tell whether a supervisor elsewhere may live: one that leaves no heartbeat here counts as alive."""
+    try:
+        return time.time() - Path(job.heartbeat).stat().st_mtime < SILENCE_S
+    except OSError:
+        return True
 
 
 def process_began(pid: int) -> str | None:

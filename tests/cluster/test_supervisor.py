@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,6 +62,20 @@ def wait_until_gone(job, wait_for, timeout_s=300.0):
 
 def wait_for_steps(run, steps, wait_for):
     wait_for(lambda: len(read_metrics(run)) >= steps, what=f"step {steps}")
+
+
+def test_a_supervisor_is_heard_of_while_it_lives(planned_run, supervise, wait_for, monkeypatch):
+    run = planned_run(**LONG)
+    with monkeypatch.context() as machine:
+        machine.setattr(os, "uname", lambda: SimpleNamespace(nodename="elsewhere"))
+        job = supervise(run)
+    assert (job.host, Path(job.heartbeat).name) == ("elsewhere", "heartbeat")
+    wait_for_steps(run, 1, wait_for)
+    os.utime(job.heartbeat, (0, 0))
+    assert phase_of(job) is Phase.GONE
+    # It touches it whenever it looks at its ranks.
+    os.kill(job.pid, signal.SIGUSR2)
+    wait_for(lambda: phase_of(job) is Phase.RUNNING, what="the heartbeat")
 
 
 def test_ranks_that_finish_are_not_started_again(planned_run, supervise, wait_for):

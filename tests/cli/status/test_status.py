@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -296,6 +297,18 @@ def test_a_run_whose_supervisor_was_killed_is_stopped_and_says_who_is_gone(make_
     # Its clock stopped with the last that was heard of it, whenever one looks.
     assert sum(summary.ledger.values()) < 5
     assert phase_of(local_job(os.getpid())) is Phase.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "state"), [(700, State.STOPPED), (500, State.STARTING), (None, State.STARTING)]
+)
+def test_a_supervisor_of_another_machine_is_gone_once_it_is_silent(make_run, tmp_path, silent_s, state):
+    run, heartbeat = make_run(finished=False), tmp_path / "heartbeat"
+    if silent_s:
+        heartbeat.touch()
+        os.utime(heartbeat, (time.time() - silent_s,) * 2)
+    publish_job(run, 1, Job(cluster="local", host="elsewhere", pid=7, began="then", heartbeat=str(heartbeat)))
+    assert Watcher(run).look().summary.state == state
 
 
 def test_watching_ends_with_ctrl_c_and_shows_the_last_state(make_run):
