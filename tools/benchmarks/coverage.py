@@ -20,7 +20,7 @@ from mri_hpc.results.metrics import measure
 from mri_hpc.results.patients import Outcomes
 
 CLASSES = ("a", "b", "c")
-PATIENTS_OF_THE_TRUTH = 10_000
+PATIENTS_OF_THE_TRUTH = 50_000
 MOST_SLICES = 24
 ALIKE_EPOCHS = 0.8
 
