@@ -46,7 +46,9 @@ def of_sensitivity_at(
     value = _above(scores[is_class], _threshold(others, specificity))
     num, quantile = _independent(scores, ~is_class, cluster, 0.5)
     least, most = agresti_coull(specificity, num, quantile)
-    if most >= 1 - 1 / (num + 1):
+    # Slices may seem to tell it, of patients too few for one of them to be taken for the class.
+    is_of_few = len(np.unique(cluster[~is_class])) * (1 - specificity) < 1
+    if is_of_few or most >= 1 - 1 / (num + 1):
         return Limits(value, math.nan, math.nan)
     inside, of_class = scores[is_class], cluster[is_class]
     found = of_proportion(inside > _threshold(others, specificity), of_class)

@@ -7,6 +7,7 @@ from sklearn import metrics as reference
 from mri_hpc.results.differences import of_paired_areas, of_paired_hits
 from mri_hpc.results.metrics import measure
 from mri_hpc.results.patients import Outcomes
+from mri_hpc.results.score_intervals import of_sensitivity_at
 from mri_hpc.results.subgroups import subgroups
 from mri_hpc.rundir.predictions import Prediction
 
@@ -58,6 +59,17 @@ def test_a_specificity_that_few_others_cannot_tell_gives_no_interval_and_says_so
     assert (few.low, few.reason) == (None, "too few of the other classes to tell a specificity of 95 %")
     assert many.low is not None and many.low < many.value < many.high
     assert few.to_dict()["value"] is not None
+
+
+def test_many_slices_of_few_patients_tell_no_specificity_that_these_could_not():
+    """Of 19 others, none is one in twenty, whatever their slices say; of 20, one is."""
+    random = np.random.default_rng(0)
+    for others, has_interval in ((19, False), (20, True)):
+        cluster = np.repeat(np.arange(30 + others), 20)
+        is_class = cluster < 30
+        scores = random.normal(size=len(cluster)) + is_class
+        found = of_sensitivity_at(scores, is_class, cluster, 0.95)
+        assert np.isfinite(found.low) == has_interval
 
 
 def test_pairs_that_agree_differ_by_nothing_and_less_than_alone():
