@@ -1,10 +1,13 @@
 """Figures equal scikit-learn's; an interval is given where one holds, and to groups of few none is."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mri_hpc.results.differences import of_paired_areas, of_paired_hits
+from mri_hpc.results.differences import mean_of_paired_hits, of_paired_areas, of_paired_hits
 from mri_hpc.results.metrics import measure
 from mri_hpc.results.patients import Outcomes
 from mri_hpc.results.score_intervals import of_sensitivity_at
@@ -83,6 +86,30 @@ def test_pairs_that_agree_differ_by_nothing_and_less_than_alone():
     assert better.low == pytest.approx(centre - 1.959964 * variance**0.5)
     in_clusters = of_paired_hits(np.ones(100, bool), np.arange(100) < 70, np.arange(100) // 10)
     assert in_clusters.high - in_clusters.low > better.high - better.low
+
+
+def test_the_mean_difference_of_classes_is_held_in_95_of_100_draws_and_not_in_nearly_all():
+    """Exactly, over all that can be drawn of two classes of 12 patients; gained and lost by class."""
+    num = 12
+    counts = [(gained, lost) for gained in range(num + 1) for lost in range(num + 1 - gained)]
+    first, second = np.arange(num) < np.array(counts)[:, :1], np.arange(num)[::-1] < np.array(counts)[:, 1:]
+    of_class = [of_paired_hits(a, b, np.arange(num), more=1 / 2) for a, b in zip(first, second, strict=True)]
+    draws = list(itertools.product(range(len(counts)), repeat=2))
+    low, high = np.transpose([mean_of_paired_hits(np.array([of_class[a], of_class[b]])) for a, b in draws])
+    pairs, held = np.array(draws), []
+    for shares in itertools.combinations([(0.02, 0.02), (0.1, 0.02), (0.2, 0.05), (0.15, 0.15)], 2):
+        chances = [[multinomial(num, *count, *share) for count in counts] for share in shares]
+        chance = np.take(chances[0], pairs[:, 0]) * np.take(chances[1], pairs[:, 1])
+        truth = np.mean([gained - lost for gained, lost in shares])
+        held.append(chance[(low <= truth) & (truth <= high)].sum())
+    assert min(held) >= 0.95
+    assert np.mean(held) <= 0.98
+
+
+def multinomial(num, gained, lost, share_gained, share_lost):
+    ways = math.comb(num, gained) * math.comb(num - gained, lost)
+    rest = (1 - share_gained - share_lost) ** (num - gained - lost)
+    return ways * share_gained**gained * share_lost**lost * rest
 
 
 def test_areas_of_the_same_scores_differ_by_nothing():
