@@ -232,6 +232,7 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
         is_accepting_text="burnt-in" in options.accept,
+        is_shortening="shorter" in options.accept,
     )
     if table:
         refuse_beside_stored(table, store, intake.pseudonyms)

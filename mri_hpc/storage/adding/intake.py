@@ -45,6 +45,8 @@ class Intake:
     """True where images that show no head are left out."""
     is_accepting_text: bool = False
     """True where volumes are stored in which text seems to be burnt into the pixels."""
+    is_shortening: bool = False
+    """True where stored slices that what replaces them has no longer are retracted."""
 
     @functools.cached_property
     def kinds(self) -> Kinds:
@@ -147,6 +149,7 @@ def make_intake(
     is_replacing: bool = False,
     is_skipping_empty: bool = False,
     is_accepting_text: bool = False,
+    is_shortening: bool = False,
 ) -> Intake:
     """Return all that decides about the sources below a root; write down the recipe of a new store.
 
@@ -168,6 +171,7 @@ def make_intake(
         is_replacing=is_replacing,
         is_skipping_empty=is_skipping_empty,
         is_accepting_text=is_accepting_text,
+        is_shortening=is_shortening,
     )
 
 
