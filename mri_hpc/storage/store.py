@@ -276,7 +276,7 @@ class Store:
         is_accepting_text: bool = False,
         is_shortening: bool = False,
     ) -> "Intake":
-        """Return all that decides about the sources below a root; write down the recipe of a new store.
+        """Return all that decides about the sources below a root; make a store that is new, and its recipe.
 
         series: those below the root; None: each file is a source of its own.
         """
