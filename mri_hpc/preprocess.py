@@ -158,7 +158,7 @@ def preprocess(options: Options) -> int:
     store.clean_up()
     found = intake.sources(asked.chosen.paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
-    store.join_alike(asked.labels.mentions(asked.chosen.paths), intake.pseudonyms, options.accept)
+    store.join_alike(asked.own_labels.mentions(asked.chosen.paths), intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
     tally = _add(options, store, intake, sources, stop)
     tally.own_labels_differ = asked.own_labels.num_differing
@@ -227,7 +227,8 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     chosen, table = choose(typed or wanted.series, paths, Kinds(options.source, series), own_labels)
     if not (key_file.exists() and store.recipe.exists()):
         # Whoever is refused has no key, and no store, left behind.
-        refuse_open(store.doubts_of_ids(labels.mentions(chosen.paths), options.accept), options.accept)
+        mentions = own_labels.mentions(chosen.paths)
+        refuse_open(store.doubts_of_ids(mentions, options.accept), options.accept)
     _share_with_group(options, store, key_file)
     intake = store.intake(
         options.source,

@@ -558,3 +558,51 @@ def test_a_series_with_text_in_its_pixels_is_kept_back_until_somebody_has_looked
     assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 0)
     assert f"1 volume: {BURNT_IN}" in err
     assert run()[0]["already_there"] == 2
+
+
+def add_patients(raw, *ids):
+    for number, patient in enumerate(ids, 1):
+        # No folder that could be a patient's.
+        folder = raw / ("glioma", "meningioma")[number % 2]
+        write(folder, number, which=range(3), voxels=head(number), PatientID=patient)
+
+
+def test_blanks_around_an_id_in_a_header_are_none_of_it(raw, store, preprocess):
+    add_patients(raw, "A 1", " A 1", "A 1  ", "B")
+    (raw / "glioma" / "IM002_0001").write_bytes(
+        phantoms.as_bytes(phantoms.classic(head(2), AFFINE, series=2, PatientID="A 1")[1])
+    )
+    out = preprocess(raw, store, *SMALL)[1]
+    assert out.startswith("stored 4, already there 0, rejected 0")
+    assert len(rows(store).patient_names) == 2
+
+
+def test_ids_in_headers_that_differ_in_case_alone_are_two_patients_once_the_user_says_so(
+    raw, store, preprocess
+):
+    add_patients(raw, "Ab", "aB", "C")
+    for more in ((), ("--look",)):
+        status, _out, err = preprocess(raw, store, *SMALL, *more)
+        assert status == 2
+        assert "1 patient may have two ids: a series of meningioma and a series of glioma (they differ" in err
+        assert "differ in case)" in err and "--accept same-ids; if it is meant so: --accept ids" in err
+        assert "Ab" not in err and "aB" not in err and not store.exists()
+    assert preprocess(raw, store, *SMALL, "--accept", "ids")[0] == 0
+    assert len(rows(store).patient_names) == 3
+    other = store.with_name("other")
+    assert preprocess(raw, other, *SMALL, "--accept", "same-ids")[0] == 0
+    assert len(rows(other).patient_names) == 2
+    # What comes later is held against what is stored.
+    write(raw / "glioma", 9, which=range(3), PatientID="c")
+    status, _out, err = preprocess(raw, store)
+    assert (status, "a series of glioma and one stored as P" in err) == (2, True)
+
+
+def test_a_row_of_a_table_is_of_the_patient_whom_a_header_writes_just_so(raw, store, preprocess, tmp_path):
+    add_patients(raw, "Ab", " aB ", "C")
+    table = tmp_path / "labels.csv"
+    table.write_text("PatientID,label\nAb,sound\naB ,ill\nC,ill\n")
+    assert preprocess(raw, store, *SMALL, "--labels", table, "--accept", "ids")[0] == 0
+    found = rows(store)
+    of_patient = {found.text("patient", row): found.text("label", row) for row in range(len(found))}
+    assert sorted(of_patient.values()) == ["ill", "ill", "sound"]
