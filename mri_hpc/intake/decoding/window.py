@@ -104,7 +104,8 @@ class Histogram:
             grey.dtype.kind in "iu" and grey.min() >= 0 and grey.max() < WORDS
         )
         if are_words:
-            counts = np.bincount(grey.ravel())
+            # In the order in which they lie: of a volume turned around any other takes several times as long.
+            counts = np.bincount(grey.ravel(order="K"))
             self._words[: len(counts)] += counts
             return
         if self._floats is None:
@@ -161,7 +162,7 @@ def exact_window(grey: np.ndarray) -> Window | None:
         histogram = Histogram()
         histogram.add_rows(grey)
         return histogram.window(in_steps=False)
-    values = np.clip(grey, -LARGEST, LARGEST).ravel() if grey.dtype.kind == "f" else grey.ravel()
+    values = (np.clip(grey, -LARGEST, LARGEST) if grey.dtype.kind == "f" else grey).ravel(order="K")
     bottom, top = _trimmed_exactly(values, TRIMMED)
     if bottom == top:
         bottom, top = float(values.min()), float(values.max())
