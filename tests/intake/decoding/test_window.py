@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mri_hpc.intake.decoding.window import Histogram, Window, window_of
+from mri_hpc.intake.decoding import window as windows
+from mri_hpc.intake.decoding.window import WORDS, Histogram, Window, exact_window, window_of
 
 PEAKS = (4000, 4100, 4050, 4200)
 
@@ -92,3 +93,37 @@ def test_small_pictures_have_windows_that_a_spike_leaves_alone(side):
     spiked = grey.copy()
     spiked[0, 0] = 65535
     assert window_of([spiked]).high <= 1.25 * window_of([grey]).high
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0, 4095), (3.5, 871.25), (-20.5, 300), (-9, -3), (17, 17.25), (0, 65535), (60000, 1e6), (1e6, 2e6),
+     (-1e9, 1e9), (-2.0**-22, 1)],
+)  # fmt: skip
+def test_levels_of_words_are_those_that_each_word_has_by_itself(low, high):
+    window, words = Window(low=low, high=high), np.arange(WORDS)
+    assert window.levels_of_words.dtype == np.uint8
+    assert (window.levels_of_words == window.levels(words)).all()
+    assert window.deep_levels_of_words.dtype == np.uint16
+    assert (window.deep_levels_of_words == window.levels(words, WORDS - 1)).all()
+
+
+@pytest.mark.parametrize("most_at_once", [2**24, 1000])
+def test_words_are_counted_as_numpy_counts_them(most_at_once, monkeypatch):
+    monkeypatch.setattr(windows, "MOST_AT_ONCE", most_at_once)
+    random = np.random.default_rng(0)
+    for most in (1, 2, 4096, 65536):
+        for count in (1, 999, 2001, 65536):
+            words = random.integers(0, most, count).astype(np.uint16)
+            assert (windows._counts_of(words) == np.bincount(words)).all()
+    words = np.repeat(np.uint16(7), 2**24 + 3) if most_at_once == 2**24 else words
+    assert windows._counts_of(words).sum() == len(words)
+
+
+def test_a_volume_turned_around_has_the_same_window():
+    volume = np.stack(SLICES)
+    for turned in (volume[::-1, :, ::-1], volume.transpose(2, 0, 1), np.asfortranarray(volume)):
+        for voxels in (turned, turned.astype(np.float32) / 7):
+            found = exact_window(voxels)
+            assert found == exact_window(np.ascontiguousarray(voxels))
+            assert found.high > found.low

@@ -3,9 +3,10 @@
 Who is shown is kept apart from all else, so that nothing prints it by accident.
 """
 
-import contextlib
+import functools
 import math
 import re
+import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ GE_COMPONENTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")
 GE_B_STEP = 1_000_000_000
 # Canon writes no other place of classic files: b=1500(0.445,0.000,0.895).
 CANON, OF_CANON = ("CANON", "TOSHIBA"), re.compile(r"b=(\d+(?:\.\d+)?)\(([-\d.,\s]*)\)", re.IGNORECASE)
+
+MOST_KEPT = 128
+"""Bytes of a value that is read but once where many files have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +132,11 @@ class Values:
 
     def texts(self, tag: Tag) -> tuple[str, ...]:
         """Return the parts of a text."""
-        value = self._values.get(tag, b"").rstrip(b"\0 ")
-        return tuple(part.strip() for part in self._decoded(value).split("\\")) if value else ()
+        value = self._values.get(tag, b"")
+        if len(value) <= MOST_KEPT and value.isascii():
+            return _parts(value)
+        value = value.rstrip(b"\0 ")
+        return _split(self._decoded(value)) if value else ()
 
     def text(self, tag: Tag) -> str:
         """Return a text of one part; empty where there is none."""
@@ -137,6 +144,9 @@ class Values:
 
     def numbers(self, tag: Tag) -> tuple[float, ...]:
         """Return numbers that are written as text."""
+        value = self._values.get(tag, b"")
+        if len(value) <= MOST_KEPT and value.isascii():
+            return _numbers(value)
         return decimals(self.texts(tag))
 
     def number(self, tag: Tag) -> float:
@@ -146,7 +156,7 @@ class Values:
     def word(self, tag: Tag, default: int = -1) -> int:
         """Return an unsigned number of 16 bits."""
         value = self._values.get(tag, b"")
-        return int(np.frombuffer(value, self._order + "u2", 1)[0]) if len(value) >= 2 else default
+        return struct.unpack_from(self._order + "H", value)[0] if len(value) >= 2 else default
 
     def doubles(self, tag: Tag) -> tuple[float, ...]:
         """Return floating-point numbers of 64 bits."""
@@ -159,6 +169,8 @@ class Values:
     def private_number(self, tag: Private) -> float:
         """Return a vendor's number; NaN where there is none."""
         value = self.private(tag)
+        if not value:
+            return math.nan
         if tag in BINARY:
             return next(iter(_floats(value, self._order + BINARY[tag])), math.nan)
         text = value.rstrip(b"\0 ").decode("ascii", "replace")
@@ -176,6 +188,23 @@ class Values:
                 return decode_bytes(value, convert_encodings(named.split("\\")), {0x5C})
         except (LookupError, ValueError):
             return value.decode("latin-1")
+
+
+@functools.lru_cache(maxsize=2048)
+def _parts(value: bytes) -> tuple[str, ...]:
+    """Return the parts of a text in ASCII. Most files of a series say the same."""
+    value = value.rstrip(b"\0 ")
+    return _split(value.decode("ascii")) if value else ()
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split("\\"))
+
+
+@functools.lru_cache(maxsize=2048)
+def _numbers(value: bytes) -> tuple[float, ...]:
+    """Return the numbers that a text in ASCII writes."""
+    return decimals(_parts(value))
 
 
 def header_of(elements: Elements) -> Header:
@@ -300,13 +329,14 @@ def whole(numbers: Sequence[float], count: int) -> tuple[float, ...]:
 
 def decimals(texts: Sequence[str]) -> tuple[float, ...]:
     """Return the numbers that texts write; NaN for one that writes none."""
-    found = []
-    for text in texts:
-        number = math.nan
-        with contextlib.suppress(ValueError):
-            number = float(text)
-        found.append(number)
-    return tuple(found)
+    return tuple(map(_decimal, texts))
+
+
+def _decimal(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _floats(value: bytes, kind: str) -> tuple[float, ...]:

@@ -46,9 +46,8 @@ def read_values(file: io.BufferedIOBase, dtype: np.dtype, count: int) -> np.ndar
     words = np.empty(count, np.uint16)
     for start in range(0, count, PART):
         part = _next(file, dtype, min(PART, count - start))
-        if not _are_words(part):
+        if not _become_words(part, words[start : start + len(part)]):
             return _with_rest(words[:start], part, file, count)
-        words[start : start + len(part)] = part
     return words
 
 
@@ -71,8 +70,12 @@ def _next(file: io.BufferedIOBase, dtype: np.dtype, count: int) -> np.ndarray:
     return np.frombuffer(data, dtype)
 
 
-def _are_words(part: np.ndarray) -> bool:
-    return bool(part.min() >= 0 and part.max() < WORDS and (part.astype(np.uint16) == part).all())
+def _become_words(part: np.ndarray, into: np.ndarray) -> bool:
+    """Write values as words, (n,), and tell whether these are the same."""
+    with np.errstate(invalid="ignore"):
+        # What is no word becomes another number.
+        np.copyto(into, part, casting="unsafe")
+    return bool((into == part).all())
 
 
 def _are_whole(values: np.ndarray) -> bool:

@@ -392,6 +392,60 @@ def test_a_comment_of_canon_tells_volumes_of_diffusion_apart(maker):
     ]
 
 
+def canon(*groups):
+    """Make an enhanced file as Canon does: all volumes in one, the temporal index of all 1.
+
+    groups: of each volume, further functional groups of its frames, by their names.
+    """
+    voxels, affine = phantom()
+    made = [
+        phantoms.enhanced(voxels + np.uint16(number), affine, range(SHAPE[2]))
+        for number in range(len(groups))
+    ]
+    whole, frames = made[0], []
+    for one, own in zip(made, groups, strict=True):
+        for place, frame in enumerate(one.PerFrameFunctionalGroupsSequence):
+            frame.FrameContentSequence = phantoms.item(
+                StackID="1", InStackPositionNumber=place + 1, TemporalPositionIndex=1
+            )
+            for name, elements in own.items():
+                setattr(frame, name, elements)
+            frames.append(frame)
+    whole.Manufacturer, whole.ManufacturerModelName = "CANON_MEC", "Vantage Galan 3T"
+    whole.NumberOfFrames = len(frames)
+    whole.PixelData = b"".join(one.PixelData for one in made)
+    # Slice by slice, as other makers' files are, no volume lies in one piece.
+    step = len(whole.PixelData) // len(frames)
+    order = np.arange(len(frames)).reshape(len(groups), -1).T.ravel().tolist()
+    whole.PixelData = b"".join(whole.PixelData[step * number : step * (number + 1)] for number in order)
+    whole.PerFrameFunctionalGroupsSequence = [frames[number] for number in order]
+    return whole
+
+
+def diffusion(b_value, *direction):
+    group = {"DiffusionBValue": float(b_value)}
+    if direction:
+        group["DiffusionGradientDirectionSequence"] = phantoms.item(
+            DiffusionGradientOrientation=list(direction)
+        )
+    return {"MRDiffusionSequence": phantoms.item(**group)}
+
+
+def test_volumes_of_diffusion_in_an_enhanced_file_of_canon_are_told_apart():
+    voxels, _affine = phantom()
+    groups = [{}, diffusion(1500, 0.294, -0.954, -0.065), diffusion(1500, 0.445, 0, 0.895), diffusion(700)]
+    volumes = read([canon(*groups)])
+    # By the b-value, then by the direction.
+    for volume, number in zip(volumes, (0, 3, 1, 2), strict=True):
+        np.testing.assert_array_equal(right_way_up(volume).voxels, voxels + number)
+
+
+def test_volumes_in_an_enhanced_file_of_canon_that_all_have_one_place_in_time_are_refused():
+    assert reason([canon({}, {})]).startswith("doubled slice")
+    (volume,) = read([canon({})])
+    assert_is_phantom(volume)
+
+
 @pytest.mark.parametrize("syntax", [phantoms.EXPLICIT, phantoms.IMPLICIT])
 def test_a_private_icon_is_not_taken_for_the_picture(syntax):
     made = phantoms.classic(*phantom())

@@ -107,7 +107,7 @@ def test_voxels_that_are_no_numbers_are_the_darkest_and_it_is_noted():
     assert [sample.pixels.tobytes() for sample in samples] == pixels_of(image_of(low))
 
 
-@pytest.mark.parametrize("odd", [0.5, -3.0, 7e4])
+@pytest.mark.parametrize("odd", [0.5, -3.0, 65536.0, 7e4, -1e30, np.inf, np.nan])
 def test_values_that_are_no_words_stay_as_they_are_wherever_they_come(odd):
     values = np.arange(3 * words.PART, dtype=">f4") % 60_000
     assert words.read_values(io.BytesIO(values.tobytes()), values.dtype, len(values)).dtype == np.uint16
@@ -115,7 +115,15 @@ def test_values_that_are_no_words_stay_as_they_are_wherever_they_come(odd):
         changed = values.copy()
         changed[place] = odd
         found = words.read_values(io.BytesIO(changed.tobytes()), values.dtype, len(values))
-        assert found.dtype == np.dtype("<f4") and np.array_equal(found, changed)
+        assert found.dtype == np.dtype("<f4") and np.array_equal(found, changed, equal_nan=True)
+
+
+def test_whole_numbers_of_64_bits_are_words_only_where_these_hold_them():
+    for odd in (-1, 2**16, 2**32 + 7, 2**63 - 1):
+        values = np.array([0, 65535, odd], "<i8")
+        assert np.array_equal(words.read_values(io.BytesIO(values.tobytes()), values.dtype, 3), values)
+    few = words.read_values(io.BytesIO(values[:2].tobytes()), values.dtype, 2)
+    assert few.dtype == np.uint16 and few.tolist() == [0, 65535]
 
 
 def test_slices_lie_along_the_axis_that_the_header_names():
