@@ -6,54 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import pytest
 
 from mri_hpc.report import main
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+from tests.harness.pages import Page
 
-VOID = {"meta", "br", "input", "link", "img", "hr"}
 HOSTILE = ('<script>alert("x")</script>', "a'b\"&amp;c", "$\\frac{1}{2}$ 日本 {{ 7*7 }}")
-
-
-class Page(HTMLParser):
-    """Checks that elements close in order, and keeps what the tests ask about."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.elements, self.ids, self.text = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open, f"left open: {self.open}"
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        self.ids += [value for name, value in attributes if name == "id"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        self.ids += [value for name, value in attributes if name == "id"]
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
-        if tag in ("td", "th", "dt", "dd", "p", "h2", "title"):
-            self.text.append(" ")
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.text.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def words(self):
-        return " ".join("".join(self.text).split())
 
 
 @pytest.fixture
@@ -160,7 +121,9 @@ def test_without_patients_the_page_says_slice_level_and_has_no_table_of_patients
 
 
 def test_a_run_that_is_not_finished_gets_a_page_of_what_there_is(make_run, report):
-    page = Page(report(make_run(finished=False)))
+    run = make_run(finished=False)
+    page = Page(report(run))
+    assert not run.review.exists()
     assert "Not finished: no results yet." in page.words
     assert "preempted" in page.words
     assert len(page.all("svg")) == 2
@@ -242,6 +205,7 @@ def test_the_command_says_where_the_page_is(make_run, capsys):
     assert main([str(run.path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["report"], found["finished"]) == (str(run.report), True)
+    assert found["review"] == str(run.review)
     assert found["bytes"] == run.report.stat().st_size
 
 
