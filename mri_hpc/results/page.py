@@ -15,9 +15,10 @@ from mri_hpc.results.cohort_table import splits_of, tabulate, totals
 from mri_hpc.results.controls import Controls
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figures import (
+    CLASS_DASHES,
     accuracy_curve,
     class_colour,
-    class_round,
+    class_pattern,
     loss_curves,
     reliability_diagram,
     roc_curves,
@@ -93,7 +94,10 @@ def make_page(run: RunDir, pictures: Pictures | None = None, evaluation: Evaluat
         is_deterministic=training.deterministic,
         last_event_s=events[-1].time if events else None,
         classes=[
-            {"name": name, "colour": class_colour(number), "round": class_round(number)}
+            {
+                "name": name, "colour": class_colour(number), "pattern": class_pattern(number),
+                "dashes": CLASS_DASHES[class_pattern(number)],
+            }
             for number, name in enumerate(classes)
         ],
         validation_chance=validation_chance,

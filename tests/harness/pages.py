@@ -107,7 +107,7 @@ def _of_pictures(page: Page) -> list[str]:
     wrong = [f"no words for {image.get('src', '')[:30]}" for image in page.all("img") if not image.get("alt")]
     names = [tag for tag, _attributes in page.elements]
     for at, (tag, attributes) in enumerate(page.elements):
-        if tag != "svg":
+        if tag != "svg" or attributes.get("aria-hidden"):
             continue
         if attributes.get("role") != "img" or not attributes.get("aria-labelledby"):
             wrong.append("a drawing is no picture to those who hear it")
