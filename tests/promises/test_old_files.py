@@ -50,9 +50,10 @@ def without_path(figures):
 
 def _values(found):
     if isinstance(found, dict):
-        return {
-            name: _values(value) for name, value in found.items() if name not in OF_INTERVALS | SINCE_THEN
-        }
+        # A reason beside a value says why it has no interval.
+        alone = {"reason"} if found.get("value") is not None else set()
+        others = OF_INTERVALS | SINCE_THEN | alone
+        return {name: _values(value) for name, value in found.items() if name not in others}
     # Sums may be taken in another order.
     return round(found, 12) if isinstance(found, float) else found
 
