@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from mri_hpc.results.answer import Answer, Judged, _place
+from mri_hpc.results.kept_pictures import KeptPictures
 from mri_hpc.results.patient_page import write_pages
 from tests.harness.pages import hard_to_hear
 
@@ -16,7 +17,7 @@ def judged(name, patient, chance):
         name=name,
         patient=patient,
         probabilities=np.array([chance, 1 - chance]),
-        picture=b"x",
+        kept=KeptPictures().keep(b"x"),
         place=_place(name),
     )
 
