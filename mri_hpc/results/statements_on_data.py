@@ -43,7 +43,7 @@ def counts(record: Record) -> str:
         cell = record.cohort_totals[split]
         patients = "" if cell.patients is None else f" of {cell.patients} patients"
         parts.append(f"{split} {'unknown' if cell.images is None else cell.images} images{patients}")
-    return "; ".join(parts)
+    return f"Splits: {'; '.join(parts)}"
 
 
 def class_counts(record: Record) -> str:
@@ -55,8 +55,8 @@ def class_counts(record: Record) -> str:
             for split, cell in cells.items()
             if cell.images is not None
         ]
-        parts.append(f"{name}: images in {', '.join(of_splits)}")
-    return "; ".join(parts)
+        parts.append(f"{name}: {', '.join(of_splits)}")
+    return f"Images by class: {'; '.join(parts)}"
 
 
 def test_counts(record: Record) -> str:
@@ -160,7 +160,7 @@ def partition(record: Record) -> str:
         how += f"; a hash takes {taken} from patients of the others"
     if t.calibration_share:
         how += f"; of validation a hash sets a share of {t.calibration_share:g} apart, to choose no epoch"
-    return f"Splits: {how}"
+    return f"Who is in which split: {how}"
 
 
 def disjointness(record: Record) -> str:

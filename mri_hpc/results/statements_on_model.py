@@ -112,14 +112,12 @@ def ensembling(record: Record) -> str:
 
 def how_predicted(_record: Record) -> str:
     """Say how predictions are made."""
-    return (
-        "mri-hpc predict RUN IMAGES, of the weights in model.safetensors and of recipe.json; needs no store"
-    )
+    return "By mri-hpc predict RUN IMAGES, of model.safetensors and recipe.json; needs no store"
 
 
 def quality_of_input(_record: Record) -> str:
     """Say what becomes of input that cannot be used."""
-    return "predict rejects what it cannot read, with the reason; it judges all else, also where it is poor"
+    return "Predict rejects what it cannot read, with the reason; all else is judged, be it poor"
 
 
 def identity(record: Record) -> str:

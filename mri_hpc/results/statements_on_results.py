@@ -110,7 +110,7 @@ def class_figures(record: Record) -> str:
         (
             BRACKETS,
             *(
-                f"{name}, {counted(values.support, found.unit)}: "
+                f"of {name}, {counted(values.support, found.unit)}: "
                 + "; ".join(f"{m.title} {brief(f)}" for m, f in values.figures.items())
                 for name, values in found.headline.classes.items()
             ),

@@ -87,7 +87,7 @@ def test_filled_items_carry_the_figures_of_the_run(reviewed):
     rows = evaluation.headline.confusion
     assert f"glioma taken for pituitary: {rows[0][2]} of {support}" in says(found, "claim_2024", "39")
     assert rows[0][2]
-    assert "glioma: images in train 80 (9 patients)".capitalize() in says(found, "claim_2024", "36")
+    assert "Images by class: glioma: train 80 (9 patients)" in says(found, "claim_2024", "36")
     assert f"snapshot {'5e' * 32}" in says(found, "tripod_ai", "18e")
     assert "torch 2.15.0" in says(found, "claim_2024", "23")
     assert "11178051 parameters" in says(found, "claim_2024", "22")
