@@ -12,10 +12,10 @@ import argparse
 import numpy as np
 from calibration import loss, patients
 
-from mri_hpc.results.metrics import ACCURACY, BALANCED_ACCURACY, MEAN_AUROC, measure
+from mri_hpc.results.metrics import ACCURACY, BALANCED_ACCURACY, MEAN_AUROC, Metric, measure
 
 OTHERS = 20_000
-METRICS = (BALANCED_ACCURACY, ACCURACY, MEAN_AUROC)
+METRICS: tuple[Metric, ...] = (BALANCED_ACCURACY, ACCURACY, MEAN_AUROC)
 
 
 def held(num: int, *, apart: float, tails: bool, sets: int) -> np.ndarray:
