@@ -21,7 +21,8 @@ JOINED = "joined.html"
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """One HTML page about a run, RUN/report.html: figures with intervals, curves, patients, restarts,
-    provenance. Research use only."""
+    provenance; beside it in RUN/review a model card, CLAIM 2024 and TRIPOD+AI, as far as the run fills them
+    in, and all figures as CSV and JSON. Research use only."""
 
     run: Annotated[Path, POSITIONAL]
     """Folder of the run, or of folds; one that is not finished gets a page of what there is."""
@@ -63,12 +64,18 @@ def report(options: Options) -> None:
     private = _write_private(run, options.store) if options.pictures else None
     # Drawing takes half a second to import, which --help need not wait for.
     from mri_hpc.results.control_run import keep_controls
+    from mri_hpc.results.evaluation import evaluate_split
     from mri_hpc.results.page import make_page
+    from mri_hpc.results.review import write_review
 
+    evaluation = None
     if run.predictions.exists():
         keep_controls(run)
-    page = make_page(run).encode()
+        evaluation = evaluate_split(run, "test")
+    page = make_page(run, evaluation=evaluation).encode()
     replace_bytes(run.report, page)
+    if evaluation and run.is_finished:
+        write_review(run, evaluation)
     if options.json:
         pictured = {"private_report": str(run.private_report)} if private is not None else {}
         print_json(
@@ -77,12 +84,15 @@ def report(options: Options) -> None:
                 "finished": run.is_finished,
                 "report": str(run.report),
                 "bytes": len(page),
+                **({"review": str(run.review)} if run.review.is_dir() else {}),
                 **pictured,
             }
         )
     else:
         unfinished = "" if run.is_finished else " (not finished: no results yet)"
         print(f"{run.report}: {len(page) / 1000:.0f} kB{unfinished}")
+        if run.review.is_dir():
+            print(f"{run.review}: model card, CLAIM 2024, TRIPOD+AI, figures as CSV and JSON")
         if private is not None:
             print(
                 f"{run.private_report}: {private / 1000:.0f} kB, with pictures of patients: do not share it"

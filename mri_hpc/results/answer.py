@@ -23,6 +23,7 @@ from mri_hpc.intake.labels.images import Image, Rejected, as_text
 from mri_hpc.intake.labels.persons import nfc
 from mri_hpc.results.calibration import NOT_CALIBRATED, Calibration
 from mri_hpc.results.decision import Decision, NoDecision
+from mri_hpc.results.kept_pictures import KeptPicture, KeptPictures
 from mri_hpc.results.like_scores import LikeScores, like_scores
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
 from mri_hpc.results.patients import PatientResult
@@ -46,12 +47,17 @@ class Judged:
     """Empty where nothing names one."""
     probabilities: np.ndarray
     """float64, (classes,)."""
-    picture: bytes = b""
-    """PNG of what the network saw; empty where it was not asked for."""
+    kept: KeptPicture | None = None
+    """The image as the network saw it; None where it was not asked for."""
     place: tuple[tuple[int, str], ...] = ()
     """Sorts images as people count; of their paths, whatever they are named by."""
     of_network: np.ndarray | None = None
     """Those before calibration, by which patients are pooled; None where there was none."""
+
+    @property
+    def picture(self) -> bytes:
+        """PNG of what the network saw; empty where it was not asked for."""
+        return self.kept.read() if self.kept else b""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -229,13 +235,14 @@ def judge(
                 patient = as_text(image.path) if is_own else image.patient
                 yield from ((image, patient, sample) for sample in samples)
 
+    kept = KeptPictures() if keep_pictures else None
     judged = [
         Judged(
             name=_name(image, sample),
             patient=patient,
             probabilities=probabilities,
             place=_place(_name(image, sample)),
-            picture=png_bytes(_in_8_bits(sample.pixels)) if keep_pictures else b"",
+            kept=kept.keep(png_bytes(_in_8_bits(sample.pixels))) if kept else None,
         )
         for batch in _in_batches(readable())
         for (image, patient, sample), probabilities in zip(

@@ -78,7 +78,7 @@ def write_tables(out: Path, answer: Answer) -> None:
     from mri_hpc.results.patient_page import write_pages
 
     with _uninterrupted():
-        if any(image.picture for image in answer.images):
+        if any(image.kept for image in answer.images):
             write_pages(out, answer)
         _write_table(out / "predictions.csv", ["path", "patient", "predicted", *columns, *origin], images)
         _write_table(out / "patients.csv", of_patients, patients)

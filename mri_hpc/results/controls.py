@@ -1,7 +1,7 @@
 """The network beside the control models: the same figures of the same patients, and the difference."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,23 @@ class Controls:
         return self.best.is_beaten
 
     @property
+    def is_judged(self) -> bool:
+        """Tell whether it could be said that the network is clearly better, or that it is not."""
+        return self.best.better_by.low is not None
+
+    def without_intervals(self, reason: str) -> "Controls":
+        """Return the network's figures alone, for this reason; those of the controls keep their intervals."""
+        return replace(
+            self,
+            network=self.network.without_intervals(reason),
+            network_by_slice=self.network_by_slice.without_intervals(reason),
+            controls=tuple(
+                replace(control, better_by=control.better_by.without_interval(reason))
+                for control in self.controls
+            ),
+        )
+
+    @property
     def verdict(self) -> str:
         """The sentence that stands first where the network does not clearly beat the best control."""
         best, network = self.best, self.network.figures[self.metric]
@@ -100,6 +117,8 @@ class Controls:
         )
         if by.low is not None and by.high is not None:
             found += f" ({by.scale.number(by.low)} to {by.scale.number(by.high)})"
+        if not self.is_judged:
+            return f"Beside the best control, without an interval, so that nothing is clear: {found}"
         if self.is_clearly_beaten:
             return f"The network clearly beats the best control: {found}"
         return f"The network does not clearly beat a control that has learnt nothing of disease: {found}"
@@ -132,7 +151,7 @@ class Controls:
             "unit": self.unit,
             "metric": self.metric.name,
             "verdict": self.verdict,
-            "network_clearly_beats_best": self.is_clearly_beaten,
+            "network_clearly_beats_best": self.is_clearly_beaten if self.is_judged else None,
             "best": self.best.name,
             "network": self.network.figures[self.metric].to_dict(),
             "controls": {control.name: control.to_dict() for control in self.controls},

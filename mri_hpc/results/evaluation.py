@@ -32,6 +32,8 @@ from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.question import Question, read_question
 from mri_hpc.rundir.settings import SLICES_ONLY, load_training
 
+CHOSE = "these patients chose the epoch, and no interval of their figures was shown to hold"
+"""Reason for which figures of validation stand alone."""
 NO_PATIENTS = "slice level: not a patient estimate"
 
 
@@ -106,14 +108,19 @@ class Evaluation:
     @property
     def method(self) -> str:
         """Sentences on how the intervals are made, and what a patient's answer is."""
+        if self.split == "validation":
+            return self._pooling(f"No interval: {CHOSE}.")
         intervals = (
             "95 % intervals: Agresti and Coull's for proportions, MOVER for their mean; of AUROC DeLong's on "
             "the scale of log odds, and Newcombe's where nearly all is ranked rightly."
         )
         if not self.counts.patients:
             return intervals
-        intervals += " Slices of one patient count as few as they are alike."
-        if self.patient_model is None:
+        return self._pooling(f"{intervals} Slices of one patient count as few as they are alike.")
+
+    def _pooling(self, intervals: str) -> str:
+        """Add what a patient's answer is."""
+        if self.patient_model is None or not self.counts.patients:
             return intervals
         return f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
 
@@ -179,7 +186,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
     counts = _count(labelled, provenance)
     has_patients = bool(provenance.get("has_patients", counts.patients))
     controls, beside = judge_controls(run, classes, rows, labelled, model)
-    return Evaluation(
+    evaluation = Evaluation(
         split=split,
         classes=classes,
         images=images,
@@ -204,6 +211,23 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
             *_notes_on_leaks(split, provenance),
             *provenance.get("commoner_in_a_class", ()),
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
+        ),
+    )
+    return _without_intervals(evaluation) if split == "validation" else evaluation
+
+
+def _without_intervals(found: Evaluation) -> Evaluation:
+    """Return the figures alone; the decision keeps its limits, which count in that its patients chose."""
+    controls = found.controls
+    return replace(
+        found,
+        slice_level=found.slice_level.without_intervals(CHOSE),
+        patient_level=found.patient_level.without_intervals(CHOSE) if found.patient_level else None,
+        most_sure=tuple(replace(part, error=part.error.without_interval(CHOSE)) for part in found.most_sure),
+        controls=controls.without_intervals(CHOSE) if isinstance(controls, Controls) else controls,
+        subgroups=tuple(
+            replace(group, figures=tuple(figure.without_interval(CHOSE) for figure in group.figures))
+            for group in found.subgroups
         ),
     )
 

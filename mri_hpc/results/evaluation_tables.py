@@ -22,7 +22,7 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
     console = Console(highlight=False, soft_wrap=False)
     counts, baseline = evaluation.counts, evaluation.baseline
     controls = evaluation.controls
-    if isinstance(controls, Controls) and not controls.is_clearly_beaten:
+    if isinstance(controls, Controls) and controls.is_judged and not controls.is_clearly_beaten:
         console.print(f"[bold red]{escape(controls.verdict)}.[/]")
     of_patients = f"{counts.patients} patients, " if counts.patients else ""
     console.print(
@@ -47,7 +47,7 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
     )
     if isinstance(controls, Controls):
         console.print(_controls_table(controls))
-        if controls.is_clearly_beaten:
+        if controls.is_clearly_beaten or not controls.is_judged:
             console.print(escape(f"{controls.verdict}."))
     else:
         console.print(escape(f"Controls: none, as {controls.reason}."))
@@ -132,11 +132,11 @@ def _subgroups_table(groups: Sequence[Subgroup], unit: str) -> Any:
 
 def _most_sure(evaluation: Evaluation) -> str:
     """Write the error of ever fewer units in a line."""
-    parts = [
-        f"{_percent(part.error.value or 0.0)} ({PERCENT.number(part.error.low or 0.0)}–"
-        f"{_percent(part.error.high or 0.0)}) of {part.num}"
-        for part in evaluation.most_sure
-    ]
+    parts = []
+    for part in evaluation.most_sure:
+        low, high = part.error.low, part.error.high
+        limits = "" if low is None or high is None else f" ({PERCENT.number(low)}–{_percent(high)})"
+        parts.append(f"{_percent(part.error.value or 0.0)}{limits} of {part.num}")
     others = f"; where it is most sure, {', '.join(parts[1:])}" if len(parts) > 1 else ""
     return f"Wrong answers by {evaluation.unit}: {parts[0]}{others}."
 

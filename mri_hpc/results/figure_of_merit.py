@@ -37,8 +37,8 @@ class Figure:
     scale: Scale
 
     def without_interval(self, reason: str) -> "Figure":
-        """Return the value alone, for this reason; as it is where there is none."""
-        if self.value is None:
+        """Return the value alone, for this reason; as it is where it has no interval."""
+        if self.value is None or self.low is None:
             return self
         return Figure(value=self.value, low=None, high=None, reason=reason, scale=self.scale)
 

@@ -19,11 +19,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from mri_hpc.results.scores import Bin
 
 CLASS_COLOURS = ("#2563a8", "#c2571a", "#2f7d4f", "#8a4fa3", "#9a7b0a", "#b3405f", "#3b8491", "#6b6f76")
-"""Told apart with colour blindness, and by lightness in print."""
-CLASS_LINES = ("-", "--", ":", "-.")
-"""Styles of line: with more classes than colours, these start again, with the next one."""
+"""Told apart with colour blindness."""
+CLASS_DASHES: tuple[tuple[float, ...], ...] = (
+    (), (6, 2), (1.5, 1.5), (6, 1.5, 1.5, 1.5), (3, 1.5), (9, 2, 3, 2), (6, 1.5, 1.5, 1.5, 1.5, 1.5), (1, 3)
+)  # fmt: skip
+"""Lines, told apart without colour: lengths of strokes and gaps, in widths of the line."""
 INK, MUTED, FAINT = "#1d2733", "#667384", "#dde2e8"
-TRAINING_COLOUR, VALIDATION_COLOUR = "#9db4cd", "#1f4e86"
+TRAINING_COLOUR, VALIDATION_COLOUR = "#6f8fb3", "#1f4e86"
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -74,7 +76,10 @@ def loss_curves(
             _ring(axes, steps[of_model], losses[of_model])
         axes.set_ylim(bottom=0)
         _finish_curve(axes, resumed_steps, ylabel="loss")
-        return _svg(drawing, "loss", "Training loss and validation loss over optimizer steps")
+        return _svg(
+            drawing, "loss", "Training loss and validation loss over optimizer steps",
+            f"{_ends('Training loss', training)} {_ends('Validation loss', validation)}",
+        )  # fmt: skip
 
 
 def accuracy_curve(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[int], chance: float) -> str:
@@ -94,7 +99,10 @@ def accuracy_curve(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[in
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         _finish_curve(axes, resumed_steps, ylabel="balanced accuracy")
-        return _svg(drawing, "accuracy", "Balanced accuracy on validation images over optimizer steps")
+        return _svg(
+            drawing, "accuracy", "Balanced accuracy on validation images over optimizer steps",
+            _ends("Balanced accuracy", points),
+        )  # fmt: skip
 
 
 def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: str) -> str:
@@ -106,13 +114,17 @@ def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: 
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
         for number, curve in enumerate(curves):
             if curve:
-                line = CLASS_LINES[class_round(number)]
-                axes.plot(*_thinned(*curve), color=class_colour(number), linewidth=1.7, linestyle=line)
+                dashes = (0, CLASS_DASHES[class_pattern(number)] or None)
+                axes.plot(*_thinned(*curve), color=class_colour(number), linewidth=1.7, linestyle=dashes)
         axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="1 − specificity", ylabel="sensitivity")
         axes.set_aspect("equal")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-        return _svg(drawing, f"roc-{name}", f"ROC curves by {name}, each class against the others")
+        return _svg(
+            drawing, f"roc-{name}", f"ROC curves by {name}, each class against the others",
+            f"Sensitivity over 1 − specificity, {sum(map(bool, curves))} curves from 0 to 100 %, each with "
+            "dashes of its own. The dotted diagonal is chance. Areas below the curves stand in the caption.",
+        )  # fmt: skip
 
 
 def reliability_diagram(bins: Sequence[Bin], *, name: str) -> str:
@@ -132,8 +144,12 @@ def reliability_diagram(bins: Sequence[Bin], *, name: str) -> str:
         axes.set_aspect("equal")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-        described = f"Answers that are right over their stated probability, by {name}"
-        return _svg(drawing, f"reliability-{name}", described)
+        heard = "; ".join(
+            f"stated {100 * part.stated:.0f} %, right {100 * part.right.value:.0f} % of {part.num}"
+            for part in bins
+        )
+        title = f"Answers that are right over their stated probability, by {name}"
+        return _svg(drawing, f"reliability-{name}", title, f"{heard[:1].upper()}{heard[1:]}.")
 
 
 def class_colour(number: int) -> str:
@@ -141,9 +157,12 @@ def class_colour(number: int) -> str:
     return CLASS_COLOURS[number % len(CLASS_COLOURS)]
 
 
-def class_round(number: int) -> int:
-    """Count how often the colours were used up before this class: 0 to 3, which its line and area show."""
-    return number // len(CLASS_COLOURS) % len(CLASS_LINES)
+def class_pattern(number: int) -> int:
+    """Return the number of the dashes of a class's line and of the hatching of its area, from 0.
+
+    With more classes than colours, these start again, each with another pattern than before.
+    """
+    return (number + number // len(CLASS_COLOURS)) % len(CLASS_DASHES)
 
 
 def _canvas(width: float = 4.6, height: float = 2.9) -> tuple[Drawing, Axes]:
@@ -188,8 +207,22 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[chosen], y[chosen]
 
 
-def _svg(drawing: Drawing, name: str, description: str) -> str:
-    """Write the drawing as an element of a page: its ids made unique to it, its size left to the page."""
+def _ends(name: str, points: Sequence[tuple[float, float]]) -> str:
+    """Say in words how a curve goes; empty where there is none."""
+    if not points:
+        return ""
+    values = [value for _step, value in points]
+    return (
+        f"{name}: {values[0]:.3f} at step {points[0][0]}, {values[-1]:.3f} at step {points[-1][0]}; least "
+        f"{min(values):.3f}, largest {max(values):.3f}."
+    )
+
+
+def _svg(drawing: Drawing, name: str, title: str, described: str) -> str:
+    """Write the drawing as an element of a page: its ids made unique to it, its size left to the page.
+
+    described: to those who do not see it.
+    """
     text = io.StringIO()
     nothing = {key: None for key in ("Date", "Creator", "Format", "Type")}
     drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
@@ -203,4 +236,6 @@ def _svg(drawing: Drawing, name: str, description: str) -> str:
     # Ids that nothing refers to, as matplotlib gives every group, only make the page heavy.
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', body))
     body = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", body)
-    return f'<svg viewBox="{box[1]}" role="img" aria-label="{description}">{body}'
+    heard = f'role="img" aria-labelledby="{name}-title" aria-describedby="{name}-desc"'
+    words = f'<title id="{name}-title">{title}</title><desc id="{name}-desc">{described.strip()}</desc>'
+    return f'<svg viewBox="{box[1]}" {heard}>{words}{body}'

@@ -4,9 +4,9 @@ Terminal, JSON and page are made from it: a metric that is added to METRICS or C
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -113,6 +113,7 @@ class Score:
         )
 
 
+M = TypeVar("M")
 Metric = MeanOfClasses | Proportion | Score
 OfClasses = Mapping[ClassMetric, list[Limits | None]]
 """Estimates of the classes, in their order."""
@@ -299,6 +300,17 @@ class Metrics:
         """List those that each class has."""
         return tuple(next(iter(self.classes.values())).figures)
 
+    def without_intervals(self, reason: str) -> "Metrics":
+        """Return the values alone, for this reason."""
+        return replace(
+            self,
+            figures=_without_intervals(self.figures, reason),
+            classes={
+                name: replace(values, figures=_without_intervals(values.figures, reason))
+                for name, values in self.classes.items()
+            },
+        )
+
     def reasons(self) -> list[str]:
         """List why some figures cannot be computed, each reason once."""
         return list(dict.fromkeys(figure.reason for figure in self._all_figures() if figure.value is None))
@@ -339,6 +351,10 @@ def measure(outcomes: Outcomes) -> Metrics:
         },
         confusion=_confusion(outcomes),
     )
+
+
+def _without_intervals(figures: Mapping[M, Figure], reason: str) -> dict[M, Figure]:
+    return {metric: figure.without_interval(reason) for metric, figure in figures.items()}
 
 
 def _by_name(figures: Mapping[Any, Figure]) -> dict[str, Any]:

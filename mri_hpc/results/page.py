@@ -15,9 +15,10 @@ from mri_hpc.results.cohort_table import splits_of, tabulate, totals
 from mri_hpc.results.controls import Controls
 from mri_hpc.results.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.figures import (
+    CLASS_DASHES,
     accuracy_curve,
     class_colour,
-    class_round,
+    class_pattern,
     loss_curves,
     reliability_diagram,
     roc_curves,
@@ -26,6 +27,7 @@ from mri_hpc.results.history import AttemptHistory, attempts_of, resumed_steps
 from mri_hpc.results.metrics import ClassMetric, Metric, Metrics, roc_curve
 from mri_hpc.results.patients import Outcomes, PatientResult, patient_outcomes
 from mri_hpc.results.pictures import Pictures
+from mri_hpc.results.record import looks_of
 from mri_hpc.results.scores import reliability
 from mri_hpc.results.subgroups import FIGURES
 from mri_hpc.results.templates import environment
@@ -39,7 +41,6 @@ from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.recipes import default_of
 from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training
 from mri_hpc.rundir.summary import summarise
-from mri_hpc.rundir.where_it_looks import WhereItLooks, read_where_it_looks
 
 TEMPLATE = "report.html.j2"
 MOST_PATIENTS = 2000
@@ -68,14 +69,16 @@ NOT_LOOKED_FOR = (
 )
 
 
-def make_page(run: RunDir, pictures: Pictures | None = None) -> str:
+def make_page(run: RunDir, pictures: Pictures | None = None, evaluation: Evaluation | None = None) -> str:
     """Make the report as HTML; of a run that is not finished, what there is.
 
-    pictures: of patients, for a page that is not to be shared.
+    pictures: of patients, for a page that is not to be shared. evaluation: of the test split, where it is at
+    hand.
     """
     events, metrics = read_events(run), read_metrics(run)
     attempts = attempts_of(events)
-    evaluation = evaluate_split(run, "test") if run.predictions.exists() else None
+    if evaluation is None and run.predictions.exists():
+        evaluation = evaluate_split(run, "test")
     provenance = read_provenance(run)
     classes = evaluation.classes if evaluation else tuple(provenance.get("classes", ()))
     leaks = provenance.get("test_images_trained_on")
@@ -91,7 +94,10 @@ def make_page(run: RunDir, pictures: Pictures | None = None) -> str:
         is_deterministic=training.deterministic,
         last_event_s=events[-1].time if events else None,
         classes=[
-            {"name": name, "colour": class_colour(number), "round": class_round(number)}
+            {
+                "name": name, "colour": class_colour(number), "pattern": class_pattern(number),
+                "dashes": CLASS_DASHES[class_pattern(number)],
+            }
             for number, name in enumerate(classes)
         ],
         validation_chance=validation_chance,
@@ -105,14 +111,18 @@ def make_page(run: RunDir, pictures: Pictures | None = None) -> str:
         attempts=attempts,
         decisions=DECISIONS,
         again=Action.AGAIN,
-        never_tested=(
-            *([NOT_LOOKED_FOR] if leaks is None else []), *_without_controls(evaluation), *NEVER_TESTED
-        ),
+        never_tested=never_tested(provenance, evaluation),
         no_leaks=leaks == 0,
-        looks=_where_it_looks(run, provenance),
+        looks=looks_of(run, provenance),
         pictures=pictures,
         **(_results(run, evaluation, provenance) if evaluation else {}),
     )  # fmt: skip
+
+
+def never_tested(provenance: Mapping[str, Any], evaluation: Evaluation | None) -> tuple[str, ...]:
+    """List in sentences what the figures say nothing of."""
+    is_looked_for = provenance.get("test_images_trained_on") is not None
+    return (*([] if is_looked_for else [NOT_LOOKED_FOR]), *_without_controls(evaluation), *NEVER_TESTED)
 
 
 def _without_controls(evaluation: Evaluation | None) -> list[str]:
@@ -121,12 +131,6 @@ def _without_controls(evaluation: Evaluation | None) -> list[str]:
         return [NOT_HELD_AGAINST.format("the run is not finished")]
     found = evaluation.controls
     return [] if isinstance(found, Controls) else [NOT_HELD_AGAINST.format(found.reason)]
-
-
-def _where_it_looks(run: RunDir, provenance: Mapping[str, Any]) -> WhereItLooks | None:
-    """Return the score of the heat maps of this very model; None where there is none."""
-    score = read_where_it_looks(run)
-    return score if score and score.model_digest == provenance.get("model_digest") else None
 
 
 def _model_epoch(

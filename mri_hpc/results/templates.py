@@ -1,11 +1,13 @@
 """Templates of pages, and how they write numbers."""
 
 import datetime
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
+@cache
 def environment() -> Environment:
     """Return what fills the templates of pages: strict about names, and with everything escaped."""
     environment = Environment(

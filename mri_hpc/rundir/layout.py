@@ -125,6 +125,11 @@ class RunDir:
         return self.path / "report.html"
 
     @property
+    def review(self) -> Path:
+        """Folder of model card, checklists for reviewers, and figures as tables."""
+        return self.path / "review"
+
+    @property
     def where_it_looks(self) -> Path:
         """Score of the model's heat maps, where report --pictures has made them."""
         return self.path / "where_it_looks.json"

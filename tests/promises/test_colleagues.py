@@ -12,7 +12,7 @@ GROUP = 4711
 STORE_KINDS = {"recipe.json", "chunks", "commits", "snapshots", "twins", "private"}
 RUN_KINDS = {
     "settings.toml", "provenance.json", "DONE", "attempts", "checkpoints", "metrics.jsonl", "events.jsonl",
-    "tensorboard", "model.safetensors", "predictions.csv", "report.html",
+    "tensorboard", "model.safetensors", "predictions.csv", "report.html", "review",
 }  # fmt: skip
 
 

@@ -50,9 +50,10 @@ def without_path(figures):
 
 def _values(found):
     if isinstance(found, dict):
-        return {
-            name: _values(value) for name, value in found.items() if name not in OF_INTERVALS | SINCE_THEN
-        }
+        # A reason beside a value says why it has no interval.
+        alone = {"reason"} if found.get("value") is not None else set()
+        others = OF_INTERVALS | SINCE_THEN | alone
+        return {name: _values(value) for name, value in found.items() if name not in others}
     # Sums may be taken in another order.
     return round(found, 12) if isinstance(found, float) else found
 
@@ -185,6 +186,12 @@ def test_an_old_finished_run_says_what_it_said(old, answer, say):
         assert without_path(answer(evaluate.main, run.path, "--split", split)) == figures
     assert say(report.main, run.path)[0] == 0
     assert SAID["provenance"]["model_digest"][:12] in run.report.read_text()
+    reviewed = json.loads((run.review / "review.json").read_text())
+    for checklist, num in (("claim_2024", 44), ("tripod_ai", 52)):
+        assert sum(bool(item["run_says"] or item["only_you_know"]) for item in reviewed[checklist]) == num
+        assert SAID["provenance"]["model_digest"] in (run.review / f"{checklist}.html").read_text()
+    figures = without_path(reviewed["evaluation"])
+    assert figures == {name: FIGURES["test"][name] for name in figures}
     code, _out, err = say(predict.main, run.path, old.more, "--out", run.path / "new")
     assert code == 0, err
     assert (run.path / "new" / "predictions.csv").read_text().count("\n") == 7

@@ -69,6 +69,13 @@ def test_a_network_that_grey_values_beat_is_said_so_in_the_first_line(run, capsy
     page = run.report.read_text()
     assert page.index(words) < page.index("<h1>")
     assert "Shuffled labels" in page
+    # Patients who chose the epoch judge no difference; the controls, which they did not choose, keep limits.
+    chose = json.loads(evaluated(run, capsys, "--json", "--split", "validation"))["controls"]
+    assert chose["network_clearly_beats_best"] is None
+    assert chose["controls"]["grey values"]["network_better_by"]["low"] is None
+    assert chose["controls"]["grey values"]["patient"]["accuracy"]["low"] > 0
+    said = " ".join(evaluated(run, capsys, "--split", "validation").split())
+    assert not said.startswith("The network") and "nothing is clear: " in said
     # What was kept stands once the store is gone, and evaluate works where nothing was kept.
     (tmp_path / "store").rename(tmp_path / "gone")
     assert json.loads(evaluated(run, capsys, "--json")) == found

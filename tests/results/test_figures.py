@@ -1,7 +1,9 @@
 """Curves mark what they say they mark."""
 
 import re
+from pathlib import Path
 
+from mri_hpc.results import figures
 from mri_hpc.results.figures import VALIDATION_COLOUR, accuracy_curve, loss_curves
 from mri_hpc.results.page import _model_epoch, _validation_chance
 from mri_hpc.rundir.settings import TrainingSettings
@@ -44,3 +46,37 @@ def test_chance_that_is_not_known_is_not_drawn():
     metrics = [{"step": 10, "epoch": 0, "balanced_accuracy": 0.6}]
     dotted = [accuracy_curve(metrics, [], chance).count("stroke-dasharray") for chance in (0.0, 0.5)]
     assert dotted == [0, 1]
+
+
+def luminance(colour):
+    """Relative luminance of a colour, (red, green, blue) from 0 to 255, as WCAG 2 defines it."""
+    parts = [part / 255 for part in colour]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    """Contrast of two colours, 1 to 21."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def rgb(text):
+    return tuple(int(text[at : at + 2], 16) for at in (1, 3, 5))
+
+
+def test_words_and_lines_stand_out_from_what_they_stand_on():
+    folder = Path(figures.__file__).parent
+    css, page = (folder / "report.css").read_text(), (folder / "report.html.j2").read_text()
+    named = {name: rgb(colour) for name, colour in re.findall(r"--(\w+):(#[0-9a-f]{6})", css)}
+    for name in ("ink", "muted", "blue", "red"):
+        assert contrast(named[name], named["wash"]) >= 4.5
+    # The fullest cells of the table of confusions.
+    least, more = map(float, re.search(r"format\(([\d.]+) \+ ([\d.]+) \* part\)", page).groups())
+    for full in re.findall(r'"(\d+,\d+,\d+)" (?:if|else)|else "(\d+,\d+,\d+)"', page):
+        colour = [int(part) for part in "".join(full).split(",")]
+        cell = [255 + (least + more) * (part - 255) for part in colour]
+        assert contrast(named["ink"], cell) >= 4.5
+    lines = (*figures.CLASS_COLOURS, figures.TRAINING_COLOUR, figures.VALIDATION_COLOUR, figures.MUTED)
+    for line in lines:
+        assert contrast(rgb(line), (255, 255, 255)) >= 3

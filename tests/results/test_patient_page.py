@@ -5,7 +5,9 @@ import re
 import numpy as np
 
 from mri_hpc.results.answer import Answer, Judged, _place
+from mri_hpc.results.kept_pictures import KeptPictures
 from mri_hpc.results.patient_page import write_pages
+from tests.harness.pages import hard_to_hear
 
 CLASSES = ("glioma", "notumor")
 
@@ -15,7 +17,7 @@ def judged(name, patient, chance):
         name=name,
         patient=patient,
         probabilities=np.array([chance, 1 - chance]),
-        picture=b"x",
+        kept=KeptPictures().keep(b"x"),
         place=_place(name),
     )
 
@@ -45,6 +47,7 @@ def test_each_patient_has_a_private_page_with_slices_in_the_order_of_their_numbe
 def test_no_page_speaks_of_health(tmp_path):
     pages = write_pages(tmp_path, answer(judged("a.png", "p1", 0.2), judged("b.png", "", 0.2)))
     for page in pages:
+        assert hard_to_hear(page.read_text()) == []
         words = re.sub(r"<style>.*?</style>", "", page.read_text(), flags=re.S).lower()
         assert not re.search(r"\bnormal\b|healthy|no tumou?r|no need to look", words)
 

@@ -121,6 +121,40 @@ def notes(run, *options, capsys):
     return json.loads(evaluate(run, "--json", *options, capsys=capsys)[1])["notes"]
 
 
+def limits(found):
+    """All lower limits in a result, but for those of a decision and of what no epoch bears on."""
+    if isinstance(found, dict):
+        kept = {name: value for name, value in found.items() if name not in ("decision", "baseline")}
+        own = [found["low"]] if found.get("low") is not None else []
+        return own + [one for value in kept.values() for one in limits(value)]
+    return [one for value in found for one in limits(value)] if isinstance(found, list) else []
+
+
+def test_no_interval_is_given_of_patients_who_chose_the_epoch(make_run, capsys):
+    run = make_run(patients=60)
+    found = json.loads(evaluate(run, "--json", "--split", "validation", capsys=capsys)[1])
+    assert limits(found) == []
+    best = found["patient"]["balanced_accuracy"]
+    assert best["value"] > 0
+    assert (
+        best["reason"] == "these patients chose the epoch, and no interval of their figures was shown to hold"
+    )
+    assert found["most_sure"][0]["error"]["value"] is not None
+    assert found["method"].startswith("No interval: these patients chose the epoch")
+    assert len(limits(json.loads(evaluate(run, "--json", capsys=capsys)[1]))) > 20
+    out = evaluate(run, "--split", "validation", capsys=capsys)[1]
+    assert "no interval by patient: these patients chose the epoch" in " ".join(out.split())
+    assert " of 30; where it is most sure, " in " ".join(out.split())
+
+
+def test_patients_set_apart_chose_nothing_and_keep_their_intervals(make_run, capsys):
+    run = make_run(patients=60)
+    apart = run.predictions.read_text().replace(",validation,", ",calibration,")
+    run.predictions.write_text(apart)
+    found = json.loads(evaluate(run, "--json", "--split", "calibration", capsys=capsys)[1])
+    assert found["patient"]["balanced_accuracy"]["low"] is not None
+
+
 def test_images_that_chose_the_epoch_are_said_to_flatter_it(make_run, capsys):
     run = make_run()
     assert "figures are too good" in notes(run, "--split", "validation", capsys=capsys)[0]

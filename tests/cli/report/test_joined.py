@@ -11,6 +11,7 @@ from mri_hpc.results.evaluation import evaluate_split
 from mri_hpc.rundir.folds import write_folds
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+from tests.harness.pages import hard_to_hear
 
 CLASSES = ("a", "b")
 STUDY = TrainingSettings(snapshot="5e" * 32, test_fold=1, from_train="validation", hash_folds=2)
@@ -94,6 +95,7 @@ def test_the_folder_of_folds_is_joined_by_its_name(fold_run, report, tmp_path):
     status, out, errors = report(tmp_path / "cv")
     assert status == 0, errors
     page = (tmp_path / "cv" / "report.html").read_text(encoding="utf-8")
+    assert hard_to_hear(page) == []
     assert all(run.path.name in page for run in runs)
     assert "over folds" in out
     assert "over seeds" not in out

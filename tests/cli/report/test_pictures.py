@@ -26,6 +26,7 @@ from mri_hpc.training.evaluation import Answers
 from mri_hpc.training.heat_maps import HeatMaps, NoFeatureMap
 from mri_hpc.training.model import GreyClassifier, build, weights_digest
 from mri_hpc.training.prediction import publish
+from tests.harness.pages import hard_to_hear
 
 CLASSES = ("glioma", "pituitary")
 BOX = (0.25, 0.25, 0.3, 0.3)
@@ -108,6 +109,7 @@ def run(made, tmp_path):
 def test_the_page_to_share_holds_no_picture_and_the_other_is_its_owners_alone(run, capsys):
     assert main([str(run.path), "--pictures"]) == 0
     shared, private = run.report.read_text(), run.private_report.read_text()
+    assert hard_to_hear(shared) == hard_to_hear(private) == []
     assert "<img" not in shared
     assert "data:image" not in shared
     assert "NAMED" not in shared
