@@ -68,14 +68,14 @@ NOT_LOOKED_FOR = (
 )
 
 
-def make_page(run: RunDir, pictures: Pictures | None = None) -> str:
+def make_page(run: RunDir, pictures: Pictures | None = None, *, unseen: str = "") -> str:
     """Make the report as HTML; of a run that is not finished, what there is.
 
-    pictures: of patients, for a page that is not to be shared.
+    pictures: of patients, for a page that is not to be shared. unseen: why test figures are not to be on it.
     """
     events, metrics = read_events(run), read_metrics(run)
     attempts = attempts_of(events)
-    evaluation = evaluate_split(run, "test") if run.predictions.exists() else None
+    evaluation = evaluate_split(run, "test") if run.predictions.exists() and not unseen else None
     provenance = read_provenance(run)
     classes = evaluation.classes if evaluation else tuple(provenance.get("classes", ()))
     leaks = provenance.get("test_images_trained_on")
@@ -87,6 +87,7 @@ def make_page(run: RunDir, pictures: Pictures | None = None) -> str:
     return environment().get_template(TEMPLATE).render(
         name=run.path.resolve().name,
         is_finished=run.is_finished and evaluation is not None,
+        unseen=unseen,
         model=training.model,
         is_deterministic=training.deterministic,
         last_event_s=events[-1].time if events else None,
@@ -106,7 +107,9 @@ def make_page(run: RunDir, pictures: Pictures | None = None) -> str:
         decisions=DECISIONS,
         again=Action.AGAIN,
         never_tested=(
-            *([NOT_LOOKED_FOR] if leaks is None else []), *_without_controls(evaluation), *NEVER_TESTED
+            *([NOT_LOOKED_FOR] if leaks is None else []),
+            *_without_controls(evaluation, unseen),
+            *NEVER_TESTED,
         ),
         no_leaks=leaks == 0,
         looks=_where_it_looks(run, provenance),
@@ -115,10 +118,11 @@ def make_page(run: RunDir, pictures: Pictures | None = None) -> str:
     )  # fmt: skip
 
 
-def _without_controls(evaluation: Evaluation | None) -> list[str]:
+def _without_controls(evaluation: Evaluation | None, unseen: str) -> list[str]:
     """Say why the network was not held against controls, where it was not."""
     if evaluation is None:
-        return [NOT_HELD_AGAINST.format("the run is not finished")]
+        why = "its test figures are not shown" if unseen else "the run is not finished"
+        return [NOT_HELD_AGAINST.format(why)]
     found = evaluation.controls
     return [] if isinstance(found, Controls) else [NOT_HELD_AGAINST.format(found.reason)]
 
@@ -267,6 +271,7 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
         "weights_digest": "weights after the last step",
         "initial_weights_digest": "weights to start from",
         "samples_digest": "samples in their order",
+        "test_set": "test images and their patients",
         "snapshot": "snapshot",
         "content_digest": "stored content",
         "image_shape": "image, pixels",
