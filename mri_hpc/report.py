@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mri_hpc.base.access import make_private, replace_private
 from mri_hpc.base.atomic import replace_bytes
@@ -13,6 +13,9 @@ from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.rundir.folds import is_of_folds, runs_in
 from mri_hpc.rundir.layout import RunDir, open_run
+
+if TYPE_CHECKING:
+    from mri_hpc.rundir.continued import Continued
 
 JOINED = "joined.html"
 """Page of runs that were named one by one, beside the first of them."""
@@ -62,27 +65,33 @@ def report(options: Options) -> None:
         return
     run = open_run(options.run)
     unseen = _look(run, options)
-    # The score of heat maps is on either page, so pictures come first.
-    private = _write_private(run, options.store) if options.pictures else None
+    continued = None
     # Drawing takes half a second to import, which --help need not wait for.
+    from mri_hpc.results.continuing import keep_continued
     from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.page import make_page
 
     if run.predictions.exists() and not unseen:
+        continued = keep_continued(run, is_meant=options.look_again)
+    # The score of heat maps is on either page, so pictures come first.
+    private = _write_private(run, options.store, continued) if options.pictures else None
+    if run.predictions.exists() and not unseen:
         keep_controls(run)
-    page = make_page(run, unseen=unseen).encode()
+    page = make_page(run, continued=continued, unseen=unseen).encode()
     replace_bytes(run.report, page)
     if options.json:
-        pictured = {"private_report": str(run.private_report)} if private is not None else {}
-        hidden = {"without_test_figures": unseen} if unseen else {}
+        others = {
+            **({"private_report": str(run.private_report)} if private is not None else {}),
+            **({"without_test_figures": unseen} if unseen else {}),
+            **({"continued": continued.to_dict()} if continued else {}),
+        }
         print_json(
             {
                 "run": str(run.path),
                 "finished": run.is_finished,
                 "report": str(run.report),
                 "bytes": len(page),
-                **pictured,
-                **hidden,
+                **others,
             }
         )
     else:
@@ -116,13 +125,13 @@ def _look(run: RunDir, options: Options) -> str:
     return ""
 
 
-def _write_private(run: RunDir, store: Path | None) -> int:
+def _write_private(run: RunDir, store: Path | None, continued: "Continued | None") -> int:
     """Write the page with pictures where its owner alone gets at it; returns its bytes."""
     from mri_hpc.picturing import make_pictures
     from mri_hpc.results.page import make_page
 
     pictures = make_pictures(run, store)
-    page = make_page(run, pictures).encode()
+    page = make_page(run, pictures, continued=continued).encode()
     make_private(run.private)
     replace_private(run.private_report, page)
     return len(page)

@@ -29,6 +29,7 @@ from mri_hpc.results.pictures import Pictures
 from mri_hpc.results.scores import reliability
 from mri_hpc.results.subgroups import FIGURES
 from mri_hpc.results.templates import environment
+from mri_hpc.rundir.continued import Continued
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
@@ -68,10 +69,17 @@ NOT_LOOKED_FOR = (
 )
 
 
-def make_page(run: RunDir, pictures: Pictures | None = None, *, unseen: str = "") -> str:
+def make_page(
+    run: RunDir,
+    pictures: Pictures | None = None,
+    *,
+    continued: Continued | None = None,
+    unseen: str = "",
+) -> str:
     """Make the report as HTML; of a run that is not finished, what there is.
 
-    pictures: of patients, for a page that is not to be shared. unseen: why test figures are not to be on it.
+    pictures: of patients, for a page that is not to be shared. continued: beside the run that it goes on
+    from. unseen: why test figures are not to be on it.
     """
     events, metrics = read_events(run), read_metrics(run)
     attempts = attempts_of(events)
@@ -88,6 +96,7 @@ def make_page(run: RunDir, pictures: Pictures | None = None, *, unseen: str = ""
         name=run.path.resolve().name,
         is_finished=run.is_finished and evaluation is not None,
         unseen=unseen,
+        continued=continued,
         model=training.model,
         is_deterministic=training.deterministic,
         last_event_s=events[-1].time if events else None,

@@ -130,6 +130,11 @@ class RunDir:
         return self.path / "where_it_looks.json"
 
     @property
+    def continued(self) -> Path:
+        """Patients gained and forgotten since the run that it goes on from, once report has asked."""
+        return self.path / "continued.json"
+
+    @property
     def look(self) -> Path:
         """Look at the test patients that its figures are, once they were shown."""
         return self.path / "look.json"
