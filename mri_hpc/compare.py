@@ -20,6 +20,8 @@ class Options:
     """Folder of a run."""
     second: Annotated[Path, POSITIONAL]
     """Folder of the run that it is held against."""
+    look_again: Flag = False
+    """Show test figures although other models were judged by the same patients before; it is counted."""
     json: Flag = False
     """Print JSON."""
 
@@ -36,8 +38,12 @@ def compare(options: Options) -> None:
     first, second = open_run(options.first), open_run(options.second)
     # Whoever asks for help need not wait for what counts.
     from mri_hpc.results.comparison import compare_runs
+    from mri_hpc.results.further_look import look_at
 
     found = compare_runs(first, second)
+    # Not before: what cannot be compared is not looked at.
+    for note in look_at([first, second], is_meant=options.look_again):
+        print(note, file=sys.stderr)
     if options.json:
         print_json({"first": str(first.path), "second": str(second.path), **found.to_dict()})
     else:

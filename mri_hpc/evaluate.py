@@ -29,6 +29,8 @@ class Options:
     normal or notumor, but for that."""
     sensitivity: float | None = None
     """Least part of the patients with such a class who are to be found, kept as well; at first 0.95."""
+    look_again: Flag = False
+    """Show test figures although other models were judged by the same patients before; it is counted."""
     json: Flag = False
     """Print JSON."""
 
@@ -48,7 +50,11 @@ def evaluate(options: Options) -> None:
     # Whoever asks for help need not wait for what counts.
     from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.evaluation import evaluate_split
+    from mri_hpc.results.further_look import look_at
 
+    if options.split == "test":
+        for note in look_at([run], is_meant=options.look_again):
+            print(note, file=sys.stderr)
     keep_controls(run)
     evaluation = evaluate_split(run, options.split, question)
     if question != before:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mri_hpc.base.access import make_private, replace_private
 from mri_hpc.base.atomic import replace_bytes
@@ -13,6 +13,9 @@ from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.rundir.folds import is_of_folds, runs_in
 from mri_hpc.rundir.layout import RunDir, open_run
+
+if TYPE_CHECKING:
+    from mri_hpc.rundir.continued import Continued
 
 JOINED = "joined.html"
 """Page of runs that were named one by one, beside the first of them."""
@@ -33,6 +36,8 @@ class Options:
     model looks, if boxes of findings show that it is worth a look. Needs the store."""
     store: Path | None = None
     """Folder of the store, with --pictures; by default where it lay in training."""
+    look_again: Flag = False
+    """Show test figures although other models were judged by the same patients before; it is counted."""
     json: Flag = False
     """Print JSON."""
 
@@ -57,27 +62,35 @@ def report(options: Options) -> None:
     if options.more or is_of_folds(options.run):
         if options.pictures:
             raise UserError("--pictures is for the page of one run: name that run alone")
-        _report_joined([options.run, *options.more], as_json=options.json)
+        _report_joined([options.run, *options.more], look_again=options.look_again, as_json=options.json)
         return
     run = open_run(options.run)
-    # The score of heat maps is on either page, so pictures come first.
-    private = _write_private(run, options.store) if options.pictures else None
+    unseen = _look(run, options)
+    continued = evaluation = None
     # Drawing takes half a second to import, which --help need not wait for.
+    from mri_hpc.results.continuing import keep_continued
     from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.evaluation import evaluate_split
     from mri_hpc.results.page import make_page
     from mri_hpc.results.review import write_review
 
-    evaluation = None
-    if run.predictions.exists():
+    if run.predictions.exists() and not unseen:
+        continued = keep_continued(run, is_meant=options.look_again)
+    # The score of heat maps is on either page, so pictures come first.
+    private = _write_private(run, options.store, continued) if options.pictures else None
+    if run.predictions.exists() and not unseen:
         keep_controls(run)
         evaluation = evaluate_split(run, "test")
-    page = make_page(run, evaluation=evaluation).encode()
+    page = make_page(run, evaluation=evaluation, continued=continued, unseen=unseen).encode()
     replace_bytes(run.report, page)
     if evaluation and run.is_finished:
         write_review(run, evaluation)
     if options.json:
-        pictured = {"private_report": str(run.private_report)} if private is not None else {}
+        others = {
+            **({"private_report": str(run.private_report)} if private is not None else {}),
+            **({"without_test_figures": unseen} if unseen else {}),
+            **({"continued": continued.to_dict()} if continued else {}),
+        }
         print_json(
             {
                 "run": str(run.path),
@@ -85,7 +98,7 @@ def report(options: Options) -> None:
                 "report": str(run.report),
                 "bytes": len(page),
                 **({"review": str(run.review)} if run.review.is_dir() else {}),
-                **pictured,
+                **others,
             }
         )
     else:
@@ -93,30 +106,57 @@ def report(options: Options) -> None:
         print(f"{run.report}: {len(page) / 1000:.0f} kB{unfinished}")
         if run.review.is_dir():
             print(f"{run.review}: model card, CLAIM 2024, TRIPOD+AI, figures as CSV and JSON")
+        if unseen:
+            print(f"without its test figures: {unseen}")
         if private is not None:
             print(
                 f"{run.private_report}: {private / 1000:.0f} kB, with pictures of patients: do not share it"
             )
 
 
-def _write_private(run: RunDir, store: Path | None) -> int:
+def _look(run: RunDir, options: Options) -> str:
+    """Write down that test figures are looked at; return why they are not shown where they are not.
+
+    A job that is not watched must not fail for it: the page is made without them, and says so.
+    """
+    if not run.predictions.exists():
+        return ""
+    from mri_hpc.results.further_look import FurtherLook, look_at
+
+    try:
+        notes = look_at([run], is_meant=options.look_again)
+    except FurtherLook as refused:
+        if options.pictures:
+            raise
+        return refused.words
+    for note in notes:
+        print(note, file=sys.stderr)
+    return ""
+
+
+def _write_private(run: RunDir, store: Path | None, continued: "Continued | None") -> int:
     """Write the page with pictures where its owner alone gets at it; returns its bytes."""
     from mri_hpc.picturing import make_pictures
     from mri_hpc.results.page import make_page
 
     pictures = make_pictures(run, store)
-    page = make_page(run, pictures).encode()
+    page = make_page(run, pictures, continued=continued).encode()
     make_private(run.private)
     replace_private(run.private_report, page)
     return len(page)
 
 
-def _report_joined(folders: Sequence[Path], *, as_json: bool) -> None:
+def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) -> None:
     """Write the page of several runs, and say where it is."""
+    from mri_hpc.results.further_look import look_at
     from mri_hpc.results.joined_page import make_joined_page
-    from mri_hpc.results.joining import join
+    from mri_hpc.results.joining import join, refuse_unlike
 
-    joined = join([run for folder in folders for run in _runs_of(folder)])
+    runs = [run for folder in folders for run in _runs_of(folder)]
+    refuse_unlike(runs)
+    for note in look_at(runs, is_meant=look_again):
+        print(note, file=sys.stderr)
+    joined = join(runs)
     first = folders[0].resolve()
     path = RunDir(folders[0]).report if len(folders) == 1 else folders[0].absolute().parent / JOINED
     name = first.name if len(folders) == 1 else f"{first.name} and {len(folders) - 1} more"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run that `mri-hpc launch` has made; nothing here changes it. Research use only."""
+    """A run that `mri-hpc launch` has made; nothing here changes what it is. Research use only."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the run at `path`; UserError where there is none."""
@@ -53,10 +53,18 @@ class Run:
 
         return read_metrics(self._run)
 
-    def evaluate(self, split: Literal["test", "validation", "calibration"] = "test") -> "Evaluation":
-        """Compute the figures of `mri-hpc evaluate`, by slice and by patient; UserError: not finished."""
-        from mri_hpc.results.evaluation import evaluate_split
+    def evaluate(
+        self, split: Literal["test", "validation", "calibration"] = "test", *, look_again: bool = False
+    ) -> "Evaluation":
+        """Compute the figures of `mri-hpc evaluate`, by slice and by patient; UserError: not finished.
 
+        A look at test patients is written down, as there; look_again: one after another model's is meant.
+        """
+        from mri_hpc.results.evaluation import evaluate_split
+        from mri_hpc.results.further_look import look_at
+
+        if split == "test":
+            look_at([self._run], is_meant=look_again)
         return evaluate_split(self._run, split)
 
     def predict(

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import getpass
 import grp
 import os
 import stat
@@ -19,6 +20,14 @@ ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 # As linux/posix_acl_xattr.h has them: a version, then tag, permissions and id of each entry.
 ACL_HEADER, ACL_ENTRY = 4, struct.Struct("<HHI")
 ACL_USER, ACL_GROUP = 0x02, 0x08
+
+
+def user_name() -> str:
+    """Return the name of the user; the user's number where the system knows no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def group_named(name: str) -> int:

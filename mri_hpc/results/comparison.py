@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mri_hpc.base.errors import UserError
 from mri_hpc.results.differences import differences
 from mri_hpc.results.figure_of_merit import Figure
@@ -44,12 +46,26 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Changed:
+    """A unit about which one run is right and the other wrong."""
+
+    name: str
+    """Of the patient, or key of the image."""
+    label: str
+    first: str
+    second: str
+    """Answers of the runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """All of it."""
 
     names: tuple[str, str]
     levels: tuple[Compared, ...]
     """By patient first, where there are patients."""
+    changed: tuple[Changed, ...]
+    """Of the level to judge by, those about which one run alone is right, by name."""
     notes: tuple[str, ...]
     """Sentences on what the comparison rests on."""
 
@@ -116,13 +132,18 @@ def compare_runs(first: RunDir, second: RunDir) -> Comparison:
     pair[1] = [_of_patient(row, named.patient) for named, row in zip(*pair, strict=True)]
     by_slice = [image_outcomes(one.classes, rows) for rows in pair]
     levels = [_compared("slice", *by_slice)]
+    changed = _changed(shared, *by_slice)
     if one.model:
         patients = [pool_patients(one.classes, rows, one.model) for rows in pair]
         if patients[0]:
-            both = (patient_outcomes(one.classes, found) for found in patients)
+            both = [patient_outcomes(one.classes, found) for found in patients]
             levels.insert(0, _compared("patient", *both))
+            changed = _changed([patient.patient for patient in patients[0]], *both)
     return Comparison(
-        names=_names(first, second), levels=tuple(levels), notes=tuple(_notes(one, other, shared, levels[0]))
+        names=_names(first, second),
+        levels=tuple(levels),
+        changed=tuple(changed),
+        notes=tuple(_notes(one, other, shared, levels[0])),
     )
 
 
@@ -172,6 +193,20 @@ def _compared(unit: str, first: Outcomes, second: Outcomes) -> Compared:
     return Compared(
         unit=unit, first=measure(first), second=measure(second), differences=differences(first, second)
     )
+
+
+def _changed(names: Sequence[str], first: Outcomes, second: Outcomes) -> list[Changed]:
+    """List the units about which one alone is right. names: of the units."""
+    is_right = [found.predicted == found.label for found in (first, second)]
+    return [
+        Changed(
+            name=names[unit],
+            label=first.classes[first.label[unit]],
+            first=first.classes[first.predicted[unit]],
+            second=first.classes[second.predicted[unit]],
+        )
+        for unit in np.flatnonzero(is_right[0] != is_right[1]).tolist()
+    ]
 
 
 def _notes(one: _Judged, other: _Judged, shared: Sequence[str], headline: Compared) -> list[str]:

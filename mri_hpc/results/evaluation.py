@@ -27,6 +27,7 @@ from mri_hpc.results.subgroups import Subgroup, subgroups
 from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.control_answers import ControlAnswers
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.look import KeptLook, read_look
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.question import Question, read_question
@@ -92,6 +93,8 @@ class Evaluation:
     subgroups: tuple[Subgroup, ...]
     calibration: Calibration | None
     """By which probabilities were calibrated; None: as the network says."""
+    look: KeptLook | None
+    """Look at test patients that the figures are; None where it is not counted."""
     notes: tuple[str, ...]
     """Sentences that belong beside every figure."""
 
@@ -152,6 +155,7 @@ class Evaluation:
             "most_sure": [part.to_dict() for part in self.most_sure],
             "controls": self.controls.to_dict(),
             "subgroups": [group.to_dict() for group in self.subgroups],
+            **({"look": self.look.to_dict()} if self.look else {}),
         }
 
 
@@ -185,6 +189,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         decision = decision.judged_by(as_network)
     counts = _count(labelled, provenance)
     has_patients = bool(provenance.get("has_patients", counts.patients))
+    look = read_look(run) if split == "test" else None
     controls, beside = judge_controls(run, classes, rows, labelled, model)
     evaluation = Evaluation(
         split=split,
@@ -202,8 +207,10 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         controls=controls,
         subgroups=subgroups(classes, labelled, _columns(rows, beside), model),
         calibration=calibration,
+        look=look,
         notes=(
             *_notes_on_choice(split),
+            *([look.sentence] if look and look.before else []),
             *_notes_on_patients(counts, has_patients=has_patients),
             *_notes_on_classes_of_patients(counts, model),
             *(_notes_on_patients_behind_slices(labelled, counts) if model is None else ()),

@@ -127,15 +127,7 @@ def pooled_metrics() -> tuple[Metric, ...]:
 
 def join(runs: Sequence[RunDir]) -> Joined:
     """Join finished runs that differ in seed and folds alone. UserError for any others, in one line."""
-    _refuse_twice(runs)
-    settings = [(run, load_training(run)) for run in runs]
-    _refuse_others(settings)
-    for run in runs:
-        if not run.is_finished:
-            raise UserError(
-                f"{shown(run.path)} is not finished: wait for it, or leave it out; see mri-hpc status "
-                f"{shown(run.path)}"
-            )
+    settings = refuse_unlike(runs)
     parts = [
         Part(run=run, training=training, evaluation=evaluate_split(run, "test")) for run, training in settings
     ]
@@ -149,6 +141,20 @@ def join(runs: Sequence[RunDir]) -> Joined:
     return Joined(
         parts=tuple(parts), spreads=tuple(_spread(metric, parts) for metric in METRICS), pooled=_pool(parts)
     )
+
+
+def refuse_unlike(runs: Sequence[RunDir]) -> list[tuple[RunDir, TrainingSettings]]:
+    """Return the settings of runs that can be joined by them; UserError for any others."""
+    _refuse_twice(runs)
+    settings = [(run, load_training(run)) for run in runs]
+    _refuse_others(settings)
+    for run in runs:
+        if not run.is_finished:
+            raise UserError(
+                f"{shown(run.path)} is not finished: wait for it, or leave it out; see mri-hpc status "
+                f"{shown(run.path)}"
+            )
+    return settings
 
 
 def _refuse_twice(runs: Sequence[RunDir]) -> None:

@@ -31,6 +31,7 @@ from mri_hpc.results.record import looks_of
 from mri_hpc.results.scores import reliability
 from mri_hpc.results.subgroups import FIGURES
 from mri_hpc.results.templates import environment
+from mri_hpc.rundir.continued import Continued
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
@@ -69,15 +70,22 @@ NOT_LOOKED_FOR = (
 )
 
 
-def make_page(run: RunDir, pictures: Pictures | None = None, evaluation: Evaluation | None = None) -> str:
+def make_page(
+    run: RunDir,
+    pictures: Pictures | None = None,
+    *,
+    evaluation: Evaluation | None = None,
+    continued: Continued | None = None,
+    unseen: str = "",
+) -> str:
     """Make the report as HTML; of a run that is not finished, what there is.
 
     pictures: of patients, for a page that is not to be shared. evaluation: of the test split, where it is at
-    hand.
+    hand. continued: beside the run that it goes on from. unseen: why test figures are not to be on it.
     """
     events, metrics = read_events(run), read_metrics(run)
     attempts = attempts_of(events)
-    if evaluation is None and run.predictions.exists():
+    if evaluation is None and run.predictions.exists() and not unseen:
         evaluation = evaluate_split(run, "test")
     provenance = read_provenance(run)
     classes = evaluation.classes if evaluation else tuple(provenance.get("classes", ()))
@@ -90,6 +98,8 @@ def make_page(run: RunDir, pictures: Pictures | None = None, evaluation: Evaluat
     return environment().get_template(TEMPLATE).render(
         name=run.path.resolve().name,
         is_finished=run.is_finished and evaluation is not None,
+        unseen=unseen,
+        continued=continued,
         model=training.model,
         is_deterministic=training.deterministic,
         last_event_s=events[-1].time if events else None,
@@ -111,7 +121,7 @@ def make_page(run: RunDir, pictures: Pictures | None = None, evaluation: Evaluat
         attempts=attempts,
         decisions=DECISIONS,
         again=Action.AGAIN,
-        never_tested=never_tested(provenance, evaluation),
+        never_tested=never_tested(provenance, evaluation, unseen),
         no_leaks=leaks == 0,
         looks=looks_of(run, provenance),
         pictures=pictures,
@@ -119,16 +129,23 @@ def make_page(run: RunDir, pictures: Pictures | None = None, evaluation: Evaluat
     )  # fmt: skip
 
 
-def never_tested(provenance: Mapping[str, Any], evaluation: Evaluation | None) -> tuple[str, ...]:
+def never_tested(
+    provenance: Mapping[str, Any], evaluation: Evaluation | None, unseen: str = ""
+) -> tuple[str, ...]:
     """List in sentences what the figures say nothing of."""
     is_looked_for = provenance.get("test_images_trained_on") is not None
-    return (*([] if is_looked_for else [NOT_LOOKED_FOR]), *_without_controls(evaluation), *NEVER_TESTED)
+    return (
+        *([] if is_looked_for else [NOT_LOOKED_FOR]),
+        *_without_controls(evaluation, unseen),
+        *NEVER_TESTED,
+    )
 
 
-def _without_controls(evaluation: Evaluation | None) -> list[str]:
+def _without_controls(evaluation: Evaluation | None, unseen: str) -> list[str]:
     """Say why the network was not held against controls, where it was not."""
     if evaluation is None:
-        return [NOT_HELD_AGAINST.format("the run is not finished")]
+        why = "its test figures are not shown" if unseen else "the run is not finished"
+        return [NOT_HELD_AGAINST.format(why)]
     found = evaluation.controls
     return [] if isinstance(found, Controls) else [NOT_HELD_AGAINST.format(found.reason)]
 
@@ -271,6 +288,7 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
         "weights_digest": "weights after the last step",
         "initial_weights_digest": "weights to start from",
         "samples_digest": "samples in their order",
+        "test_set": "test images and their patients",
         "snapshot": "snapshot",
         "content_digest": "stored content",
         "image_shape": "image, pixels",

@@ -135,6 +135,21 @@ class RunDir:
         return self.path / "where_it_looks.json"
 
     @property
+    def continued(self) -> Path:
+        """Patients gained and forgotten since the run that it goes on from, once report has asked."""
+        return self.path / "continued.json"
+
+    @property
+    def look(self) -> Path:
+        """Look at the test patients that its figures are, once they were shown."""
+        return self.path / "look.json"
+
+    @property
+    def who_looked(self) -> Path:
+        """Account that looked, where the store could not take it."""
+        return self.private / "who_looked.json"
+
+    @property
     def private(self) -> Path:
         """Folder of what shows patients, for the owner alone."""
         return self.path / "private"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mri_hpc.intake.labels.label import Label, Labels
     from mri_hpc.intake.labels.persons import Mention
     from mri_hpc.intake.labels.pseudonyms import Pseudonyms
+    from mri_hpc.rundir.look import Look
     from mri_hpc.storage.adding.intake import Intake
     from mri_hpc.storage.adding.last_task import ArrayTask
     from mri_hpc.storage.adding.tally import Tally
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.repair import Repaired
     from mri_hpc.storage.upkeep.retraction import Retraction
     from mri_hpc.storage.upkeep.salvage import Origin
+    from mri_hpc.storage.upkeep.test_looks import CountedLook
     from mri_hpc.storage.upkeep.verify import Findings
     from mri_hpc.storage.upkeep.wanted_names import WantedNames, read_wanted
 
@@ -153,6 +155,21 @@ class Store:
     def kept_parts(self, kind: str) -> list[Path]:
         """List the files of a kind, below `twins`, that save comparing images again."""
         return self._dir.kept_parts(kind)
+
+    def test_looks(self) -> "list[Look]":
+        """List the looks at test patients, in their order; UserError where one is damaged."""
+        from mri_hpc.storage.upkeep.test_looks import read_looks
+
+        return list(read_looks(self._dir).values())
+
+    def add_test_look(self, look: "Look", may_follow: "Callable[[Sequence[Look]], None]") -> "CountedLook":
+        """Write a look at test patients down, once, and who looked.
+
+        may_follow: given those before, raises where the look is not to be. OSError: it cannot be written.
+        """
+        from mri_hpc.storage.upkeep.test_looks import add_look
+
+        return add_look(self._dir, look, may_follow)
 
     @property
     def private(self) -> Path:

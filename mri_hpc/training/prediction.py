@@ -12,6 +12,7 @@ from mri_hpc.base.atomic import replace
 from mri_hpc.base.errors import UserError
 from mri_hpc.loading.augment import standardised
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.look import digest_of_test_set
 from mri_hpc.rundir.predictions import Prediction, write_predictions
 from mri_hpc.rundir.provenance import read_provenance, write_provenance
 from mri_hpc.storage.store import Snapshot
@@ -56,8 +57,8 @@ def publish(
         "image_shape": json.dumps(snapshot.image_shape),
     }
     replace(run.model, lambda temp: write_weights(temp, weights, metadata))
-    write_provenance(run, origin)
     rows = [row for split, found in answers.items() for row in _predictions(snapshot, split, found)]
+    write_provenance(run, {**origin, "test_set": digest_of_test_set(rows)})
     write_predictions(run.predictions, snapshot.classes, rows)
     return len(rows)
 

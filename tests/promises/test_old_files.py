@@ -169,6 +169,8 @@ def test_an_old_run_goes_on_to_the_end_that_it_had_in_0_1_0(old, start_ranks, an
     assert found["samples_digest"] == SAID["provenance"]["samples_digest"]
     assert found["split_counts"] == SAID["provenance"]["split_counts"]
     figures = {split: answer(evaluate.main, run.path, "--split", split) for split in FIGURES}
+    # Its test set is known, as it ended now; that it was looked at is counted from here on.
+    assert [found.pop("look", {}).get("number") for found in figures.values()].count(1) == 1
     same = {"mri_hpc"} >= changes(SAID["provenance"]["conditions"], found["conditions"]).keys()
     if same:
         assert found["weights_digest"] == SAID["provenance"]["weights_digest"]

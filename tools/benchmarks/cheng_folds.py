@@ -87,7 +87,9 @@ def _figures(options: argparse.Namespace, name: str, store: Path, seed: int) -> 
         "--seed", seed, *leaks, *options.launch, "--wait",
     )  # fmt: skip
     seconds = time.monotonic() - began
-    evaluation = json.loads(_run("evaluate", run, "--json"))
+    # Another seed is another model on the same test patients.
+    again = ["--look-again"] if seed else []
+    evaluation = json.loads(_run("evaluate", run, *again, "--json"))
     accuracy = {what: evaluation[what]["balanced_accuracy"] for what in ("patient", "slice")}
     figures = {"name": name, "seconds": round(seconds), **accuracy, "evaluation": evaluation}
     kept.write_text(json.dumps(figures))

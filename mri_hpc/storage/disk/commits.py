@@ -5,15 +5,13 @@ is given once: whoever compacts has seen all that was compacted before.
 """
 
 import contextlib
-import getpass
 import hashlib
 import json
-import os
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from mri_hpc.base.access import publish_shared
+from mri_hpc.base.access import publish_shared, user_name
 from mri_hpc.base.documents import convert, skim, with_format, without_format
 from mri_hpc.base.errors import NewerFormat, StoreDamage
 from mri_hpc.base.sealed_json import seal, unseal
@@ -301,14 +299,6 @@ def skim_stacks(store: StoreDir) -> Iterator[StoredStack]:
 def read_kind(store: StoreDir, kind: str, *, besides: Container[str] = ()) -> list[Commit]:
     """Read all commits of a kind other than ADD, whose names tell it, but for those named in `besides`."""
     return read_commits(store, (n for n in store.commit_ids() if n.startswith(kind) and n not in besides))
-
-
-def user_name() -> str:
-    """Return the name of the user; the user's number where the system knows no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _publish(store: StoreDir, commit: Commit) -> bool:

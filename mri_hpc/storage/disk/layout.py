@@ -70,6 +70,24 @@ class StoreDir:
         # Whoever made it may have been killed before this.
         let_group_use(self.twins)
 
+    @property
+    def test_looks(self) -> Path:
+        """Folder of the looks at test patients, numbered."""
+        return self.path / "test-looks"
+
+    @property
+    def who_looked(self) -> Path:
+        """Folder of the accounts that looked, by the same numbers."""
+        return self.private / "test-looks"
+
+    def make_test_looks(self) -> None:
+        """Make the folder of looks at test patients, which a store gains with the first."""
+        with contextlib.suppress(FileExistsError):
+            self.test_looks.mkdir()
+            sync_folder(self.path)
+        # As above.
+        let_group_use(self.test_looks)
+
     def kept_parts(self, kind: str) -> list[Path]:
         """List the files of a kind that save comparing images again; each can be made anew."""
         return sorted(self.twins.glob(f"{kind}-*.npz"))
@@ -208,6 +226,7 @@ class StoreDir:
             self.commits,
             self.snapshots,
             self.twins,
+            self.test_looks,
             self.seen,
             self.names,
             self.roots,
