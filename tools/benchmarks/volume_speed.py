@@ -11,14 +11,12 @@ acquired. Rounds of all readers follow each other, so that load of the machine m
 counts is the processor's time, and ratios within a round. All slices of a volume are counted, also those
 that ours leaves out as empty.
 
-2026-11-30, idle, 5 rounds, in slices/s, and ours to SimpleITK 2.5.7, MONAI 1.6.1 and TorchIO 1.2.1: six
-volumes of 256 × 256 × 24 float64 in `.nii.gz` 980, 2.25 × (1.84 to 2.80), 3.93 × (3.56 to 4.07), 5.06 ×
-(3.51 to 5.48); two sagittal series of 35 DICOM slices 903, 2.72 × (2.33 to 2.77), 3.22 × (2.94 to 5.95),
-4.58 × (3.96 to 4.91); one GE series of 196 slices 952, 3.48 × (3.15 to 3.60), 5.88 × (4.89 to 6.22), 5.48 ×
-(5.06 to 5.76). Half of the time of `.nii.gz`
-is igzip's, a fifth OpenCV's resizing. Of the sagittal series a third goes into walking over headers
-(135 KB of each file of 265 KB), a sixth each into its fingerprint, which no peer takes, and into
-resizing; the look for burnt-in text is 3 to 4 %.
+2026-11-30, load of 6 to 12, 7 rounds, in slices/s, and ours to SimpleITK 2.5.7, MONAI 1.6.1 and TorchIO
+1.2.1: six volumes of 256 × 256 × 24 float64 in `.nii.gz` 783, 2.91 × (2.26 to 3.38), 4.35 × (3.77 to 5.22),
+5.33 × (4.54 to 5.66); two sagittal series of 35 DICOM slices 843, 3.58 × (2.95 to 4.38), 4.59 × (3.57 to
+8.14), 6.06 × (4.75 to 7.71); one GE series of 196 slices 916, 5.48 × (4.01 to 6.55), 8.10 × (5.88 to 9.94),
+8.42 × (6.80 to 11.45). Half of the time of `.nii.gz` is igzip's. Of the sagittal series a fifth each goes
+into headers and into the fingerprint, which no peer takes. All parts stand in docs/measurements.md.
 """
 
 import argparse
