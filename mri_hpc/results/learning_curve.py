@@ -84,7 +84,11 @@ class Curve:
     @property
     def sentence(self) -> str:
         """The finding in plain words, without a full stop."""
-        return f"{self.more} more patients: {_gain(self.per_more)} of balanced accuracy by {self.unit}"
+        gain = f"{self.more} more patients: {_gain(self.per_more)} of balanced accuracy by {self.unit}"
+        low, high = self.per_doubling.low, self.per_doubling.high
+        if low is not None and high is not None and low <= 0 <= high:
+            return f"{gain}: these runs do not tell whether more patients help"
+        return gain
 
     def lines(self) -> list[str]:
         """Write it for people."""

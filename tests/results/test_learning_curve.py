@@ -122,6 +122,7 @@ def test_the_runs_become_one_page_that_says_what_more_patients_would_bring(curve
     assert slope["low"] < slope["value"] < slope["high"]
     assert gain["value"] == pytest.approx(slope["value"] * np.log2(220 / 120))
     assert found["sentence"].startswith(f"100 more patients: +{100 * gain['value']:.1f} points (")
+    assert ("these runs do not tell" in found["sentence"]) == (slope["low"] <= 0)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert found["sentence"] in page.replace("&#43;", "+")
     assert "Research use only." in page and str(folder.parent) not in page
