@@ -25,7 +25,7 @@ from mri_hpc.cluster.launching import (
     why_not_submitted,
 )
 from mri_hpc.cluster.scheduler import Scheduler, Sizes
-from mri_hpc.folding import BY_LABELS, Folds, plan_folds
+from mri_hpc.folding import BY_LABELS, Folds, plan_curve, plan_folds
 from mri_hpc.planning import (
     RunSettings,
     is_there,
@@ -35,7 +35,7 @@ from mri_hpc.planning import (
     saved_settings,
     settings_after,
 )
-from mri_hpc.rundir.folds import is_of_folds, write_folds
+from mri_hpc.rundir.folds import SHARES, is_of_folds, kind_of, write_folds
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.recipes import DEFAULT, with_recipe
@@ -67,6 +67,8 @@ class Options:
     """Print what was done as JSON."""
     folds: Annotated[int | None, OFTEN, Bare(value=BY_LABELS)] = None
     """Make a run for each fold that the labels name; INT: of so many into which a hash deals the patients."""
+    learning_curve: Flag = False
+    """Make runs on 25, 50, 75 and 100 % of the training patients: what more patients would bring."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     """Settings of the training."""
     job: JobSettings = field(default_factory=JobSettings)
@@ -75,6 +77,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.dry_run and self.json:
             raise UserError("--dry-run prints a script, not JSON: leave --json out")
+        if self.learning_curve and self.folds is not None:
+            raise UserError("--folds and --learning-curve both make several runs: give one of them")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def launch(options: Options, typed: Sequence[str]) -> int:
     """Do what the options ask for; return the exit status."""
-    if options.folds is not None or (options.run and is_of_folds(options.run)):
+    is_several = options.folds is not None or options.learning_curve
+    if is_several or (options.run and is_of_folds(options.run)):
         return _launch_folds(options, typed)
     plan = _plan(options, typed)
     if options.cancel:
@@ -119,10 +124,9 @@ def launch(options: Options, typed: Sequence[str]) -> int:
 
 
 def _launch_folds(options: Options, typed: Sequence[str]) -> int:
-    """Do for the runs of all folds what the options ask for; return the worst exit status."""
+    """Do for the runs of all folds, or shares, what the options ask for; return the worst exit status."""
     options = _by_recipe(options, typed)
-    asked = RunSettings(training=options.training, job=options.job)
-    folds = plan_folds(asked, options.folds, path=options.run, over_saved=_over_saved(typed))
+    folds = _folds(options, typed)
     if options.cancel:
         return _cancel_folds(folds, as_json=options.json)
     scheduler = scheduler_for(folds.plans[0].job)
@@ -133,10 +137,10 @@ def _launch_folds(options: Options, typed: Sequence[str]) -> int:
         return DONE
     for plan, _ in plans:
         refuse_more_of_finished(plan)
-    write_folds(folds.folder, folds.folds)
+    write_folds(folds.folder, folds.folds, folds.kind)
     documents: list[dict[str, Any]] = []
     try:
-        status = _run_folds(plans, scheduler, options, documents)
+        status = _run_folds(plans, scheduler, options, documents, one=folds.kind.one)
     except KeyboardInterrupt:
         print(
             "\nfollowing ended; what runs goes on, and the same command goes on with the rest",
@@ -144,10 +148,19 @@ def _launch_folds(options: Options, typed: Sequence[str]) -> int:
         )
         return DONE
     if options.json:
-        print_json({"folder": str(folds.folder), "folds": documents})
+        print_json({"folder": str(folds.folder), folds.kind.several: documents})
     elif status == DONE and all(plan.run.is_finished for plan, _ in plans):
         print(_what_next("join", "report", RunDir(folds.folder)))
     return status
+
+
+def _folds(options: Options, typed: Sequence[str]) -> Folds:
+    """Plan the runs of all folds, or of all shares of the training patients."""
+    asked, over_saved = RunSettings(training=options.training, job=options.job), _over_saved(typed)
+    is_curve = options.run is not None and kind_of(options.run) is SHARES and options.folds is None
+    if options.learning_curve or is_curve:
+        return plan_curve(asked, path=options.run, over_saved=over_saved)
+    return plan_folds(asked, options.folds, path=options.run, over_saved=over_saved)
 
 
 def _run_folds(
@@ -155,11 +168,14 @@ def _run_folds(
     scheduler: Scheduler,
     options: Options,
     documents: list[dict[str, Any]],
+    *,
+    one: str,
 ) -> int:
     """Submit what is missing, and with --wait follow all; return the worst exit status.
 
     A machine without a queue has one run at a time: the next one starts when that before has ended,
     or, without --wait, with the next launch. documents: what is to be printed as JSON is added here.
+    one: word for what the runs differ in.
     """
     from mri_hpc.cluster.watching import status_of, watch, watch_silently
 
@@ -184,7 +200,9 @@ def _run_folds(
                 documents[number].update(view.summary.to_dict())
             status = max(status, status_of(plan.run, view))
         elif is_busy and not scheduler.is_queue and number + 1 < len(plans):
-            _say_aside(["  next    this machine runs one fold at a time: type the same again, or add --wait"])
+            _say_aside(
+                [f"  next    this machine runs one {one} at a time: type the same again, or add --wait"]
+            )
             break
     return status
 
@@ -193,9 +211,9 @@ def _cancel_folds(folds: Folds, *, as_json: bool) -> int:
     """End the jobs of all folds, and print what is kept of each; return the worst exit status."""
     runs = [plan.run for plan in folds.plans if not plan.is_new]
     if not runs:
-        raise UserError(f"{shown(folds.folder)}: no fold was launched, nothing to cancel")
+        raise UserError(f"{shown(folds.folder)}: no {folds.kind.one} was launched, nothing to cancel")
     if as_json:
-        print_json({"folder": str(folds.folder), "folds": [_cancelled(run) for run in runs]})
+        print_json({"folder": str(folds.folder), folds.kind.several: [_cancelled(run) for run in runs]})
         return DONE
     return max(_cancel(run, as_json=False) for run in runs)
 

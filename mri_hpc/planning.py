@@ -215,7 +215,7 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     share = training.calibration_share
     apart = apart_line(snapshot, code, share) if share else []
     commoner = commoner_lines(snapshot, code != UNUSED)
-    return (*lineage, *leaks, *split_lines(snapshot, code), *apart, *mixed, *commoner)
+    return (*lineage, *leaks, *split_lines(snapshot, code, training.train_share), *apart, *mixed, *commoner)
 
 
 def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> list[str]:

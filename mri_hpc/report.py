@@ -11,10 +11,12 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.rundir.folds import is_of_folds, runs_in
+from mri_hpc.rundir.folds import SHARES, is_of_folds, kind_of, runs_in
 from mri_hpc.rundir.layout import RunDir, open_run
+from mri_hpc.rundir.settings import load_training
 
 if TYPE_CHECKING:
+    from mri_hpc.results.learning_curve import Curve
     from mri_hpc.rundir.continued import Continued
 
 JOINED = "joined.html"
@@ -151,15 +153,17 @@ def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) 
     from mri_hpc.results.further_look import look_at
     from mri_hpc.results.joined_page import make_joined_page
     from mri_hpc.results.joining import join, refuse_unlike
+    from mri_hpc.results.learning_curve import is_curve, join_curve
 
     runs = [run for folder in folders for run in _runs_of(folder)]
+    if is_curve([load_training(run) for run in runs]) or kind_of(folders[0]) is SHARES:
+        _report_curve(folders, join_curve(runs), as_json=as_json)
+        return
     refuse_unlike(runs)
     for note in look_at(runs, is_meant=look_again):
         print(note, file=sys.stderr)
     joined = join(runs)
-    first = folders[0].resolve()
-    path = RunDir(folders[0]).report if len(folders) == 1 else folders[0].absolute().parent / JOINED
-    name = first.name if len(folders) == 1 else f"{first.name} and {len(folders) - 1} more"
+    path, name = _page_of(folders)
     page = make_joined_page(joined, name).encode()
     replace_bytes(path, page)
     if as_json:
@@ -168,6 +172,29 @@ def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) 
     print(f"{path}: {len(page) / 1000:.0f} kB, {len(joined.parts)} runs")
     for line in joined.lines():
         print(f"  {line}")
+
+
+def _report_curve(folders: Sequence[Path], curve: "Curve", *, as_json: bool) -> None:
+    """Write the page of a learning curve, and say where it is. It is no look at test patients."""
+    from mri_hpc.results.joined_page import make_curve_page
+
+    path, name = _page_of(folders)
+    page = make_curve_page(curve, name).encode()
+    replace_bytes(path, page)
+    if as_json:
+        print_json({"report": str(path), "bytes": len(page), **curve.to_dict()})
+        return
+    print(f"{path}: {len(page) / 1000:.0f} kB, {len(curve.points)} runs")
+    for line in curve.lines():
+        print(f"  {line}")
+
+
+def _page_of(folders: Sequence[Path]) -> tuple[Path, str]:
+    """Return the file of the page of several runs, and the name at its head."""
+    name = folders[0].resolve().name
+    if len(folders) == 1:
+        return RunDir(folders[0]).report, name
+    return folders[0].absolute().parent / JOINED, f"{name} and {len(folders) - 1} more"
 
 
 def _runs_of(folder: Path) -> list[RunDir]:

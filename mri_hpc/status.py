@@ -10,7 +10,7 @@ from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.rundir.folds import is_of_folds, runs_in
+from mri_hpc.rundir.folds import FOLDS, is_of_folds, kind_of, runs_in
 from mri_hpc.rundir.layout import open_run
 
 EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"
@@ -73,7 +73,7 @@ def _show_folds(options: Options) -> int:
     from mri_hpc.cluster.folds_picture import NOT_LAUNCHED, folds_picture
     from mri_hpc.cluster.watching import Watcher
 
-    runs = runs_in(options.run)
+    runs, kind = runs_in(options.run), kind_of(options.run) or FOLDS
     views = [(run, Watcher(run).look() if run.settings.is_file() else None) for run in runs]
     if options.json:
         of_runs = [
@@ -82,9 +82,9 @@ def _show_folds(options: Options) -> int:
             else {"run": str(run.path.absolute()), "state": NOT_LAUNCHED.replace(" ", "_")}
             for run, view in views
         ]
-        print_json({"folder": str(options.run.absolute()), "folds": of_runs})
+        print_json({"folder": str(options.run.absolute()), kind.several: of_runs})
     else:
-        Console().print(folds_picture(views))
+        Console().print(folds_picture(views, kind.one))
     return DONE
 
 

@@ -10,11 +10,14 @@ from mri_hpc.rundir.layout import RunDir
 NOT_LAUNCHED = "not launched"
 
 
-def folds_picture(views: Sequence[tuple[RunDir, View | None]]) -> Table:
-    """Draw a table of the runs of all folds. Without a view, the run was never launched."""
+def folds_picture(views: Sequence[tuple[RunDir, View | None]], one: str = "fold") -> Table:
+    """Draw a table of the runs of all folds. Without a view, the run was never launched.
+
+    one: word for what the runs differ in.
+    """
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for title in ("fold", "state", "epochs", "step", "saved", "restarts", "steps lost", "best val. loss"):
-        table.add_column(title, no_wrap=True, justify="left" if title in ("fold", "state") else "right")
+    for title in (one, "state", "epochs", "step", "saved", "restarts", "steps lost", "best val. loss"):
+        table.add_column(title, no_wrap=True, justify="left" if title in (one, "state") else "right")
     for run, view in views:
         if view is None:
             table.add_row(run.path.name, NOT_LAUNCHED)

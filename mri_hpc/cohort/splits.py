@@ -146,8 +146,36 @@ def split_of(
 
 
 def split_by(snapshot: Snapshot, settings: TrainingSettings) -> np.ndarray:
-    """Return the split of every image as a run's settings ask for it: as `split_of`."""
-    return split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train, settings.hash_folds)
+    """Return the split of every image as a run's settings ask for it: as `split_of`, and `thinned`."""
+    code = split_of(snapshot, settings.val_fold, settings.test_fold, settings.from_train, settings.hash_folds)
+    return thinned(snapshot, code, settings.train_share)
+
+
+def thinned(snapshot: Snapshot, code: np.ndarray, share: float) -> np.ndarray:
+    """Return codes in which training patients beyond a share are UNUSED: int8, (n,).
+
+    A hash of the patient alone decides, so that whoever is in a share is in each larger one. Of patients who
+    turned out to be one, all are in where one of them would be; an image without a patient is taken by its
+    key. UserError where a class would have none left. code: int8, (n,), from split_of.
+    """
+    if share == 1:
+        return code
+    patient, label = np.asarray(snapshot.patient), np.asarray(snapshot.label)
+    is_in = _of_units(snapshot.with_own_patients(), _position_in_training) < share
+    is_in |= (patient >= 0) & np.isin(patient, np.unique(patient[is_in & (code == TRAIN)]))
+    found = np.where((code == TRAIN) & ~is_in, UNUSED, code).astype(np.int8)
+    for number, name in enumerate(snapshot.classes):
+        was, left = (bool(((codes == TRAIN) & (label == number)).any()) for codes in (code, found))
+        if was and not left:
+            raise UserError(
+                f"--train-share {share:g} leaves nothing of class {name!r} to train on: take a larger share, "
+                "or add images of more of its patients"
+            )
+    return found
+
+
+def _position_in_training(name: bytes) -> float:
+    return _position(name, b"train:")
 
 
 def folds_named(snapshot: Snapshot) -> tuple[int, ...]:
@@ -161,13 +189,13 @@ def splits_named(snapshot: Snapshot) -> bool:
     return bool((np.asarray(snapshot.split) >= 0).any())
 
 
-def split_lines(snapshot: Snapshot, code: np.ndarray) -> list[str]:
+def split_lines(snapshot: Snapshot, code: np.ndarray, train_share: float = 1.0) -> list[str]:
     """List for people the patients (or images) of each split and of none, and the classes it lacks."""
     patient, label = np.asarray(snapshot.patient), np.asarray(snapshot.label)
     is_named = bool((patient[code != UNUSED] >= 0).all())
     unit, what = (patient, "patient") if is_named else (np.arange(len(snapshot)), "image")
     counts = [f"{name} {len(np.unique(unit[code == c]))}" for c, name in enumerate(SPLITS)]
-    lines = [f"{what}s: {', '.join(counts)}", *_unused(snapshot, code)]
+    lines = [f"{what}s: {', '.join(counts)}", *_unused(snapshot, code, train_share)]
     for c in (VALIDATION, TEST):
         for number, name in enumerate(snapshot.classes):
             if not ((code == c) & (label == number)).any():
@@ -180,7 +208,7 @@ def split_lines(snapshot: Snapshot, code: np.ndarray) -> list[str]:
     return lines
 
 
-def _unused(snapshot: Snapshot, code: np.ndarray) -> list[str]:
+def _unused(snapshot: Snapshot, code: np.ndarray, train_share: float) -> list[str]:
     """Return a line on the images that are in no split, and why; none where there are none."""
     patient, is_unused = np.asarray(snapshot.patient), code == UNUSED
     if not is_unused.any():
@@ -188,7 +216,8 @@ def _unused(snapshot: Snapshot, code: np.ndarray) -> list[str]:
     # Patients of whom nothing is used.
     patients = np.setdiff1d(patient[is_unused], np.append(patient[~is_unused], -1))
     is_unknown = is_unused & (np.asarray(snapshot.label) < 0)
-    reasons = {"of unknown class": is_unknown, "without a fold": is_unused & ~is_unknown}
+    others = "without a fold" if train_share == 1 else f"beyond --train-share {train_share:g}, or of no fold"
+    reasons = {"of unknown class": is_unknown, others: is_unused & ~is_unknown}
     why = ", ".join(f"{rows.sum()} {reason}" for reason, rows in reasons.items() if rows.any())
     return [f"{is_unused.sum()} images, {len(patients)} patients are in no split: {why}"]
 

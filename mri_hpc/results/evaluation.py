@@ -214,7 +214,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
             *_notes_on_patients(counts, has_patients=has_patients),
             *_notes_on_classes_of_patients(counts, model),
             *(_notes_on_patients_behind_slices(labelled, counts) if model is None else ()),
-            *_notes_on_unused(provenance),
+            *_notes_on_unused(provenance, load_training(run).train_share),
             *_notes_on_leaks(split, provenance),
             *provenance.get("commoner_in_a_class", ()),
             *_notes_on_few(patient_level or slice_level, "patients" if patient_level else "images"),
@@ -336,9 +336,14 @@ def _notes_on_patients_behind_slices(labelled: Sequence[Prediction], counts: Cou
         )
 
 
-def _notes_on_unused(provenance: Mapping[str, Any]) -> Iterator[str]:
+def _notes_on_unused(provenance: Mapping[str, Any], train_share: float) -> Iterator[str]:
     unused = provenance.get("images_in_no_split", 0)
-    if unused:
+    if train_share < 1:
+        yield (
+            f"it was trained on {100 * train_share:g} % of the training patients (--train-share): {unused} "
+            "images of the snapshot are in no split"
+        )
+    elif unused:
         yield f"{unused} images of the snapshot are in no split, as no class or fold of theirs is known"
 
 

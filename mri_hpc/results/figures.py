@@ -152,6 +152,25 @@ def reliability_diagram(bins: Sequence[Bin], *, name: str) -> str:
         return _svg(drawing, f"reliability-{name}", title, f"{heard[:1].upper()}{heard[1:]}.")
 
 
+def learning_curve(counts: Sequence[int], heights: Sequence[float], per_doubling: float) -> str:
+    """Draw balanced accuracy over the number of training patients, with the line that was fitted."""
+    with rc_context(STYLE):
+        drawing, axes = _canvas()
+        x, y = np.log2(counts), np.asarray(heights)
+        ends = np.array([x.min(), x.max() + 1])
+        line = y.mean() + per_doubling * (ends - x.mean())
+        axes.plot(2**ends, line, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.plot(counts, heights, color=VALIDATION_COLOUR, linestyle="none", marker="o", markersize=5)
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="training patients", ylabel="balanced accuracy")
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xticks([*counts, 2 * max(counts)])
+        return _svg(drawing, "learning-curve", "Balanced accuracy over the number of training patients")
+
+
 def class_colour(number: int) -> str:
     """Return the colour of a class, by its position among the classes."""
     return CLASS_COLOURS[number % len(CLASS_COLOURS)]

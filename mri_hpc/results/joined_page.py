@@ -1,10 +1,15 @@
 """The page of joined runs: the same runs give the same bytes, and no path is in it, as of the report."""
 
+from markupsafe import Markup
+
+from mri_hpc.results.figures import learning_curve
 from mri_hpc.results.joining import Joined, pooled_metrics
+from mri_hpc.results.learning_curve import Curve
 from mri_hpc.results.page import heading
 from mri_hpc.results.templates import environment
 
 TEMPLATE = "joined.html.j2"
+CURVE_TEMPLATE = "learning_curve.html.j2"
 
 
 def make_joined_page(joined: Joined, name: str) -> str:
@@ -28,6 +33,17 @@ def make_joined_page(joined: Joined, name: str) -> str:
         classes=joined.parts[0].evaluation.classes,
         confusions=[(seed, found.confusion) for seed, found in joined.pooled.items()],
         notes=_notes(joined),
+    )  # fmt: skip
+
+
+def make_curve_page(curve: Curve, name: str) -> str:
+    """Make the page of a learning curve as HTML. name: as of `make_joined_page`."""
+    heights = [point.figure.value or 0.0 for point in curve.points]
+    counts = [point.num_patients for point in curve.points]
+    return environment().get_template(CURVE_TEMPLATE).render(
+        name=name,
+        curve=curve,
+        drawing=Markup(learning_curve(counts, heights, curve.per_doubling.value or 0.0)),
     )  # fmt: skip
 
 

@@ -143,11 +143,16 @@ def join(runs: Sequence[RunDir]) -> Joined:
     )
 
 
-def refuse_unlike(runs: Sequence[RunDir]) -> list[tuple[RunDir, TrainingSettings]]:
-    """Return the settings of runs that can be joined by them; UserError for any others."""
+def refuse_unlike(
+    runs: Sequence[RunDir], may_differ: Sequence[str] = MAY_DIFFER, words: str = "seed and folds"
+) -> list[tuple[RunDir, TrainingSettings]]:
+    """Return the settings of finished runs that can be joined by them; UserError for any others.
+
+    may_differ: settings; words: for them, for people.
+    """
     _refuse_twice(runs)
     settings = [(run, load_training(run)) for run in runs]
-    _refuse_others(settings)
+    _refuse_others(settings, may_differ, words)
     for run in runs:
         if not run.is_finished:
             raise UserError(
@@ -164,12 +169,14 @@ def _refuse_twice(runs: Sequence[RunDir]) -> None:
             raise UserError(f"{shown(run.path)} is given twice: each run counts once")
 
 
-def _refuse_others(settings: Sequence[tuple[RunDir, TrainingSettings]]) -> None:
-    """Raise UserError where runs differ in more than seed and folds, or not even in those."""
+def _refuse_others(
+    settings: Sequence[tuple[RunDir, TrainingSettings]], may_differ: Sequence[str], words: str
+) -> None:
+    """Raise UserError where runs differ in more than they may, or not even in that."""
     (first, wanted), *others = settings
-    seen = {_place(wanted): first}
+    seen = {_place(wanted, may_differ): first}
     for run, training in others:
-        names = _differing(wanted, training)
+        names = _differing(wanted, training, may_differ)
         if "snapshot" in names:
             raise UserError(
                 f"{shown(run.path)} is of another snapshot than {shown(first.path)}: runs on other data "
@@ -177,24 +184,24 @@ def _refuse_others(settings: Sequence[tuple[RunDir, TrainingSettings]]) -> None:
             )
         if names:
             raise UserError(
-                f"{shown(run.path)} has another {', '.join(names)} than {shown(first.path)}: only seed and "
-                "folds may differ"
+                f"{shown(run.path)} has another {', '.join(names)} than {shown(first.path)}: only {words} "
+                "may differ"
             )
-        if _place(training) in seen:
+        place = _place(training, may_differ)
+        if place in seen:
             raise UserError(
-                f"{shown(run.path)} and {shown(seen[_place(training)].path)} are the same training: "
-                "each counts once"
+                f"{shown(run.path)} and {shown(seen[place].path)} are the same training: each counts once"
             )
-        seen[_place(training)] = run
+        seen[place] = run
 
 
-def _place(training: TrainingSettings) -> tuple[int | None, ...]:
-    return training.seed, training.test_fold, training.val_fold
+def _place(training: TrainingSettings, may_differ: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(getattr(training, name) for name in may_differ)
 
 
-def _differing(one: TrainingSettings, other: TrainingSettings) -> list[str]:
+def _differing(one: TrainingSettings, other: TrainingSettings, may_differ: Sequence[str]) -> list[str]:
     """Name the settings, other than those that may, in which two trainings differ."""
-    compared = [*(name for name in identity_of(one) if name not in MAY_DIFFER), *ENDS]
+    compared = [*(name for name in identity_of(one) if name not in may_differ), *ENDS]
     return [name for name in compared if getattr(one, name) != getattr(other, name)]
 
 

@@ -91,6 +91,8 @@ class TrainingSettings:
     """Class of patients with images of several: majority, any:CLASS or slices; auto: asks where many have."""
     calibration_share: float = identity(0.0, neutral=0.0)
     """Share of validation patients who choose no epoch, but calibrate and give thresholds, such as 0.5."""
+    train_share: float = identity(1.0, neutral=1.0)
+    """Share of the training patients that is trained on, by a hash, such as 0.5; the rest is in no split."""
     recipe: Annotated[Literal["default", "fast", "thorough", "0.1.0"], OFTEN] = identity(
         "0.1.0", neutral="0.1.0"
     )
@@ -148,6 +150,8 @@ class TrainingSettings:
                 raise UserError(f"{_flag(name)} must be at least 0 and below 1, got {getattr(self, name)}")
         if self.mixup and not LEAST_MIXUP <= self.mixup <= 1:
             raise UserError(f"--mixup must be 0, or between {LEAST_MIXUP} and 1, got {self.mixup}")
+        if not 0 < self.train_share <= 1:
+            raise UserError(f"--train-share must be above 0 and at most 1, got {self.train_share}")
         if not 0 <= self.calibration_share < 1:
             raise UserError(
                 f"--calibration-share must be at least 0 and below 1, got {self.calibration_share}"

@@ -19,6 +19,7 @@ from mri_hpc.cohort.splits import (
     set_apart,
     split_lines,
     split_of,
+    thinned,
 )
 
 
@@ -268,3 +269,45 @@ def test_a_patient_whom_the_labels_put_into_two_folds_is_refused():
     data.with_own_patients = lambda: snapshot([*people(90), "P0"], fold=data.fold)
     with pytest.raises(UserError, match="such as P0"):
         split_of(data, test_fold=0, from_train="validation")
+
+
+def test_shares_of_the_training_patients_are_nested_and_no_other_split_changes():
+    held = snapshot(people(2000, images=2))
+    held.classes = ("a",)
+    code = split_of(held)
+    shares = {share: thinned(held, code, share) for share in (0.25, 0.5, 0.75, 1.0)}
+    assert (shares[1.0] == code).all()
+    for smaller, larger in ((0.25, 0.5), (0.5, 0.75), (0.75, 1.0)):
+        assert ((shares[smaller] == TRAIN) <= (shares[larger] == TRAIN)).all()
+        part = (shares[smaller] == TRAIN).sum() / (code == TRAIN).sum()
+        assert part == pytest.approx(smaller, abs=0.03)
+        others = code != TRAIN
+        assert (shares[smaller][others] == code[others]).all()
+        assert set(shares[smaller][code == TRAIN].tolist()) == {TRAIN, UNUSED}
+        of_patient = (shares[smaller] == TRAIN).reshape(-1, 2)
+        assert (of_patient[:, 0] == of_patient[:, 1]).all(), "a patient's images stay together"
+
+
+def test_a_patient_stays_in_a_share_whatever_arrives_and_with_whom_it_turns_out_to_be_one():
+    held = snapshot(people(400))
+    held.classes = ("a",)
+    part = thinned(held, split_of(held), 0.5) == TRAIN
+    more = snapshot([*people(400), *[f"Q{number}" for number in range(100)]])
+    more.classes = ("a",)
+    assert ((thinned(more, split_of(more), 0.5) == TRAIN)[:400] == part).all()
+    code = split_of(held)
+    inside, outside = np.flatnonzero(part)[0], np.flatnonzero((code == TRAIN) & ~part)[0]
+    joined = snapshot(people(400))
+    joined.patient[outside] = joined.patient[inside]
+    joined.classes, joined.with_own_patients = ("a",), lambda: held
+    found = thinned(joined, code, 0.5) == TRAIN
+    assert found[inside] and found[outside]
+    assert found.sum() == part.sum() + 1
+
+
+def test_a_share_that_leaves_nothing_of_a_class_is_refused():
+    held = snapshot(people(100), label=[0] * 99 + [1])
+    held.classes = ("common", "rare")
+    code = np.full(100, TRAIN, np.int8)
+    with pytest.raises(UserError, match=r"--train-share 0\.001 leaves nothing of class 'rare' to train on"):
+        thinned(held, code, 0.001)

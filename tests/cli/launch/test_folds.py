@@ -1,12 +1,13 @@
 """``mri-hpc launch --folds``: one ordinary run for each fold. Ranks are stand-ins."""
 
+import itertools
 import json
 
 import pytest
 
 from mri_hpc.cluster.on_this_machine import ThisMachine
-from mri_hpc.cohort.splits import TEST, UNUSED, VALIDATION, split_by
-from mri_hpc.rundir.folds import run_of, runs_in
+from mri_hpc.cohort.splits import TEST, TRAIN, UNUSED, VALIDATION, split_by
+from mri_hpc.rundir.folds import SHARES, run_of, runs_in
 from mri_hpc.rundir.settings import load_training
 from mri_hpc.storage.store import Store
 
@@ -108,3 +109,31 @@ def test_folds_that_cannot_be_are_refused(launch, store, words, says):
     status, _, errors = launch("--store", store, *words)
     assert status == 2
     assert says in errors
+
+
+def test_a_learning_curve_is_runs_on_nested_shares_with_the_same_validation_patients(
+    launch_folds, launch, store, tmp_path
+):
+    status, out, errors = launch_folds("--wait", "--json", num=("--learning-curve",))
+    assert status == 0, errors
+    assert [one["state"] for one in json.loads(out)["shares"]] == ["finished"] * 4
+    runs = [run_of(tmp_path / "f", share, SHARES) for share in (25, 50, 75, 100)]
+    assert runs == runs_in(tmp_path / "f")
+    settings = [load_training(run) for run in runs]
+    assert [one.train_share for one in settings] == [0.25, 0.5, 0.75, 1.0]
+    assert {one.calibration_share for one in settings} == {0.5}
+    codes = [split_by(Store.open(store).resolve("newest"), one) for one in settings]
+    trained = [code == TRAIN for code in codes]
+    assert all((one <= other).all() for one, other in itertools.pairwise(trained))
+    assert len({int(one.sum()) for one in trained}) > 2
+    assert all((code[code > TRAIN] == codes[-1][code > TRAIN]).all() for code in codes)
+    status, out, errors = launch("--run", tmp_path / "f", "--wait")
+    assert status == 0, errors
+    assert out.count("is finished.") == 4
+    for words, says in (
+        (("--folds", 3), "is of --learning-curve"),
+        (("--learning-curve", "--folds", 3), "give one of them"),
+        (("--learning-curve", "--train-share", 0.5), "leave --train-share out"),
+    ):
+        status, _, errors = launch_folds(num=words)
+        assert (status, says in errors) == (2, True), errors
