@@ -199,7 +199,7 @@ def _list(
         answer.refusals.append(f"{question.source} holds no files")
     with _noting(answer):
         check_paths(labels, paths, ids=recipe.ids)
-        ids = Store(question.store).doubts_of_ids(labels.mentions(paths), question.accepted)
+        ids = Store(question.store).doubts_of_ids(own_labels.mentions(paths), question.accepted)
         answer.doubts = [*doubts_of(labels, paths), *ids]
         refuse_open(answer.doubts, question.accepted)
         if not answer.refusals:

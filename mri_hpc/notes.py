@@ -98,6 +98,9 @@ def _of_left_out(tally: Tally) -> Iterator[str]:
         yield f"{counted(tally.no_head, 'image')} {what}"
     if tally.slices_left_out:
         yield f"{counted(tally.slices_left_out, 'slice')} of volumes left out: no head in it"
+    if tally.slices_retracted:
+        of = "of files or series that have become shorter: runs that have seen these slices cannot go on"
+        yield f"{counted(tally.slices_retracted, 'slice')} retracted, {of}"
     if tally.left_out_series:
         yield left_out_text(tally.left_out_series)
     for note, count in sorted(tally.notes.items()):

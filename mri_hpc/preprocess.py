@@ -150,16 +150,15 @@ def preprocess(options: Options) -> int:
     from mri_hpc.account import print_account, print_next
     from mri_hpc.notes import print_notes, print_notes_of_source
 
-    store = Store.make(options.store, options.source)
+    store = _store(options)
     key_file = key_path(os.environ)
-    _share_with_group(options, store, key_file)
     share = _share(options)
     asked = _ask(options, store, key_file)
     intake = asked.intake
     store.clean_up()
     found = intake.sources(asked.chosen.paths)
     _refuse_or_say(store.doubts(intake, found), options.accept)
-    store.join_alike(asked.labels.mentions(asked.chosen.paths), intake.pseudonyms, options.accept)
+    store.join_alike(asked.own_labels.mentions(asked.chosen.paths), intake.pseudonyms, options.accept)
     sources = intake.share_of(share, found)
     tally = _add(options, store, intake, sources, stop)
     tally.own_labels_differ = asked.own_labels.num_differing
@@ -182,6 +181,12 @@ def preprocess(options: Options) -> int:
         return AGAIN
     _refuse_nothing(options, share, tally)
     return 0
+
+
+def _store(options: Options) -> Store:
+    """Open the store; a new one is made when nothing is refused any more, or where tasks share a listing."""
+    store = Store.would_be(options.store, options.source)
+    return Store.make(options.store, options.source) if store.recipe.exists() or array_job() else store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,9 +218,6 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     wanted = wanted_recipe(store.recipe, _wishes(options))
     paths = labelled_paths(options.source, labels, ids=wanted.ids, shared=_shared_listing(options, store))
     _refuse_or_say(doubts_of(labels, paths), options.accept)
-    if not key_file.exists():
-        # Whoever is refused has no key left behind.
-        refuse_open(store.doubts_of_ids(labels.mentions(paths), options.accept), options.accept)
     series = find_series(
         options.source, paths, kept=store.series_of(options.source), shared=_shared_series(options, store)
     ).beside(find_masks(options.source, paths, wanted.masks))
@@ -223,6 +225,11 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     own_labels = OwnLabels(labels, options.source, series)
     # Before a recipe is written down: it says what was chosen.
     chosen, table = choose(typed or wanted.series, paths, Kinds(options.source, series), own_labels)
+    if not (key_file.exists() and store.recipe.exists()):
+        # Whoever is refused has no key, and no store, left behind.
+        mentions = own_labels.mentions(chosen.paths)
+        refuse_open(store.doubts_of_ids(mentions, options.accept), options.accept)
+    _share_with_group(options, store, key_file)
     intake = store.intake(
         options.source,
         own_labels,
@@ -232,7 +239,9 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         is_replacing=options.replace,
         is_skipping_empty=options.skip_empty,
         is_accepting_text="burnt-in" in options.accept,
+        is_shortening="shorter" in options.accept,
     )
+    series.keep()
     if table:
         refuse_beside_stored(table, store, intake.pseudonyms)
     if typed and typed != intake.recipe.series:
@@ -341,7 +350,7 @@ def _share_with_group(options: Options, store: Store, key_file: Path) -> None:
         )
     group = group_named(options.group)
     share_key(key_file, group, store.path)
-    store.share(group)
+    Store.make(options.store, options.source).share(group)
 
 
 def _share(options: Options) -> Share:

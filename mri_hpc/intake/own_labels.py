@@ -1,6 +1,7 @@
 """Own labels: what a file itself says beside its pixels, where folders or a table say nothing."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mri_hpc.intake.decoding.matlab import label_in
 from mri_hpc.intake.labels.folder_labels import SAYS_ITSELF
 from mri_hpc.intake.labels.label import NO_BOX, Label, Labels, at_site, label_or_reason
 from mri_hpc.intake.labels.labelled_files import knowing
+from mri_hpc.intake.labels.persons import Mention
 
 # The parts in which Cheng's set is published, which lie in a folder each.
 PARTS = re.compile(r"brainTumorDataPublic.*", re.IGNORECASE)
@@ -45,6 +47,19 @@ class OwnLabels:
     def num_differing(self) -> int:
         """Files asked for that say another class or patient of themselves than what holds."""
         return len(self._differing)
+
+    def mentions(self, paths: Sequence[str]) -> Iterator[Mention]:
+        """Yield the ids of patients that labels give, and that headers of series give, each with its class.
+
+        DICOM pads ids with blanks, which are none of theirs, and tells capital letters from small ones.
+        """
+        yield from self._given.mentions(paths)
+        for path in () if self._series.are_single_files else paths:
+            if self._series.name_of(path):
+                label, _reason = label_or_reason(self, path)
+                if label.patient:
+                    where = f"a series of {label.label}" if label.label else "a series"
+                    yield Mention(patient=label.patient, where=where, label=label.label)
 
     def _of_series(self, path: str) -> Label:
         """Return the label that the files of a series have, with the patient and study that they name."""

@@ -274,8 +274,9 @@ class Store:
         is_replacing: bool = False,
         is_skipping_empty: bool = False,
         is_accepting_text: bool = False,
+        is_shortening: bool = False,
     ) -> "Intake":
-        """Return all that decides about the sources below a root; write down the recipe of a new store.
+        """Return all that decides about the sources below a root; make a store that is new, and its recipe.
 
         series: those below the root; None: each file is a source of its own.
         """
@@ -292,6 +293,7 @@ class Store:
             is_replacing=is_replacing,
             is_skipping_empty=is_skipping_empty,
             is_accepting_text=is_accepting_text,
+            is_shortening=is_shortening,
         )
 
     def intake_that_would_be(

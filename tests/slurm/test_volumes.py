@@ -1,6 +1,8 @@
 """The main job on volumes, on a real Slurm: an array that is killed, an epoch, a report, a new day."""
 
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from tests.harness.volume_study import make_study
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "hpc" / "slurm" / "preprocess_array.sh"
 REAL = ROOT.parent / "shared" / "data"
-TASKS, SIZE, CHUNK_IMAGES, KILLS = 8, 64, 5, 3
+TASKS, SIZE, CHUNK_IMAGES = 8, 64, 5
+FOUR_A_NODE = "--cpus-per-task=4"
 SLICES = 22
 """Files of a phantom's series."""
 OPENED = "opened below the source:"
@@ -58,7 +61,7 @@ def test_volumes_from_an_array_that_is_killed_to_a_report_and_a_new_day(slurm, u
     def say(*words):
         return slurm.run([sys.executable, *words], cwd=tmp_path, env=user, timeout=400)
 
-    killed_and_requeued(slurm, user, store, tmp_path)
+    killed_and_run_again(slurm, user, store, tmp_path, len(study.rows))
     say("-m", "mri_hpc.preprocess", "--source", study.root, "--store", tmp_path / "clean", "--size", SIZE)
     assert resolve(store).content_digest == resolve(tmp_path / "clean").content_digest
     assert verify(open_store(store)).problems == []
@@ -85,18 +88,51 @@ def test_volumes_from_an_array_that_is_killed_to_a_report_and_a_new_day(slurm, u
     assert set(added.stderr.partition(OPENED)[2].split()) - {str(study.table)} == of_new
 
 
-def killed_and_requeued(slurm, user, store, folder):
-    """Shard by an array; tasks of it are killed at random moments, requeued, and end."""
-    words = ["sbatch", "--parsable", f"--array=0-{TASKS - 1}", SCRIPT, "--size", SIZE]
-    job = slurm.run([*words, "--chunk-images", CHUNK_IMAGES], cwd=folder, env=user).stdout.strip()
+def killed_and_run_again(slurm, user, store, folder, num_sources):
+    """Shard by an array of which one task is killed, one requeued, one cancelled, and a node falls dark."""
+
+    def submit(tasks):
+        words = ["sbatch", "--parsable", f"--array={tasks}", FOUR_A_NODE, SCRIPT, "--size", SIZE]
+        return slurm.run([*words, "--chunk-images", CHUNK_IMAGES], cwd=folder, env=user).stdout.strip()
+
+    def said(job, task):
+        return (folder / f"preprocess-{job}_{task}.out").read_text()
+
+    job = submit(f"0-{TASKS - 1}")
     struck = Struck(slurm=slurm, job=job, num_tasks=TASKS, store=store)
-    for _ in range(KILLS):
-        struck.strike(lambda task, _process: is_done(slurm, "scancel", "--signal=KILL", "--batch", task))
-    for task in struck.tasks:
-        slurm.wait_until(
-            lambda task=task: is_done(slurm, "scontrol", "requeue", f"{job}_{task}"),
-            what=f"requeue of {task}",
-        )
+    killed = struck.strike(lambda _task, process: not os.kill(process, signal.SIGKILL))
+    requeued = struck.strike(held(lambda task: is_done(slurm, "scontrol", "requeue", task)))
+    cancelled = struck.strike(held(lambda task: is_done(slurm, "scancel", task)))
+    dark = struck.strike(held(lambda task: lose_power(slurm, task)))
     wait_for_array(slurm, job)
-    said = [(folder / f"preprocess-{job}_{task}.out").read_text() for task in range(TASKS)]
-    assert all("stored " in text for text in said), said
+    ends = {task: slurm.accounted_states(f"{job}_{task}") for task in range(TASKS)}
+    assert ends[dark][-2:] == ["NODE_FAIL", "COMPLETED"]
+    assert (ends[requeued][-1], ends[killed][-1], ends[cancelled][-1]) == ("COMPLETED", "FAILED", "CANCELLED")
+    assert verify(open_store(store)).problems == []
+    first = resolve(store)
+
+    rest = submit("0")
+    wait_for_array(slurm, rest)
+    stored, there = map(int, re.search(r"stored (\d+), already there (\d+)", said(rest, 0)).groups())
+    assert (stored + there, there) == (num_sources, len(set(first.source_hash.tolist())))
+    for name, node in slurm.status()["nodes"].items():
+        if not node["on"]:
+            slurm.sandbox("start-node", name)
+    slurm.wait_until(lambda: slurm.status()["healthy"], what="all nodes back in Slurm")
+
+
+def held(hit):
+    """Let a task's process stand still when it is hit: none ends of itself meanwhile."""
+
+    def hit_held(task, process):
+        os.kill(process, signal.SIGSTOP)
+        return hit(task)
+
+    return hit_held
+
+
+def lose_power(slurm, task):
+    """Take the power from the node of a task, and tell Slurm, which need not find out by itself."""
+    node = slurm.run(["squeue", "--noheader", "--jobs", task, "--format=%N"], check=False).stdout.strip()
+    slurm.sandbox("kill-node", node)
+    return is_done(slurm, "scontrol", "update", f"nodename={node}", "state=down", "reason=dark")

@@ -6,10 +6,11 @@ from typing import Literal
 
 from mri_hpc.base.errors import UserError
 
-Accepted = Literal["burnt-in", "classes", "folders", "ids", "same-ids", "sources"]
+Accepted = Literal["burnt-in", "classes", "folders", "ids", "same-ids", "shorter", "sources"]
 """Kinds of doubts that a user can lift, by saying that all is as it is meant: names of classes, folders and
 whom they stand for, ids that look like one person's (they are of several, or with same-ids of one each),
-where the source lies; and what looks like text in the pixels of DICOM, once a person has read it."""
+where the source lies; what looks like text in the pixels of DICOM, once a person has read it; and what has
+fewer slices than are stored of it, with --replace: those that it has no longer are taken out for good."""
 
 
 @dataclass(frozen=True, kw_only=True)

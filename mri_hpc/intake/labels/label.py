@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from mri_hpc.base.errors import BadSource, UserError
-from mri_hpc.intake.labels.persons import nfc
+from mri_hpc.intake.labels.persons import Mention, nfc
 
 SPLITS = ("train", "validation", "test")
 PLANES = ("axial", "coronal", "sagittal")
@@ -61,6 +61,10 @@ class Labels(Protocol):
 
     def site_of(self, path: str) -> str:
         """Return the site of a source, whether or not it has a label; empty where none is given."""
+        ...
+
+    def mentions(self, paths: Sequence[str]) -> Iterator[Mention]:
+        """Yield the ids of patients, each once at least. paths: of all files."""
         ...
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mri_hpc.base.errors import UserError
 from mri_hpc.intake.decoding.depth import is_deep, promises_8_bits
 from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, OF_SERIES, Series
 from mri_hpc.intake.decoding.probe import probe
@@ -45,6 +46,8 @@ class Intake:
     """True where images that show no head are left out."""
     is_accepting_text: bool = False
     """True where volumes are stored in which text seems to be burnt into the pixels."""
+    is_shortening: bool = False
+    """True where stored slices that what replaces them has no longer are retracted."""
 
     @functools.cached_property
     def kinds(self) -> Kinds:
@@ -147,8 +150,9 @@ def make_intake(
     is_replacing: bool = False,
     is_skipping_empty: bool = False,
     is_accepting_text: bool = False,
+    is_shortening: bool = False,
 ) -> Intake:
-    """Return all that decides about the sources below a root; write down the recipe of a new store.
+    """Return all that decides about the sources below a root; make a store that is new, and its recipe.
 
     wanted: what is asked for of the recipe, without the site's key and the probe; key_file: that key, made
     where it is missing and pseudonyms are wanted; series: those below the root. UserError where the
@@ -157,18 +161,32 @@ def make_intake(
     if wanted.ids == "pseudonym" and store.recipe.exists() and not key_file.exists():
         # A key that is made now is not this store's: whoever is refused for that has none left behind.
         agreed_recipe(store.recipe, _probed(wanted, Pseudonyms(bytes(KEY_BYTES))))
+    if wanted.ids == "pseudonym" and key_file.exists():
+        # Whoever is refused for that has no store left behind.
+        site_key(key_file, store.group)
+    store.make()
     pseudonyms = Pseudonyms(site_key(key_file, store.group) if wanted.ids == "pseudonym" else None)
     return Intake(
         root=root,
         root_name=root_name(root),
         labels=labels,
         pseudonyms=pseudonyms,
-        recipe=publish_recipe(store.recipe, _probed(wanted, pseudonyms)),
+        recipe=_published_recipe(store, _probed(wanted, pseudonyms)),
         series=series,
         is_replacing=is_replacing,
         is_skipping_empty=is_skipping_empty,
         is_accepting_text=is_accepting_text,
+        is_shortening=is_shortening,
     )
+
+
+def _published_recipe(store: StoreDir, wanted: Recipe) -> Recipe:
+    try:
+        return publish_recipe(store.recipe, wanted)
+    except UserError as error:
+        if store.commit_ids() and any(store.chunks.iterdir()):
+            raise
+        raise UserError(f"{error}, or remove this one: no image is stored in it") from None
 
 
 def intake_that_would_be(

@@ -17,6 +17,7 @@ from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import SEEN, read_seen, sources_of
 from mri_hpc.storage.snapshot.catalogue import Standing, current, header_of, look, publish_snapshot
 from mri_hpc.storage.snapshot.folding import fold, positions
+from mri_hpc.storage.snapshot.frames import frames_of
 from mri_hpc.storage.snapshot.retractions import of_commits
 from mri_hpc.storage.snapshot.table import RETRACTED, RETRACTED_IMAGE, Snapshot
 from mri_hpc.storage.snapshot.windows import (
@@ -239,10 +240,16 @@ class Known:
         """Return the keys of the stored slices of a stack that the task has, twins of it included."""
         return set(self._slices.key[self._slices.source_hash == source_hash].tolist())
 
-    def are_any_of(self, keys: Collection[int], path: str) -> bool:
-        """Tell whether any of some images may be of the source of this path below its root."""
-        paths = sources_of(self._store, keys)
-        return any(paths.get(key, path) == path for key in keys)
+    def of_stack(self, key: int, slices: Collection[int]) -> set[int] | None:
+        """Pick those that are of the stack which the task knows by a key, not of its twins; None: not told.
+
+        slices: keys of stored ones of the same bytes.
+        """
+        if not slices:
+            return set()
+        if len(sources_of(self._store, [key, *slices])) <= len(slices):
+            return None
+        return frames_of(self._store, self._slices, [key]).keys() & slices
 
     @functools.cached_property
     def _slices(self) -> Snapshot:

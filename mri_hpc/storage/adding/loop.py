@@ -1,6 +1,6 @@
 """Adding sources to a store: the one loop over sources. Whatever kills it costs at most one unit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
@@ -25,13 +25,13 @@ from mri_hpc.storage.adding.known import Known, KnownSources, Stored, StoredLabe
 from mri_hpc.storage.adding.tally import Tally
 from mri_hpc.storage.adding.unit import RejectedSource, SeenSource, TakenSource, Unit, seal
 from mri_hpc.storage.adding.windowed import ReadSource, WindowedReader, by_group
-from mri_hpc.storage.disk.commits import Rejection
+from mri_hpc.storage.disk.commits import Rejection, publish_retraction
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.table import (
     CHANGED,
     CHANGED_LABELS,
-    CHANGED_SERIES,
-    CHANGED_STACK,
+    CHANGED_SHORTER,
+    CHANGED_UNTOLD,
     CHANGES,
     RETRACTED,
     RETRACTED_IMAGE,
@@ -42,6 +42,7 @@ MAY_GO_AWAY = (
     *(NO_LABEL_IN_CSV, NO_CLASS_FOLDER, CANNOT_OPEN, NOT_READ_YET, NO_MASK),
     *(NOT_A_PICTURE, DAMAGED_PICTURE, SEVERAL_FRAMES, WRAPPED, DUPLICATE),
 )
+SHORTENED = "slices that their file or series has no longer"
 LOOKED_UP = 2**14
 """Sources at a time of which it is looked up what the store knows."""
 
@@ -98,10 +99,13 @@ def _seal(
     store: StoreDir, recipe: Recipe, known: Known, unit: Unit, end_retraction: Callable[[], object]
 ) -> None:
     """Publish a unit without what was retracted while it was gathered."""
+    if unit.surplus:
+        # First: of who is killed behind it old slices are left, but no more of them than are to be replaced.
+        publish_retraction(store, unit.surplus, (), SHORTENED)
     if known.hear_of_retractions():
         _reject_retracted(unit, known)
     seal(store, recipe, unit)
-    if known.hear_of_retractions():
+    if known.hear_of_retractions() or unit.surplus:
         # Whoever retracted them may have looked for their images before these were there.
         end_retraction()
 
@@ -194,8 +198,7 @@ def _take(
         taken = _taken(read, reader, unit, generation)
         if taken is None:
             return
-        if stored and not is_same:
-            _check_replaced(taken, stored, intake, known)
+        surplus = _surplus(taken, stored, intake, known) if stored and not is_same else ()
     except FileNotFoundError:
         unit.gone += 1
     except BadSource as error:
@@ -203,6 +206,7 @@ def _take(
     else:
         if not is_same:
             unit.new_bytes.append(content.fingerprint.source_hash)
+        unit.surplus.update(surplus)
         unit.take(taken)
 
 
@@ -231,20 +235,23 @@ def _taken(read: ReadSource, reader: WindowedReader, unit: Unit, generation: int
     return taken
 
 
-def _check_replaced(taken: TakenSource, stored: Stored, intake: Intake, known: Known) -> None:
-    """Raise BadSource where slices of a stored stack would stay, or new ones would have other labels."""
+def _surplus(taken: TakenSource, stored: Stored, intake: Intake, known: Known) -> Collection[int]:
+    """Find the stored slices of a stack that what replaces it has no longer.
+
+    BadSource where it is not asked for that they go, or new ones would have other labels.
+    """
     if not stored.is_stack:
-        return
+        return ()
     slices = known.slices_of(stored.source_hash)
-    if left := slices - set(taken.image_keys):
-        if intake.series.name_of(taken.path):
-            raise BadSource(CHANGED_SERIES)
-        # Twins of the stack lie elsewhere.
-        if known.are_any_of(left, taken.path):
-            raise BadSource(CHANGED_STACK)
+    surplus = known.of_stack(taken.key, slices - set(taken.image_keys))
+    if surplus is None:
+        raise BadSource(CHANGED_UNTOLD)
+    if surplus and not intake.is_shortening:
+        raise BadSource(CHANGED_SHORTER)
     (kept,) = known.labels_of(np.array([taken.key], "<u8"))
     if not slices >= set(taken.image_keys) and kept and _differ(taken.path, kept, intake, known):
         raise BadSource(CHANGED_LABELS)
+    return surplus
 
 
 def _reject(source: Source, reason: str, content: Content | None, about: KnownSources, unit: Unit) -> None:
@@ -282,6 +289,7 @@ def _count(unit: Unit, known: Known, tally: Tally, found_here: set[str]) -> None
     tally.masks += unit.masks
     tally.empty += unit.empty
     tally.no_head += unit.no_head
+    tally.slices_retracted += len(unit.surplus)
     for sample in unit.samples:
         tally.slices_left_out += sample.slices_left_out
         for note in sample.notes:

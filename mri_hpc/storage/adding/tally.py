@@ -35,6 +35,8 @@ class Tally:
     """Images without a head that are stored."""
     slices_left_out: int = 0
     """Slices of volumes that show no head, which are left out."""
+    slices_retracted: int = 0
+    """Slices that were stored of sources which have become shorter, and are retracted."""
     notes: dict[str, int] = field(default_factory=dict)
     """Remarks to be made on stored volumes, and of how many."""
     unnamed_stacks: int = 0

@@ -107,6 +107,8 @@ class Unit:
     """Reasons of rejections that an earlier commit lists already."""
     new_bytes: list[int] = field(default_factory=list)
     """Hashes of the sources that were taken, but for those that were stored with the same bytes."""
+    surplus: set[int] = field(default_factory=set)
+    """Keys of the stored slices that stacks taken here have no longer."""
     gone: int = 0
     masks: int = 0
     empty: int = 0

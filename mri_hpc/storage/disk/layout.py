@@ -124,8 +124,16 @@ class StoreDir:
 
     def make(self) -> None:
         """Make the folders; harmless when they are there. UserError where others may use the private one."""
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        self._make_private()
+        try:
+            self._make_private()
+        except UserError:
+            for folder in missing:
+                # Another task may have begun there.
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
         if self.group is not None and is_wider(self.private, self.group):
             raise UserError(
                 f"{self.private} names patients, and others may look into it: chmod o-rwx {self.private} "

@@ -20,16 +20,15 @@ CHANGES = "changed: "
 """Begins the reasons of rejecting a source that is stored with other bytes."""
 CHANGED = "changed: other bytes than those stored (--replace accepts)"
 """Reason where it is not asked for that it be replaced."""
-CHANGED_STACK = (
-    "changed: slices of the longer stack that is stored would stay (take that out with store retract "
-    "--image, then give this one another file name)"
+CHANGED_SHORTER = (
+    "changed: some slices that are stored would stay beside its fewer ones (put missing files back, or take "
+    "those slices out for good: --replace --accept shorter)"
 )
 """Reason where not every stored image of a source has one in its place."""
-CHANGED_SERIES = (
-    "changed: some slices of the series that is stored would stay beside the new ones (put the missing files "
-    "back; without them it fits into a new store alone)"
+CHANGED_UNTOLD = (
+    "changed: nothing tells which slices of those stored are its (restore STORE/private/names from a backup)"
 )
-"""Reason where not every stored slice of a series has one in its place."""
+"""Reason where it cannot be told whether every stored image of a source has one in its place."""
 CHANGED_LABELS = (
     "changed: it has more slices than are stored, and other labels than these (give it the labels of the "
     "store, or the stored ones its labels with store relabel)"

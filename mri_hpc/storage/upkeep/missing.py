@@ -14,8 +14,9 @@ from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.adding.roots import read_roots
 from mri_hpc.storage.disk.columns import ascending
 from mri_hpc.storage.disk.layout import StoreDir
-from mri_hpc.storage.disk.private_tables import find_in_names, sources_of
+from mri_hpc.storage.disk.private_tables import sources_of
 from mri_hpc.storage.snapshot.folding import positions
+from mri_hpc.storage.snapshot.frames import frames_of
 from mri_hpc.storage.snapshot.grown import Grown
 from mri_hpc.storage.snapshot.table import Snapshot
 
@@ -110,30 +111,6 @@ def _are_slices_of_what_is_there(snapshot: Snapshot, is_absent: np.ndarray) -> n
     """Tell of each image whether it is a slice of a source of which some image is there: bool, (n,)."""
     hashes = np.asarray(snapshot.source_hash)
     return (np.asarray(snapshot.slice_index) >= 0) & np.isin(hashes, hashes[~is_absent])
-
-
-def frames_of(store: StoreDir, snapshot: Snapshot, own: dict[int, str]) -> dict[int, str]:
-    """Return the other stored images of sources that hold several, by key, with their paths.
-
-    own: paths of the sources, by the key of one of their images. The table of names that lists one lists all.
-    """
-    hashes = np.asarray(snapshot.source_hash)
-    rows = np.searchsorted(snapshot.key, np.fromiter(own, "<u8", len(own)))
-    hash_of_own = dict(zip(own, hashes[rows].tolist(), strict=True))
-    near = np.flatnonzero(np.isin(hashes, hashes[rows]) & (np.asarray(snapshot.slice_index) >= 0))
-    hash_of = dict(zip(snapshot.key[near].tolist(), hashes[near].tolist(), strict=True))
-    others = hash_of.keys() - own.keys()
-    if not others:
-        return {}
-
-    def named(listed: list[dict[str, str]]) -> dict[int, str]:
-        keyed = [(int(row["key"], 16), row["path"]) for row in listed]
-        sources = {(path, hash_of_own[key]) for key, path in keyed if key in own}
-        return {key: path for key, path in keyed if key in others and (path, hash_of[key]) in sources}
-
-    wanted = {f"{key:016x}" for key in (*others, *own)}
-    found = find_in_names(store, named, keys=wanted)
-    return {key: path for some in found.values() for key, path in some.items()}
 
 
 def sites_of(store: StoreDir, root: Path) -> set[str]:

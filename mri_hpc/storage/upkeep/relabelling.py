@@ -16,8 +16,8 @@ from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.storage.disk.commits import Relabel, publish_relabel
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import sources_of
+from mri_hpc.storage.snapshot.frames import frames_of
 from mri_hpc.storage.snapshot.table import Snapshot
-from mri_hpc.storage.upkeep.missing import frames_of
 
 # A commit is read as a whole.
 MOST_IN_A_COMMIT = 50_000

@@ -22,6 +22,7 @@ from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import KEY, find_in_names, sources_of
 from mri_hpc.storage.snapshot.catalogue import current
 from mri_hpc.storage.snapshot.folding import positions
+from mri_hpc.storage.snapshot.frames import frames_of
 from mri_hpc.storage.snapshot.table import Snapshot
 from mri_hpc.storage.upkeep.compaction import Compacted, compact
 
@@ -97,9 +98,6 @@ def of_keys(snapshot: Snapshot, keys: Collection[int]) -> Retraction:
 
 def _frames_of(store: StoreDir, snapshot: Snapshot, keys: set[int]) -> set[int]:
     """Find the further stored images of sources that hold several. keys: of one image of each."""
-    # Of a patient, nothing that decodes need be loaded.
-    from mri_hpc.storage.upkeep.missing import frames_of
-
     stored = np.sort(np.fromiter(keys, "<u8", len(keys)))
     paths = sources_of(store, stored[positions(snapshot.key, stored)[0]].tolist())
     return set(frames_of(store, snapshot, paths))
@@ -171,12 +169,12 @@ def _keys_of_path(store: StoreDir, path: str, parts: Sequence[str]) -> set[int]:
 def retract(store: StoreDir, retraction: Retraction, why: str) -> Compacted:
     """Take a patient, or images, out of the newest snapshot, the chunks and the private tables."""
     publish_retraction(store, retraction.keys, retraction.names, why)
-    store.forget_pictures()
     return remove_retracted(store, since=retraction.snapshot)
 
 
 def remove_retracted(store: StoreDir, *, since: Snapshot | None = None) -> Compacted:
     """Take what is retracted out of the chunks and the private tables. since: the store a moment ago."""
+    store.forget_pictures()
     done = compact(store, only_retracted=True, since=since)
     # What another task was writing when it was killed may hold images of the patient.
     store.sweep()

@@ -3,11 +3,14 @@
 import os
 import shutil
 
+import pytest
 from PIL import Image
 
+from mri_hpc.base.errors import UserError
 from mri_hpc.storage.adding import loop as adding
 from mri_hpc.storage.adding import windowed
 from mri_hpc.storage.disk.chunk_file import read_header
+from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.catalogue import resolve
 from tests.cli.preprocess.store_counts import SMALL, counts, info
 
@@ -240,3 +243,31 @@ def test_folding_costs_a_commit_no_more_in_a_large_store_than_in_a_small_one(
         preprocess(raw, store)
         snapshots.append(len(list((store / "snapshots").iterdir())))
     assert snapshots == [1, 1, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "words", [("--accept", "ids", "same-ids"), ("--group", "nobody here"), ("--size", 0)]
+)
+def test_who_is_refused_has_no_store_and_no_key_left_behind(raw, store, preprocess, monkeypatch, words):
+    monkeypatch.setenv("MRI_KEY_FILE", str(store.with_name("new.key")))
+    before = sorted(store.parent.rglob("*"))
+    assert preprocess(raw, store.parent / "deep" / "store", *words)[0] == 2
+    assert sorted(store.parent.rglob("*")) == before
+
+
+def test_who_has_a_damaged_key_has_no_store_left_behind(raw, store, preprocess, monkeypatch):
+    key = store.with_name("new.key")
+    key.write_text("00")
+    key.chmod(0o600)
+    monkeypatch.setenv("MRI_KEY_FILE", str(key))
+    status, _out, err = preprocess(raw, store, *SMALL)
+    assert (status, "is not a site key" in err, store.exists()) == (2, True, False)
+
+
+def test_where_no_folder_can_be_private_none_is_left_behind(raw, store, preprocess, monkeypatch):
+    def keeps_no_permissions(_store):
+        raise UserError("this file system keeps no permissions")
+
+    monkeypatch.setattr(StoreDir, "_make_private", keeps_no_permissions)
+    assert preprocess(raw, store / "deep" / "store", *SMALL)[0] == 2
+    assert not store.exists()

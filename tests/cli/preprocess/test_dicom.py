@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import cv2
@@ -13,8 +14,11 @@ from mri_hpc.intake.decoding.burnt_in import BURNT_IN, KEPT_BACK
 from mri_hpc.intake.decoding.dicom import listing
 from mri_hpc.intake.files import content
 from mri_hpc.intake.files.content import BEING_WRITTEN
+from mri_hpc.storage.adding import loop
 from mri_hpc.storage.adding.intake import Intake
+from mri_hpc.storage.disk import chunk_file
 from mri_hpc.storage.disk.private_tables import read_names
+from mri_hpc.storage.snapshot.table import CHANGED_UNTOLD, RETRACTED_IMAGE
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main
 from tests.harness import dicom_phantoms as phantoms
@@ -70,6 +74,14 @@ def rows(store):
     return Store.open(store).current()
 
 
+def pixels_of(store):
+    """The pixels of each image, by its key."""
+    opened = Store.open(store)
+    snapshot = opened.current()
+    pixels = opened.reader(snapshot).read(np.arange(len(snapshot)))
+    return {key: image.tobytes() for key, image in zip(snapshot.key.tolist(), pixels, strict=True)}
+
+
 def test_a_series_is_one_source_and_its_slices_are_in_order(raw, store, run):
     write(raw / "glioma", 1)
     counts, _err = run()
@@ -123,10 +135,83 @@ def test_a_series_that_would_leave_old_slices_behind_is_refused(raw, store, run)
     counts, err = run("--replace")
     assert (counts["stored"], counts["rejected"]) == (0, 1)
     assert (
-        "changed: some slices of the series that is stored would stay beside the new ones (put the missing "
-        "files back; without them it fits into a new store alone)"
+        "changed: some slices that are stored would stay beside its fewer ones (put missing files back, or "
+        "take those slices out for good: --replace --accept shorter)"
     ) in " ".join(err.split())
     assert len(rows(store).key) == 6
+
+
+def test_a_series_that_has_become_shorter_replaces_the_longer_one_by_what_the_refusal_says(
+    raw, store, run, preprocess, tmp_path
+):
+    files = write(raw / "glioma", 1)
+    write(raw / "glioma", 2)
+    run()
+    before = set(rows(store).key.tolist())
+    for file in (files[0], files[3], files[4], files[5]):
+        file.unlink()
+    _counts, err = run("--replace")
+    counts, err = run(*re.search(r"for good: (--[^)]*)\)", " ".join(err.split()))[1].split())
+    assert (counts["stored"], counts["rejected"], counts["slices_retracted"]) == (1, 0, 4)
+    assert "4 slices retracted, of files or series that have become shorter: runs that have seen these" in err
+    preprocess(raw, tmp_path / "fresh", *SMALL)
+    assert pixels_of(store) == pixels_of(tmp_path / "fresh")
+    assert Store.open(store).verify().problems == []
+    gone = before - set(rows(store).key.tolist())
+    on_disk = [chunk_file.read_header(file).columns["key"] for file in (store / "chunks").rglob("*.h5")]
+    assert len(gone) == 4 and on_disk and gone.isdisjoint(np.concatenate(on_disk).tolist())
+    counts, _err = run()
+    assert (counts["already_there"], counts["rejected"]) == (2, 0)
+    # For good: to put the files back does not bring them back.
+    write(raw / "glioma", 1)
+    assert run("--replace")[0]["reasons"] == {RETRACTED_IMAGE: 1}
+    assert len(rows(store).key) == 2 + 6
+
+
+def test_slices_of_a_twin_at_another_site_are_no_part_of_what_has_become_shorter(raw, store, preprocess):
+    files = write(raw / "glioma", 1)
+    one, two = ("--site", "one"), ("--site", "two")
+    preprocess(raw, store, *SMALL, *one)
+    preprocess(raw, store, *two, "--accept", "sources")
+    files[-1].unlink()
+    out = preprocess(raw, store, *one, "--replace", "--accept", "shorter", "sources")[1]
+    assert out.startswith("stored 1, already there 0, rejected 0")
+    assert len(rows(store).key) == 5 + 6
+    # Nor do they keep what is as long as before from being replaced.
+    write(raw / "glioma", 1, which=range(5), voxels=head(2))
+    assert preprocess(raw, store, *one, "--replace", "--accept", "sources")[1].startswith(
+        "stored 1, already there 0, rejected 0"
+    )
+
+
+def test_who_cannot_tell_the_slices_of_a_series_from_its_twins_takes_none_out(raw, store, run):
+    files = write(raw / "glioma", 1)
+    run()
+    for table in (store / "private" / "names").iterdir():
+        table.unlink()
+    files[-1].unlink()
+    counts, _err = run("--replace", "--accept", "shorter")
+    assert counts["reasons"] == {CHANGED_UNTOLD: 1}
+    assert len(rows(store).key) == 6
+
+
+def test_who_is_killed_between_taking_slices_out_and_replacing_the_others_ends_it_by_replacing(
+    raw, store, run, preprocess, monkeypatch, tmp_path
+):
+    files = write(raw / "glioma", 1)
+    run()
+    files[-1].unlink()
+
+    def killed(*_given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "seal", killed)
+        preprocess(raw, store, "--replace", "--accept", "shorter")
+    assert len(rows(store).key) == 5
+    assert run("--replace")[0]["stored"] == 1
+    preprocess(raw, tmp_path / "fresh", *SMALL)
+    assert pixels_of(store) == pixels_of(tmp_path / "fresh")
 
 
 def test_a_second_copy_of_a_file_is_said_and_the_series_is_stored(raw, store, run):
@@ -473,3 +558,51 @@ def test_a_series_with_text_in_its_pixels_is_kept_back_until_somebody_has_looked
     assert (counts["stored"], counts["images"], counts["rejected"]) == (1, 6, 0)
     assert f"1 volume: {BURNT_IN}" in err
     assert run()[0]["already_there"] == 2
+
+
+def add_patients(raw, *ids):
+    for number, patient in enumerate(ids, 1):
+        # No folder that could be a patient's.
+        folder = raw / ("glioma", "meningioma")[number % 2]
+        write(folder, number, which=range(3), voxels=head(number), PatientID=patient)
+
+
+def test_blanks_around_an_id_in_a_header_are_none_of_it(raw, store, preprocess):
+    add_patients(raw, "A 1", " A 1", "A 1  ", "B")
+    (raw / "glioma" / "IM002_0001").write_bytes(
+        phantoms.as_bytes(phantoms.classic(head(2), AFFINE, series=2, PatientID="A 1")[1])
+    )
+    out = preprocess(raw, store, *SMALL)[1]
+    assert out.startswith("stored 4, already there 0, rejected 0")
+    assert len(rows(store).patient_names) == 2
+
+
+def test_ids_in_headers_that_differ_in_case_alone_are_two_patients_once_the_user_says_so(
+    raw, store, preprocess
+):
+    add_patients(raw, "Ab", "aB", "C")
+    for more in ((), ("--look",)):
+        status, _out, err = preprocess(raw, store, *SMALL, *more)
+        assert status == 2
+        assert "1 patient may have two ids: a series of meningioma and a series of glioma (they differ" in err
+        assert "differ in case)" in err and "--accept same-ids; if it is meant so: --accept ids" in err
+        assert "Ab" not in err and "aB" not in err and not store.exists()
+    assert preprocess(raw, store, *SMALL, "--accept", "ids")[0] == 0
+    assert len(rows(store).patient_names) == 3
+    other = store.with_name("other")
+    assert preprocess(raw, other, *SMALL, "--accept", "same-ids")[0] == 0
+    assert len(rows(other).patient_names) == 2
+    # What comes later is held against what is stored.
+    write(raw / "glioma", 9, which=range(3), PatientID="c")
+    status, _out, err = preprocess(raw, store)
+    assert (status, "a series of glioma and one stored as P" in err) == (2, True)
+
+
+def test_a_row_of_a_table_is_of_the_patient_whom_a_header_writes_just_so(raw, store, preprocess, tmp_path):
+    add_patients(raw, "Ab", " aB ", "C")
+    table = tmp_path / "labels.csv"
+    table.write_text("PatientID,label\nAb,sound\naB ,ill\nC,ill\n")
+    assert preprocess(raw, store, *SMALL, "--labels", table, "--accept", "ids")[0] == 0
+    found = rows(store)
+    of_patient = {found.text("patient", row): found.text("label", row) for row in range(len(found))}
+    assert sorted(of_patient.values()) == ["ill", "ill", "sound"]

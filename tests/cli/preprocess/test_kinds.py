@@ -122,12 +122,15 @@ def test_a_stack_is_not_replaced_by_another_of_which_it_would_keep_slices(raw, t
     for _again in range(2):
         status, out, err = preprocess(raw, store, "--replace")
         assert (status, out.startswith("stored 0, already there 3, rejected 1")) == (0, True)
-        assert (
-            "rejected 1: changed: slices of the longer stack that is stored would stay (take that out" in err
-        )
+        assert "rejected 1: changed: some slices that are stored would stay beside its fewer ones" in err
     now = resolve(store)
     assert now.content_digest == before.content_digest
     assert int(now.is_rejected.sum()) == 1
+    assert "--replace --accept shorter)" in err
+    out = preprocess(raw, store, "--replace", "--accept", "shorter")[1]
+    assert out.startswith("stored 1, already there 3, rejected 0")
+    preprocess(raw, tmp_path / "fresh", *SMALL)
+    assert pixels_of(store) == pixels_of(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize("kind", ["tif", "gif"])
@@ -159,6 +162,9 @@ def test_a_stack_takes_the_place_of_a_picture_but_no_picture_that_of_a_stack(raw
     assert len(resolve(store)) == 5
     stack(file, volume[:1] // 2)
     assert preprocess(raw, store, "--replace")[1].startswith("stored 0, already there 2, rejected 1")
+    out = preprocess(raw, store, "--replace", "--accept", "shorter")[1]
+    assert out.startswith("stored 1, already there 2, rejected 0")
+    assert resolve(store).slice_index.tolist() == [-1] * 3
 
 
 def test_every_slice_of_a_stack_is_found_in_the_private_names(raw, tmp_path, preprocess):

@@ -1,6 +1,7 @@
 """Volumes through the commands: stored once by any tasks, looked at, and drawn with their sides."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -68,6 +69,21 @@ def test_a_store_keeps_its_plane_and_slices(scans, store, preprocess):
     assert status == 2 and "slices middle:4 there, all here" in err
     status, _out, err = preprocess(scans, store, "--slices", "some")
     assert status == 2 and "--slices is all, middle:N or every:N" in err
+
+
+def test_a_store_in_which_nothing_could_be_stored_says_that_it_may_go(scans, store, tmp_path, preprocess):
+    raw = tmp_path / "raw"
+    for name in ("glioma/p0", "none/p5"):
+        (raw / name).mkdir(parents=True)
+        (raw / name / "t1.nii.gz").write_bytes((scans / "glioma" / "p0" / "t1.nii.gz").read_bytes())
+    status, _out, err = preprocess(raw, store, "--size", 32, "--plane", "sagittal")
+    assert (status, "none of the 2 files in" in err) == (2, True)
+    status, _out, err = preprocess(raw, store, "--plane", "axial")
+    assert status == 2
+    assert "use another --store, or remove this one: no image is stored in it" in err
+    shutil.rmtree(store)
+    assert preprocess(raw, store, "--size", 32, "--plane", "axial")[0] == 0
+    assert "remove this one" not in preprocess(raw, store, "--plane", "sagittal")[2]
 
 
 def test_a_recipe_without_a_plane_is_as_it_was_before_there_were_any(scans, store, preprocess):

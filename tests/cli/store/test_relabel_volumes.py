@@ -141,7 +141,7 @@ def test_what_replaces_a_file_leaves_no_slice_of_it_behind(raw, store, preproces
     save(raw / ("glioma/p1/t1.nii" if options else "control/p2/over_time.nii"), changed)
     status, out, err = preprocess(raw, store, "--replace")
     assert (status, out.partition(" (")[0]) == (0, "stored 0, already there 3, rejected 1")
-    assert "changed: slices of the longer stack that is stored would stay" in err
+    assert "changed: some slices that are stored would stay beside its fewer ones" in err
     assert Store(store).current().content_digest == before.content_digest
 
 

@@ -12,7 +12,8 @@ several of a series have one id, the digest of what each shows stands behind tha
 
 import copy
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -59,6 +60,7 @@ class Series:
         """
         self.former = frozenset(former)
         self.masks = NO_MASKS
+        self._to_be_kept: list[Callable[[], None]] = []
         self._named = named
         self._parts = parts
         self._files: dict[str, tuple[str, ...]] = dict(parts)
@@ -89,6 +91,16 @@ class Series:
         self._files[files[0]] = tuple(files)
         self._first[self._named[files[0]].series] = files[0]
         self._is_further.update(files[1:])
+
+    def keep(self) -> None:
+        """Write down what was found out, where that had to wait for the store."""
+        while self._to_be_kept:
+            self._to_be_kept.pop()()
+
+    def keep_later(self, write: Callable[[], None]) -> Self:
+        """Return these series, with what is to be called once the store is there."""
+        self._to_be_kept.append(write)
+        return self
 
     def beside(self, masks: Masks) -> Self:
         """Return these series, with volumes that have masks: a volume and its masks are one source."""
@@ -170,6 +182,7 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
     """Find the series among files below a root.
 
     kept: file of what earlier commands have found out, which is brought up to date; None: nothing is written.
+    Where its store is still to be made, that waits for `keep` of what is returned.
     shared: file of what another task of the same array job has found, made if it is not there.
     """
     paths = list(paths)
@@ -182,12 +195,20 @@ def find_series(root: Path, paths: Iterable[str], *, kept: Path | None, shared: 
         if not path.lower().endswith(OTHERS) and (row := _row(root, path, known.get(path))):
             rows[path] = row
     rows = _with_what_they_show(root, rows) | _gone(known, rows)
-    if kept and rows != known:
-        make_private(kept.parent)
-        replace_private(kept, packed(rows))
     if shared is not None:
         publish_private(shared, packed(rows))
-    return _series(rows, parts)
+    series = _series(rows, parts)
+    if not kept or rows == known:
+        return series
+    if not kept.parent.parent.exists():
+        return series.keep_later(functools.partial(_keep, kept, rows))
+    _keep(kept, rows)
+    return series
+
+
+def _keep(file: Path, rows: Mapping[str, KeptIds]) -> None:
+    make_private(file.parent)
+    replace_private(file, packed(rows))
 
 
 def check_name(path: str, start: bytes) -> None:
