@@ -66,17 +66,21 @@ class OwnLabels:
         name = self._series.named(path).series
         if name and (first := self._series.first_of(name)) != path:
             return self.of(first)
-        files = self._series.files_of(path) or (path,)
-        if len({self._series.named(file).patient for file in files}) > 1:
+        files, copies = self._series.files_of(path) or (path,), self._series.duplicates_in(name)
+        if _are_several(*([self._series.named(file).patient for file in some] for some in (files, copies))):
             # Of what an anonymiser gave the same id.
             raise BadSource(SEVERAL_PATIENTS)
         pairs = [label_or_reason(self._given, file) for file in files]
         labels = [label for label, reason in pairs if not reason]
-        if not labels:
+        # Which of two folders is right a copy in the other does not tell.
+        pairs_of_copies = [label_or_reason(self._given, copy) for copy in copies]
+        labels_of_copies = [label for label, reason in pairs_of_copies if not reason]
+        both = [*labels, *labels_of_copies]
+        if not both:
             raise BadSource(pairs[0][1])
-        label = labels[0]
-        if any(
-            (one.label, one.patient, one.split) != (label.label, label.patient, label.split) for one in labels
+        label = both[0]
+        if any((one.label, one.split) != (label.label, label.split) for one in both) or _are_several(
+            *([one.patient for one in some] for some in (labels, labels_of_copies))
         ):
             raise BadSource(SEVERAL_LABELS)
         named, site = self._series.named(path), self.site_of(path)
@@ -107,3 +111,8 @@ class OwnLabels:
             patient=given.patient or own.patient,
             box=own.box if repr(given.box) == repr(NO_BOX) else given.box,
         )
+
+
+def _are_several(patients: Sequence[str], of_copies: Sequence[str]) -> bool:
+    """Tell whether files are of several patients; a copy may name one where the others name none."""
+    return len(set(patients)) > 1 or len({*patients, *of_copies} - {""}) > 1

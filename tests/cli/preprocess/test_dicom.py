@@ -353,6 +353,28 @@ def test_files_of_one_series_with_several_labels_are_refused(raw, store, run):
     assert "files of one series have several labels, or patients" in err
 
 
+@pytest.mark.parametrize(
+    ("there", "here", "reason"),
+    [
+        ("glioma/P1", "meningioma/P1", "files of one series have several labels, or patients"),
+        ("glioma/P1", "glioma/P2", "files of one series have several labels, or patients"),
+        ("glioma", "glioma/P1", ""),
+    ],
+)
+def test_a_series_that_lies_in_two_folders_is_stored_only_where_both_say_the_same(
+    raw, run, there, here, reason
+):
+    (raw / there).mkdir(exist_ok=True)
+    files = write(raw / there, 1)
+    (raw / here).mkdir()
+    for file in files:
+        shutil.copy(file, raw / here)
+    write(raw / "meningioma", 2)
+    counts, err = run()
+    assert (counts["stored"], counts["rejected"]) == ((1, 7) if reason else (2, 6))
+    assert reason in err and "duplicate of an instance" in err
+
+
 def test_files_of_several_patients_that_share_a_series_are_refused(raw, store, run):
     write(raw / "glioma", 1, which=range(3), PatientID="P1")
     write(raw / "glioma", 1, which=range(3, 6), PatientID="P2")

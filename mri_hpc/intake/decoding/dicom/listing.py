@@ -66,6 +66,7 @@ class Series:
         self._files: dict[str, tuple[str, ...]] = dict(parts)
         self._is_further = {file for files in parts.values() for file in files[1:]}
         self._duplicates: set[str] = set()
+        self._copies: dict[str, list[str]] = {}
         self._kinds: dict[str, str] = {}
         self._first: dict[str, str] = {}
         by_series: dict[str, list[str]] = {}
@@ -87,6 +88,7 @@ class Series:
                 instance = next((one for one in one_of if one[:ID_DIGITS] == instance[:ID_DIGITS]), instance)
             if one_of.setdefault(instance, path) != path:
                 self._duplicates.add(path)
+                self._copies.setdefault(self._named[path].series, []).append(path)
         files = [one_of[instance] for instance in sorted(one_of)]
         self._files[files[0]] = tuple(files)
         self._first[self._named[files[0]].series] = files[0]
@@ -155,6 +157,10 @@ class Series:
     def is_duplicate(self, path: str) -> bool:
         """Tell whether a file holds an instance that another one of its series holds, which is read."""
         return path in self._duplicates
+
+    def duplicates_in(self, name: str) -> Sequence[str]:
+        """Return the duplicates in the series of an id, below the root."""
+        return self._copies.get(name, ())
 
     def check_is_source(self, path: str, content: Content) -> None:
         """Raise BadSource where a file is not to be stored by itself. content: what was read of it."""
