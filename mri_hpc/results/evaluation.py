@@ -14,7 +14,7 @@ from mri_hpc.results.controls import Controls, judge_controls
 from mri_hpc.results.decision import Decision, NoDecision
 from mri_hpc.results.intervals import agresti_coull
 from mri_hpc.results.metrics import Metrics, measure
-from mri_hpc.results.patient_model import PatientModel, patient_model
+from mri_hpc.results.patient_model import PatientModel
 from mri_hpc.results.patients import (
     Outcomes,
     PatientResult,
@@ -22,15 +22,17 @@ from mri_hpc.results.patients import (
     patient_outcomes,
     pool_patients,
 )
+from mri_hpc.results.pooling_choice import patient_model_of
 from mri_hpc.results.run_decision import decide_by_validation
 from mri_hpc.results.subgroups import Subgroup, subgroups
 from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.control_answers import ControlAnswers
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.pooling import Pooling, read_pooling
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.question import Question, read_question
-from mri_hpc.rundir.settings import SLICES_ONLY, load_training
+from mri_hpc.rundir.settings import SLICES_ONLY
 
 NO_PATIENTS = "slice level: not a patient estimate"
 
@@ -79,6 +81,8 @@ class Evaluation:
     baseline: Baseline
     patient_model: PatientModel | None
     """By which patients were judged; None where they are not to be."""
+    pooling: Pooling | None
+    """Gated attention beside the mean, where it was tried."""
     has_patients: bool
     """Some image of the run's data names a patient, be it of another split."""
     decision: Decision | NoDecision
@@ -115,7 +119,8 @@ class Evaluation:
         intervals += " Slices of one patient count as few as they are alike."
         if self.patient_model is None:
             return intervals
-        return f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
+        pooled = f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
+        return f"{pooled} {self.pooling.words}" if self.pooling else pooled
 
     @property
     def probabilities_mean(self) -> str:
@@ -137,6 +142,7 @@ class Evaluation:
             "counts": asdict(self.counts),
             "baseline": asdict(self.baseline),
             "method": self.method,
+            **({"pooling": asdict(self.pooling)} if self.pooling else {}),
             "probabilities": self.probabilities_mean,
             "calibration": asdict(self.calibration) if self.calibration else None,
             "slice": self.slice_level.to_dict(),
@@ -163,7 +169,8 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
             f"{run.predictions} has no labelled image of the {split} split; "
             f"found: {', '.join(f'{name} {num}' for name, num in sorted(found.items())) or 'none at all'}"
         )
-    model = patient_model(load_training(run).patient_label, classes)
+    model = patient_model_of(run, classes)
+    pooling = read_pooling(run)
     decision = decide_by_validation(run, classes, rows, question or read_question(run))
     calibration = load_calibration(run)
     patients = as_network = pool_patients(classes, labelled, model) if model else []
@@ -189,6 +196,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         counts=counts,
         baseline=_baseline(patient_level or slice_level),
         patient_model=model,
+        pooling=pooling,
         has_patients=has_patients,
         decision=decision,
         most_sure=most_sure(of_patients or images),
@@ -196,7 +204,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         subgroups=subgroups(classes, labelled, _columns(rows, beside), model),
         calibration=calibration,
         notes=(
-            *_notes_on_choice(split),
+            *_notes_on_choice(split, pooling),
             *_notes_on_patients(counts, has_patients=has_patients),
             *_notes_on_classes_of_patients(counts, model),
             *(_notes_on_patients_behind_slices(labelled, counts) if model is None else ()),
@@ -257,9 +265,12 @@ def _baseline(metrics: Metrics) -> Baseline:
     )
 
 
-def _notes_on_choice(split: str) -> Iterator[str]:
+def _notes_on_choice(split: str, pooling: Pooling | None) -> Iterator[str]:
     if split == "validation":
-        yield "the epoch of the model was chosen on these very images, so their figures are too good"
+        chosen = "the epoch of the model was"
+        if pooling and pooling.was_chosen:
+            chosen = "the epoch of the model and the pooling of slices were"
+        yield f"{chosen} chosen on these very images, so their figures are too good"
     if split == "calibration":
         yield "these patients chose no epoch, but give the temperature and the threshold"
 

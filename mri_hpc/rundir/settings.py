@@ -91,6 +91,8 @@ class TrainingSettings:
     """Class of patients with images of several: majority, any:CLASS or slices; auto: asks where many have."""
     calibration_share: float = identity(0.0, neutral=0.0)
     """Share of validation patients who choose no epoch, but calibrate and give thresholds, such as 0.5."""
+    pooling: Literal["mean", "attention"] = identity("mean", neutral="mean")
+    """Pooling of slices into a patient; attention: learnt at the end, kept only if validation says so."""
     recipe: Annotated[Literal["default", "fast", "thorough", "0.1.0"], OFTEN] = identity(
         "0.1.0", neutral="0.1.0"
     )
@@ -178,6 +180,12 @@ class TrainingSettings:
             raise UserError(
                 f"--patient-label takes majority, slices or any:CLASS, got {self.patient_label!r}"
                 f"{nearest(self.patient_label, (MAJORITY, SLICES_ONLY))}"
+            )
+        is_majority = self.patient_label in ("auto", MAJORITY)
+        if self.pooling == "attention" and not is_majority:
+            raise UserError(
+                f"--pooling attention learns the class of most slices, and --patient-label "
+                f"{self.patient_label} asks for another: leave one of them out"
             )
         if self.val_fold is not None and self.val_fold == self.test_fold:
             raise UserError(f"--val-fold and --test-fold must differ, both are {self.val_fold}")
