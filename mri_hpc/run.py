@@ -88,7 +88,7 @@ class Run:
         from mri_hpc.intake.labels.images import PatientFrom, find_images
         from mri_hpc.results.answer import judge
         from mri_hpc.results.calibration import load_calibration, prevalence_of
-        from mri_hpc.results.patient_model import patient_model
+        from mri_hpc.results.pooling_choice import patient_model_of
         from mri_hpc.results.run_decision import decision_of, validation_patients
         from mri_hpc.rundir.provenance import read_provenance
         from mri_hpc.training.prediction import load_finished
@@ -112,7 +112,7 @@ class Run:
             recipe,
             finished.classes,
             finished.ask,
-            patient_model=patient_model(self.settings.patient_label, finished.classes),
+            patient_model=patient_model_of(self._run, finished.classes),
             keep_pictures=keep_pictures,
             on_rejected=on_rejected,
             progress=progress,

@@ -76,6 +76,7 @@ def _train(options: TrainOptions) -> int:
     # Only here, since torch takes seconds to import: --help and a finished run need none.
     from mri_hpc.cluster.choice import kill_time_of
     from mri_hpc.results.calibration import calibrate
+    from mri_hpc.results.pooling_choice import choose_pooling
     from mri_hpc.training.rank import run_rank
 
     gc.freeze()
@@ -83,10 +84,16 @@ def _train(options: TrainOptions) -> int:
     times.end_of("torch")
     attempt = _attempt(options, run, place)
     kill_time = kill_time_of(os.environ)
+
+    def judge(run: RunDir) -> None:
+        # First: what is calibrated is pooled.
+        choose_pooling(run)
+        calibrate(run)
+
     try:
         return run_rank(
             run, attempt, place, flag,
-            threads=threads, times=times, kill_time=kill_time, on_predicted=calibrate,
+            threads=threads, times=times, kill_time=kill_time, on_predicted=judge,
         )  # fmt: skip
     except OSError as error:
         if error.errno not in (errno.EIO, errno.ESTALE):

@@ -84,9 +84,10 @@ class Batches:
         accumulate: micro-batches of a rank in each training step.
         """
         self._reader, self._labels, self._device = reader, labels, device
+        self._keys, self._batch_size = np.asarray(keys), batch_size
         self._seed, self._rank, self._world_size, self._accumulate = seed, rank, world_size, accumulate
         self._orders = {
-            name: Order(rows=rows, keys=np.asarray(keys), batch_size=batch_size)
+            name: Order(rows=rows, keys=self._keys, batch_size=batch_size)
             for name, rows in vars(split).items()
         }
         self._orders["train"].check_shares(world_size, accumulate)
@@ -104,6 +105,10 @@ class Batches:
     def of_split(self, split: str) -> Generator[Batch, None, None]:
         """Yield a whole split in the order of keys, in as many batches for every rank; some may be empty."""
         return self._read(self._orders[split])
+
+    def of_rows(self, rows: np.ndarray) -> Generator[Batch, None, None]:
+        """Yield some rows of the snapshot in the order of keys, as `of_split` does. rows: ascending."""
+        return self._read(Order(rows=rows, keys=self._keys, batch_size=self._batch_size))
 
     def _read(
         self, order: Order, *, accumulate: int = 1, first_step: int = 0

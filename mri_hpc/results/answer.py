@@ -34,7 +34,8 @@ IMAGES_AT_ONCE = 64
 UNASKED = NoDecision(reason="the run was not asked for one")
 
 Model = Callable[[np.ndarray], np.ndarray]
-"""From images, uint8 or uint16 (n, H, W), to probabilities, float64 (n, classes)."""
+"""From images, uint8 or uint16 (n, H, W), to probabilities, float64 (n, classes); behind them what attention
+says, (n, 1 + classes), where patients are pooled by it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +54,8 @@ class Judged:
     """Sorts images as people count; of their paths, whatever they are named by."""
     of_network: np.ndarray | None = None
     """Those before calibration, by which patients are pooled; None where there was none."""
+    attention: np.ndarray | None = None
+    """float64, (1 + classes,), as a Prediction has it; None where patients are not pooled by it."""
 
     @property
     def picture(self) -> bytes:
@@ -150,7 +153,10 @@ class Answer:
         if not named or self.patient_model is None:
             return []
         chances = np.stack([i.probabilities if i.of_network is None else i.of_network for i in named])
-        pooled = self.patient_model.pool([image.patient for image in named], chances)
+        attention = [image.attention for image in named if image.attention is not None]
+        pooled = self.patient_model.pool(
+            [image.patient for image in named], chances, np.stack(attention) if attention else None
+        )
         meant = self._meant("patient", pooled.probabilities)
         return [
             JudgedPatient(patient=name, num_images=num, probabilities=probabilities, of_network=own)
@@ -240,12 +246,13 @@ def judge(
         Judged(
             name=_name(image, sample),
             patient=patient,
-            probabilities=probabilities,
+            probabilities=answered[: len(classes)],
+            attention=answered[len(classes) :] if len(answered) > len(classes) else None,
             place=_place(_name(image, sample)),
             kept=kept.keep(png_bytes(_in_8_bits(sample.pixels))) if kept else None,
         )
         for batch in _in_batches(readable())
-        for (image, patient, sample), probabilities in zip(
+        for (image, patient, sample), answered in zip(
             batch, model(np.stack([sample.pixels for *_whose, sample in batch])), strict=True
         )
     ]

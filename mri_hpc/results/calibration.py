@@ -19,14 +19,14 @@ from mri_hpc.base.documents import convert, with_format, without_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.base.settings import nearest
-from mri_hpc.results.patient_model import patient_model
 from mri_hpc.results.patients import Outcomes, image_outcomes, patient_outcomes, pool_patients
+from mri_hpc.results.pooling_choice import patient_model_of
 from mri_hpc.results.scores import log_loss_of
 from mri_hpc.results.temperature import cross_fitted, fit_temperature, tempered
+from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.predictions import read_predictions, that_calibrate
+from mri_hpc.rundir.predictions import that_calibrate
 from mri_hpc.rundir.provenance import read_provenance
-from mri_hpc.rundir.settings import load_training
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -217,10 +217,10 @@ def _share(text: str) -> float:
 
 def _validation(run: RunDir) -> tuple[str, Outcomes | None, Outcomes | None]:
     """Return a split, the outcomes of its labelled images and of their patients; UserError: of no use."""
-    classes, rows = read_predictions(run.predictions)
+    classes, rows = read_whole(run)
     split, rows = that_calibrate(rows)
     if not rows:
         return split, None, None
-    model = patient_model(load_training(run).patient_label, classes)
+    model = patient_model_of(run, classes)
     patients = pool_patients(classes, rows, model) if model else []
     return split, image_outcomes(classes, rows), patient_outcomes(classes, patients) if patients else None

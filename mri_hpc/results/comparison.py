@@ -1,7 +1,7 @@
 """Two runs on the test patients that they share: each figure of one less that of the other, in pairs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.results.differences import differences
 from mri_hpc.results.figure_of_merit import Figure
 from mri_hpc.results.metrics import ACCURACY, BALANCED_ACCURACY, Metric, Metrics, measure
-from mri_hpc.results.patient_model import PatientModel, patient_model
+from mri_hpc.results.patient_model import PatientModel
 from mri_hpc.results.patients import Outcomes, image_outcomes, patient_outcomes, pool_patients
+from mri_hpc.results.pooling_choice import patient_model_of
 from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction
@@ -133,8 +134,9 @@ def compare_runs(first: RunDir, second: RunDir) -> Comparison:
     by_slice = [image_outcomes(one.classes, rows) for rows in pair]
     levels = [_compared("slice", *by_slice)]
     changed = _changed(shared, *by_slice)
-    if one.model:
-        patients = [pool_patients(one.classes, rows, one.model) for rows in pair]
+    if one.model and other.model:
+        models = (one.model, other.model)
+        patients = [pool_patients(one.classes, rows, model) for rows, model in zip(pair, models, strict=True)]
         if patients[0]:
             both = [patient_outcomes(one.classes, found) for found in patients]
             levels.insert(0, _compared("patient", *both))
@@ -158,7 +160,7 @@ def _judged(run: RunDir) -> _Judged:
     if not tested:
         raise UserError(f"{run.predictions} has no labelled image of the test split")
     rule = load_training(run).patient_label
-    return _Judged(run=run, classes=classes, rows=tested, model=patient_model(rule, classes), rule=rule)
+    return _Judged(run=run, classes=classes, rows=tested, model=patient_model_of(run, classes), rule=rule)
 
 
 def _refuse_other_questions(one: _Judged, other: _Judged) -> None:
@@ -184,9 +186,7 @@ def _refuse_other_labels(one: _Judged, other: _Judged, shared: Sequence[str]) ->
 
 
 def _of_patient(row: Prediction, patient: str) -> Prediction:
-    return Prediction(
-        key=row.key, patient=patient, split=row.split, label=row.label, probabilities=row.probabilities
-    )
+    return replace(row, patient=patient)
 
 
 def _compared(unit: str, first: Outcomes, second: Outcomes) -> Compared:

@@ -14,7 +14,7 @@ from mri_hpc.results.controls import Controls, judge_controls
 from mri_hpc.results.decision import Decision, NoDecision
 from mri_hpc.results.intervals import agresti_coull
 from mri_hpc.results.metrics import Metrics, measure
-from mri_hpc.results.patient_model import PatientModel, patient_model
+from mri_hpc.results.patient_model import PatientModel
 from mri_hpc.results.patients import (
     Outcomes,
     PatientResult,
@@ -22,12 +22,14 @@ from mri_hpc.results.patients import (
     patient_outcomes,
     pool_patients,
 )
+from mri_hpc.results.pooling_choice import patient_model_of
 from mri_hpc.results.run_decision import decide_by_validation
 from mri_hpc.results.subgroups import Subgroup, subgroups
 from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.control_answers import ControlAnswers
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.look import KeptLook, read_look
+from mri_hpc.rundir.pooling import Pooling, read_pooling
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.question import Question, read_question
@@ -82,6 +84,8 @@ class Evaluation:
     baseline: Baseline
     patient_model: PatientModel | None
     """By which patients were judged; None where they are not to be."""
+    pooling: Pooling | None
+    """Gated attention beside the mean, where it was tried."""
     has_patients: bool
     """Some image of the run's data names a patient, be it of another split."""
     decision: Decision | NoDecision
@@ -125,7 +129,8 @@ class Evaluation:
         """Add what a patient's answer is."""
         if self.patient_model is None or not self.counts.patients:
             return intervals
-        return f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
+        pooled = f"{intervals} A patient's probabilities are {self.patient_model.in_words('slices')}."
+        return f"{pooled} {self.pooling.words}" if self.pooling else pooled
 
     @property
     def probabilities_mean(self) -> str:
@@ -147,6 +152,7 @@ class Evaluation:
             "counts": asdict(self.counts),
             "baseline": asdict(self.baseline),
             "method": self.method,
+            **({"pooling": asdict(self.pooling)} if self.pooling else {}),
             "probabilities": self.probabilities_mean,
             "calibration": asdict(self.calibration) if self.calibration else None,
             "slice": self.slice_level.to_dict(),
@@ -174,7 +180,8 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
             f"{run.predictions} has no labelled image of the {split} split; "
             f"found: {', '.join(f'{name} {num}' for name, num in sorted(found.items())) or 'none at all'}"
         )
-    model = patient_model(load_training(run).patient_label, classes)
+    model = patient_model_of(run, classes)
+    pooling = read_pooling(run)
     decision = decide_by_validation(run, classes, rows, question or read_question(run))
     calibration = load_calibration(run)
     patients = as_network = pool_patients(classes, labelled, model) if model else []
@@ -201,6 +208,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         counts=counts,
         baseline=_baseline(patient_level or slice_level),
         patient_model=model,
+        pooling=pooling,
         has_patients=has_patients,
         decision=decision,
         most_sure=most_sure(of_patients or images),
@@ -209,7 +217,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         calibration=calibration,
         look=look,
         notes=(
-            *_notes_on_choice(split),
+            *_notes_on_choice(split, pooling),
             *([look.sentence] if look and look.before else []),
             *_notes_on_patients(counts, has_patients=has_patients),
             *_notes_on_classes_of_patients(counts, model),
@@ -288,9 +296,12 @@ def _baseline(metrics: Metrics) -> Baseline:
     )
 
 
-def _notes_on_choice(split: str) -> Iterator[str]:
+def _notes_on_choice(split: str, pooling: Pooling | None) -> Iterator[str]:
     if split == "validation":
-        yield "the epoch of the model was chosen on these very images, so their figures are too good"
+        chosen = "the epoch of the model was"
+        if pooling and pooling.was_chosen:
+            chosen = "the epoch of the model and the pooling of slices were"
+        yield f"{chosen} chosen on these very images, so their figures are too good"
     if split == "calibration":
         yield "these patients chose no epoch, but give the temperature and the threshold"
 

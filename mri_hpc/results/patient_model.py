@@ -4,7 +4,7 @@ A model also says which class a patient has whose slices are of several: answer 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -29,8 +29,13 @@ class Pooled:
 class PatientModel(Protocol):
     """Makes patients' probabilities out of those of their images, and patients' classes out of theirs."""
 
-    def pool(self, patients: Sequence[str], probabilities: np.ndarray) -> Pooled:
-        """Pool images by patient. patients: name of each image's, (n,); probabilities: float64, (n, k)."""
+    def pool(
+        self, patients: Sequence[str], probabilities: np.ndarray, attention: np.ndarray | None = None
+    ) -> Pooled:
+        """Pool images by patient. patients: name of each image's, (n,); probabilities: float64, (n, k).
+
+        attention: float64, (n, 1 + k), as a Prediction has it; None where the images have none.
+        """
 
     def labels(self, votes: np.ndarray) -> np.ndarray:
         """Return the class of each patient: int64, (p,). votes: images of each class, int64, (p, k)."""
@@ -49,7 +54,9 @@ class MeanOfImages:
     a mean of logarithms.
     """
 
-    def pool(self, patients: Sequence[str], probabilities: np.ndarray) -> Pooled:
+    def pool(
+        self, patients: Sequence[str], probabilities: np.ndarray, attention: np.ndarray | None = None
+    ) -> Pooled:
         """Average over the images of each patient."""
         names, number = np.unique(np.array(patients, dtype=object), return_inverse=True)
         num_images = np.bincount(number, minlength=len(names))
@@ -70,6 +77,34 @@ class MeanOfImages:
         return "the class of most slices is taken as theirs"
 
 
+class AttentionOverImages(MeanOfImages):
+    """Answers of gated attention, learnt at the end of the run; the class of most images.
+
+    Ilse, Tomczak and Welling 2018. Of answers of others, such as controls, it is the mean.
+    """
+
+    def pool(
+        self, patients: Sequence[str], probabilities: np.ndarray, attention: np.ndarray | None = None
+    ) -> Pooled:
+        """Average the images' logits by their weights."""
+        mean = super().pool(patients, probabilities)
+        if attention is None:
+            return mean
+        _names, number = np.unique(np.array(patients, dtype=object), return_inverse=True)
+        largest = np.full(len(mean.patients), -np.inf)
+        np.maximum.at(largest, number, attention[:, 0])
+        weights = np.exp(attention[:, 0] - largest[number])
+        sums = np.zeros((len(mean.patients), attention.shape[1]))
+        np.add.at(sums, number, weights[:, None] * np.column_stack([np.ones(len(number)), attention[:, 1:]]))
+        logits = sums[:, 1:] / sums[:, :1]
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return replace(mean, probabilities=powers / powers.sum(axis=1, keepdims=True))
+
+    def in_words(self, images: str) -> str:
+        """Say so."""
+        return f"made by gated attention over the {images}"
+
+
 class AnyImage:
     """Positive as soon as one image is: the standard assumption of multiple-instance learning.
 
@@ -84,7 +119,9 @@ class AnyImage:
         self._names = tuple(positives)
         self._is_positive = np.array([name in positives for name in classes])
 
-    def pool(self, patients: Sequence[str], probabilities: np.ndarray) -> Pooled:
+    def pool(
+        self, patients: Sequence[str], probabilities: np.ndarray, attention: np.ndarray | None = None
+    ) -> Pooled:
         """Take the image that most speaks for the positive classes; share the rest as all images do."""
         # Slices with 0.1, 0.7 and 0.2 for the one positive class of three, whose other two share the rest
         # three to one on average, give a patient 0.7, 0.225 and 0.075.

@@ -91,7 +91,8 @@ def pool_patients(
     if not rows:
         return []
     images = image_outcomes(classes, rows)
-    pooled = model.pool([row.patient for row in rows], images.probabilities)
+    attention = np.array([row.attention for row in rows]) if all(row.attention for row in rows) else None
+    pooled = model.pool([row.patient for row in rows], images.probabilities, attention)
     # image_outcomes numbers clusters by sorted name, too, so they line up with the names.
     votes = np.zeros((len(pooled.patients), len(classes)), dtype=np.int64)
     np.add.at(votes, (images.cluster, images.label), 1)

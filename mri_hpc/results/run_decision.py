@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.results.decision import Decision, NoDecision, decide
-from mri_hpc.results.patient_model import patient_model
 from mri_hpc.results.patients import PatientResult, pool_patients
+from mri_hpc.results.pooling_choice import patient_model_of
 from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.pooling import read_pooling
 from mri_hpc.rundir.predictions import Prediction, that_calibrate
 from mri_hpc.rundir.question import Question, read_question
 from mri_hpc.rundir.settings import load_training
@@ -33,8 +34,10 @@ def decide_by_validation(
     training = load_training(run)
     split, _labelled = that_calibrate(rows)
     patients = _validation_patients(run, classes, rows)
-    # A held rate falls from an epoch on that these patients choose as well.
-    choices = 1 if split == "calibration" else training.epochs * (1 + training.decay_epochs)
+    # A held rate falls from an epoch on that these patients choose as well, and so may the pooling.
+    pooling, epochs = read_pooling(run), training.epochs * (1 + training.decay_epochs)
+    models = 2 * epochs if pooling and pooling.was_chosen else epochs
+    choices = 1 if split == "calibration" else models
     return decide(question, classes, patients, choices=choices)
 
 
@@ -50,6 +53,6 @@ def validation_patients(run: RunDir) -> list[PatientResult]:
 def _validation_patients(
     run: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction]
 ) -> list[PatientResult]:
-    model = patient_model(load_training(run).patient_label, classes)
+    model = patient_model_of(run, classes)
     _split, labelled = that_calibrate(rows)
     return pool_patients(classes, labelled, model) if model else []

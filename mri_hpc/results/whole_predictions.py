@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.attention_answers import with_attention
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.pooling import read_pooling
 from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
 
@@ -14,11 +16,14 @@ LARGEST_ERROR = 1e-6
 
 
 def read_whole(run: RunDir) -> tuple[tuple[str, ...], list[Prediction]]:
-    """Read classes and predictions; UserError where they are damaged, or of another run."""
+    """Read classes and predictions, with attention where it pools; UserError: damaged, or of another run."""
     classes, rows = read_predictions(run.predictions)
     provenance = read_provenance(run)
     _refuse_foreign(run, classes, provenance.get("classes") or classes)
     _refuse_damaged(run, classes, rows, provenance.get("split_counts") or {})
+    pooling = read_pooling(run)
+    if pooling and pooling.is_kept:
+        rows = with_attention(run.attention_answers, rows, digest=pooling.answers_digest)
     return classes, rows
 
 

@@ -120,6 +120,21 @@ class RunDir:
         return self.path / "calibration.json"
 
     @property
+    def attention(self) -> Path:
+        """Weights of gated attention over a patient's slices, where it was tried."""
+        return self.path / "attention.safetensors"
+
+    @property
+    def attention_answers(self) -> Path:
+        """One row an image of the predictions: what attention says of it."""
+        return self.path / "attention.csv"
+
+    @property
+    def pooling(self) -> Path:
+        """Choice between attention and the mean, by validation, where attention was tried."""
+        return self.path / "pooling.json"
+
+    @property
     def report(self) -> Path:
         """The page."""
         return self.path / "report.html"

@@ -26,6 +26,8 @@ class Prediction:
     """Class given by the data; empty where unknown."""
     probabilities: tuple[float, ...]
     """One a class, in the order of the classes; they add up to 1."""
+    attention: tuple[float, ...] = ()
+    """Logarithm of its weight for the patient, then the patient's logits by it; empty where not pooled so."""
 
 
 def write_predictions(path: Path, classes: Sequence[str], rows: Iterable[Prediction]) -> None:

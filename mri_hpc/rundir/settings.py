@@ -93,6 +93,8 @@ class TrainingSettings:
     """Share of validation patients who choose no epoch, but calibrate and give thresholds, such as 0.5."""
     train_share: float = identity(1.0, neutral=1.0)
     """Share of the training patients that is trained on, by a hash, such as 0.5; the rest is in no split."""
+    pooling: Literal["mean", "attention"] = identity("mean", neutral="mean")
+    """Pooling of slices into a patient; attention: learnt at the end, kept only if validation says so."""
     recipe: Annotated[Literal["default", "fast", "thorough", "0.1.0"], OFTEN] = identity(
         "0.1.0", neutral="0.1.0"
     )
@@ -182,6 +184,12 @@ class TrainingSettings:
             raise UserError(
                 f"--patient-label takes majority, slices or any:CLASS, got {self.patient_label!r}"
                 f"{nearest(self.patient_label, (MAJORITY, SLICES_ONLY))}"
+            )
+        is_majority = self.patient_label in ("auto", MAJORITY)
+        if self.pooling == "attention" and not is_majority:
+            raise UserError(
+                f"--pooling attention learns the class of most slices, and --patient-label "
+                f"{self.patient_label} asks for another: leave one of them out"
             )
         if self.val_fold is not None and self.val_fold == self.test_fold:
             raise UserError(f"--val-fold and --test-fold must differ, both are {self.val_fold}")

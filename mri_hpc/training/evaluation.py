@@ -7,6 +7,7 @@ import torch
 
 from mri_hpc.loading.batches import Batches
 from mri_hpc.training.agreed_stop import AgreedStop
+from mri_hpc.training.attention import GatedAttention
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.ranks import Ranks
 
@@ -25,6 +26,8 @@ class Answers:
     """Those weights: float32, (n,)."""
     logits: np.ndarray
     """float32, (n, classes)."""
+    attention: np.ndarray | None = None
+    """float32, (n, 1 + classes), as GatedAttention gives it; None where it was not asked."""
 
     @property
     def mean_loss(self) -> float:
@@ -47,21 +50,37 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def answer(
-    learner: Learner, batches: Batches, split: str, *, stop: AgreedStop, ranks: Ranks, is_exact: bool = False
+    learner: Learner,
+    batches: Batches,
+    split: str,
+    *,
+    stop: AgreedStop,
+    ranks: Ranks,
+    is_exact: bool = False,
+    attention: GatedAttention | None = None,
 ) -> Answers | None:
-    """Ask the network about a split; all answers on rank 0, None elsewhere and after an agreed stop."""
+    """Ask the network about a split; all answers on rank 0, None elsewhere and after an agreed stop.
+
+    attention: to be asked as well, then exactly.
+    """
     keys: list[np.ndarray] = []
     answers: list[torch.Tensor] = []
     phase = "prediction" if is_exact else "validation"
     for batch in stop.watch(batches.of_split(split), phase=phase):
-        logits = learner.logits(batch, is_exact=is_exact)
+        if attention is None:
+            logits = learner.logits(batch, is_exact=is_exact)
+            also = logits[:, :0]
+        else:
+            logits, features = learner.logits_and_features(batch)
+            with torch.no_grad():
+                also = attention(features, logits)
         losses, weights = learner.losses(logits, batch)
         keys.append(batch.keys)
-        answers.append(torch.cat([torch.stack([losses, weights, batch.labels.float()], 1), logits], 1))
+        answers.append(torch.cat([torch.stack([losses, weights, batch.labels.float()], 1), logits, also], 1))
     if stop.agreed:
         return None
     parts = ranks.gathered(_joined(keys, torch.cat(answers).cpu().numpy()))
-    return _by_key(np.concatenate(parts)) if parts else None
+    return _by_key(np.concatenate(parts), learner.num_classes) if parts else None
 
 
 def _joined(keys: list[np.ndarray], answers: np.ndarray) -> np.ndarray:
@@ -71,13 +90,15 @@ def _joined(keys: list[np.ndarray], answers: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _by_key(rows: np.ndarray) -> Answers:
+def _by_key(rows: np.ndarray, num_classes: int) -> Answers:
     rows = rows[np.argsort(rows["key"])]
     losses, weights, labels = rows["answer"][:, :3].T
+    logits, attention = np.split(rows["answer"][:, 3:], [num_classes], axis=1)
     return Answers(
         keys=rows["key"],
         labels=labels.astype(np.int64),
         losses=np.ascontiguousarray(losses),
         weights=np.ascontiguousarray(weights),
-        logits=rows["answer"][:, 3:],
+        logits=logits,
+        attention=attention if attention.shape[1] else None,
     )

@@ -107,6 +107,24 @@ class Learner:
         with contextlib.nullcontext() if is_exact else self._arithmetic():
             return model.answer(standardised(batch.images, model.normalisation)).float()
 
+    @torch.no_grad()
+    def logits_and_features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ask the network, in float32: (b, classes), and what its last layer sees: (b, num_features)."""
+        model = self._published.eval()
+        if not len(batch.images):
+            return self.logits(batch), torch.empty(0, model.num_features, device=self._ranks.device)
+        return model.answer_with_features(standardised(batch.images, model.normalisation))
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that are told apart."""
+        return len(self._class_weights)
+
+    @property
+    def num_features(self) -> int:
+        """Features of which the last layer makes logits."""
+        return self.model.num_features
+
     def losses(self, logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return weighted loss and weight of each image: float32, (b,), twice."""
         return self._losses(logits, batch.labels), self._class_weights[batch.labels]
@@ -137,7 +155,7 @@ class Learner:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Give the weights and statistics to validate and publish, averaged or the last; on the processor."""
-        return _on_processor(self._published.network)
+        return on_processor(self._published.network)
 
     def load_weights(self, weights: Mapping[str, torch.Tensor], *, of: Path) -> None:
         """Go back to weights that a learner of this run gave. of: the file that they were read from."""
@@ -147,7 +165,7 @@ class Learner:
         """Give the state after the last step, which led to this progress under these conditions."""
         rest = {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
         if self._average:
-            rest["average"] = {"steps": self._average.num_steps, "last": _on_processor(self.model.network)}
+            rest["average"] = {"steps": self._average.num_steps, "last": on_processor(self.model.network)}
         return TrainingState(weights=self.weights(), rest=rest, progress=progress, conditions=conditions)
 
     def restore(self, state: TrainingState, *, of: Path) -> None:
@@ -254,6 +272,6 @@ class Learner:
         return torch.autocast(self._ranks.device.type, dtype=self._dtype)
 
 
-def _on_processor(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Copy weights and statistics, by torchvision's names."""
+def on_processor(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Copy weights and statistics, by the names that a module gives them."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}

@@ -65,6 +65,30 @@ class GreyClassifier(nn.Module):
         logits: torch.Tensor = self(images)
         return (logits + self(images.flip(2))) / 2 if self.answers_mirrored else logits
 
+    def answer_with_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits as `answer` does, and what the last layer makes them of: (b, num_features)."""
+        seen: list[torch.Tensor] = []
+        hook = self._head.register_forward_pre_hook(lambda _head, inputs: seen.append(inputs[0]))
+        try:
+            logits = self.answer(images)
+        finally:
+            hook.remove()
+        # Of a head that is a convolution, the mean over the image.
+        flat = [features.flatten(2).mean(2) if features.dim() > 2 else features for features in seen]
+        return logits, torch.stack(flat).mean(0)
+
+    @property
+    def num_features(self) -> int:
+        """Features of which the last layer makes logits."""
+        head = self._head
+        return head.in_channels if isinstance(head, nn.Conv2d) else head.in_features
+
+    @property
+    def _head(self) -> nn.Linear | nn.Conv2d:
+        head = self.network.get_submodule(_head_name(self.network))
+        assert isinstance(head, nn.Linear | nn.Conv2d)
+        return head
+
     def train(self, mode: bool = True) -> "GreyClassifier":
         """Set the mode as of every module; but the statistics of a frozen part stay as they are."""
         super().train(mode)

@@ -18,6 +18,7 @@ from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.storage.store import Snapshot, Store
+from mri_hpc.training.attention import GatedAttention
 from mri_hpc.training.conditions import versions
 from mri_hpc.training.model import start_path, weights_digest
 
@@ -32,6 +33,7 @@ def provenance(
     last_weights_digest: str,
     num_parameters: int,
     conditions: Mapping[str, Any],
+    attention: GatedAttention | None = None,
 ) -> dict[str, Any]:
     """Collect what provenance.json holds. weights: those of the model, of the best epoch."""
     used = np.concatenate([split.train, split.validation, split.calibration, split.test])
@@ -46,6 +48,7 @@ def provenance(
         # After the last step, so that it speaks for every step; the model's may be of an earlier epoch.
         "weights_digest": last_weights_digest,
         "model_digest": weights_digest(weights),
+        **({"attention_digest": weights_digest(attention.state_dict())} if attention else {}),
         "samples_digest": progress.samples_digest,
         "initial_weights_digest": _initial_digest(settings),
         "continued_from": lineage(settings),

@@ -24,6 +24,7 @@ from mri_hpc.storage.store import Reader, Snapshot, Store
 from mri_hpc.training import checkpoint, prediction
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.arithmetic import use_device
+from mri_hpc.training.attention import GatedAttention
 from mri_hpc.training.batch_size import refusal_of, settle
 from mri_hpc.training.class_weights import class_weights
 from mri_hpc.training.conditions import changes, conditions
@@ -39,6 +40,7 @@ from mri_hpc.training.provenance import provenance
 from mri_hpc.training.ranks import Ranks, join
 from mri_hpc.training.resumption import load_best, newest_intact
 from mri_hpc.training.saver import WaitingSaver
+from mri_hpc.training.second_stage import learn_attention
 from mri_hpc.training.start_times import StartTimes
 
 log = logging.getLogger(__name__)
@@ -247,11 +249,15 @@ class _Rank:
         began = time.monotonic()
         last_weights_digest = weights_digest(learner.weights())
         load_best(self._run, learner, progress, self._ranks)
+        attention = self._learn_attention(cohort, batches, learner)
         answers: dict[str, Answers] = {}
         for split in prediction.PREDICTED_SPLITS:
             if not len(getattr(cohort.split, split)):
                 continue
-            found = answer(learner, batches, split, stop=self._stop, ranks=self._ranks, is_exact=True)
+            found = answer(
+                learner, batches, split,
+                stop=self._stop, ranks=self._ranks, is_exact=True, attention=attention,
+            )  # fmt: skip
             if found:
                 answers[split] = found
         if journal and checkpoint.is_superseded(self._run, self._attempt):
@@ -265,13 +271,21 @@ class _Rank:
             origin = provenance(
                 cohort.snapshot, cohort.split, self._settings, progress,
                 weights=weights, last_weights_digest=last_weights_digest,
-                num_parameters=learner.num_parameters, conditions=self._conditions,
+                num_parameters=learner.num_parameters, conditions=self._conditions, attention=attention,
             )  # fmt: skip
             num_images = prediction.publish(
                 self._run, cohort.snapshot, answers, weights, model_name=self._settings.model,
                 normalisation=learner.model.normalisation,
-                is_mirrored=learner.model.answers_mirrored, origin=origin,
+                is_mirrored=learner.model.answers_mirrored, attention=attention, origin=origin,
             )  # fmt: skip
             self._on_predicted(self._run)
             journal.event(Kind.PREDICTED, images=num_images, seconds=round(time.monotonic() - began, 3))
             self._run.mark_done()
+
+    def _learn_attention(self, cohort: Cohort, batches: Batches, learner: Learner) -> GatedAttention | None:
+        if self._settings.pooling == "mean":
+            return None
+        return learn_attention(
+            learner, batches, cohort.snapshot, cohort.split.train,
+            settings=self._settings, ranks=self._ranks, stop=self._stop,
+        )  # fmt: skip

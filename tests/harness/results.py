@@ -11,14 +11,16 @@ DIGESTS = ("weights_digest", "samples_digest", "model_digest")
 
 
 def results_of(run: RunDir) -> dict[str, Any]:
-    """Weights after the last step, all samples in order, the model, every metric, every prediction."""
+    """Weights after the last step, all samples in order, the model, every metric, every answer."""
     provenance = json.loads(run.provenance.read_text())
     metrics = [
         {name: value for name, value in line.items() if name not in ("attempt", "seconds")}
         for line in read_metrics(run)
     ]
     digests = {name: provenance[name] for name in DIGESTS}
-    return {**digests, "metrics": metrics, "predictions": run.predictions.read_text()}
+    digests |= {name: provenance[name] for name in ("attention_digest",) if name in provenance}
+    written = [run.predictions, run.attention_answers, run.pooling]
+    return {**digests, "metrics": metrics, **{one.name: one.read_text() for one in written if one.exists()}}
 
 
 def events(run: RunDir, kind: str) -> list[dict[str, Any]]:

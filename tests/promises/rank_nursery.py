@@ -25,6 +25,7 @@ import mri_hpc.train as train_module
 import mri_hpc.training.conditions as conditions_module
 import mri_hpc.training.learner as learner_module
 import mri_hpc.training.rank as rank_module
+import mri_hpc.training.second_stage as second_stage_module
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.loading.batches import Batches
@@ -82,8 +83,8 @@ def rebuild_buckets():
 
 def signal_in(phase, name, after):
     """Signal this very process in the middle of a phase, after so many batches of it in this process."""
-    read = Batches.training if phase == "training" else Batches.of_split
-    split = {"training": None, "validation": "validation", "prediction": "test"}[phase]
+    read = {"training": Batches.training, "features": Batches.of_rows}.get(phase, Batches.of_split)
+    split = {"validation": "validation", "prediction": "test"}.get(phase)
 
     count = itertools.count()
 
@@ -94,6 +95,19 @@ def signal_in(phase, name, after):
             yield batch
 
     setattr(Batches, read.__name__, signalling)
+
+
+def signal_in_attention(name, after):
+    """Signal this very process after so many steps of the second stage."""
+    steps = second_stage_module._steps
+
+    def signalling(learning):
+        for number, step in enumerate(steps(learning)):
+            if number == after:
+                os.kill(os.getpid(), getattr(signal, name))
+            yield step
+
+    second_stage_module._steps = signalling
 
 
 def signal_at(module, name):
@@ -254,6 +268,7 @@ BREAKS = {
     "seed_once": seed_once,
     "rebuild_buckets": rebuild_buckets,
     "signal_in": signal_in,
+    "signal_in_attention": signal_in_attention,
     "signal_at": signal_at,
     "fail_at": fail_at,
     "take_long_at": take_long_at,

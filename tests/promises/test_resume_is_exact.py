@@ -65,7 +65,7 @@ def draw_interruptions(random, *, count=3, epochs=2, steps=4, ranks=4):
 
 EVERYTHING = {
     "model": "mobilenet_v3_small", "accumulate": 2, "clip_norm": 0.5, "label_smoothing": 0.1,
-    "ema_decay": 0.9, "head_lr": 5e-3,
+    "ema_decay": 0.9, "head_lr": 5e-3, "pooling": "attention",
 }  # fmt: skip
 
 

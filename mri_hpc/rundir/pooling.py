@@ -1,0 +1,78 @@
+"""pooling.json: whether gated attention pools a patient's slices, by validation, where it was tried."""
+
+from dataclasses import asdict, dataclass
+
+from mri_hpc.base.atomic import replace_bytes
+from mri_hpc.base.documents import convert, with_format, without_format
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.provenance import read_provenance
+
+FORMAT = 1
+SURE = 0.95
+"""Fraction of resamples in which attention has to be better, so that noise does not choose it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling:
+    """Gated attention beside the mean, on validation patients who chose between them."""
+
+    model_digest: str
+    answers_digest: str = ""
+    """Of attention.csv."""
+    is_kept: bool = False
+    num: int = 0
+    """Validation patients."""
+    mean_log_loss: float | None = None
+    """Of these, pooled by the mean, each at the temperature that the other patients give."""
+    attention_log_loss: float | None = None
+    fraction_better: float | None = None
+    """Resamples of patients in which attention has the lower one."""
+    reason: str = ""
+    """Reason for which there are no figures."""
+
+    @property
+    def was_chosen(self) -> bool:
+        """Tell whether validation patients chose between the two."""
+        return not self.reason
+
+    @property
+    def words(self) -> str:
+        """Say which won, and by how much."""
+        if not self.was_chosen:
+            return f"Gated attention over a patient's slices is not used: {self.reason}."
+        assert self.mean_log_loss is not None and self.attention_log_loss is not None
+        assert self.fraction_better is not None
+        verdict = (
+            "Slices are pooled by gated attention"
+            if self.is_kept
+            else "Gated attention over a patient's slices was tried, and is not kept"
+        )
+        # Not rounded: 94.96 % is fewer than 95.
+        percent = int(1000 * self.fraction_better) / 10
+        return (
+            f"{verdict}: on {self.num} validation patients, who chose the epoch too, its log loss is "
+            f"{self.attention_log_loss:.3f} and that of the mean {self.mean_log_loss:.3f}; it is lower in "
+            f"{percent:g} % of resamples of these patients, and {100 * SURE:g} % are asked for."
+        )
+
+
+def read_pooling(run: RunDir) -> Pooling | None:
+    """Read pooling.json; None where attention was not tried. UserError where it is damaged."""
+    try:
+        values = unseal(run.pooling.read_bytes())
+        found = convert(without_format(values, of=run.pooling, reads=FORMAT), Pooling)
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{run.pooling} is damaged ({error}); restore it from a backup") from None
+    digest = read_provenance(run).get("model_digest", "")
+    if digest and found.model_digest != digest:
+        raise UserError(f"{run.pooling} is of another model than {run.model}; restore it from a backup")
+    return found
+
+
+def write_pooling(run: RunDir, pooling: Pooling) -> None:
+    """Publish pooling.json."""
+    replace_bytes(run.pooling, seal(with_format(FORMAT, asdict(pooling))))
