@@ -48,8 +48,10 @@ def evaluate(options: Options) -> None:
     # Whoever asks for help need not wait for what counts.
     from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.evaluation import evaluate_split
+    from mri_hpc.results.resemblance_run import keep_resemblance
 
     keep_controls(run)
+    keep_resemblance(run)
     evaluation = evaluate_split(run, options.split, question)
     if question != before:
         write_question(run, question)

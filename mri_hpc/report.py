@@ -11,7 +11,7 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.rundir.folds import is_of_folds, runs_in
+from mri_hpc.rundir.folds import is_of_folds, runs_at
 from mri_hpc.rundir.layout import RunDir, open_run
 
 JOINED = "joined.html"
@@ -64,9 +64,11 @@ def report(options: Options) -> None:
     # Drawing takes half a second to import, which --help need not wait for.
     from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.page import make_page
+    from mri_hpc.results.resemblance_run import keep_resemblance
 
     if run.predictions.exists():
         keep_controls(run)
+        keep_resemblance(run)
     page = make_page(run).encode()
     replace_bytes(run.report, page)
     if options.json:
@@ -106,7 +108,7 @@ def _report_joined(folders: Sequence[Path], *, as_json: bool) -> None:
     from mri_hpc.results.joined_page import make_joined_page
     from mri_hpc.results.joining import join
 
-    joined = join([run for folder in folders for run in _runs_of(folder)])
+    joined = join([run for folder in folders for run in runs_at(folder)])
     first = folders[0].resolve()
     path = RunDir(folders[0]).report if len(folders) == 1 else folders[0].absolute().parent / JOINED
     name = first.name if len(folders) == 1 else f"{first.name} and {len(folders) - 1} more"
@@ -118,19 +120,6 @@ def _report_joined(folders: Sequence[Path], *, as_json: bool) -> None:
     print(f"{path}: {len(page) / 1000:.0f} kB, {len(joined.parts)} runs")
     for line in joined.lines():
         print(f"  {line}")
-
-
-def _runs_of(folder: Path) -> list[RunDir]:
-    """List the run at a folder, or the runs of its folds. UserError where one was never launched."""
-    if not is_of_folds(folder):
-        return [open_run(folder)]
-    runs = runs_in(folder)
-    for run in runs:
-        if not run.settings.is_file():
-            raise UserError(
-                f"{folder} lacks {run.path.name}, which was never launched: mri-hpc launch --run {folder}"
-            )
-    return runs
 
 
 if __name__ == "__main__":
