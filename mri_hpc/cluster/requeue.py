@@ -13,9 +13,9 @@ from mri_hpc.rundir.ledger import Event, Kind
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
 # Slurm may send the signal ahead of the limit up to a minute early.
 SIGNAL_SLACK_S = 60
-KILLED_BY_STOP_SIGNAL = {
-    128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-}
+# Of a rank that had yet to listen. SIGTERM says nothing: srun -K sends it, whatever the first rank died of.
+STOP_SIGNAL_UNHEARD = {128 + number for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)}
+KILLED_BY_TERM = 128 + signal.SIGTERM
 # Slurm's words for the end of a job, and the causes that they name.
 CAUSE_OF_STATE = {
     "CANCELLED": Cause.CANCELLED,
@@ -141,7 +141,7 @@ def _end_of(status: int) -> str:
         return f"killed with status {status}, often for want of memory (--mem-gb asks for more)"
     if status == LOST_PEER:
         return "lost a rank that could not say why it ended"
-    if status in KILLED_BY_STOP_SIGNAL:
+    if status == KILLED_BY_TERM:
         return f"ended with status {status} before the ranks could agree on a stop"
     return f"crashed with status {status}"
 
@@ -185,7 +185,7 @@ def speaking_status(status: int, exits: Mapping[int, tuple[int, float]]) -> tupl
 
 def says_more_than_a_peer(status: int) -> bool:
     """Tell whether an exit status says more of a crash than that of a rank which lost another."""
-    return status not in {DONE, AGAIN, LOST_PEER} | KILLED_BY_STOP_SIGNAL
+    return status not in {DONE, AGAIN, LOST_PEER, KILLED_BY_TERM}
 
 
 def _cause_by_slurm(ending: Ending, job: JobState) -> Cause | None:
@@ -202,9 +202,9 @@ def _cause_by_slurm(ending: Ending, job: JobState) -> Cause | None:
 
 
 def _is_ahead_of_limit(ending: Ending, job: JobState) -> bool:
-    # Ranks that had yet to meet leave without an agreement.
+    # Ranks that had yet to meet, or to listen, leave without an agreement.
     is_signalled = ending.stop_signal == signal.SIGUSR2.name or (
-        not ending.stop_signal and ending.status == AGAIN
+        not ending.stop_signal and ending.status in (AGAIN, 128 + signal.SIGUSR2)
     )
     if not is_signalled or job.end_s is None:
         return False
@@ -212,8 +212,7 @@ def _is_ahead_of_limit(ending: Ending, job: JobState) -> bool:
 
 
 def _cause_by_status(ending: Ending) -> Cause:
-    # That of a stop signal alone is no stop: srun -K says 143 of all ranks, whatever one died of.
-    if ending.status == AGAIN:
+    if ending.status == AGAIN or ending.status in STOP_SIGNAL_UNHEARD:
         return Cause.STOPPED
     # After the agreement the state is saved: how the processes died no longer matters.
     if ending.stop_signal and ending.status > 128:

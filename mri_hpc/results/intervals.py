@@ -72,16 +72,18 @@ def of_proportion(hits: np.ndarray, cluster: np.ndarray) -> Limits:
 
     hits: bool, (n,), at least one; cluster: int, (n,). That number is the smaller of those by the correlation
     within clusters (analysis of variance; Donner and Klar 2000) and by the variance between them. Where the
-    rarer answer is too rare to tell, each cluster counts once.
+    rarer answer is too rare to tell, each cluster counts once. The quantile is that of Student's t: with the
+    normal one, of 7 independent units 91 of 100 intervals hold the truth, and 90 of the mean of three such.
     """
     hits_of, units_of = sums_by_cluster(cluster, hits), sums_by_cluster(cluster, np.ones(len(cluster)))
     num, value = len(units_of), float(hits.mean())
+    quantile = quantile_of_t(max(num - 1, 1))
     if num == len(hits) or min(value, 1 - value) * num < FEW_CLUSTERS:
-        return Limits(value, *agresti_coull(value, num))
+        return Limits(value, *agresti_coull(value, num, quantile))
     between = num / (num - 1) * float(np.sum((hits_of - units_of * value) ** 2)) / len(hits) ** 2
     by_correlation = effective_num(units_of, correlation_within(hits.astype(float), cluster))
     by_variance = value * (1 - value) / between if between > 0 else math.inf
-    return Limits(value, *agresti_coull(value, min(by_correlation, by_variance), quantile_of_t(num - 1)))
+    return Limits(value, *agresti_coull(value, min(by_correlation, by_variance), quantile))
 
 
 def of_area(scores: np.ndarray, is_class: np.ndarray, cluster: np.ndarray) -> Limits:

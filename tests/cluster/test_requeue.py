@@ -56,7 +56,11 @@ def cause(**known):
         ({"status": 143, "stop_signal": "SIGTERM"}, Cause.STOPPED),
         # As srun says of all ranks where one could not even be started.
         ({"status": 143, "job": RUNNING}, Cause.CRASH),
-        ({"status": 140}, Cause.CRASH),
+        # Told before they listened, by somebody or by Slurm.
+        ({"status": 140}, Cause.STOPPED),
+        ({"status": 140, "job": RUNNING, "stopped_s": 5_000.0}, Cause.STOPPED),
+        ({"status": 140, "job": RUNNING, "stopped_s": 9_900.0}, Cause.TIME_LIMIT),
+        ({"status": 143, "job": RUNNING, "stopped_s": 9_900.0}, Cause.CRASH),
         ({"status": 137}, Cause.CRASH),
         ({"status": 137, "stop_signal": "SIGTERM"}, Cause.STOPPED),
         ({"status": 1, "stop_signal": "SIGTERM"}, Cause.CRASH),
@@ -157,6 +161,11 @@ def test_the_first_rank_that_failed_speaks_for_all_and_not_those_that_were_ended
 def test_a_rank_that_lost_another_speaks_only_where_nobody_says_more(step, exits, speaks):
     assert speaking_status(step, exits) == speaks
     assert cause(status=speaks[0]) is Cause.CRASH
+
+
+def test_a_rank_that_was_told_before_it_listened_says_more_than_the_peers_that_lost_it():
+    status, _ = speaking_status(140, {0: (69, 12.0)})
+    assert cause(status=status, job=RUNNING, stopped_s=9_900.0) is Cause.TIME_LIMIT
 
 
 def test_ranks_that_said_again_are_believed_over_a_step_that_died_worse():

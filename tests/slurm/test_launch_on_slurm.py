@@ -4,6 +4,7 @@ Real ones are interrupted in test_event_matrix.
 """
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,11 +105,24 @@ def warning_slurm(sandboxes):
     return sandboxes.start("--nodes", 2, "--grace-time", 30, "--send-user-signal", "--slurmd-timeout", 10)
 
 
+def python_that_starts_no_rank_at_first(folder):
+    """A python as on a busy node: where it starts ranks for the first time it gets no further."""
+    script = folder / "busy python"
+    script.write_text(
+        "#!/bin/sh\n"
+        'case "${SLURM_RESTART_COUNT:-0} $*" in "0 "*submitit*) exec sleep 600;; esac\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    script.chmod(0o755)
+    return script
+
+
 @pytest.fixture(scope="module")
 def started(runs, warning_slurm):
     """Runs that are under way, by how each is going to be interrupted."""
     launched = {
-        "time limit": runs.launch("time limit", job={"time_limit_min": 1, "signal_ahead_s": 50}),
+        # Slurm sends the signal up to half a minute early: the ranks have 20 s to be there.
+        "time limit": runs.launch("time limit", job={"time_limit_min": 1, "signal_ahead_s": 10}),
         "requeued": runs.launch("requeued"),
         "cancelled": runs.launch("cancelled"),
         "scancelled": runs.launch("scancelled"),
@@ -121,6 +135,10 @@ def started(runs, warning_slurm):
         # As where sites export nothing; but the stand-ins' folder is named by this.
         site.setenv("SBATCH_EXPORT", "PYTHONPATH")
         launched["bare"] = runs.launch("bare", steps=5)
+    with pytest.MonkeyPatch.context() as busy:
+        busy.setenv("MRI_PYTHON", str(python_that_starts_no_rank_at_first(runs.folder)))
+        limit = {"time_limit_min": 1, "signal_ahead_s": 50}
+        launched["early"] = runs.launch("early", job=limit, steps=5)
     for name in ("requeued", "cancelled", "scancelled", "told"):
         runs.wait_for_steps(launched[name])
     return launched
@@ -238,6 +256,12 @@ def test_a_run_that_needs_longer_than_its_limit_requeues_itself_also_where_the_l
     [agreed] = [event for event in read_events(run) if event.kind == Kind.STOP_AGREED][:1]
     assert agreed.values["signal"] == "SIGUSR2"
     assert runs.wait_for_end(run) == "COMPLETED"
+
+
+def test_the_signal_ahead_of_the_limit_may_come_before_the_ranks_listen(runs, interrupted):
+    run = interrupted["early"]
+    runs.wait_for_decisions(run, 2)
+    assert decisions(run) == [("1.0", "again", "time_limit"), ("1.1", "finished", "finished")]
 
 
 def test_a_refused_job_is_one_line_with_the_words_of_slurm(runs, capsys):
