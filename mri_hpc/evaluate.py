@@ -51,11 +51,13 @@ def evaluate(options: Options) -> None:
     from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.evaluation import evaluate_split
     from mri_hpc.results.further_look import look_at
+    from mri_hpc.results.resemblance_run import keep_resemblance
 
     if options.split == "test":
         for note in look_at([run], is_meant=options.look_again):
             print(note, file=sys.stderr)
     keep_controls(run)
+    keep_resemblance(run)
     evaluation = evaluate_split(run, options.split, question)
     if question != before:
         write_question(run, question)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mri_hpc.base.command import counted, print_json, progress, run_command
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.exit_status import USER_CAN_FIX
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.intake.labels.images import PatientFrom, Rejected, as_text
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.run import Run
+from mri_hpc.rundir.folds import is_of_folds, runs_at
+from mri_hpc.rundir.layout import RunDir
 
 if TYPE_CHECKING:
     from mri_hpc.results.answer import Answer
@@ -43,8 +45,17 @@ class Options:
     prevalence: str = ""
     """Shares of all classes where the patients come from, as CLASS=SHARE,...: probabilities are recomputed
     for them, in place of validation's."""
+    also: tuple[Path, ...] = ()
+    """Other runs of the same classes, such as folds or seeds: probabilities are the mean of all, with the
+    lowest and the highest beside it. For all folds of a folder, name that folder as the run."""
     json: Flag = False
     """Print JSON."""
+
+    def __post_init__(self) -> None:
+        # Images behind --also would pass for more runs.
+        for path in self.also:
+            if not (is_of_folds(path) or RunDir(path).settings.is_file()):
+                raise UsageError(f"--also: {str(path)!r} is no folder of a run or of folds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,15 +68,16 @@ def predict(options: Options) -> int | None:
     """Judge every image that can be read; status 2 only where there was none."""
     # As Ctrl-C: at once, since there is nothing to save.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = Run(options.run)
+    runs = [one.path for folder in (options.run, *options.also) for one in runs_at(folder)]
     if not options.paths:
         raise UserError("no image given: name files or folders after the run")
     if options.out and options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: choose a folder")
     _use_threads()
     kept_back = None if options.names else _names_kept_back(options.paths)
-    answer = run.predict(
+    answer = Run(runs[0]).predict(
         options.paths,
+        also=runs[1:],
         patient_from=options.patient_from,
         keep_pictures=options.out is not None,
         prevalence=options.prevalence or None,
@@ -80,7 +92,7 @@ def predict(options: Options) -> int | None:
         from mri_hpc.results.answer_tables import write_tables
 
         write_tables(options.out, answer)
-    _print(options, run, answer)
+    _print(options, runs, answer)
     if answer.left_out_series:
         from mri_hpc.intake.kinds import left_out_text
 
@@ -117,9 +129,10 @@ def _use_threads() -> None:
     torch.set_num_threads(min(len(os.sched_getaffinity(0)), MOST_THREADS))
 
 
-def _print(options: Options, run: Run, answer: "Answer") -> None:
+def _print(options: Options, runs: Sequence[Path], answer: "Answer") -> None:
     if options.json:
-        print_json({"run": str(run.path), **answer.to_dict()})
+        also = {"also": [str(path) for path in runs[1:]]} if len(runs) > 1 else {}
+        print_json({"run": str(runs[0]), **also, **answer.to_dict()})
     elif options.out:
         which = " (--names tells which)" if answer.rejected and not options.names else ""
         print(
@@ -127,7 +140,7 @@ def _print(options: Options, run: Run, answer: "Answer") -> None:
             f"{counted(len(answer.patients()), 'patient')}, "
             f"{len(answer.rejected)} rejected{which}. Research use only. Look into patients.csv there; "
             "predictions.csv has a row an image, rejected.csv the reasons, pages/ a page a patient. "
-            f"{answer.in_words()}"
+            f"{answer.likeness_in_words()} {answer.in_words()}"
         )
     elif answer.images:
         from mri_hpc.results.answer_tables import print_tables

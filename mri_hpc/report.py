@@ -11,7 +11,7 @@ from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.rundir.folds import SHARES, is_of_folds, kind_of, runs_in
+from mri_hpc.rundir.folds import SHARES, is_of_folds, kind_of, runs_at
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.settings import load_training
 
@@ -74,6 +74,7 @@ def report(options: Options) -> None:
     from mri_hpc.results.control_run import keep_controls
     from mri_hpc.results.evaluation import evaluate_split
     from mri_hpc.results.page import make_page
+    from mri_hpc.results.resemblance_run import keep_resemblance
     from mri_hpc.results.review import write_review
 
     if run.predictions.exists() and not unseen:
@@ -82,6 +83,7 @@ def report(options: Options) -> None:
     private = _write_private(run, options.store, continued) if options.pictures else None
     if run.predictions.exists() and not unseen:
         keep_controls(run)
+        keep_resemblance(run)
         evaluation = evaluate_split(run, "test")
     page = make_page(run, evaluation=evaluation, continued=continued, unseen=unseen).encode()
     replace_bytes(run.report, page)
@@ -155,7 +157,7 @@ def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) 
     from mri_hpc.results.joining import join, refuse_unlike
     from mri_hpc.results.learning_curve import is_curve, join_curve
 
-    runs = [run for folder in folders for run in _runs_of(folder)]
+    runs = [run for folder in folders for run in runs_at(folder)]
     if is_curve([load_training(run) for run in runs]) or kind_of(folders[0]) is SHARES:
         _report_curve(folders, join_curve(runs), as_json=as_json)
         return
@@ -195,19 +197,6 @@ def _page_of(folders: Sequence[Path]) -> tuple[Path, str]:
     if len(folders) == 1:
         return RunDir(folders[0]).report, name
     return folders[0].absolute().parent / JOINED, f"{name} and {len(folders) - 1} more"
-
-
-def _runs_of(folder: Path) -> list[RunDir]:
-    """List the run at a folder, or the runs of its folds. UserError where one was never launched."""
-    if not is_of_folds(folder):
-        return [open_run(folder)]
-    runs = runs_in(folder)
-    for run in runs:
-        if not run.settings.is_file():
-            raise UserError(
-                f"{folder} lacks {run.path.name}, which was never launched: mri-hpc launch --run {folder}"
-            )
-    return runs
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import nearest
-from mri_hpc.rundir.layout import open_run
+from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mri_hpc.results.answer import Answer
     from mri_hpc.results.evaluation import Evaluation
     from mri_hpc.rundir.summary import Summary
+    from mri_hpc.training.prediction import FinishedRun
 
 
 class Run:
@@ -71,6 +72,7 @@ class Run:
         self,
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
+        also: Iterable[str | os.PathLike[str]] = (),
         patient_from: "PatientFrom" = "folder",
         keep_pictures: bool = False,
         prevalence: Mapping[str, float] | str | None = None,
@@ -79,18 +81,15 @@ class Run:
     ) -> "Answer":
         """Ask the finished model about images, and folders of images: by image, and by patient.
 
-        paths: one, or several. patient_from, prevalence: as of `mri-hpc predict`; shares also by name.
-        keep_pictures: with each image, what the network saw of it. on_rejected: told at once of each file
-        that cannot be read. progress: gives the images on, one by one.
-        UserError where the run is not finished, or damaged.
+        paths: one, or several. also: other runs of the same classes, whose answers are joined with this
+        one's: their mean, and how far they disagree. patient_from, prevalence: as of `mri-hpc predict`;
+        shares also by name. keep_pictures: with each image, what the network saw of it. on_rejected: told at
+        once of each file that cannot be read. progress: gives the images on, one by one; anew for each run.
+        UserError where a run is not finished, or damaged, or runs do not fit each other.
         """
-        from mri_hpc.intake.decoding.recipe import load_recipe
         from mri_hpc.intake.labels.images import PatientFrom, find_images
-        from mri_hpc.results.answer import judge
-        from mri_hpc.results.calibration import load_calibration, prevalence_of
-        from mri_hpc.results.pooling_choice import patient_model_of
-        from mri_hpc.results.run_decision import decision_of, validation_patients
-        from mri_hpc.rundir.provenance import read_provenance
+        from mri_hpc.results.answer_of_runs import join_answers, refuse_other_classes
+        from mri_hpc.results.calibration import prevalence_of
         from mri_hpc.training.prediction import load_finished
 
         if patient_from not in (known := get_args(PatientFrom)):
@@ -100,30 +99,77 @@ class Run:
             )
         # A text is a sequence, too: of letters, the files of which would be looked for.
         named = [paths] if isinstance(paths, str | os.PathLike) else paths
-        finished = load_finished(self._run)
-        found = find_images([Path(path) for path in named], patient_from, finished.classes)
+        runs = [self._run, *(open_run(Path(path)) for path in also)]
+        _refuse_twice(runs)
+        finished = [load_finished(run) for run in runs]
+        refuse_other_classes([(run.path, one.classes) for run, one in zip(runs, finished, strict=True)])
+        found = find_images([Path(path) for path in named], patient_from, finished[0].classes)
         for bad in found.rejected:
             on_rejected(bad)
-        shares = prevalence_of(prevalence, finished.classes) if prevalence else None
-        calibration = load_calibration(self._run)
-        recipe = load_recipe(self._run.recipe)
-        answer = judge(
-            found.images,
-            recipe,
-            finished.classes,
-            finished.ask,
-            patient_model=patient_model_of(self._run, finished.classes),
-            keep_pictures=keep_pictures,
-            on_rejected=on_rejected,
-            progress=progress,
-        )
-        rejected = (*found.rejected, *answer.rejected)
-        whole = replace(
-            answer,
-            rejected=rejected,
-            decision=decision_of(self._run),
-            validation=tuple(validation_patients(self._run)),
-            model_digest=str(read_provenance(self._run).get("model_digest", "")),
-            made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        )
-        return whole.calibrated(calibration, shares)
+        shares = prevalence_of(prevalence, finished[0].classes) if prevalence else None
+        # What cannot be read is said once.
+        tell = [on_rejected, *([lambda _bad: None] * (len(runs) - 1))]
+        answers = []
+        for run, model, on_bad in zip(runs, finished, tell, strict=True):
+            answer = _ask(
+                run,
+                model,
+                found.images,
+                shares=shares,
+                keep_pictures=keep_pictures,
+                on_rejected=on_bad,
+                progress=progress,
+            )
+            answers.append(replace(answer, rejected=(*found.rejected, *answer.rejected)))
+            # Of the first run alone: the others see the same slices.
+            keep_pictures = False
+        return answers[0] if len(runs) == 1 else join_answers([run.path for run in runs], answers)
+
+
+def _ask(
+    run: RunDir,
+    finished: "FinishedRun",
+    images: "Sequence[Image]",
+    *,
+    shares: Mapping[str, float] | None,
+    keep_pictures: bool,
+    on_rejected: "Callable[[Rejected], None]",
+    progress: "Callable[[Sequence[Image]], Iterable[Image]]",
+) -> "Answer":
+    """Ask one finished run about images, and calibrate what it says. shares: of classes, elsewhere."""
+    from mri_hpc.intake.decoding.recipe import load_recipe
+    from mri_hpc.results.answer import judge
+    from mri_hpc.results.calibration import load_calibration
+    from mri_hpc.results.pooling_choice import patient_model_of
+    from mri_hpc.results.resemblance import load_resemblance
+    from mri_hpc.results.run_decision import decision_of, validation_patients
+    from mri_hpc.rundir.provenance import read_provenance
+
+    provenance, calibration = read_provenance(run), load_calibration(run)
+    answer = judge(
+        images,
+        load_recipe(run.recipe),
+        finished.classes,
+        finished.ask,
+        patient_model=patient_model_of(run, finished.classes),
+        resemblance=load_resemblance(run),
+        keep_pictures=keep_pictures,
+        on_rejected=on_rejected,
+        progress=progress,
+    )
+    whole = replace(
+        answer,
+        decision=decision_of(run),
+        validation=tuple(validation_patients(run)),
+        model_digest=str(provenance.get("model_digest", "")),
+        snapshot=str(provenance.get("snapshot", "")),
+        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    return whole.calibrated(calibration, shares)
+
+
+def _refuse_twice(runs: Sequence[RunDir]) -> None:
+    resolved = [run.path.resolve() for run in runs]
+    twice = next((path for path in resolved if resolved.count(path) > 1), None)
+    if twice:
+        raise UserError(f"{twice} is given twice: name each run once")

@@ -75,8 +75,6 @@ def _train(options: TrainOptions) -> int:
     gc.disable()
     # Only here, since torch takes seconds to import: --help and a finished run need none.
     from mri_hpc.cluster.choice import kill_time_of
-    from mri_hpc.results.calibration import calibrate
-    from mri_hpc.results.pooling_choice import choose_pooling
     from mri_hpc.training.rank import run_rank
 
     gc.freeze()
@@ -85,15 +83,10 @@ def _train(options: TrainOptions) -> int:
     attempt = _attempt(options, run, place)
     kill_time = kill_time_of(os.environ)
 
-    def judge(run: RunDir) -> None:
-        # First: what is calibrated is pooled.
-        choose_pooling(run)
-        calibrate(run)
-
     try:
         return run_rank(
             run, attempt, place, flag,
-            threads=threads, times=times, kill_time=kill_time, on_predicted=judge,
+            threads=threads, times=times, kill_time=kill_time, on_predicted=_after_predictions,
         )  # fmt: skip
     except OSError as error:
         if error.errno not in (errno.EIO, errno.ESTALE):
@@ -105,6 +98,19 @@ def _train(options: TrainOptions) -> int:
             raise
         traceback.print_exc()
         return LOST_PEER
+
+
+def _after_predictions(run: RunDir) -> None:
+    """Leave beside the predictions what later commands hold new patients against."""
+    # What reads a store image by image is imported once the training has ended.
+    from mri_hpc.results.calibration import calibrate
+    from mri_hpc.results.pooling_choice import choose_pooling
+    from mri_hpc.results.resemblance_run import find_resemblance
+
+    # First: what is calibrated is pooled.
+    choose_pooling(run)
+    calibrate(run)
+    find_resemblance(run)
 
 
 def _attempt(options: TrainOptions, run: RunDir, place: Place) -> Attempt:

@@ -21,17 +21,24 @@ from mri_hpc.intake.decoding.sequence import choice_in
 from mri_hpc.intake.kinds import Kinds
 from mri_hpc.intake.labels.images import Image, Rejected, as_text
 from mri_hpc.intake.labels.persons import nfc
+from mri_hpc.results.appearance import appearance_of
 from mri_hpc.results.calibration import NOT_CALIBRATED, Calibration
 from mri_hpc.results.decision import Decision, NoDecision
 from mri_hpc.results.kept_pictures import KeptPicture, KeptPictures
 from mri_hpc.results.like_scores import LikeScores, like_scores
 from mri_hpc.results.patient_model import MeanOfImages, PatientModel
 from mri_hpc.results.patients import PatientResult
+from mri_hpc.results.resemblance import NOT_LIKE, NoResemblance, Resemblance, Verdict
 
 T = TypeVar("T")
 
 IMAGES_AT_ONCE = 64
 UNASKED = NoDecision(reason="the run was not asked for one")
+UNKNOWN = NoResemblance(reason="nothing of them was kept")
+NOT_DECIDED = (
+    f"No decision: nothing is promised for a patient who is {NOT_LIKE}; judge this one without the model"
+)
+NOT_ALIKE = f"Validation patients do not show how often this is right for a patient who is {NOT_LIKE}"
 
 Model = Callable[[np.ndarray], np.ndarray]
 """From images, uint8 or uint16 (n, H, W), to probabilities, float64 (n, classes); behind them what attention
@@ -56,6 +63,10 @@ class Judged:
     """Those before calibration, by which patients are pooled; None where there was none."""
     attention: np.ndarray | None = None
     """float64, (1 + classes,), as a Prediction has it; None where patients are not pooled by it."""
+    distance: float = 0.0
+    """From the training images; of no meaning where the run kept nothing of them."""
+    spread: np.ndarray | None = None
+    """Lowest and highest of several runs: float64, (2, classes); None of one."""
 
     @property
     def picture(self) -> bytes:
@@ -73,6 +84,10 @@ class JudgedPatient:
     """float64, (classes,): pooled over the images, and calibrated where the run is."""
     of_network: np.ndarray
     """float64, (classes,): before that, by which it is decided."""
+    verdict: Verdict
+    """Tells whether the patient is like the training data."""
+    spread: np.ndarray | None = None
+    """Lowest and highest of several runs: float64, (2, classes); None of one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,14 +105,30 @@ class Answer:
     """About each patient, as evaluate and report give it."""
     validation: tuple[PatientResult, ...] = ()
     """Validation patients of the run, with whom new ones are compared."""
+    resemblance: Resemblance | NoResemblance = UNKNOWN
+    """Appearance of the training images of the run."""
     model_digest: str = ""
-    """Of the weights; empty where not known."""
+    """Of the weights; empty where not known. Of several runs: all, in the order of the runs."""
+    snapshot: str = ""
+    """Of the store, that the run was trained on; empty where not known."""
     made: str = ""
     """Day and minute of the prediction, UTC."""
     calibration: Calibration | None = None
     """By which probabilities were calibrated; None: as the network says."""
     prevalence: Mapping[str, float] | None = None
     """Shares of the classes for which probabilities were recomputed; None: those of validation."""
+
+    def renamed(self, rename: Callable[[Judged], Judged], rejected: tuple[Rejected, ...]) -> "Answer":
+        """Return the same answer about images of other names."""
+        return replace(self, images=tuple(rename(image) for image in self.images), rejected=rejected)
+
+    def is_compared(self, one: JudgedPatient) -> bool:
+        """Tell whether validation patients of like scores show how often it is right."""
+        return not one.verdict.is_unlike
+
+    def like_in_words(self, one: JudgedPatient) -> str:
+        """Say in one sentence how often validation patients of like scores had it, or why none tells."""
+        return NOT_ALIKE if one.verdict.is_unlike else self.like(one).words
 
     def like(self, one: JudgedPatient) -> LikeScores:
         """Compare a patient with those of validation whose scores are alike."""
@@ -106,11 +137,44 @@ class Answer:
 
     def decided_in_words(self, one: JudgedPatient) -> str:
         """Say in one sentence what is decided about a patient, or why nothing is."""
-        return self.decision.in_a_sentence(one.of_network)
+        sentence = self.decision.in_a_sentence(one.of_network)
+        if isinstance(self.decision, NoDecision) or one.verdict.is_known:
+            return NOT_DECIDED if one.verdict.is_unlike else sentence
+        return f"{sentence}. No guarantee where the patient is {NOT_LIKE}, which is not known here"
 
     def decide(self, one: JudgedPatient) -> str:
-        """Return what is decided about a patient; empty where no threshold is given."""
-        return self.decision.of(one.of_network) if isinstance(self.decision, Decision) else ""
+        """Return what is decided about a patient; empty where no threshold is given, or none holds."""
+        if not isinstance(self.decision, Decision) or one.verdict.is_unlike:
+            return ""
+        return self.decision.of(one.of_network)
+
+    def verdicts(self) -> list[Verdict]:
+        """Tell of each image whether its patient is like the training data, or the picture by itself."""
+        distances = self._distances()
+        of_patient = {name: self.resemblance.verdict(found) for name, found in distances.items()}
+        return [
+            of_patient[image.patient] if image.patient else self.resemblance.verdict([image.distance])
+            for image in self.images
+        ]
+
+    def _distances(self) -> dict[str, list[float]]:
+        """Return the distances of the images of each patient that is named."""
+        distances: dict[str, list[float]] = defaultdict(list)
+        for image in self.images:
+            if image.patient:
+                distances[image.patient].append(image.distance)
+        return distances
+
+    def likeness_in_words(self) -> str:
+        """Say how many patients, and pictures without one, are not like the training data."""
+        whose = [(image.patient, "" if image.patient else image.name) for image in self.images]
+        verdicts = list(dict(zip(whose, self.verdicts(), strict=True)).values())
+        if not verdicts or not verdicts[0].is_known:
+            return f"{verdicts[0].words}." if verdicts else ""
+        are = "is" if (num := sum(one.is_unlike for one in verdicts)) == 1 else "are"
+        kinds = {"patients" if patient else "pictures" for patient, _name in whose}
+        what = " and ".join(sorted(kinds))
+        return f"{num} of {len(verdicts)} {what} {are} {NOT_LIKE}."
 
     def calibrated(self, calibration: Calibration | None, prevalence: Mapping[str, float] | None) -> "Answer":
         """Calibrate what the network says; UserError where shares are given that cannot be used."""
@@ -158,8 +222,15 @@ class Answer:
             [image.patient for image in named], chances, np.stack(attention) if attention else None
         )
         meant = self._meant("patient", pooled.probabilities)
+        distances = self._distances()
         return [
-            JudgedPatient(patient=name, num_images=num, probabilities=probabilities, of_network=own)
+            JudgedPatient(
+                patient=name,
+                num_images=num,
+                probabilities=probabilities,
+                of_network=own,
+                verdict=self.resemblance.verdict(distances[name]),
+            )
             for name, num, probabilities, own in zip(
                 pooled.patients, pooled.num_images.tolist(), meant, pooled.probabilities, strict=True
             )
@@ -174,17 +245,23 @@ class Answer:
         return {
             "classes": list(self.classes),
             "images": [
-                {"path": image.name, "patient": image.patient, **self._by_class(image.probabilities)}
-                for image in self.images
+                {
+                    "path": image.name,
+                    "patient": image.patient,
+                    **self._by_class(image.probabilities, image.spread),
+                    **({} if image.patient else {"training_data": verdict.to_dict()}),
+                }
+                for image, verdict in zip(self.images, self.verdicts(), strict=True)
             ],
             "patients": [
                 {
                     "patient": one.patient,
                     "images": one.num_images,
-                    **self._by_class(one.probabilities),
+                    **self._by_class(one.probabilities, one.spread),
+                    "training_data": one.verdict.to_dict(),
                     **({"decision": decided} if (decided := self.decide(one)) else {}),
                     "decision_in_words": self.decided_in_words(one),
-                    "like_scores": self.like(one).to_dict(),
+                    "like_scores": self.like(one).to_dict() if self.is_compared(one) else None,
                 }
                 for one in self.patients()
             ],
@@ -198,9 +275,14 @@ class Answer:
             "use": "research only",
         }
 
-    def _by_class(self, probabilities: np.ndarray) -> dict[str, Any]:
+    def _by_class(self, probabilities: np.ndarray, spread: np.ndarray | None) -> dict[str, Any]:
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
-        return {"predicted": self.predicted(probabilities), "probabilities": by_class}
+        of_runs = dict(zip(self.classes, spread.T.tolist(), strict=True)) if spread is not None else {}
+        return {
+            "predicted": self.predicted(probabilities),
+            "probabilities": by_class,
+            **({"lowest_and_highest": of_runs} if of_runs else {}),
+        }
 
 
 def judge(
@@ -210,13 +292,15 @@ def judge(
     model: Model,
     *,
     patient_model: PatientModel | None,
+    resemblance: Resemblance | NoResemblance = UNKNOWN,
     keep_pictures: bool = False,
     on_rejected: Callable[[Rejected], None] = lambda rejected: None,
     progress: Callable[[Sequence[Image]], Iterable[Image]] = lambda images: images,
 ) -> Answer:
     """Ask the model about images, some at a time; `on_rejected` is told at once of each that cannot be read.
 
-    recipe, classes, model, patient_model: of one finished run. progress: gives the images on, one by one.
+    recipe, classes, model, patient_model, resemblance: of one finished run.
+    progress: gives the images on, one by one.
     """
     found = _by_series(images, recipe)
     images, refused = found.images, list(found.refused)
@@ -242,27 +326,37 @@ def judge(
                 yield from ((image, patient, sample) for sample in samples)
 
     kept = KeptPictures() if keep_pictures else None
-    judged = [
-        Judged(
-            name=_name(image, sample),
-            patient=patient,
-            probabilities=answered[: len(classes)],
-            attention=answered[len(classes) :] if len(answered) > len(classes) else None,
-            place=_place(_name(image, sample)),
-            kept=kept.keep(png_bytes(_in_8_bits(sample.pixels))) if kept else None,
-        )
-        for batch in _in_batches(readable())
-        for (image, patient, sample), answered in zip(
-            batch, model(np.stack([sample.pixels for *_whose, sample in batch])), strict=True
-        )
-    ]
+    judged = []
+    for batch in _in_batches(readable()):
+        pixels = np.stack([sample.pixels for *_whose, sample in batch])
+        answers = zip(batch, model(pixels), _distances(resemblance, pixels), strict=True)
+        judged += [
+            Judged(
+                name=_name(image, sample),
+                patient=patient,
+                probabilities=answered[: len(classes)],
+                attention=answered[len(classes) :] if len(answered) > len(classes) else None,
+                place=_place(_name(image, sample)),
+                kept=kept.keep(png_bytes(_in_8_bits(sample.pixels))) if kept else None,
+                distance=distance,
+            )
+            for (image, patient, sample), answered, distance in answers
+        ]
     return Answer(
         classes=classes,
         images=tuple(judged),
         rejected=tuple(refused),
         left_out_series=found.left_out,
         patient_model=patient_model,
+        resemblance=resemblance,
     )
+
+
+def _distances(resemblance: Resemblance | NoResemblance, pixels: np.ndarray) -> list[float]:
+    if isinstance(resemblance, NoResemblance):
+        return [0.0] * len(pixels)
+    found: list[float] = resemblance.space.distances(appearance_of(pixels)).tolist()
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from mri_hpc.intake.files.sources import root_name
 from mri_hpc.intake.labels.images import Rejected, as_text
 from mri_hpc.intake.labels.pseudonyms import KEY_BYTES, Pseudonyms, site_key
-from mri_hpc.results.answer import Answer
+from mri_hpc.results.answer import Answer, Judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,11 @@ class KeptBack:
 
     def of_answer(self, answer: Answer) -> Answer:
         """Return an answer that names no patient and no file."""
-        images = [
-            replace(image, name=self._key(image.name), patient=self.pseudonyms.patient(image.patient))
-            for image in answer.images
-        ]
-        return replace(
-            answer, images=tuple(images), rejected=tuple(self.of_rejected(bad) for bad in answer.rejected)
-        )
+
+        def rename(image: Judged) -> Judged:
+            return replace(image, name=self._key(image.name), patient=self.pseudonyms.patient(image.patient))
+
+        return answer.renamed(rename, tuple(self.of_rejected(bad) for bad in answer.rejected))
 
     def of_rejected(self, bad: Rejected) -> Rejected:
         """Return a rejection that names no file."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.results.answer import Answer, Judged, JudgedPatient
+from mri_hpc.results.resemblance import NOT_LIKE
 from mri_hpc.results.templates import environment
 
 TEMPLATE = "patient.html.j2"
@@ -34,17 +35,32 @@ def write_pages(out: Path, answer: Answer) -> list[Path]:
 def make_page(answer: Answer, one: JudgedPatient | None, images: list[Judged]) -> str:
     """Make one page as HTML. one: None for images that are not judged by patient."""
     model = answer.patient_model
+    is_unlike = {
+        id(image): verdict.is_unlike for image, verdict in zip(answer.images, answer.verdicts(), strict=True)
+    }
     return environment().get_template(TEMPLATE).render(
         answer=answer,
         one=one,
         predicted=answer.predicted(one.probabilities) if one else "",
         decided=answer.decided_in_words(one) if one else "",
-        like=answer.like(one).words if one else "",
+        like=answer.like_in_words(one) if one else "",
+        likeness=one.verdict.words if one else answer.likeness_in_words().removesuffix("."),
+        is_unlike=one.verdict.is_unlike if one else False,
         pooling=model.in_words("slices") if model else "",
-        by_class=list(zip(answer.classes, one.probabilities.tolist(), strict=True)) if one else [],
-        slices=[_slice(answer, number, image) for number, image in enumerate(images[:MOST_SLICES], 1)],
+        by_class=_by_class(answer, one) if one else [],
+        slices=[
+            _slice(answer, number, image, is_unlike=not one and is_unlike[id(image)])
+            for number, image in enumerate(images[:MOST_SLICES], 1)
+        ],
         num_slices=len(images),
     )  # fmt: skip
+
+
+def _by_class(answer: Answer, one: JudgedPatient) -> list[tuple[str, float, str]]:
+    """Return name, probability, and in words the lowest and highest of several runs, of each class."""
+    spread = one.spread.T.tolist() if one.spread is not None else [()] * len(answer.classes)
+    words = ["–".join(f"{100 * chance:.1f}" for chance in ends) for ends in spread]
+    return list(zip(answer.classes, one.probabilities.tolist(), words, strict=True))
 
 
 def _pages(answer: Answer) -> Iterator[tuple[str, JudgedPatient | None, list[Judged]]]:
@@ -66,11 +82,12 @@ def _in_order(images: list[Judged]) -> list[Judged]:
     return sorted(images, key=lambda image: image.place)
 
 
-def _slice(answer: Answer, number: int, image: Judged) -> dict[str, object]:
+def _slice(answer: Answer, number: int, image: Judged, *, is_unlike: bool) -> dict[str, object]:
+    unlike = f"; {NOT_LIKE}" if is_unlike else ""
     chance = 100 * float(image.probabilities.max())
     return {
         "number": number,
         "name": image.name,
-        "says": f"{answer.predicted(image.probabilities)} {chance:.1f} %",
+        "says": f"{answer.predicted(image.probabilities)} {chance:.1f} %{unlike}",
         "picture": base64.b64encode(image.picture).decode(),
     }

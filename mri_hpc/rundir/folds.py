@@ -8,7 +8,7 @@ from typing import Any
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.documents import parse, with_format, without_format
 from mri_hpc.base.errors import UserError
-from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.layout import RunDir, open_run
 
 FORMAT = 1
 
@@ -79,3 +79,16 @@ def run_of(folder: Path, number: int, kind: Kind = FOLDS) -> RunDir:
 def runs_in(folder: Path) -> list[RunDir]:
     """List the runs of all numbers, those that were never launched too."""
     return [run_of(folder, number, kind_of(folder) or FOLDS) for number in read_folds(folder)]
+
+
+def runs_at(folder: Path) -> list[RunDir]:
+    """List the run at a folder, or the runs of its folds. UserError where one was never launched."""
+    if not is_of_folds(folder):
+        return [open_run(folder)]
+    runs = runs_in(folder)
+    for run in runs:
+        if not run.settings.is_file():
+            raise UserError(
+                f"{folder} lacks {run.path.name}, which was never launched: mri-hpc launch --run {folder}"
+            )
+    return runs

@@ -135,6 +135,11 @@ class RunDir:
         return self.path / "pooling.json"
 
     @property
+    def resemblance(self) -> Path:
+        """Appearance of the training images, and how far from them validation patients lie."""
+        return self.path / "resemblance.json"
+
+    @property
     def report(self) -> Path:
         """The page."""
         return self.path / "report.html"

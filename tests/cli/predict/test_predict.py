@@ -1,6 +1,5 @@
 """``mri-hpc predict``: the same answers as the run gave, without its store, whatever else lies there."""
 
-import csv
 import itertools
 import json
 import os
@@ -8,7 +7,6 @@ import pty
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from dataclasses import asdict, replace
@@ -18,13 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc import preprocess
 from mri_hpc.base.documents import with_format
 from mri_hpc.base.sealed_json import seal
 from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.intake.labels.images import find_images
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
-from mri_hpc.predict import main
 from mri_hpc.results import answer as answering
 from mri_hpc.results import answer_tables
 from mri_hpc.results.answer import Answer, Judged
@@ -32,70 +28,13 @@ from mri_hpc.results.answer_tables import print_tables
 from mri_hpc.results.calibration import load_calibration
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import read_predictions
-from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
-
-CLASSES = ("glioma", "pituitary")
-KEY = bytes([0x5E]) * 32
-
-
-def draw(path, number, label):
-    """A grey picture with a bright spot, whose place tells the class."""
-    noise = np.random.default_rng(number)
-    pixels = noise.integers(0, 90, (40, 48))
-    pixels[8 + 14 * label : 20 + 14 * label, 10:30] += 120
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run that was really trained, for one epoch, and the folder of its images; its store is gone."""
-    root = tmp_path_factory.mktemp("trained")
-    for number in range(60):
-        label = number % 2
-        draw(root / "raw" / CLASSES[label] / f"P{number // 2:02d}" / f"{number}.png", number, label)
-    run, store = RunDir(root / "a 'run'"), root / "store"
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    with pytest.MonkeyPatch.context() as patch:
-        # A key of its own would now and then leave a split without any of these few patients.
-        (root / "key").write_text(KEY.hex())
-        (root / "key").chmod(0o600)
-        patch.setenv("MRI_KEY_FILE", str(root / "key"))
-        options = ["--source", root / "raw", "--store", store, "--size", 32]
-        assert preprocess.main([str(option) for option in options]) == 0
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    run.path.mkdir()
-    shutil.copy(store / "recipe.json", run.recipe)
-    settings = TrainingSettings(
-        model="squeezenet1_1",
-        store=str(store),
-        epochs=1,
-        batch_size=16,
-        augment=False,
-        lr=1e-4,
-        normalise="imagenet",
-    )
-    save_settings(run, settings, JobSettings())
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "MRI_"))}
-    command = [sys.executable, "-m", "mri_hpc.train", "--run", str(run.path)]
-    ran = subprocess.run(command, env={**environment, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    shutil.rmtree(store)
-    return run, root / "raw"
+from tests.cli.predict.drawn import CLASSES, KEY, draw, predict, read_table
 
 
 @pytest.fixture
 def key_file(trained, monkeypatch):
     """The key with which the run's store was made."""
     monkeypatch.setenv("MRI_KEY_FILE", str(trained[1].parent / "key"))
-
-
-def predict(*arguments, capsys, names=("--names",)):
-    capsys.readouterr()
-    status = main([str(argument) for argument in (*arguments, *names)])
-    printed = capsys.readouterr()
-    return status, printed.out, printed.err
 
 
 @pytest.fixture
@@ -114,11 +53,6 @@ def softened(trained):
     run.calibration.write_bytes(seal(with_format(1, asdict(changed))))
     yield run
     run.calibration.write_bytes(before)
-
-
-def read_table(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def contents(folder):

@@ -1,0 +1,57 @@
+"""The appearance of an image in a few numbers: grey values, edges, symmetry, extent, and small pixels."""
+
+import cv2
+import numpy as np
+
+SIDE = 12
+"""Pixels of a side of the small image."""
+NUM_PIXELS = SIDE * SIDE
+NUM_STATISTICS = 19
+RIM = 16
+"""Part of a side, from its edge, that counts as air around the head: one in so many."""
+FAINT, BRIGHT = 0.1, 0.5
+"""Grey values, of 1, above which something is there, and is bright."""
+LEAST_THERE = 0.05
+"""Part of a row or column in which something is there, above which the head reaches it."""
+PERCENTILES = (5, 25, 50, 75, 95)
+
+
+def appearance_of(images: np.ndarray) -> np.ndarray:
+    """Describe images in NUM_STATISTICS numbers and NUM_PIXELS small pixels each: float64, (n, both).
+
+    images: uint8 or uint16, (n, H, W), as a recipe makes them.
+    """
+    return np.stack([_one(image) for image in images])
+
+
+def _one(image: np.ndarray) -> np.ndarray:
+    grey = image.astype(np.float32) / np.iinfo(image.dtype).max
+    small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.concatenate([_statistics(grey), small.ravel()]).astype(np.float64)
+
+
+def _statistics(grey: np.ndarray) -> np.ndarray:
+    """Compute statistics of grey values from 0 to 1: (NUM_STATISTICS,). grey: (H, W)."""
+    height, width = grey.shape
+    rim = np.ones_like(grey, bool)
+    rim[height // RIM : -(height // RIM) or None, width // RIM : -(width // RIM) or None] = False
+    around, is_there = grey[rim] if rim.any() else grey.ravel(), grey > FAINT
+    return np.array(
+        [
+            grey.mean(),
+            grey.std(),
+            *np.percentile(grey, PERCENTILES),
+            around.mean(),
+            around.std(),
+            np.abs(np.diff(grey, axis=1)).mean(),
+            np.abs(np.diff(grey, axis=0)).mean(),
+            np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean(),
+            np.abs(grey - grey[:, ::-1]).mean(),
+            np.abs(grey - grey[::-1]).mean(),
+            is_there.mean(),
+            (grey > BRIGHT).mean(),
+            (is_there.mean(axis=0) > LEAST_THERE).mean(),
+            (is_there.mean(axis=1) > LEAST_THERE).mean(),
+            grey[: height // 2].mean() - grey[(height + 1) // 2 :].mean(),
+        ]
+    )
