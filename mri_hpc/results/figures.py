@@ -168,7 +168,9 @@ def learning_curve(counts: Sequence[int], heights: Sequence[float], per_doubling
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.xaxis.set_minor_formatter("")
         axes.set_xticks([*counts, 2 * max(counts)])
-        return _svg(drawing, "learning-curve", "Balanced accuracy over the number of training patients")
+        heard = "; ".join(f"{num}: {100 * y:.0f} %" for num, y in zip(counts, heights, strict=True))
+        title = "Balanced accuracy over the number of training patients"
+        return _svg(drawing, "learning-curve", title, f"By number of training patients, {heard}.")
 
 
 def class_colour(number: int) -> str:
