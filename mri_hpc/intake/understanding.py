@@ -19,6 +19,7 @@ from mri_hpc.intake.decoding.depth import promises_8_bits
 from mri_hpc.intake.decoding.dicom.listing import NO_SERIES, Series
 from mri_hpc.intake.decoding.group_reader import GroupReader, KeptSource
 from mri_hpc.intake.decoding.left_out import is_mask, is_named_like_mask, shows_head
+from mri_hpc.intake.decoding.pictures import at_full_size
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.decoding.samples import NativeImage, Sample
 from mri_hpc.intake.files.content import Content, read_content
@@ -193,7 +194,7 @@ class Reading:
             among.series.check_is_source(path, content)
             label = among.labels.of(path)
             among.series.masks.check(path, label.label, among.recipe.without_lesion)
-            found = self._take(among.images(path, label, natives()), among)
+            found = self._take(among.images(path, label, natives()), content, among)
         except FileNotFoundError:
             self.rejected["file is gone"] += 1
         except BadSource as error:
@@ -208,7 +209,7 @@ class Reading:
             self._hashes.append(content.fingerprint.source_hash)
             self._names.append(_number_of(label))
 
-    def _take(self, images: Iterator[tuple[Sample, NativeImage]], among: LookedAt) -> int:
+    def _take(self, images: Iterator[tuple[Sample, NativeImage]], content: Content, among: LookedAt) -> int:
         """Note the images of one file; return how many would be stored."""
         found = 0
         for sample, image in images:
@@ -218,17 +219,18 @@ class Reading:
             if has_head or not among.is_skipping_empty:
                 found += 1
                 self.no_head += not has_head
-                self._note(image)
+                self._note(image, content)
         return found
 
-    def _note(self, image: NativeImage) -> None:
+    def _note(self, image: NativeImage, content: Content) -> None:
         low, high = image.grey.min(), image.grey.max()
         self.images += 1
         self.slices_left_out += image.slices_left_out
         self.notes.update(image.notes)
         self.depths[_depth_of(image)] += 1
         if not image.is_of_volume:
-            self.shows_text += shows_text(image.grey)
+            # Letters that a JPEG shows are lost where it is shrunk.
+            self.shows_text += shows_text(at_full_size(content.files[0].data, image.grey))
         if low == high:
             self.blank += 1
         elif ((image.grey == low) | (image.grey == high)).all():

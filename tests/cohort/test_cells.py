@@ -1,5 +1,6 @@
 import numpy as np
 
+from mri_hpc.cohort import cells
 from mri_hpc.cohort.cells import nearest
 
 
@@ -20,6 +21,17 @@ def test_nearly_all_nearest_points_are_found_where_cells_are_crowded():
     shared = [len(np.intersect1d(mine, theirs)) for mine, theirs in zip(found[::60], right, strict=True)]
     assert np.mean(shared) > 0.95 * 11
     assert np.min(shared) >= 5
+
+
+def test_rounds_draw_centres_into_the_midst_of_their_points(monkeypatch):
+    points = crowded(6000)
+
+    def away():
+        return np.mean(((points[:, None] - cells._centres(points, 30)[None]) ** 2).sum(axis=2).min(axis=1))
+
+    drawn = away()
+    monkeypatch.setattr(cells, "ROUNDS", 0)
+    assert drawn < 0.9 * away()
 
 
 def test_points_are_their_own_nearest_and_few_points_are_all_found():

@@ -1,6 +1,10 @@
+import dataclasses
+
+import cv2
 import numpy as np
 import pytest
 
+from mri_hpc.cohort import twins
 from mri_hpc.cohort.twins import SAME_PIXELS, find_twins
 from tests.cohort.heads import brighter, cropped, head, resized, saved_again
 
@@ -42,6 +46,28 @@ def test_changes_are_found_together(heads):
     changed = saved_again(255 - cropped(np.ascontiguousarray(np.rot90(heads[5], -1))))
     (group,) = twins_of([*heads, changed])
     assert (group.rows, group.how) == ((5, PERSONS), ("cropped", "inverted", "rotated by 90"))
+
+
+def test_the_finer_one_of_two_is_brought_to_the_pixels_of_the_other_whichever_comes_first(heads):
+    wide = np.random.default_rng(1).integers(0, 14, heads[3].shape).astype(np.uint8)
+    wide[26:197, 26:197] = cv2.resize(heads[3], (171, 171), interpolation=cv2.INTER_AREA)
+    both, rows = np.stack([wide, heads[3]]), np.arange(2)
+    looks = twins.looks_of(lambda rows: both[rows], rows, side=224, progress=lambda starts: starts)
+    pairs = twins.find_candidates(looks, lambda starts: starts)
+    assert len(pairs) == 1
+    back = dataclasses.replace(pairs, first=pairs.second, second=pairs.first, move=-pairs.move)
+    judge = twins._Judge(lambda rows: both[rows], rows, looks, 224)
+    there, again = (judge._judge(one, 0, [int(one.first[0]), int(one.second[0])]) for one in (pairs, back))
+    assert there.how == again.how == ("cropped",)
+    assert there.score == pytest.approx(again.score, abs=0.002)
+
+
+def test_an_image_that_has_missed_twice_is_not_compared_with_all_that_are_left(heads, monkeypatch):
+    compared = []
+    monkeypatch.setattr(twins, "lay", lambda *given: compared.append(given))
+    likely = [saved_again(heads[0], quality) for quality in range(60, 90, 2)]
+    assert twins_of(likely) == []
+    assert len(likely) / 2 <= len(compared) <= twins.MOST_MISSES * len(likely)
 
 
 def test_neighbouring_slices_and_other_heads_are_no_twins(heads):

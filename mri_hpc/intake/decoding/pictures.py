@@ -94,6 +94,18 @@ def read_picture(data: bytes, recipe: Recipe) -> np.ndarray:
     return grey
 
 
+def at_full_size(data: bytes, grey: np.ndarray) -> np.ndarray:
+    """Return a picture as large as its file has it, not turned. grey: as read_picture has given it."""
+    if not data.startswith(JPEG):
+        return grey
+    try:
+        height, width, *_others = simplejpeg.decode_jpeg_header(data)
+        whole = grey if grey.size >= height * width else simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
+    except ValueError:
+        return grey
+    return np.asarray(whole)
+
+
 def check_wrapped(grey: np.ndarray) -> None:
     """Raise BadSource where a picture of 8 bits, (h, w), has lost upper ones."""
     if grey.dtype == np.uint8 and is_wrapped(grey):

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Self, cast
 
 from mri_hpc.base.errors import BadSource
 
@@ -33,10 +33,15 @@ ZIPS, TARS, GZIPPED_TARS = (".zip",), (".tar",), (".tar.gz", ".tgz")
 ENDS = (*ZIPS, *TARS, *GZIPPED_TARS)
 INSIDE = re.compile(r"\.(?:zip|tar|tgz|tar\.gz)/", re.IGNORECASE)
 ZIP_STARTS, GZIP_START, TAR_MARK, TAR_MARK_AT, BLOCK = (b"PK\3\4", b"PK\5\6"), b"\x1f\x8b", b"ustar", 257, 512
+OF_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 MOST_MEMBERS = 200_000
 MOST_UNPACKED, MOST_RATIO = 2**30, 200
 """An archive may unpack to so many bytes, or to so many times its own."""
-MOST_AT_ONCE = 64 * 2**20
+MOST_OF_HEADER = 2**20
+"""Bytes of names and the like before a member of a tar, which are read at once."""
 KEPT_LISTS, KEPT_OPEN = 64, 2
 READ_BYTES = 2**20
 OF_WINDOWS = 0
@@ -240,13 +245,25 @@ def _in_tar(archive: str, kind: str, size: int) -> Iterator[Member]:
 
 def _tar_of(stream: IO[bytes], kind: str, size: int) -> tarfile.TarFile:
     if kind == "tar":
-        return tarfile.open(fileobj=stream, mode="r:")
+        return tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header)
     bounded = cast("IO[bytes]", _Bounded(stream, max(MOST_UNPACKED, MOST_RATIO * size)))
-    return tarfile.open(fileobj=bounded, mode="r|")
+    return tarfile.open(fileobj=bounded, mode="r|", tarinfo=_Header)
 
 
 def _nested(name: str) -> str:
     return NESTED if name.lower().endswith(ENDS) else ""
+
+
+class _Header(tarfile.TarInfo):
+    """A header in a tar; BadSource where one of names and the like is longer than any name."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As in tarfile.TarInfo."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in OF_HEADERS and header.size > MOST_OF_HEADER:
+            raise BadSource(DAMAGED_ARCHIVE)
+        return header
 
 
 class _Bounded:
@@ -258,8 +275,6 @@ class _Bounded:
 
     def read(self, size: int) -> bytes:
         """Read so many bytes."""
-        if size > MOST_AT_ONCE:
-            raise BadSource(DAMAGED_ARCHIVE)
         data = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:

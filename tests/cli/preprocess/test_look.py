@@ -329,3 +329,15 @@ def test_a_look_counts_pictures_with_burnt_in_text_which_preprocess_stores(raw, 
     assert found_here["shows_text"] == 3 and not found_here["rejected"]
     doubt = next(one for one in found_here["doubts"] if one["kind"] == "burnt-in")
     assert doubt["count"] == 3 and doubt["text"].startswith("3 pictures with what looks like burnt-in text")
+
+
+def test_text_in_a_jpeg_is_looked_for_at_its_full_size(raw, preprocess, store):
+    for path in sorted(raw.rglob("*.jpg"))[:2]:
+        picture = np.array(Image.open(path).convert("L").resize((1024, 1024))) // 2
+        cv2.putText(picture, "MUSTERMANN 1948", (16, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1)
+        Image.fromarray(picture).save(path, quality=95)
+    counts = [
+        json.loads(preprocess(raw, store, "--look", "--json", "--size", size)[1])["shows_text"]
+        for size in (64, 224, 1024)
+    ]
+    assert counts == [2, 2, 2]

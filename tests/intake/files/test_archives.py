@@ -1,7 +1,9 @@
 """Archives: members are files below them, and what would be a trap is refused with its reason."""
 
 import contextlib
+import gzip
 import io
+import itertools
 import os
 import re
 import tarfile
@@ -298,6 +300,54 @@ def test_an_archive_that_is_large_itself_is_no_trap(kind, tmp_path, monkeypatch)
     (tmp_path / kind).write_bytes(archive_of(kind, {"x": os.urandom(9999)}))
     monkeypatch.setattr(archives, "MOST_UNPACKED", 1000)
     assert list(list_sources(tmp_path)) == [f"{kind}/x"]
+
+
+def test_a_small_archive_of_what_packs_well_is_no_trap(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped({"x": bytes(2_000_000)}))
+    assert len((tmp_path / "a.zip").read_bytes()) * archives.MOST_RATIO < 2_000_000
+    assert list(list_sources(tmp_path)) == ["a.zip/x"]
+
+
+def test_what_is_passed_over_in_a_compressed_tar_counts_too(tmp_path, monkeypatch):
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = b"Z", 3_000_000
+        archive.addfile(info)
+        archive.fileobj.write(bytes(3_000_000))
+    (tmp_path / "a.tgz").write_bytes(made.getvalue())
+    monkeypatch.setattr(archives, "MOST_UNPACKED", 1_000_000)
+    with pytest.raises(BadSource, match="unpacks to more than"):
+        read_content(tmp_path, ["a.tgz"])
+
+
+@pytest.mark.parametrize("kind", ["a.tar", "a.tgz"])
+@pytest.mark.parametrize("of_header", archives.OF_HEADERS)
+def test_a_header_that_is_longer_than_any_name_is_not_read(kind, of_header, tmp_path):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = of_header, archives.MOST_OF_HEADER + 512
+    text = b"%d comment=" % info.size
+    data = info.tobuf() + text.ljust(info.size - 1, b"a") + b"\n" + tarred({"x": b"1"})
+    (tmp_path / kind).write_bytes(gzip.compress(data) if kind == "a.tgz" else data)
+    with pytest.raises(BadSource) as error:
+        archives.members_of(str(tmp_path / kind))
+    assert str(error.value) == archives.DAMAGED_ARCHIVE
+
+
+def test_a_tar_that_leads_back_to_where_it_came_from_ends(tmp_path):
+    data = bytearray(tarred({"y": b"1", "x": b"1"}))
+    header = data[1024:1536]
+    # An old sparse file of less than no bytes, which become some: it lies before itself.
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[124:136] = b"\xff" * 4 + (-600).to_bytes(8, "big", signed=True)
+    header[483:495] = b"00000000005\0"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[1024:1536] = header
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(BadSource) as error:
+        list(itertools.islice(archives._in_tar(str(tmp_path / "a.tar"), "tar", len(data)), 10))
+    assert str(error.value) == archives.DAMAGED_ARCHIVE
 
 
 def test_an_archive_of_too_many_members_is_refused(tmp_path, monkeypatch):
