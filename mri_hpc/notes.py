@@ -35,21 +35,24 @@ def print_notes(tally: Tally, *, store: Store, root_name: str, account: Account 
 
 
 def print_notes_of_source(
-    labels: "FolderLabels | CsvLabels", paths: Sequence[str], *, has_account: bool
+    labels: "FolderLabels | CsvLabels", paths: Sequence[str], *, without_lesion: str, has_account: bool
 ) -> None:
-    """Print what is to be known of a source whoever adds it. paths: of all files below the root."""
-    for note in _of_source(labels, paths, has_account=has_account):
+    """Print what is to be known of a source whoever adds it.
+
+    paths: of all files below the root; without_lesion: as in Recipe.
+    """
+    for note in _of_source(labels, paths, without_lesion=without_lesion, has_account=has_account):
         print(note, file=sys.stderr)
 
 
 def _of_source(
-    labels: "FolderLabels | CsvLabels", paths: Sequence[str], *, has_account: bool
+    labels: "FolderLabels | CsvLabels", paths: Sequence[str], *, without_lesion: str, has_account: bool
 ) -> Iterator[str]:
     if not isinstance(labels, FolderLabels) and (lines := labels.without_file(paths)):
         yield _without_file(labels, lines)
     if pattern := pattern_hint(labels, paths):
         yield f"{pattern.text}, in a new store"
-    if isinstance(labels, FolderLabels) and (hint := labels.hint(paths)):
+    if isinstance(labels, FolderLabels) and (hint := labels.hint(paths, without_lesion)):
         yield hint
     pairs = () if has_account else ((one.patient, one.label) for one in labels.mentions(paths))
     mixed = num_of_several(pairs)

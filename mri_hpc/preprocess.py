@@ -167,7 +167,12 @@ def preprocess(options: Options) -> int:
     account = _account(options, store, intake, found, tally, stop)
     print_notes(tally, store=store, root_name=intake.root_name, account=account)
     if share.index == 0:
-        print_notes_of_source(asked.labels, asked.paths, has_account=account is not None)
+        print_notes_of_source(
+            asked.labels,
+            asked.paths,
+            without_lesion=intake.recipe.without_lesion,
+            has_account=account is not None,
+        )
     if account:
         print_account(account)
         if intake.recipe.ids == "pseudonym" and account.tally.images == account.images > 0:

@@ -17,6 +17,7 @@ import fnmatch
 import functools
 import glob
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ WORDS = {
     LESION: re.compile(r"seg|lesion|tumou?r|roi|stroke", re.IGNORECASE),
 }
 """Words in a pattern that tell the kind of its masks."""
+FIELDS = ("stem", "name", "folder", "subject", "session")
 NO_MASK = "no mask beside it"
 SEVERAL = "several files that could be its mask"
 
@@ -60,11 +62,7 @@ def _kind_and_pattern(text: str) -> tuple[str, str]:
 
 
 def _check(pattern: str, text: str) -> None:
-    fields = dict.fromkeys(("stem", "name", "folder", "subject", "session"), "x")
-    try:
-        filled = pattern.format(**fields)
-    except (KeyError, IndexError, ValueError):
-        filled = ""
+    filled = pattern.format(**dict.fromkeys(FIELDS, "x")) if _has_plain_fields(pattern) else ""
     parts = filled.split("/")
     is_same_for_all = filled == pattern and "*" not in pattern
     if (
@@ -76,8 +74,18 @@ def _check(pattern: str, text: str) -> None:
         raise UserError(
             f"--masks {text!r} leads to no mask: a name, or a path from the volume's folder or the source, "
             "with "
-            f"{', '.join(f'{{{field}}}' for field in fields)} or '*', such as '{{stem}}_mask.nii.gz'"
+            f"{', '.join(f'{{{field}}}' for field in FIELDS)} or '*', such as '{{stem}}_mask.nii.gz'"
         )
+
+
+def _has_plain_fields(pattern: str) -> bool:
+    """Tell whether all fields of a pattern are FIELDS, as they are: no part of one, and not padded."""
+    try:
+        parts = list(string.Formatter().parse(pattern))
+    except ValueError:
+        return False
+    fields = [part[1:] for part in parts if part[1] is not None]
+    return all(name in FIELDS and not form and not conversion for name, form, conversion in fields)
 
 
 class Masks:

@@ -44,6 +44,8 @@ MOST_OF_HEADER = 2**20
 """Bytes of names and the like before a member of a tar, which are read at once."""
 KEPT_LISTS, KEPT_OPEN = 64, 2
 READ_BYTES = 2**20
+OF_WINDOWS = 0
+"""As a zip names the system on which a member was written."""
 
 DAMAGED_ARCHIVE = "damaged archive (copy it again)"
 LEADS_OUT = "archive with names that lead out of it (..)"
@@ -204,16 +206,25 @@ def _plain(name: str) -> str:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise BadSource(LEADS_OUT)
+    if not parts:
+        raise BadSource(DAMAGED_ARCHIVE)
     return "/".join(parts)
 
 
 def _in_zip(archive: str) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as file:
         for number, info in enumerate(file.infolist()):
-            if info.is_dir():
+            name = _with_slashes(info)
+            if name.endswith("/"):
                 continue
-            problem = ENCRYPTED if info.flag_bits & 1 else _nested(info.filename)
-            yield Member(name=info.filename, size=info.file_size, place=number, problem=problem)
+            problem = ENCRYPTED if info.flag_bits & 1 else _nested(name)
+            yield Member(name=name, size=info.file_size, place=number, problem=problem)
+
+
+def _with_slashes(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member of a zip with slashes, where a program of Windows wrote backslashes."""
+    is_of_windows = info.create_system == OF_WINDOWS and "/" not in info.filename
+    return info.filename.replace("\\", "/") if is_of_windows else info.filename
 
 
 def _in_tar(archive: str, kind: str, size: int) -> Iterator[Member]:

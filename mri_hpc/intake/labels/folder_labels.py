@@ -87,9 +87,12 @@ class FolderLabels:
                 "(--labels), or take --ids as-given for released data"
             )
 
-    def hint(self, paths: Iterable[str]) -> str:
-        """Return a hint where classes look like a source one folder too deep or too high; else empty."""
-        names = self.classes(paths)
+    def hint(self, paths: Iterable[str], without_lesion: str = "") -> str:
+        """Return a hint where classes look like a source one folder too deep or too high; else empty.
+
+        without_lesion: class of slices whose masks show none, which needs no folder.
+        """
+        names = sorted({*self.classes(paths), without_lesion} - {""})
         if len(names) == 1:
             return (
                 f"all labels are {names[0]!r}: --source takes the folder that holds one folder a class, "

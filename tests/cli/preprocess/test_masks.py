@@ -102,6 +102,15 @@ def test_without_a_class_for_them_slices_without_a_lesion_are_left_out_and_so_ar
     assert (found["stored"], found["already_there"], found["rejected"]) == (1, 2, 0)
 
 
+def test_slices_without_a_lesion_are_a_class_that_needs_no_folder(raw, store, preprocess):
+    shutil.rmtree(raw / "control")
+    found, err = counts(preprocess, raw, store, *SMALL, *MASKS, "--without-lesion", "control")
+    assert found["stored"] == 2 and "all labels are" not in err
+    assert "2 patients with images of several classes" in err
+    _found, err = counts(preprocess, raw, store.with_name("other"), *SMALL, *MASKS)
+    assert "all labels are 'glioma'" in err
+
+
 def test_a_mask_that_changes_changes_its_volume(raw, store, preprocess):
     counts(preprocess, raw, store, *SMALL, *MASKS)
     save(raw / "glioma" / "p0" / "p0_seg.nii.gz", lesion(3, 6))

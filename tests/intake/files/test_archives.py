@@ -5,6 +5,7 @@ import gzip
 import io
 import itertools
 import os
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -390,3 +391,32 @@ def test_damaged_archives_give_members_or_a_reason(files, tmp_path):
                 list(decode(read_content(tmp_path, [path]), RECIPE))
                 num_read += 1
     assert 0 < num_read < 90
+
+
+def zip_of_windows(names, system=0):
+    """A zip of files that hold their names, which stand there as given, as a program of Windows writes."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name in names:
+            info = zipfile.ZipInfo("x")
+            info.filename = info.orig_filename = name
+            info.create_system = system
+            archive.writestr(info, name.encode())
+    return made.getvalue()
+
+
+def test_backslashes_part_folders_in_a_zip_of_windows_alone(tmp_path):
+    (tmp_path / "w.zip").write_bytes(zip_of_windows(["P1\\", "P1\\S\\IM1", "P2\\IM1"]))
+    (tmp_path / "x.zip").write_bytes(zip_of_windows(["P1\\IM1"], system=3))
+    assert list(list_sources(tmp_path)) == ["w.zip/P1/S/IM1", "w.zip/P2/IM1", "x.zip/P1\\IM1"]
+    with archives.opened_member(str(tmp_path / "w.zip"), "P1/S/IM1") as file:
+        assert file.read() == b"P1\\S\\IM1"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("P1\\..\\..\\IM1", archives.LEADS_OUT), (".", archives.DAMAGED_ARCHIVE)]
+)
+def test_a_zip_of_windows_leads_nowhere_else_and_each_member_has_a_name(tmp_path, name, reason):
+    (tmp_path / "w.zip").write_bytes(zip_of_windows([name]))
+    with pytest.raises(BadSource, match=re.escape(reason)):
+        archives.members_of(str(tmp_path / "w.zip"))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NO_MOSAIC_HEADER = "mosaic without its private header: how many slices it holds, and which way, is not told"
 NO_GRID_HEADER = f"{NOT_READ_YET}: mosaic of UIH without its frames' places (export it as single slices)"
+MOST_TILES = 2**12
+"""Slices of a mosaic: of more, room would be taken by the word of a header."""
 TABLE = f"{NOT_READ_YET}: grey values by a table (Modality LUT)"
 
 
@@ -83,7 +85,7 @@ def _of_mosaic(elements: Elements, header: Header, picture: Frame) -> list[Frame
     count = int(of_scanner) if math.isfinite(of_scanner) else mosaic.count
     geometry = header.geometry
     if (
-        count < 1
+        not 1 <= count <= MOST_TILES
         or not mosaic.normal
         or not (geometry.position and geometry.orientation and geometry.spacing)
     ):

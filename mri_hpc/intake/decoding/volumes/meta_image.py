@@ -29,7 +29,8 @@ from mri_hpc.intake.decoding.volumes.layout import (
 )
 
 BEGINNING = re.compile(rb"\s*(ObjectType|NDims)\s*=", re.IGNORECASE)
-LINE = re.compile(rb"\s*(\w+)\s*=\s*([^\r\n]*?)\s*(?:\r?\n|$)")
+# To the end of a line and no further: voxels behind the last one may look like blanks, or like line ends.
+LINE = re.compile(rb"\s*(\w+)\s*=([^\r\n]*)(?:\r?\n|$)")
 LAST = "elementdatafile"
 """The key behind which a header ends."""
 LOCAL, LIST = "local", "list"
@@ -77,7 +78,7 @@ def _keys(text: bytes) -> tuple[Mapping[str, str], int]:
     keys: dict[str, str] = {}
     place = 0
     while LAST not in keys and (line := LINE.match(text, place)):
-        keys[line[1].decode("ascii", "replace").lower()] = line[2].decode("utf-8", "surrogateescape")
+        keys[line[1].decode("ascii", "replace").lower()] = line[2].decode("utf-8", "surrogateescape").strip()
         place = line.end()
     return keys, place
 

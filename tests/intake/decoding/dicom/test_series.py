@@ -247,6 +247,15 @@ def test_a_few_slices_across_each_other_are_a_localiser():
     assert reason(made) == "localiser: a few slices across each other, to plan others by"
 
 
+def test_a_mosaic_of_more_slices_than_there_are_is_refused_before_room_is_made_for_them():
+    made = phantoms.mosaic(*phantom())
+    del made[0x0019100A]
+    csa = {"NumberOfImagesInMosaic": ["100000"], "SliceNormalVector": ["0", "0", "1"]}
+    made[0x00291010].value = phantoms.csa(csa)
+    phantoms.with_pixels(made, np.zeros((400, 400), np.uint16))
+    assert reason([made]).startswith("mosaic without its private header")
+
+
 def test_a_mosaic_without_its_private_header_is_refused():
     made = phantoms.mosaic(*phantom())
     del made[0x00291010]

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import signal
 import zlib
 
 import numpy as np
@@ -405,3 +406,31 @@ def test_a_header_of_analyze_that_cannot_be_is_refused(place, value):
     sound[place : place + 4] = value.to_bytes(4, "little")
     with pytest.raises(BadSource, match=DAMAGED_HEADER):
         read_header(bytes(sound))
+
+
+HEADER = (
+    b"NDims = 3\nDimSize = 2 3 4\nElementType = MET_SHORT\nComment =%b\nHeaderSize = 4\n"
+    b"ElementDataFile = LOCAL\n"
+)
+
+
+@pytest.mark.parametrize("behind", [b"\n\0", b"\r\n", b" \n\n", b"\0\n"])
+@pytest.mark.parametrize("comment", [b"", b" ", b" of two = signs\r"])
+def test_a_header_of_metaimage_ends_with_its_last_line_whatever_the_voxels_look_like(comment, behind):
+    text = HEADER % comment
+    read = meta_image_header(text + behind + RAW)
+    assert (read.layout.begins, read.offset, read.shape) == (len(text), 4, (2, 3, 4))
+
+
+def test_a_header_of_metaimage_is_gone_through_once_however_long_a_line_of_blanks_is():
+    def give_up(_signal, _frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    # Going through it once a blank would take hours.
+    signal.alarm(60)
+    try:
+        assert meta_image_header(HEADER % (b" a" + b" " * 2**19 + b"b")).shape == (2, 3, 4)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -72,7 +72,10 @@ def test_a_word_tells_the_kind_and_what_tells_none_or_both_is_refused():
     for pattern in ("{stem}_mask.nii.gz", "{stem}_brain_seg.nii.gz"):
         with pytest.raises(UserError, match="are these of brains or of lesions\\? Type brain:"):
             read_patterns([pattern])
-    for pattern in ("seg.nii.gz", "/seg/{name}", "../seg/{name}", "{patient}_seg.nii", "s*g/{name}", "{_seg"):
+    for pattern in (
+        "seg.nii.gz", "/seg/{name}", "../seg/{name}", "{patient}_seg.nii", "s*g/{name}", "{_seg",
+        "{}_seg", "{stem.nii}_seg", "{stem[a]}_seg", "{stem:>30}_seg", "{stem!r}_seg",
+    ):  # fmt: skip
         with pytest.raises(UserError, match="leads to no mask"):
             read_patterns([f"lesion:{pattern}"])
     with pytest.raises(UserError, match="takes one pattern of lesion masks"):
