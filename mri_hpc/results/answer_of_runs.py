@@ -44,9 +44,12 @@ class VerdictOfRuns(Verdict):
         """Say it in one sentence."""
         if not self.is_known:
             return super().words
-        of = f"{self._num_unlike} of {len(self._known)} runs do, each of which errs for 1 in 10 patients"
-        start = "The runs call this" if self.is_unlike else "The runs do not call this"
-        return f"{start} {NOT_LIKE}, by grey values, edges, extent or coarse shape: {of} like its own"
+        of = f"{self._num_unlike} of {len(self._known)} runs call it so"
+        start = "This is" if self.is_unlike else "No sign that this is"
+        return (
+            f"{start} {NOT_LIKE}, by grey values, edges, extent or coarse shape: {of}; each would do so by "
+            "mistake for 1 in 10 patients like those of its validation"
+        )
 
     @property
     def _known(self) -> list[Verdict]:
@@ -106,8 +109,8 @@ class AnswerOfRuns(Answer):
     def in_words(self) -> str:
         """Say for which clinic the probabilities hold, by run."""
         mean = (
-            f"Probabilities are the mean of {len(self.members)} runs, each calibrated by itself; lowest and "
-            "highest are theirs, and no interval."
+            f"Probabilities are the mean of {len(self.members)} runs, each with its own calibration; lowest "
+            "and highest are theirs, and no interval."
         )
         whose = zip((one.model_digest for one in self.members), self.members, strict=True)
         none = [] if self.validation else [f"{NOT_COMPARED}."]

@@ -98,8 +98,8 @@ def test_of_several_runs_at_least_half_have_to_call_a_patient_unlike():
         (one,) = joined(*runs).patients()
         assert one.verdict.is_unlike == wanted
     (one,) = joined(unlike, like, like).patients()
-    assert "The runs do not call this not like the training data" in one.verdict.words
-    assert "1 of 3 runs do, each of which errs for 1 in 10 patients like its own" in one.verdict.words
+    assert "No sign that this is not like the training data" in one.verdict.words
+    assert "1 of 3 runs call it so; each would do so by mistake for 1 in 10 patients" in one.verdict.words
     assert one.probabilities[0] == pytest.approx((0.9 + 0.5 + 0.5) / 3)
     assert one.spread[:, 0].tolist() == pytest.approx([0.5, 0.9])
     assert (
@@ -124,6 +124,7 @@ def test_like_scores_of_several_runs_are_of_their_means_over_patients_whom_all_k
         assert found.probabilities[0] == pytest.approx(own.probabilities[0] + 0.05)
     apart = joined(first, replace(first, snapshot="another"))
     assert apart.validation == ()
+    assert apart.to_dict()["patients"][0]["like_scores"] is None
     assert "no patient was in the validation of all of them" in said(apart)[2]
 
 

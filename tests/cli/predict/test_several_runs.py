@@ -85,7 +85,7 @@ def test_the_mean_of_the_runs_is_given_with_the_lowest_and_the_highest(
     out = predict(run.path, *scans, "--also", other.path, capsys=capsys)[1]
     low, high = (100 * end for end in both["patients"][0]["lowest_and_highest"]["glioma"])
     assert f"{100 * both['patients'][0]['probabilities']['glioma']:.1f} ({low:.1f}–{high:.1f})" in out
-    assert "Probabilities are the mean of 2 runs, each calibrated by itself" in out
+    assert "Probabilities are the mean of 2 runs, each with its own calibration" in out
     assert "No threshold is given: it is one run's" in out
 
 
