@@ -15,15 +15,16 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.documents import convert, with_format, without_format
+from mri_hpc.base.documents import with_format
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.base.sealed_json import seal
 from mri_hpc.base.settings import nearest
 from mri_hpc.results.patients import Outcomes, image_outcomes, patient_outcomes, pool_patients
 from mri_hpc.results.pooling_choice import patient_model_of
 from mri_hpc.results.scores import log_loss_of
 from mri_hpc.results.temperature import cross_fitted, fit_temperature, tempered
 from mri_hpc.results.whole_predictions import read_whole
+from mri_hpc.rundir.kept import read_of_model
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import that_calibrate
 from mri_hpc.rundir.provenance import read_provenance
@@ -176,17 +177,7 @@ def fit(outcomes: Outcomes) -> Temperature:
 
 def load_calibration(run: RunDir) -> Calibration | None:
     """Read calibration.json; None of a run that ended before there was one. UserError where it is damaged."""
-    try:
-        values = unseal(run.calibration.read_bytes())
-        found = convert(without_format(values, of=run.calibration, reads=FORMAT), Calibration)
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{run.calibration} is damaged ({error}); restore it from a backup") from None
-    digest = read_provenance(run).get("model_digest", "")
-    if digest and found.model_digest != digest:
-        raise UserError(f"{run.calibration} is of another model than {run.model}; restore it from a backup")
-    return found
+    return read_of_model(run.calibration, run, Calibration, reads=FORMAT)
 
 
 def prevalence_of(given: Mapping[str, float] | str, classes: Sequence[str]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from mri_hpc.rundir.continued import (
     read_continued,
     write_continued,
 )
-from mri_hpc.rundir.control_answers import digest_of_predictions
+from mri_hpc.rundir.kept import digest_of_predictions
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import load_training
 

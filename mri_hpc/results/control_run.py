@@ -25,10 +25,10 @@ from mri_hpc.results.whole_predictions import read_whole
 from mri_hpc.rundir.control_answers import (
     ControlAnswers,
     Reach,
-    digest_of_predictions,
     read_control_answers,
     write_control_answers,
 )
+from mri_hpc.rundir.kept import digest_of_predictions
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.provenance import read_provenance

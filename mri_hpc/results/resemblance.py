@@ -16,12 +16,11 @@ import numpy as np
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.command import counted
-from mri_hpc.base.documents import convert, with_format, without_format
-from mri_hpc.base.errors import UserError
-from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.base.documents import with_format
+from mri_hpc.base.sealed_json import seal
 from mri_hpc.results.appearance import NUM_PIXELS, NUM_STATISTICS
+from mri_hpc.rundir.kept import read_of_model
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.provenance import read_provenance
 
 FORMAT = 1
 ALARM = 0.1
@@ -206,17 +205,9 @@ def write_resemblance(run: RunDir, found: Resemblance) -> None:
 def load_resemblance(run: RunDir) -> Resemblance | NoResemblance:
     """Read what was kept; none of a run that has none. UserError where it is damaged."""
     advice = f"mri-hpc evaluate {run.path} makes it again, where the store is still there"
-    try:
-        values = unseal(run.resemblance.read_bytes())
-        found = convert(without_format(values, of=run.resemblance, reads=FORMAT), Resemblance)
-    except FileNotFoundError:
-        return NoResemblance(reason=f"the run has no {run.resemblance.name}; {advice.replace(' again', '')}")
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{run.resemblance} is damaged ({error}); remove it, and {advice}") from None
-    digest = read_provenance(run).get("model_digest", "")
-    if digest and found.model_digest != digest:
-        raise UserError(f"{run.resemblance} is of another model than {run.model}; remove it, and {advice}")
-    return found
+    found = read_of_model(run.resemblance, run, Resemblance, reads=FORMAT, advice=f"remove it, and {advice}")
+    without = f"the run has no {run.resemblance.name}; {advice.replace(' again', '')}"
+    return found or NoResemblance(reason=without)
 
 
 def _projected(pixels: np.ndarray, components: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.documents import convert, parse, with_format, without_format
-from mri_hpc.rundir.control_answers import digest_of_predictions
+from mri_hpc.base.documents import with_format
+from mri_hpc.rundir.kept import read_of_predictions
 from mri_hpc.rundir.layout import RunDir
 
 FORMAT = 1
@@ -74,12 +74,7 @@ def read_continued(run: RunDir) -> Continued | None:
 
     It can be made again then. Raises NewerFormat.
     """
-    try:
-        values = without_format(parse(run.continued.read_bytes()), of=run.continued, reads=FORMAT)
-        found = convert(values, Continued)
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if found.predictions == digest_of_predictions(run) else None
+    return read_of_predictions(run.continued, run, Continued, reads=FORMAT)
 
 
 def write_continued(run: RunDir, found: Continued) -> None:

@@ -3,13 +3,13 @@
 Kept with the run, so that its page is the same once the store has grown, or is gone.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.documents import convert, parse, with_format, without_format
+from mri_hpc.base.documents import with_format
+from mri_hpc.rundir.kept import read_of_predictions
 from mri_hpc.rundir.layout import RunDir
 
 FORMAT = 1
@@ -48,23 +48,12 @@ class ControlAnswers:
     """By column, such as plane or site, the value of every row of predictions.csv; empty where unknown."""
 
 
-def digest_of_predictions(run: RunDir) -> str:
-    """Compute the sha256 of predictions.csv."""
-    with run.predictions.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_control_answers(run: RunDir) -> ControlAnswers | None:
     """Read what was kept; None where nothing was, or of other predictions, or it is damaged.
 
     It can be made again then. Raises NewerFormat.
     """
-    try:
-        values = without_format(parse(run.controls.read_bytes()), of=run.controls, reads=FORMAT)
-        found = convert(values, ControlAnswers)
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if found.predictions == digest_of_predictions(run) else None
+    return read_of_predictions(run.controls, run, ControlAnswers, reads=FORMAT)
 
 
 def write_control_answers(run: RunDir, answers: ControlAnswers) -> None:

@@ -3,11 +3,10 @@
 from dataclasses import asdict, dataclass
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.documents import convert, with_format, without_format
-from mri_hpc.base.errors import UserError
-from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.base.documents import with_format
+from mri_hpc.base.sealed_json import seal
+from mri_hpc.rundir.kept import read_of_model
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.provenance import read_provenance
 
 FORMAT = 1
 SURE = 0.95
@@ -60,17 +59,7 @@ class Pooling:
 
 def read_pooling(run: RunDir) -> Pooling | None:
     """Read pooling.json; None where attention was not tried. UserError where it is damaged."""
-    try:
-        values = unseal(run.pooling.read_bytes())
-        found = convert(without_format(values, of=run.pooling, reads=FORMAT), Pooling)
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{run.pooling} is damaged ({error}); restore it from a backup") from None
-    digest = read_provenance(run).get("model_digest", "")
-    if digest and found.model_digest != digest:
-        raise UserError(f"{run.pooling} is of another model than {run.model}; restore it from a backup")
-    return found
+    return read_of_model(run.pooling, run, Pooling, reads=FORMAT)
 
 
 def write_pooling(run: RunDir, pooling: Pooling) -> None:
