@@ -67,7 +67,7 @@ def report(options: Options) -> None:
         _report_joined([options.run, *options.more], look_again=options.look_again, as_json=options.json)
         return
     run = open_run(options.run)
-    unseen = _look(run, options)
+    unseen, notes = _look(run, options)
     continued = evaluation = None
     # Drawing takes half a second to import, which --help need not wait for.
     from mri_hpc.results.continuing import keep_continued
@@ -89,6 +89,8 @@ def report(options: Options) -> None:
     replace_bytes(run.report, page)
     if evaluation and run.is_finished:
         write_review(run, evaluation)
+    for note in notes:
+        print(note, file=sys.stderr)
     if options.json:
         others = {
             **({"private_report": str(run.private_report)} if private is not None else {}),
@@ -118,24 +120,21 @@ def report(options: Options) -> None:
             )
 
 
-def _look(run: RunDir, options: Options) -> str:
-    """Write down that test figures are looked at; return why they are not shown where they are not.
+def _look(run: RunDir, options: Options) -> tuple[str, list[str]]:
+    """Write down that test figures are looked at; return why they are not shown, and notes.
 
     A job that is not watched must not fail for it: the page is made without them, and says so.
     """
     if not run.predictions.exists():
-        return ""
+        return "", []
     from mri_hpc.results.further_look import FurtherLook, look_at
 
     try:
-        notes = look_at([run], is_meant=options.look_again)
+        return "", look_at([run], is_meant=options.look_again)
     except FurtherLook as refused:
         if options.pictures:
             raise
-        return refused.words
-    for note in notes:
-        print(note, file=sys.stderr)
-    return ""
+        return refused.words, []
 
 
 def _write_private(run: RunDir, store: Path | None, continued: "Continued | None") -> int:

@@ -177,7 +177,8 @@ class StoreDir:
         except FileNotFoundError:
             self._make_private()
             return
-        if mode & 0o077:
+        # One that was opened to a group is looked at by `make`.
+        if mode & 0o077 and self.group is None:
             with contextlib.suppress(OSError):
                 self.private.rmdir()
             raise UserError(
