@@ -11,11 +11,11 @@ acquired. Rounds of all readers follow each other, so that load of the machine m
 counts is the processor's time, and ratios within a round. All slices of a volume are counted, also those
 that ours leaves out as empty.
 
-2026-11-30, load of 6 to 12, 7 rounds, in slices/s, and ours to SimpleITK 2.5.7, MONAI 1.6.1 and TorchIO
-1.2.1: six volumes of 256 × 256 × 24 float64 in `.nii.gz` 783, 2.91 × (2.26 to 3.38), 4.35 × (3.77 to 5.22),
-5.33 × (4.54 to 5.66); two sagittal series of 35 DICOM slices 843, 3.58 × (2.95 to 4.38), 4.59 × (3.57 to
-8.14), 6.06 × (4.75 to 7.71); one GE series of 196 slices 916, 5.48 × (4.01 to 6.55), 8.10 × (5.88 to 9.94),
-8.42 × (6.80 to 11.45). Half of the time of `.nii.gz` is igzip's. Of the sagittal series a fifth each goes
+2026-11-30, idle, 7 rounds, in slices/s, and ours to SimpleITK 2.5.7, MONAI 1.6.1 and TorchIO 1.2.1: six
+volumes of 256 × 256 × 24 float64 in `.nii.gz` 1,032, 2.44 × (2.13 to 3.13), 4.26 × (3.84 to 4.48), 5.24 ×
+(4.41 to 5.61); two sagittal series of 35 DICOM slices 1,153, 3.66 × (3.32 to 3.81), 4.63 × (4.10 to 8.76),
+6.26 × (5.73 to 6.79); one GE series of 196 slices 1,471, 5.36 × (4.52 to 5.67), 9.28 × (7.21 to 9.59),
+8.45 × (7.54 to 9.11). Half of the time of `.nii.gz` is igzip's. Of the sagittal series a fifth each goes
 into headers and into the fingerprint, which no peer takes. All parts stand in docs/measurements.md.
 """
 
