@@ -138,8 +138,8 @@ def _ask(
 ) -> "Answer":
     """Ask one finished run about images, and calibrate what it says. shares: of classes, elsewhere."""
     from mri_hpc.intake.decoding.recipe import load_recipe
-    from mri_hpc.results.answer import judge
     from mri_hpc.results.calibration import load_calibration
+    from mri_hpc.results.judging import judge
     from mri_hpc.results.pooling_choice import patient_model_of
     from mri_hpc.results.resemblance import load_resemblance
     from mri_hpc.results.run_decision import decision_of, validation_patients

@@ -8,7 +8,7 @@ import pytest
 
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.labels.images import find_images
-from mri_hpc.results.answer import judge
+from mri_hpc.results.judging import judge
 from mri_hpc.results.patient_model import MeanOfImages
 from tests.harness import dicom_phantoms as phantoms
 
