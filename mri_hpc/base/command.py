@@ -151,7 +151,7 @@ def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -
     except OSError as error:
         if not is_users_to_fix(error):
             raise
-        return _complain(name, _described(error), kind="system", as_json="--json" in asked)
+        return _complain(name, described(error), kind="system", as_json="--json" in asked)
 
 
 def _forget_interruptions() -> None:
@@ -223,7 +223,8 @@ def is_users_to_fix(error: OSError) -> bool:
     }  # fmt: skip
 
 
-def _described(error: OSError) -> str:
+def described(error: OSError) -> str:
+    """Say what the system refused, where, and behind a semicolon what to do where that is known."""
     what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{what}; make room there, then run it again"

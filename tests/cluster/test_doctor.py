@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.cluster.doctor import gpus, libraries, limits, network, scheduler, site_key, weights_cache
+from mri_hpc.cluster.doctor import (
+    file_system,
+    gpus,
+    libraries,
+    limits,
+    network,
+    scheduler,
+    site_key,
+    weights_cache,
+)
 from mri_hpc.cluster.doctor.checks import CHECKS, examine
 from mri_hpc.cluster.doctor.finding import Check, Level, Site
 from mri_hpc.doctor import main
@@ -219,6 +228,23 @@ def test_a_check_that_fails_is_a_problem_and_the_others_go_on():
     (_, [found]), (_, nothing) = examine(site(), [failing, other])
     assert (found.level, nothing) == (Level.PROBLEM, [])
     assert "does not answer" in found.says
+
+
+def test_what_the_system_refuses_is_said_in_words_with_what_to_do():
+    def fail(_site):
+        yield from ()
+        raise PermissionError(13, "Permission denied", "/project/site.key")
+
+    [(_, [found])] = examine(site(), [Check(name="key", title="key", look=fail)])
+    assert (found.level, found.says) == (Level.PROBLEM, "Permission denied: /project/site.key")
+    assert found.cure.startswith("see who may read and write there")
+
+
+def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_system.os, "access", lambda *_given: False)
+    [found] = [one for one in not_fine(file_system.look(site(tmp_path))) if one[0] is Level.PROBLEM]
+    assert found[1] == f"{tmp_path} cannot be written by you"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doctor_leaves_nothing_behind_and_says_what_to_do(tmp_path, capsys, monkeypatch):

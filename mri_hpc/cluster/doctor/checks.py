@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from mri_hpc.base.command import described
 from mri_hpc.base.errors import UserError
 from mri_hpc.cluster.doctor import (
     file_system,
@@ -27,6 +28,9 @@ def examine(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[tuple[Chec
         found: list[Finding] = []
         try:
             found.extend(check.look(site))
-        except (UserError, OSError) as error:
+        except UserError as error:
             found.append(problem(str(error), ""))
+        except OSError as error:
+            says, _, cure = described(error).partition("; ")
+            found.append(problem(says, cure))
         yield check, found

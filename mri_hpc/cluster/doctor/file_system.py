@@ -30,6 +30,9 @@ def look(site: Site) -> Iterator[Finding]:
         yield problem(
             f"{found.f_favail:,} more files can be made there", "df -i; or work on another file system"
         )
+    if not os.access(site.folder, os.W_OK | os.X_OK):
+        yield problem(f"{site.folder} cannot be written by you", "another folder: mri-hpc doctor /scratch/me")
+        return
     elsewhere = f"put stores on another file system; more: mri-hpc store prove {site.folder}"
     with own_folder(site.folder) as folder:
         # Without the stores that `store prove` tries, which takes a minute.
