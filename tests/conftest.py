@@ -273,6 +273,20 @@ def standin_rank(monkeypatch):
 
 
 @pytest.fixture
+def report(capsys):
+    """Makes the page of runs as the command does; gives status, stdout and stderr."""
+    from mri_hpc.report import main
+
+    def make(*words):
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return make
+
+
+@pytest.fixture
 def planned_run(tmp_path, standin_rank):
     """Makes a run that has settings and no submission yet, and whose stand-in ranks behave as planned."""
     import json

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from mri_hpc.cluster.doctor.libraries import ONLY_TO_TRAIN
+
 ROOT = Path(__file__).parents[1]
-# What neither preprocess nor store imports.
-ONLY_TO_TRAIN = {"torch", "torchvision", "submitit", "safetensors", "tensorboard", "matplotlib", "jinja2"}
 # Not needed by what is installed, but part of every environment: each has its own.
 OF_THE_ENVIRONMENT = {"pip", "setuptools", "mri-hpc"}
 HEAD = """\

@@ -6,7 +6,6 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from mri_hpc.report import main
 from mri_hpc.results.learning_curve import fit
 from mri_hpc.rundir.folds import SHARES, write_folds
 from mri_hpc.rundir.predictions import Prediction
@@ -91,17 +90,6 @@ def curve(make_run, tmp_path):
             save_settings(run, training, JobSettings())
         write_folds(tmp_path / "curve", (25, 50, 75, 100), SHARES)
         return tmp_path / "curve"
-
-    return make
-
-
-@pytest.fixture
-def report(capsys):
-    def make(*words):
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
 
     return make
 

@@ -9,19 +9,17 @@ from mri_hpc.cluster.doctor.finding import Check, Finding, Site, fine, problem
 
 INSTALL = "bash tools/install_cluster.sh"
 ONLY_TO_TRAIN = {"torch", "torchvision", "submitit", "safetensors", "tensorboard", "matplotlib", "jinja2"}
+"""Libraries that neither preprocess nor store imports."""
 
 
 def look(_site: Site) -> Iterator[Finding]:
     """Hold what is installed against what setup.cfg asks for."""
     yield fine(f"Python {sys.version.split()[0]} at {sys.executable}")
-    wanted = [
-        requirement
-        for requirement in importlib.metadata.requires("mri_hpc") or ()
-        if "extra ==" not in requirement
-    ]
+    wanted = [one for one in importlib.metadata.requires("mri_hpc") or () if "extra ==" not in one]
     missing, old = [], []
     for requirement in wanted:
-        name, least = re.fullmatch(r"([\w.-]+)(?:>=([\d.]+))?", requirement.replace(" ", "")).groups()  # type: ignore[union-attr]
+        # As setup.cfg writes them: a name alone, or with the least version.
+        name, _, least = requirement.replace(" ", "").partition(">=")
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -163,8 +163,7 @@ def _status_of(path: str, file: io.BufferedIOBase | None = None) -> os.stat_resu
     inside = archives.parted(path)
     if inside:
         return Path(inside[0]).stat()
-    # By pathlib it takes several times as long as the system itself.
-    return os.fstat(file.fileno()) if file else os.stat(path)  # noqa: PTH116
+    return os.fstat(file.fileno()) if file else Path(path).stat()
 
 
 def in_memory(data: bytes) -> Content:

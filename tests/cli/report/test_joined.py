@@ -6,7 +6,6 @@ import statistics
 
 import pytest
 
-from mri_hpc.report import main
 from mri_hpc.results.evaluation import evaluate_split
 from mri_hpc.rundir.folds import write_folds
 from mri_hpc.rundir.predictions import Prediction
@@ -42,17 +41,6 @@ def fold_run(make_run, tmp_path):
         run.settings.unlink()
         save_settings(run, dataclasses.replace(training, test_fold=fold, seed=seed), JobSettings())
         return run
-
-    return make
-
-
-@pytest.fixture
-def report(capsys):
-    def make(*words):
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
 
     return make
 
