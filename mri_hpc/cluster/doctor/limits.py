@@ -15,7 +15,7 @@ OPEN_FILES = 1024
 TEMPORARY_NEEDS = 2**30
 
 
-def look(site: Site) -> Iterator[Finding]:
+def look(_site: Site) -> Iterator[Finding]:
     """Look at what this shell may use."""
     yield fine(
         f"{len(os.sched_getaffinity(0))} cores, {shown_bytes(_memory())} of memory: a login node may be small"
