@@ -49,6 +49,8 @@ GPU_VARIABLES = (
     "SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GPUS_PER_SOCKET",
 )  # fmt: skip
 MEMORY_VARIABLES = ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU")
+ADDRESSES = "MRI_ADDRESSES"
+"""Variable with NODE=ADDRESS of each node of the job, as Slurm is set up, by the batch script."""
 # Of a shell: the cluster, of several, to which sbatch sends a job; others' questions go to their own.
 CLUSTER_VARIABLES = ("SLURM_CLUSTERS", "SBATCH_CLUSTERS")
 
@@ -99,7 +101,23 @@ def place(environment: Mapping[str, str] = os.environ) -> "Place | None":
         host=environment.get("SLURMD_NODENAME", os.uname().nodename),
         restart=restart_count(environment),
         job_id=environment.get("SLURM_JOB_ID", ""),
+        addresses=_addresses(environment),
     )
+
+
+def _addresses(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the addresses by which Slurm reaches this node: as it is set up, and as srun came to it."""
+    node = environment.get("SLURMD_NODENAME", "")
+    by_setup = [
+        pair.partition("=")[2]
+        for pair in environment.get(ADDRESSES, "").split()
+        if pair.startswith(f"{node}=")
+    ]
+    # Of the node on which srun runs, in a job the first one, where rank 0 is.
+    by_srun = (
+        environment.get("SLURM_LAUNCH_NODE_IPADDR", "") if environment.get("SLURM_PROCID") == "0" else ""
+    )
+    return tuple(address for address in (*by_setup, by_srun) if address)
 
 
 def array_share(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:

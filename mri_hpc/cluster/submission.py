@@ -111,7 +111,7 @@ def _executor(
         ntasks_per_node=ranks_per_node,
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
-        setup=_before_srun(run, submission, python, has_gpus=gpus > 0 or names_gpus),
+        setup=_before_srun(run, submission, python, has_gpus=gpus > 0 or names_gpus, nodes=settings.nodes),
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
         # Of sites that export nothing from the shell (SBATCH_EXPORT=NONE) srun would take that over, and the
         # ranks would find neither what the lines above set, nor a PATH.
@@ -124,7 +124,7 @@ def _executor(
     return executor
 
 
-def _before_srun(run: RunDir, submission: int, python: str, *, has_gpus: bool) -> list[str]:
+def _before_srun(run: RunDir, submission: int, python: str, *, has_gpus: bool, nodes: int) -> list[str]:
     """Return shell lines that outlive the signals to the ranks, and start none that may not start."""
     # A Slurm that does not fence its GPUs in shows them to every job of the node.
     without_gpus = [] if has_gpus else ['export CUDA_VISIBLE_DEVICES=""']
@@ -135,11 +135,25 @@ def _before_srun(run: RunDir, submission: int, python: str, *, has_gpus: bool) -
         'if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi',
         'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
         *without_gpus,
+        *_addresses(nodes),
         f"export {SHELL_HAS_SCONTROL}=1",
         f"command -v scontrol >/dev/null || export {SHELL_HAS_SCONTROL}=0",
         "may_start=0",
         f"{_batch_command(python, 'before', run, submission)} || may_start=$?",
         f'if [ "$may_start" -eq {MAY_NOT_START} ]; then exit 0; fi',
+    ]
+
+
+def _addresses(nodes: int) -> list[str]:
+    """Return shell lines that tell the ranks of several nodes where Slurm finds each."""
+    if nodes == 1:
+        return []
+    address = "s/^NodeName=([^ ]+) .* NodeAddr=([^ ]+) .*/\\1=\\2/p"
+    return [
+        "# Names of nodes need not resolve on the nodes: Slurm has their addresses.",
+        f"export {slurm.ADDRESSES}",
+        f'{slurm.ADDRESSES}="$(timeout 20 scontrol --oneliner show node "$SLURM_JOB_NODELIST" 2>/dev/null '
+        f"| sed -nE '{address}' || true)\"",
     ]
 
 
