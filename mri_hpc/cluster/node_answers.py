@@ -97,6 +97,22 @@ def _seconds(text: str) -> float | None:
     return float(match[0]) if match else None
 
 
+def unseen_words(unseen: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> str:
+    """Say which nodes do not see what, and what to do; `names` says what a path is, where it is known."""
+    nodes_of: dict[tuple[str, ...], list[str]] = {}
+    for node, paths in unseen.items():
+        nodes_of.setdefault(tuple(names.get(path, path) for path in paths), []).append(node)
+    found = [f"{_subject(nodes)} not see {', nor '.join(things)}" for things, nodes in nodes_of.items()]
+    return (
+        f"{'; '.join(found)}: all nodes of a job need it, on a file system that they share; to leave nodes "
+        f"out: --slurm exclude={','.join(unseen)}"
+    )
+
+
+def _subject(nodes: Sequence[str]) -> str:
+    return f"node {nodes[0]} does" if len(nodes) == 1 else f"nodes {', '.join(nodes)} do"
+
+
 def clock_words(node: str, ahead_s: float) -> str:
     """Say of a node's clock how it differs: ``n2 is 120 s ahead``."""
     return f"{node} is {abs(ahead_s):.0f} s {'ahead' if ahead_s > 0 else 'behind'}"

@@ -1,4 +1,4 @@
-"""Stands in for a rank that meets the others, exchanges one value, and notes by which way; it trains nothing."""
+"""Stands in for a rank that meets the others, exchanges one value, and notes how; it trains nothing."""
 
 import argparse
 import json

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from mri_hpc.cluster.launching import Plan, submit_once
 from mri_hpc.cluster.scheduler import Sizes
 from mri_hpc.cluster.watching import Watcher
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, load_job, load_training, save_settings
 from tests.harness import sites
 
 OPEN = (50000, 50099)
@@ -25,20 +27,27 @@ class Site:
     def __init__(self, folder, slurm):
         self.folder, self.slurm = folder, slurm
 
-    def launch(self, name, **job):
+    def make(self, name, **job):
+        """A run that has yet to be submitted."""
         run = RunDir(self.folder / name / "run")
         store = self.folder / name / "store"
         for folder in (run.path, store):
             folder.mkdir(parents=True)
         (store / "recipe.json").write_text("{}")
-        training = TrainingSettings(snapshot="ab12", schedule_epochs=30, store=str(store))
         settings = JobSettings(
             cluster="slurm", nodes=2, tasks_per_node=1, gpus_per_node=0, slurm=("nodelist=n3,n4",), **job
         )
-        save_settings(run, training, settings)
-        plan = Plan(run=run, training=training, job=settings, is_new=False)
-        sizes = Sizes(nodes=2, ranks_per_node=1, gpus_per_node=0)
-        submit_once(plan, scheduler_for(settings), sizes)
+        save_settings(run, TrainingSettings(snapshot="ab12", schedule_epochs=30, store=str(store)), settings)
+        return run
+
+    def submit(self, run):
+        job = load_job(run)
+        plan = Plan(run=run, training=load_training(run), job=job, is_new=False)
+        submit_once(plan, scheduler_for(job), Sizes(nodes=2, ranks_per_node=1, gpus_per_node=0))
+
+    def launch(self, name, **job):
+        run = self.make(name, **job)
+        self.submit(run)
         return run
 
     def end(self, run):
@@ -100,3 +109,67 @@ def test_an_interface_that_a_node_lacks_is_named_with_those_that_it_has(site):
     summary = site.end(run)
     assert summary.state == "failed", summary
     assert any("has no interface ib0" in line and "it has eth0 (" in line for line in summary.last_words)
+
+
+def python_in(folder):
+    """A program that jobs start as python, in a folder of its own."""
+    folder.mkdir()
+    (folder / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (folder / "python").chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def half_seen(site):
+    """Runs of which one of the nodes does not see something, by what that is; each has ended."""
+    runs = {name: site.make(name) for name in ("store", "run", "first run", "python", "first python")}
+    pythons = {name: python_in(site.folder / f"of {name}") for name in ("python", "first python")}
+    hidden = {
+        "store": ("n4", site.folder / "store" / "store"),
+        "run": ("n4", runs["run"].path),
+        "first run": ("n3", runs["first run"].path),
+        "python": ("n4", pythons["python"]),
+        "first python": ("n3", pythons["first python"]),
+    }
+    with contextlib.ExitStack() as stack:
+        for name, (node, folder) in hidden.items():
+            stack.enter_context(sites.without_folder(site.slurm, node, folder))
+            with pytest.MonkeyPatch.context() as shell:
+                if name in pythons:
+                    shell.setenv("MRI_PYTHON", str(pythons[name] / "python"))
+                site.submit(runs[name])
+        return {name: (site.end(run), run, hidden[name][1]) for name, run in runs.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "words"),
+    [
+        ("store", "failed", "node n4 does not see the store {path}: "),
+        ("run", "failed", "node n4 does not see the run {path}: "),
+        ("python", "failed", "node n4 does not see {path}/python: "),
+        ("first python", "stopped", "node n3 does not see {path}/python: "),
+        ("first run", "stopped", "node n3 could not open its output in the run's folder: "),
+    ],
+)
+def test_what_a_node_does_not_see_is_named_before_any_rank_starts(half_seen, name, state, words):
+    summary, run, path = half_seen[name]
+    assert summary.state == state, summary
+    assert words.format(path=path) in summary.reason
+    assert f"--slurm exclude={'n3' if 'first' in name else 'n4'}" in summary.reason
+    assert not list(run.path.glob("met*.json"))
+
+
+def test_a_node_whose_clock_is_off_is_named_and_writes_by_the_file_servers(site, monkeypatch):
+    clock = site.folder / "clock"
+    clock.mkdir()
+    standin = Path(__file__).parents[1] / "cluster"
+    monkeypatch.setenv("PYTHONPATH", f"{clock}:{standin}")
+    with sites.with_clock(site.slurm, "n3", -120, clock):
+        run = site.launch("clock")
+        summary = site.end(run)
+    assert summary.state == "finished", summary
+    assert set(summary.clocks) == {"n3"}
+    assert summary.clocks["n3"] == pytest.approx(-120, abs=3)
+    # Before, queueing was two minutes below zero.
+    assert all(seconds >= 0 for seconds in summary.ledger.values()), summary.ledger
+    assert [event.time for event in read_events(run)] == sorted(event.time for event in read_events(run))
