@@ -69,6 +69,10 @@ def training(record: Record) -> str:
     falls = f"held, then falls over {t.decay_epochs} epochs" if t.decay_epochs else "falls by a cosine"
     done = f"; {known['epochs']} epochs, {known['steps']} steps were done" if known.get("steps") else ""
     augmented = "turned, scaled, shifted and changed in contrast at random" if t.augment else "as they are"
+    if t.augment and t.distort:
+        augmented = f"bent, blurred, partly covered, {augmented}"
+    if t.input_size:
+        augmented = f"{augmented}, enlarged to {t.input_size} pixels where they are smaller"
     sides = (
         "left and right exchanged at random"
         if t.augment and t.flip != "off"
