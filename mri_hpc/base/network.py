@@ -88,6 +88,15 @@ def own_address_towards(address: str) -> str:
         return str(probe.getsockname()[0])
 
 
+def is_address(text: str) -> bool:
+    """Tell whether a text is an IPv4 address in numbers."""
+    try:
+        socket.inet_pton(socket.AF_INET, text)
+    except OSError:
+        return False
+    return True
+
+
 def interface_of(address: str) -> str:
     """Return the name of the interface that has this address; empty where none has."""
     return next((one.name for one in interfaces() if one.address == address), "")

@@ -147,6 +147,7 @@ def meet(
     # Rank 0 talks by the address at which the others have found it.
     reached = next((str(one["towards"]) for one in came if one["towards"] != LOOPBACK and one["towards"]), "")
     own = address or (reached if place.host == hosts[0] else network.own_address_towards(reached))
+    own = own if network.is_address(reached) else ""
     interface = network.interface_of(own)
     if not _reach_all(place, run, store, hosts, patience, own=own, wishes=wishes):
         return None
@@ -200,7 +201,9 @@ def _own_addresses(place: Place) -> list[str]:
         for name in (*place.addresses, place.host, os.uname().nodename)
         for address in network.resolve(name)
     ]
-    return list(dict.fromkeys([*by_name, *(one.address for one in network.interfaces())]))
+    found = list(dict.fromkeys([*by_name, *(one.address for one in network.interfaces())]))
+    # A network of IPv6 alone: its store finds the name, and gloo and NCCL their way.
+    return found or [place.host]
 
 
 def _come(place: Place, run: RunDir, attempt: Attempt, patience: Patience) -> tuple[TCPStore, str] | None:
@@ -248,7 +251,7 @@ def _reach_all(
 ) -> bool:  # fmt: skip
     """Have the first rank of every host connect to all others', as gloo and NCCL will; False: a stop."""
     firsts = [hosts.index(host) for host in dict.fromkeys(hosts)]
-    if place.rank not in firsts:
+    if place.rank not in firsts or not own:
         return True
     listens, ended = ([f"{word}/{rank}" for rank in firsts] for word in ("listens", "reached"))
     # An address that is translated on the way is no interface's.

@@ -9,6 +9,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.network import (
     PortRange,
     bind_within,
+    is_address,
     kernel_ports,
     listening,
     own_address_towards,
@@ -92,6 +93,7 @@ def test_loopback_is_no_address_for_others():
     assert resolve("localhost") == []
     assert resolve("no-such-name.invalid") == []
     assert own_address_towards("127.0.0.1") == "127.0.0.1"
+    assert [is_address(text) for text in ("10.0.0.1", "n1", "fe80::1", "")] == [True, False, False, False]
 
 
 def test_the_kernel_says_which_ports_it_gives():

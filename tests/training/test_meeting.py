@@ -64,6 +64,12 @@ def test_rank_0_is_found_by_slurms_address_first_then_by_names_then_by_interface
     assert found == ["10.9.0.1", "10.0.0.1", "10.1.0.1", "10.2.0.1"]
 
 
+def test_a_machine_without_any_ipv4_address_is_looked_for_by_name(monkeypatch):
+    monkeypatch.setattr(network, "resolve", lambda _name: [])
+    monkeypatch.setattr(network, "interfaces", list)
+    assert meeting._own_addresses(place(0)) == ["n1"]
+
+
 def test_ranks_of_one_host_meet_by_loopback_whatever_its_name(run, patience):
     hosts = "n1.no-such-name"
     opened = meeting._open(place(0, hosts), run, FIRST, Wishes(), "")
