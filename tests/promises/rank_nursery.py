@@ -33,8 +33,8 @@ from mri_hpc.training.learner import Learner
 
 # The first rank of an attempt imports them as it begins, and when it has trained: seconds each time.
 LATE = (
-    "torch.utils.tensorboard", "sklearn.covariance", "mri_hpc.results.calibration",
-    "mri_hpc.results.pooling_choice", "mri_hpc.results.resemblance_run",
+    "torch.utils.tensorboard", "sklearn.covariance", "mri_hpc.results.answers.calibration",
+    "mri_hpc.results.answers.pooling_choice", "mri_hpc.results.answers.resemblance_run",
 )  # fmt: skip
 
 
