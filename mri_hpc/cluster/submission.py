@@ -175,7 +175,7 @@ def _nodes_question(run: RunDir, submission: int, python: str, store: str) -> li
     quoted = shlex.quote(python)
     return [
         *question_lines(paths),
-        f"if [ ! -e {quoted} ]; then",
+        f"if ! command -v {quoted} >/dev/null; then",
         f'  echo "{OWN_WORDS}node $SLURMD_NODENAME does not see "{quoted}": all nodes of a job need it, on '
         f'a file system that they share; to leave it out: --slurm exclude=$SLURMD_NODENAME"',
         "  exit 1",

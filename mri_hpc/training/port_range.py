@@ -111,9 +111,8 @@ def _places_of(library: _Library, name: bytes) -> Iterator[int]:
         if table not in values or size not in values:
             continue
         # Not copied: it has many megabytes.
-        relocations = np.frombuffer(
-            (ctypes.c_char * values[size]).from_address(values[table]), dtype=RELOCATION
-        )
+        raw = (ctypes.c_char * values[size]).from_address(values[table])
+        relocations = np.frombuffer(memoryview(raw).cast("B"), dtype=RELOCATION)
         for one in relocations[np.isin(relocations["kind"], ADDRESS_KINDS)]:
             symbol = values[DT_SYMTAB] + SYMBOL_BYTES * int(one["symbol"])
             text = values[DT_STRTAB] + struct.unpack("<I", ctypes.string_at(symbol, 4))[0]

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from mri_hpc.cluster.node_answers import NodeAnswers, clock_words, parse, question_lines
+from mri_hpc.cluster.node_answers import NodeAnswers, clock_words, parse, question_lines, unseen_words
 
 # Stands in for srun: two nodes, one after the other, the second with a clock two minutes ahead.
 SRUN = """#!/bin/sh
@@ -70,3 +70,9 @@ def test_answers_that_did_not_come_or_that_no_date_understands_say_nothing(text)
 def test_a_clock_is_described_by_node():
     assert clock_words("n2", 120.4) == "n2 is 120 s ahead"
     assert clock_words("n2", -61.0) == "n2 is 61 s behind"
+
+
+def test_nodes_that_do_not_see_the_same_are_named_together():
+    words = unseen_words({"n2": ("/a", "/b"), "n3": ("/a", "/b"), "n4": ("/c",)}, {"/a": "the run /r"})
+    assert words.startswith("nodes n2, n3 do not see the run /r, nor /b; node n4 does not see /c: all nodes")
+    assert words.endswith("--slurm exclude=n2,n3,n4")
