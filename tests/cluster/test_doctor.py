@@ -106,8 +106,9 @@ def test_a_key_that_everybody_can_read_is_a_problem(tmp_path):
     path.chmod(0o640)
     assert not_fine(dict(examine(looked, [check]))[check]) == []
     path.chmod(0o644)
-    [(level, says, _cure)] = not_fine(dict(examine(looked, [check]))[check])
-    assert (level, f"chmod 600 {path}" in says) == (Level.PROBLEM, True)
+    [(level, says, cure)] = not_fine(dict(examine(looked, [check]))[check])
+    assert (level, cure) == (Level.PROBLEM, f"chmod 600 {path}")
+    assert f"{path} is the site's key, and others may read it" in says
 
 
 # Slurm's answers, as scontrol prints them
@@ -250,7 +251,16 @@ def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_system_that_writes_slowly_is_said_and_not_asked_for_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_system, "SLOW_S", -1.0)
+    [(level, says, cure)] = not_fine(file_system.look(site(tmp_path)))
+    assert (level, cure.startswith(f"mri-hpc store prove {tmp_path}")) == (Level.NOTE, True)
+    assert "fsync is answered, slowly: files and folders" in says
+
+
 def test_doctor_leaves_nothing_behind_and_says_what_to_do(tmp_path, capsys, monkeypatch):
+    # Also on a machine that is busy.
+    monkeypatch.setattr(file_system, "SLOW_S", float("inf"))
     monkeypatch.setenv("MRI_KEY_FILE", str(tmp_path / "nowhere" / "site.key"))
     (tmp_path / "nowhere").touch()
     assert main([str(tmp_path), "--only", "files", "key"]) == 2
