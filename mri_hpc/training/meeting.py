@@ -215,7 +215,7 @@ def _come(place: Place, run: RunDir, attempt: Attempt, patience: Patience) -> tu
     where = json.loads(path.read_text(encoding="utf-8"))
     addresses = [LOOPBACK] if where["host"] == place.host else list(where["addresses"])
     met: list[tuple[TCPStore, str]] = []
-    what = f"rank 0 to answer at {', '.join(addresses)}, port {where['port']}"
+    what = "rank 0 to answer at " + ", ".join(f"{address}:{where['port']}" for address in addresses)
     try:
         is_met = patience.outlasts(
             lambda: _join_store(where, addresses, met),

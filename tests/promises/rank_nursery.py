@@ -187,7 +187,7 @@ def set_clock(seconds):
 
 def wait_no_longer():
     """Have no patience with ranks that do not come, once told to stop."""
-    importlib.import_module("mri_hpc.training.ranks").STOP_PATIENCE_S = 0.5
+    importlib.import_module("mri_hpc.training.meeting").STOP_PATIENCE_S = 0.5
 
 
 def suspend(step):
