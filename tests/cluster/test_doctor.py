@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.network import Interface
 from mri_hpc.cluster.doctor import (
     file_system,
     gpus,
@@ -187,13 +188,15 @@ def test_a_machine_without_gpu_is_told_where_to_look(tmp_path, monkeypatch):
 # Network and weights
 
 
-def test_a_name_that_does_not_resolve_is_said(monkeypatch):
+def test_interfaces_are_named_and_a_name_that_does_not_resolve_matters_no_more(monkeypatch):
     def fail(*_given, **_more):
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(network.socket, "getaddrinfo", fail)
-    [(level, says, _cure)] = not_fine(network.look(site()))
-    assert (level, "does not resolve" in says) == (Level.NOTE, True)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    found = [Interface(name="ib0", address="10.0.0.1")]
+    monkeypatch.setattr("mri_hpc.base.network.interfaces", lambda: found)
+    assert not_fine(network.look(site())) == []
+    assert "ib0 (10.0.0.1)" in next(network.look(site())).says
 
 
 def test_a_variable_that_names_no_interface_is_said():
