@@ -194,16 +194,16 @@ def _last_words(run: RunDir, attempt: Attempt, rank: int | None) -> list[str]:
     """Read the last lines of the failing rank's log; of rank 0's where none is known to have failed first."""
     path = run.rank_log(attempt, rank or 0)
     if path.is_file():
-        return _tail(path)
+        return tail(path)
     # A rank that could not be started has no log: what srun and submitit printed of it lies here.
     printed = sorted(run.submitit.glob(f"{own_job_id() or '-'}_*_log.out"))
-    words = [line for file in printed for line in _tail(file) if not line.startswith(OWN_WORDS)]
+    words = [line for file in printed for line in tail(file) if not line.startswith(OWN_WORDS)]
     return list(dict.fromkeys(words))[-LAST_LINES:] or [
         f"no log at {path}: the rank did not come to write one"
     ]
 
 
-def _tail(path: Path) -> list[str]:
+def tail(path: Path) -> list[str]:
     """Read the last lines of a file that say something."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))

@@ -17,6 +17,9 @@ class Level(enum.StrEnum):
     """Something that the commands do would fail."""
 
 
+MARKS = {Level.FINE: "ok", Level.NOTE: "note", Level.PROBLEM: "NOT OK"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One thing that was looked at."""
@@ -48,6 +51,12 @@ class Check:
     """For people."""
     look: Callable[[Site], Iterator[Finding]]
     """Yields what it finds; changes nothing. OSError and UserError become a problem."""
+
+
+def in_words(finding: Finding) -> list[str]:
+    """Write a finding for people, in a line or two."""
+    lines = [f"  {MARKS[finding.level]:7} {finding.says}"]
+    return [*lines, f"  {'':7}   do: {finding.cure}"] if finding.cure else lines
 
 
 def fine(says: str) -> Finding:
