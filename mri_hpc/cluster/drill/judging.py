@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mri_hpc.base.command import counted
 from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.doctor.finding import Finding, Level, fine, note, problem
@@ -120,6 +121,12 @@ def _of_course(drill: DrillFolder, events: Sequence[Event]) -> Iterator[Finding]
     yield from failures
     if drill.twin.is_finished and drill.run.is_finished:
         yield from _of_bits(drill, events)
+    elif drill.run.is_finished:
+        yield fine("and it has trained to its end")
+        yield note(
+            f"its twin was not done within the job's {LIMIT_MIN} minutes: whether the bits are equal is open",
+            f"drill once more, when files are in the nodes' memory; how far it came: {drill.twin.attempts}",
+        )
     elif not failures:
         yield from [_unexplained("it was not finished", drill)]
 
@@ -180,9 +187,8 @@ def _of_bits(drill: DrillFolder, events: Sequence[Event]) -> Iterator[Finding]:
     conditions = {str(event.values["condition"]) for event in events if event.kind == Kind.CHANGED}
     if differing is None and len(digests) == 1:
         ranks = next(event.values["ranks"] for event in events if event.kind == Kind.STARTED)
-        alike = (
-            f"; the network added up alike in two process groups over {stopped} steps" if ranks > 1 else ""
-        )
+        steps = counted(len(losses), "step")
+        alike = f"; the network added up alike in two process groups over {steps}" if ranks > 1 else ""
         yield fine(
             f"resumed, it ended with the weights of a twin that nothing interrupted, to the bit{alike}"
         )
@@ -248,4 +254,6 @@ def _last_line(log: Path) -> str:
 
 
 def _unexplained(what: str, drill: DrillFolder) -> Finding:
-    return problem(f"{what}, and nothing says why", f"see {drill.run.attempts} and {drill.run.submitit}")
+    printed = [line for log in sorted(drill.run.submitit.glob("*_log.out")) for line in tail(log)]
+    why = f"; its job's last words: {printed[-1]}" if printed else ", and nothing says why"
+    return problem(f"{what}{why}", f"see {drill.run.attempts} and {drill.run.submitit}")

@@ -98,10 +98,9 @@ def _of_torch(gpus: int) -> Iterator[Finding]:
         last = (asked.stderr.strip().splitlines() or [f"it died with status {asked.returncode}"])[-1]
         yield problem(f"torch cannot be imported there: {last}", install)
         return
-    took_s = time.monotonic() - began
-    if took_s > TORCH_IS_SLOW_S:
+    if time.monotonic() - began > TORCH_IS_SLOW_S:
         yield note(
-            f"importing torch took {took_s:.0f} s there: each start of a run waits for it",
+            f"importing torch took more than {TORCH_IS_SLOW_S} s there: each start of a run waits for it",
             "install on a file system that is faster with small files; see how the second drill does",
         )
     count, cuda, wrong = json.loads(asked.stdout.strip().splitlines()[-1])

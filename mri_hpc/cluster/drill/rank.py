@@ -21,8 +21,11 @@ from mri_hpc.cluster.drill.trial import shorten
 from mri_hpc.cluster.rank import RANK_MODULE, become, place_of, rank_command
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
+from mri_hpc.rundir.metrics_log import read_metrics
 
 POLL_S = 0.1
+STEPS = 3
+"""Before the signal: what the ranks add up shows in the loss of the step after it."""
 SIGNAL_WITHIN_S = 15.0
 """In which Slurm's signal has to have reached the ranks."""
 NODE = "drill: rank {rank} on {node}"
@@ -56,8 +59,8 @@ def main() -> int:
 
 
 def _interrupt(drill: DrillFolder, attempt: Attempt) -> None:
-    """Have Slurm tell the ranks to stop, once they have taken a step."""
-    while not _has(drill.run, attempt, Kind.FIRST_STEP):
+    """Have Slurm tell the ranks to stop, once they have taken a few steps."""
+    while len(read_metrics(drill.run)) < STEPS:
         time.sleep(POLL_S)
     sent_s, complaint = time.time(), slurm.tell_ranks(slurm.own_job_id(), signal.SIGUSR2)
     _note_signal(drill, sent_s, complaint)

@@ -94,7 +94,7 @@ def test_a_drill_that_came_through_is_fine_and_says_what_a_preemption_costs(dril
     assert judged.bad_nodes == ()
     assert judged.preemption == Preemption(stop_s=1.5, held_s=122.0, start_s=8.0)
     assert judged.preemption.whole_s == 131.5
-    assert f"alike in two process groups over {STOPPED_AT} steps" in judged.findings[-1].says
+    assert "alike in two process groups over 12 steps" in judged.findings[-1].says
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,14 @@ def test_a_signal_that_did_not_come_is_a_problem_though_the_rest_was_played(dril
     assert (words.endswith("did not reach the ranks: nothing had come after 15 s"), bad) == (True, ())
 
 
+def test_a_twin_that_was_not_done_in_time_leaves_the_bits_open_and_is_no_problem(drill):
+    leave(drill, COURSE)
+    drill.twin.done.unlink()
+    findings, bad = found(drill)
+    assert (findings[-1][0], bad) == (Level.NOTE, ())
+    assert findings[-1][1].startswith("its twin was not done within the job's 2 minutes")
+
+
 def test_two_minutes_that_were_too_few_are_said(drill):
     over = ("cancelled", 1, 142.0, {"by": BY})
     leave(drill, [*COURSE[:9], over], is_done=False)
@@ -196,5 +204,11 @@ def test_a_drill_that_just_stops_says_where_to_look(drill):
     assert words == "the ranks took no step, and nothing says why"
     leave(drill, COURSE[:6], is_done=False)
     assert problems(drill)[0] == ["the job did not come back, and nothing says why"]
+    drill.run.submitit.mkdir()
+    (drill.run.submitit / "7_0_log.out").write_text("...\nslurmstepd: error: *** JOB 7 CANCELLED\n")
+    assert problems(drill)[0] == [
+        "the job did not come back; its job's last words: slurmstepd: error: *** JOB 7 CANCELLED"
+    ]
+    drill.run.submitit.rename(drill.path / "away")
     leave(drill, COURSE[:9], is_done=False)
     assert problems(drill)[0] == ["it was not finished, and nothing says why"]
