@@ -67,6 +67,10 @@ class TrainingSettings:
     """Count rare classes more in the loss."""
     augment: bool = identity(True)
     """Turn, scale and shift training images, and change their contrast, at random."""
+    distort: bool = identity(False, neutral=False)
+    """Beside that, bend training images, blur them, cover parts and curve their grey values, at random."""
+    input_size: int = identity(0, neutral=0)
+    """Side to which smaller images are enlarged for the network; 0: it sees them as they are stored."""
     flip: Literal["auto", "on", "off"] = identity("on", neutral="on")
     """Exchange left and right in half of the training images; auto: unless a class speaks of a side."""
     mixup: float = identity(0.0, neutral=0.0)
@@ -79,6 +83,8 @@ class TrainingSettings:
     """Only algorithms that give the same bits again; then a resumed run equals the uninterrupted one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = identity("auto")
     """Arithmetic of the forward pass; auto: bf16 on GPUs that have it, else fp32."""
+    matrix_unit: bool = identity(False, neutral=False)
+    """On processors with a matrix unit (AMX), --precision auto is bf16 too, and channels lie last."""
     val_fold: int | None = identity(None)
     """Fold for validation, where the labels name folds."""
     test_fold: int | None = identity(None)
@@ -128,6 +134,7 @@ class TrainingSettings:
             "schedule_epochs": 0,
             "decay_epochs": 0,
             "hash_folds": 0,
+            "input_size": 0,
         }
         for name, least in at_least.items():
             value = getattr(self, name)
