@@ -52,14 +52,11 @@ class Course:
         if answers and answers.status:
             return True
         events = read_events(self.drill.run)
-        self._tell(events, has_answers=answers is not None)
-        if self.drill.twin.is_finished:
+        decided = [event.values for event in events if event.kind == Kind.DECIDED]
+        if any(one.get("cause") in HOPELESS or one.get("decision") == Action.GIVE_UP for one in decided):
             return True
-        return any(
-            event.values.get("cause") in HOPELESS or event.values.get("decision") == Action.GIVE_UP
-            for event in events
-            if event.kind == Kind.DECIDED
-        )
+        self._tell(events, has_answers=answers is not None)
+        return self.drill.twin.is_finished
 
     def _phase(self) -> Phase:
         """Ask how the job stands, as rarely as its scheduler wants."""

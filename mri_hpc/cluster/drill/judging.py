@@ -140,6 +140,8 @@ def _failures(drill: DrillFolder, events: Sequence[Event]) -> Iterator[Finding]:
         )
     decided = next((event for event in events if _is_failure(event)), None)
     if decided is None:
+        if Kind.FIRST_STEP not in {event.kind for event in events}:
+            yield from _waiting_ranks(drill.run)
         return
     attempt = Attempt.parse(decided.attempt)
     words = [
@@ -150,6 +152,13 @@ def _failures(drill: DrillFolder, events: Sequence[Event]) -> Iterator[Finding]:
     if not words:
         last = next(iter(reversed(decided.values.get("last_words", ()))), "")
         yield problem(f"{decided.values['reason']}{': ' if last else ''}{last}", f"see {drill.run.submitit}")
+
+
+def _waiting_ranks(run: RunDir) -> Iterator[Finding]:
+    """Say at what the ranks of the first attempt were that took no step, and were not ended for a fault."""
+    for attempt in run.all_attempts()[:1]:
+        for rank, node in sorted(_nodes_of_ranks(run, attempt).items()):
+            yield problem(f"{node}: {_last_line(run.rank_log(attempt, rank))}", f"see {run.attempts}")
 
 
 def _is_failure(event: Event) -> bool:

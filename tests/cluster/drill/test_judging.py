@@ -163,6 +163,14 @@ def test_a_rank_that_only_lost_another_is_not_the_one_that_failed(drill):
     assert problems(drill) == (["n2: CUDA error: uncorrectable ECC error"], ("n2",))
 
 
+def test_ranks_that_were_ended_while_they_waited_say_for_what(drill):
+    stopped = ("decided", 0, 60.0, {"decision": "again", "cause": "stopped", "reason": "stopped"})
+    leave(drill, [COURSE[0], stopped, ("cancelled", 1, 130.0, {"by": BY})], is_done=False)
+    log_of(drill, 1, "n2", "told to stop by SIGUSR2 while waiting for rank 0 to answer at n1:4000")
+    words, _ = problems(drill)
+    assert words[1:] == ["n2: told to stop by SIGUSR2 while waiting for rank 0 to answer at n1:4000"]
+
+
 def test_what_the_batch_script_refuses_is_said_in_its_own_words(drill):
     reason = "scontrol is on the PATH of neither the job's shell nor its python"
     refused = ("decided", 0, 3.0, {"decision": "give_up", "cause": "user_error", "reason": reason})
