@@ -13,7 +13,7 @@ _LEARNS: Mapping[str, Any] = {
     "lr": 5e-4, "batch_size": 32, "ema_decay": 0.99, "label_smoothing": 0.1, "mixup": 0.4,
     "flip": "auto", "mirror_answers": True, "distort": True, "matrix_unit": True,
 }  # fmt: skip
-_ENLARGED: Mapping[str, Any] = {**_LEARNS, "input_size": 144}
+_ENLARGED: Mapping[str, Any] = {**_LEARNS, "enlarge": 1.5}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "fast": {**_LEARNS, "epochs": 12, "decay_epochs": 4, "patience": 4},
     DEFAULT: {**_ENLARGED, "epochs": 36, "decay_epochs": 10, "patience": 8},

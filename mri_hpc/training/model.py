@@ -115,6 +115,13 @@ class GreyClassifier(nn.Module):
         self.train(self.training)
 
 
+def input_size(shape: Sequence[int], factor: float) -> int:
+    """Return the side of images of this shape as a network sees them enlarged; 0 where they are not."""
+    side = max(shape)
+    seen = min(round(factor * side), max(USUAL_SHAPE))
+    return seen if seen > side else 0
+
+
 def enlarged(shape: Sequence[int], side: int) -> tuple[int, int]:
     """Return the height and width in which a network sees an image: at least side by its longer one."""
     height, width = shape
@@ -237,7 +244,8 @@ def _at_start(
     settings: TrainingSettings, num_classes: int, image_shape: tuple[int, int], going_on: Path | None = None
 ) -> GreyClassifier:
     """Build the model of a run before its first step, whatever the size of images that it can take."""
-    network = _network(settings.model, num_classes, enlarged(image_shape, settings.input_size))
+    side = input_size(image_shape, settings.enlarge)
+    network = _network(settings.model, num_classes, enlarged(image_shape, side))
     path, colours = going_on or start_path(settings), colours_of(settings.model)
     origin = str(going_on or _typed(settings, path))
     start = read_start(path, network, origin=origin) if path else None
@@ -250,7 +258,7 @@ def _at_start(
         names = [f"{head}.{name}" for name, _ in network.get_submodule(head).named_parameters()]
         start_from(network, start, model=settings.model, head=names, how=how, colours=colours)
     model = GreyClassifier(network, how)
-    model.input_size = settings.input_size
+    model.input_size = side
     return model
 
 

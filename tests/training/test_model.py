@@ -318,10 +318,11 @@ def test_a_finished_model_predicts_as_it_was_trained(tmp_path, how):
 
 
 @pytest.mark.parametrize(
-    ("shape", "seen"), [((32, 32), (48, 48)), ((64, 64), (64, 64)), ((40, 20), (48, 24))]
+    ("shape", "seen"),
+    [((32, 32), (48, 48)), ((40, 20), (60, 30)), ((200, 200), (224, 224)), ((256, 256), (256, 256))],
 )
-def test_images_smaller_than_the_network_is_to_see_are_enlarged_and_no_others(shape, seen):
-    model = build(settings(input_size=48), 3, shape).eval()
+def test_images_are_enlarged_for_the_network_up_to_the_usual_size(shape, seen):
+    model = build(settings(enlarge=1.5), 3, shape).eval()
     sizes = []
     model.network.register_forward_pre_hook(lambda _network, given: sizes.append(tuple(given[0].shape[2:])))
     images = torch.rand(2, *shape)
@@ -331,13 +332,19 @@ def test_images_smaller_than_the_network_is_to_see_are_enlarged_and_no_others(sh
     torch.testing.assert_close(answers, model.network(larger))
 
 
+@pytest.mark.parametrize("factor", [0.5, 4.5, float("nan")])
+def test_a_factor_that_would_shrink_images_or_show_blur_alone_is_refused(factor):
+    with pytest.raises(UserError, match="--enlarge must be between 1 and 4"):
+        settings(enlarge=factor)
+
+
 def test_a_network_of_tokens_is_made_for_images_as_it_sees_them():
-    model = build(settings(model="vit_b_16", input_size=64), 3, (32, 32))
+    model = build(settings(model="vit_b_16", enlarge=2), 3, (32, 32))
     assert model.network.image_size == 64
 
 
 @pytest.mark.parametrize(
-    ("chosen", "written_as"), [({}, "1"), ({"mirror_answers": True}, "2"), ({"input_size": 48}, "3")]
+    ("chosen", "written_as"), [({}, "1"), ({"mirror_answers": True}, "2"), ({"enlarge": 1.5}, "3")]
 )
 def test_a_model_file_says_all_that_its_answers_need_in_the_oldest_format_that_can(
     tmp_path, chosen, written_as

@@ -71,8 +71,8 @@ def training(record: Record) -> str:
     augmented = "turned, scaled, shifted and changed in contrast at random" if t.augment else "as they are"
     if t.augment and t.distort:
         augmented = f"bent, blurred, partly covered, {augmented}"
-    if t.input_size:
-        augmented = f"{augmented}, enlarged to {t.input_size} pixels where they are smaller"
+    if t.enlarge > 1:
+        augmented = f"{augmented}, enlarged {t.enlarge:g} times, to 224 pixels at most"
     sides = (
         "left and right exchanged at random"
         if t.augment and t.flip != "off"
