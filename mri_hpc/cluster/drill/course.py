@@ -53,6 +53,9 @@ class Course:
             return True
         events = read_events(self.drill.run)
         decided = [event.values for event in events if event.kind == Kind.DECIDED]
+        if decided and Kind.FIRST_STEP not in {event.kind for event in events}:
+            # Ranks that did not meet in the first attempt would not in the next.
+            return True
         if any(one.get("cause") in HOPELESS or one.get("decision") == Action.GIVE_UP for one in decided):
             return True
         self._tell(events, has_answers=answers is not None)

@@ -82,6 +82,11 @@ def test_a_crash_is_not_tried_again(drill, followed, cause, decision):
     assert is_ended
 
 
+def test_ranks_that_took_no_step_are_not_started_again(drill, followed):
+    _, is_ended = followed(lambda: drill.seen.write_text(LAST.format(status=0)), decide(drill, "stopped"))
+    assert is_ended
+
+
 def test_it_is_over_where_slurm_has_the_job_no_more(followed):
     assert followed(phase=Phase.GONE) == ([], True)
 
