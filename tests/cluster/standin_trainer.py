@@ -57,7 +57,7 @@ def main():
         if step == resumed + 1:
             record(run, attempt, Kind.FIRST_STEP, seconds=STEP_S)
     if is_first:
-        write_provenance(run, {"last_weights_digest": "ab"})
+        write_provenance(run, {"weights_digest": "ab"})
         run.mark_done()
     while not run.is_finished:
         # Other ranks wait for the word of the first.

@@ -192,7 +192,7 @@ def _of_bits(drill: DrillFolder, events: Sequence[Event]) -> Iterator[Finding]:
     stopped = next(event.values["step"] for event in events if event.kind == Kind.STOP_AGREED)
     losses, of_twin = (_losses(run) for run in (drill.run, drill.twin))
     differing = next((step for step, loss in losses.items() if of_twin.get(step) != loss), None)
-    digests = {read_provenance(run).get("last_weights_digest") for run in (drill.run, drill.twin)}
+    digests = {read_provenance(run)["weights_digest"] for run in (drill.run, drill.twin)}
     conditions = {str(event.values["condition"]) for event in events if event.kind == Kind.CHANGED}
     if differing is None and len(digests) == 1:
         ranks = next(event.values["ranks"] for event in events if event.kind == Kind.STARTED)

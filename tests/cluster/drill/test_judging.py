@@ -63,7 +63,7 @@ def leave(drill, events, *, complaint="", differs_from=None, twin_digest="aa", i
             "".join(json.dumps({"step": step, "loss": loss}) + "\n" for step, loss in losses.items())
         )
         if is_done:
-            write_provenance(run, {"last_weights_digest": digest})
+            write_provenance(run, {"weights_digest": digest})
             run.mark_done()
 
 

@@ -27,5 +27,5 @@ def test_the_run_of_a_drill_is_trained_to_its_end(tmp_path):
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert plan.run.is_finished
-    assert read_provenance(plan.run)["last_weights_digest"]
+    assert read_provenance(plan.run)["weights_digest"]
     assert all(line["loss"] > 0 for line in read_metrics(plan.run) if "loss" in line)
