@@ -113,7 +113,7 @@ def launch(options: Options, typed: Sequence[str]) -> int:
     refuse_more_of_finished(plan)
     launched = submit_once(plan, scheduler, sizes)
     if options.json:
-        _say_aside(plan.notes)
+        _say_aside([*plan.notes, *_drill_lines(plan, scheduler, sizes)])
     if options.json and not options.wait:
         print_json(_as_json(plan, sizes, launched))
     elif not options.json:
@@ -369,7 +369,22 @@ def _report(plan: Plan, scheduler: Scheduler, sizes: Sizes, launched: Launched) 
     device = f"{sizes.gpus_per_node} GPU(s) a node" if sizes.gpus_per_node else "no GPU"
     where = f"{sizes.ranks} rank(s) on {scheduler.where(sizes)}, {device}"
     done = f"{name} {beginning}: {name_of(launched.job)}, {where}."
-    return "\n".join([done, *(f"  {note}" for note in plan.notes), *watch])
+    notes = [f"  {note}" for note in plan.notes]
+    return "\n".join([done, *notes, *watch, *_drill_lines(plan, scheduler, sizes)])
+
+
+def _drill_lines(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> list[str]:
+    """Name the command of a drill where none has shown that such a job runs here."""
+    if not scheduler.is_queue:
+        return []
+    # All of these have been imported to submit.
+    from mri_hpc.cluster.drill.verdict import lack_of_drill, shape_of
+    from mri_hpc.cluster.slurm import partition_of_shell
+    from mri_hpc.cluster.submission import job_python
+
+    partition = plan.job.partition or partition_of_shell()
+    lack = lack_of_drill(plan.run.path.parent, shape_of(sizes, partition=partition, python=job_python()))
+    return [f"{_what_next('drill', 'doctor', '--drill', '--run', plan.run)}  # {lack}"] if lack else []
 
 
 def _say_aside(lines: Sequence[str]) -> None:

@@ -196,7 +196,7 @@ def _last_words(run: RunDir, attempt: Attempt, rank: int | None) -> list[str]:
     """Read the last lines of the failing rank's log; of rank 0's where none is known to have failed first."""
     path = run.rank_log(attempt, rank or 0)
     if path.is_file():
-        return _tail(path)
+        return tail(path)
     # A rank that could not be started has no log: what srun and submitit printed of it lies here.
     words = [line for line in words_of_job(run, own_job_id()) if not line.startswith(OWN_WORDS)]
     return words[-LAST_LINES:] or [f"no log at {path}: the rank did not come to write one"]
@@ -205,10 +205,10 @@ def _last_words(run: RunDir, attempt: Attempt, rank: int | None) -> list[str]:
 def words_of_job(run: RunDir, job_id: str) -> list[str]:
     """Return the last lines that a job of Slurm, srun and submitit have printed, each once."""
     printed = sorted(run.submitit.glob(f"{job_id or '-'}_*_log.out"))
-    return list(dict.fromkeys(line for file in printed for line in _tail(file)))
+    return list(dict.fromkeys(line for file in printed for line in tail(file)))
 
 
-def _tail(path: Path) -> list[str]:
+def tail(path: Path) -> list[str]:
     """Read the last lines of a file that say something."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))

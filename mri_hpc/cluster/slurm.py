@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -155,6 +156,11 @@ def array_place(environment: Mapping[str, str] = os.environ) -> tuple[str, int, 
 def own_job_id(environment: Mapping[str, str] = os.environ) -> str:
     """Return the number of the job that this process belongs to; empty outside of Slurm."""
     return environment.get("SLURM_JOB_ID", "")
+
+
+def node_name(environment: Mapping[str, str] = os.environ) -> str:
+    """Return Slurm's name of this node; outside of Slurm its own."""
+    return environment.get("SLURMD_NODENAME") or os.uname().nodename
 
 
 def restart_count(environment: Mapping[str, str] = os.environ) -> int:
@@ -397,6 +403,27 @@ def cancel(job_id: str) -> None:
     answer = _ask(["scancel", job_id])
     if answer is None or answer.returncode != 0:
         raise UserError(f"scancel {job_id} failed: {_complaint(answer)}")
+
+
+def tell_ranks(job_id: str, number: signal.Signals) -> str:
+    """Have Slurm send a signal to all ranks of a job; return its complaint, or empty."""
+    answer = _ask(["scancel", f"--signal={number.name.removeprefix('SIG')}", job_id])
+    return "" if answer and answer.returncode == 0 else _complaint(answer)
+
+
+def node_names(nodes: str) -> list[str]:
+    """Return the names in a list of Slurm's, such as n[1-3,7]; UserError where it does not say."""
+    answer = _ask(["scontrol", "show", "hostnames", nodes])
+    if answer is None or answer.returncode != 0:
+        raise UserError(f"scontrol does not say which nodes are {nodes}: {_complaint(answer)}")
+    return answer.stdout.split()
+
+
+def first_node(job_id: str) -> str:
+    """Return the node on which a job's script started; empty where Slurm has forgotten it."""
+    shown = _ask(["scontrol", "--oneliner", "show", "job", job_id])
+    found = re.search(r" BatchHost=(\S+)", shown.stdout) if shown else None
+    return found[1] if found else ""
 
 
 def _account(job_id: str, *, duplicates: bool = False) -> str:

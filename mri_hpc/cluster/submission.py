@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,20 @@ class Executor(submitit.SlurmExecutor):
 
 
 def submit(
-    run: RunDir, submission: int, settings: JobSettings, *, ranks_per_node: int, gpus: int, module: str
+    run: RunDir,
+    submission: int,
+    settings: JobSettings,
+    *,
+    ranks_per_node: int,
+    gpus: int,
+    module: str,
+    first: Sequence[str] = (),
 ) -> Job:
-    """Hand the run's job to Slurm; UserError with Slurm's own words where it is refused."""
-    executor = _executor(run, submission, settings, ranks_per_node=ranks_per_node, gpus=gpus)
+    """Hand the run's job to Slurm; UserError with Slurm's own words where it is refused.
+
+    module: as of `RankStart`. first: lines of the batch script before all others.
+    """
+    executor = _executor(run, submission, settings, ranks_per_node=ranks_per_node, gpus=gpus, first=first)
     start = RankStart(run=str(run.path), submission=submission, module=module)
     run.submitit.mkdir(parents=True, exist_ok=True)
     try:
@@ -87,7 +97,13 @@ def batch_script(
 
 
 def _executor(
-    run: RunDir, submission: int, settings: JobSettings, *, ranks_per_node: int, gpus: int
+    run: RunDir,
+    submission: int,
+    settings: JobSettings,
+    *,
+    ranks_per_node: int,
+    gpus: int,
+    first: Sequence[str] = (),
 ) -> Executor:
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError("sbatch and srun are not on the PATH; load Slurm's module, or use --cluster local")
@@ -116,14 +132,17 @@ def _executor(
         ntasks_per_node=ranks_per_node,
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
-        setup=_before_srun(
-            run,
-            submission,
-            python,
-            has_gpus=gpus > 0 or names_gpus,
-            nodes=settings.nodes,
-            store=_store_of(run),
-        ),
+        setup=[
+            *first,
+            *_before_srun(
+                run,
+                submission,
+                python,
+                has_gpus=gpus > 0 or names_gpus,
+                nodes=settings.nodes,
+                store=_store_of(run),
+            ),
+        ],
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
         # Of sites that export nothing from the shell (SBATCH_EXPORT=NONE) srun would take that over, and the
         # ranks would find neither what the lines above set, nor a PATH.

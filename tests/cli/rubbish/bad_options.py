@@ -101,6 +101,21 @@ CASES = (
         typed("store", "infoo", "x"),
         "unrecognized options: infoo, x; did you mean 'info'?",
     ),
+    refused(
+        "permission for nothing: doctor",
+        typed("doctor", "--yes"),
+        "--yes goes with --bundle RUN, --fix or --drill",
+    ),
+    refused(
+        "settings of a job without one: doctor",
+        typed("doctor", "--nodes", "2"),
+        "those of a drill: give --drill",
+    ),
+    refused(
+        "a drill without Slurm: doctor",
+        typed("doctor", "--drill", "--cluster", "local"),
+        "--drill is a job of Slurm, and --cluster local asks for none",
+    ),
     refused("a store without an action", typed("store"), "expected one of {info, verify"),
     refused(
         "no run: evaluate",
