@@ -16,7 +16,7 @@ from mri_hpc.cluster.launching import Plan, sizes_of, submit_once
 from mri_hpc.cluster.partitions import partition_of_job
 from mri_hpc.cluster.scheduler import Sizes
 from mri_hpc.cluster.slurm import controller_answers
-from mri_hpc.cluster.watching import Watcher
+from mri_hpc.cluster.views import Watcher
 from mri_hpc.doctor import main as doctor
 from mri_hpc.launch import main
 from mri_hpc.rundir.layout import Attempt, RunDir
