@@ -78,15 +78,15 @@ def _show_several(options: Options, runs: Sequence[RunDir]) -> int:
     """Print the runs as a table."""
     from mri_hpc.cluster.launching import ask_about_runs
     from mri_hpc.cluster.runs_table import NOT_LAUNCHED, runs_table
-    from mri_hpc.cluster.views import Watcher, glance
+    from mri_hpc.cluster.views import Watcher, glance_at
 
     if options.watch:
         raise UserError(f"--watch shows one run: name one, such as {shown(runs[0].path)}")
     kind = None if options.more else kind_of(options.run)
     launched = [run for run in runs if run.settings.is_file()]
-    # One question for all of them, however many: a controller serves a whole site.
-    ask_about_runs(launched)
     if options.json:
+        # One question for all of them, however many: a controller serves a whole site.
+        ask_about_runs(launched)
         documents = [
             _document(run, Watcher(run).look())
             if run in launched
@@ -96,8 +96,9 @@ def _show_several(options: Options, runs: Sequence[RunDir]) -> int:
         folder = {} if options.more else {"folder": str(options.run.absolute())}
         print_json({**folder, kind.several if kind else "runs": documents})
         return DONE
-    views = [(_name(run, options), glance(run) if run in launched else None) for run in runs]
-    print(runs_table(views, kind.one if kind else "run"))
+    views = dict(zip(launched, glance_at(launched), strict=True))
+    rows = [(_name(run, options), views.get(run)) for run in runs]
+    print(runs_table(rows, kind.one if kind else "run"))
     return DONE
 
 

@@ -178,7 +178,7 @@ def is_over(run: RunDir, submission: int) -> bool:
     return (
         bool(decided)
         and decided[-1].attempt == str(run.newest_attempt())
-        and decided[-1].values.get("decision") in (Action.GIVE_UP, Action.STAY_AWAY)
+        and decided[-1].values.get("decision") in (Action.FINISHED, Action.GIVE_UP, Action.STAY_AWAY)
     )
 
 

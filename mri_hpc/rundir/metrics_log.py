@@ -57,10 +57,11 @@ class MetricsLog:
 
 def read_metrics(run: RunDir) -> list[dict[str, Any]]:
     """Read all lines in order but for those cut short. UserError where they are of a newer format."""
-    if not run.metrics.exists():
+    path = run.metrics
+    if not path.exists():
         return []
-    lines = run.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [values for line in lines if (values := _values(line, of=run.metrics))]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [values for line in lines if (values := _values(line, of=path))]
 
 
 def skim_metrics(run: RunDir) -> list[dict[str, Any]]:
@@ -68,14 +69,15 @@ def skim_metrics(run: RunDir) -> list[dict[str, Any]]:
 
     No other line is parsed: of a long run that takes a hundredth of the time.
     """
+    path = run.metrics
     try:
-        document = run.metrics.read_bytes()
+        document = path.read_bytes()
     except FileNotFoundError:
         return []
     last = document.rfind(b"\n", 0, max(0, len(document) - LAST_BYTES)) + 1
     texts = [*_validations(document[:last]), *document[last:].splitlines()]
     lines = [text.decode(errors="replace") for text in texts]
-    return [values for line in lines if (values := _values(line, of=run.metrics))]
+    return [values for line in lines if (values := _values(line, of=path))]
 
 
 def _validations(document: bytes) -> Iterator[bytes]:

@@ -7,13 +7,16 @@ import pytest
 from mri_hpc.base.errors import UserError
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.choice import scheduler_for
+from mri_hpc.cluster.jobs import slurm_job
+from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.partitions import (
     Partition,
     parse_partitions,
     partition_of_job,
     refuse_what_cannot_start,
 )
-from mri_hpc.cluster.sbatch_options import weaker_variables
+from mri_hpc.cluster.sbatch_options import cluster_named, typed_options, weaker_variables
+from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import (
     JobState,
     array_job,
@@ -22,6 +25,7 @@ from mri_hpc.cluster.slurm import (
     is_pending_already,
     parse_accounting,
     parse_job,
+    parse_queue,
     place,
     without_slurm,
 )
@@ -287,6 +291,101 @@ def test_every_rank_on_slurm_gets_a_gpu_of_its_own_or_the_job_is_refused(monkeyp
 
 
 @pytest.mark.parametrize(
+    ("typed", "environment", "cluster"),
+    [
+        ((), {}, ""),
+        ((), {"SLURM_CLUSTERS": "b"}, "b"),
+        (("clusters=c",), {"SLURM_CLUSTERS": "b"}, "c"),
+        (("clusters=a",), {}, ""),
+        ((), {"SBATCH_CLUSTERS": "", "SLURM_CLUSTERS": "a"}, ""),
+    ],
+)
+def test_a_job_goes_to_the_cluster_that_is_named_unless_it_is_the_one_at_hand(
+    tmp_path, typed, environment, cluster
+):
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("# ClusterName=z\nClusterName=a\nSlurmctldHost=head\n")
+    shell = {"SLURM_CONF": str(conf), **environment}
+    assert cluster_named(typed_options(typed), shell) == cluster
+
+
+@pytest.mark.parametrize(
+    ("typed", "environment", "said"),
+    [
+        ((), {"SLURM_CLUSTERS": "all"}, "SLURM_CLUSTERS=all"),
+        ((), {"SBATCH_CLUSTERS": "b,c"}, "SBATCH_CLUSTERS=b,c"),
+        (("clusters=b,c",), {}, "--slurm clusters=b,c"),
+    ],
+)
+def test_of_several_clusters_slurm_may_not_choose_one_that_later_nobody_knows(typed, environment, said):
+    with pytest.raises(UserError, match=f"^{said} names no one cluster: choose it by --slurm"):
+        cluster_named(typed_options(typed), environment)
+
+
+def test_a_run_of_another_cluster_is_asked_and_cancelled_there_whatever_the_shell_names(
+    monkeypatch, tmp_path
+):
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("ClusterName=a\n")
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    monkeypatch.setenv("SLURM_CLUSTERS", "c")
+    asked = []
+
+    def answer(words, **changes):
+        asked.append((words, changes["env"].get("SLURM_CLUSTERS")))
+        return subprocess.CompletedProcess(words, 0, "CLUSTER: b\n7|RUNNING|None|17\n", "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    scheduler, here, there = Slurm(), slurm_job("7", "a"), slurm_job("7", "b")
+    assert scheduler.standing(there).phase is Phase.RUNNING
+    assert scheduler.name(there) == "Slurm job 7 of cluster b"
+    scheduler.past_end(there, 0)
+    scheduler.cancel(there)
+    assert [words[:2] for words, _ in asked] == [
+        ["squeue", "--clusters=b"], ["sacct", "--clusters=b"], ["scancel", "--clusters=b"],
+    ]  # fmt: skip
+    scheduler.cancel(here)
+    assert asked[-1] == (["scancel", "7"], None)
+    assert scheduler.name(here) == "Slurm job 7"
+
+
+def test_what_squeue_says_of_several_jobs_is_read_as_of_one():
+    text = (
+        "1|PENDING|JobHeldUser|N/A\n2|PENDING|BeginTime|1796050008\n4|RUNNING|None|17\n5|COMPLETING|None|17\n"
+        "3|PENDING|ReqNodeNotAvail, UnavailableNodes:n3|N/A\n"
+    )
+    assert parse_queue(text, now=1.79e9) == {
+        "1": JobState(state="PENDING", reason="JobHeldUser"),
+        "2": JobState(state="PENDING", reason="BeginTime", start_s=1796050008.0),
+        "3": JobState(state="PENDING", reason="ReqNodeNotAvail,_UnavailableNodes:n3"),
+        "4": JobState(state="RUNNING"),
+        "5": JobState(state="COMPLETING", is_completing=True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "ranks", "gpus"),
+    [
+        ({}, {"SBATCH_GRES": "gpu:2"}, 2, 2),
+        ({}, {"SBATCH_GPUS_PER_NODE": "a100:4"}, 4, 4),
+        ({"gpus_per_node": 1}, {"SBATCH_GRES": "gpu:2"}, 1, 1),
+        ({"slurm": ("gres=gpu:3",)}, {"SBATCH_GRES": "gpu:2"}, 3, 3),
+        ({"slurm": ("exclusive=",)}, {}, 4, 4),
+        ({"slurm": ("exclusive=", "gres=gpu:2")}, {}, 2, 2),
+    ],
+)
+def test_ranks_follow_the_gpus_of_the_shell_where_none_are_typed_and_all_of_a_node_that_is_theirs_alone(
+    monkeypatch, settings, environment, ranks, gpus
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    answer = subprocess.CompletedProcess([], 0, "gpu*|gpu:8(S:0-1)|infinite|4|1\ngpu*|gpu:a100:4|1|4|1\n", "")
+    monkeypatch.setattr(slurm, "_ask", lambda _words, **_limits: answer)
+    found = sizes(cluster="slurm", **settings)
+    assert (found.ranks_per_node, found.gpus_per_node) == (ranks, gpus)
+
+
+@pytest.mark.parametrize(
     ("more", "ranks"),
     [
         (["gres=gpu:2"], 2),
@@ -318,4 +417,8 @@ def test_variables_of_the_site_do_not_overrule_what_was_asked_for():
     assert weaker_variables(["mem"], site) == ["SBATCH_MEM_PER_CPU"]
     assert weaker_variables(["gres"], site) == ["SBATCH_GPUS_PER_TASK", "SBATCH_GRES"]
     assert weaker_variables(["time"], site) == []
+    # By these it would be an array, or launch would wait for the whole run.
+    others = {"SBATCH_ARRAY_INX": "1-3", "SBATCH_WAIT": "1", "SBATCH_OUTPUT": "/o", "SBATCH_NO_REQUEUE": "1"}
+    assert weaker_variables([], others) == sorted(others)
+    assert weaker_variables(["reservation"], {"SBATCH_RESERVATION": "r"}) == ["SBATCH_RESERVATION"]
     assert without_slurm(shell) == {"SBATCH_PARTITION": "cpu", "SBATCH_ACCOUNT": "a", "HOME": "/h"}

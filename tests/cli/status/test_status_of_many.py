@@ -13,7 +13,7 @@ from mri_hpc.cluster import choice
 from mri_hpc.cluster.jobs import Job, publish_job
 from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.slurm import JobState
-from mri_hpc.cluster.views import Watcher, glance
+from mri_hpc.cluster.views import Watcher, glance_at
 from mri_hpc.rundir.folds import write_folds
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
@@ -93,7 +93,7 @@ def test_two_hundred_runs_are_a_table_for_one_question_and_little_memory(waiting
 
 def test_a_glance_at_a_run_shows_what_a_whole_look_shows(make_run):
     for run in (make_run("finished"), make_run("stopped", finished=False)):
-        brief, whole = glance(run), Watcher(run).look()
+        [brief], whole = glance_at([run]), Watcher(run).look()
         assert brief.epochs == whole.epochs
         names = ("state", "epoch", "step", "saved_step", "restarts", "steps_lost", "best_validation_loss")
         for name in (*names, "reason", "images_per_s", "loss", "best_epoch"):
