@@ -19,6 +19,7 @@ from mri_hpc.cluster.launching import (
     Launched,
     LaunchState,
     Plan,
+    ask_about_runs,
     describe,
     end_job,
     sizes_of,
@@ -134,6 +135,7 @@ def _launch_folds(options: Options, typed: Sequence[str]) -> int:
         return _cancel_folds(folds, as_json=options.json)
     scheduler = scheduler_for(folds.plans[0].job)
     plans = [_with_sizes(plan, scheduler) for plan in folds.plans]
+    ask_about_runs(plan.run for plan in folds.plans)
     if options.dry_run:
         for plan, sizes in plans:
             _show_plan(plan, scheduler, sizes)
@@ -213,6 +215,7 @@ def _run_folds(
 def _cancel_folds(folds: Folds, *, as_json: bool) -> int:
     """End the jobs of all folds, and print what is kept of each; return the worst exit status."""
     runs = [plan.run for plan in folds.plans if not plan.is_new]
+    ask_about_runs(runs)
     if not runs:
         raise UserError(f"{shown(folds.folder)}: no {folds.kind.one} was launched, nothing to cancel")
     if as_json:

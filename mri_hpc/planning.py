@@ -194,7 +194,7 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     from mri_hpc.cohort.mixed_patients import mixed_lines, refuse_mixed
     from mri_hpc.cohort.splits import UNUSED, apart_line, split_by, split_lines
     from mri_hpc.results.statistics.patient_model import patient_model
-    from mri_hpc.training.model import check_model_name, check_weights
+    from mri_hpc.training.model_names import check_model_name
 
     snapshot = snapshot_of(training)
     if len(snapshot.classes) == 1:
@@ -207,6 +207,9 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
         refuse_mixed(snapshot, code)
     lineage = check_lineage(training, snapshot, code) if training.continue_from else []
     if training.weights:
+        # Weights are read with torch, which takes seconds and 0.6 GB.
+        from mri_hpc.training.model import check_weights
+
         check_weights(training, len(snapshot.classes), snapshot.image_shape)
         lineage = check_weights_of_run(training, snapshot, code)
     leaks = _leak_notes(training, snapshot, code)

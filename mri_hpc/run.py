@@ -44,7 +44,7 @@ class Run:
 
     def status(self) -> "Summary":
         """Sum up its progress, its restarts and their cost: what `mri-hpc status` shows."""
-        from mri_hpc.cluster.watching import Watcher
+        from mri_hpc.cluster.views import Watcher
 
         return Watcher(self._run).look().summary
 

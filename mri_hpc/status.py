@@ -1,17 +1,20 @@
-"""``mri-hpc status``: the state of a run, and what it has lost."""
+"""``mri-hpc status``: the state of a run, and what it has lost; of many, a table."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mri_hpc.base.command import print_json, run_command
+from mri_hpc.base.command import print_json, run_command, shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
 from mri_hpc.base.marks import POSITIONAL, Flag
-from mri_hpc.rundir.folds import FOLDS, is_of_folds, kind_of, runs_in
-from mri_hpc.rundir.layout import open_run
+from mri_hpc.rundir.folds import is_of_folds, kind_of, runs_in
+from mri_hpc.rundir.layout import RunDir, open_run, runs_below
+
+if TYPE_CHECKING:
+    from mri_hpc.cluster.views import View
 
 EXAMPLE = "mri-hpc status runs/resnet18-1a2b3c4d --watch"
 
@@ -21,7 +24,9 @@ class Options:
     """Show how a run stands: state, progress, speed, restarts and their causes, what was lost, digests."""
 
     run: Annotated[Path, POSITIONAL]
-    """Folder of the run, or of folds."""
+    """Folder of the run, of folds, or of any runs."""
+    more: Annotated[tuple[Path, ...], POSITIONAL] = ()
+    """More of them: a table, one row a run."""
     watch: Flag = False
     """Show it again every second, until the run has ended, or Ctrl-C."""
     json: Flag = False
@@ -38,54 +43,80 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(options: Options) -> int:
-    """Print the state of a run, or of those of all folds; raises UserError where there is none."""
-    if is_of_folds(options.run):
-        return _show_folds(options)
-    run = open_run(options.run)
-    # What draws on terminals is not needed for --help.
-    from rich.console import Console
-
-    from mri_hpc.cluster.run_picture import picture
-    from mri_hpc.cluster.watching import Watcher, print_next, watch
-    from mri_hpc.rundir.summary import State
-
+    """Print the state of a run, or a table of several; raises UserError where there is none."""
+    runs = [run for folder in (options.run, *options.more) for run in _runs_at(folder)]
+    if [run.path for run in runs] != [options.run]:
+        return _show_several(options, runs)
+    run = runs[0]
     if options.watch:
+        # What draws on terminals is not needed for --help.
+        from mri_hpc.cluster.watching import watch
+
         try:
             watch(run)
         except KeyboardInterrupt:
             return DONE
+    from mri_hpc.cluster.views import Watcher
+
     view = Watcher(run).look()
     if options.json:
-        print_json({"run": str(run.path.absolute()), "epochs": view.epochs, **view.summary.to_dict()})
+        print_json(_document(run, view))
     else:
+        from rich.console import Console
+
+        from mri_hpc.cluster.run_picture import picture
+        from mri_hpc.cluster.watching import print_next
+        from mri_hpc.rundir.summary import State
+
         Console().print(picture(run, view))
         if view.summary.state == State.FINISHED:
             print_next(run)
     return DONE
 
 
-def _show_folds(options: Options) -> int:
-    """Print the runs of all folds as a table."""
+def _show_several(options: Options, runs: Sequence[RunDir]) -> int:
+    """Print the runs as a table."""
+    from mri_hpc.cluster.launching import ask_about_runs
+    from mri_hpc.cluster.runs_table import NOT_LAUNCHED, runs_table
+    from mri_hpc.cluster.views import Watcher, glance_at
+
     if options.watch:
-        raise UserError(f"--watch shows one run: name one, such as {runs_in(options.run)[0].path}")
-    from rich.console import Console
-
-    from mri_hpc.cluster.folds_picture import NOT_LAUNCHED, folds_picture
-    from mri_hpc.cluster.watching import Watcher
-
-    runs, kind = runs_in(options.run), kind_of(options.run) or FOLDS
-    views = [(run, Watcher(run).look() if run.settings.is_file() else None) for run in runs]
+        raise UserError(f"--watch shows one run: name one, such as {shown(runs[0].path)}")
+    kind = None if options.more else kind_of(options.run)
+    launched = [run for run in runs if run.settings.is_file()]
     if options.json:
-        of_runs = [
-            {"run": str(run.path.absolute()), "epochs": view.epochs, **view.summary.to_dict()}
-            if view
+        # One question for all of them, however many: a controller serves a whole site.
+        ask_about_runs(launched)
+        documents = [
+            _document(run, Watcher(run).look())
+            if run in launched
             else {"run": str(run.path.absolute()), "state": NOT_LAUNCHED.replace(" ", "_")}
-            for run, view in views
+            for run in runs
         ]
-        print_json({"folder": str(options.run.absolute()), kind.several: of_runs})
-    else:
-        Console().print(folds_picture(views, kind.one))
+        folder = {} if options.more else {"folder": str(options.run.absolute())}
+        print_json({**folder, kind.several if kind else "runs": documents})
+        return DONE
+    views = dict(zip(launched, glance_at(launched), strict=True))
+    rows = [(_name(run, options), views.get(run)) for run in runs]
+    print(runs_table(rows, kind.one if kind else "run"))
     return DONE
+
+
+def _runs_at(folder: Path) -> list[RunDir]:
+    """List the run at a folder, or those below it and in folders of folds; UserError where there is none."""
+    if is_of_folds(folder):
+        return runs_in(folder)
+    folds = [run for below in sorted(folder.glob("*")) if is_of_folds(below) for run in runs_in(below)]
+    return [*runs_below(folder), *folds] or [open_run(folder)]
+
+
+def _name(run: RunDir, options: Options) -> str:
+    """Name a run in the table: by its folder within the one that was named, else as it is typed."""
+    return str(shown(run.path) if options.more else run.path.relative_to(options.run))
+
+
+def _document(run: RunDir, view: "View") -> dict[str, Any]:
+    return {"run": str(run.path.absolute()), "epochs": view.epochs, **view.summary.to_dict()}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python tools/mid_epoch.py RUN EPOCH      EPOCH counts from 1
 import sys
 from pathlib import Path
 
-from mri_hpc.cluster.run_picture import View
+from mri_hpc.cluster.views import View
 from mri_hpc.cluster.watching import watch
 from mri_hpc.rundir.layout import RunDir
 

@@ -43,7 +43,7 @@ def before_ranks(run: RunDir, submission: int) -> int:
     attempt = Attempt(submission=submission, restart=slurm.restart_count())
     run.claim_attempt(attempt)
     # Says it where launch died between sbatch and its own note.
-    publish_job(run, submission, slurm_job(slurm.own_job_id()))
+    publish_job(run, submission, slurm_job(slurm.own_job_id(), slurm.own_cluster()))
     if attempt.restart > 0:
         state = slurm.past_state(slurm.own_job_id(), attempt.restart - 1)
         earlier = Attempt(submission=submission, restart=attempt.restart - 1)

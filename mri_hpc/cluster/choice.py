@@ -1,6 +1,6 @@
 """The scheduler of a run's settings, of a job that it has taken, or of a rank's environment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from mri_hpc.base.stop_flag import StopRequest
@@ -43,6 +43,13 @@ def standing_of(job: Job) -> Standing:
     Raises UserError where Slurm does not answer.
     """
     return Standing(phase=Phase.GONE) if job.failure else scheduler_of(job).standing(job)
+
+
+def ask_about(jobs: Iterable[Job]) -> None:
+    """Ask how all these jobs stand, each scheduler once, so that `standing_of` each need not."""
+    submitted = [job for job in jobs if not job.failure]
+    for name in dict.fromkeys(job.cluster for job in submitted):
+        SCHEDULERS[name].ask_about([job for job in submitted if job.cluster == name])
 
 
 def phase_of(job: Job) -> Phase:

@@ -5,13 +5,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from mri_hpc.cluster import slurm
+from mri_hpc.cluster.sbatch_options import GPU_OPTIONS, MEMORY_OPTIONS, variable_of
 from mri_hpc.rundir.settings import JobSettings
 from mri_hpc.rundir.site_file import SiteFile
 
 VARIABLES = {
-    **{name: (slurm.SBATCH_VARIABLES[name],) for name in ("partition", "account", "qos", "constraint")},
-    "mem_gb": slurm.MEMORY_VARIABLES, "gpus_per_node": slurm.GPU_VARIABLES,
+    **{name: (variable_of(name),) for name in ("partition", "account", "qos", "constraint")},
+    "mem_gb": tuple(map(variable_of, sorted(MEMORY_OPTIONS))),
+    "gpus_per_node": tuple(map(variable_of, sorted(GPU_OPTIONS))),
 }  # fmt: skip
 
 

@@ -30,6 +30,8 @@ class Job:
     """One of Cluster; empty where submitting failed."""
     job_id: str = ""
     """Slurm's number."""
+    slurm_cluster: str = ""
+    """Name of the cluster that gave it; empty where it is unknown, and in jobs of versions before."""
     host: str = ""
     """Machine of the supervisor."""
     pid: int = 0
@@ -42,9 +44,9 @@ class Job:
     """Reason why nothing was started, where submitting failed."""
 
 
-def slurm_job(job_id: str) -> Job:
-    """Return Slurm's job of that number."""
-    return Job(cluster=Cluster.SLURM.value, job_id=job_id)
+def slurm_job(job_id: str, slurm_cluster: str = "") -> Job:
+    """Return Slurm's job of that number. slurm_cluster: name of that Slurm, where it is known."""
+    return Job(cluster=Cluster.SLURM.value, job_id=job_id, slurm_cluster=slurm_cluster)
 
 
 def publish_job(run: RunDir, submission: int, job: Job) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Literal
 
 from mri_hpc.base.atomic import publish_new_bytes, remove_folder
 from mri_hpc.base.errors import UserError
-from mri_hpc.cluster.choice import name_of, phase_of, scheduler_of
+from mri_hpc.cluster.choice import ask_about, name_of, phase_of, scheduler_of
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
-from mri_hpc.cluster.outcome import explain_vanished, is_cancelled
+from mri_hpc.cluster.outcome import explain_vanished, is_cancelled, is_over
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes
 from mri_hpc.rundir.decisions import Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -101,9 +102,21 @@ def why_not_submitted(run: RunDir) -> str:
     """Say why launching the run would submit nothing; empty where it would. UserError as by `phase_of`."""
     if run.is_finished:
         return "the run is finished and never starts again"
-    newest = run.newest_attempt()
-    job = job_of(run, newest.submission) if newest else None
+    job = live_job(run)
     return f"the run is in the hands of {name_of(job)}" if job and phase_of(job) is not Phase.GONE else ""
+
+
+def ask_about_runs(runs: Iterable[RunDir]) -> None:
+    """Ask how the jobs of these runs stand, all at once; not about those that are over by the ledger."""
+    ask_about(filter(None, map(live_job, runs)))
+
+
+def live_job(run: RunDir) -> Job | None:
+    """Return the job that may run the run now; None where its own files tell that none does."""
+    newest = run.newest_attempt()
+    if newest is None or run.is_finished or is_over(run, newest.submission):
+        return None
+    return job_of(run, newest.submission)
 
 
 def describe(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> str:
@@ -120,12 +133,14 @@ def end_job(run: RunDir) -> str:
     """
     newest = run.newest_attempt()
     job = _job_to_end(run, newest) if newest else None
-    if newest is None or job is None or phase_of(job) is Phase.GONE:
+    if newest is None or job is None or _is_gone(run, newest.submission, job):
         return "nothing of it runs"
     # Before the job hears of it: whoever decides on its end reads it here.
     _record_cancelled(run, newest)
     scheduler_of(job).cancel(job)
-    end = "cancelled" if _is_gone_in_time(job) else "told to end; its ranks still save"
+    end = (
+        "cancelled" if _is_gone_in_time(run, newest.submission, job) else "told to end; its ranks still save"
+    )
     return f"{name_of(job)} {end}"
 
 
@@ -146,12 +161,12 @@ def _record_cancelled(run: RunDir, attempt: Attempt) -> None:
 
 def _has_run(run: RunDir, submission: int, job: Job) -> bool:
     """Tell whether this job goes on with the run; wait for one that was cancelled, where it can be seen."""
-    if phase_of(job) is Phase.GONE:
+    if _is_gone(run, submission, job):
         return False
     if not is_cancelled(run, submission):
         return True
     # Of a machine that cannot be asked nothing more is heard; should its ranks live, they may not write.
-    if scheduler_of(job).is_out_of_reach(job) or _is_gone_in_time(job):
+    if scheduler_of(job).is_out_of_reach(job) or _is_gone_in_time(run, submission, job):
         return False
     raise UserError(
         f"{name_of(job)}, which has {run.path}, was cancelled and has not ended: launch again in a minute, "
@@ -226,10 +241,15 @@ def _explain_newest_start(run: RunDir) -> None:
     explain_vanished(run, newest, state=end, otherwise=Cause.VANISHED)
 
 
-def _is_gone_in_time(job: Job) -> bool:
+def _is_gone(run: RunDir, submission: int, job: Job) -> bool:
+    """Tell whether the job has ended: by the ledger, which is asked for nothing, else by its scheduler."""
+    return is_over(run, submission) or phase_of(job) is Phase.GONE
+
+
+def _is_gone_in_time(run: RunDir, submission: int, job: Job) -> bool:
     deadline = time.monotonic() + CANCEL_WAIT_S
     while time.monotonic() < deadline:
-        if phase_of(job) is Phase.GONE:
+        if _is_gone(run, submission, job):
             return True
         time.sleep(POLL_S)
     return False

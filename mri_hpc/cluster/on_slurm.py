@@ -1,10 +1,11 @@
 """Runs as jobs of Slurm."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopRequest
-from mri_hpc.cluster import partitions, rank, slurm, waiting
+from mri_hpc.cluster import partitions, rank, sbatch_options, slurm, waiting
 from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.program import Program
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes, Standing
@@ -13,27 +14,33 @@ from mri_hpc.rundir.settings import JobSettings
 
 
 class Slurm(Scheduler):
-    """Slurm, through its own commands and submitit."""
+    """Slurm, through its own commands and submitit. What it said of a job counts for half a minute."""
 
     is_queue = True
-    ask_every_s = 10.0
-    """Its controller serves a whole site: a watcher asks it rarely."""
 
     def __init__(self, program: Program | None = None) -> None:
         """program: what jobs run in place of training."""
         self._program = program
+        self._heard: dict[Job, Standing | UserError] = {}
+        self._asked_s: dict[Job, float] = {}
+        """Unix times."""
 
     def sizes(self, settings: JobSettings) -> Sizes:
         """Return ranks and GPUs of a node. NCCL refuses two ranks on one GPU."""
-        partition = partitions.partition_of_job(settings.partition)
+        typed = sbatch_options.typed_options(settings.slurm)
+        partition = partitions.partition_of_job(settings.partition, sbatch_options.cluster_named(typed))
         partitions.refuse_what_cannot_start(partition, nodes=settings.nodes, minutes=settings.time_limit_min)
         gpus = settings.gpus_per_node
         if gpus is None:
-            gpus = partitions.gpus_named(
-                settings.slurm, nodes=settings.nodes, ranks_per_node=settings.tasks_per_node
+            gpus = sbatch_options.gpus_named(
+                sbatch_options.gpu_options(typed),
+                nodes=settings.nodes,
+                ranks_per_node=settings.tasks_per_node,
             )
         if gpus is None:
-            gpus = (settings.tasks_per_node or 1) if partition.has_gpus else 0
+            # Who has a node alone pays for all of its GPUs.
+            of_node = partition.least_gpus if "exclusive" in typed else 1
+            gpus = (settings.tasks_per_node or of_node) if partition.has_gpus else 0
         ranks_per_node = settings.tasks_per_node or gpus or 1
         if 0 < gpus < ranks_per_node:
             raise UserError(
@@ -60,32 +67,45 @@ class Slurm(Scheduler):
         from mri_hpc.cluster.submission import submit
 
         program = self._program or Program(module=rank.RANK_MODULE)
-        return submit(
+        job = submit(
             run, submission, settings, ranks_per_node=sizes.ranks_per_node, gpus=sizes.gpus_per_node,
             module=program.module, first=program.first,
         )  # fmt: skip
+        # It has been taken a moment ago.
+        self._remember([job], {job: Standing(phase=Phase.PENDING)})
+        return job
 
     def name(self, job: Job) -> str:
         """Name the job by Slurm's number."""
-        return f"Slurm job {job.job_id}"
+        elsewhere = _cluster_of(job)
+        return f"Slurm job {job.job_id}" + (f" of cluster {elsewhere}" if elsewhere else "")
+
+    def ask_about(self, jobs: Sequence[Job]) -> None:
+        """Ask each cluster once about all its jobs of which it has said nothing in half a minute."""
+        recently = time.time() - slurm.ASK_EVERY_S
+        due = [job for job in dict.fromkeys(jobs) if self._asked_s.get(job, 0.0) <= recently]
+        for cluster in dict.fromkeys(map(_cluster_of, due)):
+            of_cluster = [job for job in due if _cluster_of(job) == cluster]
+            asked_s = time.time()
+            try:
+                states = slurm.job_states([job.job_id for job in of_cluster], cluster)
+            except UserError as error:
+                self._remember(of_cluster, dict.fromkeys(of_cluster, error))
+            else:
+                found = {job: _standing(job, states.get(job.job_id), asked_s) for job in of_cluster}
+                self._remember(of_cluster, found)
 
     def standing(self, job: Job) -> Standing:
-        """Ask Slurm how the job stands, and for its word for what it waits for."""
-        state = slurm.job_state(job.job_id)
-        if state is None or not state.is_live:
-            return Standing(phase=Phase.GONE)
-        if not state.is_waiting:
-            return Standing(phase=Phase.RUNNING)
-        return Standing(phase=Phase.PENDING, wait=waiting.plain(job.job_id, state))
+        """Return how the job stands, and Slurm's word for what it waits for or how it ended."""
+        self.ask_about([job])
+        heard = self._heard[job]
+        if isinstance(heard, UserError):
+            raise heard
+        return heard
 
     def is_out_of_reach(self, job: Job) -> bool:
         """Return False: every job can be reached where Slurm answers."""
         return False
-
-    def end(self, job: Job) -> str:
-        """Return Slurm's state of the job, which has ended."""
-        state = slurm.job_state(job.job_id)
-        return state.state if state else ""
 
     def why_not_begun(self, job: Job) -> str:
         """Name the node that could not open the job's output, which lies in the run's folder."""
@@ -100,12 +120,32 @@ class Slurm(Scheduler):
 
     def past_end(self, job: Job, restart: int) -> str:
         """Return the state of that run of the job in Slurm's accounting."""
-        return slurm.past_state(job.job_id, restart)
+        return slurm.past_state(job.job_id, restart, _cluster_of(job))
 
     def cancel(self, job: Job) -> None:
-        """Cancel the job."""
-        slurm.cancel(job.job_id)
+        """Cancel the job. One that waits is gone with that."""
+        slurm.cancel(job.job_id, _cluster_of(job))
+        heard = self._heard.get(job)
+        if isinstance(heard, Standing) and heard.phase is Phase.PENDING:
+            self._remember([job], {job: Standing(phase=Phase.GONE, end="CANCELLED")})
 
     def kill_time(self, environment: Mapping[str, str], request: StopRequest) -> float | None:
         """Return the end of the job that the rank belongs to, with what Slurm waits beyond it."""
         return slurm.kill_time(slurm.own_job_id(environment), request.received_s)
+
+    def _remember(self, jobs: Sequence[Job], heard: Mapping[Job, Standing | UserError]) -> None:
+        self._heard |= heard
+        self._asked_s |= dict.fromkeys(jobs, time.time())
+
+
+def _cluster_of(job: Job) -> str:
+    """Return the cluster that has to be asked by name; empty for the one at hand."""
+    return "" if job.slurm_cluster == slurm.cluster_at_hand() else job.slurm_cluster
+
+
+def _standing(job: Job, state: slurm.JobState | None, asked_s: float) -> Standing:
+    if state is None or not state.is_live:
+        return Standing(phase=Phase.GONE, end=state.state if state else "", asked_s=asked_s)
+    if not state.is_waiting:
+        return Standing(phase=Phase.RUNNING, asked_s=asked_s)
+    return Standing(phase=Phase.PENDING, wait=waiting.plain(job.job_id, state), asked_s=asked_s)

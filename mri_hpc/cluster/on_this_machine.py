@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mri_hpc.base.errors import UserError
@@ -29,7 +29,6 @@ GPU_DEVICES = "nvidia[0-9]*"
 class ThisMachine(Scheduler):
     """This machine, whose supervisors play the batch script's part."""
 
-    ask_every_s = 0.0
     is_queue = False
 
     def sizes(self, settings: JobSettings) -> Sizes:
@@ -85,6 +84,9 @@ class ThisMachine(Scheduler):
         """Name the supervisor by process and machine."""
         return f"supervisor {job.pid} on {job.host}"
 
+    def ask_about(self, jobs: Sequence[Job]) -> None:
+        """Ask about none: to look at each is as quick."""
+
     def standing(self, job: Job) -> Standing:
         """Look whether the supervisor lives; on another machine, whether it was heard of in ten minutes."""
         is_alive = _is_heard_of(job) if self.is_out_of_reach(job) else process_began(job.pid) == job.began
@@ -94,16 +96,12 @@ class ThisMachine(Scheduler):
         """Tell whether the supervisor is on another machine."""
         return job.host != os.uname().nodename
 
-    def end(self, job: Job) -> str:
-        """Return nothing: a supervisor's end is in the ledger, or unknown."""
-        return ""
-
     def why_not_begun(self, job: Job) -> str:
-        """Return nothing, as `end`."""
+        """Return nothing: a supervisor begins at once."""
         return ""
 
     def past_end(self, job: Job, restart: int) -> str:
-        """Return nothing, as `end`."""
+        """Return nothing: a supervisor's end is in the ledger, or unknown."""
         return ""
 
     def cancel(self, job: Job) -> None:

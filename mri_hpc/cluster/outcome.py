@@ -173,6 +173,17 @@ def explain_vanished(run: RunDir, attempt: Attempt, *, state: str, otherwise: Ca
     record_decision(run, attempt, decision, step=-1, rank=None, status=-1)
 
 
+def is_over(run: RunDir, submission: int) -> bool:
+    """Tell whether the ledger says that nothing of a submission runs, nor comes back by itself."""
+    own = [event for event in read_events(run) if Attempt.parse(event.attempt).submission == submission]
+    decided = [event for event in own if event.kind == Kind.DECIDED]
+    return (
+        bool(decided)
+        and decided[-1].attempt == str(run.newest_attempt())
+        and decided[-1].values.get("decision") in (Action.FINISHED, Action.GIVE_UP, Action.STAY_AWAY)
+    )
+
+
 def is_decided(run: RunDir, attempt: Attempt) -> bool:
     """Tell whether the ledger holds a decision on an attempt."""
     return any(event.kind == Kind.DECIDED and event.attempt == str(attempt) for event in read_events(run))

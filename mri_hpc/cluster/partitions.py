@@ -1,13 +1,9 @@
 """Partitions of Slurm: their GPUs, and the most that a job may ask of one."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cluster import slurm
-
-FORM = "%P|%G|%l|%D|%s"
-"""Name (a star: the default), devices, longest time, nodes of this kind, least and most nodes of a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,23 +11,26 @@ class Partition:
     """The most that a job may ask for: of the partitions that it may go to, the largest of each."""
 
     has_gpus: bool
+    least_gpus: int = 1
+    """Of a node that has any; 0 where none has."""
     most_minutes: float = float("inf")
     """Longest time limit."""
     most_nodes: float = float("inf")
     """Most nodes of a job."""
 
 
-def partition_of_job(named: str | None) -> Partition:
+def partition_of_job(named: str | None, cluster: str = "") -> Partition:
     """Look up where a job would go. named: as of ``--partition``; None: where sbatch sends it by itself.
 
-    Raises UserError where there is no such partition, or Slurm does not answer.
+    cluster: another one than that at hand. Raises UserError where there is no such partition, or Slurm does
+    not answer.
     """
-    text, by_shell = slurm.partition_lines(FORM), slurm.partition_of_shell()
+    text, by_shell = slurm.partition_lines(cluster), slurm.partition_of_shell()
     return parse_partitions(text, named or by_shell, "--partition" if named else "SBATCH_PARTITION")
 
 
 def parse_partitions(text: str, wanted: str | None, named: str = "--partition") -> Partition:
-    """Parse lines in FORM. wanted: names with commas between; None: the default.
+    """Parse lines in slurm.PARTITION_FORM. wanted: names with commas between; None: the default.
 
     named: the option or variable with its name. Raises UserError where there is no such partition.
     """
@@ -43,8 +42,10 @@ def parse_partitions(text: str, wanted: str | None, named: str = "--partition") 
     names = wanted.split(",") if wanted else [row[0].rstrip("*") for row in rows if row[0].endswith("*")]
     meant = {name: [row for row in rows if row[0].rstrip("*") == name] for name in names}
     limits = [_limits(rows) for rows in meant.values() if rows]
+    gpus = [_gpus_of(row[1]) for rows in meant.values() for row in rows]
     return Partition(
-        has_gpus=any("gpu" in row[1] for rows in meant.values() for row in rows),
+        has_gpus=any(gpus),
+        least_gpus=min(filter(None, gpus), default=0),
         most_minutes=max((minutes for minutes, _ in limits), default=float("inf")),
         most_nodes=max((nodes for _, nodes in limits), default=float("inf")),
     )
@@ -63,26 +64,11 @@ def refuse_what_cannot_start(partition: Partition, *, nodes: int, minutes: int) 
         raise UserError(f"--nodes {nodes} is more than the partition gives a job: ask for at most {most}")
 
 
-def gpus_named(more: Sequence[str], *, nodes: int, ranks_per_node: int | None) -> int | None:
-    """Count the GPUs of a node that further options of sbatch ask for; None where they name none.
-
-    more: as ``gres=gpu:a100:2``.
-    """
-    for pair in more:
-        key, _, value = pair.partition("=")
-        key = key.strip().lstrip("-").replace("_", "-")
-        if key not in slurm.GPU_OPTIONS:
-            continue
-        devices = [word for word in value.split(",") if key != "gres" or word.startswith("gpu")]
-        counts = [word.rsplit(":", 1)[-1].split("(")[0] for word in devices]
-        number = sum(int(count) if count.isdigit() else 1 for count in counts)
-        if key == "gpus":
-            return max(1, number // nodes) if number else 0
-        if key == "gpus-per-task":
-            return number * (ranks_per_node or 1)
-        if devices:
-            return number
-    return None
+def _gpus_of(devices: str) -> int:
+    """Count the GPUs of a node as sinfo shows its devices: ``gpu:a100:4(S:0-1),lscratch:900``."""
+    words = [word.split("(")[0] for word in devices.split(",") if word.startswith("gpu")]
+    counts = [word.rsplit(":", 1)[-1] for word in words]
+    return sum(int(count) if count.isdigit() else 1 for count in counts)
 
 
 def _limits(rows: list[list[str]]) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """The picture of a run, as people see it on a terminal: heading, bar, table."""
 
-import dataclasses
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from rich.text import Text
 
 from mri_hpc.base.command import shown
 from mri_hpc.cluster.node_answers import clock_words
+from mri_hpc.cluster.views import View
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.summary import Restart, State, Summary
@@ -17,28 +17,11 @@ from mri_hpc.rundir.summary import Restart, State, Summary
 BAR_WIDTH = 20
 # Of those that are shown one by one.
 MOST_RESTARTS = 5
-ENDED = {State.FINISHED, State.CANCELLED, State.FAILED, State.GAVE_UP, State.STOPPED}
 COLOURS = {
     State.PENDING: "yellow", State.STARTING: "yellow", State.RUNNING: "green",
     State.REQUEUED: "yellow", State.STOPPED: "red", State.FINISHED: "bold green",
     State.CANCELLED: "magenta", State.FAILED: "bold red", State.GAVE_UP: "bold red",
 }  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class View:
-    """A run at one moment."""
-
-    summary: Summary
-    epochs: int
-    """Most epochs that it may take."""
-    total_steps: int | None
-    """Steps of all epochs; None until one epoch has shown how many it has."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Tell whether nothing more will happen by itself."""
-        return State(self.summary.state) in ENDED
 
 
 def picture(run: RunDir, view: View) -> Group:

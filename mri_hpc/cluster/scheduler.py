@@ -1,7 +1,8 @@
 """The seam between runs and the schedulers of their jobs: Slurm, or this machine."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -26,6 +27,10 @@ class Standing:
     phase: Phase
     wait: str = ""
     """For people: what it waits for, in the scheduler's words."""
+    end: str = ""
+    """The scheduler's word for how one that is gone has ended, as in CAUSE_OF_STATE; empty without one."""
+    asked_s: float = field(default_factory=time.time, compare=False)
+    """Unix time at which it was so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +61,6 @@ class Scheduler(Protocol):
     def is_queue(self) -> bool:
         """Tell whether jobs that there is no room for wait, so that many can be submitted at once."""
 
-    @property
-    def ask_every_s(self) -> float:
-        """Seconds between two questions of one watcher about one job."""
-
     def sizes(self, settings: JobSettings) -> Sizes:
         """Work out the sizes that the settings come to, here and now; UserError where these cannot be."""
 
@@ -75,20 +76,23 @@ class Scheduler(Protocol):
     def name(self, job: Job) -> str:
         """Name a job for people."""
 
+    def ask_about(self, jobs: Sequence[Job]) -> None:
+        """Ask how all these jobs stand, so that `standing` of each need not. Never raises UserError."""
+
     def standing(self, job: Job) -> Standing:
-        """Ask how the job stands now. One that cannot be asked from here counts as running."""
+        """Return how the job stands, or stood a short while ago. One out of reach counts as running."""
 
     def is_out_of_reach(self, job: Job) -> bool:
         """Tell whether the job can neither be asked nor cancelled from here."""
-
-    def end(self, job: Job) -> str:
-        """Return the scheduler's word for how a job has ended, as in CAUSE_OF_STATE; empty without one."""
 
     def why_not_begun(self, job: Job) -> str:
         """Say, for people, why a job that is gone could not begin; empty where it could, or unknown."""
 
     def past_end(self, job: Job, restart: int) -> str:
-        """Return the same of an earlier run of a requeued job, counted from 0; never raises UserError."""
+        """Return its word, as `Standing.end`, for how an earlier run of a requeued job ended, counted from 0.
+
+        Never raises UserError.
+        """
 
     def cancel(self, job: Job) -> None:
         """Tell the job to end for good; its ranks save first. UserError where it is out of reach."""

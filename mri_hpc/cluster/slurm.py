@@ -1,6 +1,8 @@
 """Slurm's environment and commands: nothing else reads SLURM_* or calls scontrol, sacct, sinfo."""
 
+import contextlib
 import dataclasses
+import math
 import os
 import re
 import signal
@@ -8,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mri_hpc.base.errors import UserError
@@ -18,9 +21,18 @@ if TYPE_CHECKING:
 NOT_INSTALLED = "is not on the PATH here"
 COMMAND_NOT_FOUND = 127
 COMMAND_TIMEOUT_S = 60
-PING_TIMEOUT_S = 10
+LOOK_TIMEOUT_S = 20
+# A controller serves a whole site: what one command has asked it, it does not ask again for so long.
+ASK_EVERY_S = 30.0
+# How squeue is to tell of a job: number, state, reason, and when it starts or has started.
+QUEUE_FORM = "%i|%T|%r|%S"
+# How sinfo is to tell of each kind of node of each partition: name (a star: the default), devices, longest
+# time, nodes of this kind, least and most nodes of a job.
+PARTITION_FORM = "%P|%G|%l|%D|%s"
 # The ranks stop meanwhile, and would not wait longer.
 KILL_TIME_TIMEOUT_S = 5
+KILL_WAIT = re.compile(r"^\s*KillWait\s*=\s*(\d+)", re.MULTILINE | re.IGNORECASE)
+"""Finds it in slurm.conf, and in what ``scontrol show config`` prints."""
 REQUEUE_PATIENCE_S = 300
 # Slurm's exit code of a batch script that it could not start, as where its output cannot be opened.
 NO_OUTPUT = "0:53"
@@ -38,25 +50,19 @@ ENDED_STATES = {
 }  # fmt: skip
 # States in which a job has its nodes, and its ranks may run.
 STARTED_STATES = {"RUNNING", "COMPLETING", "STAGE_OUT", "STOPPED", "SIGNALING", "RESIZING", "UPDATE_DB"}
-# An sbatch script's own lines are weaker than these variables, which site.env exports.
-SBATCH_VARIABLES = {
-    "partition": "SBATCH_PARTITION", "account": "SBATCH_ACCOUNT", "qos": "SBATCH_QOS",
-    "constraint": "SBATCH_CONSTRAINT", "time": "SBATCH_TIMELIMIT", "open-mode": "SBATCH_OPEN_MODE",
-    "requeue": "SBATCH_NO_REQUEUE", "signal": "SBATCH_SIGNAL", "output": "SBATCH_OUTPUT",
-    "error": "SBATCH_ERROR",
-    "job-name": "SBATCH_JOB_NAME",
-}  # fmt: skip
-# Several words for one thing: Slurm refuses two of them at once, or adds them up.
-GPU_OPTIONS = {"gres", "gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket"}
-MEMORY_OPTIONS = {"mem", "mem-per-cpu", "mem-per-gpu"}
-GPU_VARIABLES = (
-    "SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GPUS_PER_SOCKET",
+CLUSTER_VARIABLES = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
+"""Of a shell, the first wins: where sbatch sends a job, of several clusters."""
+CONF_FILES = (
+    "/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf",
+    "/var/spool/slurmd/conf-cache/slurm.conf", "/opt/slurm/etc/slurm.conf", "/usr/local/etc/slurm.conf",
 )  # fmt: skip
-MEMORY_VARIABLES = ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU")
+"""Slurm's settings unless SLURM_CONF says so: as packages, sites and configless nodes have them."""
+# By which people have these commands show something else, or to other people, by default.
+OF_PEOPLE = ("SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SLURM_CLUSTERS")
+_answers: dict[tuple[str, ...], tuple[float, "subprocess.CompletedProcess[str] | None"]] = {}
+"""By question and cluster, what was answered last, and when (monotonic, in seconds)."""
 ADDRESSES = "MRI_ADDRESSES"
 """Variable with NODE=ADDRESS of each node of the job, as Slurm is set up, by the batch script."""
-# Of a shell: the cluster, of several, to which sbatch sends a job; others' questions go to their own.
-CLUSTER_VARIABLES = ("SLURM_CLUSTERS", "SBATCH_CLUSTERS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +169,29 @@ def node_name(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("SLURMD_NODENAME") or os.uname().nodename
 
 
+def own_cluster(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the cluster whose job this process belongs to; empty outside of Slurm."""
+    return environment.get("SLURM_CLUSTER_NAME", "")
+
+
 def restart_count(environment: Mapping[str, str] = os.environ) -> int:
     """Return the number of times this job was requeued; on the first run Slurm leaves the variable out."""
     return int(environment.get("SLURM_RESTART_COUNT", "0"))
+
+
+def cluster_at_hand(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the cluster that Slurm's commands ask by themselves; empty where it is unknown."""
+    found = re.search(r"^\s*ClusterName\s*=\s*(\S+)", conf_text(environment), re.MULTILINE | re.IGNORECASE)
+    return found[1] if found else ""
+
+
+def conf_text(environment: Mapping[str, str] = os.environ) -> str:
+    """Read Slurm's settings as they lie on this machine, without asking anybody; empty where they do not."""
+    for file in (environment.get("SLURM_CONF"), *CONF_FILES):
+        with contextlib.suppress(OSError):
+            if file:
+                return Path(file).read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def without_slurm(environment: Mapping[str, str]) -> dict[str, str]:
@@ -173,15 +199,9 @@ def without_slurm(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("SLURM_")}
 
 
-def weaker_variables(options: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
-    """List variables to keep from sbatch: those that would overrule `options`, and a surrounding job's."""
-    overruling = [SBATCH_VARIABLES[option] for option in options if option in SBATCH_VARIABLES]
-    if GPU_OPTIONS & set(options):
-        overruling += GPU_VARIABLES
-    if MEMORY_OPTIONS & set(options):
-        overruling += MEMORY_VARIABLES
-    surrounding = [name for name in environment if name.startswith("SLURM_") and name != "SLURM_CONF"]
-    return sorted({*overruling, *surrounding} & set(environment))
+def surrounding_job(environment: Mapping[str, str] = os.environ) -> set[str]:
+    """Return the names of variables that are of the job, or the cluster, in which this shell is."""
+    return {name for name in environment if name.startswith("SLURM_") and name != "SLURM_CONF"}
 
 
 def controller_answers() -> bool:
@@ -201,17 +221,15 @@ def controller_answers() -> bool:
                 f"trains inside this job, and ends with it"
             )
         return False
-    answer = _ask(["scontrol", "ping"], timeout_s=PING_TIMEOUT_S)
-    # "Slurmctld(primary) at c1 is UP", one line each, or of old Slurms "Slurmctld(primary/backup) at c1/c2
-    # are UP/DOWN": one that is up is enough.
-    if answer and re.search(r" (?:is|are) (?:\w+/)*UP\b", answer.stdout):
+    # What a launch has to know of partitions, so that it asks once.
+    answer = _partitions()
+    if answer and answer.returncode == 0:
         return True
     if "SLURM_CONF" not in os.environ and answer and any(word in answer.stderr for word in UNCONFIGURED):
         return False
-    controllers = [line for line in answer.stdout.splitlines() if " at " in line] if answer else []
-    complaint = controllers[0] if controllers else _complaint(answer)
     raise UserError(
-        f"Slurm is configured here but does not answer: {complaint}; try again, or use --cluster local"
+        f"Slurm is configured here but does not answer: {_complaint(answer)}; try again, or use "
+        f"--cluster local"
     )
 
 
@@ -222,23 +240,12 @@ def has_scontrol() -> bool:
     return shutil.which("scontrol") is not None
 
 
-def refuse_other_clusters(more: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> None:
-    """Raise UserError where the job would go to a cluster of which nothing here could be asked later.
+def partition_lines(cluster: str = "") -> str:
+    """Ask for a line in PARTITION_FORM for each kind of node of each partition; UserError: no answer.
 
-    more: options of sbatch, by their long names.
+    cluster: another one than that at hand.
     """
-    named = [name for name in CLUSTER_VARIABLES if environment.get(name)]
-    if "clusters" in more or named:
-        what = "--slurm clusters=..." if "clusters" in more else f"{named[0]}={environment[named[0]]}"
-        raise UserError(
-            f"{what} sends the job to another cluster, of which this run could not be asked afterwards: "
-            f"launch on a login node of that cluster, without it"
-        )
-
-
-def partition_lines(form: str) -> str:
-    """Ask sinfo for a line in this form for each kind of node of each partition; UserError: no answer."""
-    answer = _ask(["sinfo", "--noheader", f"--format={form}"])
+    answer = _partitions(cluster)
     if answer is None or answer.returncode != 0:
         raise UserError(
             f"sinfo does not answer: {_complaint(answer)}; with --cluster local no Slurm is needed"
@@ -248,14 +255,14 @@ def partition_lines(form: str) -> str:
 
 def configuration() -> dict[str, str]:
     """Ask Slurm how it is set up: name → value, as ``scontrol show config`` prints them; empty: no answer."""
-    answer = _ask(["scontrol", "show", "config"], timeout_s=PING_TIMEOUT_S)
+    answer = _ask(["scontrol", "show", "config"], timeout_s=LOOK_TIMEOUT_S)
     text = answer.stdout if answer and answer.returncode == 0 else ""
     return {name: value.strip() for name, value in re.findall(r"^(\S+)\s*=(.*)$", text, re.MULTILINE)}
 
 
 def partition_settings() -> list[dict[str, str]]:
     """Ask Slurm for each partition's settings: name → value, PartitionName among them; empty: no answer."""
-    answer = _ask(["scontrol", "--oneliner", "show", "partition"], timeout_s=PING_TIMEOUT_S)
+    answer = _ask(["scontrol", "--oneliner", "show", "partition"], timeout_s=LOOK_TIMEOUT_S)
     lines = answer.stdout.splitlines() if answer and answer.returncode == 0 else []
     return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if "PartitionName=" in line]
 
@@ -263,7 +270,7 @@ def partition_settings() -> list[dict[str, str]]:
 def accounts(user: str) -> list[str] | None:
     """Ask the accounting for the accounts of a user; None where it does not say."""
     fields = ["--noheader", "--parsable2", "show", "associations", f"user={user}", "format=account"]
-    answer = _ask(["sacctmgr", *fields], timeout_s=PING_TIMEOUT_S)
+    answer = _ask(["sacctmgr", *fields], timeout_s=LOOK_TIMEOUT_S)
     return sorted(set(answer.stdout.split())) if answer and answer.returncode == 0 else None
 
 
@@ -289,20 +296,44 @@ def job_state(job_id: str) -> JobState | None:
     return state
 
 
+def job_states(job_ids: Sequence[str], cluster: str = "") -> dict[str, JobState]:
+    """Ask Slurm for the states of jobs, all at once; those of which it knows nothing (any more) are left out.
+
+    cluster: another one than that at hand. Raises UserError where Slurm does not answer.
+    """
+    if len(job_ids) == 1 and not cluster:
+        state = job_state(job_ids[0])
+        return {job_ids[0]: state} if state else {}
+    jobs = f"--jobs={','.join(job_ids)}"
+    shown = _ask(["squeue", *_of(cluster), "--noheader", "--states=all", jobs, f"--format={QUEUE_FORM}"])
+    if shown is None or (shown.returncode != 0 and "Invalid job id" not in shown.stderr):
+        raise UserError(
+            f"Slurm does not say how {len(job_ids)} jobs are: {_complaint(shown)}; try again when it does"
+        )
+    states = parse_queue(shown.stdout, time.time())
+    # As of one job: what the controller has forgotten, or is clearing away, the accounting knows.
+    gone = [job for job in job_ids if job not in states or states[job].is_completing]
+    if gone:
+        ended = _ended(gone, cluster)
+        found = {job: parse_accounting(ended.get(job, ""), states.get(job)) for job in gone}
+        states |= {job: state for job, state in found.items() if state}
+    return states
+
+
 def kill_time(job_id: str, received_s: float, environment: Mapping[str, str] = os.environ) -> float | None:
     """Return the Unix time from which Slurm may kill a job that was asked to stop; None if unknown.
 
     received_s: when the signal arrived.
     """
     shown = _ask(["scontrol", "--oneliner", "show", "job", job_id], timeout_s=KILL_TIME_TIMEOUT_S)
-    config = _ask(["scontrol", "show", "config"], timeout_s=KILL_TIME_TIMEOUT_S)
-    if not shown or not config or shown.returncode or config.returncode:
+    config = _config(environment)
+    if not shown or not config or shown.returncode:
         end_s = _unix_time(environment.get("SLURM_JOB_END_TIME", ""))
         # One that has passed is not the kill: the limit was raised, or KillWait has begun.
         return end_s if end_s and end_s > received_s else None
     # Slurm goes by its controller's clock, and this node's may be another.
-    ahead_s = _ahead_of_controller_s(config.stdout, time.time())
-    kill_s = parse_kill_time(shown.stdout, config.stdout, received_s - ahead_s)
+    ahead_s = _ahead_of_controller_s(config, time.time())
+    kill_s = parse_kill_time(shown.stdout, config, received_s - ahead_s)
     return None if kill_s is None else kill_s + ahead_s
 
 
@@ -314,9 +345,12 @@ def _ahead_of_controller_s(config: str, now: float) -> float:
     return ahead_s if abs(ahead_s) > LEAST_CLOCK_DIFFERENCE_S else 0.0
 
 
-def past_state(job_id: str, restart: int) -> str:
-    """Return the accounting's state of an earlier run of a requeued job, from 0; empty if unknown."""
-    lines = _account(job_id, duplicates=True).splitlines()
+def past_state(job_id: str, restart: int, cluster: str = "") -> str:
+    """Return the accounting's state of an earlier run of a requeued job, from 0; empty if unknown.
+
+    cluster: another one than that at hand.
+    """
+    lines = _account(job_id, cluster, duplicates=True).splitlines()
     return _first_word(lines[restart]) if restart < len(lines) else ""
 
 
@@ -343,9 +377,30 @@ def parse_job(text: str, now: float) -> JobState | None:
     )
 
 
+def parse_queue(text: str, now: float) -> dict[str, JobState]:
+    """Parse the lines of squeue, in QUEUE_FORM, by the numbers of the jobs."""
+    states = {}
+    for line in text.splitlines():
+        # With --clusters it heads them with the cluster's name.
+        number, _, rest = line.strip().partition("|")
+        state, _, rest = rest.partition("|")
+        reason, _, starts = rest.rpartition("|")
+        if not number.isdigit() or not state:
+            continue
+        start_s = _unix_time(starts)
+        states[number] = JobState(
+            state=state,
+            is_completing=state == "COMPLETING",
+            start_s=start_s if start_s and start_s > now and state == "PENDING" else None,
+            # As scontrol writes it, where it is a whole sentence.
+            reason=reason.replace("None", "").replace(" ", "_"),
+        )
+    return states
+
+
 def parse_kill_time(shown: str, config: str, received_s: float) -> float | None:
-    """Parse ``scontrol --oneliner show job`` and ``scontrol show config``; None where the time is unknown."""
-    job, kill_wait = parse_job(shown, received_s), re.search(r"^KillWait\s*=\s*(\d+)", config, re.MULTILINE)
+    """Parse ``scontrol --oneliner show job`` and Slurm's settings; None where the time is unknown."""
+    job, kill_wait = parse_job(shown, received_s), KILL_WAIT.search(config)
     if job is None or kill_wait is None:
         return None
     # GraceTime is in the EndTime of a preempted job that still runs. That of one being cleared away may be
@@ -398,9 +453,9 @@ def is_pending_already(complaint: str) -> bool:
     return "pending execution" in complaint
 
 
-def cancel(job_id: str) -> None:
-    """End the job for good; UserError where Slurm refuses."""
-    answer = _ask(["scancel", job_id])
+def cancel(job_id: str, cluster: str = "") -> None:
+    """End the job for good; UserError where Slurm refuses. cluster: another one than that at hand."""
+    answer = _ask(["scancel", *_of(cluster), job_id])
     if answer is None or answer.returncode != 0:
         raise UserError(f"scancel {job_id} failed: {_complaint(answer)}")
 
@@ -426,17 +481,48 @@ def first_node(job_id: str) -> str:
     return found[1] if found else ""
 
 
-def _account(job_id: str, *, duplicates: bool = False) -> str:
-    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job_id}", "--format=State"]
-    answer = _ask([*command, "--duplicates"] if duplicates else command)
+def _partitions(cluster: str = "") -> subprocess.CompletedProcess[str] | None:
+    """Ask sinfo for lines in PARTITION_FORM, once in half a minute."""
+    question = ("sinfo", *_of(cluster), "--noheader", f"--format={PARTITION_FORM}")
+    key = (*question, os.environ.get("SLURM_CONF", ""))
+    asked_s, answer = _answers.get(key, (-math.inf, None))
+    if time.monotonic() - asked_s >= ASK_EVERY_S:
+        answer = _ask(question, timeout_s=LOOK_TIMEOUT_S)
+        _answers[key] = (time.monotonic(), answer)
+    return answer
+
+
+def _account(job_id: str, cluster: str = "", *, duplicates: bool = False) -> str:
+    command = ["sacct", *_of(cluster), "--noheader", "--parsable2", "--allocations", f"--jobs={job_id}"]
+    answer = _ask([*command, "--format=State", *(["--duplicates"] if duplicates else [])])
     return answer.stdout if answer and answer.returncode == 0 else ""
+
+
+def _ended(job_ids: Sequence[str], cluster: str) -> dict[str, str]:
+    """Ask the accounting for the last state of each job; those that it does not know are left out."""
+    command = ["sacct", *_of(cluster), "--noheader", "--parsable2", "--allocations"]
+    answer = _ask([*command, f"--jobs={','.join(job_ids)}", "--format=JobIDRaw,State"])
+    lines = answer.stdout.splitlines() if answer and answer.returncode == 0 else []
+    return dict(line.split("|", 1) for line in lines if "|" in line)
+
+
+def _of(cluster: str) -> list[str]:
+    """Return the option by which a command asks another cluster than that at hand."""
+    return [f"--clusters={cluster}"] if cluster else []
+
+
+def _config(environment: Mapping[str, str]) -> str:
+    """Ask Slurm for its settings; where it does not answer, read them as they lie on this machine."""
+    answer = _ask(["scontrol", "show", "config"], timeout_s=KILL_TIME_TIMEOUT_S)
+    return answer.stdout if answer and answer.returncode == 0 else conf_text(environment)
 
 
 def _ask(
     argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S
 ) -> subprocess.CompletedProcess[str] | None:
     """Run one of Slurm's commands; None where it does not come back. One that is missing complains of it."""
-    environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(OF_PEOPLE)}
+    environment = {**plain, "SLURM_TIME_FORMAT": "%s"}
     try:
         return subprocess.run(
             list(argv), env=environment, capture_output=True, text=True, timeout=timeout_s, check=False

@@ -16,7 +16,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN
-from mri_hpc.cluster import slurm
+from mri_hpc.cluster import sbatch_options, slurm
 from mri_hpc.cluster.batch import MAY_NOT_START, REQUEUE_BY_SHELL, SHELL_HAS_SCONTROL
 from mri_hpc.cluster.jobs import Job, slurm_job
 from mri_hpc.cluster.node_answers import question_lines
@@ -32,6 +32,9 @@ RECIPE = "recipe.json"
 class Executor(submitit.SlurmExecutor):
     """submitit's, except that variables of the shell do not overrule what the user asked for."""
 
+    without: tuple[str, ...] = ()
+    """Options that the user wants none of, whatever the shell says."""
+
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         options = [key.replace("_", "-") for key in self.parameters.get("additional_parameters", {})]
         options += [
@@ -39,8 +42,8 @@ class Executor(submitit.SlurmExecutor):
             for key in ("partition", "account", "qos", "constraint", "mem", "gpus_per_node")
             if key in self.parameters
         ]
-        options += ["time", "signal", "job-name", "error"]
-        unset = [f"--unset={name}" for name in slurm.weaker_variables(options)]
+        options += ["time", "signal", "job-name", "error", *self.without]
+        unset = [f"--unset={name}" for name in sbatch_options.weaker_variables(options)]
         return ["env", *unset, "sbatch", str(submission_file_path)]
 
     def script(self) -> str:
@@ -68,11 +71,13 @@ def submit(
     try:
         # submitit prints Slurm's complaint, which the error below carries.
         with contextlib.redirect_stderr(io.StringIO()):
-            return slurm_job(executor.submit(start).job_id)
+            job_id = executor.submit(start).job_id
     except (FailedJobError, FailedSubmissionError) as error:
         complaint = _essence(str(error))
         cure = "; see sbatch --help for what --slurm may name" if "unrecognized option" in complaint else ""
         raise UserError(f"Slurm refused the job: {complaint}{cure}") from None
+    more = sbatch_options.typed_options(settings.slurm)
+    return slurm_job(job_id, sbatch_options.cluster_named(more) or slurm.cluster_at_hand())
 
 
 def job_python(environment: Mapping[str, str] = os.environ) -> str:
@@ -112,10 +117,15 @@ def _executor(
             f"{run.path}: Slurm would replace what follows % in the path of a log; choose another --run"
         )
     python = job_python()
-    more = _more_options(settings)
-    slurm.refuse_other_clusters(more)
-    names_gpus = bool(slurm.GPU_OPTIONS & set(more))
+    more = sbatch_options.typed_options(settings.slurm)
+    if cluster := sbatch_options.cluster_named(more):
+        # Also where the shell named it: sbatch hears nothing else of the shell's cluster.
+        more["clusters"] = cluster
+    # Those that a module of the site asks for count as typed, where nothing is.
+    by_shell = os.environ if settings.gpus_per_node is None else {}
+    names_gpus = bool(sbatch_options.gpu_options(more, by_shell))
     executor = Executor(folder=run.submitit, python=shlex.quote(python))
+    executor.without = () if settings.gpus_per_node is None else ("gpus-per-node",)
     wanted: dict[str, Any] = {
         "partition": settings.partition,
         "account": settings.account,
@@ -235,20 +245,6 @@ def _after_srun(run: RunDir, submission: int, python: str, signal_ahead_s: int) 
 def _batch_command(python: str, when: str, run: RunDir, submission: int) -> str:
     command = [python, "-m", "mri_hpc.cluster.batch", when, "--run", str(run.path)]
     return shlex.join([*command, "--submission", str(submission)])
-
-
-def _more_options(settings: JobSettings) -> Mapping[str, Any]:
-    """Return the user's further sbatch options; ``--slurm requeue=`` and the like stay ours."""
-    pairs = (pair.split("=", 1) for pair in settings.slurm)
-    # A key without a value is a flag, as in exclusive=.
-    options = {key.strip().lstrip("-").replace("_", "-"): value or True for key, value in pairs}
-    odd = [key for key in options if not re.fullmatch("[a-z][a-z0-9-]*", key)]
-    if odd:
-        raise UserError(f"--slurm {odd[0]!r}=... is no option of sbatch: give its long name, as in nice=5")
-    ours = {"requeue", "no-requeue", "open-mode", "signal", "output", "error", "array"} & set(options)
-    if ours:
-        raise UserError(f"--slurm {min(ours)}=... cannot be set: preempting and resuming rest on it")
-    return options
 
 
 def _job_name(run: RunDir) -> str:

@@ -14,7 +14,12 @@ WORDS: tuple[tuple[str, str], ...] = (
     ("BeginTime", "for its time to begin; a requeued job waits two minutes"),
     ("Cleaning", "for its last attempt to be cleared away"),
     (
-        "ReqNodeNotAvail|NodeDown|Nodes_required_for_job.*",
+        "ReqNodeNotAvail.*(?:[Mm]aint|[Rr]eserved).*",
+        "its nodes are kept for others, or for maintenance, until when scontrol show reservation says; "
+        f"what ends before may start: {AGAIN} a smaller --time-limit-min",
+    ),
+    (
+        "ReqNodeNotAvail.*|NodeDown|Nodes_required_for_job.*",
         "its nodes are down, drained or reserved: sinfo -R says why",
     ),
     ("Reservation", "for its reservation to begin: scontrol show reservation"),

@@ -243,5 +243,12 @@ def open_run(path: Path) -> RunDir:
     raise UserError(f"{path} does not exist; {here}")
 
 
+def runs_below(folder: Path) -> list[RunDir]:
+    """List the runs whose folders lie in this one, by name; none where it is a run itself."""
+    if RunDir(folder).settings.is_file():
+        return []
+    return [RunDir(folder / name) for name in _runs_in(folder)]
+
+
 def _runs_in(folder: Path) -> list[str]:
     return sorted(file.parent.name for file in folder.glob("*/settings.toml"))

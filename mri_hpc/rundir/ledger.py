@@ -79,10 +79,11 @@ def read_events(run: RunDir) -> list[Event]:
 
     UserError where a newer version has written in a newer format.
     """
-    if not run.events.exists():
+    path = run.events
+    if not path.exists():
         return []
-    lines = run.events.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [event for line in lines if (event := _event(line, of=run.events))]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [event for line in lines if (event := _event(line, of=path))]
 
 
 def _event(line: str, *, of: Path) -> Event | None:

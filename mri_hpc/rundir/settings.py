@@ -1,6 +1,7 @@
 """The settings of a run: what it is (identity) and how it is operated."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -289,6 +290,17 @@ def save_settings(run: RunDir, training: TrainingSettings, job: JobSettings) -> 
 def load_training(run: RunDir) -> TrainingSettings:
     """Read the training settings of a run; raises UserError."""
     return load_table(run.settings, "training", TrainingSettings)
+
+
+def skim_epochs(run: RunDir) -> int:
+    """Read the most epochs that a run may take, and no other setting: for tables. Raises UserError."""
+    try:
+        text = run.settings.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise UserError(f"{run.settings} does not exist") from None
+    found = re.search(r"^epochs = (\d+)$", text, re.MULTILINE)
+    # By another hand, or of another version: then as everybody reads it.
+    return int(found[1]) if found else load_training(run).epochs
 
 
 def load_job(run: RunDir) -> JobSettings:

@@ -151,7 +151,7 @@ def summarise(
     """
     steps = [line for line in metrics if "loss" in line]
     validations = [line for line in metrics if "validation_loss" in line]
-    step = max(steps[-1]["step"] if steps else 0, manifest.progress.step if manifest else 0)
+    step = _step(steps, manifest)
     decided = _decided(events)
     clock = account(events, metrics, now)
     return Summary(
@@ -168,6 +168,34 @@ def summarise(
         **clock_values(clock),
         **(_recipe(settings) if settings else {}),
     )
+
+
+def summarise_briefly(
+    events: Sequence[Event],
+    metrics: Sequence[Mapping[str, Any]],
+    manifest: Manifest | None,
+    *,
+    is_finished: bool = False,
+) -> Summary:
+    """Sum up what a row of a table shows; all that takes the time of every step has its neutral value.
+
+    metrics: all validations, and the last steps.
+    """
+    steps = [line for line in metrics if "loss" in line]
+    validations = [line for line in metrics if "validation_loss" in line]
+    return Summary(
+        state=(State.FINISHED if is_finished else _state(events)).value,
+        epoch=_epochs_done(validations, manifest),
+        step=_step(steps, manifest),
+        **_of_checkpoint(manifest),
+        **_of_metrics(steps, validations),
+        **_of_attempts(events, _decided(events)),
+        **({} if is_finished else _of_ending(events)),
+    )
+
+
+def _step(steps: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> int:
+    return max(steps[-1]["step"] if steps else 0, manifest.progress.step if manifest else 0)
 
 
 def _of_checkpoint(manifest: Manifest | None) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from mri_hpc.rundir.ledger import Kind, read_events
 class Ferry(Scheduler):
     """Takes every job, and lets none begin."""
 
-    ask_every_s = 0.0
-
     def __init__(self):
         self.waits, self.told = True, []
 
@@ -37,14 +35,16 @@ class Ferry(Scheduler):
     def name(self, job):
         return f"crossing {job.job_id}"
 
+    def ask_about(self, jobs):
+        pass
+
     def standing(self, job):
-        return Standing(phase=Phase.PENDING, wait="the tide") if self.waits else Standing(phase=Phase.GONE)
+        if self.waits:
+            return Standing(phase=Phase.PENDING, wait="the tide")
+        return Standing(phase=Phase.GONE, end="NODE_FAIL")
 
     def is_out_of_reach(self, job):
         return False
-
-    def end(self, job):
-        return "NODE_FAIL"
 
     def past_end(self, job, restart):
         return ""

@@ -1,18 +1,22 @@
 """What Slurm 22.05 printed on the sandbox is understood."""
 
-import re
 import subprocess
 
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cluster import slurm
 from mri_hpc.cluster.choice import scheduler_for
+from mri_hpc.cluster.jobs import slurm_job
+from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.partitions import (
     Partition,
     parse_partitions,
     partition_of_job,
     refuse_what_cannot_start,
 )
+from mri_hpc.cluster.sbatch_options import cluster_named, typed_options, weaker_variables
+from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import (
     JobState,
     array_job,
@@ -21,9 +25,8 @@ from mri_hpc.cluster.slurm import (
     is_pending_already,
     parse_accounting,
     parse_job,
+    parse_queue,
     place,
-    refuse_other_clusters,
-    weaker_variables,
     without_slurm,
 )
 from mri_hpc.rundir.place import Place
@@ -150,7 +153,7 @@ def test_an_unknown_partition_is_refused_by_naming_those_there_are():
 
 def test_the_partition_of_the_shell_is_named_by_its_variable(monkeypatch):
     answer = subprocess.CompletedProcess([], 0, "cpu*|(null)\n", "")
-    monkeypatch.setattr("mri_hpc.cluster.slurm._ask", lambda _words: answer)
+    monkeypatch.setattr("mri_hpc.cluster.slurm._ask", lambda _words, **_limits: answer)
     monkeypatch.setenv("SBATCH_PARTITION", "gpus")
     with pytest.raises(UserError, match=r"^SBATCH_PARTITION gpus does not exist; this cluster has: cpu$"):
         partition_of_job(None)
@@ -177,46 +180,50 @@ def test_the_share_of_an_array_task_is_its_place_between_first_and_last():
     assert array_job({}) is None
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch):
+    """What one test has pretended, the next does not hear."""
+    monkeypatch.setattr(slurm, "_answers", {})
+
+
 @pytest.fixture
-def ping(monkeypatch):
-    """Pretends what scontrol ping prints, and that no SLURM_CONF is set."""
+def says(monkeypatch):
+    """Pretends what sinfo prints, and that no SLURM_CONF is set."""
     monkeypatch.delenv("SLURM_CONF", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
 
     def say(stdout="", stderr="", status=1):
         answer = subprocess.CompletedProcess([], status, stdout, stderr)
-        monkeypatch.setattr("mri_hpc.cluster.slurm._ask", lambda *_words, **_limits: answer)
+        monkeypatch.setattr(slurm, "_ask", lambda *_words, **_limits: answer)
+        monkeypatch.setattr(slurm, "_answers", {})
 
     return say
 
 
-def test_a_machine_without_slurm_or_with_clients_that_nobody_configured_has_none(ping, monkeypatch):
-    ping(stderr="scontrol: fatal: Could not establish a configuration source\n")
+UNCONFIGURED = "sinfo: fatal: Could not establish a configuration source\n"
+AWAY = "slurm_load_partitions: Unable to contact slurm controller (connect failure)\n"
+
+
+def test_a_machine_without_slurm_or_with_clients_that_nobody_configured_has_none(says, monkeypatch):
+    says(stderr=UNCONFIGURED)
     assert not controller_answers()
     monkeypatch.setattr("shutil.which", lambda _name: None)
     assert not controller_answers()
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "Slurmctld(primary) at head is UP",
-        "Slurmctld(primary) at head is DOWN\nSlurmctld(backup) at spare is UP",
-        # Before 18.08.
-        "Slurmctld(primary/backup) at head/spare are UP/DOWN",
-        "Slurmctld(primary/backup) at head/spare are DOWN/UP",
-        "Slurmctld(primary/backup) at head/(NULL) are UP/DOWN",
-    ],
-)
-def test_one_controller_that_is_up_is_enough_in_the_words_of_old_and_new_slurms(ping, line):
-    ping(stdout=f"{line}\n", status=0)
+def test_one_question_tells_whether_slurm_answers_and_what_its_partitions_are(says, monkeypatch):
+    says(stdout=PARTITIONS, status=0)
     assert controller_answers()
-
-
-def test_two_controllers_that_are_down_do_not_answer(ping):
-    ping(stdout="Slurmctld(primary/backup) at UP/spare are DOWN/DOWN\n", status=0)
-    with pytest.raises(UserError, match="does not answer"):
-        controller_answers()
+    says(stderr=AWAY)
+    asked = []
+    answer = subprocess.CompletedProcess([], 0, PARTITIONS, "")
+    monkeypatch.setattr(slurm, "_ask", lambda words, **_limits: asked.append(words) or answer)
+    assert controller_answers()
+    assert partition_of_job("gpu").has_gpus
+    assert len(asked) == 1
+    # Another cluster is another question.
+    assert partition_of_job("gpu", "b").has_gpus
+    assert "--clusters=b" in asked[1]
 
 
 def test_inside_a_job_without_slurms_commands_nothing_is_started_unasked(monkeypatch):
@@ -230,11 +237,11 @@ def test_inside_a_job_without_slurms_commands_nothing_is_started_unasked(monkeyp
     )
 
 
-def test_a_slurm_that_is_configured_and_does_not_answer_is_not_taken_for_none(ping, monkeypatch):
-    ping(stdout="Slurmctld(primary) at head is DOWN\n*****\n")
-    with pytest.raises(UserError, match=r"configured here but does not answer: .*head is DOWN; try again"):
+def test_a_slurm_that_is_configured_and_does_not_answer_is_not_taken_for_none(says, monkeypatch):
+    says(stderr=AWAY)
+    with pytest.raises(UserError, match=r"configured here but does not answer: .*controller.*; try again"):
         controller_answers()
-    ping(stderr="scontrol: fatal: Could not establish a configuration source\n")
+    says(stderr=UNCONFIGURED)
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     with pytest.raises(UserError, match=r"does not answer: .*; try again, or use --cluster local"):
         controller_answers()
@@ -273,7 +280,7 @@ def test_a_machine_that_has_fewer_gpus_than_nodes_were_asked_for_says_what_it_gi
 
 def test_every_rank_on_slurm_gets_a_gpu_of_its_own_or_the_job_is_refused(monkeypatch):
     monkeypatch.setattr(
-        "mri_hpc.cluster.partitions.partition_of_job", lambda _named: Partition(has_gpus=True)
+        "mri_hpc.cluster.partitions.partition_of_job", lambda *_where: Partition(has_gpus=True)
     )
     by_default = sizes(cluster="slurm", tasks_per_node=4)
     assert (by_default.ranks_per_node, by_default.gpus_per_node) == (4, 4)
@@ -284,17 +291,98 @@ def test_every_rank_on_slurm_gets_a_gpu_of_its_own_or_the_job_is_refused(monkeyp
 
 
 @pytest.mark.parametrize(
-    ("more", "environment", "named"),
+    ("typed", "environment", "cluster"),
     [
-        ({}, {"SLURM_CLUSTERS": "b"}, "SLURM_CLUSTERS=b"),
-        ({}, {"SBATCH_CLUSTERS": "b,c"}, "SBATCH_CLUSTERS=b,c"),
-        ({"clusters": "b"}, {}, "--slurm clusters=..."),
+        ((), {}, ""),
+        ((), {"SLURM_CLUSTERS": "b"}, "b"),
+        (("clusters=c",), {"SLURM_CLUSTERS": "b"}, "c"),
+        (("clusters=a",), {}, ""),
+        ((), {"SBATCH_CLUSTERS": "", "SLURM_CLUSTERS": "a"}, ""),
     ],
 )
-def test_a_job_is_not_sent_to_a_cluster_that_cannot_be_asked_afterwards(more, environment, named):
-    with pytest.raises(UserError, match=f"^{re.escape(named)} sends the job to another cluster"):
-        refuse_other_clusters(more, environment)
-    refuse_other_clusters({"nice": "5"}, {"SLURM_CLUSTERS": ""})
+def test_a_job_goes_to_the_cluster_that_is_named_unless_it_is_the_one_at_hand(
+    tmp_path, typed, environment, cluster
+):
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("# ClusterName=z\nClusterName=a\nSlurmctldHost=head\n")
+    shell = {"SLURM_CONF": str(conf), **environment}
+    assert cluster_named(typed_options(typed), shell) == cluster
+
+
+@pytest.mark.parametrize(
+    ("typed", "environment", "said"),
+    [
+        ((), {"SLURM_CLUSTERS": "all"}, "SLURM_CLUSTERS=all"),
+        ((), {"SBATCH_CLUSTERS": "b,c"}, "SBATCH_CLUSTERS=b,c"),
+        (("clusters=b,c",), {}, "--slurm clusters=b,c"),
+    ],
+)
+def test_of_several_clusters_slurm_may_not_choose_one_that_later_nobody_knows(typed, environment, said):
+    with pytest.raises(UserError, match=f"^{said} names no one cluster: choose it by --slurm"):
+        cluster_named(typed_options(typed), environment)
+
+
+def test_a_run_of_another_cluster_is_asked_and_cancelled_there_whatever_the_shell_names(
+    monkeypatch, tmp_path
+):
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("ClusterName=a\n")
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    monkeypatch.setenv("SLURM_CLUSTERS", "c")
+    asked = []
+
+    def answer(words, **changes):
+        asked.append((words, changes["env"].get("SLURM_CLUSTERS")))
+        return subprocess.CompletedProcess(words, 0, "CLUSTER: b\n7|RUNNING|None|17\n", "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    scheduler, here, there = Slurm(), slurm_job("7", "a"), slurm_job("7", "b")
+    assert scheduler.standing(there).phase is Phase.RUNNING
+    assert scheduler.name(there) == "Slurm job 7 of cluster b"
+    scheduler.past_end(there, 0)
+    scheduler.cancel(there)
+    assert [words[:2] for words, _ in asked] == [
+        ["squeue", "--clusters=b"], ["sacct", "--clusters=b"], ["scancel", "--clusters=b"],
+    ]  # fmt: skip
+    scheduler.cancel(here)
+    assert asked[-1] == (["scancel", "7"], None)
+    assert scheduler.name(here) == "Slurm job 7"
+
+
+def test_what_squeue_says_of_several_jobs_is_read_as_of_one():
+    text = (
+        "1|PENDING|JobHeldUser|N/A\n2|PENDING|BeginTime|1796050008\n4|RUNNING|None|17\n5|COMPLETING|None|17\n"
+        "3|PENDING|ReqNodeNotAvail, UnavailableNodes:n3|N/A\n"
+    )
+    assert parse_queue(text, now=1.79e9) == {
+        "1": JobState(state="PENDING", reason="JobHeldUser"),
+        "2": JobState(state="PENDING", reason="BeginTime", start_s=1796050008.0),
+        "3": JobState(state="PENDING", reason="ReqNodeNotAvail,_UnavailableNodes:n3"),
+        "4": JobState(state="RUNNING"),
+        "5": JobState(state="COMPLETING", is_completing=True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "ranks", "gpus"),
+    [
+        ({}, {"SBATCH_GRES": "gpu:2"}, 2, 2),
+        ({}, {"SBATCH_GPUS_PER_NODE": "a100:4"}, 4, 4),
+        ({"gpus_per_node": 1}, {"SBATCH_GRES": "gpu:2"}, 1, 1),
+        ({"slurm": ("gres=gpu:3",)}, {"SBATCH_GRES": "gpu:2"}, 3, 3),
+        ({"slurm": ("exclusive=",)}, {}, 4, 4),
+        ({"slurm": ("exclusive=", "gres=gpu:2")}, {}, 2, 2),
+    ],
+)
+def test_ranks_follow_the_gpus_of_the_shell_where_none_are_typed_and_all_of_a_node_that_is_theirs_alone(
+    monkeypatch, settings, environment, ranks, gpus
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    answer = subprocess.CompletedProcess([], 0, "gpu*|gpu:8(S:0-1)|infinite|4|1\ngpu*|gpu:a100:4|1|4|1\n", "")
+    monkeypatch.setattr(slurm, "_ask", lambda _words, **_limits: answer)
+    found = sizes(cluster="slurm", **settings)
+    assert (found.ranks_per_node, found.gpus_per_node) == (ranks, gpus)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +399,7 @@ def test_a_job_is_not_sent_to_a_cluster_that_cannot_be_asked_afterwards(more, en
 )
 def test_ranks_follow_the_gpus_that_are_asked_for_in_slurms_own_words(monkeypatch, more, ranks):
     monkeypatch.setattr(
-        "mri_hpc.cluster.partitions.partition_of_job", lambda _named: Partition(has_gpus=True)
+        "mri_hpc.cluster.partitions.partition_of_job", lambda *_where: Partition(has_gpus=True)
     )
     assert sizes(cluster="slurm", nodes=2, slurm=tuple(more)).ranks_per_node == ranks
 
@@ -329,4 +417,8 @@ def test_variables_of_the_site_do_not_overrule_what_was_asked_for():
     assert weaker_variables(["mem"], site) == ["SBATCH_MEM_PER_CPU"]
     assert weaker_variables(["gres"], site) == ["SBATCH_GPUS_PER_TASK", "SBATCH_GRES"]
     assert weaker_variables(["time"], site) == []
+    # By these it would be an array, or launch would wait for the whole run.
+    others = {"SBATCH_ARRAY_INX": "1-3", "SBATCH_WAIT": "1", "SBATCH_OUTPUT": "/o", "SBATCH_NO_REQUEUE": "1"}
+    assert weaker_variables([], others) == sorted(others)
+    assert weaker_variables(["reservation"], {"SBATCH_RESERVATION": "r"}) == ["SBATCH_RESERVATION"]
     assert without_slurm(shell) == {"SBATCH_PARTITION": "cpu", "SBATCH_ACCOUNT": "a", "HOME": "/h"}

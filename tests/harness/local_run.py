@@ -11,7 +11,7 @@ from typing import Any
 
 from mri_hpc.cluster.jobs import job_of
 from mri_hpc.cluster.on_this_machine import process_began
-from mri_hpc.cluster.watching import Watcher
+from mri_hpc.cluster.views import Watcher
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Event, Kind, read_events
 from mri_hpc.rundir.metrics_log import read_metrics

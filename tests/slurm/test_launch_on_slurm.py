@@ -9,20 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from mri_hpc.cluster import rank
+from mri_hpc.cluster import choice, rank
 from mri_hpc.cluster.choice import scheduler_for
 from mri_hpc.cluster.jobs import job_of
 from mri_hpc.cluster.launching import Plan, sizes_of, submit_once
+from mri_hpc.cluster.on_slurm import Slurm as SlurmScheduler
 from mri_hpc.cluster.partitions import partition_of_job
 from mri_hpc.cluster.scheduler import Sizes
 from mri_hpc.cluster.slurm import controller_answers
-from mri_hpc.cluster.watching import Watcher
+from mri_hpc.cluster.views import Watcher
+from mri_hpc.cluster.watching import watch
 from mri_hpc.doctor import main as doctor
 from mri_hpc.launch import main
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+from mri_hpc.status import main as status
 
 # Runs that work until they are interrupted, and end soon after they were resumed.
 LONG = {"steps": 100_000, "step_s": 0.05, "then": 20}
@@ -118,6 +121,16 @@ def python_that_starts_no_rank_at_first(folder):
     return script
 
 
+def python_that_is_not_on(slurm, node, folder):
+    """A python in a folder of which one node sees nothing."""
+    program = folder / "installed here" / "python"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    slurm.sandbox("exec", node, "mount", "-t", "tmpfs", "none", program.parent)
+    return program
+
+
 @pytest.fixture(scope="module")
 def started(runs, warning_slurm):
     """Runs that are under way, by how each is going to be interrupted."""
@@ -136,6 +149,21 @@ def started(runs, warning_slurm):
         # As where sites export nothing; but the stand-ins' folder is named by this.
         site.setenv("SBATCH_EXPORT", "PYTHONPATH")
         launched["bare"] = runs.launch("bare", steps=5)
+    with pytest.MonkeyPatch.context() as site:
+        # As modules of sites set them: what is typed is stronger, and the run is no array.
+        for name, value in {
+            "PARTITION": "high",
+            "ARRAY_INX": "1-3",
+            "MEM_PER_CPU": "64",
+            "GRES": "gpu:2",
+        }.items():
+            site.setenv(f"SBATCH_{name}", value)
+        launched["typed"] = runs.launch("typed", job={"partition": "low", "mem_gb": 1}, steps=5)
+    launched["held"] = runs.launch("held", job={"slurm": ("hold=",)}, steps=5)
+    with pytest.MonkeyPatch.context() as site:
+        site.setenv("MRI_PYTHON", str(python_that_is_not_on(runs.slurm, "n4", runs.folder)))
+        absent = {"nodes": 2, "slurm": ("nodelist=n3,n4",)}
+        launched["absent"] = runs.launch("absent", job=absent, steps=5)
     with pytest.MonkeyPatch.context() as busy:
         busy.setenv("MRI_PYTHON", str(python_that_starts_no_rank_at_first(runs.folder)))
         limit = {"time_limit_min": 1, "signal_ahead_s": 50}
@@ -263,6 +291,42 @@ def test_the_signal_ahead_of_the_limit_may_come_before_the_ranks_listen(runs, in
     run = interrupted["early"]
     runs.wait_for_decisions(run, 2)
     assert decisions(run) == [("1.0", "again", "time_limit"), ("1.1", "finished", "finished")]
+
+
+def test_what_is_typed_is_stronger_than_what_modules_set(runs, started):
+    assert runs.wait_for_end(started["typed"]) == "COMPLETED"
+    job = runs.slurm.job(runs.job_id(started["typed"]))
+    assert (job["Partition"], job["MinMemoryNode"], job.get("TresPerNode")) == ("low", "1G", None)
+    assert "ArrayJobId" not in job
+
+
+def test_a_held_run_says_what_to_type_in_status_and_while_one_waits(runs, started, capsys):
+    run = started["held"]
+    number = runs.job_id(run)
+    words = f"it is held; let it go: scontrol release {number} (Slurm: JobHeldUser)"
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as fresh:
+        # What Slurm was asked last, by the process that launched it, counts for half a minute.
+        fresh.setattr(choice, "SCHEDULERS", {**choice.SCHEDULERS, "slurm": SlurmScheduler()})
+        assert status([str(run.path)]) == 0
+        assert words in " ".join(capsys.readouterr().out.split())
+        watch(run, is_done=lambda view: True)
+        assert f"({words})" in capsys.readouterr().out
+        assert status([str(run.path), str(started["bare"].path)]) == 0
+        assert words in capsys.readouterr().out
+    runs.slurm.run(["scontrol", "release", number])
+    assert runs.wait_for_end(run) == "COMPLETED"
+
+
+def test_a_python_that_a_node_lacks_is_named_in_the_words_of_srun(runs, started):
+    run = started["absent"]
+    runs.wait_for_end(run)
+    runs.wait_for_decisions(run, 1)
+    assert decisions(run)[-1][1] == "give_up"
+    words = " ".join(Watcher(run).look().summary.last_words)
+    assert "n4" in words
+    assert "No such file or directory" in words
+    assert "installed here" in words
 
 
 def test_a_refused_job_is_one_line_with_the_words_of_slurm(runs, capsys):

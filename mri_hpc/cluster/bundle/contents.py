@@ -142,7 +142,7 @@ def _settings(run: RunDir, masks: Masks) -> str:
 
 
 def _status(run: RunDir, masks: Masks) -> str:
-    from mri_hpc.cluster.watching import Watcher
+    from mri_hpc.cluster.views import Watcher
 
     return _json(masks.values(Watcher(run).look().summary.to_dict()))
 

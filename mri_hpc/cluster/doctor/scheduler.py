@@ -4,7 +4,7 @@ import getpass
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mri_hpc.cluster import slurm
+from mri_hpc.cluster import sbatch_options, slurm
 from mri_hpc.cluster.doctor.finding import Check, Finding, Site, fine, note, problem
 from mri_hpc.cluster.doctor.fixes import line_in_site_env
 
@@ -20,9 +20,12 @@ def look(site: Site) -> Iterator[Finding]:
             "on a cluster: load Slurm's module, then run this again",
         )
         return
-    slurm.refuse_other_clusters({}, site.environment)
     settings = slurm.configuration()
     yield fine(f"Slurm {settings.get('SLURM_VERSION', '?')} of {settings.get('ClusterName', '?')} answers")
+    if elsewhere := sbatch_options.cluster_named({}, site.environment):
+        yield note(
+            f"this shell sends jobs to another cluster, {elsewhere}; what follows is about the one at hand"
+        )
     yield from of_settings(settings)
     partitions, by_shell = slurm.partition_settings(), slurm.partition_of_shell(site.environment)
     yield from of_partitions(partitions, by_shell, site.clone)

@@ -14,7 +14,7 @@ from mri_hpc.cluster.partitions import Partition
 def test_a_dry_run_shows_what_would_be_submitted_and_leaves_nothing(
     launch, store, tmp_path, monkeypatch, cluster
 ):
-    monkeypatch.setattr(partitions, "partition_of_job", lambda _named: Partition(has_gpus=True))
+    monkeypatch.setattr(partitions, "partition_of_job", lambda *_where: Partition(has_gpus=True))
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     before = sorted(tmp_path.rglob("*"))
     status, out, errors = launch(
@@ -39,7 +39,7 @@ def test_a_dry_run_shows_what_would_be_submitted_and_leaves_nothing(
 def test_sbatch_options_on_which_resuming_rests_cannot_be_taken_away(
     planned_run, launch, monkeypatch, option
 ):
-    monkeypatch.setattr(partitions, "partition_of_job", lambda _named: Partition(has_gpus=False))
+    monkeypatch.setattr(partitions, "partition_of_job", lambda *_where: Partition(has_gpus=False))
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     words = ("--run", planned_run().path, "--dry-run", "--cluster", "slurm", "--slurm", f"{option}=")
     status, _, errors = launch(*words)
@@ -49,7 +49,7 @@ def test_sbatch_options_on_which_resuming_rests_cannot_be_taken_away(
 
 @pytest.mark.parametrize("word", ["=5", "--=5", "nice 5=5", "Ä=1"])
 def test_what_can_be_no_option_of_sbatch_is_refused_by_its_name(planned_run, launch, monkeypatch, word):
-    monkeypatch.setattr(partitions, "partition_of_job", lambda _named: Partition(has_gpus=False))
+    monkeypatch.setattr(partitions, "partition_of_job", lambda *_where: Partition(has_gpus=False))
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     run = planned_run()
     status, _, errors = launch("--run", run.path, "--dry-run", "--cluster", "slurm", f"--slurm={word}")
@@ -64,7 +64,7 @@ def test_an_option_that_sbatch_does_not_know_is_told_in_its_words(planned_run, l
         program.write_text("#!/bin/sh\necho \"sbatch: unrecognized option '--nise=5'\" >&2\nexit 1\n")
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(partitions, "partition_of_job", lambda _named: Partition(has_gpus=False))
+    monkeypatch.setattr(partitions, "partition_of_job", lambda *_where: Partition(has_gpus=False))
     status, _, errors = launch("--run", planned_run().path, "--cluster", "slurm", "--slurm", "nise=5")
     assert (status, errors.count("\n")) == (2, 1)
     assert (

@@ -17,7 +17,7 @@ from mri_hpc.cluster.choice import phase_of
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
 from mri_hpc.cluster.partitions import Partition
 from mri_hpc.cluster.scheduler import Phase
-from mri_hpc.cluster.watching import Watcher
+from mri_hpc.cluster.views import Watcher
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.manifests import newest_manifest
@@ -361,7 +361,7 @@ def refusing_slurm(monkeypatch):
         run.submitit.mkdir()
         raise UserError("Slurm refused the job: unrecognized option")
 
-    monkeypatch.setattr(partitions, "partition_of_job", lambda _named: Partition(has_gpus=False))
+    monkeypatch.setattr(partitions, "partition_of_job", lambda *_where: Partition(has_gpus=False))
     monkeypatch.setattr("mri_hpc.cluster.submission.submit", refuse)
 
 

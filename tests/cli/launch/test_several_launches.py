@@ -5,10 +5,12 @@ import os
 import signal
 import threading
 
+from mri_hpc.cluster import choice
 from mri_hpc.cluster.batch import MAY_NOT_START, before_ranks
 from mri_hpc.cluster.choice import scheduler_for
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
 from mri_hpc.cluster.launching import CLAIM_TIMEOUT_S, Plan, end_job, submit_once
+from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.outcome import may_start
 from mri_hpc.cluster.scheduler import Sizes
 from mri_hpc.cluster.slurm import JobState
@@ -67,13 +69,18 @@ def test_cancelling_while_a_launch_submits_waits_for_its_job_and_ends_it(planned
     run, told = planned_run(), []
     claimed = run.claim_submission()
     publishing = threading.Timer(1.0, publish_job, (run, 1, Job(cluster="slurm", job_id="7")))
-    states = iter([JobState(state="PENDING"), JobState(state="CANCELLED")])
-    monkeypatch.setattr("mri_hpc.cluster.slurm.job_state", lambda _job_id: next(states))
-    monkeypatch.setattr("mri_hpc.cluster.slurm.cancel", told.append)
+    asked = []
+    monkeypatch.setattr(
+        "mri_hpc.cluster.slurm.job_state", lambda job_id: asked.append(job_id) or JobState(state="PENDING")
+    )
+    monkeypatch.setattr("mri_hpc.cluster.slurm.cancel", lambda job_id, _cluster: told.append(job_id))
+    monkeypatch.setattr(choice, "SCHEDULERS", {"slurm": Slurm()})
     publishing.start()
     assert end_job(run) == "Slurm job 7 cancelled"
     publishing.join()
     assert told == ["7"]
+    # What waits and is cancelled is gone: nobody has to ask again.
+    assert asked == ["7"]
     assert not may_start(run, claimed.submission)
 
 

@@ -12,14 +12,15 @@ from dataclasses import replace
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.cluster import slurm
+from mri_hpc.cluster import choice, slurm
 from mri_hpc.cluster.choice import name_of, phase_of
 from mri_hpc.cluster.jobs import Job, publish_job
+from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.on_this_machine import local_job, process_began
 from mri_hpc.cluster.run_picture import BAR_WIDTH, duration
 from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import JobState
-from mri_hpc.cluster.watching import Watcher
+from mri_hpc.cluster.views import Watcher
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.metrics_log import MetricsLog
@@ -47,6 +48,8 @@ def as_job(monkeypatch):
     def say(state, reason=""):
         answer = JobState(state=state, reason=reason) if state else None
         monkeypatch.setattr(slurm, "job_state", lambda _job_id: answer)
+        # Nothing that it said before is remembered.
+        monkeypatch.setattr(choice, "SCHEDULERS", {**choice.SCHEDULERS, "slurm": Slurm()})
 
     return say
 
@@ -283,6 +286,7 @@ def test_where_slurm_does_not_answer_the_run_s_own_files_tell(make_run, monkeypa
         raise UserError("Slurm does not say")
 
     monkeypatch.setattr(slurm, "job_state", no_answer)
+    monkeypatch.setattr(choice, "SCHEDULERS", {"slurm": Slurm()})
     assert Watcher(run).look().summary.state == State.REQUEUED
 
 
