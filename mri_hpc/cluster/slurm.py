@@ -20,6 +20,11 @@ COMMAND_TIMEOUT_S = 60
 PING_TIMEOUT_S = 10
 # The ranks stop meanwhile, and would not wait longer.
 KILL_TIME_TIMEOUT_S = 5
+# Nobody waits for it but the nodes of the job.
+USE_TIMEOUT_S = 10
+USE_FIELDS = (
+    "JobID", "ElapsedRaw", "TotalCPU", "AllocCPUS", "NTasks", "NNodes", "MaxRSS", "TRESUsageInAve",
+)  # fmt: skip
 REQUEUE_PATIENCE_S = 300
 REQUEUE_INTERVAL_S = 5
 # What else scontrol requeue may answer is a controller that is away, and comes back.
@@ -134,6 +139,19 @@ def array_place(environment: Mapping[str, str] = os.environ) -> tuple[str, int, 
 def own_job_id(environment: Mapping[str, str] = os.environ) -> str:
     """Return the number of the job that this process belongs to; empty outside of Slurm."""
     return environment.get("SLURM_JOB_ID", "")
+
+
+def memory_of_node(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return the bytes of memory that this job may use on this node; None outside of one, or where unsaid."""
+    for each, number in (
+        ("SLURM_MEM_PER_NODE", "1"),
+        ("SLURM_MEM_PER_CPU", environment.get("SLURM_CPUS_ON_NODE", "")),
+        ("SLURM_MEM_PER_GPU", environment.get("SLURM_GPUS_ON_NODE", "")),
+    ):
+        megabytes = environment.get(each, "")
+        if megabytes.isdigit() and number.isdigit() and int(megabytes) * int(number):
+            return int(megabytes) * int(number) * 2**20
+    return None
 
 
 def restart_count(environment: Mapping[str, str] = os.environ) -> int:
@@ -280,6 +298,16 @@ def past_state(job_id: str, restart: int) -> str:
     """Return the accounting's state of an earlier run of a requeued job, from 0; empty if unknown."""
     lines = _account(job_id, duplicates=True).splitlines()
     return _first_word(lines[restart]) if restart < len(lines) else ""
+
+
+def past_uses(job_id: str) -> str:
+    """Ask the accounting for the use of each run of a job and of its steps: lines of USE_FIELDS; or empty."""
+    fields = f"--format={','.join(USE_FIELDS)}"
+    answer = _ask(
+        ["sacct", "--noheader", "--parsable2", "--duplicates", f"--jobs={job_id}", fields],
+        timeout_s=USE_TIMEOUT_S,
+    )
+    return answer.stdout if answer and answer.returncode == 0 else ""
 
 
 def parse_job(text: str, now: float) -> JobState | None:

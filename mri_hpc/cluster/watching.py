@@ -23,6 +23,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Event, read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.probe import read_probe
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import load_training
 from mri_hpc.rundir.settled_batch import settled
@@ -58,7 +59,8 @@ class Watcher:
         metrics, events = read_metrics(self._run), read_events(self._run)
         summary = summarise(
             events, metrics, newest_manifest(self._run), time.time(),
-            epochs=settings.epochs, settings=settings, is_finished=self._run.is_finished,
+            epochs=settings.epochs, settings=settings, probe=read_probe(self._run),
+            is_finished=self._run.is_finished,
         )  # fmt: skip
         if job:
             is_outdated = bool(events) and events[-1].time > self._asked_s
@@ -189,9 +191,12 @@ def _with_final_digests(run: RunDir, summary: Summary) -> Summary:
 
 
 def _watch_in_lines(watcher: Watcher, view: View, is_done: Callable[[View], bool]) -> View:
-    printed = ""
+    printed, advice = "", ""
     while True:
-        line = _line(view)
+        line, probe = _line(view), view.summary.probe
+        if probe and probe.sentence != advice:
+            advice = probe.sentence
+            print(f"probe: {advice}", flush=True)
         if line != printed:
             print(line, flush=True)
             printed = line

@@ -12,7 +12,9 @@ from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Event, Kind
 
 # What launch, and whoever starts the ranks, write; all other events are words of the ranks.
-NOT_OF_RANKS = {Kind.SUBMITTED, Kind.CANCELLED, Kind.STARTING, Kind.RANKS_GONE, Kind.DECIDED}
+NOT_OF_RANKS = {
+    Kind.SUBMITTED, Kind.CANCELLED, Kind.STARTING, Kind.RANKS_GONE, Kind.ACCOUNTED, Kind.DECIDED,
+}  # fmt: skip
 # Events that tell of a piece of work, or of its end: by then the ranks were ready.
 WORK = (Kind.FIRST_STEP, Kind.SAVED, Kind.EPOCH, Kind.TRAINED, Kind.STOP_AGREED, Kind.PREDICTED)
 # What FIRST_STEP holds beside the seconds since the process began, by part.
