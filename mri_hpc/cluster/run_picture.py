@@ -9,12 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mri_hpc.base.command import shown
+from mri_hpc.cluster.resource_rows import resource_rows
 from mri_hpc.rundir.decisions import Action
-from mri_hpc.rundir.efficiency import summed, words
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.probe import Probe
 from mri_hpc.rundir.summary import Restart, State, Summary
-from mri_hpc.rundir.worth import gigabytes
 
 BAR_WIDTH = 20
 # Of those that are shown one by one.
@@ -119,9 +117,7 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
         ("lost", lost if summary.steps_lost else "nothing"),
         ("wall clock", _wall_clock(summary)),
         ("useful", _useful(summary)),
-        ("probe", _probe(summary.probe)),
-        ("used", _used(summary)),
-        ("ask for", "\n".join(summary.advice)),
+        *resource_rows(summary, duration),
         ("attempt", _attempt(summary)),
         ("last event", f"{duration(summary.since_s)} ago" if summary.since_s is not None else ""),
         ("weights", summary.weights_digest),
@@ -171,30 +167,6 @@ def _useful(summary: Summary) -> str:
         return ""
     apart = f"{100 * summary.ettr_without_queueing:.1f} % without queueing"
     return f"{100 * summary.ettr:.1f} % of the time that it ran or waited to run, {apart}"
-
-
-def _probe(probe: Probe | None) -> str:
-    """Write what steps that were timed before the first one say, and the figures that it rests on."""
-    if probe is None or probe.figures is None:
-        return probe.sentence if probe else ""
-    figures = probe.figures
-    kind = "GPU-hours" if figures.has_gpu else "core-hours"
-    expected = (
-        f"all {figures.epochs} epochs about {duration(figures.expected_s)}, {figures.device_hours:.1f} {kind}"
-    )
-    if figures.expected_alone_s and figures.device_hours_alone:
-        alone = f"{duration(figures.expected_alone_s)} and {figures.device_hours_alone:.1f}"
-        expected += f"; on one rank {alone}"
-    limit = f" of {gigabytes(figures.memory_limit_bytes)}" if figures.memory_limit_bytes else ""
-    memory = f"{gigabytes(figures.memory_bytes)}{limit} GB of memory a node"
-    waits = f"{100 * figures.waiting:.0f} % of the time is waiting for images"
-    return "\n".join([probe.sentence, expected, f"{waits}; {memory}"])
-
-
-def _used(summary: Summary) -> str:
-    """Write the use over all attempts in which any was measured."""
-    whole = summed(summary.uses)
-    return ", ".join(words(whole)) if whole else ""
 
 
 def _attempt(summary: Summary) -> str:

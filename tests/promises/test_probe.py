@@ -1,6 +1,5 @@
 """Promise 7 with --probe: what is timed before the first step leaves no bit of the run otherwise."""
 
-import json
 import re
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.probe import read_probe
 from mri_hpc.rundir.settings import JobSettings, load_training, save_settings
+from mri_hpc.rundir.use import uses_of
 from tests.harness.results import results_of
 
 # Dropout, averaged weights and steps in parts: what draws numbers, and what a learner keeps beside weights.
@@ -28,59 +28,45 @@ def stops_of(run):
     ]
 
 
-def test_a_run_that_was_probed_ends_with_the_bits_of_one_that_was_not(new_run, start_ranks, uninterrupted):
+def test_a_probe_that_is_interrupted_is_done_again_once_and_leaves_no_bit_of_the_run_otherwise(
+    new_run, start_ranks, uninterrupted
+):
     run = new_run(probe=True, **SETTINGS)
-    assert finish(start_ranks(run, ranks=2, break_all=[FEW_STEPS]), run) == uninterrupted(SETTINGS)
+    among_all = {1: [["signal_in", "training", "SIGTERM", 3]]}
+    with_one_alone = {0: [["signal_at", "mri_hpc.training.probe", "_alone"]]}
+    for restart, breaks in enumerate([among_all, with_one_alone]):
+        world = start_ranks(run, ranks=2, restart=restart, breaks=breaks, break_all=[FEW_STEPS])
+        assert world.statuses() == [75, 75], world.log()
+        assert read_probe(run) is None
+    # This one probes, and trains in the same processes.
+    in_training = {0: [["signal_in_part", 2, 1]]}
+    world = start_ranks(run, ranks=2, restart=2, breaks=in_training, break_all=[FEW_STEPS])
+    assert world.statuses() == [75, 75], world.log()
+    assert stops_of(run)[:2] == [("probe", 0, "nothing to save")] * 2
+    assert [phase for phase, _step, _why in stops_of(run)] == ["probe", "probe", "training"]
+    assert finish(start_ranks(run, ranks=2, restart=3), run) == uninterrupted(SETTINGS)
+    assert [event.attempt for event in read_events(run) if event.kind == "probing"] == ["1.0", "1.1", "1.2"]
     found = read_probe(run)
-    assert found.attempt == "1.0"
+    assert found.attempt == "1.2"
     assert (found.figures.ranks, found.figures.steps_per_epoch, found.figures.has_gpu) == (2, 4, False)
     assert found.figures.images_stay
     for name in ("compute_s", "first_s", "again_s", "alone_s", "validation_s", "memory_bytes"):
         assert getattr(found.figures, name) > 0, name
-    (first_step,) = [event.values for event in read_events(run) if event.kind == "first_step"]
-    assert first_step["probe"] > 0
+    first_steps = [event.values for event in read_events(run) if event.kind == "first_step"]
+    assert [values.get("probe", 0) > 0 for values in first_steps] == [True, False]
+    assert [use.attempt for use in uses_of(read_events(run))] == ["1.2", "1.3"]
 
 
-@pytest.mark.parametrize(
-    "breaks",
-    [
-        pytest.param({1: [["signal_in", "training", "SIGTERM", 3]]}, id="among all ranks"),
-        pytest.param({0: [["signal_at", "mri_hpc.training.probe", "_alone"]]}, id="with one alone"),
-    ],
-)
-def test_a_probe_that_is_interrupted_is_done_again_and_leaves_no_bit_otherwise(
-    breaks, new_run, start_ranks, uninterrupted
-):
-    run = new_run(probe=True, **SETTINGS)
-    world = start_ranks(run, ranks=2, breaks=breaks, break_all=[FEW_STEPS])
-    assert world.statuses() == [75, 75], world.log()
-    assert read_probe(run) is None
-    assert stops_of(run) == [("probe", 0, "nothing to save")]
-    world = start_ranks(run, ranks=2, restart=1, break_all=[FEW_STEPS])
-    assert finish(world, run) == uninterrupted(SETTINGS)
-    assert read_probe(run).attempt == "1.1"
-
-
-def test_a_run_that_is_interrupted_after_its_probe_is_not_probed_again(new_run, start_ranks, uninterrupted):
-    run = new_run(probe=True, **SETTINGS)
-    stop = {0: [["signal_at", "mri_hpc.training.rank", "train"]]}
-    assert start_ranks(run, ranks=2, breaks=stop, break_all=[FEW_STEPS]).statuses() == [75, 75]
-    probed = json.loads(run.probe.read_text())
-    assert finish(start_ranks(run, ranks=2, restart=1), run) == uninterrupted(SETTINGS)
-    assert json.loads(run.probe.read_text()) == probed
-    assert [event.attempt for event in read_events(run) if event.kind == "probing"] == ["1.0"]
-
-
-FAST, SLOW = 0.001, 0.1
+FAST, SLOW = 0.0001, 0.1
 IN_A_SMALL_JOB = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "100"}
 # Seconds to read an image, to compute one, and of each step beside; what the job says; what is then said.
 STARVED = (
     (SLOW, FAST, 0.0), {}, "waits_for_data",
-    r"99 % of the time is waiting for images: put the store on a faster disk \(--store\); "
+    r"100 % of the time is waiting for images: put the store on a faster disk \(--store\); "
     r"2 nodes are 2.0 × as fast as one.",
 )  # fmt: skip
 TOO_MANY = (
-    (FAST, FAST, 0.1), {}, "too_many_ranks",
+    (0.00001, 0.001, 0.1), {}, "too_many_ranks",
     r"2 nodes are 1.1 × as fast as one: use one \(--nodes 1\).",
 )  # fmt: skip
 TOO_LITTLE_MEMORY = (
