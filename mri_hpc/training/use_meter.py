@@ -33,10 +33,9 @@ class UseMeter:
 
     def look(self) -> None:
         """Look how busy the GPU is, if that is due; called between steps."""
-        now = time.monotonic()
-        if self._ask_gpu is None or now - self._looked_s < LOOK_EVERY_S:
+        if self._ask_gpu is None or time.monotonic() - self._looked_s < LOOK_EVERY_S:
             return
-        self._looked_s = now
+        self._looked_s = time.monotonic()
         busy = self._ask_gpu()
         if busy is None:
             self._ask_gpu = None
