@@ -30,8 +30,15 @@ def test_the_ranks_of_each_run_of_a_job_are_found():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "7|60|03:10|8||2||\n", "7|60|0|8||2||\n7.0|50|00:00:00|8|4|2||\n", "7|1|\n7.0|\n", "sacct: error"],
-)  # fmt: skip
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("7|60|03:10|8||2||\n", id="no step"),
+        pytest.param("7|60|03:10|8||2||\n7.batch|60|00:02.000|4|1|1|9K|\n", id="no step of ranks"),
+        pytest.param("7|60|0|8||2||\n7.0|50|00:00:00|8|4|2||\n", id="a site that counts nothing"),
+        pytest.param("7|1|\n7.0|\n", id="cut short"),
+        pytest.param("sacct: error", id="a complaint"),
+    ],
+)
 def test_what_the_accounting_does_not_know_is_nothing(text):
     assert parse_uses(text, 0) == {}
     assert parse_uses(SAID, 2) == {}
