@@ -103,12 +103,15 @@ def test_a_probe_that_crashed_is_not_what_the_next_attempt_dies_of(run):
         "Attempt 1.0 crashed while steps were timed, often for want of memory (--mem-gb asks for more): they "
         "are not timed again."
     )
+    assert [event.attempt for event in read_events(run) if event.kind == Kind.PROBING] == ["1.0"]
 
 
 @pytest.mark.parametrize("cause", [Cause.PREEMPTED, Cause.NODE_FAILURE])
 def test_a_probe_that_was_taken_away_is_done_again(run, cause):
     decided(run, cause)
-    assert probed(run, restart=1).attempt == "1.1"
+    found = probed(run, restart=1)
+    assert found.attempt == "1.1"
+    assert found.figures is not None
 
 
 def test_one_gpu_alone_takes_a_step_in_more_parts_where_the_whole_is_too_large(run, monkeypatch):
