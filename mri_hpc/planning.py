@@ -11,6 +11,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import differences
 from mri_hpc.cluster.launching import Plan, why_not_submitted
 from mri_hpc.rundir.layout import RunDir, open_run
+from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.settings import (
     MAJORITY,
     JobSettings,
@@ -133,7 +134,9 @@ def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
     if {asked.patient_label, saved.patient_label} == {"auto", MAJORITY}:
         asked = dataclasses.replace(asked, patient_label=saved.patient_label)
     refuse_other_identity(run, asked)
-    return Plan(run=run, training=asked, job=settings.job, is_new=False)
+    has_begun = asked.probe and not saved.probe and newest_manifest(run) is not None
+    notes = ("--probe: the run has begun, and is not probed any more",) if has_begun else ()
+    return Plan(run=run, training=asked, job=settings.job, is_new=False, notes=notes)
 
 
 def _folder_of(training: TrainingSettings) -> Path:

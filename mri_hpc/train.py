@@ -13,8 +13,11 @@ from pathlib import Path
 from mri_hpc.base.command import run_command
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE, LOST_PEER
+from mri_hpc.base.memory import limit_bytes
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cluster.rank import place_of
+from mri_hpc.cluster.slurm import memory_of_node, own_job_id
+from mri_hpc.rundir.allotment import Allotment
 from mri_hpc.rundir.layout import Attempt, RunDir, open_run
 from mri_hpc.rundir.place import Place
 from mri_hpc.training.start_times import StartTimes
@@ -53,6 +56,18 @@ def threads_of(run: RunDir, environment: Mapping[str, str], place: Place) -> int
     return per_task or (len(os.sched_getaffinity(0)) if place.world_size == 1 else 1)
 
 
+def allotment_of(run: RunDir, environment: Mapping[str, str], threads: int) -> Allotment:
+    """Return what this rank, of so many threads, was given of its node."""
+    from mri_hpc.rundir.settings import load_job
+
+    of_node = [memory_of_node(environment), limit_bytes()]
+    return Allotment(
+        cores=load_job(run).cpus_per_task or threads,
+        memory_bytes=min((size for size in of_node if size), default=None),
+        is_of_job=bool(own_job_id(environment)),
+    )
+
+
 def _train(options: TrainOptions) -> int:
     # First of all: what follows takes seconds, and a signal in them must not be lost.
     flag = StopFlag().listen()
@@ -86,7 +101,8 @@ def _train(options: TrainOptions) -> int:
     try:
         return run_rank(
             run, attempt, place, flag,
-            threads=threads, times=times, kill_time=kill_time, on_predicted=_after_predictions,
+            threads=threads, times=times, allotment=allotment_of(run, os.environ, threads),
+            kill_time=kill_time, on_predicted=_after_predictions,
         )  # fmt: skip
     except OSError as error:
         if error.errno not in (errno.EIO, errno.ESTALE):

@@ -48,6 +48,7 @@ def before_ranks(run: RunDir, submission: int) -> int:
         state = slurm.past_state(slurm.own_job_id(), attempt.restart - 1)
         earlier = Attempt(submission=submission, restart=attempt.restart - 1)
         explain_vanished(run, earlier, state=state, otherwise=Cause.REQUEUED)
+        _record_use(run, earlier)
     answers = node_answers.parse(os.environ.get(node_answers.ANSWERS, ""))
     for node in answers.silent:
         late_s = node_answers.PATIENCE_S
@@ -107,7 +108,18 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
             with contextlib.suppress(OSError):
                 record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=decision.cause.value,
                        reason=f"Slurm refused to requeue job {job_id}: {complaint}")  # fmt: skip
+    else:
+        # Of a job that comes again, the next attempt does it.
+        _record_use(run, attempt)
     return STATUS_OF_ACTION[decision.action]
+
+
+def _record_use(run: RunDir, attempt: Attempt) -> None:
+    """Record what the ranks have used, which must not keep anything from going on."""
+    from mri_hpc.cluster.accounted_use import record_use
+
+    with contextlib.suppress(OSError):
+        record_use(run, attempt, slurm.own_job_id())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from mri_hpc.base.command import shown
 from mri_hpc.cluster.node_answers import clock_words
+from mri_hpc.cluster.resource_rows import resource_rows
 from mri_hpc.cluster.views import View
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
@@ -101,6 +102,7 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
         ("lost", lost if summary.steps_lost else "nothing"),
         ("wall clock", _wall_clock(summary)),
         ("useful", _useful(summary)),
+        *resource_rows(summary, duration),
         ("attempt", _attempt(summary)),
         ("last event", f"{duration(summary.since_s)} ago" if summary.since_s is not None else ""),
         ("weights", summary.weights_digest),

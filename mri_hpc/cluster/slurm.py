@@ -33,6 +33,11 @@ PARTITION_FORM = "%P|%G|%l|%D|%s"
 KILL_TIME_TIMEOUT_S = 5
 KILL_WAIT = re.compile(r"^\s*KillWait\s*=\s*(\d+)", re.MULTILINE | re.IGNORECASE)
 """Finds it in slurm.conf, and in what ``scontrol show config`` prints."""
+# Nobody waits for it but the nodes of the job.
+USE_TIMEOUT_S = 10
+USE_FIELDS = (
+    "JobID", "ElapsedRaw", "TotalCPU", "AllocCPUS", "NTasks", "NNodes", "MaxRSS", "TRESUsageInAve",
+)  # fmt: skip
 REQUEUE_PATIENCE_S = 300
 # Slurm's exit code of a batch script that it could not start, as where its output cannot be opened.
 NO_OUTPUT = "0:53"
@@ -172,6 +177,19 @@ def node_name(environment: Mapping[str, str] = os.environ) -> str:
 def own_cluster(environment: Mapping[str, str] = os.environ) -> str:
     """Return the name of the cluster whose job this process belongs to; empty outside of Slurm."""
     return environment.get("SLURM_CLUSTER_NAME", "")
+
+
+def memory_of_node(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return the bytes of memory that this job may use on this node; None outside of one, or where unsaid."""
+    for each, number in (
+        ("SLURM_MEM_PER_NODE", "1"),
+        ("SLURM_MEM_PER_CPU", environment.get("SLURM_CPUS_ON_NODE", "")),
+        ("SLURM_MEM_PER_GPU", environment.get("SLURM_GPUS_ON_NODE", "")),
+    ):
+        megabytes = environment.get(each, "")
+        if megabytes.isdigit() and number.isdigit() and int(megabytes) * int(number):
+            return int(megabytes) * int(number) * 2**20
+    return None
 
 
 def restart_count(environment: Mapping[str, str] = os.environ) -> int:
@@ -352,6 +370,16 @@ def past_state(job_id: str, restart: int, cluster: str = "") -> str:
     """
     lines = _account(job_id, cluster, duplicates=True).splitlines()
     return _first_word(lines[restart]) if restart < len(lines) else ""
+
+
+def past_uses(job_id: str) -> str:
+    """Ask the accounting for the use of each run of a job and of its steps: lines of USE_FIELDS; or empty."""
+    fields = f"--format={','.join(USE_FIELDS)}"
+    answer = _ask(
+        ["sacct", "--noheader", "--parsable2", "--duplicates", f"--jobs={job_id}", fields],
+        timeout_s=USE_TIMEOUT_S,
+    )
+    return answer.stdout if answer and answer.returncode == 0 else ""
 
 
 def parse_job(text: str, now: float) -> JobState | None:

@@ -18,6 +18,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Event, read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics, skim_metrics
+from mri_hpc.rundir.probe import read_probe
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import load_training, skim_epochs
 from mri_hpc.rundir.settled_batch import settled
@@ -66,7 +67,8 @@ class Watcher:
         metrics, events = read_metrics(self._run), read_events(self._run)
         summary = summarise(
             events, metrics, newest_manifest(self._run), time.time() - ahead_s,
-            epochs=settings.epochs, settings=settings, is_finished=self._run.is_finished,
+            epochs=settings.epochs, settings=settings, probe=read_probe(self._run),
+            is_finished=self._run.is_finished,
         )  # fmt: skip
         if job:
             summary = _with_standing(summary, _still_so(standing, events, ahead_s), job, self._run)

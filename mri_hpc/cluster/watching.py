@@ -77,9 +77,12 @@ def watch_silently(run: RunDir) -> View:
 
 
 def _watch_in_lines(watcher: Watcher, view: View, is_done: Callable[[View], bool]) -> View:
-    printed = ""
+    printed, advice = "", ""
     while True:
-        line = _line(view)
+        line, probe = _line(view), view.summary.probe
+        if probe and probe.sentence != advice:
+            advice = probe.sentence
+            print(f"probe: {advice}", flush=True)
         if line != printed:
             print(line, flush=True)
             printed = line

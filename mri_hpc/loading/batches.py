@@ -97,6 +97,10 @@ class Batches:
         """Optimizer steps of an epoch."""
         return self._orders["train"].steps
 
+    def steps_of(self, split: str) -> int:
+        """Count the batches of a whole split."""
+        return self._orders[split].steps
+
     def training(self, progress: Progress) -> Generator[Batch, None, None]:
         """Yield what is left of the epoch under way, in its order."""
         order = self._orders["train"].shuffled(self._seed, progress.epoch)

@@ -75,6 +75,11 @@ class RunDir:
         return self.path / "batch_size.json"
 
     @property
+    def probe(self) -> Path:
+        """Steps that --probe has timed before the first one, and what they say."""
+        return self.path / "probe.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of checkpoints, one folder each, named by step."""
         return self.path / "checkpoints"

@@ -28,17 +28,20 @@ class Kind(StrEnum):
 
     SUBMITTED = "submitted"  # launch: cluster, job_id, nodes, ranks
     STARTING = "starting"  # batch script or local supervisor, starting the ranks: unseen (node → paths)
+    PROBING = "probing"  # rank 0: steps are timed before the first one
     STARTED = "started"  # rank 0: ranks, host, job_id, resumed_step, epoch, device
     LOST = "lost"  # rank 0, on resuming: steps (that earlier attempts did in vain), seconds, last_step_s
     CHANGED = "changed"  # rank 0: condition, before, now (bit-equality cannot be expected)
     FIRST_STEP = "first_step"  # rank 0: seconds since the process began, by part; seconds of the step
     STOP_AGREED = "stop_agreed"  # rank 0: signal, rank, phase, step, agreed_after_s, unfinished_s, way, why
     SAVED = "saved"  # rank 0: step, seconds, bytes, reason (interval, epoch, stop)
+    USED = "used"  # rank 0, with each save: use of cores, memory and GPU so far, as use.Use has it
     DAMAGED = "damaged"  # rank 0: checkpoint, reason
     EPOCH = "epoch"  # rank 0: epoch, validation_loss, balanced_accuracy, training_s, validation_s
     TRAINED = "trained"  # rank 0: epoch, step, reason (patience, epochs)
     PREDICTED = "predicted"  # rank 0: images, seconds
     RANKS_GONE = "ranks_gone"  # batch script or local supervisor: status
+    ACCOUNTED = "accounted"  # batch script: the same of all ranks, by the scheduler's accounting
     DECIDED = "decided"  # they too: decision, cause, reason, step (saved), status; giving up: last_words
     CANCELLED = "cancelled"  # launch --cancel: by (the user's name)
 

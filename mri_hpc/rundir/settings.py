@@ -127,6 +127,8 @@ class TrainingSettings:
     """Seconds without a step after which an attempt counts as hung."""
     allow_leaks: bool = operation(False)
     """Train although some slice, by its looks, is both trained on and judged on."""
+    probe: bool = operation(False)
+    """Before the first step, time some on one rank and on all, and say whether so many are worth it."""
 
     def __post_init__(self) -> None:
         at_least = {

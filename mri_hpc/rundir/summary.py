@@ -8,10 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 from mri_hpc.rundir.decisions import Action, Cause
+from mri_hpc.rundir.efficiency import advise
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import CLOCKS, UNSEEN, Event, Kind
 from mri_hpc.rundir.manifests import Manifest
+from mri_hpc.rundir.probe import Probe
 from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.rundir.use import Use, uses_of
 from mri_hpc.rundir.wall_clock import Cost, WallClock, account
 
 STEPS_FOR_SPEED = 20
@@ -129,10 +132,16 @@ class Summary:
     """Seconds since the last sign of life in the ledger."""
     history: tuple[Restart, ...] = ()
     """Attempts that ended without finishing, oldest first."""
+    probe: Probe | None = None
+    """Steps that were timed before the first one, and what they say; None where they were not."""
+    uses: tuple[Use, ...] = ()
+    """Use of cores, memory and GPU by attempt, oldest first; attempts of before have none."""
+    advice: tuple[str, ...] = ()
+    """Advice on what to ask for instead, by that use, a sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return asdict(self)
+        return {**asdict(self), "probe": self.probe.to_dict() if self.probe else None}
 
 
 def summarise(
@@ -143,12 +152,14 @@ def summarise(
     *,
     epochs: int | None = None,
     settings: TrainingSettings | None = None,
+    probe: Probe | None = None,
     is_finished: bool = False,
 ) -> Summary:
     """Sum up a run from what lies in its directory.
 
     epochs: the most that the run may take, for the time left. settings: settled, where they are known.
     """
+    uses = uses_of(events)
     steps = [line for line in metrics if "loss" in line]
     validations = [line for line in metrics if "validation_loss" in line]
     step = _step(steps, manifest)
@@ -161,6 +172,9 @@ def summarise(
         time_left_s=None if is_finished else _time_left(steps, validations, step, epochs),
         since_s=round(max(0.0, now - events[-1].time), 1) if events else None,
         history=tuple(_restarts(decided, clock.costs)),
+        probe=probe,
+        uses=uses,
+        advice=advise(uses),
         **_of_checkpoint(manifest),
         **_of_metrics(steps, validations),
         **_of_attempts(events, decided),

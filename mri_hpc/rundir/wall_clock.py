@@ -12,7 +12,9 @@ from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Event, Kind
 
 # What launch, and whoever starts the ranks, write; all other events are words of the ranks.
-NOT_OF_RANKS = {Kind.SUBMITTED, Kind.CANCELLED, Kind.STARTING, Kind.RANKS_GONE, Kind.DECIDED}
+NOT_OF_RANKS = {
+    Kind.SUBMITTED, Kind.CANCELLED, Kind.STARTING, Kind.RANKS_GONE, Kind.ACCOUNTED, Kind.DECIDED,
+}  # fmt: skip
 BY_LAUNCH = {Kind.SUBMITTED, Kind.CANCELLED}
 # Lines of several writers may stand a little out of order.
 LEAST_BEHIND_S = 5.0

@@ -21,6 +21,7 @@ from mri_hpc.training.learner import Learner
 from mri_hpc.training.saver import Saver
 from mri_hpc.training.start_times import StartTimes
 from mri_hpc.training.step_loss import StepLoss
+from mri_hpc.training.use_meter import UseMeter
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -109,10 +110,11 @@ class Journal:
         conditions: Mapping[str, Any],
         stop: AgreedStop,
         times: StartTimes,
+        meter: UseMeter,
     ) -> None:
         self._run, self._attempt, self._settings = run, attempt, settings
         self._learner, self._saver = learner, saver
-        self._conditions, self._stop = conditions, stop
+        self._conditions, self._stop, self._meter = conditions, stop, meter
         self._record_loss(resumed)
         self._metrics = MetricsLog(run, attempt, resumed_step=resumed.step, resumed_epoch=resumed.epoch)
         self._resumed_step = resumed.step
@@ -200,6 +202,7 @@ class Journal:
             return False
         seconds = round(time.monotonic() - began, 3)
         self.event(Kind.SAVED, step=progress.step, seconds=seconds, bytes=saved.num_bytes, reason=reason)
+        self.event(Kind.USED, **self._meter.values())
         return True
 
     def stop_agreed(self, progress: Progress) -> None:

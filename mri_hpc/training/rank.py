@@ -14,6 +14,7 @@ from mri_hpc.base.exit_status import AGAIN, DONE
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.cohort.splits import Split, rows_of, set_apart, split_by
 from mri_hpc.loading.batches import Batches
+from mri_hpc.rundir.allotment import Allotment
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.manifests import Manifest
@@ -37,12 +38,14 @@ from mri_hpc.training.learner import Learner
 from mri_hpc.training.loop import train
 from mri_hpc.training.meeting import Wishes
 from mri_hpc.training.model import build, weights_digest
+from mri_hpc.training.probe import probe
 from mri_hpc.training.provenance import provenance
 from mri_hpc.training.ranks import Ranks, join
 from mri_hpc.training.resumption import load_best, newest_intact
 from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.second_stage import learn_attention
 from mri_hpc.training.start_times import StartTimes
+from mri_hpc.training.use_meter import UseMeter
 
 log = logging.getLogger(__name__)
 OnPredicted = Callable[[RunDir], None]
@@ -66,6 +69,7 @@ def run_rank(
     *,
     threads: int,
     times: StartTimes,
+    allotment: Allotment,
     kill_time: KillTime = lambda _request: None,
     on_predicted: OnPredicted = lambda _run: None,
 ) -> int:
@@ -87,8 +91,17 @@ def run_rank(
         return AGAIN
     times.end_of("join")
     deadline = Deadline(flag, run, kill_time) if ranks.is_first else None
-    stop = AgreedStop(flag, ranks, at_boundary=watch.beat, deadline=deadline)
-    rank = _Rank(run, attempt, settings, ranks, stop, threads=threads, times=times, on_predicted=on_predicted)
+    meter = UseMeter(ranks, allotment)
+
+    def at_boundary() -> None:
+        watch.beat()
+        meter.look()
+
+    stop = AgreedStop(flag, ranks, at_boundary=at_boundary, deadline=deadline)
+    rank = _Rank(
+        run, attempt, settings, ranks, stop,
+        threads=threads, times=times, allotment=allotment, meter=meter, on_predicted=on_predicted,
+    )  # fmt: skip
     try:
         status = rank.work()
     except torch.OutOfMemoryError as error:
@@ -111,10 +124,13 @@ class _Rank:
         *,
         threads: int,
         times: StartTimes,
+        allotment: Allotment,
+        meter: UseMeter,
         on_predicted: OnPredicted,
     ) -> None:
         self._run, self._attempt, self._settings = run, attempt, settings
         self._ranks, self._stop, self._times = ranks, stop, times
+        self._allotment, self._meter = allotment, meter
         self._on_predicted = on_predicted
         self._conditions = conditions(ranks, threads=threads, deterministic=settings.deterministic)
 
@@ -133,9 +149,13 @@ class _Rank:
             return self._stopped_before_training(manifest)
         progress = manifest.progress if manifest else Progress(snapshot=cohort.snapshot.digest)
         with Store(Path(self._settings.store)).reader(cohort.snapshot) as reader:
-            batches = self._batches(cohort, reader)
+            batches = self._batches(cohort, reader, self._settings, self._ranks)
             self._times.end_of("data")
-            learner = self._learner(cohort, batches, manifest)
+            if self._settings.probe and not manifest:
+                self._probe(cohort, reader)
+                if self._may_not_begin():
+                    return self._stopped_before_training(manifest)
+            learner = self._learner(cohort, batches, manifest, self._settings, self._ranks)
             if manifest:
                 # Held by no name, so that its memory is free again before the first step.
                 learner.restore(
@@ -198,32 +218,52 @@ class _Rank:
             bits=cohort.snapshot.bits, has_begun=has_begun,
         )  # fmt: skip
 
-    def _batches(self, cohort: Cohort, reader: Reader) -> Batches:
-        assert self._settings.batch_size != "auto"
+    def _batches(self, cohort: Cohort, reader: Reader, settings: TrainingSettings, ranks: Ranks) -> Batches:
+        assert settings.batch_size != "auto"
         return Batches(
             reader,
             keys=cohort.snapshot.key,
             labels=cohort.snapshot.label,
             split=cohort.split,
-            batch_size=self._settings.batch_size,
-            seed=self._settings.seed,
-            rank=self._ranks.rank,
-            world_size=self._ranks.world_size,
-            device=self._ranks.device,
-            accumulate=self._settings.accumulate,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            device=ranks.device,
+            accumulate=settings.accumulate,
         )
 
-    def _learner(self, cohort: Cohort, batches: Batches, manifest: Manifest | None) -> Learner:
+    def _learner(
+        self,
+        cohort: Cohort,
+        batches: Batches,
+        manifest: Manifest | None,
+        settings: TrainingSettings,
+        ranks: Ranks,
+    ) -> Learner:
         snapshot = cohort.snapshot
         going_on = checkpoint.weights_file(self._run, manifest.progress.step) if manifest else None
         labels = np.asarray(snapshot.label)[cohort.split.train]
         return Learner(
-            build(self._settings, len(snapshot.classes), snapshot.image_shape, going_on=going_on),
-            self._settings,
-            self._ranks,
-            weights_of_classes=class_weights(labels, snapshot.classes, self._settings.class_weights),
+            build(settings, len(snapshot.classes), snapshot.image_shape, going_on=going_on),
+            settings,
+            ranks,
+            weights_of_classes=class_weights(labels, snapshot.classes, settings.class_weights),
             steps_per_epoch=batches.steps_per_epoch,
         )
+
+    def _probe(self, cohort: Cohort, reader: Reader) -> None:
+        """Time steps before the first one, with learners of their own."""
+
+        def make(settings: TrainingSettings, ranks: Ranks) -> tuple[Learner, Batches]:
+            batches = self._batches(cohort, reader, settings, ranks)
+            return self._learner(cohort, batches, None, settings, ranks), batches
+
+        probe(
+            self._run, self._attempt, self._settings, self._ranks, make,
+            stop=self._stop, allotment=self._allotment,
+        )  # fmt: skip
+        self._times.end_of("probe")
 
     def _open_journal(self, learner: Learner, progress: Progress, manifest: Manifest | None) -> Journal:
         place = self._ranks.place
@@ -237,6 +277,7 @@ class _Rank:
         journal = Journal(
             self._run, self._attempt, self._settings, learner, saver,
             resumed=progress, conditions=self._conditions, stop=self._stop, times=self._times,
+            meter=self._meter,
         )  # fmt: skip
         changed = changes(manifest.conditions, self._conditions) if manifest else {}
         for name, (before, now) in changed.items():

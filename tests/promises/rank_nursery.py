@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 
 import torch
 
@@ -21,6 +22,7 @@ import mri_hpc.cluster.choice as choice_module
 import mri_hpc.train as train_module
 import mri_hpc.training.conditions as conditions_module
 import mri_hpc.training.learner as learner_module
+import mri_hpc.training.probe as probe_module
 import mri_hpc.training.rank as rank_module
 import mri_hpc.training.second_stage as second_stage_module
 from mri_hpc.base.errors import UserError
@@ -263,7 +265,35 @@ def hang(step):
     Learner.train_step = hanging
 
 
+def time_few_steps():
+    """Probe by one step of each kind."""
+    probe_module.FEWEST = probe_module.MOST = 1
+
+
+def make_up_times(read_s, compute_s, step_s):
+    """Take so long to read an image and to compute one, and for each step, by a clock that is made up."""
+    now = types.SimpleNamespace(s=0.0)
+    train_step, training = Learner.train_step, Batches.training
+
+    def stepping(self, batch, progress, **options):
+        now.s += step_s + compute_s * len(batch.images)
+        return train_step(self, batch, progress, **options)
+
+    def reading(self, progress):
+        given_s = now.s
+        for batch in training(self, progress):
+            # It is read while the step before is computed.
+            given_s = now.s = max(now.s, given_s + read_s * len(batch.images))
+            yield batch
+
+    Learner.train_step, Batches.training = stepping, reading
+    probe_module.clock = lambda: now.s
+
+
 BREAKS = {
+    "make_up_times": make_up_times,
+    "environ": os.environ.update,
+    "time_few_steps": time_few_steps,
     "forget": forget,
     "forget_optimizer": forget_optimizer,
     "forget_average": forget_average,

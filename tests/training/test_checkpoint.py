@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mri_hpc.base.stop_flag import StopFlag
+from mri_hpc.rundir.allotment import Allotment
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.manifests import MANIFEST, checkpoint_folders, newest_manifest
 from mri_hpc.rundir.place import Place
@@ -19,6 +20,7 @@ from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 from mri_hpc.training.step_loss import StepLoss
+from mri_hpc.training.use_meter import UseMeter
 
 FIRST = Attempt(submission=1, restart=0)
 LATER = Attempt(submission=1, restart=1)
@@ -141,6 +143,7 @@ def test_a_state_that_a_broken_loss_has_led_to_is_never_saved_by_the_clock(run):
     journal = Journal(
         run, FIRST, settings, trained, WaitingSaver(run, FIRST, keep=1),
         resumed=Progress(), conditions={}, stop=stop, times=StartTimes(),
+        meter=UseMeter(ALONE, Allotment()),
     )  # fmt: skip
     steps = StepsUnderWay(is_late=True)
     for number, loss in ((1, 0.5), (2, float("nan"))):
@@ -157,6 +160,7 @@ def test_an_attempt_that_finds_itself_superseded_asks_to_stop(run):
     journal = Journal(
         run, FIRST, TrainingSettings(), trained, WaitingSaver(run, FIRST, keep=1),
         resumed=Progress(), conditions={}, stop=stop, times=StartTimes(),
+        meter=UseMeter(ALONE, Allotment()),
     )  # fmt: skip
     run.claim_attempt(LATER)
     journal.save(Progress(step=1), reason="epoch")

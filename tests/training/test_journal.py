@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mri_hpc.base.stop_flag import StopFlag
+from mri_hpc.rundir.allotment import Allotment
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events
 from mri_hpc.rundir.metrics_log import read_metrics
@@ -23,6 +24,7 @@ from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 from mri_hpc.training.step_loss import StepLoss
+from mri_hpc.training.use_meter import UseMeter
 
 ALONE = Ranks(place=Place(), device=torch.device("cpu"), backend="none", num_hosts=1)
 SETTINGS = TrainingSettings(model="squeezenet1_1")
@@ -46,6 +48,7 @@ def attempt(tmp_path, learner):
         return Journal(
             run, own, SETTINGS, learner, WaitingSaver(run, own, keep=1),
             resumed=Progress(step=resumed), conditions={}, stop=stop, times=StartTimes(),
+            meter=UseMeter(ALONE, Allotment()),
         )  # fmt: skip
 
     begin.run = run

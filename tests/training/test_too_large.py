@@ -5,6 +5,7 @@ import torch
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopFlag
+from mri_hpc.rundir.allotment import Allotment
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
@@ -20,7 +21,7 @@ def run_out_of_memory(tmp_path, monkeypatch, **settings):
     run = RunDir(tmp_path)
     save_settings(run, TrainingSettings(**settings), JobSettings())
     attempt = Attempt(submission=1, restart=0)
-    rank.run_rank(run, attempt, Place(), StopFlag(), threads=1, times=StartTimes())
+    rank.run_rank(run, attempt, Place(), StopFlag(), threads=1, times=StartTimes(), allotment=Allotment())
 
 
 def test_a_step_that_does_not_fit_is_one_line_that_says_what_helps(tmp_path, monkeypatch):

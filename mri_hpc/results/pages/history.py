@@ -37,6 +37,8 @@ class AttemptHistory:
 
 def attempts_of(events: Sequence[Event]) -> list[AttemptHistory]:
     """List attempts that left a trace in the ledger, oldest first."""
+    # Noted later, and no part of what happened.
+    events = [event for event in events if event.kind != Kind.ACCOUNTED]
     names = sorted({event.attempt for event in events}, key=Attempt.parse)
     costs = {cost.attempt: cost for cost in account(events, [], events[-1].time).costs} if events else {}
     return [

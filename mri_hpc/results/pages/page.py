@@ -33,10 +33,12 @@ from mri_hpc.results.statistics.scores import reliability
 from mri_hpc.results.statistics.subgroups import FIGURES
 from mri_hpc.rundir.continued import Continued
 from mri_hpc.rundir.decisions import Action
+from mri_hpc.rundir.efficiency import words
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.predictions import read_predictions
+from mri_hpc.rundir.probe import read_probe
 from mri_hpc.rundir.progress import EarlyStopping
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.recipes import default_of
@@ -93,8 +95,9 @@ def make_page(
     training, restarts = load_training(run), resumed_steps(attempts)
     validation_chance = _validation_chance(classes, provenance)
     summary = summarise(
-        events, metrics, None, events[-1].time if events else 0.0, is_finished=run.is_finished
-    )
+        events, metrics, None, events[-1].time if events else 0.0,
+        probe=read_probe(run), is_finished=run.is_finished,
+    )  # fmt: skip
     return environment().get_template(TEMPLATE).render(
         name=run.path.resolve().name,
         is_finished=run.is_finished and evaluation is not None,
@@ -118,6 +121,7 @@ def make_page(
         accuracy=Markup(accuracy_curve(metrics, restarts, validation_chance)),
         summary=summary,
         wall_clock=_wall_clock(summary.ledger),
+        uses=[(use.attempt, ", ".join(words(use)) or "–") for use in summary.uses],
         attempts=attempts,
         decisions=DECISIONS,
         again=Action.AGAIN,

@@ -1,0 +1,54 @@
+"""Memory of this process, and how much of it there may be."""
+
+import os
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+# Of cgroup v1 one that is not limited has a number near 2**63.
+UNLIMITED = 2**60
+
+
+def held_bytes(status: Path = Path("/proc/self/status")) -> int:
+    """Return the most memory that this process had at once, but for files that are mapped now.
+
+    Those, as the images of a store, the system takes back where it needs room.
+    """
+    lines = (line.split() for line in status.read_text().splitlines())
+    kilobytes = {words[0]: int(words[1]) for words in lines if words and words[0] in ("VmHWM:", "RssFile:")}
+    return 1024 * max(0, kilobytes.get("VmHWM:", 0) - kilobytes.get("RssFile:", 0))
+
+
+def machine_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def limit_bytes(groups: Path = Path("/proc/self/cgroup"), mounted: Path = CGROUPS) -> int | None:
+    """Return the least limit of the control groups that this process is in; None where there is none."""
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        _number, controllers, path = line.split(":", 2)
+        if not controllers:
+            found += _limits(mounted, path, "memory.max")
+        elif "memory" in controllers.split(","):
+            found += _limits(mounted / "memory", path, "memory.limit_in_bytes")
+    return min(found, default=None)
+
+
+def _limits(root: Path, path: str, name: str) -> list[int]:
+    """List the limits of a group and of all that it is in; in a container some of these may not be seen."""
+    folder, found = root / path.lstrip("/"), []
+    while True:
+        try:
+            text = (folder / name).read_text().strip()
+        except OSError:
+            text = ""
+        if text.isdigit() and int(text) < UNLIMITED:
+            found.append(int(text))
+        if folder in (root, folder.parent):
+            return found
+        folder = folder.parent
