@@ -200,6 +200,22 @@ def test_a_job_is_asked_for_the_gpu_and_one_that_never_ran_is_not_believed(tmp_p
     assert not list(ROOT.glob(".gpu-*"))
 
 
+def test_the_recipe_of_the_image_takes_files_that_are_there_and_is_shell():
+    recipe = (ROOT / "hpc" / "apptainer" / "mri_hpc.def").read_text()
+    parts = dict(re.findall(r"^%(\w+)\n((?:    .*\n|\n)+)", recipe, re.MULTILINE))
+    assert set(parts) == {"arguments", "files", "post", "environment", "test", "runscript", "help"}
+    values = dict(line.strip().split("=") for line in parts["arguments"].splitlines() if line)
+    for name, value in values.items():
+        recipe = recipe.replace(f"{{{{ {name} }}}}", value)
+    assert "{{" not in recipe
+    sources = re.findall(r"^    (\S+) /opt/mri_hpc-source/", recipe, re.MULTILINE)
+    assert {"mri_hpc", "setup.cfg", "requirements.lock"} <= set(sources)
+    assert all((ROOT / source).exists() for source in sources)
+    for name in ("post", "environment", "test", "runscript"):
+        checked = subprocess.run(["sh", "-n"], input=parts[name], capture_output=True, text=True)
+        assert (checked.returncode, checked.stderr) == (0, ""), name
+
+
 # The pipeline's audit, without Slurm.
 
 
