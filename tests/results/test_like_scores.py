@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mri_hpc.results.intervals import clopper_pearson
-from mri_hpc.results.like_scores import LEAST, like_scores
-from mri_hpc.results.patients import PatientResult
+from mri_hpc.results.answers.like_scores import LEAST, like_scores
+from mri_hpc.results.statistics.intervals import clopper_pearson
+from mri_hpc.results.statistics.patients import PatientResult
 
 CLASSES = ("glioma", "meningioma", "pituitary")
 
