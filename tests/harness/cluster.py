@@ -149,9 +149,11 @@ class Sandboxes:
 
 @functools.cache
 def slurm_version() -> str:
-    """The release of the Slurm that is installed: 22.05, 24.11, 26.05."""
-    said = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, check=True).stdout
-    return re.findall(r"\d+\.\d+", said)[0]
+    """The Slurm that is installed: 22.05.8, 24.11.5."""
+    # Its commands for users look for a slurm.conf first.
+    path = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"}
+    said = subprocess.run(["slurmctld", "-V"], capture_output=True, text=True, check=True, env=path).stdout
+    return said.split()[-1]
 
 
 def why_not() -> str:

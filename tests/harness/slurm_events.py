@@ -57,8 +57,8 @@ class Row:
     has_own_disk: bool = False
 
     def states_of(self, release: str) -> Sequence[str]:
-        """What a release's accounting must hold in the end."""
-        return self.newer_states.get(release, self.states)
+        """What the accounting of a Slurm must hold in the end. release: 24.11.5."""
+        return self.newer_states.get(release.rpartition(".")[0], self.states)
 
 
 def nothing(run: RealRun) -> None:
