@@ -11,16 +11,17 @@ from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.base.settings import nearest
+from mri_hpc.rundir.layout import RunDir
 
 EXAMPLE = "mri-hpc doctor"
-MARKS = {"fine": "ok", "note": "note", "problem": "NOT OK"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Look whether this machine, its file systems and its cluster carry the work. Status 2 where they do not.
 
-    Nothing is submitted or changed; a folder of small files is made, and removed, to try the file system.
+    Nothing is submitted, and nothing is changed without --yes; a folder of small files is made, and removed,
+    to try the file system.
     """
 
     folder: Annotated[Path, POSITIONAL] = Path()
@@ -31,6 +32,18 @@ class Options:
     """Name the checks and make none."""
     json: Flag = False
     """Print as JSON."""
+    bundle: Path | None = None
+    """Run about which a help desk gets one archive: answers, settings, ledger, ends of logs; no names."""
+    fix: Flag = False
+    """Show what of it doctor could change, in this clone, the run and your configuration folder."""
+    yes: Flag = False
+    """Write the archive, or make the changes, which without it are only shown."""
+
+    def __post_init__(self) -> None:
+        if self.yes and not (self.fix or self.bundle):
+            raise UserError("--yes goes with --bundle RUN or --fix: doctor alone changes nothing")
+        if self.fix and (self.bundle or self.json):
+            raise UserError("--fix shows changes, for people: leave --bundle and --json out")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +55,8 @@ def doctor(options: Options) -> None:
     """Print what each check finds; Verdict where there is a problem."""
     # What asks Slurm and tries file systems is not needed for --help.
     from mri_hpc.cluster.doctor.checks import CHECKS, examine
-    from mri_hpc.cluster.doctor.finding import Level, Site
+    from mri_hpc.cluster.doctor.finding import Level, Site, in_words
+    from mri_hpc.cluster.doctor.fixes import clone_of
 
     if options.list:
         _list(options)
@@ -53,23 +67,38 @@ def doctor(options: Options) -> None:
             raise UserError(f"no check {name!r}{nearest(name, names) or '; see: mri-hpc doctor --list'}")
     if not options.folder.is_dir():
         raise UserError(f"{options.folder} is not a folder: give one under which stores and runs will lie")
-    site = Site(folder=options.folder.absolute(), environment=os.environ)
+    folder = options.folder.absolute()
+    site = Site(
+        folder=folder, environment=os.environ, clone=clone_of(folder),
+        run=folder if RunDir(folder).settings.is_file() else None,
+    )  # fmt: skip
     wanted = [check for check in CHECKS if check.name in options.only or not options.only]
+    if options.bundle:
+        from mri_hpc.cluster.bundle.making import make_bundle
+
+        make_bundle(options.bundle, site, wanted, is_written=options.yes, as_json=options.json)
+        return
     found = []
     for check, findings in examine(site, wanted):
         found += [(check, finding) for finding in findings]
         if not options.json:
             print(check.title)
             for finding in findings:
-                print(f"  {MARKS[finding.level]:7} {finding.says}", flush=True)
-                if finding.cure:
-                    print(f"  {'':7}   do: {finding.cure}", flush=True)
+                print("\n".join(in_words(finding)), flush=True)
     if options.json:
         print_json([
             {"check": check.name, "level": one.level, "says": one.says, "do": one.cure}
             for check, one in found
         ])  # fmt: skip
     problems = [finding for _check, finding in found if finding.level is Level.PROBLEM]
+    if options.fix:
+        from mri_hpc.cluster.doctor.fixing import are_all_made, fixes_of, make, show
+
+        fixes = fixes_of((finding for _check, finding in found), site)
+        if not options.yes:
+            show(fixes)
+        elif make(fixes) and are_all_made(problems, fixes):
+            return
     if problems:
         raise Verdict(
             f"{len(problems)} of {len(found)} findings have to be seen to, the first: {problems[0].says}"

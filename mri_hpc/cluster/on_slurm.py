@@ -81,6 +81,17 @@ class Slurm(Scheduler):
         state = slurm.job_state(job.job_id)
         return state.state if state else ""
 
+    def why_not_begun(self, job: Job) -> str:
+        """Name the node that could not open the job's output, which lies in the run's folder."""
+        node = slurm.node_without_output(job.job_id)
+        if not node:
+            return ""
+        return (
+            f"node {node} could not open its output in the run's folder: it does not see that folder, or may "
+            f"not write there; put runs (--run) on a file system that all nodes share, or leave it out: "
+            f"--slurm exclude={node}"
+        )
+
     def past_end(self, job: Job, restart: int) -> str:
         """Return the state of that run of the job in Slurm's accounting."""
         return slurm.past_state(job.job_id, restart)

@@ -152,6 +152,11 @@ CASES = (
         "or newest",
     ),
     refused("weights that are not there", launch("--weights", "none.pth"), "none.pth"),
+    refused(
+        "ports that only root has",
+        launch("--port-range", "80-90"),
+        "--port-range takes LOW-HIGH within 1024-65535, such as 50000-50999, got '80-90'",
+    ),
     refused("nodes below one", launch("--nodes", 0), "--nodes must be at least 1, got 0"),
     refused(
         "a time limit that is over at once",
