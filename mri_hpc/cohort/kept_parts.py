@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import tokenize
 import zipfile
 from collections.abc import Callable, Mapping
 
@@ -13,8 +14,9 @@ from mri_hpc.storage.store import Store
 
 # By its own type, names of arrays are mistaken for its switch.
 SAVE: Callable[..., None] = np.savez
-# What zipfile makes of a flag or a version that no sound part has is a RuntimeError.
-DAMAGED_ZIP = (EOFError, RuntimeError, zipfile.BadZipFile)
+# What zipfile makes of a flag or a version that no sound part has is a RuntimeError. numpy reads a header as
+# Python, and a damaged one may end its tokenizer before the checksum of the part is reached.
+DAMAGED_ZIP = (EOFError, RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile)
 MOST_PARTS = 16
 """So many become one."""
 

@@ -99,8 +99,9 @@ def bags_of(features: np.ndarray, logits: np.ndarray, patient: np.ndarray, label
     names, number, counts = np.unique(patient, return_inverse=True, return_counts=True)
     votes = np.zeros((len(names), logits.shape[1]), np.int64)
     np.add.at(votes, (number, label), 1)
-    slices = np.zeros((len(names), counts.max()), np.int64)
-    is_slice = np.arange(counts.max()) < counts[:, None]
+    most = int(counts.max(axis=0))
+    slices = np.zeros((len(names), most), np.int64)
+    is_slice = np.arange(most) < counts[:, None]
     slices[is_slice] = np.argsort(number, kind="stable")
     return Bags(
         features=torch.from_numpy(features),

@@ -50,6 +50,19 @@ def test_a_harmed_part_is_left_out_and_can_be_made_again(store, harmed):
     assert sorted(read_parts(store, "made", NONE)["key"].tolist()) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("harm", [b"(", b"'", b"\\", b"\0"])
+def test_a_part_whose_header_is_harmed_is_left_out_on_every_python(store, harm):
+    # So large that its header is read before its checksum.
+    keep_part(store, "made", part(*range(4096)))
+    (kept,) = store.kept_parts("made")
+    whole = kept.read_bytes()
+    start = whole.index(b"{'descr'")
+    for at in range(start, whole.index(b"}", start) + 1):
+        kept.write_bytes(whole[:at] + harm + whole[at + 1 :])
+        found = read_parts(store, "made", NONE)
+        assert found is None or found["key"].tolist() == list(range(4096))
+
+
 def test_a_part_of_another_shape_is_left_out(store):
     keep_part(store, "made", {"key": np.zeros((2, 3), np.float32)})
     assert read_parts(store, "made", NONE) is None

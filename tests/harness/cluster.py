@@ -1,6 +1,7 @@
 """A running sandbox of tools/sandbox, and the questions that tests and trials ask of it."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -36,6 +37,12 @@ class Slurm:
         """The environment in which Slurm's commands, and ours, speak to this sandbox."""
         ours = {"SLURM_CONF": str(self.dir / "etc" / "slurm.conf"), "MRI_SANDBOX_DIR": str(self.dir)}
         return {**os.environ, **ours}
+
+    @property
+    def has_accounting(self) -> bool:
+        """Whether sacct knows anything: slurmdbd does not start everywhere."""
+        state = json.loads((self.dir / "state.json").read_text(encoding="utf-8"))
+        return bool(state["options"]["accounting"] != "none")
 
     def run(self, argv: Sequence[object], **changes: Any) -> subprocess.CompletedProcess[str]:
         """Run a command against this Slurm; it must succeed, unless `check=False`."""
@@ -76,7 +83,9 @@ class Slurm:
         return self.job(job_id).get("JobState") or next(iter(self.accounted_states(job_id)[::-1]), "")
 
     def accounted_states(self, job_id: str) -> list[str]:
-        """The states of a job's attempts as sacct tells them, first attempt first."""
+        """The states of a job's attempts as sacct tells them, in their order; none without accounting."""
+        if not self.has_accounting:
+            return []
         question = ["sacct", "--duplicates", "-X", "--noheader", "--parsable2", "--jobs", job_id]
         lines = self.run([*question, "--format=State"]).stdout.splitlines()
         return [line.split()[0] for line in lines if line]
@@ -142,6 +151,15 @@ class Sandboxes:
         self._is_coming_up.acquire()
         for slurm in self.started:
             self.stop(slurm)
+
+
+@functools.cache
+def slurm_version() -> str:
+    """The Slurm that is installed: 22.05.8, 24.11.5."""
+    # Its commands for users look for a slurm.conf first.
+    path = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"}
+    said = subprocess.run(["slurmctld", "-V"], capture_output=True, text=True, check=True, env=path).stdout
+    return said.split()[-1]
 
 
 def why_not() -> str:

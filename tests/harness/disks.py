@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
-MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 32, 16384, 1 << 18
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 PAGE = 4096
 
 
@@ -93,6 +93,28 @@ def unseen_by_others() -> None:
     """What is mounted from now on is seen by this process and its children alone."""
     _call("unshare", CLONE_NEWNS)
     _mount("none", "/", "", MS_REC | MS_PRIVATE, "")
+
+
+def open_the_way(*folders: Path) -> None:
+    """From now on in this process, let any account reach these folders, whatever closed home they lie below.
+
+    Nothing of the home itself is opened: an empty folder lies over it, with these folders in it.
+    """
+    above = {up for one in folders for up in one.parents}
+    closed = {up for up in above if not up.stat().st_mode & 0o001}
+    if not closed:
+        return
+    unseen_by_others()
+    kept = {one: os.open(one, os.O_PATH) for one in folders}
+    # The topmost ones: what lies below them is gone then.
+    for home in (one for one in closed if not closed & {*one.parents}):
+        _mount("tmpfs", str(home), "tmpfs", 0, "mode=755")
+    for one, descriptor in kept.items():
+        # It is there where another of them holds it.
+        if not one.exists():
+            one.mkdir(parents=True)
+            _mount(f"/proc/self/fd/{descriptor}", str(one), "", MS_BIND, "")
+        os.close(descriptor)
 
 
 def without_hard_links() -> None:

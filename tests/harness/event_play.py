@@ -11,7 +11,7 @@ from typing import Any
 
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.metrics_log import read_metrics
-from tests.harness.cluster import Sandboxes, Slurm
+from tests.harness.cluster import Sandboxes, Slurm, slurm_version
 from tests.harness.disks import Disk
 from tests.harness.real_run import RealRun
 from tests.harness.results import results_of
@@ -27,8 +27,8 @@ class Outcome:
     row: Row
     problems: tuple[str, ...] = ()
     """What is not as it should be."""
-    states: tuple[str, ...] = ()
-    """Of the jobs in Slurm's accounting, attempt by attempt."""
+    states: tuple[str, ...] | None = ()
+    """Of the jobs in Slurm's accounting, attempt by attempt; None where there is no accounting."""
     decisions: tuple[str, ...] = ()
     steps_lost: int = 0
     seconds_lost: float = 0.0
@@ -48,6 +48,8 @@ class Uninterrupted:
     folder: Path
     disks: Mapping[str, Disk] = field(default_factory=dict)
     """Of the rows whose run has one of its own, by name."""
+    sandbox: Sequence[str] = ()
+    """Of `sandbox up`, for all rows alike."""
     _results: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -128,7 +130,7 @@ class Workplace:
             if slurm is None or options != row.sandbox:
                 if slurm:
                     self.boxes.stop(slurm)
-                slurm, options = self.boxes.start(*SANDBOX, *row.sandbox), row.sandbox
+                slurm, options = self.boxes.start(*SANDBOX, *self.whole.sandbox, *row.sandbox), row.sandbox
             outcome = play(row, slurm, self.whole)
             self.outcomes.append(outcome)
             self.say(outcome)
@@ -170,11 +172,12 @@ def play(row: Row, slurm: Slurm, whole: Uninterrupted) -> Outcome:
 
 
 def _differences(
-    row: Row, states: tuple[str, ...], decisions: tuple[str, ...], is_equal: bool | None
+    row: Row, states: tuple[str, ...] | None, decisions: tuple[str, ...], is_equal: bool | None
 ) -> list[str]:
-    wanted = {"states": tuple(row.states), "decisions": tuple(row.decisions)}
-    found = {"states": states, "decisions": decisions}
-    is_other = (decisions, states) == row.other_course
+    wanted = {"states": tuple(row.states_of(slurm_version())), "decisions": tuple(row.decisions)}
+    found = {"states": wanted["states"] if states is None else states, "decisions": decisions}
+    other = row.other_course
+    is_other = other is not None and decisions == other[0] and states in (None, other[1])
     differing = [name for name in wanted if found[name] != wanted[name] and not is_other]
     odd = [f"{name}: {found[name]}, not {wanted[name]}" for name in differing]
     return [*odd, "the digests differ from those of the uninterrupted run"] if is_equal is False else odd
@@ -190,10 +193,12 @@ def _too_much_lost(row: Row, run: RealRun) -> list[str]:
     return [f"{steps} steps of {seconds:.2f} s lost, at most {most_s:.2f} s"] if seconds > most_s else []
 
 
-def _accounted(run: RealRun, row: Row) -> tuple[str, ...]:
+def _accounted(run: RealRun, row: Row) -> tuple[str, ...] | None:
     """What sacct says, once it has caught up."""
+    if not run.slurm.has_accounting:
+        return None
     deadline = time.monotonic() + ACCOUNTING_LAG_S
-    wanted = {tuple(row.states), row.other_course[1] if row.other_course else None}
+    wanted = {tuple(row.states_of(slurm_version())), row.other_course[1] if row.other_course else None}
     while True:
         states = tuple(state for job in run.job_ids for state in run.slurm.accounted_states(job))
         if states in wanted or time.monotonic() > deadline:
@@ -210,7 +215,7 @@ def cells(outcome: Outcome) -> list[str]:
     by_hand = " after launching again" if outcome.by_hand and next_step else ""
     return [
         outcome.row.name,
-        ", ".join(outcome.states),
+        ", ".join(outcome.states or ()),
         ", ".join(outcome.decisions),
         f"{outcome.steps_lost} ({outcome.seconds_lost:.1f} s)" if outcome.steps_lost else "0",
         next_step + by_hand,

@@ -6,8 +6,8 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mri_hpc.rundir.ledger import Kind
@@ -39,6 +39,8 @@ class Row:
     """What the ledger must hold in the end."""
     states: Sequence[str]
     """What Slurm's accounting must hold in the end, of all jobs of the run."""
+    newer_states: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The same of newer releases that keep other books: 24.11, 26.05."""
     other_course: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     """Decisions and states of another course that Slurm may take."""
     may_lose: bool = False
@@ -54,6 +56,10 @@ class Row:
     begin: Callable[[RealRun], object] = RealRun.launch
     """How somebody launches it."""
     has_own_disk: bool = False
+
+    def states_of(self, release: str) -> Sequence[str]:
+        """What the accounting of a Slurm must hold in the end. release: 24.11.5."""
+        return self.newer_states.get(release.rpartition(".")[0], self.states)
 
 
 def nothing(run: RealRun) -> None:

@@ -21,10 +21,12 @@ from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.store import Store
 from mri_hpc.storage.upkeep.verify import verify
 from tests.harness import dicom_phantoms as phantoms
+from tests.harness.disks import open_the_way
 
 PROJECT, OTHERS = 64711, 64712
 ANNA, BERND, CLARA = 64701, 64702, 64703
 """Accounts: two of the project, and one that is not. Of each, the first group is its own."""
+ROOT = Path(__file__).parents[2]
 NUMBERS = itertools.count()
 MEMBERS = {ANNA: [PROJECT], BERND: [PROJECT], CLARA: [OTHERS]}
 
@@ -87,6 +89,8 @@ def become(who, log):
     os.dup2(os.open(log, os.O_WRONLY), 2)
     sys.stderr = os.fdopen(2, "w", closefd=False)
     sys.stdout = io.StringIO()
+    # A clone below root's home is closed to them, and Python imports what a command needs when it needs it.
+    open_the_way(ROOT, *(Path(place).resolve() for place in {sys.prefix, sys.base_prefix}))
     os.setgroups(MEMBERS[who])
     os.setgid(who)
     os.setuid(who)

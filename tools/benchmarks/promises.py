@@ -35,7 +35,7 @@ def share_kept(num: int, *, epochs: int, alike: float, without: int, choices: in
         shared = random.normal(size=len(sign))
         own = random.normal(size=(epochs, len(sign)))
         scores = sign * APART / 2 + math.sqrt(alike) * shared + math.sqrt(1 - alike) * own
-        chosen = scores[np.logaddexp(0, -sign * scores).mean(axis=1).argmin()]
+        chosen = scores[np.logaddexp(0, -sign * scores).mean(axis=1).argmin(axis=0)]
         threshold = np.sort(chosen[has_finding])[missed]
         kept += NormalDist(APART / 2, 1.0).cdf(threshold) <= 1 - SENSITIVITY
     return kept / draws

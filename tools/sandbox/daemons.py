@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from commands import CLEAN_ENVIRONMENT, attempt, complaint_of, run, wait_until
@@ -27,7 +28,8 @@ SYSTEM_TABLES = (
     # Since MariaDB 11.
     Path("/usr/share/mariadb/mariadb_system_tables.sql"),
 )
-WITHOUT_ACCOUNTING = "without accounting it comes up all the same: sandbox up --accounting none"
+# Of a root whose own release's library ends slurmdbd at its first query (Debian 13 and later).
+OLDER_LIBRARY_FOLDER = Path("/opt/older-libmariadb")
 NODE_STATES_IN_ORDER = ("idle", "mixed", "allocated", "completing")
 PATIENCE_S = 120
 # A client of Slurm asks a silent controller for 18 s before it gives up.
@@ -95,19 +97,22 @@ def system_tables() -> Path:
     found = [path for path in SYSTEM_TABLES if path.is_file()]
     if not found:
         places = " or ".join(map(str, SYSTEM_TABLES))
-        raise SandboxError(f"MariaDB's tables are not in {places}: {WITHOUT_ACCOUNTING}")
+        raise SandboxError(f"MariaDB's tables are not in {places}")
     return found[0]
 
 
 def start_slurmdbd(layout: Layout) -> None:
     """Start the accounting daemon, with our cluster in its books."""
-    start_daemon(layout, CONTROLLER, ["slurmdbd"])
-    try:
-        wait_for(layout, ["sacctmgr", "--noheader", "list", "cluster"], daemon="slurmdbd")
-    except SandboxError as error:
-        # Those of Debian 13 and later end at their first query, with the database's library that is there.
-        raise SandboxError(f"{error}; {WITHOUT_ACCOUNTING}") from None
+    library = older_library()
+    env = {"LD_LIBRARY_PATH": str(library)} if library else {}
+    start_daemon(layout, CONTROLLER, ["slurmdbd"], env=env)
+    wait_for(layout, ["sacctmgr", "--noheader", "list", "cluster"], daemon="slurmdbd")
     run(["sacctmgr", "--immediate", "add", "cluster", CLUSTER], env=client_env(layout))
+
+
+def older_library() -> Path | None:
+    """Find the database's library of an older release, which a root has beside its own."""
+    return next((file.parent for file in OLDER_LIBRARY_FOLDER.glob("usr/lib/*/libmariadb.so.3")), None)
 
 
 def start_slurmctld(layout: Layout) -> None:
@@ -126,6 +131,8 @@ def stop_slurmctld(layout: Layout) -> None:
     run_inside(controller, ["kill", number])
     is_gone = [*entering(controller), "test", "!", "-e", f"/proc/{number}"]
     wait_until(lambda: attempt(is_gone).returncode == 0, what="the controller's end", timeout_s=PATIENCE_S)
+    # The next one is not to be taken for gone before it has written its own.
+    pid_file.unlink(missing_ok=True)
 
 
 def start_slurmd(layout: Layout, node: str) -> None:
@@ -133,9 +140,21 @@ def start_slurmd(layout: Layout, node: str) -> None:
     start_daemon(layout, node, ["slurmd"])
 
 
-def start_daemon(layout: Layout, machine: str, argv: list[str]) -> None:
+def start_daemon(
+    layout: Layout, machine: str, argv: list[str], *, env: Mapping[str, str] | None = None
+) -> None:
     """Start a daemon of Slurm that puts itself into the background."""
-    run_inside(init_pid(layout, machine), argv, env=layout.client_environment)
+    run_inside(init_pid(layout, machine), argv, env={**layout.client_environment, **(env or {})})
+
+
+def has_ended(layout: Layout, daemon: str) -> bool:
+    """Tell whether a daemon of Slurm that was started on the controller is gone."""
+    try:
+        number = (layout.run_dir / f"{daemon}.pid").read_text().strip()
+    except FileNotFoundError:
+        return False
+    is_gone = [*entering(init_pid(layout, CONTROLLER)), "test", "!", "-e", f"/proc/{number}"]
+    return attempt(is_gone).returncode == 0
 
 
 def wait_for_nodes(layout: Layout, names: list[str]) -> None:
@@ -155,22 +174,23 @@ def wait_for_nodes(layout: Layout, names: list[str]) -> None:
 
 
 def wait_for(layout: Layout, question: list[str], *, daemon: str) -> None:
-    """Ask a daemon of Slurm until it answers; a SandboxError with both sides' last words if it never does."""
-    complaint = ""
+    """Ask a daemon of Slurm until it answers; a SandboxError with both sides' last words if it never will."""
+    complaint, answered = "", False
 
-    def answers() -> bool:
-        nonlocal complaint
+    def is_settled() -> bool:
+        nonlocal complaint, answered
         result = attempt(question, env=client_env(layout))
-        complaint = complaint_of(result)
-        return result.returncode == 0
+        complaint, answered = complaint_of(result), result.returncode == 0
+        return answered or has_ended(layout, daemon)
 
     try:
-        wait_until(answers, what=f"{daemon}'s answer", timeout_s=PATIENCE_S)
+        wait_until(is_settled, what=f"{daemon}'s answer", timeout_s=PATIENCE_S)
+        found = f"{daemon} has ended"
     except SandboxError as error:
+        found = str(error)
+    if not answered:
         log = last_line(layout.log_dir / f"{daemon}.log")
-        raise SandboxError(
-            f"{error}; `{' '.join(question)}` said: {complaint}; {daemon} said: {log}"
-        ) from None
+        raise SandboxError(f"{found}; `{' '.join(question)}` said: {complaint}; {daemon} said: {log}")
 
 
 def client_env(layout: Layout) -> dict[str, str]:

@@ -118,6 +118,15 @@ class Layout:
             return None
         return int(facts["starter"])
 
+    @property
+    def root(self) -> Path | None:
+        """The root of the sandbox in this directory, where it is not the machine's own."""
+        try:
+            root = json.loads(self.state_file.read_text()).get("root", "/")
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            return None
+        return None if root == "/" else Path(root)
+
     def load_state(self) -> "State":
         """Load the facts of the sandbox in this directory; a SandboxError when there is none."""
         try:
@@ -138,6 +147,12 @@ class State:
     subnet: str
     """The first three numbers of every address."""
     options: Options
+    root: str = "/"
+    """The folder whose programs it runs: those of this machine, or another distribution's."""
+
+    @property
+    def has_own_root(self) -> bool:
+        return self.root != "/"
 
     @property
     def host_address(self) -> str:
@@ -164,6 +179,7 @@ class State:
             bridge=facts["bridge"],
             subnet=facts["subnet"],
             options=Options(**facts["options"]),
+            root=facts["root"],
         )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import network
 from failure import SandboxError
 from layout import CONTROLLER, Layout, State
 from options import Options
-from slurm_files import write_files
+from slurm_files import write_files, write_slurm_conf
 
 
 def check_host(options: Options) -> None:
@@ -23,20 +24,18 @@ def check_host(options: Options) -> None:
     machine.check_permitted()
 
 
-def bring_up(layout: Layout, options: Options) -> State:
-    """Start a cluster, or nothing at all and the reason."""
+def bring_up(layout: Layout, options: Options, *, root: str = "/") -> State:
+    """Start a cluster, or nothing at all and the reason. root: what `/` is called by those outside of it."""
     check_host(options)
     layout.claim()
     try:
         bridge, subnet = network.make_bridge(layout)
-        state = State(bridge=bridge, subnet=subnet, options=options)
+        state = State(bridge=bridge, subnet=subnet, options=options, root=root)
         write_files(layout, state)
         for name in state.addresses:
             switch_on(layout, state, name)
         daemons.start_munged(layout)
-        if options.has_accounting:
-            daemons.start_database(layout)
-            daemons.start_slurmdbd(layout)
+        state = start_accounting(layout, state)
         daemons.start_slurmctld(layout)
         for node in options.node_names:
             daemons.start_slurmd(layout, node)
@@ -48,6 +47,26 @@ def bring_up(layout: Layout, options: Options) -> State:
             signal.signal(number, signal.SIG_IGN)
         clear_away(layout)
         raise
+    return state
+
+
+def start_accounting(layout: Layout, state: State) -> State:
+    """Start what keeps the books, and return the state with what came of it: slurmdbd, or none."""
+    if not state.options.has_accounting:
+        return state
+    accounting = "slurmdbd"
+    try:
+        daemons.start_database(layout)
+        daemons.start_slurmdbd(layout)
+    except SandboxError as error:
+        if state.options.accounting == accounting:
+            raise SandboxError(
+                f"{error}; without accounting it comes up: sandbox up --accounting none"
+            ) from None
+        print(f"sandbox: without accounting, for slurmdbd cannot start: {error}", file=sys.stderr)
+        accounting = "none"
+    state = dataclasses.replace(state, options=dataclasses.replace(state.options, accounting=accounting))
+    write_slurm_conf(layout, state)
     return state
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from failure import SandboxError
 
-ACCOUNTINGS = ("slurmdbd", "none")
+ACCOUNTINGS = ("auto", "slurmdbd", "none")
 PREEMPT_MODES = ("requeue", "cancel", "suspend", "off")
 MAX_NODES = 64
 MAX_GPUS_PER_NODE = 16
@@ -39,8 +39,9 @@ class Options:
     """Fate of a job in `low` when one in `high` needs its place."""
     send_user_signal: bool = False
     """Send the signal of --signal, not SIGTERM, when preemption begins."""
-    accounting: str = "slurmdbd"
-    """slurmdbd with a database of its own, or none: then sacct knows nothing, and much starts sooner."""
+    accounting: str = "auto"
+    """slurmdbd with a database of its own, or none: then sacct knows nothing, and much starts sooner.
+    auto: slurmdbd where it can start. Of a sandbox that is up it is one of the other two."""
     requeue_delay_s: int = 6
     """Seconds that a requeued job waits before it may start again; 121 on a cluster with Slurm's defaults."""
 
@@ -57,7 +58,6 @@ class Options:
         if self.preempt_mode not in PREEMPT_MODES:
             choices = ", ".join(PREEMPT_MODES)
             raise SandboxError(f"--preempt-mode must be one of {choices}, got {self.preempt_mode}")
-
         if self.accounting not in ACCOUNTINGS:
             choices = ", ".join(ACCOUNTINGS)
             raise SandboxError(f"--accounting must be one of {choices}, got {self.accounting}")
@@ -103,7 +103,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     mode = defaults.preempt_mode
     text = f"what becomes of a job in low when one in high needs its place ({mode})"
     parser.add_argument("--preempt-mode", choices=PREEMPT_MODES, default=mode, help=text)
-    text = f"slurmdbd with its database, or none, as on sites without sacct ({defaults.accounting})"
+    text = (
+        f"slurmdbd with its database, none as on some sites, or auto: what can start ({defaults.accounting})"
+    )
     parser.add_argument("--accounting", choices=ACCOUNTINGS, default=defaults.accounting, help=text)
     text = "kill job steps that take more memory than they asked for"
     parser.add_argument("--enforce-memory", action="store_true", help=text)

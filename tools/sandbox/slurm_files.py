@@ -14,8 +14,8 @@ NULL_DEVICE = os.makedev(1, 3)
 
 def write_files(layout: Layout, state: State) -> None:
     """Write everything below DIR/etc, and the pretended GPUs."""
+    write_slurm_conf(layout, state)
     files = {
-        "slurm.conf": slurm_conf(layout, state),
         "gres.conf": gres_conf(layout, state),
         "cgroup.conf": "CgroupPlugin=cgroup/v1\n",
         "slurmdbd.conf": slurmdbd_conf(layout),
@@ -30,6 +30,11 @@ def write_files(layout: Layout, state: State) -> None:
     layout.munge_key.write_bytes(os.urandom(1024))
     for number in range(state.options.gpus_per_node):
         os.mknod(layout.gpu_dir / f"gpu{number}", stat.S_IFCHR | 0o666, NULL_DEVICE)
+
+
+def write_slurm_conf(layout: Layout, state: State) -> None:
+    """Write the file that Slurm's daemons and commands read."""
+    (layout.etc / "slurm.conf").write_text(slurm_conf(layout, state))
 
 
 def slurm_conf(layout: Layout, state: State) -> str:

@@ -83,7 +83,7 @@ def may_be_wrapped(shrunk: np.ndarray, *, num_pixels: int, num_bytes: int) -> bo
 
 def _jumps(pixels: np.ndarray, beside: np.ndarray) -> float:
     """Return the fraction of jumps among the steps between pixels and those beside them."""
-    return np.count_nonzero(cv2.absdiff(pixels, beside) >= JUMP) / pixels.size
+    return float(np.count_nonzero(cv2.absdiff(pixels, beside) >= JUMP)) / pixels.size
 
 
 class _Steps:

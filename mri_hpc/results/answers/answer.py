@@ -218,7 +218,7 @@ class Answer:
 
     def predicted(self, probabilities: np.ndarray) -> str:
         """Return the most probable class."""
-        return self.classes[int(probabilities.argmax())]
+        return self.classes[int(probabilities.argmax(axis=0))]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -76,7 +76,7 @@ def like_scores(
     probabilities: float64, (classes,), of one patient. finding: classes to be found; where there are none,
     the score is that of the most probable class.
     """
-    wanted = tuple(finding) or (classes[int(probabilities.argmax())],)
+    wanted = tuple(finding) or (classes[int(probabilities.argmax(axis=0))],)
     columns = [name in wanted for name in classes]
     score = float(probabilities[columns].sum())
     all_scores = (

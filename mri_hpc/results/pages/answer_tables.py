@@ -195,7 +195,7 @@ def _table(answer: Answer, title: str, rows: Sequence[_Row], *, shows_all: bool)
     for name in answer.classes if shows_all else ["%"]:
         table.add_column(escape(name), justify="right", no_wrap=True)
     for row in rows[:MOST_ROWS_SHOWN]:
-        chances = _in_percent(row) if shows_all else [_in_percent(row)[int(row.probabilities.argmax())]]
+        chances = _in_percent(row) if shows_all else [_in_percent(row)[int(row.probabilities.argmax(axis=0))]]
         predicted = f"[bold]{escape(answer.predicted(row.probabilities))}[/]"
         counted = [row.num_images] if counts_images else []
         decided = [row.decision] if decides else []

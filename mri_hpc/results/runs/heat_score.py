@@ -71,7 +71,7 @@ def _spot(image: np.ndarray) -> np.ndarray:
     height, width = image.shape
     left, top, across, along = 0, 0, width, height
     if len(stats) > 1:
-        left, top, across, along, _area = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax()].tolist()
+        left, top, across, along, _area = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax(axis=0)].tolist()
     down = (np.arange(height) + 0.5 - top - along / 2) / (SPREAD * along)
     right = (np.arange(width) + 0.5 - left - across / 2) / (SPREAD * across)
     return np.asarray(np.exp(-(down[:, None] ** 2 + right**2) / 2), np.float32)

@@ -153,7 +153,7 @@ def correlation_within(values: np.ndarray, cluster: np.ndarray, group: np.ndarra
     values: float, (n,); cluster: int, (n,); group: (n,), whose means may differ. 1 where it cannot be told.
     """
     of_group = np.zeros(len(values), np.int64) if group is None else group.astype(np.int64)
-    _names, cell = np.unique(cluster * (int(of_group.max()) + 1) + of_group, return_inverse=True)
+    _names, cell = np.unique(cluster * (int(of_group.max(axis=0)) + 1) + of_group, return_inverse=True)
     units, first = np.bincount(cell), np.unique(cell, return_index=True)[1]
     mean_of_cell = np.bincount(cell, values) / units
     num_of_group = np.bincount(of_group)

@@ -129,6 +129,15 @@ def python_that(tmp_path, script):
         (("--env",), "--env needs a value; see --help"),
         (("--python", "/no/python"), "/no/python is not on the PATH; use --module, --conda or --python PATH"),
         (("--module", "python"), "there is no 'module' here; leave --module out, or use --conda"),
+        (("--gpu", "gtx"), "--gpu gtx is no GPU known here: give its compute capability, such as 7.0"),
+        (("--gpu", "k80"), "compute capability 3.7 is too old for every torch from 2.8 on"),
+        (("--driver", "535"), "--driver needs --gpu WHICH; see --help"),
+        (("--gpu", "a100", "--driver", "new"), "--driver new is no number such as 535.183.01"),
+        (
+            ("--gpu", "a100", "--driver", "470.82"),
+            "driver 470.82 is older than 525, and no torch from 2.8 on runs with it: "
+            "ask your site for a newer one",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line_of_the_installer(tmp_path, words, complaint):
@@ -144,6 +153,67 @@ def test_an_old_python_is_refused_before_anything_is_made(tmp_path):
     assert ran.returncode == 2
     assert f"{old} is Python 3.9.18, and 3.11 is needed: use --module, --conda or --python" in ran.stderr
     assert not (tmp_path / "env").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (("--gpu", "a100", "--driver", "580.65.06"), "requirements.lock"),
+        (("--gpu", "T4"), "requirements.lock"),
+        (("--gpu", "a100", "--driver", "535.183.01"), "requirements-cuda12.lock"),
+        (("--gpu", "V100", "--lock"), "requirements-cuda12.lock"),
+        (("--gpu", "12.0", "--driver", "580"), "requirements.lock"),
+        (("--gpu", "v100", "--preprocess-only"), "requirements-preprocess.lock"),
+    ],
+)
+def test_a_gpu_and_its_driver_choose_the_lock_whose_torch_runs_there(tmp_path, words, files):
+    ran = install("--dry-run", *words, "--env", tmp_path / "env")
+    assert ran.returncode == 0, ran.stderr
+    assert re.findall(r"--require-hashes --requirement (\S+)", ran.stdout) == [files]
+    assert (ROOT / files).is_file()
+
+
+def test_gpus_that_no_lock_serves_get_pytorchs_own_files(tmp_path):
+    ran = install("--dry-run", "--lock", "--gpu", "p100", "--env", tmp_path / "env")
+    assert ran.returncode == 0, ran.stderr
+    assert (
+        "--index-url https://download.pytorch.org/whl/cu126 torch==2.10.\\* torchvision==0.25.\\* \n"
+        in ran.stdout
+    )
+    assert "--require-hashes" not in ran.stdout
+
+
+def test_a_job_is_asked_for_the_gpu_and_one_that_never_ran_is_not_believed(tmp_path):
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(
+        '#!/bin/bash\nfor word; do case "$word" in --output=*) file="${word#*=}" ;; esac; done\n'
+        'printf "$ANSWER" >"$file"\n'
+    )
+    sbatch.chmod(0o755)
+    words = ("--gpu", "ask", "--env", tmp_path / "env", "--python", "/no/python")
+    here = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = install(*words, env={**here, "ANSWER": "slurmstepd: killed"})
+    assert ran.returncode == 2
+    assert "no GPU node answered within 600 s; the job said: slurmstepd: killed. Give the name" in ran.stderr
+    ran = install(*words, env={**here, "ANSWER": "9.0, 550.54.15\\n7.0, 550.54.15\\n"})
+    assert "compute capability 7.0, driver 550.54.15: requirements-cuda12.lock\n" in ran.stdout
+    assert not list(ROOT.glob(".gpu-*"))
+
+
+def test_the_recipe_of_the_image_takes_files_that_are_there_and_is_shell():
+    recipe = (ROOT / "hpc" / "apptainer" / "mri_hpc.def").read_text()
+    parts = dict(re.findall(r"^%(\w+)\n((?:    .*\n|\n)+)", recipe, re.MULTILINE))
+    assert set(parts) == {"arguments", "files", "post", "environment", "test", "runscript", "help"}
+    values = dict(line.strip().split("=") for line in parts["arguments"].splitlines() if line)
+    for name, value in values.items():
+        recipe = recipe.replace(f"{{{{ {name} }}}}", value)
+    assert "{{" not in recipe
+    sources = re.findall(r"^    (\S+) /opt/mri_hpc-source/", recipe, re.MULTILINE)
+    assert {"mri_hpc", "setup.cfg", "requirements.lock"} <= set(sources)
+    assert all((ROOT / source).exists() for source in sources)
+    for name in ("post", "environment", "test", "runscript"):
+        checked = subprocess.run(["sh", "-n"], input=parts[name], capture_output=True, text=True)
+        assert (checked.returncode, checked.stderr) == (0, ""), name
 
 
 # The pipeline's audit, without Slurm.
