@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 JOINED = "joined.html"
 """Page of runs that were named one by one, beside the first of them."""
+JOINED_REVIEW = "joined_review"
+"""Folder of what is written for their reviewers, beside it."""
+IN_REVIEW = "model card, CLAIM 2024, TRIPOD+AI, figures as CSV and JSON"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,8 @@ class Options:
     run: Annotated[Path, POSITIONAL]
     """Folder of the run, or of folds; one that is not finished gets a page of what there is."""
     more: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """Others of other folds or seeds, joined with the first on one page, joined.html beside it."""
+    """Others of other folds or seeds, joined with the first on one page, joined.html beside it, and
+    in joined_review for reviewers."""
     pictures: Flag = False
     """Also write RUN/private/report.html, with pictures of patients: examples, wrong answers, and where the
     model looks, if boxes of findings show that it is worth a look. Needs the store."""
@@ -111,7 +115,7 @@ def report(options: Options) -> None:
         unfinished = "" if run.is_finished else " (not finished: no results yet)"
         print(f"{run.report}: {len(page) / 1000:.0f} kB{unfinished}")
         if run.review.is_dir():
-            print(f"{run.review}: model card, CLAIM 2024, TRIPOD+AI, figures as CSV and JSON")
+            print(f"{run.review}: {IN_REVIEW}")
         if unseen:
             print(f"without its test figures: {unseen}")
         if private is not None:
@@ -155,6 +159,7 @@ def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) 
     from mri_hpc.results.joined_page import make_joined_page
     from mri_hpc.results.joining import join, refuse_unlike
     from mri_hpc.results.learning_curve import is_curve, join_curve
+    from mri_hpc.results.review import write_joined_review
 
     runs = [run for folder in folders for run in runs_at(folder)]
     if is_curve([load_training(run) for run in runs]) or kind_of(folders[0]) is SHARES:
@@ -167,10 +172,14 @@ def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) 
     path, name = _page_of(folders)
     page = make_joined_page(joined, name).encode()
     replace_bytes(path, page)
+    review = path.parent / JOINED_REVIEW if path.name == JOINED else RunDir(path.parent).review
+    write_joined_review(review, name, joined)
     if as_json:
-        print_json({"report": str(path), "bytes": len(page), **joined.to_dict()})
+        document = {"report": str(path), "bytes": len(page), "review": str(review), **joined.to_dict()}
+        print_json(document)
         return
     print(f"{path}: {len(page) / 1000:.0f} kB, {len(joined.parts)} runs")
+    print(f"{review}: {IN_REVIEW}")
     for line in joined.lines():
         print(f"  {line}")
 

@@ -10,6 +10,7 @@ from mri_hpc.results.decision import Tally
 from mri_hpc.results.evaluation import Evaluation
 from mri_hpc.results.figure_of_merit import PERCENT, Figure
 from mri_hpc.results.metrics import Metrics
+from mri_hpc.results.promised_sets import PromisedSets
 from mri_hpc.results.subgroups import FIGURES, Subgroup
 from mri_hpc.rundir.layout import RunDir
 
@@ -58,6 +59,8 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
         console.print(escape(f"{words}."))
     if tallies := evaluation.decision.tallies(evaluation.split):
         console.print(_decision_table(tallies))
+    for words in _sets(evaluation):
+        console.print(escape(f"{words}."))
     console.print(f"[dim]{escape(evaluation.probabilities_mean)}[/]")
     console.print(f"[dim]{escape(evaluation.method)} Research use only.[/]")
     page = f"mri-hpc report {shlex.quote(str(run.path))}"
@@ -139,6 +142,13 @@ def _most_sure(evaluation: Evaluation) -> str:
         parts.append(f"{_percent(part.error.value or 0.0)}{limits} of {part.num}")
     others = f"; where it is most sure, {', '.join(parts[1:])}" if len(parts) > 1 else ""
     return f"Wrong answers by {evaluation.unit}: {parts[0]}{others}."
+
+
+def _sets(evaluation: Evaluation) -> tuple[str, ...]:
+    """Say what is promised of sets, and what the split shows of it."""
+    sets = evaluation.sets
+    shown = sets.shown if isinstance(sets, PromisedSets) else None
+    return (*sets.words, *([shown.in_words(evaluation.split)] if shown else []))
 
 
 def _decision_table(tallies: Sequence[tuple[str, Tally]]) -> Any:

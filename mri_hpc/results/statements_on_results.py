@@ -11,6 +11,7 @@ from mri_hpc.results.decision import is_of_nothing_found
 from mri_hpc.results.evaluation import Evaluation
 from mri_hpc.results.metrics import Metrics
 from mri_hpc.results.page import never_tested
+from mri_hpc.results.promised_sets import PromisedSets
 from mri_hpc.results.record import Record
 from mri_hpc.results.statements import brief, sentences, shown
 from mri_hpc.results.subgroups import FEWEST, FIGURES
@@ -147,6 +148,13 @@ def probabilities(record: Record) -> str:
 def decision(record: Record) -> str:
     """Say which threshold is given, and what is promised of it."""
     return sentences(record.evaluation.decision.words)
+
+
+def sets(record: Record) -> str:
+    """Return what is promised of sets of classes, and what the split shows of it."""
+    found = record.evaluation.sets
+    of_split = found.shown if isinstance(found, PromisedSets) else None
+    return sentences((*found.words, *([of_split.in_words(record.evaluation.split)] if of_split else [])))
 
 
 def notes(record: Record) -> str:
