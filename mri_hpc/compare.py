@@ -37,8 +37,8 @@ def compare(options: Options) -> None:
     """Print by how much the first run is better than the second."""
     first, second = open_run(options.first), open_run(options.second)
     # Whoever asks for help need not wait for what counts.
-    from mri_hpc.results.comparison import compare_runs
-    from mri_hpc.results.further_look import look_at
+    from mri_hpc.results.runs.comparison import compare_runs
+    from mri_hpc.results.runs.further_look import look_at
 
     found = compare_runs(first, second)
     # Not before: what cannot be compared is not looked at.
@@ -47,7 +47,7 @@ def compare(options: Options) -> None:
     if options.json:
         print_json({"first": str(first.path), "second": str(second.path), **found.to_dict()})
     else:
-        from mri_hpc.results.evaluation_tables import print_comparison
+        from mri_hpc.results.runs.evaluation_tables import print_comparison
 
         print_comparison(found)
 

@@ -13,7 +13,7 @@ from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.question import Question, read_question, write_question
 
 if TYPE_CHECKING:
-    from mri_hpc.results.evaluation import Evaluation
+    from mri_hpc.results.runs.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +48,10 @@ def evaluate(options: Options) -> None:
     before = read_question(run)
     question = _question(options, before)
     # Whoever asks for help need not wait for what counts.
-    from mri_hpc.results.control_run import keep_controls
-    from mri_hpc.results.evaluation import evaluate_split
-    from mri_hpc.results.further_look import look_at
-    from mri_hpc.results.resemblance_run import keep_resemblance
+    from mri_hpc.results.answers.resemblance_run import keep_resemblance
+    from mri_hpc.results.runs.control_run import keep_controls
+    from mri_hpc.results.runs.evaluation import evaluate_split
+    from mri_hpc.results.runs.further_look import look_at
 
     if options.split == "test":
         for note in look_at([run], is_meant=options.look_again):
@@ -64,7 +64,7 @@ def evaluate(options: Options) -> None:
     if options.json:
         print_json(as_json(run, evaluation))
     else:
-        from mri_hpc.results.evaluation_tables import print_tables
+        from mri_hpc.results.runs.evaluation_tables import print_tables
 
         print_tables(run, evaluation)
 

@@ -9,9 +9,9 @@ import numpy as np
 from mri_hpc.base.command import counted
 from mri_hpc.cohort.splits import FEW_PATIENTS
 from mri_hpc.intake.decoding.grey_values import to_8_bits
-from mri_hpc.results.heat_score import centre_of_head, compare, measures_of
-from mri_hpc.results.pictures import Pictures, Selection, answer_of, select, show
-from mri_hpc.results.whole_predictions import read_whole
+from mri_hpc.results.answers.whole_predictions import read_whole
+from mri_hpc.results.pages.pictures import Pictures, Selection, answer_of, select, show
+from mri_hpc.results.runs.heat_score import centre_of_head, compare, measures_of
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.provenance import read_provenance

@@ -193,7 +193,7 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     from mri_hpc.cohort.lineage import check_lineage, check_weights_of_run
     from mri_hpc.cohort.mixed_patients import mixed_lines, refuse_mixed
     from mri_hpc.cohort.splits import UNUSED, apart_line, split_by, split_lines
-    from mri_hpc.results.patient_model import patient_model
+    from mri_hpc.results.statistics.patient_model import patient_model
     from mri_hpc.training.model import check_model_name, check_weights
 
     snapshot = snapshot_of(training)

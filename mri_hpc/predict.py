@@ -19,8 +19,8 @@ from mri_hpc.rundir.folds import is_of_folds, runs_at
 from mri_hpc.rundir.layout import RunDir
 
 if TYPE_CHECKING:
-    from mri_hpc.results.answer import Answer
-    from mri_hpc.results.kept_back import KeptBack
+    from mri_hpc.results.answers.answer import Answer
+    from mri_hpc.results.answers.kept_back import KeptBack
 
 MOST_THREADS = 8
 
@@ -89,7 +89,7 @@ def predict(options: Options) -> int | None:
     # What could not be judged takes nobody's earlier predictions away.
     is_kept = options.out is not None and not answer.images and (options.out / "predictions.csv").exists()
     if options.out and not is_kept:
-        from mri_hpc.results.answer_tables import write_tables
+        from mri_hpc.results.pages.answer_tables import write_tables
 
         write_tables(options.out, answer)
     _print(options, runs, answer)
@@ -117,7 +117,7 @@ def predict(options: Options) -> int | None:
 def _names_kept_back(paths: Sequence[Path]) -> "KeptBack":
     """Replace names by the site's key; where it is not there, by one of this prediction alone."""
     # Here and below: whoever asks for help need not wait for what decodes pictures, nor for torch.
-    from mri_hpc.results.kept_back import KeptBack, passing_pseudonyms, pseudonyms_here
+    from mri_hpc.results.answers.kept_back import KeptBack, passing_pseudonyms, pseudonyms_here
 
     pseudonyms = pseudonyms_here(key_path(os.environ))
     return KeptBack(paths=paths, pseudonyms=pseudonyms or passing_pseudonyms(), is_passing=pseudonyms is None)
@@ -143,7 +143,7 @@ def _print(options: Options, runs: Sequence[Path], answer: "Answer") -> None:
             f"{answer.likeness_in_words()} {answer.in_words()}"
         )
     elif answer.images:
-        from mri_hpc.results.answer_tables import print_tables
+        from mri_hpc.results.pages.answer_tables import print_tables
 
         print_tables(answer)
 

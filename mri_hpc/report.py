@@ -16,7 +16,7 @@ from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.settings import load_training
 
 if TYPE_CHECKING:
-    from mri_hpc.results.learning_curve import Curve
+    from mri_hpc.results.runs.learning_curve import Curve
     from mri_hpc.rundir.continued import Continued
 
 JOINED = "joined.html"
@@ -74,12 +74,12 @@ def report(options: Options) -> None:
     unseen, notes = _look(run, options)
     continued = evaluation = None
     # Drawing takes half a second to import, which --help need not wait for.
-    from mri_hpc.results.continuing import keep_continued
-    from mri_hpc.results.control_run import keep_controls
-    from mri_hpc.results.evaluation import evaluate_split
-    from mri_hpc.results.page import make_page
-    from mri_hpc.results.resemblance_run import keep_resemblance
-    from mri_hpc.results.review import write_review
+    from mri_hpc.results.answers.resemblance_run import keep_resemblance
+    from mri_hpc.results.pages.page import make_page
+    from mri_hpc.results.reviewers.review import write_review
+    from mri_hpc.results.runs.continuing import keep_continued
+    from mri_hpc.results.runs.control_run import keep_controls
+    from mri_hpc.results.runs.evaluation import evaluate_split
 
     if run.predictions.exists() and not unseen:
         continued = keep_continued(run, is_meant=options.look_again)
@@ -131,7 +131,7 @@ def _look(run: RunDir, options: Options) -> tuple[str, list[str]]:
     """
     if not run.predictions.exists():
         return "", []
-    from mri_hpc.results.further_look import FurtherLook, look_at
+    from mri_hpc.results.runs.further_look import FurtherLook, look_at
 
     try:
         return "", look_at([run], is_meant=options.look_again)
@@ -144,7 +144,7 @@ def _look(run: RunDir, options: Options) -> tuple[str, list[str]]:
 def _write_private(run: RunDir, store: Path | None, continued: "Continued | None") -> int:
     """Write the page with pictures where its owner alone gets at it; returns its bytes."""
     from mri_hpc.picturing import make_pictures
-    from mri_hpc.results.page import make_page
+    from mri_hpc.results.pages.page import make_page
 
     pictures = make_pictures(run, store)
     page = make_page(run, pictures, continued=continued).encode()
@@ -155,11 +155,11 @@ def _write_private(run: RunDir, store: Path | None, continued: "Continued | None
 
 def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) -> None:
     """Write the page of several runs, and say where it is."""
-    from mri_hpc.results.further_look import look_at
-    from mri_hpc.results.joined_page import make_joined_page
-    from mri_hpc.results.joining import join, refuse_unlike
-    from mri_hpc.results.learning_curve import is_curve, join_curve
-    from mri_hpc.results.review import write_joined_review
+    from mri_hpc.results.pages.joined_page import make_joined_page
+    from mri_hpc.results.reviewers.review import write_joined_review
+    from mri_hpc.results.runs.further_look import look_at
+    from mri_hpc.results.runs.joining import join, refuse_unlike
+    from mri_hpc.results.runs.learning_curve import is_curve, join_curve
 
     runs = [run for folder in folders for run in runs_at(folder)]
     if is_curve([load_training(run) for run in runs]) or kind_of(folders[0]) is SHARES:
@@ -186,7 +186,7 @@ def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) 
 
 def _report_curve(folders: Sequence[Path], curve: "Curve", *, as_json: bool) -> None:
     """Write the page of a learning curve, and say where it is. It is no look at test patients."""
-    from mri_hpc.results.joined_page import make_curve_page
+    from mri_hpc.results.pages.joined_page import make_curve_page
 
     path, name = _page_of(folders)
     page = make_curve_page(curve, name).encode()

@@ -15,9 +15,9 @@ from mri_hpc.rundir.settings import TrainingSettings, load_training
 if TYPE_CHECKING:
     from mri_hpc.intake.decoding.recipe import Recipe
     from mri_hpc.intake.labels.images import Image, PatientFrom, Rejected
-    from mri_hpc.results.answer import Answer
-    from mri_hpc.results.evaluation import Evaluation
-    from mri_hpc.results.judging import Asked
+    from mri_hpc.results.answers.answer import Answer
+    from mri_hpc.results.answers.judging import Asked
+    from mri_hpc.results.runs.evaluation import Evaluation
     from mri_hpc.rundir.summary import Summary
     from mri_hpc.training.prediction import FinishedRun
 
@@ -63,8 +63,8 @@ class Run:
 
         A look at test patients is written down, as there; look_again: one after another model's is meant.
         """
-        from mri_hpc.results.evaluation import evaluate_split
-        from mri_hpc.results.further_look import look_at
+        from mri_hpc.results.runs.evaluation import evaluate_split
+        from mri_hpc.results.runs.further_look import look_at
 
         if split == "test":
             look_at([self._run], is_meant=look_again)
@@ -91,9 +91,9 @@ class Run:
         UserError where a run is not finished, or damaged, or runs do not fit each other.
         """
         from mri_hpc.intake.labels.images import PatientFrom, find_images
-        from mri_hpc.results.answer_of_runs import join_answers, refuse_other_classes
-        from mri_hpc.results.calibration import load_calibration, prevalence_of
-        from mri_hpc.results.judging import judge
+        from mri_hpc.results.answers.answer_of_runs import join_answers, refuse_other_classes
+        from mri_hpc.results.answers.calibration import load_calibration, prevalence_of
+        from mri_hpc.results.answers.judging import judge
         from mri_hpc.training.prediction import load_finished
 
         if patient_from not in (known := get_args(PatientFrom)):
@@ -148,9 +148,9 @@ def _by_recipe(runs: Sequence[RunDir]) -> "list[tuple[Recipe, list[int]]]":
 
 def _asked(run: RunDir, finished: "FinishedRun") -> "Asked":
     """Collect what asking a finished run takes."""
-    from mri_hpc.results.judging import Asked
-    from mri_hpc.results.pooling_choice import patient_model_of
-    from mri_hpc.results.resemblance import load_resemblance
+    from mri_hpc.results.answers.judging import Asked
+    from mri_hpc.results.answers.pooling_choice import patient_model_of
+    from mri_hpc.results.answers.resemblance import load_resemblance
 
     return Asked(
         classes=finished.classes,
@@ -162,7 +162,7 @@ def _asked(run: RunDir, finished: "FinishedRun") -> "Asked":
 
 def _whole(run: RunDir, answer: "Answer") -> "Answer":
     """Add what a run says beside its probabilities."""
-    from mri_hpc.results.run_decision import decision_of, sets_of, validation_patients
+    from mri_hpc.results.answers.run_decision import decision_of, sets_of, validation_patients
     from mri_hpc.rundir.provenance import read_provenance
 
     provenance = read_provenance(run)

@@ -103,9 +103,9 @@ def _train(options: TrainOptions) -> int:
 def _after_predictions(run: RunDir) -> None:
     """Leave beside the predictions what later commands hold new patients against."""
     # What reads a store image by image is imported once the training has ended.
-    from mri_hpc.results.calibration import calibrate
-    from mri_hpc.results.pooling_choice import choose_pooling
-    from mri_hpc.results.resemblance_run import find_resemblance
+    from mri_hpc.results.answers.calibration import calibrate
+    from mri_hpc.results.answers.pooling_choice import choose_pooling
+    from mri_hpc.results.answers.resemblance_run import find_resemblance
 
     # First: what is calibrated is pooled.
     choose_pooling(run)

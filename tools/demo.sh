@@ -155,7 +155,7 @@ show_shares() {
 launch() {
     "$python" -m mri_hpc.launch --store "$work/store" --run "$run" --nodes 2 --tasks-per-node 1 --gpus-per-node 0 \
         --cpus-per-task 1 --cluster "$system" --batch-size 32 --lr 0.001 --epochs 30 --schedule-epochs 12 \
-        --patience 3 --min-improvement 0.01 "$@"
+        --patience 3 --min-improvement 0.01 --recipe fast "$@"
 }
 
 # As Slurm does it to a job: SIGTERM to its ranks, whose supervisor then asks what happened.

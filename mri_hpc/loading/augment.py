@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import affine_grid, grid_sample
 
 from mri_hpc.intake.decoding.recipe import DEEP_STEP
+from mri_hpc.loading.distortion import distortion_of
 from mri_hpc.loading.order import uniform
 
 ROTATION_DEGREES = 15.0
@@ -83,21 +84,38 @@ def standardised(images: torch.Tensor, how: Normalisation) -> torch.Tensor:
 
 
 def augmented(
-    images: torch.Tensor, keys: np.ndarray, seed: int, epoch: int, how: Normalisation, *, flips: bool = True
+    images: torch.Tensor,
+    keys: np.ndarray,
+    seed: int,
+    epoch: int,
+    how: Normalisation,
+    *,
+    flips: bool = True,
+    distorts: bool = False,
 ) -> torch.Tensor:
-    """Augment and standardise images for a training step. images: uint8 or uint16; keys: uint64, (b,)."""
+    """Augment and standardise images for a training step. images: uint8 or uint16; keys: uint64, (b,).
+
+    distorts: whether they are bent, curved, blurred and partly covered too.
+    """
     drawn = draw(keys, seed, epoch, flips=flips)
     theta, contrast, brightness = (
         torch.from_numpy(values).to(images.device, non_blocking=True)
         for values in (drawn.theta, drawn.contrast, drawn.brightness)
     )
+    distortion = distortion_of(keys, seed, epoch).to(images.device) if distorts else None
     grid = affine_grid(theta, [len(images), 1, *images.shape[1:]], align_corners=False)
+    if distortion:
+        grid = distortion.bent(grid)
     # The border, not zero: what lies around a slice is as dark as its edge, whatever the scale.
     moved = grid_sample(
         grey_levels(images)[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False
     )[:, 0]
+    if distortion:
+        moved = distortion.blurred(distortion.curved(moved))
     # After standardising by the image, which would undo both.
     changed = standardised(moved, "image") * contrast[:, None, None] + brightness[:, None, None]
+    if distortion:
+        changed = distortion.covered(changed)
     if how == "image":
         return changed
     deviation, mean = torch.std_mean(moved, dim=(1, 2), keepdim=True, correction=0)

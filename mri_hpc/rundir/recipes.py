@@ -11,12 +11,13 @@ OF_0_1_0 = "0.1.0"
 """That of runs of before there were others."""
 _LEARNS: Mapping[str, Any] = {
     "lr": 5e-4, "batch_size": 32, "ema_decay": 0.99, "label_smoothing": 0.1, "mixup": 0.4,
-    "flip": "auto", "mirror_answers": True,
+    "flip": "auto", "mirror_answers": True, "distort": True, "matrix_unit": True,
 }  # fmt: skip
+_ENLARGED: Mapping[str, Any] = {**_LEARNS, "enlarge": 1.5}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "fast": {**_LEARNS, "epochs": 12, "decay_epochs": 4, "patience": 4},
-    DEFAULT: {**_LEARNS, "epochs": 24, "decay_epochs": 6, "patience": 6},
-    "thorough": {**_LEARNS, "epochs": 60, "decay_epochs": 12, "patience": 12},
+    DEFAULT: {**_ENLARGED, "epochs": 36, "decay_epochs": 10, "patience": 8},
+    "thorough": {**_ENLARGED, "epochs": 60, "decay_epochs": 12, "patience": 12},
     OF_0_1_0: {},
 }
 """Settings of each that are not as TrainingSettings has them by itself."""

@@ -21,6 +21,8 @@ from mri_hpc.rundir.layout import RunDir
 MAJORITY, SLICES_ONLY, ANY = "majority", "slices", "any:"
 """Rules of a patient's class: that of most slices; none at all; the one that any slice is of."""
 
+MOST_ENLARGED = 4
+"""Beyond it, a network sees nothing but blur."""
 LEAST_MIXUP = 0.01
 """Below it, no pair of images would be mixed that anyone could see."""
 
@@ -67,6 +69,10 @@ class TrainingSettings:
     """Count rare classes more in the loss."""
     augment: bool = identity(True)
     """Turn, scale and shift training images, and change their contrast, at random."""
+    distort: bool = identity(False, neutral=False)
+    """Beside that, bend training images, blur them, cover parts and curve their grey values, at random."""
+    enlarge: float = identity(1.0, neutral=1.0)
+    """Factor by which the network sees images enlarged, to 224 pixels at most."""
     flip: Literal["auto", "on", "off"] = identity("on", neutral="on")
     """Exchange left and right in half of the training images; auto: unless a class speaks of a side."""
     mixup: float = identity(0.0, neutral=0.0)
@@ -79,6 +85,8 @@ class TrainingSettings:
     """Only algorithms that give the same bits again; then a resumed run equals the uninterrupted one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = identity("auto")
     """Arithmetic of the forward pass; auto: bf16 on GPUs that have it, else fp32."""
+    matrix_unit: bool = identity(False, neutral=False)
+    """On processors with a matrix unit (AMX), --precision auto is bf16 too, and channels lie last."""
     val_fold: int | None = identity(None)
     """Fold for validation, where the labels name folds."""
     test_fold: int | None = identity(None)
@@ -152,6 +160,8 @@ class TrainingSettings:
                 raise UserError(f"{_flag(name)} must be at least 0 and below 1, got {getattr(self, name)}")
         if self.mixup and not LEAST_MIXUP <= self.mixup <= 1:
             raise UserError(f"--mixup must be 0, or between {LEAST_MIXUP} and 1, got {self.mixup}")
+        if not 1 <= self.enlarge <= MOST_ENLARGED:
+            raise UserError(f"--enlarge must be between 1 and {MOST_ENLARGED}, got {self.enlarge}")
         if not 0 < self.train_share <= 1:
             raise UserError(f"--train-share must be above 0 and at most 1, got {self.train_share}")
         if not 0 <= self.calibration_share < 1:

@@ -40,7 +40,7 @@ def draw_sheet(options: Sheet) -> None:
     # Here and below: whoever asks for help need not wait for what draws.
     from mri_hpc.intake.decoding.grey_values import to_8_bits
     from mri_hpc.intake.decoding.pictures import png_bytes
-    from mri_hpc.results.contact_sheet import draw_sides, evenly, sides_of, tiled
+    from mri_hpc.results.pages.contact_sheet import draw_sides, evenly, sides_of, tiled
 
     if options.count < 1:
         raise UserError(f"--count must be at least 1, got {options.count}")

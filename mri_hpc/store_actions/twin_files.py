@@ -15,7 +15,7 @@ from mri_hpc.cohort.twins import TwinGroup
 from mri_hpc.intake.decoding.grey_values import to_8_bits
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.intake.labels.label import SPLITS
-from mri_hpc.results.twin_page import ShownGroup, ShownImage, make_twin_page, shortened
+from mri_hpc.results.pages.twin_page import ShownGroup, ShownImage, make_twin_page, shortened
 from mri_hpc.storage.store import Reader, Snapshot, Store
 
 COLUMNS = ("group", "image", "key", "class", "patient", "split", "fold", "twin_of", "how", "score")

@@ -1,6 +1,7 @@
 """The arithmetic of a process: deterministic or not, and the type in which a network computes."""
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -17,11 +18,20 @@ def use_device(*, deterministic: bool, threads: int) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """Choose the type in which a device computes. Raises UserError where it cannot do as asked."""
+def has_matrix_unit() -> bool:
+    """Tell whether this processor multiplies matrices of bf16 by a unit of its own."""
+    return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+
+
+def dtype_of(precision: str, device: torch.device, *, matrix_unit: bool = False) -> torch.dtype:
+    """Choose the type in which a device computes. Raises UserError where it cannot do as asked.
+
+    matrix_unit: that there is one, and that it is to be used.
+    """
     on_gpu = device.type == "cuda"
     if precision == "fp16" and not on_gpu:
         raise UserError("--precision fp16 needs a GPU, and torch finds none here: use auto, bf16 or fp32")
     if precision == "auto":
-        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else matrix_unit
+        precision = "bf16" if has_bf16 else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

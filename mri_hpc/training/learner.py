@@ -22,7 +22,7 @@ from mri_hpc.loading.mixing import Mixing, mixing_of
 from mri_hpc.loading.order import seed_of
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.training.arithmetic import dtype_of
+from mri_hpc.training.arithmetic import dtype_of, has_matrix_unit
 from mri_hpc.training.average import Average
 from mri_hpc.training.model import GreyClassifier
 from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates
@@ -54,10 +54,11 @@ class Learner:
     ) -> None:
         self._settings, self._ranks, self._steps_per_epoch = settings, ranks, steps_per_epoch
         on_gpu = ranks.device.type == "cuda"
-        layout = torch.channels_last if on_gpu else torch.contiguous_format
+        by_unit = settings.matrix_unit and not on_gpu and has_matrix_unit()
+        layout = torch.channels_last if on_gpu or by_unit else torch.contiguous_format
         self.model = model.to(ranks.device).to(memory_format=layout)
         self._class_weights = torch.from_numpy(weights_of_classes).to(ranks.device)
-        self._dtype = dtype_of(settings.precision, ranks.device)
+        self._dtype = dtype_of(settings.precision, ranks.device, matrix_unit=by_unit)
         self.optimizer = optimizer_of(self.model, settings)
         self._average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
         self._scaler = torch.amp.GradScaler(ranks.device.type, enabled=self._dtype is torch.float16)
@@ -231,7 +232,10 @@ class Learner:
         how = self.model.normalisation
         if self._settings.augment:
             flips = self._settings.flip != "off"
-            return augmented(batch.images, batch.keys, self._settings.seed, epoch, how, flips=flips)
+            return augmented(
+                batch.images, batch.keys, self._settings.seed, epoch, how,
+                flips=flips, distorts=self._settings.distort,
+            )  # fmt: skip
         return standardised(batch.images, how)
 
     def _over_ranks(self) -> nn.Module:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ import torch
 import torchvision
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from torch.nn.functional import interpolate
 
 from mri_hpc.base.documents import refuse_newer
 from mri_hpc.base.errors import UserError
@@ -32,10 +33,12 @@ WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
 MODEL_STREAM = 1
 """Sets the seed of the weights apart from those of steps."""
 USUAL_SHAPE = (224, 224)
-FORMAT, PLAIN_FORMAT = 2, 1
-"""Newest format of a model; that of models without ANSWERS, which 0.1.0 reads."""
+FORMAT, MIRRORED_FORMAT, PLAIN_FORMAT = 3, 2, 1
+"""Newest format of a model; that of models without INPUT_SIZE, and without ANSWERS too, which 0.1.0 reads."""
 ANSWERS, MIRRORED = "answers", "mirrored"
 """Key of how a model answers; its value where that is about an image and its mirror image together."""
+INPUT_SIZE = "input_size"
+"""Key of the side to which smaller images are enlarged for the network."""
 MODEL_FORMAT = "mri_hpc_format"
 """Key of the format among what a model says of itself; others mean something else by "format" there."""
 
@@ -51,11 +54,16 @@ class GreyClassifier(nn.Module):
         """The way in which images are to be standardised."""
         self.answers_mirrored = False
         """True where an answer is about an image and its mirror image together."""
+        self.input_size = 0
+        """Side to which smaller images are enlarged; 0: none are."""
         self._is_frozen = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits, (b, classes). images: standardised float, (b, H, W)."""
         grey = images[:, None]
+        shape = enlarged(images.shape[1:], self.input_size)
+        if shape != images.shape[1:]:
+            grey = interpolate(grey, size=shape, mode="bilinear", align_corners=False)
         if self.normalisation == "imagenet":
             grey = torch.cat([grey, torch.ones_like(grey)], 1)
         return self.network(grey)
@@ -105,6 +113,20 @@ class GreyClassifier(nn.Module):
             parameter.requires_grad_(True)
         self._is_frozen = True
         self.train(self.training)
+
+
+def input_size(shape: Sequence[int], factor: float) -> int:
+    """Return the side of images of this shape as a network sees them enlarged; 0 where they are not."""
+    side = max(shape)
+    seen = min(round(factor * side), max(USUAL_SHAPE))
+    return seen if seen > side else 0
+
+
+def enlarged(shape: Sequence[int], side: int) -> tuple[int, int]:
+    """Return the height and width in which a network sees an image: at least side by its longer one."""
+    height, width = shape
+    factor = max(side / max(height, width), 1.0)
+    return round(height * factor), round(width * factor)
 
 
 def head_of(network: nn.Module) -> list[nn.Parameter]:
@@ -183,11 +205,13 @@ def load_for_prediction(run: RunDir) -> FinishedModel:
         raise UserError(f"{run.model} is not the model that a run wrote; restore it from a backup")
     classes, (height, width) = json.loads(metadata["classes"]), json.loads(metadata["image_shape"])
     how = cast(Normalisation, metadata["normalisation"])
-    network = _network(metadata["model"], len(classes), (height, width))
+    side = int(metadata.get(INPUT_SIZE, "0"))
+    network = _network(metadata["model"], len(classes), enlarged((height, width), side))
     see_grey(network, how, colours_of(metadata["model"]))
     load_weights(network, weights, of=run.model)
     model = GreyClassifier(network, how).eval()
     model.answers_mirrored = metadata.get(ANSWERS) == MIRRORED
+    model.input_size = side
     return FinishedModel(model=model, classes=tuple(classes))
 
 
@@ -220,7 +244,8 @@ def _at_start(
     settings: TrainingSettings, num_classes: int, image_shape: tuple[int, int], going_on: Path | None = None
 ) -> GreyClassifier:
     """Build the model of a run before its first step, whatever the size of images that it can take."""
-    network = _network(settings.model, num_classes, image_shape)
+    side = input_size(image_shape, settings.enlarge)
+    network = _network(settings.model, num_classes, enlarged(image_shape, side))
     path, colours = going_on or start_path(settings), colours_of(settings.model)
     origin = str(going_on or _typed(settings, path))
     start = read_start(path, network, origin=origin) if path else None
@@ -232,7 +257,9 @@ def _at_start(
         head = _head_name(network)
         names = [f"{head}.{name}" for name, _ in network.get_submodule(head).named_parameters()]
         start_from(network, start, model=settings.model, head=names, how=how, colours=colours)
-    return GreyClassifier(network, how)
+    model = GreyClassifier(network, how)
+    model.input_size = side
+    return model
 
 
 def _typed(settings: TrainingSettings, path: Path | None) -> str:

@@ -27,7 +27,9 @@ from mri_hpc.training.learner import on_processor
 from mri_hpc.training.model import (
     ANSWERS,
     FORMAT,
+    INPUT_SIZE,
     MIRRORED,
+    MIRRORED_FORMAT,
     MODEL_FORMAT,
     PLAIN_FORMAT,
     FinishedModel,
@@ -50,16 +52,13 @@ def publish(
     model_name: str,
     normalisation: str,
     is_mirrored: bool = False,
+    input_size: int = 0,
     attention: GatedAttention | None = None,
     origin: Mapping[str, Any],
 ) -> int:
     """Write the model, where it comes from, and its answers by split; returns the number of predictions."""
     metadata = {
-        **(
-            {MODEL_FORMAT: str(FORMAT), ANSWERS: MIRRORED}
-            if is_mirrored
-            else {MODEL_FORMAT: str(PLAIN_FORMAT)}
-        ),
+        **_how_it_answers(is_mirrored=is_mirrored, input_size=input_size),
         "model": model_name,
         "normalisation": normalisation,
         "classes": json.dumps(snapshot.classes),
@@ -74,6 +73,16 @@ def publish(
     write_provenance(run, {**origin, "test_set": digest_of_test_set(rows)})
     write_predictions(run.predictions, snapshot.classes, rows)
     return len(rows)
+
+
+def _how_it_answers(*, is_mirrored: bool, input_size: int) -> dict[str, str]:
+    """Return what a model file says of answering, in the oldest format that can say it."""
+    oldest = FORMAT if input_size else MIRRORED_FORMAT if is_mirrored else PLAIN_FORMAT
+    return {
+        MODEL_FORMAT: str(oldest),
+        **({ANSWERS: MIRRORED} if is_mirrored else {}),
+        **({INPUT_SIZE: str(input_size)} if input_size else {}),
+    }
 
 
 def _attention_by_key(answers: Iterable[Answers]) -> dict[str, list[float]]:

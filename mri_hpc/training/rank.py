@@ -276,7 +276,8 @@ class _Rank:
             num_images = prediction.publish(
                 self._run, cohort.snapshot, answers, weights, model_name=self._settings.model,
                 normalisation=learner.model.normalisation,
-                is_mirrored=learner.model.answers_mirrored, attention=attention, origin=origin,
+                is_mirrored=learner.model.answers_mirrored, input_size=learner.model.input_size,
+                attention=attention, origin=origin,
             )  # fmt: skip
             self._on_predicted(self._run)
             journal.event(Kind.PREDICTED, images=num_images, seconds=round(time.monotonic() - began, 3))

@@ -12,13 +12,13 @@ KEYS = mix64(np.arange(12, dtype=np.uint64))
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (12, 24, 20), dtype=np.uint8))
 
 
+@pytest.mark.parametrize("distorts", [False, True])
 @pytest.mark.parametrize("how", HOWS)
-def test_an_image_is_augmented_alike_in_whatever_batch_and_place_it_is(how):
-    whole = augmented(IMAGES, KEYS, 3, 1, how)
+def test_an_image_is_augmented_alike_in_whatever_batch_and_place_it_is(how, distorts):
+    whole = augmented(IMAGES, KEYS, 3, 1, how, distorts=distorts)
     for part in ([4], [7, 2, 4], list(range(11, -1, -1))):
-        torch.testing.assert_close(
-            augmented(IMAGES[part], KEYS[part], 3, 1, how), whole[part], rtol=1e-5, atol=1e-5
-        )
+        alone = augmented(IMAGES[part], KEYS[part], 3, 1, how, distorts=distorts)
+        torch.testing.assert_close(alone, whole[part], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("how", HOWS)

@@ -123,7 +123,7 @@ def test_letting_ddp_rebuild_its_buckets_would_break_the_promise(new_run, start_
 # fourth.
 IMPATIENT = {
     "model": "mobilenet_v3_small", "epochs": 6, "patience": 2, "min_improvement": 100.0, "decay_epochs": 1,
-    "ema_decay": 0.9, "mixup": 0.4, "mirror_answers": True,
+    "ema_decay": 0.9, "mixup": 0.4, "mirror_answers": True, "distort": True, "enlarge": 1.25,
 }  # fmt: skip
 
 

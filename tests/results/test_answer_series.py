@@ -8,8 +8,8 @@ import pytest
 
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.labels.images import find_images
-from mri_hpc.results.judging import Asked, judge
-from mri_hpc.results.patient_model import MeanOfImages
+from mri_hpc.results.answers.judging import Asked, judge
+from mri_hpc.results.statistics.patient_model import MeanOfImages
 from tests.harness import dicom_phantoms as phantoms
 
 RECIPE = Recipe(size=32)

@@ -8,8 +8,8 @@ from PIL import Image
 from mri_hpc.intake.decoding.recipe import FIRST_DECODER, Recipe
 from mri_hpc.intake.decoding.window import window_of
 from mri_hpc.intake.labels.images import find_images
-from mri_hpc.results.judging import Asked, judge
-from mri_hpc.results.patient_model import MeanOfImages
+from mri_hpc.results.answers.judging import Asked, judge
+from mri_hpc.results.statistics.patient_model import MeanOfImages
 
 SIDE = 16
 RECIPE = Recipe(size=SIDE)

@@ -10,11 +10,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.results import calibration
-from mri_hpc.results.calibration import calibrate, fit, load_calibration, prevalence_of
-from mri_hpc.results.evaluation import evaluate_split
-from mri_hpc.results.patients import Outcomes
-from mri_hpc.results.temperature import best_temperature, cross_fitted, fit_temperature, tempered
+from mri_hpc.results.answers import calibration
+from mri_hpc.results.answers.calibration import calibrate, fit, load_calibration, prevalence_of
+from mri_hpc.results.answers.temperature import best_temperature, cross_fitted, fit_temperature, tempered
+from mri_hpc.results.runs.evaluation import evaluate_split
+from mri_hpc.results.statistics.patients import Outcomes
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.question import Question
 

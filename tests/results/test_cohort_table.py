@@ -1,6 +1,6 @@
 """Images and patients by class and split."""
 
-from mri_hpc.results.cohort_table import Cell, tabulate, totals
+from mri_hpc.results.pages.cohort_table import Cell, tabulate, totals
 from mri_hpc.rundir.predictions import Prediction
 
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 from mri_hpc import evaluate, report
 from mri_hpc.cohort.splits import rows_of, split_of
-from mri_hpc.results import control_run
-from mri_hpc.results.control_models import as_features
-from mri_hpc.results.controls import shuffle
-from mri_hpc.results.patients import Outcomes
+from mri_hpc.results.runs import control_run
+from mri_hpc.results.runs.control_models import as_features
+from mri_hpc.results.runs.controls import shuffle
+from mri_hpc.results.statistics.patients import Outcomes
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 from mri_hpc.storage.store import Store

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.results.abstention import most_sure
-from mri_hpc.results.decision import (
+from mri_hpc.results.answers.decision import (
     BELOW,
     INVESTIGATE,
     Decision,
@@ -17,9 +16,10 @@ from mri_hpc.results.decision import (
     decide,
     is_of_nothing_found,
 )
-from mri_hpc.results.intervals import binomial, clopper_pearson
-from mri_hpc.results.patients import Outcomes, PatientResult
-from mri_hpc.results.sensitivity_bound import largest_sensitivity, least_patients, most_missed
+from mri_hpc.results.statistics.abstention import most_sure
+from mri_hpc.results.statistics.intervals import binomial, clopper_pearson
+from mri_hpc.results.statistics.patients import Outcomes, PatientResult
+from mri_hpc.results.statistics.sensitivity_bound import largest_sensitivity, least_patients, most_missed
 from mri_hpc.rundir.question import Question
 from tools.benchmarks.promises import share_kept
 

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from mri_hpc.results import figures
-from mri_hpc.results.figures import VALIDATION_COLOUR, accuracy_curve, loss_curves
-from mri_hpc.results.page import _model_epoch, _validation_chance
+from mri_hpc.results.pages import figures
+from mri_hpc.results.pages.figures import VALIDATION_COLOUR, accuracy_curve, loss_curves
+from mri_hpc.results.pages.page import _model_epoch, _validation_chance
 from mri_hpc.rundir.settings import TrainingSettings
 
 LOSSES = (0.9, 0.5, 0.49, 0.6)

@@ -1,6 +1,6 @@
 """What befell a run, as the ledger tells it."""
 
-from mri_hpc.results.history import attempts_of, resumed_steps
+from mri_hpc.results.pages.history import attempts_of, resumed_steps
 from mri_hpc.rundir.ledger import Event, Kind
 from mri_hpc.rundir.summary import summarise
 

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from mri_hpc.results import intervals
-from mri_hpc.results.intervals import (
+from mri_hpc.results.statistics import intervals
+from mri_hpc.results.statistics.intervals import (
     Z_95,
     agresti_coull,
     correlation_within,

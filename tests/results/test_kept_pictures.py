@@ -8,9 +8,9 @@ from PIL import Image
 
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.labels.images import find_images
-from mri_hpc.results.judging import Asked, judge
-from mri_hpc.results.kept_pictures import KeptPictures
-from mri_hpc.results.patient_model import MeanOfImages
+from mri_hpc.results.answers.judging import Asked, judge
+from mri_hpc.results.answers.kept_pictures import KeptPictures
+from mri_hpc.results.statistics.patient_model import MeanOfImages
 
 
 def test_many_pictures_take_no_memory_and_come_back_as_they_were():

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from mri_hpc.results.learning_curve import fit
+from mri_hpc.results.runs.learning_curve import fit
 from mri_hpc.rundir.folds import SHARES, write_folds
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mri_hpc.results.intervals import clopper_pearson
-from mri_hpc.results.like_scores import LEAST, like_scores
-from mri_hpc.results.patients import PatientResult, ValidationPatients
-from mri_hpc.results.sensitivity_bound import ERROR
+from mri_hpc.results.answers.like_scores import LEAST, like_scores
+from mri_hpc.results.statistics.intervals import clopper_pearson
+from mri_hpc.results.statistics.patients import PatientResult, ValidationPatients
+from mri_hpc.results.statistics.sensitivity_bound import ERROR
 
 CLASSES = ("glioma", "meningioma", "pituitary")
 

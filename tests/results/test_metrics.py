@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mri_hpc.results.figure_of_merit import PERCENT, SCORE, Figure
-from mri_hpc.results.intervals import agresti_coull, correlation_within, mover, newcombe, quantile_of_t
-from mri_hpc.results.metrics import measure, roc_curve
-from mri_hpc.results.patients import Outcomes
+from mri_hpc.results.statistics.figure_of_merit import PERCENT, SCORE, Figure
+from mri_hpc.results.statistics.intervals import (
+    agresti_coull,
+    correlation_within,
+    mover,
+    newcombe,
+    quantile_of_t,
+)
+from mri_hpc.results.statistics.metrics import measure, roc_curve
+from mri_hpc.results.statistics.patients import Outcomes
 
 CLASSES = ("glioma", "meningioma", "pituitary")
 

@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 
-from mri_hpc.results.answer import Answer, Judged
-from mri_hpc.results.judging import _place
-from mri_hpc.results.kept_pictures import KeptPictures
-from mri_hpc.results.patient_page import write_pages
+from mri_hpc.results.answers.answer import Answer, Judged
+from mri_hpc.results.answers.judging import _place
+from mri_hpc.results.answers.kept_pictures import KeptPictures
+from mri_hpc.results.pages.patient_page import write_pages
 from tests.harness.pages import hard_to_hear
 
 CLASSES = ("glioma", "notumor")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.results.patient_model import MeanOfImages
-from mri_hpc.results.patients import image_outcomes, pool_patients
+from mri_hpc.results.statistics.patient_model import MeanOfImages
+from mri_hpc.results.statistics.patients import image_outcomes, pool_patients
 from mri_hpc.rundir.predictions import Prediction
 
 CLASSES = ("glioma", "meningioma")

@@ -9,11 +9,11 @@ import pytest
 from mri_hpc.base.errors import NewerFormat, UserError
 from mri_hpc.compare import main as compare_command
 from mri_hpc.evaluate import main as evaluate_command
-from mri_hpc.results.calibration import calibrate, load_calibration
-from mri_hpc.results.evaluation import evaluate_split
-from mri_hpc.results.patient_model import MeanOfImages
-from mri_hpc.results.pooling_choice import choose_pooling, compare, patient_model_of
-from mri_hpc.results.run_decision import decide_by_validation
+from mri_hpc.results.answers.calibration import calibrate, load_calibration
+from mri_hpc.results.answers.pooling_choice import choose_pooling, compare, patient_model_of
+from mri_hpc.results.answers.run_decision import decide_by_validation
+from mri_hpc.results.runs.evaluation import evaluate_split
+from mri_hpc.results.statistics.patient_model import MeanOfImages
 from mri_hpc.rundir.attention_answers import write_attention
 from mri_hpc.rundir.pooling import read_pooling
 from mri_hpc.rundir.predictions import Prediction

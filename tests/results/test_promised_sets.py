@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mri_hpc.results.patients import PatientResult, ValidationPatients
-from mri_hpc.results.promised_sets import NoSets, PromisedSets, mean_size, promise_sets
-from mri_hpc.results.set_bound import least_patients, most_outside, part_outside
+from mri_hpc.results.answers.promised_sets import NoSets, PromisedSets, mean_size, promise_sets
+from mri_hpc.results.statistics.patients import PatientResult, ValidationPatients
+from mri_hpc.results.statistics.set_bound import least_patients, most_outside, part_outside
 
 CLASSES = ("glioma", "meningioma", "pituitary")
 

@@ -8,9 +8,9 @@ import pytest
 from mri_hpc.base.documents import with_format, without_format
 from mri_hpc.base.errors import NewerFormat, UserError
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.results.appearance import NUM_PIXELS, NUM_STATISTICS, appearance_of
-from mri_hpc.results.planted_changes import look_at_copies
-from mri_hpc.results.resemblance import (
+from mri_hpc.results.answers.appearance import NUM_PIXELS, NUM_STATISTICS, appearance_of
+from mri_hpc.results.answers.planted_changes import look_at_copies
+from mri_hpc.results.answers.resemblance import (
     FEWEST,
     FORMAT,
     NoResemblance,

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from mri_hpc.results.claim import CLAIM
-from mri_hpc.results.evaluation import evaluate_split
-from mri_hpc.results.model_card import CARD
-from mri_hpc.results.review import write_review
-from mri_hpc.results.tripod import TRIPOD
+from mri_hpc.results.reviewers.claim import CLAIM
+from mri_hpc.results.reviewers.model_card import CARD
+from mri_hpc.results.reviewers.review import write_review
+from mri_hpc.results.reviewers.tripod import TRIPOD
+from mri_hpc.results.runs.evaluation import evaluate_split
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 from tests.harness.pages import Page, hard_to_hear

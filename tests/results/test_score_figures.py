@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mri_hpc.results.differences import mean_of_paired_hits, of_paired_areas, of_paired_hits
-from mri_hpc.results.metrics import measure
-from mri_hpc.results.patients import Outcomes
-from mri_hpc.results.score_intervals import of_sensitivity_at
-from mri_hpc.results.subgroups import subgroups
+from mri_hpc.results.statistics.differences import mean_of_paired_hits, of_paired_areas, of_paired_hits
+from mri_hpc.results.statistics.metrics import measure
+from mri_hpc.results.statistics.patients import Outcomes
+from mri_hpc.results.statistics.score_intervals import of_sensitivity_at
+from mri_hpc.results.statistics.subgroups import subgroups
 from mri_hpc.rundir.predictions import Prediction
 
 CLASSES = ("a", "b", "c")

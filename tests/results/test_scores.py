@@ -5,8 +5,8 @@ import pytest
 from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
 
-from mri_hpc.results.metrics import measure
-from mri_hpc.results.scores import reliability
+from mri_hpc.results.statistics.metrics import measure
+from mri_hpc.results.statistics.scores import reliability
 from tests.results.test_metrics import outcomes, people
 
 

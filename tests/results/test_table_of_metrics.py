@@ -4,9 +4,9 @@ import json
 
 from mri_hpc.evaluate import main as evaluate
 from mri_hpc.report import main as report
-from mri_hpc.results import metrics
-from mri_hpc.results.figure_of_merit import AREA, PERCENT
-from mri_hpc.results.intervals import Limits, means
+from mri_hpc.results.statistics import metrics
+from mri_hpc.results.statistics.figure_of_merit import AREA, PERCENT
+from mri_hpc.results.statistics.intervals import Limits, means
 
 
 def missed(outcomes, number):

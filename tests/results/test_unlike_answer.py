@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.results.answer import Answer, Judged
-from mri_hpc.results.answer_of_runs import join_answers
-from mri_hpc.results.decision import Decision, decide
-from mri_hpc.results.patient_page import make_page
-from mri_hpc.results.patients import PatientResult, ValidationPatients
-from mri_hpc.results.resemblance import NoResemblance, Resemblance, fit_space
+from mri_hpc.results.answers.answer import Answer, Judged
+from mri_hpc.results.answers.answer_of_runs import join_answers
+from mri_hpc.results.answers.decision import Decision, decide
+from mri_hpc.results.answers.resemblance import NoResemblance, Resemblance, fit_space
+from mri_hpc.results.pages.patient_page import make_page
+from mri_hpc.results.statistics.patients import PatientResult, ValidationPatients
 from mri_hpc.rundir.question import Question
 
 CLASSES = ("glioma", "notumor")

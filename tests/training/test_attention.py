@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mri_hpc.results.patient_model import AttentionOverImages
+from mri_hpc.results.statistics.patient_model import AttentionOverImages
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training import attention as attention_module
 from mri_hpc.training.attention import _of_patients, bags_of, begin, chosen_slices, learn

@@ -83,6 +83,15 @@ def test_auto_is_bf16_on_gpus_that_have_it(gpus, precision, count, has_bf16, dty
 
 
 @pytest.mark.parametrize(
+    ("precision", "count", "dtype"),
+    [("auto", 0, torch.bfloat16), ("fp32", 0, torch.float32), ("auto", 1, torch.float32)],
+)
+def test_a_processor_with_a_matrix_unit_computes_in_bf16_where_the_run_uses_it(gpus, precision, count, dtype):
+    gpus(count, has_bf16=False)
+    assert arithmetic.dtype_of(precision, pick_device(place(0)), matrix_unit=True) is dtype
+
+
+@pytest.mark.parametrize(
     ("before", "is_deterministic", "after"),
     [
         ({}, True, {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}),

@@ -4,16 +4,20 @@ import argparse
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.nn.functional import interpolate
 from torchvision.models import VisionTransformer, get_model
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.training import prediction
 from mri_hpc.training.first_layer import colours_of, first_layer, see_grey
 from mri_hpc.training.model import (
     WITH_AUXILIARY_HEADS,
@@ -311,6 +315,50 @@ def test_a_finished_model_predicts_as_it_was_trained(tmp_path, how):
     assert again.normalisation == how
     images = torch.rand(2, 32, 32)
     assert torch.equal(again(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"),
+    [((32, 32), (48, 48)), ((40, 20), (60, 30)), ((200, 200), (224, 224)), ((256, 256), (256, 256))],
+)
+def test_images_are_enlarged_for_the_network_up_to_the_usual_size(shape, seen):
+    model = build(settings(enlarge=1.5), 3, shape).eval()
+    sizes = []
+    model.network.register_forward_pre_hook(lambda _network, given: sizes.append(tuple(given[0].shape[2:])))
+    images = torch.rand(2, *shape)
+    answers = model(images)
+    assert sizes == [seen]
+    larger = interpolate(images[:, None], size=seen, mode="bilinear")
+    torch.testing.assert_close(answers, model.network(larger))
+
+
+@pytest.mark.parametrize("factor", [0.5, 4.5, float("nan")])
+def test_a_factor_that_would_shrink_images_or_show_blur_alone_is_refused(factor):
+    with pytest.raises(UserError, match="--enlarge must be between 1 and 4"):
+        settings(enlarge=factor)
+
+
+def test_a_network_of_tokens_is_made_for_images_as_it_sees_them():
+    model = build(settings(model="vit_b_16", enlarge=2), 3, (32, 32))
+    assert model.network.image_size == 64
+
+
+@pytest.mark.parametrize(
+    ("chosen", "written_as"), [({}, "1"), ({"mirror_answers": True}, "2"), ({"enlarge": 1.5}, "3")]
+)
+def test_a_model_file_says_all_that_its_answers_need_in_the_oldest_format_that_can(
+    tmp_path, chosen, written_as
+):
+    model, run = build(settings(**chosen), 3, (32, 32)).eval(), RunDir(tmp_path)
+    prediction.publish(
+        run, SimpleNamespace(classes=("a", "b", "c"), image_shape=(32, 32)), {}, model.network.state_dict(),
+        model_name="squeezenet1_1", normalisation=model.normalisation,
+        is_mirrored=model.answers_mirrored, input_size=model.input_size, origin={},
+    )  # fmt: skip
+    with safe_open(run.model, framework="pt") as file:
+        assert file.metadata()["mri_hpc_format"] == written_as
+    images = torch.rand(2, 32, 32)
+    torch.testing.assert_close(load_for_prediction(run).model.answer(images), model.answer(images))
 
 
 @pytest.mark.parametrize("how", ["image", "imagenet"])

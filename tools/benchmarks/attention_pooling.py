@@ -15,7 +15,7 @@ import torch
 
 from mri_hpc.cohort.splits import rows_of, set_apart, split_by
 from mri_hpc.loading.augment import standardised
-from mri_hpc.results.pooling_choice import compare
+from mri_hpc.results.answers.pooling_choice import compare
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.provenance import read_provenance

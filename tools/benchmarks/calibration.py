@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from mri_hpc.results.calibration import fit
-from mri_hpc.results.patients import Outcomes
-from mri_hpc.results.scores import calibration_error, log_loss_of
-from mri_hpc.results.temperature import tempered
+from mri_hpc.results.answers.calibration import fit
+from mri_hpc.results.answers.temperature import tempered
+from mri_hpc.results.statistics.patients import Outcomes
+from mri_hpc.results.statistics.scores import calibration_error, log_loss_of
 
 CLASSES = ("a", "b", "c")
 EPOCHS, OTHERS = 30, 3000

@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 from calibration import loss, patients
 
-from mri_hpc.results.metrics import ACCURACY, BALANCED_ACCURACY, MEAN_AUROC, Metric, measure
+from mri_hpc.results.statistics.metrics import ACCURACY, BALANCED_ACCURACY, MEAN_AUROC, Metric, measure
 
 OTHERS = 20_000
 METRICS: tuple[Metric, ...] = (BALANCED_ACCURACY, ACCURACY, MEAN_AUROC)

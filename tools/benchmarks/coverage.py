@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_hpc.results.intervals import Limits
-from mri_hpc.results.metrics import measure
-from mri_hpc.results.patients import Outcomes
+from mri_hpc.results.statistics.intervals import Limits
+from mri_hpc.results.statistics.metrics import measure
+from mri_hpc.results.statistics.patients import Outcomes
 
 CLASSES = ("a", "b", "c")
 PATIENTS_OF_THE_TRUTH = 50_000

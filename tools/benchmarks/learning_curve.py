@@ -11,8 +11,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mri_hpc.results.intervals import quantile_of_t
-from mri_hpc.results.learning_curve import fit
+from mri_hpc.results.runs.learning_curve import fit
+from mri_hpc.results.statistics.intervals import quantile_of_t
 
 COUNTS = np.array((30.0, 60.0, 90.0, 120.0))
 CENTRED = np.log2(COUNTS) - np.log2(COUNTS).mean()

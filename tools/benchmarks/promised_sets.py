@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from calibration import CLASSES, EPOCHS, loss, patients
 
-from mri_hpc.results.patients import Outcomes, PatientResult, ValidationPatients
-from mri_hpc.results.promised_sets import PromisedSets, is_in_set, mean_size, promise_sets
+from mri_hpc.results.answers.promised_sets import PromisedSets, is_in_set, mean_size, promise_sets
+from mri_hpc.results.statistics.patients import Outcomes, PatientResult, ValidationPatients
 
 OTHERS = 20_000
 KINDS = (("hard", 1.5, False), ("easy", 3.0, False), ("easy, heavy tails", 3.0, True))

@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mri_hpc.results.sensitivity_bound import least_patients, most_missed
+from mri_hpc.results.statistics.sensitivity_bound import least_patients, most_missed
 
 SENSITIVITY = 0.95
 APART = 3.0

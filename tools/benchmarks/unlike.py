@@ -20,9 +20,9 @@ import numpy as np
 
 from mri_hpc.cohort.splits import rows_of, split_of
 from mri_hpc.intake.labels.label import PLANES
-from mri_hpc.results.appearance import appearance_of
-from mri_hpc.results.resemblance import Resemblance
-from mri_hpc.results.resemblance_run import resemblance_of
+from mri_hpc.results.answers.appearance import appearance_of
+from mri_hpc.results.answers.resemblance import Resemblance
+from mri_hpc.results.answers.resemblance_run import resemblance_of
 from mri_hpc.storage.store import Reader, Snapshot, Store
 
 SIZE = 96

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mri_hpc.evaluate import main
-from mri_hpc.results.intervals import agresti_coull
+from mri_hpc.results.statistics.intervals import agresti_coull
 from mri_hpc.rundir.predictions import Prediction, read_predictions, write_predictions
 
 

@@ -10,7 +10,7 @@ import pytest
 from mri_hpc.base.errors import UserError
 from mri_hpc.evaluate import main as evaluate
 from mri_hpc.report import main as report
-from mri_hpc.results.patient_model import AnyImage, patient_model
+from mri_hpc.results.statistics.patient_model import AnyImage, patient_model
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import load_job, load_training, save_settings
 

@@ -8,10 +8,10 @@ import pytest
 
 from mri_hpc import report
 from mri_hpc.evaluate import main
-from mri_hpc.results.answer import Answer, Judged
-from mri_hpc.results.answer_tables import print_tables, write_tables
-from mri_hpc.results.patient_page import make_page
-from mri_hpc.results.run_decision import sets_of
+from mri_hpc.results.answers.answer import Answer, Judged
+from mri_hpc.results.answers.run_decision import sets_of
+from mri_hpc.results.pages.answer_tables import print_tables, write_tables
+from mri_hpc.results.pages.patient_page import make_page
 from mri_hpc.rundir.predictions import Prediction
 
 CLASSES = ("glioma", "meningioma", "pituitary")

@@ -55,7 +55,11 @@ def test_an_old_run_keeps_its_defaults_and_refuses_another_recipe(planned, store
     old = TrainingSettings(store=str(store), snapshot=resolve(store).digest, schedule_epochs=30)
     save_settings(run, old, JobSettings())
     run.settings.write_text(
-        re.sub("(?m)^(recipe|flip|mixup|mirror_answers) = .*\n", "", run.settings.read_text())
+        re.sub(
+            "(?m)^(recipe|flip|mixup|mirror_answers|distort|enlarge|matrix_unit) = .*\n",
+            "",
+            run.settings.read_text(),
+        )
     )
     assert load_training(run) == old
     assert planned("--run", run.path) == old

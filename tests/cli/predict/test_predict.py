@@ -21,11 +21,11 @@ from mri_hpc.base.sealed_json import seal
 from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.intake.labels.images import find_images
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
-from mri_hpc.results import answer_tables
-from mri_hpc.results import judging as answering
-from mri_hpc.results.answer import Answer, Judged
-from mri_hpc.results.answer_tables import print_tables
-from mri_hpc.results.calibration import load_calibration
+from mri_hpc.results.answers import judging as answering
+from mri_hpc.results.answers.answer import Answer, Judged
+from mri_hpc.results.answers.calibration import load_calibration
+from mri_hpc.results.pages import answer_tables
+from mri_hpc.results.pages.answer_tables import print_tables
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import read_predictions
 from tests.cli.predict.drawn import CLASSES, KEY, draw, predict, read_table

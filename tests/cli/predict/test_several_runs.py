@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from mri_hpc.base.sealed_json import seal, unseal
-from mri_hpc.results import judging
+from mri_hpc.results.answers import judging
 from mri_hpc.run import Run
 from mri_hpc.rundir.folds import write_folds
 from mri_hpc.rundir.layout import RunDir

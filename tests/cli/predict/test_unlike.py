@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mri_hpc import evaluate
-from mri_hpc.results.appearance import appearance_of
-from mri_hpc.results.resemblance import Resemblance, fit_space, load_resemblance, write_resemblance
+from mri_hpc.results.answers.appearance import appearance_of
+from mri_hpc.results.answers.resemblance import Resemblance, fit_space, load_resemblance, write_resemblance
 from mri_hpc.run import Run
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.provenance import read_provenance

@@ -14,8 +14,8 @@ from mri_hpc.intake.decoding.window import window_of
 from mri_hpc.intake.labels.images import find_images
 from mri_hpc.loading.dataset import Dataset
 from mri_hpc.loading.loader import Loader
-from mri_hpc.results.judging import Asked, judge
-from mri_hpc.results.patient_model import MeanOfImages
+from mri_hpc.results.answers.judging import Asked, judge
+from mri_hpc.results.statistics.patient_model import MeanOfImages
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import sources_of
 from mri_hpc.storage.reading.reader import Reader

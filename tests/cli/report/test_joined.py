@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from mri_hpc.results.evaluation import evaluate_split
+from mri_hpc.results.runs.evaluation import evaluate_split
 from mri_hpc.rundir.folds import write_folds
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings

@@ -15,8 +15,8 @@ from torch import nn
 from mri_hpc import preprocess
 from mri_hpc.cohort.splits import rows_of, split_of
 from mri_hpc.report import main
-from mri_hpc.results.heat_score import centre_of_head, compare, energy_of, hits_of, measures_of
-from mri_hpc.results.pictures import select
+from mri_hpc.results.pages.pictures import select
+from mri_hpc.results.runs.heat_score import centre_of_head, compare, energy_of, hits_of, measures_of
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings

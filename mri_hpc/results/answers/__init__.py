@@ -1,0 +1,1 @@
+"""Answers of a network about patients: probability, decision, resemblance."""

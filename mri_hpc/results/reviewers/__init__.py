@@ -1,0 +1,1 @@
+"""Papers for reviewers: model card and checklists."""

@@ -1,0 +1,1 @@
+"""Worth of a run: evaluation, controls, comparison, learning curve."""

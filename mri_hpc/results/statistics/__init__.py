@@ -1,0 +1,1 @@
+"""Patients, figures of merit and their intervals."""
