@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "two runs on the test patients that they share: the difference, with its interval",
     "report": "one HTML page about a run",
     "predict": "probabilities for images and patients, from a finished run",
+    "export-metrics": "curves and settings of a run, to a tracker such as MLflow",
 }
 
 
@@ -26,7 +27,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "--help-all"):
         print("usage: mri-hpc COMMAND [options]\n")
-        print("\n".join(f"  {name:<12}{outcome}" for name, outcome in COMMANDS.items()))
+        print("\n".join(f"  {name:<16}{outcome}" for name, outcome in COMMANDS.items()))
         print("\nmri-hpc COMMAND --help explains one. Research use only.")
         return 0
     if arguments[0] == "--version":
@@ -35,7 +36,7 @@ def main() -> int:
     if arguments[0] not in COMMANDS:
         return _refuse(arguments)
     say_interruptions(f"mri-hpc {arguments[0]}")
-    return importlib.import_module(f"mri_hpc.{arguments[0]}").main(arguments[1:])
+    return importlib.import_module(f"mri_hpc.{arguments[0].replace('-', '_')}").main(arguments[1:])
 
 
 def _refuse(arguments: list[str]) -> int:

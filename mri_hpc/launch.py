@@ -14,6 +14,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE
 from mri_hpc.base.marks import OFTEN, Bare, Flag
 from mri_hpc.cluster.choice import name_of, scheduler_for
+from mri_hpc.cluster.defaults import default_job
 from mri_hpc.cluster.launching import (
     Launched,
     LaunchState,
@@ -40,6 +41,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.recipes import DEFAULT, with_recipe
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings
+from mri_hpc.rundir.site_file import refuse_above, site_file, take_variables
 
 NAME = "mri-hpc launch"
 EXAMPLE = "mri-hpc launch --store data/store --nodes 2 --model resnet18 --wait"
@@ -96,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def launch(options: Options, typed: Sequence[str]) -> int:
     """Do what the options ask for; return the exit status."""
+    take_variables(site_file())
     is_several = options.folds is not None or options.learning_curve
     if is_several or (options.run and is_of_folds(options.run)):
         return _launch_folds(options, typed)
@@ -110,7 +113,7 @@ def launch(options: Options, typed: Sequence[str]) -> int:
     refuse_more_of_finished(plan)
     launched = submit_once(plan, scheduler, sizes)
     if options.json:
-        _say_aside(plan.notes)
+        _say_aside([*plan.notes, *_drill_lines(plan, scheduler, sizes)])
     if options.json and not options.wait:
         print_json(_as_json(plan, sizes, launched))
     elif not options.json:
@@ -236,7 +239,9 @@ def _over_saved(typed: Sequence[str]) -> Callable[[RunDir], RunSettings]:
 
 
 def _with_sizes(plan: Plan, scheduler: Scheduler) -> tuple[Plan, Sizes]:
+    site = site_file()
     sizes = sizes_of(scheduler, plan.job, batch_size=plan.training.batch_size)
+    refuse_above(site, plan.job, gpus_per_node=sizes.gpus_per_node)
     return dataclasses.replace(plan, notes=(*plan.notes, *sizes.notes)), sizes
 
 
@@ -262,7 +267,7 @@ def _by_recipe(options: Options, typed: Sequence[str]) -> Options:
     if not (named.run or named.recipe) and is_there(RunSettings(training=options.training)):
         # A command of before there were recipes goes on with its run.
         return options
-    below = _options_after(named.continue_from) if named.continue_from else Options()
+    below = _options_after(named.continue_from) if named.continue_from else _of_site()
     training = with_recipe(below.training, named.recipe or DEFAULT)
     if options.training.schedule_epochs and not below.training.schedule_epochs:
         # Whoever types how a cosine falls wants one.
@@ -272,7 +277,13 @@ def _by_recipe(options: Options, typed: Sequence[str]) -> Options:
 
 def _shown(typed: Sequence[str]) -> Options:
     """Return the options whose values --help shows."""
-    return _defaults(typed) or Options(training=with_recipe(TrainingSettings(), DEFAULT))
+    named = _named(typed)
+    is_new = named is None or not (
+        named.continue_from or (named.run and RunDir(named.run).settings.is_file())
+    )
+    if is_new:
+        return dataclasses.replace(_of_site(), training=with_recipe(TrainingSettings(), DEFAULT))
+    return _defaults(typed)
 
 
 def _named(typed: Sequence[str]) -> argparse.Namespace | None:
@@ -288,14 +299,17 @@ def _named(typed: Sequence[str]) -> argparse.Namespace | None:
         return None
 
 
-def _defaults(typed: Sequence[str]) -> Options | None:
-    """Return the options of the run that the command line names, or continues; None for neither."""
+def _defaults(typed: Sequence[str]) -> Options:
+    """Return the options of the run that the command line names, or continues; for neither the site's."""
     named = _named(typed)
-    if named is None:
-        return None
-    if named.run and RunDir(named.run).settings.is_file():
+    if named and named.run and RunDir(named.run).settings.is_file():
         return _saved_options(RunDir(named.run))
-    return _options_after(named.continue_from) if named.continue_from else None
+    return _options_after(named.continue_from) if named and named.continue_from else _of_site()
+
+
+def _of_site() -> Options:
+    """Return the options of a new run for which nothing was typed."""
+    return Options(job=default_job(site_file()))
 
 
 def _saved_options(run: RunDir) -> Options:
@@ -355,7 +369,22 @@ def _report(plan: Plan, scheduler: Scheduler, sizes: Sizes, launched: Launched) 
     device = f"{sizes.gpus_per_node} GPU(s) a node" if sizes.gpus_per_node else "no GPU"
     where = f"{sizes.ranks} rank(s) on {scheduler.where(sizes)}, {device}"
     done = f"{name} {beginning}: {name_of(launched.job)}, {where}."
-    return "\n".join([done, *(f"  {note}" for note in plan.notes), *watch])
+    notes = [f"  {note}" for note in plan.notes]
+    return "\n".join([done, *notes, *watch, *_drill_lines(plan, scheduler, sizes)])
+
+
+def _drill_lines(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> list[str]:
+    """Name the command of a drill where none has shown that such a job runs here."""
+    if not scheduler.is_queue:
+        return []
+    # All of these have been imported to submit.
+    from mri_hpc.cluster.drill.verdict import lack_of_drill, shape_of
+    from mri_hpc.cluster.slurm import partition_of_shell
+    from mri_hpc.cluster.submission import job_python
+
+    partition = plan.job.partition or partition_of_shell()
+    lack = lack_of_drill(plan.run.path.parent, shape_of(sizes, partition=partition, python=job_python()))
+    return [f"{_what_next('drill', 'doctor', '--drill', '--run', plan.run)}  # {lack}"] if lack else []
 
 
 def _say_aside(lines: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from mri_hpc.base.command import Action, print_json, run_action, shown_bytes
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.base.settings import nearest
+from mri_hpc.rundir.site_file import site_file, take_variables
 
 if TYPE_CHECKING:
     from mri_hpc.training.pretrained import Published
@@ -57,6 +58,7 @@ def fetch_weights(options: Fetch) -> None:
     # Importing torch takes seconds: not for --help.
     from mri_hpc.training.pretrained import known_models, published, where_to_share
 
+    take_variables(site_file())
     if not options.models:
         raise UserError("no model given: name some, such as resnet50; see: mri-hpc weights list")
     known = known_models()
@@ -81,6 +83,7 @@ def list_weights(options: List) -> None:
     """Print the models that have published weights, and whether those are here."""
     from mri_hpc.training.pretrained import known_models, published
 
+    take_variables(site_file())
     found = list(map(published, known_models()))
     if options.json:
         print_json([

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case "${1:-}" in -h | --help) sed -n '2,3s/^# //p' tools/test.sh && exit 0 ;; esac
 
-SLURM_PACKAGES=(slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core iproute2)
+SLURM_PACKAGES=(slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core iproute2 nftables)
 # A trace of the kernel's calls, and file systems with a quota and without links.
 DISK_PACKAGES=(strace btrfs-progs exfatprogs exfat-fuse)
 

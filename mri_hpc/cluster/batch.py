@@ -6,16 +6,17 @@ What decides has seconds until Slurm ends it as well: it imports no more than it
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN, DONE, USER_CAN_FIX
-from mri_hpc.cluster import slurm
+from mri_hpc.cluster import node_answers, slurm
 from mri_hpc.cluster.outcome import conclude, explain_vanished, may_start, say
+from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
-from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.ledger import CLOCKS, UNSEEN, Kind, read_events, record
 
 MAY_NOT_START = 3
 GAVE_UP = 1
@@ -47,8 +48,33 @@ def before_ranks(run: RunDir, submission: int) -> int:
         state = slurm.past_state(slurm.own_job_id(), attempt.restart - 1)
         earlier = Attempt(submission=submission, restart=attempt.restart - 1)
         explain_vanished(run, earlier, state=state, otherwise=Cause.REQUEUED)
-    record(run, attempt, Kind.STARTING)
+    answers = node_answers.parse(os.environ.get(node_answers.ANSWERS, ""))
+    for node in answers.silent:
+        late_s = node_answers.PATIENCE_S
+        say(f"mri_hpc: node {node} does not answer within {late_s} s: a file system may hang there")
+    has_started = any(event.kind == Kind.STARTED for event in read_events(run))
+    if answers.unseen and not has_started:
+        raise UserError(unseen_words(run, submission, answers.unseen))
+    record(run, attempt, Kind.STARTING, **_of_nodes(run, answers))
     return DONE
+
+
+def unseen_words(run: RunDir, submission: int, unseen: Mapping[str, Sequence[str]]) -> str:
+    """Say which nodes do not see what of a run."""
+    from mri_hpc.rundir.settings import load_training
+
+    store = Path(load_training(run).store).absolute()
+    first = run.attempt_folder(Attempt(submission=submission, restart=0)).absolute()
+    names = {str(first): f"the run {run.path}", str(store / "recipe.json"): f"the store {store}"}
+    return node_answers.unseen_words(unseen, names)
+
+
+def _of_nodes(run: RunDir, answers: node_answers.NodeAnswers) -> dict[str, object]:
+    """Return what the ledger keeps of the answers: where something is amiss, and clocks by the ledger's."""
+    own_s = server_clock.ahead_s(run.attempts)
+    clocks = {node: round(ahead_s + own_s, 1) for node, ahead_s in answers.clocks.items()}
+    off = {node: s for node, s in clocks.items() if abs(s) >= node_answers.LEAST_CLOCK_S}
+    return {**({CLOCKS: off} if off else {}), **({UNSEEN: dict(answers.unseen)} if answers.unseen else {})}
 
 
 def refuse_ranks(run: RunDir, submission: int, reason: str) -> int:

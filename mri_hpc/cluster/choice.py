@@ -8,6 +8,7 @@ from mri_hpc.cluster import slurm
 from mri_hpc.cluster.jobs import Cluster, Job
 from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.on_this_machine import ThisMachine
+from mri_hpc.cluster.program import Program
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Standing
 from mri_hpc.rundir.settings import JobSettings
 
@@ -19,6 +20,11 @@ def scheduler_for(settings: JobSettings) -> Scheduler:
     if settings.cluster == "auto":
         return SCHEDULERS[Cluster.SLURM if slurm.controller_answers() else Cluster.LOCAL]
     return SCHEDULERS[settings.cluster]
+
+
+def slurm_with(program: Program) -> Scheduler:
+    """Return a Slurm whose jobs run another program than training."""
+    return Slurm(program)
 
 
 def scheduler_of(job: Job) -> Scheduler:

@@ -6,6 +6,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.stop_flag import StopRequest
 from mri_hpc.cluster import partitions, rank, slurm, waiting
 from mri_hpc.cluster.jobs import Job
+from mri_hpc.cluster.program import Program
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes, Standing
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings
@@ -17,6 +18,10 @@ class Slurm(Scheduler):
     is_queue = True
     ask_every_s = 10.0
     """Its controller serves a whole site: a watcher asks it rarely."""
+
+    def __init__(self, program: Program | None = None) -> None:
+        """program: what jobs run in place of training."""
+        self._program = program
 
     def sizes(self, settings: JobSettings) -> Sizes:
         """Return ranks and GPUs of a node. NCCL refuses two ranks on one GPU."""
@@ -54,9 +59,10 @@ class Slurm(Scheduler):
         """Submit the batch script; UserError with Slurm's own words where it is refused."""
         from mri_hpc.cluster.submission import submit
 
+        program = self._program or Program(module=rank.RANK_MODULE)
         return submit(
             run, submission, settings, ranks_per_node=sizes.ranks_per_node, gpus=sizes.gpus_per_node,
-            module=rank.RANK_MODULE,
+            module=program.module, first=program.first,
         )  # fmt: skip
 
     def name(self, job: Job) -> str:
@@ -80,6 +86,17 @@ class Slurm(Scheduler):
         """Return Slurm's state of the job, which has ended."""
         state = slurm.job_state(job.job_id)
         return state.state if state else ""
+
+    def why_not_begun(self, job: Job) -> str:
+        """Name the node that could not open the job's output, which lies in the run's folder."""
+        node = slurm.node_without_output(job.job_id)
+        if not node:
+            return ""
+        return (
+            f"node {node} could not open its output in the run's folder: it does not see that folder, or may "
+            f"not write there; put runs (--run) on a file system that all nodes share, or leave it out: "
+            f"--slurm exclude={node}"
+        )
 
     def past_end(self, job: Job, restart: int) -> str:
         """Return the state of that run of the job in Slurm's accounting."""

@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,11 +16,12 @@ from mri_hpc.base.stop_flag import StopRequest
 from mri_hpc.cluster import rank, slurm
 from mri_hpc.cluster.jobs import Cluster, Job, heartbeat_of
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes, Standing
+from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.settings import JobSettings
 
 SUPERVISOR_LOG = "supervisor.log"
-# The supervisor touches it once a minute; clocks of two machines may differ by some.
+# The supervisor touches it once a minute.
 SILENCE_S = 600.0
 GPU_DEVICES = "nvidia[0-9]*"
 
@@ -98,6 +98,10 @@ class ThisMachine(Scheduler):
         """Return nothing: a supervisor's end is in the ledger, or unknown."""
         return ""
 
+    def why_not_begun(self, job: Job) -> str:
+        """Return nothing, as `end`."""
+        return ""
+
     def past_end(self, job: Job, restart: int) -> str:
         """Return nothing, as `end`."""
         return ""
@@ -156,7 +160,8 @@ def local_job(pid: int) -> Job:
 def _is_heard_of(job: Job) -> bool:
     """Tell whether a supervisor elsewhere may live: one that leaves no heartbeat here counts as alive."""
     try:
-        return time.time() - Path(job.heartbeat).stat().st_mtime < SILENCE_S
+        heartbeat = Path(job.heartbeat)
+        return server_clock.now(heartbeat.parent) - heartbeat.stat().st_mtime < SILENCE_S
     except OSError:
         return True
 

@@ -21,6 +21,7 @@ from mri_hpc.cluster.requeue import (
     speaking_status,
 )
 from mri_hpc.cluster.slurm import JobState, own_job_id
+from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Event, Kind, read_events, record
@@ -71,7 +72,7 @@ def conclude(
     """
     known = Ending(
         status=status, restart=attempt.restart, is_done=status == DONE, is_cancelled=is_cancelled_here,
-        stopped_s=time.time(), signal_ahead_s=signal_ahead_s, job=job,
+        stopped_s=server_clock.now(run.attempts), signal_ahead_s=signal_ahead_s, job=job,
     )  # fmt: skip
     is_ending = job is not None and find_cause(known) in CAUSE_OF_STATE.values()
     try:
@@ -116,7 +117,8 @@ def _conclude(
         status, rank = speaking_status(status, read_exits(run, attempt))
     record(run, attempt, Kind.RANKS_GONE, status=status)
     events = _readable_events(run, attempt)
-    stop = _agreed_stop(events or [], attempt, before_s=failed_s)
+    before_s = failed_s and failed_s - server_clock.ahead_s(run.attempts)
+    stop = _agreed_stop(events or [], attempt, before_s=before_s)
     newest = run.newest_attempt()
     ending = dataclasses.replace(
         known,
@@ -194,16 +196,19 @@ def _last_words(run: RunDir, attempt: Attempt, rank: int | None) -> list[str]:
     """Read the last lines of the failing rank's log; of rank 0's where none is known to have failed first."""
     path = run.rank_log(attempt, rank or 0)
     if path.is_file():
-        return _tail(path)
+        return tail(path)
     # A rank that could not be started has no log: what srun and submitit printed of it lies here.
-    printed = sorted(run.submitit.glob(f"{own_job_id() or '-'}_*_log.out"))
-    words = [line for file in printed for line in _tail(file) if not line.startswith(OWN_WORDS)]
-    return list(dict.fromkeys(words))[-LAST_LINES:] or [
-        f"no log at {path}: the rank did not come to write one"
-    ]
+    words = [line for line in words_of_job(run, own_job_id()) if not line.startswith(OWN_WORDS)]
+    return words[-LAST_LINES:] or [f"no log at {path}: the rank did not come to write one"]
 
 
-def _tail(path: Path) -> list[str]:
+def words_of_job(run: RunDir, job_id: str) -> list[str]:
+    """Return the last lines that a job of Slurm, srun and submitit have printed, each once."""
+    printed = sorted(run.submitit.glob(f"{job_id or '-'}_*_log.out"))
+    return list(dict.fromkeys(line for file in printed for line in tail(file)))
+
+
+def tail(path: Path) -> list[str]:
     """Read the last lines of a file that say something."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))

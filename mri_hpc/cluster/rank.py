@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.argv[1:] = ["--run", options.run, "--submission", str(options.submission)]
     status = BUG
     try:
-        status = _become(options.module)
+        status = become(options.module)
     finally:
         try:
             record_exit(run, attempt, place.rank, status)
@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _become(module: str) -> int:
+def become(module: str) -> int:
+    """Run a module as ``python -m`` does; return the status with which it leaves."""
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as leaving:

@@ -3,12 +3,12 @@
 import contextlib
 import json
 import operator
-import time
 from pathlib import Path
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.documents import parse, with_format, without_format
 from mri_hpc.base.errors import UserError
+from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.layout import Attempt, RunDir
 
 FORMAT = 1
@@ -16,7 +16,7 @@ FORMAT = 1
 
 def record_exit(run: RunDir, attempt: Attempt, rank: int, status: int) -> None:
     """Write down the exit status of a rank: the job step's own is that of whichever rank died worst."""
-    text = json.dumps(with_format(FORMAT, {"status": status, "time": time.time()}))
+    text = json.dumps(with_format(FORMAT, {"status": status, "time": server_clock.now(run.attempts)}))
     replace_bytes(_exit_file(run, attempt, rank), text.encode())
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mri_hpc.base.command import shown
+from mri_hpc.cluster.node_answers import clock_words
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.summary import Restart, State, Summary
@@ -112,6 +113,7 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
         ("saved", f"step {summary.saved_step}" if summary.saved_step else "nothing yet"),
         ("restarts", _restarts(summary)),
         ("last stop", summary.last_stop),
+        ("nodes", "\n".join(_nodes(summary))),
         ("changed", "\n".join(summary.changed)),
         ("lost", lost if summary.steps_lost else "nothing"),
         ("wall clock", _wall_clock(summary)),
@@ -123,6 +125,15 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
         ("last words", "\n".join(summary.last_words)),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _nodes(summary: Summary) -> list[str]:
+    """Write of which nodes something is amiss: what they do not see, and clocks that are off."""
+    unseen = [f"{node} does not see {', '.join(paths)}" for node, paths in summary.unseen.items()]
+    clocks = [
+        f"{clock_words(node, ahead_s)} of the file server's clock" for node, ahead_s in summary.clocks.items()
+    ]
+    return [*unseen, *clocks]
 
 
 def _batch(summary: Summary) -> str:

@@ -84,6 +84,9 @@ class Scheduler(Protocol):
     def end(self, job: Job) -> str:
         """Return the scheduler's word for how a job has ended, as in CAUSE_OF_STATE; empty without one."""
 
+    def why_not_begun(self, job: Job) -> str:
+        """Say, for people, why a job that is gone could not begin; empty where it could, or unknown."""
+
     def past_end(self, job: Job, restart: int) -> str:
         """Return the same of an earlier run of a requeued job, counted from 0; never raises UserError."""
 

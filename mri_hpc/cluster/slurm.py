@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ PING_TIMEOUT_S = 10
 # The ranks stop meanwhile, and would not wait longer.
 KILL_TIME_TIMEOUT_S = 5
 REQUEUE_PATIENCE_S = 300
+# Slurm's exit code of a batch script that it could not start, as where its output cannot be opened.
+NO_OUTPUT = "0:53"
+LEAST_CLOCK_DIFFERENCE_S = 5.0
 REQUEUE_INTERVAL_S = 5
 # What else scontrol requeue may answer is a controller that is away, and comes back.
 REFUSED_FOR_GOOD = ("Invalid job", "disabled", "denied", "not permitted", NOT_INSTALLED)
@@ -49,6 +53,8 @@ GPU_VARIABLES = (
     "SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GPUS_PER_SOCKET",
 )  # fmt: skip
 MEMORY_VARIABLES = ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU")
+ADDRESSES = "MRI_ADDRESSES"
+"""Variable with NODE=ADDRESS of each node of the job, as Slurm is set up, by the batch script."""
 # Of a shell: the cluster, of several, to which sbatch sends a job; others' questions go to their own.
 CLUSTER_VARIABLES = ("SLURM_CLUSTERS", "SBATCH_CLUSTERS")
 
@@ -99,7 +105,23 @@ def place(environment: Mapping[str, str] = os.environ) -> "Place | None":
         host=environment.get("SLURMD_NODENAME", os.uname().nodename),
         restart=restart_count(environment),
         job_id=environment.get("SLURM_JOB_ID", ""),
+        addresses=_addresses(environment),
     )
+
+
+def _addresses(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the addresses by which Slurm reaches this node: as it is set up, and as srun came to it."""
+    node = environment.get("SLURMD_NODENAME", "")
+    by_setup = [
+        pair.partition("=")[2]
+        for pair in environment.get(ADDRESSES, "").split()
+        if pair.startswith(f"{node}=")
+    ]
+    # Of the node on which srun runs, in a job the first one, where rank 0 is.
+    by_srun = (
+        environment.get("SLURM_LAUNCH_NODE_IPADDR", "") if environment.get("SLURM_PROCID") == "0" else ""
+    )
+    return tuple(address for address in (*by_setup, by_srun) if address)
 
 
 def array_share(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
@@ -134,6 +156,11 @@ def array_place(environment: Mapping[str, str] = os.environ) -> tuple[str, int, 
 def own_job_id(environment: Mapping[str, str] = os.environ) -> str:
     """Return the number of the job that this process belongs to; empty outside of Slurm."""
     return environment.get("SLURM_JOB_ID", "")
+
+
+def node_name(environment: Mapping[str, str] = os.environ) -> str:
+    """Return Slurm's name of this node; outside of Slurm its own."""
+    return environment.get("SLURMD_NODENAME") or os.uname().nodename
 
 
 def restart_count(environment: Mapping[str, str] = os.environ) -> int:
@@ -273,7 +300,18 @@ def kill_time(job_id: str, received_s: float, environment: Mapping[str, str] = o
         end_s = _unix_time(environment.get("SLURM_JOB_END_TIME", ""))
         # One that has passed is not the kill: the limit was raised, or KillWait has begun.
         return end_s if end_s and end_s > received_s else None
-    return parse_kill_time(shown.stdout, config.stdout, received_s)
+    # Slurm goes by its controller's clock, and this node's may be another.
+    ahead_s = _ahead_of_controller_s(config.stdout, time.time())
+    kill_s = parse_kill_time(shown.stdout, config.stdout, received_s - ahead_s)
+    return None if kill_s is None else kill_s + ahead_s
+
+
+def _ahead_of_controller_s(config: str, now: float) -> float:
+    """Parse the seconds by which this clock is ahead of the controller's, in ``scontrol show config``."""
+    written = re.match(r"Configuration data as of (\d+)\s", config)
+    ahead_s = now - int(written[1]) if written else 0.0
+    # It is told in whole seconds, and comes late.
+    return ahead_s if abs(ahead_s) > LEAST_CLOCK_DIFFERENCE_S else 0.0
 
 
 def past_state(job_id: str, restart: int) -> str:
@@ -328,6 +366,20 @@ def parse_accounting(text: str, shown: JobState | None) -> JobState | None:
     return dataclasses.replace(shown, state=ending)
 
 
+def node_without_output(job_id: str) -> str:
+    """Ask Slurm on which node a job could not open the file of its output; empty where that was not so."""
+    shown = _ask(["scontrol", "--oneliner", "show", "job", job_id])
+    text = shown.stdout if shown and shown.returncode == 0 else ""
+    if not text:
+        # Forgotten by the controller: the accounting keeps the first node among all.
+        format_ = ["--noheader", "--parsable2", "--allocations", "--format=ExitCode,NodeList"]
+        answer = _ask(["sacct", f"--jobs={job_id}", *format_])
+        code, _, nodes = (answer.stdout.splitlines() or [""])[-1].partition("|") if answer else ("", "", "")
+        return nodes if code == NO_OUTPUT else ""
+    values = dict(re.findall(r"(\S+?)=(\S*)", text))
+    return values.get("BatchHost", "") if values.get("ExitCode") == NO_OUTPUT else ""
+
+
 def requeue(job_id: str) -> str:
     """Have Slurm run the job again, waiting for a controller that is away; return its complaint, or empty."""
     give_up_s = time.monotonic() + REQUEUE_PATIENCE_S
@@ -351,6 +403,27 @@ def cancel(job_id: str) -> None:
     answer = _ask(["scancel", job_id])
     if answer is None or answer.returncode != 0:
         raise UserError(f"scancel {job_id} failed: {_complaint(answer)}")
+
+
+def tell_ranks(job_id: str, number: signal.Signals) -> str:
+    """Have Slurm send a signal to all ranks of a job; return its complaint, or empty."""
+    answer = _ask(["scancel", f"--signal={number.name.removeprefix('SIG')}", job_id])
+    return "" if answer and answer.returncode == 0 else _complaint(answer)
+
+
+def node_names(nodes: str) -> list[str]:
+    """Return the names in a list of Slurm's, such as n[1-3,7]; UserError where it does not say."""
+    answer = _ask(["scontrol", "show", "hostnames", nodes])
+    if answer is None or answer.returncode != 0:
+        raise UserError(f"scontrol does not say which nodes are {nodes}: {_complaint(answer)}")
+    return answer.stdout.split()
+
+
+def first_node(job_id: str) -> str:
+    """Return the node on which a job's script started; empty where Slurm has forgotten it."""
+    shown = _ask(["scontrol", "--oneliner", "show", "job", job_id])
+    found = re.search(r" BatchHost=(\S+)", shown.stdout) if shown else None
+    return found[1] if found else ""
 
 
 def _account(job_id: str, *, duplicates: bool = False) -> str:

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,14 @@ from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.batch import MAY_NOT_START, REQUEUE_BY_SHELL, SHELL_HAS_SCONTROL
 from mri_hpc.cluster.jobs import Job, slurm_job
+from mri_hpc.cluster.node_answers import question_lines
+from mri_hpc.cluster.outcome import OWN_WORDS
 from mri_hpc.cluster.rank import RankStart
-from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.settings import JobSettings
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.settings import JobSettings, load_training
+
+RECIPE = "recipe.json"
+"""Of a store, its first file."""
 
 
 class Executor(submitit.SlurmExecutor):
@@ -44,10 +49,20 @@ class Executor(submitit.SlurmExecutor):
 
 
 def submit(
-    run: RunDir, submission: int, settings: JobSettings, *, ranks_per_node: int, gpus: int, module: str
+    run: RunDir,
+    submission: int,
+    settings: JobSettings,
+    *,
+    ranks_per_node: int,
+    gpus: int,
+    module: str,
+    first: Sequence[str] = (),
 ) -> Job:
-    """Hand the run's job to Slurm; UserError with Slurm's own words where it is refused."""
-    executor = _executor(run, submission, settings, ranks_per_node=ranks_per_node, gpus=gpus)
+    """Hand the run's job to Slurm; UserError with Slurm's own words where it is refused.
+
+    module: as of `RankStart`. first: lines of the batch script before all others.
+    """
+    executor = _executor(run, submission, settings, ranks_per_node=ranks_per_node, gpus=gpus, first=first)
     start = RankStart(run=str(run.path), submission=submission, module=module)
     run.submitit.mkdir(parents=True, exist_ok=True)
     try:
@@ -82,7 +97,13 @@ def batch_script(
 
 
 def _executor(
-    run: RunDir, submission: int, settings: JobSettings, *, ranks_per_node: int, gpus: int
+    run: RunDir,
+    submission: int,
+    settings: JobSettings,
+    *,
+    ranks_per_node: int,
+    gpus: int,
+    first: Sequence[str] = (),
 ) -> Executor:
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError("sbatch and srun are not on the PATH; load Slurm's module, or use --cluster local")
@@ -111,7 +132,17 @@ def _executor(
         ntasks_per_node=ranks_per_node,
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
-        setup=_before_srun(run, submission, python, has_gpus=gpus > 0 or names_gpus),
+        setup=[
+            *first,
+            *_before_srun(
+                run,
+                submission,
+                python,
+                has_gpus=gpus > 0 or names_gpus,
+                nodes=settings.nodes,
+                store=_store_of(run),
+            ),
+        ],
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
         # Of sites that export nothing from the shell (SBATCH_EXPORT=NONE) srun would take that over, and the
         # ranks would find neither what the lines above set, nor a PATH.
@@ -124,7 +155,9 @@ def _executor(
     return executor
 
 
-def _before_srun(run: RunDir, submission: int, python: str, *, has_gpus: bool) -> list[str]:
+def _before_srun(
+    run: RunDir, submission: int, python: str, *, has_gpus: bool, nodes: int, store: str
+) -> list[str]:
     """Return shell lines that outlive the signals to the ranks, and start none that may not start."""
     # A Slurm that does not fence its GPUs in shows them to every job of the node.
     without_gpus = [] if has_gpus else ['export CUDA_VISIBLE_DEVICES=""']
@@ -135,11 +168,50 @@ def _before_srun(run: RunDir, submission: int, python: str, *, has_gpus: bool) -
         'if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi',
         'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
         *without_gpus,
+        *_addresses(nodes),
         f"export {SHELL_HAS_SCONTROL}=1",
         f"command -v scontrol >/dev/null || export {SHELL_HAS_SCONTROL}=0",
+        *_nodes_question(run, submission, python, store),
         "may_start=0",
         f"{_batch_command(python, 'before', run, submission)} || may_start=$?",
         f'if [ "$may_start" -eq {MAY_NOT_START} ]; then exit 0; fi',
+    ]
+
+
+def _store_of(run: RunDir) -> str:
+    """Return the store's first file; empty where it is not seen here, or not known, as with --dry-run."""
+    if not run.settings.is_file():
+        return ""
+    recipe = (Path(load_training(run).store) / RECIPE).absolute()
+    return str(recipe) if recipe.is_file() else ""
+
+
+def _nodes_question(run: RunDir, submission: int, python: str, store: str) -> list[str]:
+    """Return shell lines that ask every node whether it sees python, the run and its store."""
+    paths = [python, str(run.attempt_folder(Attempt(submission=submission, restart=0)).absolute())]
+    # A container has its own way to a store, which its node may not know by that name.
+    paths += [store] if store and not os.environ.get("MRI_PYTHON") else []
+    quoted = shlex.quote(python)
+    return [
+        *question_lines(paths),
+        f"if ! command -v {quoted} >/dev/null; then",
+        f'  echo "{OWN_WORDS}node $SLURMD_NODENAME does not see "{quoted}": all nodes of a job need it, on '
+        f'a file system that they share; to leave it out: --slurm exclude=$SLURMD_NODENAME"',
+        "  exit 1",
+        "fi",
+    ]
+
+
+def _addresses(nodes: int) -> list[str]:
+    """Return shell lines that tell the ranks of several nodes where Slurm finds each."""
+    if nodes == 1:
+        return []
+    address = "s/^NodeName=([^ ]+) .* NodeAddr=([^ ]+) .*/\\1=\\2/p"
+    return [
+        "# Names of nodes need not resolve on the nodes: Slurm has their addresses.",
+        f"export {slurm.ADDRESSES}",
+        f'{slurm.ADDRESSES}="$(timeout 20 scontrol --oneliner show node "$SLURM_JOB_NODELIST" 2>/dev/null '
+        f"| sed -nE '{address}' || true)\"",
     ]
 
 

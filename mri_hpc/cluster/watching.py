@@ -15,9 +15,11 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import DONE, USER_CAN_FIX
 from mri_hpc.cluster.choice import name_of, scheduler_of, standing_of
 from mri_hpc.cluster.jobs import Job, job_of
+from mri_hpc.cluster.outcome import OWN_WORDS, words_of_job
 from mri_hpc.cluster.requeue import CAUSE_OF_STATE
 from mri_hpc.cluster.run_picture import ENDED, View, picture
 from mri_hpc.cluster.scheduler import Phase, Standing
+from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Cause
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Event, read_events
@@ -44,11 +46,12 @@ class Watcher:
 
     def look(self) -> View:
         """Look at the run now."""
+        now = server_clock.now(self._run.attempts)
         # First the job, then the ledger: a job that goes in between has written there why.
         newest = self._run.newest_attempt()
         job = job_of(self._run, newest.submission) if newest else None
-        if job and self._is_due(job):
-            self._job, self._asked_s = job, time.time()
+        if job and self._is_due(job, now):
+            self._job, self._asked_s = job, now
             try:
                 self._standing = standing_of(job)
             except UserError:
@@ -57,12 +60,12 @@ class Watcher:
         settings = settled(self._run, load_training(self._run))
         metrics, events = read_metrics(self._run), read_events(self._run)
         summary = summarise(
-            events, metrics, newest_manifest(self._run), time.time(),
+            events, metrics, newest_manifest(self._run), now,
             epochs=settings.epochs, settings=settings, is_finished=self._run.is_finished,
         )  # fmt: skip
         if job:
             is_outdated = bool(events) and events[-1].time > self._asked_s
-            summary = _with_standing(summary, None if is_outdated else self._standing, job)
+            summary = _with_standing(summary, None if is_outdated else self._standing, job, self._run)
         if events and summary.state == State.STOPPED:
             # Its end was not seen: its clock stops with its last sign.
             clock = account(events, metrics, _last_sign_s(self._run, events))
@@ -74,11 +77,11 @@ class Watcher:
             total_steps=an_epoch * settings.epochs if an_epoch else None,
         )
 
-    def _is_due(self, job: Job) -> bool:
+    def _is_due(self, job: Job, now: float) -> bool:
         """Tell whether to ask how the job stands; of a newer one nothing is known."""
         every_s = 0.0 if job.failure else scheduler_of(job).ask_every_s
         is_rare = every_s > 0 and job == self._job
-        return not is_rare or time.time() - self._asked_s >= every_s
+        return not is_rare or now - self._asked_s >= every_s
 
 
 def watch(run: RunDir, *, is_done: Callable[[View], bool] = lambda view: view.has_ended) -> View:
@@ -139,13 +142,13 @@ def watch_silently(run: RunDir) -> View:
     return view
 
 
-def _with_standing(summary: Summary, standing: Standing | None, job: Job) -> Summary:
+def _with_standing(summary: Summary, standing: Standing | None, job: Job, run: RunDir) -> Summary:
     """Replace the state that comes from the ledger by the job's, where the job says more."""
     summary = dataclasses.replace(summary, job_id=summary.job_id or job.job_id)
     if State(summary.state) in ENDED or standing is None:
         return summary
     if standing.phase is Phase.GONE:
-        return _with_end(summary, job)
+        return _with_end(summary, job, run)
     # A job that runs, and whose ranks have written nothing so far, is starting them.
     state = State.RUNNING if summary.state == State.RUNNING else State.STARTING
     if standing.phase is Phase.PENDING:
@@ -153,7 +156,7 @@ def _with_standing(summary: Summary, standing: Standing | None, job: Job) -> Sum
     return dataclasses.replace(summary, state=state.value, reason=standing.wait, last_words=())
 
 
-def _with_end(summary: Summary, job: Job) -> Summary:
+def _with_end(summary: Summary, job: Job, run: RunDir) -> Summary:
     """Sum up a run whose job is gone without a word in the ledger."""
     end = ""
     with contextlib.suppress(UserError):
@@ -166,8 +169,16 @@ def _with_end(summary: Summary, job: Job) -> Summary:
     what = f"ended as {end} before it could say why" if end else "is gone, and nothing says why"
     if cause is Cause.PREEMPTED:
         what = "was preempted, and Slurm did not requeue it"
-    reason = f"{name_of(job)} {what}: launch again to resume"
-    return dataclasses.replace(summary, state=State.STOPPED.value, reason=reason)
+    printed = words_of_job(run, job.job_id)
+    own = [line.removeprefix(OWN_WORDS) for line in printed if line.startswith(OWN_WORDS)]
+    why = own[-1] if own else ""
+    if not why and not job.failure:
+        with contextlib.suppress(UserError):
+            why = scheduler_of(job).why_not_begun(job)
+    reason = f"{name_of(job)} {what}: {why or 'launch again to resume'}"
+    return dataclasses.replace(
+        summary, state=State.STOPPED.value, reason=reason, last_words=() if own else tuple(printed)
+    )
 
 
 def _last_sign_s(run: RunDir, events: Sequence[Event]) -> float:

@@ -1,6 +1,7 @@
 """The ledger of a run: events with their time and attempt. Lines are only ever appended."""
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,16 +11,23 @@ from typing import Any
 
 from mri_hpc.base.atomic import append_line
 from mri_hpc.base.documents import parse, with_format, without_format
+from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.layout import Attempt, RunDir
 
 FORMAT = 1
+CLOCKS = "clocks"
+"""Value of any kind of event: machine → seconds by which its clock is ahead of the ledger's, where it is."""
+
+
+UNSEEN = "unseen"
+"""Value of `starting`: node → paths that it does not see, where there are any."""
 
 
 class Kind(StrEnum):
     """Kinds of events of a run. Beside each: its writer, and the values it carries."""
 
     SUBMITTED = "submitted"  # launch: cluster, job_id, nodes, ranks
-    STARTING = "starting"  # batch script or local supervisor: the ranks are started now
+    STARTING = "starting"  # batch script or local supervisor, starting the ranks: unseen (node → paths)
     STARTED = "started"  # rank 0: ranks, host, job_id, resumed_step, epoch, device
     LOST = "lost"  # rank 0, on resuming: steps (that earlier attempts did in vain), seconds, last_step_s
     CHANGED = "changed"  # rank 0: condition, before, now (bit-equality cannot be expected)
@@ -54,8 +62,12 @@ NAMED = ("time", "attempt", "event")
 
 
 def record(run: RunDir, attempt: Attempt, kind: Kind, **values: Any) -> Event:
-    """Append one event, durably; return it."""
-    event = Event(time=time.time(), attempt=str(attempt), kind=kind.value, values=values)
+    """Append one event, durably, with its time by the file server's clock; return it."""
+    ahead_s = server_clock.ahead_s(run.attempts)
+    if ahead_s:
+        # So that it can be said whose clock is off.
+        values[CLOCKS] = {**values.get(CLOCKS, {}), os.uname().nodename: round(ahead_s, 1)}
+    event = Event(time=time.time() - ahead_s, attempt=str(attempt), kind=kind.value, values=values)
     # Each line says its format: attempts of several versions may write to one ledger.
     line = {"time": round(event.time, 6), "attempt": event.attempt, "event": event.kind, **values}
     append_line(run.events, json.dumps(with_format(FORMAT, line)))

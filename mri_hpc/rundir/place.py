@@ -12,7 +12,9 @@ class Place:
     """Rank within the host: picks the GPU."""
     world_size: int = 1
     host: str = "localhost"
-    """Name by which other ranks reach this one."""
+    """Name of its machine; ranks of one name share one."""
+    addresses: tuple[str, ...] = ()
+    """Addresses, or names, by which the scheduler reaches that machine."""
     restart: int = 0
     """Number of times the job was requeued or restarted."""
     job_id: str = ""

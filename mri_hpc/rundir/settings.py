@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import OFTEN
+from mri_hpc.base.network import PortRange
 from mri_hpc.base.settings import (
     differences,
     identity,
@@ -244,6 +245,10 @@ class JobSettings:
     """Seconds before the time limit at which the ranks are signalled to save."""
     slurm: tuple[str, ...] = operation(())
     """More sbatch options, as KEY=VALUE."""
+    interface: str | None = operation(None)
+    """Network interface by which ranks on several nodes talk; by default that of Slurm's addresses."""
+    port_range: str | None = operation(None)
+    """Ports, as LOW-HIGH, on which ranks listen, where nodes reach each other on these alone."""
 
     def __post_init__(self) -> None:
         at_least = {
@@ -264,6 +269,8 @@ class JobSettings:
                 f"--signal-ahead-s must be below the {limit_s} s of --time-limit-min {self.time_limit_min}, "
                 f"got {self.signal_ahead_s}: the ranks would be told to stop at once"
             )
+        if self.port_range:
+            PortRange.parse(self.port_range)
         for pair in self.slurm:
             if "=" not in pair:
                 raise UserError(f"--slurm takes KEY=VALUE, got {pair!r}")

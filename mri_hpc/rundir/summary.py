@@ -9,7 +9,7 @@ from typing import Any
 
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt
-from mri_hpc.rundir.ledger import Event, Kind
+from mri_hpc.rundir.ledger import CLOCKS, UNSEEN, Event, Kind
 from mri_hpc.rundir.manifests import Manifest
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.rundir.wall_clock import Cost, WallClock, account
@@ -117,6 +117,10 @@ class Summary:
     """Reason why nothing runs."""
     last_stop: str = ""
     """Way in which the ranks stopped when they last were to, and the reason for that way."""
+    clocks: Mapping[str, float] = field(default_factory=dict)
+    """Machines of the newest attempt whose clock is off, with the seconds by which it is ahead."""
+    unseen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Nodes of the newest attempt that do not see something, with the paths."""
     changed: tuple[str, ...] = ()
     """Conditions of bit-equality that changed as the run went on: a line each."""
     last_words: tuple[str, ...] = ()
@@ -155,7 +159,7 @@ def summarise(
         epoch=_epochs_done(validations, manifest),
         step=step,
         time_left_s=None if is_finished else _time_left(steps, validations, step, epochs),
-        since_s=round(now - events[-1].time, 1) if events else None,
+        since_s=round(max(0.0, now - events[-1].time), 1) if events else None,
         history=tuple(_restarts(decided, clock.costs)),
         **_of_checkpoint(manifest),
         **_of_metrics(steps, validations),
@@ -205,7 +209,17 @@ def _of_attempts(events: Sequence[Event], decided: Sequence[Event]) -> dict[str,
         "ranks": _newest_value(events, "ranks", Kind.STARTED, Kind.SUBMITTED) or None,
         "host": _newest_value(events, "host", Kind.STARTED),
         "last_stop": _last_stop(events),
+        **_of_nodes(events),
         "changed": _changed(events),
+    }
+
+
+def _of_nodes(events: Sequence[Event]) -> dict[str, Any]:
+    """Return what the newest attempt has written of the machines that it runs on."""
+    newest = [event.values for event in events if event.attempt == events[-1].attempt]
+    return {
+        "clocks": {node: s for values in newest for node, s in values.get(CLOCKS, {}).items()},
+        "unseen": {node: paths for values in newest for node, paths in values.get(UNSEEN, {}).items()},
     }
 
 

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,11 @@ from mri_hpc.rundir.ledger import Event, Kind
 
 # What launch, and whoever starts the ranks, write; all other events are words of the ranks.
 NOT_OF_RANKS = {Kind.SUBMITTED, Kind.CANCELLED, Kind.STARTING, Kind.RANKS_GONE, Kind.DECIDED}
+BY_LAUNCH = {Kind.SUBMITTED, Kind.CANCELLED}
+# Lines of several writers may stand a little out of order.
+LEAST_BEHIND_S = 5.0
+# Slurm's own credentials allow five minutes either way: by more, it is no clock.
+MOST_BEHIND_S = 600.0
 # Events that tell of a piece of work, or of its end: by then the ranks were ready.
 WORK = (Kind.FIRST_STEP, Kind.SAVED, Kind.EPOCH, Kind.TRAINED, Kind.STOP_AGREED, Kind.PREDICTED)
 # What FIRST_STEP holds beside the seconds since the process began, by part.
@@ -101,6 +106,8 @@ class WallClock:
 #   91 epoch: validation 1     93 saved: saving 2     96 predicted: predicting 3     97 decided: stopping 1
 def account(events: Sequence[Event], metrics: Sequence[Mapping[str, Any]], now: float) -> WallClock:
     """Account for the time from the first event to the end of the run, or to `now` (Unix time)."""
+    events = by_one_clock(events)
+    now = max([now, *(event.time for event in events[-1:])])
     spells = _spells(events, metrics, now)
     if not spells:
         return WallClock()
@@ -124,6 +131,25 @@ def account(events: Sequence[Event], metrics: Sequence[Mapping[str, Any]], now: 
     return WallClock(
         **rounded, unaccounted=round(total - sum(rounded.values()), 3), costs=tuple(_costs(spells, idle))
     )
+
+
+def by_one_clock(events: Sequence[Event]) -> list[Event]:
+    """Return the events with times that do not contradict their order in the ledger, which is real.
+
+    Of each attempt, launch and those that run it are taken for one machine each: one whose clock is behind
+    that of machines which wrote before is moved to where it must at least have been. For ledgers, and file
+    systems, that know no clock but the writers' own.
+    """
+    moved_s: dict[tuple[str, bool], float] = {}
+    latest_s, result = -math.inf, []
+    for event in events:
+        writer = (event.attempt, event.kind in BY_LAUNCH)
+        if writer not in moved_s:
+            behind_s = latest_s - event.time
+            moved_s[writer] = behind_s if LEAST_BEHIND_S < behind_s <= MOST_BEHIND_S else 0.0
+        result.append(replace(event, time=event.time + moved_s[writer]))
+        latest_s = max(latest_s, result[-1].time)
+    return result
 
 
 class _Spell:

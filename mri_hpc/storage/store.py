@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.growth import Growth
     from mri_hpc.storage.upkeep.joining import Name, Pair
     from mri_hpc.storage.upkeep.missing import Missing
-    from mri_hpc.storage.upkeep.name_search import FoundName, NameSearch, search_folder
+    from mri_hpc.storage.upkeep.name_search import FoundName, NameMask, NameSearch, search_folder
     from mri_hpc.storage.upkeep.relabelling import Relabelling
     from mri_hpc.storage.upkeep.repair import Repaired
     from mri_hpc.storage.upkeep.retraction import Retraction
     from mri_hpc.storage.upkeep.salvage import Origin
     from mri_hpc.storage.upkeep.test_looks import CountedLook
     from mri_hpc.storage.upkeep.verify import Findings
-    from mri_hpc.storage.upkeep.wanted_names import WantedNames, read_wanted
+    from mri_hpc.storage.upkeep.wanted_names import WantedNames, read_wanted, wanted_of
 
 __all__ = [
     "ArrayTask", "Compacted", "Counts", "Findings", "FoundName", "Grown", "Intake", "Missing", "Name",
-    "NameSearch", "Origin", "Pair", "Reader", "Relabelling", "Repaired", "Retraction", "Snapshot", "Store",
-    "StoredVolume", "Tally", "WantedNames", "read_wanted", "search_folder",
+    "NameMask", "NameSearch", "Origin", "Pair", "Reader", "Relabelling", "Repaired", "Retraction", "Snapshot",
+    "Store", "StoredVolume", "Tally", "WantedNames", "read_wanted", "search_folder", "wanted_of",
 ]  # fmt: skip
 
 _FLOORS = {
@@ -62,6 +62,7 @@ _FLOORS = {
     "Intake": "adding.intake",
     "Missing": "upkeep.missing",
     "Name": "upkeep.joining",
+    "NameMask": "upkeep.name_search",
     "NameSearch": "upkeep.name_search",
     "Origin": "upkeep.salvage",
     "Pair": "upkeep.joining",
@@ -75,6 +76,7 @@ _FLOORS = {
     "WantedNames": "upkeep.wanted_names",
     "read_wanted": "upkeep.wanted_names",
     "search_folder": "upkeep.name_search",
+    "wanted_of": "upkeep.wanted_names",
 }
 
 T = TypeVar("T")
@@ -443,6 +445,12 @@ class Store:
         from mri_hpc.storage.upkeep.retraction import name_in_store
 
         return name_in_store(self._dir, patient, key_file)
+
+    def names_and_ids(self) -> set[str]:
+        """Return names and ids of all patients and studies; PermissionError for whom they are not."""
+        from mri_hpc.storage.disk.private_tables import names_and_ids
+
+        return names_and_ids(self._dir)
 
     def look_for(self, name: str, *, given: str) -> "Retraction":
         """Find what the store has of a patient; UserError where it has, and had, nothing. given: as typed."""

@@ -19,7 +19,7 @@ from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.manifests import Manifest
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
-from mri_hpc.rundir.settings import TrainingSettings, load_training
+from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training
 from mri_hpc.storage.store import Reader, Snapshot, Store
 from mri_hpc.training import checkpoint, prediction
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
@@ -35,6 +35,7 @@ from mri_hpc.training.journal import Journal
 from mri_hpc.training.leaks import refuse_leaks
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.loop import train
+from mri_hpc.training.meeting import Wishes
 from mri_hpc.training.model import build, weights_digest
 from mri_hpc.training.provenance import provenance
 from mri_hpc.training.ranks import Ranks, join
@@ -78,7 +79,10 @@ def run_rank(
         log.warning("superseded: attempt %s owns the run", run.newest_attempt())
         return AGAIN
     watch = HangWatch(settings.hang_timeout_s)
-    ranks = join(place, run, attempt, flag, timeout_s=settings.hang_timeout_s, at_look=watch.beat)
+    ranks = join(
+        place, run, attempt, flag,
+        timeout_s=settings.hang_timeout_s, at_look=watch.beat, wishes=Wishes.of(load_job(run)),
+    )  # fmt: skip
     if ranks is None:
         return AGAIN
     times.end_of("join")

@@ -113,7 +113,7 @@ def test_every_command_tells_the_version(capsys, words):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_version_is_told_by(command, capsys):
-    assert importlib.import_module(f"mri_hpc.{command}").main(["--version"]) == 0
+    assert importlib.import_module(f"mri_hpc.{command.replace('-', '_')}").main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("mri-hpc ")
 
 

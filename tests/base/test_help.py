@@ -19,7 +19,7 @@ def help_of(monkeypatch, capsys):
 
     def ask(columns, command, *words, option="--help"):
         monkeypatch.setenv("COLUMNS", str(columns))
-        assert importlib.import_module(f"mri_hpc.{command}").main([*words, option]) == 0
+        assert importlib.import_module(f"mri_hpc.{command.replace('-', '_')}").main([*words, option]) == 0
         return capsys.readouterr().out
 
     return ask

@@ -47,7 +47,7 @@ def start(folder, trouble, *words):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_interruption_of_its_imports_ends_each_command_in_one_line(tmp_path, command):
-    for words in (("-m", f"mri_hpc.{command}"), ("-m", "mri_hpc", command)):
+    for words in (("-m", f"mri_hpc.{command.replace('-', '_')}"), ("-m", "mri_hpc", command)):
         status, out, err = start(tmp_path, AT_IMPORT, *words)
         assert (status, out, err) == (130, "", f"mri-hpc {command}: interrupted\n")
 

@@ -37,7 +37,7 @@ def words_of(lines):
 
 def test_what_the_batch_script_says_is_what_decides(tmp_path, called):
     run = RunDir(tmp_path / "--a run's folder")
-    before = words_of(_before_srun(run, 3, "python", has_gpus=True))
+    before = words_of(_before_srun(run, 3, "python", has_gpus=True, nodes=1, store=""))
     after = words_of(_after_srun(run, 3, "python", 90))
     assert batch.main(before) == batch.main(after) == AGAIN
     assert called == [
@@ -88,7 +88,7 @@ def test_a_python_without_scontrol_leaves_the_requeue_to_the_shell(planned_run, 
 def test_where_nobody_could_requeue_no_rank_starts_and_it_is_said_at_once(planned_run, monkeypatch, tmp_path):
     run = planned_run()
     run.claim_submission()
-    words = words_of(_before_srun(run, 1, "python", has_gpus=False))
+    words = words_of(_before_srun(run, 1, "python", has_gpus=False, nodes=1, store=""))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv(batch.SHELL_HAS_SCONTROL, "0")
@@ -100,7 +100,7 @@ def test_where_nobody_could_requeue_no_rank_starts_and_it_is_said_at_once(planne
 
 def test_the_shell_says_whether_it_has_scontrol(commands, tmp_path):
     commands("python", "echo $MRI_SHELL_HAS_SCONTROL")
-    script = "\n".join(_before_srun(RunDir(tmp_path / "run"), 1, "python", has_gpus=True))
+    script = "\n".join(_before_srun(RunDir(tmp_path / "run"), 1, "python", has_gpus=True, nodes=1, store=""))
     has_none = {**os.environ, "PATH": str(tmp_path / "bin")}
     assert subprocess.check_output(["/bin/bash", "-c", script], env=has_none, text=True) == "0\n"
     commands("scontrol", "")

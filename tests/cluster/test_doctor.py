@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.network import Interface
 from mri_hpc.cluster.doctor import (
     file_system,
     gpus,
@@ -105,8 +106,9 @@ def test_a_key_that_everybody_can_read_is_a_problem(tmp_path):
     path.chmod(0o640)
     assert not_fine(dict(examine(looked, [check]))[check]) == []
     path.chmod(0o644)
-    [(level, says, _cure)] = not_fine(dict(examine(looked, [check]))[check])
-    assert (level, f"chmod 600 {path}" in says) == (Level.PROBLEM, True)
+    [(level, says, cure)] = not_fine(dict(examine(looked, [check]))[check])
+    assert (level, cure) == (Level.PROBLEM, f"chmod 600 {path}")
+    assert f"{path} is the site's key, and others may read it" in says
 
 
 # Slurm's answers, as scontrol prints them
@@ -186,13 +188,15 @@ def test_a_machine_without_gpu_is_told_where_to_look(tmp_path, monkeypatch):
 # Network and weights
 
 
-def test_a_name_that_does_not_resolve_is_said(monkeypatch):
+def test_interfaces_are_named_and_a_name_that_does_not_resolve_matters_no_more(monkeypatch):
     def fail(*_given, **_more):
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(network.socket, "getaddrinfo", fail)
-    [(level, says, _cure)] = not_fine(network.look(site()))
-    assert (level, "does not resolve" in says) == (Level.NOTE, True)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    found = [Interface(name="ib0", address="10.0.0.1")]
+    monkeypatch.setattr("mri_hpc.base.network.interfaces", lambda: found)
+    assert not_fine(network.look(site())) == []
+    assert "ib0 (10.0.0.1)" in next(network.look(site())).says
 
 
 def test_a_variable_that_names_no_interface_is_said():
@@ -247,7 +251,16 @@ def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_system_that_writes_slowly_is_said_and_not_asked_for_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_system, "SLOW_S", -1.0)
+    [(level, says, cure)] = not_fine(file_system.look(site(tmp_path)))
+    assert (level, cure.startswith(f"mri-hpc store prove {tmp_path}")) == (Level.NOTE, True)
+    assert "fsync is answered, slowly: files and folders" in says
+
+
 def test_doctor_leaves_nothing_behind_and_says_what_to_do(tmp_path, capsys, monkeypatch):
+    # Also on a machine that is busy.
+    monkeypatch.setattr(file_system, "SLOW_S", float("inf"))
     monkeypatch.setenv("MRI_KEY_FILE", str(tmp_path / "nowhere" / "site.key"))
     (tmp_path / "nowhere").touch()
     assert main([str(tmp_path), "--only", "files", "key"]) == 2

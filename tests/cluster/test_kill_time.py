@@ -73,3 +73,21 @@ def test_the_supervisor_kills_after_its_grace_and_nobody_else_does_on_this_machi
     assert kill_time_of({SAVE_GRACE: "30.0"})(told) == TOLD_S + 30
     assert kill_time_of({SAVE_GRACE: "30.0"})(StopRequest(signal_name="SIGUSR2", received_s=TOLD_S)) is None
     assert kill_time_of({})(told) is None
+
+
+@pytest.mark.parametrize("ahead_s", [-120, 120])
+def test_the_kill_is_told_by_this_nodes_clock_where_slurms_is_another(monkeypatch, ahead_s):
+    """The node reads TOLD_S + ahead_s as the signal comes, and the controller writes its own time."""
+    answers = {
+        "job": shown("RUNNING", 1795575267),
+        "config": f"Configuration data as of {int(TOLD_S)}\nKillWait                = 8 sec\n",
+    }
+    monkeypatch.setattr(
+        slurm,
+        "_ask",
+        lambda argv, **_how: subprocess.CompletedProcess(
+            argv, 0, answers[argv[-1] if argv[-1] in answers else "job"], ""
+        ),
+    )
+    monkeypatch.setattr(slurm.time, "time", lambda: TOLD_S + ahead_s)
+    assert kill_time("1", TOLD_S + ahead_s, {}) == pytest.approx(1795575267 + 8 + ahead_s, abs=1)

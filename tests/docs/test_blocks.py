@@ -58,7 +58,9 @@ def run(words, desk):
 def help_of(command, *action):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        assert importlib.import_module(f"mri_hpc.{command}").main([*action, "--help-all"]) == 0
+        assert (
+            importlib.import_module(f"mri_hpc.{command.replace('-', '_')}").main([*action, "--help-all"]) == 0
+        )
     return printed.getvalue()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.harness.cluster import Slurm
+from tests.harness.cluster import LEAST_PAUSE_S, Slurm
 
 
 @dataclass(kw_only=True)
@@ -14,7 +14,6 @@ class Struck:
 
     slurm: Slurm
     job: str
-    num_tasks: int
     store: Path
     tasks: list[int] = field(default_factory=list)
     """Those that were hit."""
@@ -26,14 +25,15 @@ class Struck:
         def is_struck() -> bool:
             if self._num_commits() <= before:
                 return False
-            for task in set(range(self.num_tasks)) - set(self.tasks):
-                process = process_of(self.job, task)
-                if process and hit(f"{self.job}_{task}", process):
+            for task, process in processes_of(self.job).items():
+                if task not in self.tasks and hit(f"{self.job}_{task}", process):
                     self.tasks.append(task)
                     return True
             return False
 
-        self.slurm.wait_until(is_struck, what="a task that is under way", timeout_s=120)
+        self.slurm.wait_until(
+            is_struck, what="a task that is under way", timeout_s=120, most_pause_s=LEAST_PAUSE_S
+        )
         return self.tasks[-1]
 
     def _num_commits(self) -> int:
@@ -41,17 +41,18 @@ class Struck:
         return len(list(commits.glob("*.json"))) if commits.exists() else 0
 
 
-def process_of(job: str, task: int) -> int:
-    """The process that does the work of an array task, on whichever node; 0: none."""
+def processes_of(job: str) -> dict[int, int]:
+    """The processes that do the work of an array, on whichever node, by the numbers of their tasks."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
+            if b"mri_hpc.preprocess" not in (folder / "cmdline").read_bytes().split(b"\0"):
+                continue
             items = (folder / "environ").read_bytes().split(b"\0")
             values = dict(item.split(b"=", 1) for item in items if b"=" in item)
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            place = (values.get(b"SLURM_ARRAY_JOB_ID"), values.get(b"SLURM_ARRAY_TASK_ID"))
-            if b"mri_hpc.preprocess" in words and place == (job.encode(), str(task).encode()):
-                return int(folder.name)
-    return 0
+            if values.get(b"SLURM_ARRAY_JOB_ID") == job.encode():
+                found[int(values[b"SLURM_ARRAY_TASK_ID"])] = int(folder.name)
+    return found
 
 
 def is_done(slurm: Slurm, *words: str) -> bool:

@@ -16,6 +16,10 @@ SANDBOX = Path(__file__).parents[2] / "tools" / "sandbox" / "sandbox"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd", "ip")
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY")
 
+# Between two questions: each is a process of a client, and work for slurmctld.
+LEAST_PAUSE_S = 0.1
+MOST_PAUSE_S = 1.0
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slurm:
@@ -96,15 +100,17 @@ class Slurm:
         return self.wait_state(job_id, ENDED, timeout_s)
 
     def wait_until(
-        self, is_true: Callable[[], bool], *, what: str | Callable[[], str], timeout_s: float = 60
-    ) -> None:
-        """Return as soon as the condition holds."""
-        deadline = time.monotonic() + timeout_s
+        self, is_true: Callable[[], bool], *, what: str | Callable[[], str], timeout_s: float = 60,
+        most_pause_s: float = MOST_PAUSE_S,
+    ) -> None:  # fmt: skip
+        """Return soon after the condition holds; the longer that takes, the less often it is asked."""
+        began = time.monotonic()
         while not is_true():
-            if time.monotonic() > deadline:
+            waited_s = time.monotonic() - began
+            if waited_s > timeout_s:
                 said = what if isinstance(what, str) else what()
                 raise AssertionError(f"not within {timeout_s:g} s: {said}")
-            time.sleep(0.1)
+            time.sleep(min(max(LEAST_PAUSE_S, waited_s / 10), most_pause_s))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

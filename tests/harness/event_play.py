@@ -13,7 +13,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.metrics_log import read_metrics
 from tests.harness.cluster import Sandboxes, Slurm
 from tests.harness.disks import Disk
-from tests.harness.real_run import CHECKPOINT_INTERVAL_S, RealRun
+from tests.harness.real_run import RealRun
 from tests.harness.results import results_of
 from tests.harness.slurm_events import ROWS, SANDBOX, Row
 
@@ -95,7 +95,8 @@ def play_all(
         if one.failure:
             raise one.failure
     outcomes = [outcome for one in workplaces for outcome in one.outcomes]
-    return sorted(outcomes, key=lambda outcome: ROWS.index(outcome.row))
+    order = [row.name for row in ROWS]
+    return sorted(outcomes, key=lambda outcome: order.index(outcome.row.name))
 
 
 @dataclass
@@ -143,6 +144,7 @@ def play(row: Row, slurm: Slurm, whole: Uninterrupted) -> Outcome:
     run = RealRun(
         run=RunDir((disk.folder if disk else whole.folder) / row.name), slurm=slurm, store=whole.store,
         epochs=row.epochs, options=row.options, disk=disk,
+        checkpoint_interval_s=row.checkpoint_interval_s,
     )  # fmt: skip
     problems: list[str] = []
     is_equal = None
@@ -182,7 +184,7 @@ def _too_much_lost(row: Row, run: RealRun) -> list[str]:
     """Catchable events cost nothing; others the interval, and the step in which it ends."""
     steps, seconds = run.steps_lost()
     longest = max((line["seconds"] for line in read_metrics(run.run) if "seconds" in line), default=0.0)
-    most_s = CHECKPOINT_INTERVAL_S + longest
+    most_s = row.checkpoint_interval_s + longest
     if steps and not row.may_lose:
         return [f"{steps} steps lost, not 0"]
     return [f"{steps} steps of {seconds:.2f} s lost, at most {most_s:.2f} s"] if seconds > most_s else []

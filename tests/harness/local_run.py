@@ -20,6 +20,8 @@ from mri_hpc.rundir.wall_clock import WallClock, account
 from tests.harness.real_run import BATCH_SIZE, CHECKPOINT_INTERVAL_S, MODEL
 
 POLL_S = 0.05
+# To look at all of a run takes longer than whether something is true.
+LOOK_S = 1.0
 # Without a step or an event: on a machine that others use as well, four ranks take minutes to start.
 PATIENCE_S = 300.0
 ENDED_BADLY = {"failed", "gave_up", "stopped"}
@@ -93,19 +95,21 @@ class LocalRun:
 
     def wait_for(self, is_true: Callable[[], Any], what: str) -> None:
         """Return as soon as it is true; fail when it does not come, or cannot come any more."""
-        seen, deadline = (0, 0), 0.0
+        seen, deadline, next_look = (0, 0), 0.0, 0.0
         while not is_true():
-            progress = (len(read_events(self.run)), self.num_steps())
-            if progress != seen:
-                seen, deadline = progress, time.monotonic() + PATIENCE_S
-            summary = self.summary()
-            has_ended = summary.state in ENDED_BADLY and not is_true()
-            if has_ended or time.monotonic() > deadline:
-                words = "\n".join(summary.last_words)
-                raise AssertionError(
-                    f"no {what}: attempt {summary.attempt} is {summary.state} at step {summary.step}; "
-                    f"{summary.reason}\n{words}"
-                )
+            if time.monotonic() > next_look:
+                progress = (len(read_events(self.run)), self.num_steps())
+                if progress != seen:
+                    seen, deadline = progress, time.monotonic() + PATIENCE_S
+                summary = self.summary()
+                has_ended = summary.state in ENDED_BADLY and not is_true()
+                if has_ended or time.monotonic() > deadline:
+                    words = "\n".join(summary.last_words)
+                    raise AssertionError(
+                        f"no {what}: attempt {summary.attempt} is {summary.state} at step {summary.step}; "
+                        f"{summary.reason}\n{words}"
+                    )
+                next_look = time.monotonic() + LOOK_S
             time.sleep(POLL_S)
 
     def summary(self) -> Summary:

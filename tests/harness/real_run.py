@@ -20,7 +20,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Event, Kind, read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
-from tests.harness.cluster import Slurm
+from tests.harness.cluster import LEAST_PAUSE_S, Slurm
 from tests.harness.disks import Disk
 
 SIDE = 32
@@ -32,8 +32,7 @@ RANKS = 4
 # It has batch normalisation, whose running statistics a resume can lose, and a step of 0.07 s on two cores.
 MODEL = "shufflenet_v2_x0_5"
 TRAINING = {
-    "model": MODEL, "batch-size": BATCH_SIZE, "patience": 99, "checkpoint-interval-s": CHECKPOINT_INTERVAL_S,
-    "hang-timeout-s": 120,
+    "model": MODEL, "batch-size": BATCH_SIZE, "patience": 99, "hang-timeout-s": 120,
 }  # fmt: skip
 JOB = {"nodes": 2, "tasks-per-node": 2, "gpus-per-node": 0, "cpus-per-task": 1, "time-limit-min": 20}
 # On a machine that others use as well, four ranks may take a minute until their first step.
@@ -84,6 +83,7 @@ class RealRun:
     """On which it lies, where it has one of its own."""
     by_hand: bool = False
     """Somebody had to launch again."""
+    checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S
 
     def launch(self, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The command, as a user types it."""
@@ -91,7 +91,8 @@ class RealRun:
 
     def launch_command(self, *words: object) -> list[str]:
         """Launches the run, or resumes it."""
-        settings = {**TRAINING, "epochs": self.epochs, **JOB} if not self.run.settings.exists() else {}
+        ours = {"epochs": self.epochs, "checkpoint-interval-s": self.checkpoint_interval_s}
+        settings = {**TRAINING, **ours, **JOB} if not self.run.settings.exists() else {}
         typed = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         new = ["--store", str(self.store), "--deterministic", *typed, *self.options] if settings else []
         return [*module("launch"), "--run", str(self.run.path), *new, *map(str, words)]
@@ -160,6 +161,8 @@ class RealRun:
             is_true,
             what=lambda: f"{what}; step {self.step()}, decisions {self.decisions()}, job {self._job_line()}",
             timeout_s=timeout_s,
+            # The moment passes.
+            most_pause_s=LEAST_PAUSE_S,
         )
 
     def wait_for_work_to_lose(self) -> None:

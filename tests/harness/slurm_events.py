@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mri_hpc.rundir.ledger import Kind
-from tests.harness.real_run import RealRun
+from tests.harness.real_run import CHECKPOINT_INTERVAL_S, RealRun
 
 # A node that is silent for so long is down.
 SANDBOX = ("--nodes", "2", "--gpus-per-node", "0", "--slurmd-timeout", "10")
 TAKE_THE_NODES = ("-p", "high", "-N2", "--exclusive", "-o", "/dev/null")
 # Seconds; also how long ranks wait for each other when they start.
 HANG_S = 30
-# Ranks stay 5 s when they have written their stacks; srun then waits up to KillWait, 30 s here, and 2 s more.
+# Ranks stay 5 s when they have written their stacks; srun then waits for KillWait, 30 s or less, and 2 more.
 MOST_HANG_S = HANG_S + 5 + 30 + 2 + 10
 CUT_S = 5.0
 # For logs and the ledger; a checkpoint takes ten times as many.
@@ -50,6 +50,7 @@ class Row:
     sandbox: Sequence[str] = ()
     """Of `sandbox up`, beyond the usual ones."""
     epochs: int = 3
+    checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S
     begin: Callable[[RealRun], object] = RealRun.launch
     """How somebody launches it."""
     has_own_disk: bool = False

@@ -17,9 +17,6 @@ import traceback
 
 import torch
 
-# The first rank of every attempt imports it, which takes half a second.
-import torch.utils.tensorboard
-
 import mri_hpc.cluster.choice as choice_module
 import mri_hpc.train as train_module
 import mri_hpc.training.conditions as conditions_module
@@ -33,6 +30,12 @@ from mri_hpc.rundir.progress import Progress
 from mri_hpc.training import checkpoint
 from mri_hpc.training.evaluation import Answers
 from mri_hpc.training.learner import Learner
+
+# The first rank of an attempt imports them as it begins, and when it has trained: seconds each time.
+LATE = (
+    "torch.utils.tensorboard", "sklearn.covariance", "mri_hpc.results.answers.calibration",
+    "mri_hpc.results.answers.pooling_choice", "mri_hpc.results.answers.resemblance_run",
+)  # fmt: skip
 
 
 def forget(field):
@@ -184,7 +187,7 @@ def set_clock(seconds):
 
 def wait_no_longer():
     """Have no patience with ranks that do not come, once told to stop."""
-    importlib.import_module("mri_hpc.training.ranks").STOP_PATIENCE_S = 0.5
+    importlib.import_module("mri_hpc.training.meeting").STOP_PATIENCE_S = 0.5
 
 
 def suspend(step):
@@ -319,6 +322,8 @@ def start(request):
 
 def serve():
     torch.set_num_threads(1)
+    for name in LATE:
+        importlib.import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

@@ -11,6 +11,7 @@ import pytest
 
 from mri_hpc import Run
 from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.pooling import read_pooling, write_pooling
 from mri_hpc.training.attention import STEPS
@@ -25,8 +26,25 @@ def finish(start_ranks, run, restart=0):
     return results_of(run)
 
 
+@pytest.fixture(scope="module")
+def finished():
+    """Remembers the folder of the uninterrupted run, and what it came to."""
+    return {}
+
+
+@pytest.fixture
+def whole(finished, new_run, start_ranks, tmp_path_factory):
+    """A copy of the uninterrupted run, and what it came to; it is run once."""
+    if not finished:
+        run = new_run("whole", **SETTINGS)
+        finished["results"] = finish(start_ranks, run)
+        finished["folder"] = shutil.copytree(run.path, tmp_path_factory.mktemp("kept") / "run")
+    run = RunDir(shutil.copytree(finished["folder"], tmp_path_factory.mktemp("whole") / "run"))
+    return run, finished["results"]
+
+
 def test_a_run_stopped_anywhere_in_its_second_stage_ends_with_the_bits_of_the_uninterrupted_run(
-    new_run, start_ranks
+    whole, new_run, start_ranks
 ):
     seed = os.environ.get("MRI_TEST_SEED") or str(time.time_ns())
     drawn = random.Random(seed)
@@ -35,24 +53,23 @@ def test_a_run_stopped_anywhere_in_its_second_stage_ends_with_the_bits_of_the_un
         ["signal_in", "features", "SIGTERM", drawn.randrange(3)],
         ["signal_in_attention", "SIGTERM", drawn.randrange(STEPS)],
     ]
-    whole = finish(start_ranks, new_run("whole", **SETTINGS))
     run = new_run("interrupted", **SETTINGS)
     for restart, moment in enumerate(moments):
         breaks = {drawn.randrange(2): [moment]}
         world = start_ranks(run, ranks=2, restart=restart, breaks=breaks)
         assert world.statuses() == [75, 75], world.log()
         assert not run.attention.exists() and not run.pooling.exists()
-    assert finish(start_ranks, run, restart=len(moments)) == whole
+    _, results = whole
+    assert finish(start_ranks, run, restart=len(moments)) == results
     stops = [event.values["phase"] for event in read_events(run) if event.kind == "stop_agreed"]
     assert stops == ["attention", "attention"]
-    assert {"attention_digest", "attention.csv", "pooling.json"} <= whole.keys()
+    assert {"attention_digest", "attention.csv", "pooling.json"} <= results.keys()
 
 
 @pytest.fixture
-def kept(new_run, start_ranks, picture_store):
+def kept(whole, picture_store):
     """A finished run that pools by attention, as if validation had said so."""
-    run = new_run("kept", **SETTINGS)
-    finish(start_ranks, run)
+    run, _ = whole
     shutil.copy(picture_store / "recipe.json", run.recipe)
     found = read_pooling(run)
     assert found and found.reason == "validation has 6 patients, and fewer than 20 do not tell"

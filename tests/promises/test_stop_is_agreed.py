@@ -52,7 +52,7 @@ def test_a_rank_that_is_told_to_stop_does_not_wait_for_ranks_that_never_come(new
 
 def test_a_rank_that_is_told_to_stop_does_not_wait_for_a_first_rank_that_has_gone_again(new_run, start_ranks):
     run = new_run(**SMALL, hang_timeout_s=5.0)
-    stop = ["signal_at", "mri_hpc.training.ranks", "_meet"]
+    stop = ["signal_at", "mri_hpc.training.ranks", "meet"]
     first = start_ranks(run, ranks=2, only=[0], break_all=[["wait_no_longer"], stop])
     assert first.statuses() == [75]
     late = start_ranks(run, ranks=2, only=[1], break_all=[["wait_no_longer"], stop])
@@ -62,7 +62,7 @@ def test_a_rank_that_is_told_to_stop_does_not_wait_for_a_first_rank_that_has_gon
 
 def test_a_first_rank_that_answers_no_more_is_missed_in_time_and_its_address_is_told(new_run, start_ranks):
     run = new_run(**SMALL, hang_timeout_s=3.0)
-    stop = ["signal_at", "mri_hpc.training.ranks", "_meet"]
+    stop = ["signal_at", "mri_hpc.training.ranks", "meet"]
     assert start_ranks(run, ranks=2, only=[0], break_all=[["wait_no_longer"], stop]).statuses() == [75]
     began_s = time.monotonic()
     late = start_ranks(run, ranks=2, only=[1])

@@ -3,6 +3,8 @@
 import json
 import math
 import multiprocessing
+import os
+import time
 
 import numpy as np
 import pytest
@@ -286,3 +288,18 @@ def test_a_ledger_line_that_is_no_event_is_passed_over(tmp_path):
     run = RunDir(tmp_path)
     run.events.write_text('[1, 2]\n"words"\n3\n')
     assert read_events(run) == []
+
+
+@pytest.mark.parametrize("off_s", [-120.0, 240.0])
+def test_events_have_the_file_servers_time_and_name_the_machine_whose_clock_is_off(
+    tmp_path, monkeypatch, off_s
+):
+    run, real = RunDir(tmp_path), time.time
+    run.claim_attempt(FIRST)
+    record(run, FIRST, Kind.SUBMITTED)
+    monkeypatch.setattr(time, "time", lambda: real() + off_s)
+    record(run, FIRST, Kind.STARTING, clocks={"n2": 60.0})
+    before, after = read_events(run)
+    assert 0 <= after.time - before.time < 60
+    assert "clocks" not in before.values
+    assert after.values["clocks"] == {"n2": 60.0, os.uname().nodename: pytest.approx(off_s, abs=1)}

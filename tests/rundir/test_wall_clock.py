@@ -3,7 +3,7 @@
 import pytest
 
 from mri_hpc.rundir.ledger import Event, Kind
-from mri_hpc.rundir.wall_clock import WallClock, account
+from mri_hpc.rundir.wall_clock import WallClock, account, by_one_clock
 
 
 class Ledger:
@@ -201,3 +201,31 @@ def test_seconds_that_no_event_tells_of_stand_on_a_line_of_their_own():
     ledger = up_to_the_first_checkpoint().at(51, Kind.SAVED, step=10, seconds=1.0)
     ledger.at(51, Kind.STOP_AGREED, unfinished_s=0.0).decided(51, "again", "stopped", gone=51)
     assert ledger.clock(now=51)[1]["unaccounted"] == 9
+
+
+def behind(events, seconds):
+    """The same events, as a machine writes them whose clock is behind."""
+    return [Event(time=e.time - seconds, attempt=e.attempt, kind=e.kind, values=e.values) for e in events]
+
+
+def test_an_attempt_on_a_node_whose_clock_is_behind_makes_no_part_negative():
+    """The first attempt is preempted; the second goes on where clocks are two minutes behind."""
+    ledger = up_to_the_first_checkpoint().steps(11, 12, 2.0)
+    ledger.at(45, Kind.STOP_AGREED, phase="training", unfinished_s=0.0).at(46, Kind.SAVED, seconds=1.0)
+    ledger.decided(47, "again", "preempted", gone=46)
+    before = len(ledger.events)
+    finish(ledger.next("1.1"), 57, steps=(13, 14))
+    steady, _ = ledger.clock()
+    ledger.events = [*ledger.events[:before], *behind(ledger.events[before:], 120)]
+    clock, parts = ledger.clock()
+    assert all(seconds > 0 for seconds in parts.values()), parts
+    assert clock.training == steady.training
+    # Nobody knows for how long it waited: the two minutes are gone, and that wait.
+    assert clock.total == pytest.approx(steady.total - 10, abs=5)
+
+
+def test_times_that_are_in_order_stay_as_they_are_and_so_does_what_no_clock_explains():
+    ledger = finish(Ledger().at(0, Kind.SUBMITTED), 5, steps=(1, 10))
+    assert by_one_clock(ledger.events) == ledger.events
+    years = [*ledger.events, *behind(Ledger().next("2.0").at(0, Kind.SUBMITTED).events, 10_000)]
+    assert by_one_clock(years) == years

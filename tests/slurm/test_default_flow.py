@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[2]
 SIDE = 64
 PATIENTS_A_CLASS = 5
 SLICES_A_PATIENT = 1
+# With the key below these validate. They look like the other class: the loss of validation stops falling, and
+# the default recipe ends the training some epochs sooner.
+VALIDATING = ("b4", "d3")
 
 
 @pytest.fixture
@@ -28,13 +31,14 @@ def project(tmp_path: Path) -> Path:
     key.write_text("22" * 32)
     key.chmod(0o600)
     rng = np.random.default_rng(0)
-    for label, level in (("bright", 180), ("dark", 60)):
+    for label in ("bright", "dark"):
         for patient in range(PATIENTS_A_CLASS):
             below = folder / "data" / "raw" / label / f"{label[0]}{patient}"
             below.mkdir(parents=True)
+            is_bright = (label == "bright") != (below.name in VALIDATING)
             for number in range(SLICES_A_PATIENT):
-                pixels = rng.normal(level, 20, (SIDE, SIDE)).clip(0, 255)
-                pixels[: SIDE // 2] *= 0.3 if label == "bright" else 1.0
+                pixels = rng.normal(180 if is_bright else 60, 20, (SIDE, SIDE)).clip(0, 255)
+                pixels[: SIDE // 2] *= 0.3 if is_bright else 1.0
                 Image.fromarray(pixels.astype(np.uint8)).save(below / f"{number}.png")
     return folder
 

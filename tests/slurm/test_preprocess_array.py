@@ -59,7 +59,7 @@ def test_an_array_whose_tasks_are_killed_requeued_and_cancelled_ends_as_one_clea
 ):
     store = tmp_path / "store"
     job = array()
-    struck = Struck(slurm=slurm, job=job, num_tasks=TASKS, store=store)
+    struck = Struck(slurm=slurm, job=job, store=store)
     killed = struck.strike(lambda _task, process: not os.kill(process, signal.SIGKILL))
     requeued = struck.strike(lambda task, _process: is_done(slurm, "scontrol", "requeue", task))
     cancelled = struck.strike(lambda task, _process: is_done(slurm, "scancel", task))

@@ -277,7 +277,7 @@ def start_until(box: Path, landmark: str, wait_until: Callable[..., None]) -> su
     program = Path(__file__).parents[2] / "tools" / "sandbox" / "sandbox"
     argv = [str(program), "up", "--nodes", "2", "--dir", str(box)]
     starter = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until((box / landmark).exists, what=f"{landmark} of a start", timeout_s=20)
+    wait_until((box / landmark).exists, what=f"{landmark} of a start", timeout_s=20, most_pause_s=0.1)
     return starter
 
 

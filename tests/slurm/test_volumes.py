@@ -99,7 +99,7 @@ def killed_and_run_again(slurm, user, store, folder, num_sources):
         return (folder / f"preprocess-{job}_{task}.out").read_text()
 
     job = submit(f"0-{TASKS - 1}")
-    struck = Struck(slurm=slurm, job=job, num_tasks=TASKS, store=store)
+    struck = Struck(slurm=slurm, job=job, store=store)
     killed = struck.strike(lambda _task, process: not os.kill(process, signal.SIGKILL))
     requeued = struck.strike(held(lambda task: is_done(slurm, "scontrol", "requeue", task)))
     cancelled = struck.strike(held(lambda task: is_done(slurm, "scancel", task)))

@@ -114,28 +114,16 @@ def test_cublas_is_told_before_it_starts_to_be_deterministic_unless_the_site_has
 
 
 @pytest.mark.parametrize(
-    ("hosts", "rank", "before", "asked", "after"),
+    ("before", "is_wish", "after"),
     [
-        (["n1", "n1"], 1, {}, [], {"GLOO_SOCKET_IFNAME": "lo"}),
-        (["n1", "n1"], 0, {"GLOO_SOCKET_IFNAME": "ib0"}, [], {"GLOO_SOCKET_IFNAME": "ib0"}),
-        # Towards rank 0's host, and from there towards another.
-        (["n1", "n1", "n2"], 2, {}, ["n1"], {"GLOO_SOCKET_IFNAME": "eth1", "NCCL_SOCKET_IFNAME": "eth1"}),
-        (["n1", "n1", "n2"], 1, {}, ["n2"], {"GLOO_SOCKET_IFNAME": "eth1", "NCCL_SOCKET_IFNAME": "eth1"}),
-        (["n1", "n2"], 1, {"NCCL_SOCKET_IFNAME": "ib0"}, ["n1"],
-         {"NCCL_SOCKET_IFNAME": "ib0", "GLOO_SOCKET_IFNAME": "eth1"}),
+        ({}, False, ("eth1", "=eth1")),
+        ({"GLOO_SOCKET_IFNAME": "ib0"}, False, ("ib0", "=eth1")),
+        ({"NCCL_SOCKET_IFNAME": "ib"}, False, ("eth1", "ib")),
+        # Typed, it comes before what the site names.
+        ({"GLOO_SOCKET_IFNAME": "ib0", "NCCL_SOCKET_IFNAME": "ib"}, True, ("eth1", "=eth1")),
     ],
-)  # fmt: skip
-def test_ranks_talk_by_the_network_between_their_hosts_unless_the_site_names_another(
-    environment, monkeypatch, hosts, rank, before, asked, after
-):
-    environment.update(before)
-    towards = []
-    monkeypatch.setattr(ranks, "interface_towards", lambda host: towards.append(host) or "eth1")
-    ranks._pick_interfaces(hosts, rank)
-    assert (towards, environment) == (asked, after)
-
-
-def test_where_no_network_is_found_gloo_and_nccl_look_for_themselves(environment, monkeypatch):
-    monkeypatch.setattr(ranks, "interface_towards", lambda _host: None)
-    ranks._pick_interfaces(["n1", "n2"], 0)
-    assert environment == {}
+)
+def test_ranks_talk_by_the_network_on_which_they_met_unless_the_site_names_another(before, is_wish, after):
+    environment = dict(before)
+    ranks._pick_interface("eth1", is_wish, environment)
+    assert (environment["GLOO_SOCKET_IFNAME"], environment["NCCL_SOCKET_IFNAME"]) == after

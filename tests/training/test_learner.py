@@ -21,7 +21,7 @@ from mri_hpc.training.journal import StepsUnderWay
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import GreyClassifier, build
 from mri_hpc.training.optimizer import share_of_cosine
-from mri_hpc.training.ranks import Ranks, interface_towards
+from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.step_loss import StepLoss
 
 WEIGHTS = np.array([0.5, 1.0, 2.0], np.float32)
@@ -169,11 +169,6 @@ def test_the_mean_loss_is_weighted_and_balanced_accuracy_leaves_out_absent_class
 def test_probabilities_add_up_to_one_also_for_extreme_logits():
     chances = softmax(np.array([[1000.0, 0.0], [-1000.0, -1000.0]], np.float32))
     assert chances.tolist() == [[1.0, 0.0], [0.5, 0.5]]
-
-
-def test_the_way_to_this_machine_itself_is_the_loopback():
-    assert interface_towards("127.0.0.1") == "lo"
-    assert interface_towards("no.such.host.invalid") is None
 
 
 def step(number, loss):

@@ -10,15 +10,17 @@ from mri_hpc.cluster.doctor import (
     libraries,
     limits,
     network,
+    private_folders,
     scheduler,
+    site_defaults,
     site_key,
     weights_cache,
 )
 from mri_hpc.cluster.doctor.finding import Check, Finding, Site, problem
 
 CHECKS: tuple[Check, ...] = (
-    libraries.CHECK, limits.CHECK, file_system.CHECK, site_key.CHECK, scheduler.CHECK, network.CHECK,
-    gpus.CHECK, weights_cache.CHECK,
+    libraries.CHECK, limits.CHECK, file_system.CHECK, site_key.CHECK, private_folders.CHECK,
+    site_defaults.CHECK, scheduler.CHECK, network.CHECK, gpus.CHECK, weights_cache.CHECK,
 )  # fmt: skip
 
 

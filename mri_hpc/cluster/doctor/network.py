@@ -1,33 +1,20 @@
-"""The name and interfaces of this machine, by which ranks on several nodes find one another."""
+"""The interfaces of this machine, by which ranks on several nodes find one another."""
 
 import socket
 from collections.abc import Iterator
 
+from mri_hpc.base import network
 from mri_hpc.cluster.doctor.finding import Check, Finding, Site, fine, note
-from mri_hpc.cluster.slurm import own_job_id
 
 VARIABLES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 
 
 def look(site: Site) -> Iterator[Finding]:
-    """Look at this machine's name and interfaces; no message is sent."""
+    """Look at this machine's interfaces; no message is sent."""
     name = socket.gethostname()
     present = [interface for _number, interface in socket.if_nameindex() if interface != "lo"]
-    try:
-        address = str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError as error:
-        yield note(
-            f"this machine's own name, {name}, does not resolve ({error.strerror}): on nodes like it, ranks "
-            f"on several nodes would not meet",
-            "ask your cluster's help desk; one node needs no name",
-        )
-    else:
-        if address.startswith("127.") and own_job_id(site.environment):
-            yield note(
-                f"on this node its own name, {name}, is {address}: ranks of other nodes would not find it",
-                "ask your cluster's help desk; one node needs no name",
-            )
-        yield fine(f"{name} is {address}; interfaces: {', '.join(present) or 'none but loopback'}")
+    found = ", ".join(f"{one.name} ({one.address})" for one in network.interfaces()) or "none but loopback"
+    yield fine(f"{name} has the interfaces {found}; ranks on several nodes meet by such, and need no name")
     for variable in VARIABLES:
         wanted = site.environment.get(variable, "")
         names = [word for word in wanted.lstrip("=^").split(",") if word]

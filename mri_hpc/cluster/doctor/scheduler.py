@@ -2,9 +2,11 @@
 
 import getpass
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.doctor.finding import Check, Finding, Site, fine, note, problem
+from mri_hpc.cluster.doctor.fixes import line_in_site_env
 
 LEAST_KILL_WAIT_S = 10
 """In which ranks finish a step and save: that of small networks."""
@@ -22,7 +24,8 @@ def look(site: Site) -> Iterator[Finding]:
     settings = slurm.configuration()
     yield fine(f"Slurm {settings.get('SLURM_VERSION', '?')} of {settings.get('ClusterName', '?')} answers")
     yield from of_settings(settings)
-    yield from of_partitions(slurm.partition_settings(), slurm.partition_of_shell(site.environment))
+    partitions, by_shell = slurm.partition_settings(), slurm.partition_of_shell(site.environment)
+    yield from of_partitions(partitions, by_shell, site.clone)
     if settings.get("AccountingStorageType", "").endswith("slurmdbd"):
         enforces = "associations" in settings.get("AccountingStorageEnforce", "").lower()
         yield from _of_accounts(slurm.accounts(getpass.getuser()), site, is_needed=enforces)
@@ -51,7 +54,9 @@ def of_settings(settings: Mapping[str, str]) -> Iterator[Finding]:
     yield fine(f"an array may have {settings.get('MaxArraySize', '?')} tasks (MaxArraySize)")
 
 
-def of_partitions(partitions: Sequence[Mapping[str, str]], by_shell: str | None) -> Iterator[Finding]:
+def of_partitions(
+    partitions: Sequence[Mapping[str, str]], by_shell: str | None, clone: Path | None = None
+) -> Iterator[Finding]:
     """Say of each partition what launch would have to know, and whether the default one has GPUs."""
     if not partitions:
         yield note("Slurm does not show its partitions", "sinfo --summarize")
@@ -61,15 +66,20 @@ def of_partitions(partitions: Sequence[Mapping[str, str]], by_shell: str | None)
     defaults = [one for one in partitions if one.get("Default") == "YES"]
     of_gpus = [one["PartitionName"] for one in partitions if _has_gpus(one)]
     names = [one["PartitionName"] for one in partitions]
+    # Which of several is meant, only the user knows.
+    only = next((one["PartitionName"] for one in defaults), names[0] if len(names) == 1 else "")
+    fix = line_in_site_env(clone, "SBATCH_PARTITION", only) if only else None
     if by_shell and not set(by_shell.split(",")) <= set(names):
         yield problem(
             f"SBATCH_PARTITION={by_shell} does not exist here; there are: {', '.join(names)}",
-            f"export SBATCH_PARTITION={names[0]}, in site.env",
+            f"export SBATCH_PARTITION={only or names[0]}, in site.env",
+            fix=fix,
         )
     elif not by_shell and not defaults:
         yield problem(
             "no partition is the default here: a job has to name one",
             f"export SBATCH_PARTITION={names[0]}, in site.env; launch --partition {(of_gpus or names)[0]}",
+            fix=fix,
         )
     if of_gpus and defaults and not by_shell and not any(_has_gpus(one) for one in defaults):
         yield note(
@@ -101,6 +111,7 @@ def _of_accounts(found: Sequence[str] | None, site: Site, *, is_needed: bool) ->
         yield problem(
             f"SBATCH_ACCOUNT={named} is none of your accounts: {', '.join(found)}",
             f"export SBATCH_ACCOUNT={found[0]}, in site.env",
+            fix=line_in_site_env(site.clone, "SBATCH_ACCOUNT", found[0]) if len(found) == 1 else None,
         )
     elif found:
         yield fine(f"your accounts: {', '.join(found)}")

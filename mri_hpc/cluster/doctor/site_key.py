@@ -4,7 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mri_hpc.base.access import is_wider
 from mri_hpc.cluster.doctor.finding import Check, Finding, Site, fine, note, problem
+from mri_hpc.cluster.doctor.fixes import key_at, mode_of
+from mri_hpc.cluster.slurm import own_job_id
 from mri_hpc.intake.labels.pseudonyms import key_path, site_key
 
 
@@ -18,6 +21,8 @@ def look(site: Site) -> Iterator[Finding]:
             f"there is no key yet: the first preprocess makes {path}, and whoever has another one gives a "
             f"patient another pseudonym",
             "to share one with the group: export MRI_KEY_FILE=/project/folder/site.key, in site.env",
+            # Of a node's own disk it would be gone, or another node's would be another.
+            fix=None if own_job_id(site.environment) else key_at(path),
         )
     else:
         yield problem(
@@ -32,6 +37,10 @@ def look(site: Site) -> Iterator[Finding]:
 
 
 def _of_key(path: Path) -> Finding:
+    if is_wider(path, path.stat().st_gid):
+        return problem(
+            f"{path} is the site's key, and others may read it", f"chmod 600 {path}", fix=mode_of(path, 0o600)
+        )
     # A group that the key was given to may read it.
     site_key(path, group=path.stat().st_gid)
     return fine(f"the site's key is {path}; keep a copy of it in a safe place")

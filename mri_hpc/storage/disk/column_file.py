@@ -1,5 +1,6 @@
 """One array of a published snapshot: a file as numpy writes it, mapped, and compared with its checksum."""
 
+import functools
 import io
 import math
 import mmap
@@ -36,8 +37,15 @@ def save_column(path: Path, values: np.ndarray) -> int:
 def read_column_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
     """Read shape and dtype, and leave the file at its first number. Raises ValueError where it is damaged."""
     np.lib.format.read_magic(file)
+    length = file.read(2)
+    return _parsed(length + file.read(int.from_bytes(length, "little")))
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    # By Python's own parser: most of the time that it takes to open a small snapshot of many columns.
     try:
-        shape, _order, dtype = np.lib.format.read_array_header_1_0(file)
+        shape, _order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
     except (SyntaxError, EOFError, tokenize.TokenError) as error:
         # numpy reads the header as Python, and since 3.12 a damaged one may end its tokenizer.
         raise ValueError(f"no header of an array: {error}") from None

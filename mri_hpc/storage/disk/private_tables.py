@@ -16,6 +16,7 @@ import numpy as np
 from mri_hpc.storage.disk.layout import StoreDir
 
 NAMES = ("key", "path", "patient", "patient_name", "study", "study_name", "rejected")
+NAMES_AND_IDS = ("patient", "patient_name", "study", "study_name")
 SEEN = np.dtype([("key", "<u8"), ("size", "<i8"), ("mtime_ns", "<i8"), ("source_hash", "<u8")])
 HEADER = ",".join(NAMES)
 KEY_LETTERS = 16
@@ -133,6 +134,21 @@ def names_of_ids(store: StoreDir) -> dict[str, str]:
             found.update({(one[2], one[3]) for one in cells if len(one) > 4})
     found.pop("", None)
     return found
+
+
+def names_and_ids(store: StoreDir) -> set[str]:
+    """Return what patients and studies are called, by the labels and in the store.
+
+    PermissionError where the private folder is not this user's to read.
+    """
+
+    def of_rows(rows: list[dict[str, str]]) -> set[str]:
+        return {row[column] for row in rows for column in NAMES_AND_IDS}
+
+    # Listing would pass over a folder that cannot be read.
+    next(store.names.iterdir(), None)
+    found = set[str]().union(*find_in_names(store, of_rows).values())
+    return found - {""}
 
 
 def sources_of(store: StoreDir, keys: Iterable[int], files: Iterable[Path] | None = None) -> dict[int, str]:

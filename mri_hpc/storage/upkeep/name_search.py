@@ -69,6 +69,18 @@ def search_folder(
     return NameSearch(found=tuple(found), files=files, bytes=num_bytes)
 
 
+class NameMask:
+    """Writes texts without any of some names, as `search_folder` would find them."""
+
+    def __init__(self, names: Sequence[WantedName]) -> None:
+        self._names = names
+        self._searched = (_Spellings(names),)
+
+    def masked(self, text: str) -> str:
+        """Return the text with *** in place of each name."""
+        return _without(text.encode(errors="replace"), self._names, self._searched).decode(errors="replace")
+
+
 def _in_name(path: Path, searched: Iterable["_Spellings"]) -> Iterator[int]:
     """Yield the names by which a file is called, or to which a link leads."""
     called = os.fsencode(path.name)
@@ -172,10 +184,16 @@ class _Spellings:
 
 def _masked(path: Path, names: Sequence[WantedName], searched: Iterable["_Spellings"]) -> str:
     """Write a path without the names in it."""
-    text = os.fsencode(path)
-    lines = {line for spellings in searched for line, _offset in spellings.find(text.translate(LOWER))}
-    for form in (form for name in names if name.line in lines for form in name.forms):
-        while (at := text.translate(LOWER).find(form)) >= 0:
-            text = text[:at] + MASK.encode() + text[at + len(form) :]
+    text = _without(os.fsencode(path), names, searched)
     # A line stays one line.
     return "".join(c if c.isprintable() else "\ufffd" for c in text.decode(errors="replace"))
+
+
+def _without(text: bytes, names: Sequence[WantedName], searched: Iterable["_Spellings"]) -> bytes:
+    lines = {line for spellings in searched for line, _offset in spellings.find(text.translate(LOWER))}
+    # The longest first: what is left of a name that begins as another one would tell it.
+    forms = {form for name in names if name.line in lines for form in name.forms}
+    for form in sorted(forms, key=len, reverse=True):
+        while (at := text.translate(LOWER).find(form)) >= 0:
+            text = text[:at] + MASK.encode() + text[at + len(form) :]
+    return text

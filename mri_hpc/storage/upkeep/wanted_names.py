@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,17 +49,23 @@ def read_wanted(path: Path) -> WantedNames:
         raise UserError(
             f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as that"
         ) from None
+    wanted = wanted_of(texts)
+    if not wanted.names:
+        raise UserError(
+            f"{path} has no name of {LEAST_LETTERS} letters or more: --privacy takes a text with names, ids "
+            "and dates, one a line"
+        )
+    return wanted
+
+
+def wanted_of(texts: Iterable[str]) -> WantedNames:
+    """Spell names, whose lines are counted from 1; those that are too short are named by their lines."""
     lines = [(line, unicodedata.normalize("NFC", text.strip())) for line, text in enumerate(texts, 1)]
     names = [
         WantedName(line=line, letters=_letters(text), forms=tuple(sorted({*forms_of(text)})))
         for line, text in lines
         if _letters(text) >= LEAST_LETTERS
     ]
-    if not names:
-        raise UserError(
-            f"{path} has no name of {LEAST_LETTERS} letters or more: --privacy takes a text with names, ids "
-            "and dates, one a line"
-        )
     short = tuple(line for line, text in lines if 0 < _letters(text) < LEAST_LETTERS)
     return WantedNames(names=tuple(names), too_short=short)
 

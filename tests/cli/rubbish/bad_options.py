@@ -101,6 +101,21 @@ CASES = (
         typed("store", "infoo", "x"),
         "unrecognized options: infoo, x; did you mean 'info'?",
     ),
+    refused(
+        "permission for nothing: doctor",
+        typed("doctor", "--yes"),
+        "--yes goes with --bundle RUN, --fix or --drill",
+    ),
+    refused(
+        "settings of a job without one: doctor",
+        typed("doctor", "--nodes", "2"),
+        "those of a drill: give --drill",
+    ),
+    refused(
+        "a drill without Slurm: doctor",
+        typed("doctor", "--drill", "--cluster", "local"),
+        "--drill is a job of Slurm, and --cluster local asks for none",
+    ),
     refused("a store without an action", typed("store"), "expected one of {info, verify"),
     refused(
         "no run: evaluate",
@@ -152,6 +167,11 @@ CASES = (
         "or newest",
     ),
     refused("weights that are not there", launch("--weights", "none.pth"), "none.pth"),
+    refused(
+        "ports that only root has",
+        launch("--port-range", "80-90"),
+        "--port-range takes LOW-HIGH within 1024-65535, such as 50000-50999, got '80-90'",
+    ),
     refused("nodes below one", launch("--nodes", 0), "--nodes must be at least 1, got 0"),
     refused(
         "a time limit that is over at once",

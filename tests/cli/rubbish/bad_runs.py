@@ -135,6 +135,11 @@ CASES = (
         says=("store is a store, not a run; train on it with: python -m mri_hpc.launch --store",),
     ),
     Case(
+        name="a run for a tracker whose address is not given",
+        make=lambda desk: words("export-metrics", desk.run.path),
+        says=("where to? give --uri http://SERVER:5000, or set MLFLOW_TRACKING_URI",),
+    ),
+    Case(
         name="a folder of something else in place of a run: evaluate",
         make=lambda desk: words("evaluate", desk.raw),
         says=("raw is not a run directory (found something else, no settings.toml)",),

@@ -1,0 +1,181 @@
+"""The question to each node of a job, by its script before any rank starts, and the answers."""
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mri_hpc.base.documents import convert, parse
+from mri_hpc.cluster.doctor.finding import Finding, Level, note, problem
+from mri_hpc.cluster.drill.folder import DrillFolder
+
+STOPS = 3
+"""Exit status of a node that cannot carry a rank."""
+ANSWER_WITHIN_S = 75
+CLOCKS_APART_S = 5
+"""That clocks may differ before it is said."""
+# In the shell, as a node may have no such python. Each line begins with the node's name; a finding is JSON.
+ON_NODE = """
+node=${SLURMD_NODENAME:-$(uname -n)}
+echo "$node clock $(date +%s)"
+if [ ! -x "$1" ]; then echo "$node no-python"; exit 3; fi
+said=$("$@" 2>&1)
+status=$?
+printf '%s\\n' "$said" | sed "s|^|$node |"
+if [ "$status" -ne 0 ] && [ "$status" -ne 3 ]; then echo "$node died $status $(ulimit -v)"; status=3; fi
+exit "$status"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """The question to the nodes."""
+
+    python: str
+    """Program that they have to start."""
+    token: str
+    """Words that they have to find in the drill's folder."""
+    store: str = ""
+    """Folder of the user's store; empty where there is none yet."""
+    key: str = ""
+    """Fingerprint of the site's key; empty where there is none yet."""
+    gpus: int = 0
+    """GPUs that each has to give."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The answers of the nodes of a job."""
+
+    nodes: str
+    """All nodes of the job, in Slurm's words, as n[1-4]."""
+    status: int
+    """Of the step that asked them."""
+    lines: tuple[tuple[str, str], ...]
+    """Node, and its words."""
+    began: int
+    """Unix time before they were asked, by the clock of the first node."""
+    ended: int
+    """The same afterwards."""
+    complaint: str = ""
+    """The last words of srun."""
+
+
+def first_lines(drill: DrillFolder, question: Question) -> tuple[str, ...]:
+    """Return the lines of the batch script that ask the nodes; without a good answer it ends there."""
+    asked = [question.python, "-m", "mri_hpc.cluster.drill.node", str(drill.path)]
+    asked += [question.token, question.store, question.key, str(question.gpus)]
+    began, seen, errors = (shlex.quote(str(path)) for path in (drill.began, drill.seen, drill.seen_errors))
+    return (
+        "# The drill: before any rank starts, each node says what it sees.",
+        'if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ]; then',
+        f"  date +%s >{began}",
+        f"  timeout {ANSWER_WITHIN_S} srun --export=ALL --kill-on-bad-exit=0 --wait=0 \\",
+        '    --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \\',
+        f"    sh -c {shlex.quote(ON_NODE)} look {shlex.join(asked)} >{seen}.part 2>{errors}",
+        "  looked=$?",
+        f'  echo "- $looked $(cat {began}) $(date +%s) $SLURM_JOB_NODELIST" >>{seen}.part',
+        f"  mv {seen}.part {seen}",
+        '  if [ "$looked" -ne 0 ]; then exit 1; fi',
+        "fi",
+    )
+
+
+def read_answers(drill: DrillFolder) -> Answers | None:
+    """Read what the nodes said; None while, or where, it is not there."""
+    try:
+        *rows, last = _rows(drill.seen)
+        status, began, ended, nodes = last[1].split(" ", 3)
+    except (FileNotFoundError, ValueError):
+        return None
+    errors = _rows(drill.seen_errors) if drill.seen_errors.exists() else []
+    return Answers(
+        nodes=nodes, status=int(status), lines=tuple(rows), began=int(began), ended=int(ended),
+        complaint=" ".join(errors[-1]) if errors else "",
+    )  # fmt: skip
+
+
+def judge_nodes(answers: Answers, nodes: Sequence[str], question: Question) -> dict[str, list[Finding]]:
+    """Judge each node of the job by what it said, and by its silence: findings by node, none where all fits.
+
+    nodes: all of the job. What is a problem keeps ranks from starting there.
+    """
+    found = {node: list(_of_node(answers, node, question)) for node in nodes}
+    for node, seconds in _off_clocks(answers, nodes).items():
+        ahead = "ahead of" if seconds > 0 else "behind"
+        found[node].append(
+            note(
+                f"its clock is {abs(seconds)} s {ahead} that of {nodes[0]}: their times will not fit",
+                "ask your cluster's help desk to set it; until then --slurm exclude=" + node,
+            )
+        )
+    return found
+
+
+def _of_node(answers: Answers, node: str, question: Question) -> Iterator[Finding]:
+    lines = [words for name, words in answers.lines if name == node]
+    if not lines:
+        yield problem(
+            f"it did not answer within {ANSWER_WITHIN_S} s"
+            + (f": {answers.complaint}" if answers.complaint else ""),
+            "ask your cluster's help desk",
+        )
+    plain: list[str] = []
+    for words in lines:
+        if words.startswith("{"):
+            yield _finding(words)
+        elif words == "no-python":
+            yield problem(
+                f"it has no {question.python}, the python of the job",
+                "install where all nodes see it, or export MRI_PYTHON=/project/venv/bin/python",
+            )
+        elif words.startswith("died "):
+            yield _of_dead_python(words, plain, question)
+        elif not words.startswith("clock "):
+            plain.append(words)
+
+
+def _finding(words: str) -> Finding:
+    values = parse(words)
+    return convert({**values, "level": Level(values["level"])}, Finding)
+
+
+def _of_dead_python(words: str, lines: Sequence[str], question: Question) -> Finding:
+    """Judge a python that could not even say what it sees. words: ``died STATUS LIMIT``."""
+    _, status, limit = words.split()
+    last = next((line for line in reversed(lines) if line.strip()), f"it ended with status {status}")
+    if limit != "unlimited":
+        return problem(
+            f"{question.python} cannot work there: {last}; a process may use {limit} kB there (ulimit -v)",
+            "launch from a shell with ulimit -v unlimited: jobs take over its limits",
+        )
+    return problem(
+        f"{question.python} cannot work there: {last}",
+        "install where all nodes see it, and for the oldest of them",
+    )
+
+
+def _off_clocks(answers: Answers, nodes: Sequence[str]) -> dict[str, int]:
+    """Return seconds by which a node's clock is ahead of the first node's, of those that differ.
+
+    Each answered at some moment while it was asked: only what lies outside is a difference.
+    """
+    found = {}
+    for node, words in answers.lines:
+        word, _, clock = words.partition(" ")
+        if node in nodes and word == "clock" and clock.isdigit():
+            ahead = max(int(clock) - answers.ended, 0) + min(int(clock) - answers.began, 0)
+            if abs(ahead) > CLOCKS_APART_S:
+                found[node] = ahead
+    return found
+
+
+def _rows(path: Path) -> list[tuple[str, str]]:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [(name, words) for name, _, words in (line.partition(" ") for line in text.splitlines())]
+
+
+def as_line(finding: Finding) -> str:
+    """Write a finding as one line, which `read_answers` reads."""
+    return json.dumps({"level": finding.level.value, "says": finding.says, "cure": finding.cure})
