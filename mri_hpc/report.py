@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 JOINED = "joined.html"
 """Page of runs that were named one by one, beside the first of them."""
+JOINED_REVIEW = "joined_review"
+"""Folder of what is written for their reviewers, beside it."""
+IN_REVIEW = "model card, CLAIM 2024, TRIPOD+AI, figures as CSV and JSON"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,8 @@ class Options:
     run: Annotated[Path, POSITIONAL]
     """Folder of the run, or of folds; one that is not finished gets a page of what there is."""
     more: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """Others of other folds or seeds, joined with the first on one page, joined.html beside it."""
+    """Others of other folds or seeds, joined with the first on one page, joined.html beside it, and
+    in joined_review for reviewers."""
     pictures: Flag = False
     """Also write RUN/private/report.html, with pictures of patients: examples, wrong answers, and where the
     model looks, if boxes of findings show that it is worth a look. Needs the store."""
@@ -111,7 +115,7 @@ def report(options: Options) -> None:
         unfinished = "" if run.is_finished else " (not finished: no results yet)"
         print(f"{run.report}: {len(page) / 1000:.0f} kB{unfinished}")
         if run.review.is_dir():
-            print(f"{run.review}: model card, CLAIM 2024, TRIPOD+AI, figures as CSV and JSON")
+            print(f"{run.review}: {IN_REVIEW}")
         if unseen:
             print(f"without its test figures: {unseen}")
         if private is not None:
@@ -152,6 +156,7 @@ def _write_private(run: RunDir, store: Path | None, continued: "Continued | None
 def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) -> None:
     """Write the page of several runs, and say where it is."""
     from mri_hpc.results.pages.joined_page import make_joined_page
+    from mri_hpc.results.reviewers.review import write_joined_review
     from mri_hpc.results.runs.further_look import look_at
     from mri_hpc.results.runs.joining import join, refuse_unlike
     from mri_hpc.results.runs.learning_curve import is_curve, join_curve
@@ -167,10 +172,14 @@ def _report_joined(folders: Sequence[Path], *, look_again: bool, as_json: bool) 
     path, name = _page_of(folders)
     page = make_joined_page(joined, name).encode()
     replace_bytes(path, page)
+    review = path.parent / JOINED_REVIEW if path.name == JOINED else RunDir(path.parent).review
+    write_joined_review(review, name, joined)
     if as_json:
-        print_json({"report": str(path), "bytes": len(page), **joined.to_dict()})
+        document = {"report": str(path), "bytes": len(page), "review": str(review), **joined.to_dict()}
+        print_json(document)
         return
     print(f"{path}: {len(page) / 1000:.0f} kB, {len(joined.parts)} runs")
+    print(f"{review}: {IN_REVIEW}")
     for line in joined.lines():
         print(f"  {line}")
 

@@ -13,8 +13,10 @@ from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 
 if TYPE_CHECKING:
+    from mri_hpc.intake.decoding.recipe import Recipe
     from mri_hpc.intake.labels.images import Image, PatientFrom, Rejected
     from mri_hpc.results.answers.answer import Answer
+    from mri_hpc.results.answers.judging import Asked
     from mri_hpc.results.runs.evaluation import Evaluation
     from mri_hpc.rundir.summary import Summary
     from mri_hpc.training.prediction import FinishedRun
@@ -84,12 +86,14 @@ class Run:
         paths: one, or several. also: other runs of the same classes, whose answers are joined with this
         one's: their mean, and how far they disagree. patient_from, prevalence: as of `mri-hpc predict`;
         shares also by name. keep_pictures: with each image, what the network saw of it. on_rejected: told at
-        once of each file that cannot be read. progress: gives the images on, one by one; anew for each run.
+        once of each file that cannot be read. progress: gives the images on, one by one; anew for runs of
+        another recipe, since all others are asked about one and the same pixels.
         UserError where a run is not finished, or damaged, or runs do not fit each other.
         """
         from mri_hpc.intake.labels.images import PatientFrom, find_images
         from mri_hpc.results.answers.answer_of_runs import join_answers, refuse_other_classes
-        from mri_hpc.results.answers.calibration import prevalence_of
+        from mri_hpc.results.answers.calibration import load_calibration, prevalence_of
+        from mri_hpc.results.answers.judging import judge
         from mri_hpc.training.prediction import load_finished
 
         if patient_from not in (known := get_args(PatientFrom)):
@@ -107,65 +111,74 @@ class Run:
         for bad in found.rejected:
             on_rejected(bad)
         shares = prevalence_of(prevalence, finished[0].classes) if prevalence else None
-        # What cannot be read is said once.
-        tell = [on_rejected, *([lambda _bad: None] * (len(runs) - 1))]
-        answers = []
-        for run, model, on_bad in zip(runs, finished, tell, strict=True):
-            answer = _ask(
-                run,
-                model,
+        # What is damaged is said before anything is read.
+        asked = [_asked(run, one) for run, one in zip(runs, finished, strict=True)]
+        calibrations = [load_calibration(run) for run in runs]
+        answers: dict[int, Answer] = {}
+        for recipe, those in _by_recipe(runs):
+            tell = on_rejected if not answers else _pass_over
+            judged = judge(
                 found.images,
-                shares=shares,
+                recipe,
+                [asked[number] for number in those],
                 keep_pictures=keep_pictures,
-                on_rejected=on_bad,
+                on_rejected=tell,
                 progress=progress,
             )
-            answers.append(replace(answer, rejected=(*found.rejected, *answer.rejected)))
-            # Of the first run alone: the others see the same slices.
-            keep_pictures = False
-        return answers[0] if len(runs) == 1 else join_answers([run.path for run in runs], answers)
+            for number, answer in zip(those, judged, strict=True):
+                whole = replace(answer, rejected=(*found.rejected, *answer.rejected))
+                answers[number] = _whole(runs[number], whole).calibrated(calibrations[number], shares)
+        in_order = [answers[number] for number in range(len(runs))]
+        return in_order[0] if len(runs) == 1 else join_answers([run.path for run in runs], in_order)
 
 
-def _ask(
-    run: RunDir,
-    finished: "FinishedRun",
-    images: "Sequence[Image]",
-    *,
-    shares: Mapping[str, float] | None,
-    keep_pictures: bool,
-    on_rejected: "Callable[[Rejected], None]",
-    progress: "Callable[[Sequence[Image]], Iterable[Image]]",
-) -> "Answer":
-    """Ask one finished run about images, and calibrate what it says. shares: of classes, elsewhere."""
+def _by_recipe(runs: Sequence[RunDir]) -> "list[tuple[Recipe, list[int]]]":
+    """Return the numbers of the runs of each recipe; that of the first run first."""
     from mri_hpc.intake.decoding.recipe import load_recipe
-    from mri_hpc.results.answers.calibration import load_calibration
-    from mri_hpc.results.answers.judging import judge
+
+    found: list[tuple[Recipe, list[int]]] = []
+    for number, recipe in enumerate(load_recipe(run.recipe) for run in runs):
+        same = next((those for known, those in found if known == recipe), None)
+        if same is None:
+            found.append((recipe, [number]))
+        else:
+            same.append(number)
+    return found
+
+
+def _asked(run: RunDir, finished: "FinishedRun") -> "Asked":
+    """Collect what asking a finished run takes."""
+    from mri_hpc.results.answers.judging import Asked
     from mri_hpc.results.answers.pooling_choice import patient_model_of
     from mri_hpc.results.answers.resemblance import load_resemblance
-    from mri_hpc.results.answers.run_decision import decision_of, validation_patients
-    from mri_hpc.rundir.provenance import read_provenance
 
-    provenance, calibration = read_provenance(run), load_calibration(run)
-    answer = judge(
-        images,
-        load_recipe(run.recipe),
-        finished.classes,
-        finished.ask,
+    return Asked(
+        classes=finished.classes,
+        model=finished.ask,
         patient_model=patient_model_of(run, finished.classes),
         resemblance=load_resemblance(run),
-        keep_pictures=keep_pictures,
-        on_rejected=on_rejected,
-        progress=progress,
     )
-    whole = replace(
+
+
+def _whole(run: RunDir, answer: "Answer") -> "Answer":
+    """Add what a run says beside its probabilities."""
+    from mri_hpc.results.answers.run_decision import decision_of, sets_of, validation_patients
+    from mri_hpc.rundir.provenance import read_provenance
+
+    provenance = read_provenance(run)
+    return replace(
         answer,
         decision=decision_of(run),
-        validation=tuple(validation_patients(run)),
+        sets=sets_of(run),
+        validation=validation_patients(run),
         model_digest=str(provenance.get("model_digest", "")),
         snapshot=str(provenance.get("snapshot", "")),
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    return whole.calibrated(calibration, shares)
+
+
+def _pass_over(_bad: "Rejected") -> None:
+    """Pass over what another recipe's runs have been told of already."""
 
 
 def _refuse_twice(runs: Sequence[RunDir]) -> None:

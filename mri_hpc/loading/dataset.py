@@ -14,10 +14,11 @@ import torch
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import nearest
-from mri_hpc.cohort.splits import FromTrain, rows_of, split_of
+from mri_hpc.cohort.splits import FromTrain, rows_of, set_apart, split_by
+from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.storage.store import Reader, Snapshot, Store
 
-Part = Literal["train", "validation", "test", "all"]
+Part = Literal["train", "validation", "calibration", "test", "all"]
 PARTS = get_args(Part)
 Transform = Callable[[torch.Tensor], Any]
 
@@ -53,13 +54,18 @@ class Dataset:
         val_fold: int | None = None,
         test_fold: int | None = None,
         from_train: FromTrain = "none",
+        hash_folds: int = 0,
+        calibration_share: float = 0.0,
+        train_share: float = 1.0,
         transform: Transform | None = None,
     ) -> None:
         """Open a snapshot of the store, and choose the rows of a split.
 
-        snapshot: its digest, or newest. val_fold, test_fold, from_train: as of `mri-hpc launch`. split: all
-        takes every image, of known class or not. transform: called with each image, uint8,
-        or uint16 in a store of 16 bits, (1, H, W).
+        snapshot: its digest, or newest. val_fold, test_fold, from_train, hash_folds, calibration_share,
+        train_share: as of `mri-hpc launch`; a fold of `launch --folds` N is test_fold, from_train
+        "validation" and hash_folds N, or 0 where the labels name folds. split: calibration takes the
+        validation patients whom calibration_share sets apart; all takes every image, of known class or not.
+        transform: called with each image, uint8, or uint16 in a store of 16 bits, (1, H, W).
         Raises UserError where there is no such store, snapshot or split. Any number of threads may read.
         """
         opened_at = store if isinstance(store, Store) else Store.open(store)
@@ -75,7 +81,16 @@ class Dataset:
         if split == "all":
             self.rows = np.arange(len(opened), dtype=np.int64)
         else:
-            self.rows = getattr(rows_of(split_of(opened, val_fold, test_fold, from_train)), split)
+            settings = TrainingSettings(
+                val_fold=val_fold,
+                test_fold=test_fold,
+                from_train=from_train,
+                hash_folds=hash_folds,
+                calibration_share=calibration_share,
+                train_share=train_share,
+            )
+            code = set_apart(opened, split_by(opened, settings), calibration_share)
+            self.rows = getattr(rows_of(code), split)
         self._opened: _Opened | None = None
 
     store: Store

@@ -45,10 +45,20 @@ def make_store(folder: Path) -> Path:
     for split, patients in PATIENTS.items():
         for label, patient, part in itertools.product(range(2), range(patients), range(SLICES)):
             below = folder / "raw" / split / f"class{label}" / f"{split}{label}{patient:02d}"
-            below.mkdir(parents=True, exist_ok=True)
-            pixels = random.integers(0, 90, (SIDE, SIDE))
-            pixels[4 : 12 + 8 * label, 6:20] += 60
-            Image.fromarray(pixels.astype(np.uint8)).save(below / f"{part}.png")
+            draw(below / f"{part}.png", label, random)
+    return stored(folder)
+
+
+def draw(file: Path, label: int, random: np.random.Generator) -> None:
+    """Draw a slice of a class."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = random.integers(0, 90, (SIDE, SIDE))
+    pixels[4 : 12 + 8 * label, 6:20] += 60
+    Image.fromarray(pixels.astype(np.uint8)).save(file)
+
+
+def stored(folder: Path) -> Path:
+    """Preprocess what lies below `raw`; return the store."""
     _run_module("preprocess", "--source", folder / "raw", "--store", folder / "store", "--size", SIDE)
     return folder / "store"
 
@@ -85,7 +95,7 @@ class RealRun:
         settings = {**TRAINING, **ours, **JOB} if not self.run.settings.exists() else {}
         typed = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         new = ["--store", str(self.store), "--deterministic", *typed, *self.options] if settings else []
-        return [*_module("launch"), "--run", str(self.run.path), *new, *map(str, words)]
+        return [*module("launch"), "--run", str(self.run.path), *new, *map(str, words)]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -142,7 +152,7 @@ class RealRun:
 
     def status(self) -> dict[str, Any]:
         """What ``mri-hpc status --json`` says."""
-        said = self.slurm.run([*_module("status"), self.run.path, "--json"], env=self.environment)
+        said = self.slurm.run([*module("status"), self.run.path, "--json"], env=self.environment)
         return dict(json.loads(said.stdout))
 
     def wait_for(self, is_true: Any, what: str, timeout_s: float = PATIENCE_S) -> None:
@@ -229,10 +239,11 @@ class RealRun:
         )
 
 
-def _module(name: str) -> list[str]:
+def module(name: str) -> list[str]:
+    """The words that run a command of ours."""
     return [sys.executable, "-m", f"mri_hpc.{name}"]
 
 
 def _run_module(name: str, *words: object) -> None:
-    ran = subprocess.run([*_module(name), *map(str, words)], capture_output=True, text=True, check=False)
+    ran = subprocess.run([*module(name), *map(str, words)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr

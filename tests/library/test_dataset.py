@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from mri_hpc import Dataset, Loader, Store
 from mri_hpc.base.errors import UserError
+from mri_hpc.cohort.splits import rows_of, set_apart, split_by
+from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.storage.store import Reader
 
 
@@ -124,7 +126,33 @@ def test_a_dataset_is_read_from_another_folder_too(store_path, tmp_path, monkeyp
     assert pickle.loads(pickle.dumps(dataset))[0][0].shape == (1, 32, 32)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_folds_by_hash_and_patients_who_choose_nothing_are_those_of_a_run_with_the_same_options(
+    store_path, share
+):
+    tested = []
+    for fold in (1, 2, 3):
+        options = {
+            "test_fold": fold, "from_train": "validation", "hash_folds": 3, "calibration_share": share,
+            "train_share": 0.5,
+        }  # fmt: skip
+        parts = {name: Dataset(store_path, name, **options) for name in ("train", "validation", "test")}
+        parts["calibration"] = Dataset(store_path, "calibration", **options)
+        snapshot, settings = parts["train"].snapshot, TrainingSettings(**options)
+        of_run = rows_of(set_apart(snapshot, split_by(snapshot, settings), settings.calibration_share))
+        for name, part in parts.items():
+            assert np.array_equal(part.rows, getattr(of_run, name)), name
+        assert bool(len(parts["calibration"])) == bool(share)
+        assert not set(parts["calibration"].patients) & set(parts["validation"].patients)
+        tested += parts["test"].rows.tolist()
+    assert sorted(tested) == list(range(120))
+
+
 def test_a_split_that_is_none_is_refused(store_path):
+    with pytest.raises(UserError, match="--hash-folds goes with --test-fold K and --from-train validation"):
+        Dataset(store_path, "train", hash_folds=3)
+    with pytest.raises(UserError, match="--calibration-share must be at least 0 and below 1, got 1"):
+        Dataset(store_path, "calibration", calibration_share=1)
     with pytest.raises(UserError, match="--val-fold and --test-fold go together"):
         Dataset(store_path, "train", val_fold=1)
     with pytest.raises(UserError, match="--val-fold 1 holds no image: the data name no fold"):

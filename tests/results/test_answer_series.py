@@ -8,7 +8,7 @@ import pytest
 
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.labels.images import find_images
-from mri_hpc.results.answers.judging import judge
+from mri_hpc.results.answers.judging import Asked, judge
 from mri_hpc.results.statistics.patient_model import MeanOfImages
 from tests.harness import dicom_phantoms as phantoms
 
@@ -37,7 +37,7 @@ def judged(*paths, recipe=RECIPE, patient_from="folder"):
         return np.tile([0.25, 0.75], (len(images), 1))
 
     images = find_images(paths, patient_from).images
-    answer = judge(images, recipe, ("a", "b"), model, patient_model=MeanOfImages())
+    (answer,) = judge(images, recipe, [Asked(classes=("a", "b"), model=model, patient_model=MeanOfImages())])
     return answer, np.concatenate(asked) if asked else None
 
 
@@ -113,8 +113,6 @@ def test_masks_are_no_images_and_those_of_brains_are_needed(tmp_path):
     assert not answer.rejected
     (folder / "brain" / "t1.nii").unlink()
     refused = []
-    judge(
-        find_images([folder]).images, recipe, ("a", "b"), lambda images: images,
-        patient_model=None, on_rejected=refused.append,
-    )  # fmt: skip
+    run = Asked(classes=("a", "b"), model=lambda images: images, patient_model=None)
+    judge(find_images([folder]).images, recipe, [run], on_rejected=refused.append)
     assert [bad.reason for bad in refused] == ["no mask beside it (brain)"]

@@ -8,7 +8,7 @@ from PIL import Image
 from mri_hpc.intake.decoding.recipe import FIRST_DECODER, Recipe
 from mri_hpc.intake.decoding.window import window_of
 from mri_hpc.intake.labels.images import find_images
-from mri_hpc.results.answers.judging import judge
+from mri_hpc.results.answers.judging import Asked, judge
 from mri_hpc.results.statistics.patient_model import MeanOfImages
 
 SIDE = 16
@@ -17,6 +17,11 @@ RECIPE = Recipe(size=SIDE)
 
 def slice_of(peak):
     return (np.arange(SIDE * SIDE).reshape(SIDE, SIDE) * (peak / SIDE**2)).astype(np.uint16)
+
+
+def asked(model):
+    """A run whose network is this."""
+    return Asked(classes=("a", "b"), model=model, patient_model=MeanOfImages())
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def judged(paths, recipe=RECIPE, patient_from="folder"):
         shown.extend(images)
         return np.ones((len(images), 2)) / 2
 
-    answer = judge(found, recipe, ("a", "b"), model, patient_model=MeanOfImages())
+    (answer,) = judge(found, recipe, [asked(model)])
     assert [image.name for image in answer.images] == [str(image.path) for image in found]
     return dict(zip((image.path for image in found), shown, strict=True))
 
@@ -77,10 +82,10 @@ def test_a_volume_given_alone_is_a_patient_and_its_slices_come_in_order(tmp_path
         return np.ones((len(images), 2)) / 2
 
     found = find_images([tmp_path / "scan.nii.gz"]).images
-    answer = judge(found, RECIPE, ("a", "b"), model, patient_model=MeanOfImages())
+    (answer,) = judge(found, RECIPE, [asked(model)])
     numbers = [int(image.name.partition("#")[2]) for image in answer.images]
     assert numbers == sorted(numbers) and len(numbers) > 14
     (patient,) = answer.patients()
     assert patient.patient == str(tmp_path / "scan.nii.gz") and patient.num_images == len(numbers)
     found = find_images([tmp_path / "scan.nii.gz"], "none").images
-    assert not judge(found, RECIPE, ("a", "b"), model, patient_model=MeanOfImages()).patients()
+    assert not judge(found, RECIPE, [asked(model)])[0].patients()

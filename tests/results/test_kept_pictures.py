@@ -8,7 +8,7 @@ from PIL import Image
 
 from mri_hpc.intake.decoding.recipe import Recipe
 from mri_hpc.intake.labels.images import find_images
-from mri_hpc.results.answers.judging import judge
+from mri_hpc.results.answers.judging import Asked, judge
 from mri_hpc.results.answers.kept_pictures import KeptPictures
 from mri_hpc.results.statistics.patient_model import MeanOfImages
 
@@ -30,12 +30,15 @@ def test_what_a_network_saw_is_kept_outside_memory_and_leaves_nothing_behind(tmp
     (tmp_path / "anna").mkdir()
     for number in range(3):
         Image.fromarray(greys + number).save(tmp_path / "anna" / f"{number}.png")
-    answer = judge(
+    run = Asked(
+        classes=("a", "b"),
+        model=lambda images: np.ones((len(images), 2)) / 2,
+        patient_model=MeanOfImages(),
+    )
+    (answer,) = judge(
         find_images([tmp_path / "anna"], "folder").images,
         Recipe(size=16),
-        ("a", "b"),
-        lambda images: np.ones((len(images), 2)) / 2,
-        patient_model=MeanOfImages(),
+        [run],
         keep_pictures=True,
     )
     assert len({image.picture for image in answer.images}) == 3

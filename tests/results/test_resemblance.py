@@ -5,15 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mri_hpc.base.documents import with_format
+from mri_hpc.base.documents import with_format, without_format
 from mri_hpc.base.errors import NewerFormat, UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.results.answers.appearance import NUM_PIXELS, NUM_STATISTICS, appearance_of
+from mri_hpc.results.answers.planted_changes import look_at_copies
 from mri_hpc.results.answers.resemblance import (
     FEWEST,
+    FORMAT,
     NoResemblance,
     Resemblance,
     fit_space,
+    fit_with_changes,
     load_resemblance,
     write_resemblance,
 )
@@ -74,6 +77,60 @@ def test_what_the_training_images_do_not_look_like_is_called_unlike(change, rese
     assert found.words.startswith("This is not like the training data")
     assert "0 of 30 validation patients lie as far from it" in found.words
     assert "1 in 10 patients like those is called so by mistake" in found.words
+
+
+def lopsided(number):
+    """A head of any size and brightness, a little brighter above."""
+    image = head(number, size=np.random.default_rng((number, 1)).uniform(0.75, 1.1)).astype(int)
+    bright = 1 + np.random.default_rng((number, 2)).uniform(-0.3, 0.3)
+    above = np.where(np.arange(SIDE)[:, None] < 0.4 * SIDE, 1.15, 0.95)
+    return np.clip(np.where(image > 40, image * bright * above, image), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def spaces():
+    """What 120 such heads tell, without and with copies that were turned and resized."""
+    images, number = np.stack([lopsided(number) for number in range(120)]), np.arange(120)
+    appearance, copies = appearance_of(images), look_at_copies(images, np.random.default_rng(0))
+    changed = fit_with_changes(appearance, copies, of=number, half=number % 2 == 0)
+    return fit_space(appearance), changed
+
+
+def called(space, images):
+    """Part of 20 patients, two slices each, who are called unlike."""
+    others = np.stack([lopsided(number) for number in range(200, 260)])
+    validation = space.distances(appearance_of(others)).reshape(30, 2).tolist()
+    found = Resemblance(
+        model_digest="d" * 8, num_images=120, space=space, validation=tuple(tuple(one) for one in validation)
+    )
+    pairs = space.distances(appearance_of(images)).reshape(20, 2).tolist()
+    return np.mean([found.verdict(pair).is_unlike for pair in pairs])
+
+
+def test_copies_of_the_training_images_tell_heads_that_are_upside_down(spaces):
+    new = np.stack([lopsided(number) for number in range(300, 340)])
+    upside_down = np.ascontiguousarray(new[:, ::-1, ::-1])
+    plain, changed = spaces
+    assert called(plain, upside_down) < 0.9 <= called(changed, upside_down)
+    assert called(changed, new) <= 0.1
+    assert called(changed, 255 - new) == 1
+    odds = changed.changes.direction.odds
+    assert np.median(odds(appearance_of(new))) < 0 < np.median(odds(appearance_of(upside_down)))
+
+
+def test_what_copies_tell_is_read_as_it_was_written_and_a_run_of_before_has_none(spaces, tmp_path):
+    run, (plain, changed) = RunDir(tmp_path), spaces
+    validation = tuple((float(number),) for number in range(20))
+    found = Resemblance(model_digest="", num_images=120, space=changed, validation=validation)
+    write_resemblance(run, found)
+    assert load_resemblance(run) == found
+    document = without_format(unseal(run.resemblance.read_bytes()), of=run.resemblance, reads=FORMAT)
+    del document["space"]["changes"]
+    run.resemblance.write_bytes(seal(with_format(1, document)))
+    before = load_resemblance(run)
+    assert before.space == replace(changed, changes=None)
+    looks = appearance_of(np.stack([lopsided(1)]))
+    assert before.space.distances(looks) == pytest.approx(plain.distances(looks))
 
 
 def test_a_patient_is_called_so_by_most_of_the_slices(resemblance):
@@ -142,6 +199,6 @@ def test_a_damaged_one_is_refused_and_said_how_to_make_it_again(resemblance, tmp
     changed(resemblance, run, space={**space, "components": space["components"][1:]})
     with pytest.raises(UserError, match="its parts do not fit each other"):
         load_resemblance(run)
-    changed(resemblance, run, **with_format(2, {}))
+    changed(resemblance, run, **with_format(3, {}))
     with pytest.raises(NewerFormat):
         load_resemblance(run)

@@ -12,7 +12,7 @@ from mri_hpc.results.answers.answer_of_runs import join_answers
 from mri_hpc.results.answers.decision import Decision, decide
 from mri_hpc.results.answers.resemblance import NoResemblance, Resemblance, fit_space
 from mri_hpc.results.pages.patient_page import make_page
-from mri_hpc.results.statistics.patients import PatientResult
+from mri_hpc.results.statistics.patients import PatientResult, ValidationPatients
 from mri_hpc.rundir.question import Question
 
 CLASSES = ("glioma", "notumor")
@@ -45,7 +45,8 @@ def answer(distance, chance, resemblance):
     probabilities = np.array([chance, 1 - chance])
     image = Judged(name="a.png", patient="P", probabilities=probabilities, distance=distance)
     return Answer(
-        classes=CLASSES, images=(image,), rejected=(), decision=decision, validation=VALIDATION,
+        classes=CLASSES, images=(image,), rejected=(), decision=decision,
+        validation=ValidationPatients(patients=VALIDATION),
         resemblance=resemblance, model_digest="abc", snapshot="one",
     )  # fmt: skip
 
@@ -118,12 +119,15 @@ def test_several_runs_decide_nothing_together():
 def test_like_scores_of_several_runs_are_of_their_means_over_patients_whom_all_kept_out():
     first = answer(5.0, 0.9, KNOWN)
     fewer = tuple(replace(one, probabilities=(one.probabilities[0] + 0.1, 0.0)) for one in VALIDATION[50:120])
-    both = joined(first, replace(first, validation=fewer))
-    assert [one.patient for one in both.validation] == [one.patient for one in VALIDATION[50:120]]
-    for found, own in zip(both.validation, VALIDATION[50:120], strict=True):
+    who_chose = ValidationPatients(patients=fewer, choices=24)
+    both = joined(first, replace(first, validation=who_chose), replace(first, validation=who_chose))
+    assert both.validation.choices == 24 * 24
+    both = joined(first, replace(first, validation=who_chose))
+    assert [one.patient for one in both.validation.patients] == [one.patient for one in VALIDATION[50:120]]
+    for found, own in zip(both.validation.patients, VALIDATION[50:120], strict=True):
         assert found.probabilities[0] == pytest.approx(own.probabilities[0] + 0.05)
     apart = joined(first, replace(first, snapshot="another"))
-    assert apart.validation == ()
+    assert not apart.validation
     assert apart.to_dict()["patients"][0]["like_scores"] is None
     assert "no patient was in the validation of all of them" in said(apart)[2]
 

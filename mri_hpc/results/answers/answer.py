@@ -13,15 +13,22 @@ from mri_hpc.results.answers.calibration import NOT_CALIBRATED, Calibration
 from mri_hpc.results.answers.decision import Decision, NoDecision
 from mri_hpc.results.answers.kept_pictures import KeptPicture
 from mri_hpc.results.answers.like_scores import LikeScores, like_scores
+from mri_hpc.results.answers.promised_sets import NoSets, PromisedSets
 from mri_hpc.results.answers.resemblance import NOT_LIKE, NoResemblance, Resemblance, Verdict
 from mri_hpc.results.statistics.patient_model import MeanOfImages, PatientModel
-from mri_hpc.results.statistics.patients import PatientResult
+from mri_hpc.results.statistics.patients import ValidationPatients
 
 UNASKED = NoDecision(reason="the run was not asked for one")
+NO_SETS = NoSets(reason="the run was not asked for one")
+OTHER_SHARES = NoSets(
+    reason="it would hold for validation's shares of classes, and --prevalence asks for others"
+)
 UNKNOWN = NoResemblance(reason="nothing of them was kept")
 NOT_DECIDED = (
     f"No decision: nothing is promised for a patient who is {NOT_LIKE}; judge this one without the model"
 )
+NOT_KNOWN = f"No guarantee where the patient is {NOT_LIKE}, which is not known here"
+NO_SET = f"No set of classes: nothing is promised for a patient who is {NOT_LIKE}"
 NOT_ALIKE = f"Validation patients do not show how often this is right for a patient who is {NOT_LIKE}"
 
 
@@ -83,8 +90,10 @@ class Answer:
     """By which patients are judged; None where they are not to be."""
     decision: Decision | NoDecision = UNASKED
     """About each patient, as evaluate and report give it."""
-    validation: tuple[PatientResult, ...] = ()
-    """Validation patients of the run, with whom new ones are compared."""
+    sets: PromisedSets | NoSets = NO_SETS
+    """Classes that can be promised of each patient, as evaluate and report give them."""
+    validation: ValidationPatients = field(default_factory=ValidationPatients)
+    """Of the run, with whom new ones are compared."""
     resemblance: Resemblance | NoResemblance = UNKNOWN
     """Appearance of the training images of the run."""
     model_digest: str = ""
@@ -120,13 +129,28 @@ class Answer:
         sentence = self.decision.in_a_sentence(one.of_network)
         if isinstance(self.decision, NoDecision) or one.verdict.is_known:
             return NOT_DECIDED if one.verdict.is_unlike else sentence
-        return f"{sentence}. No guarantee where the patient is {NOT_LIKE}, which is not known here"
+        return f"{sentence}. {NOT_KNOWN}"
 
     def decide(self, one: JudgedPatient) -> str:
         """Return what is decided about a patient; empty where no threshold is given, or none holds."""
         if not isinstance(self.decision, Decision) or one.verdict.is_unlike:
             return ""
         return self.decision.of(one.of_network)
+
+    def set_of(self, one: JudgedPatient) -> tuple[str, ...]:
+        """Return the classes that can be promised of a patient; none where nothing is promised."""
+        if not isinstance(self.sets, PromisedSets) or one.verdict.is_unlike:
+            return ()
+        return self.sets.of(one.of_network)
+
+    def set_in_words(self, one: JudgedPatient) -> str:
+        """Say in one sentence which classes can be promised of a patient, or why none are."""
+        if isinstance(self.sets, NoSets):
+            return self.sets.words[0]
+        if one.verdict.is_unlike:
+            return NO_SET
+        sentence = self.sets.in_a_sentence(one.of_network)
+        return sentence if one.verdict.is_known else f"{sentence}. {NOT_KNOWN}"
 
     def verdicts(self) -> list[Verdict]:
         """Tell of each image whether its patient is like the training data, or the picture by itself."""
@@ -164,7 +188,8 @@ class Answer:
                     "--prevalence: the run has no calibration.json, so that validation's shares are unknown"
                 )
             return self
-        whole = replace(self, calibration=calibration, prevalence=prevalence)
+        sets = OTHER_SHARES if prevalence else self.sets
+        whole = replace(self, calibration=calibration, prevalence=prevalence, sets=sets)
         if not self.images:
             return whole
         chances = whole._meant("slice", np.stack([image.probabilities for image in self.images]))
@@ -241,11 +266,14 @@ class Answer:
                     "training_data": one.verdict.to_dict(),
                     **({"decision": decided} if (decided := self.decide(one)) else {}),
                     "decision_in_words": self.decided_in_words(one),
+                    **({"set": list(found)} if (found := self.set_of(one)) else {}),
+                    "set_in_words": self.set_in_words(one),
                     "like_scores": self.like(one).to_dict() if self.is_compared(one) else None,
                 }
                 for one in self.patients()
             ],
             "decision": self.decision.to_dict(),
+            "sets": self.sets.to_dict(),
             "left_out_series": dict(self.left_out_series),
             "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
             "model_digest": self.model_digest,

@@ -1,5 +1,6 @@
 """One answer of several runs, folds or seeds: the mean of what they say, and how far they disagree."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +12,15 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.intake.labels.images import Rejected
 from mri_hpc.results.answers.answer import Answer, Judged, JudgedPatient
 from mri_hpc.results.answers.decision import NoDecision
+from mri_hpc.results.answers.promised_sets import NoSets
 from mri_hpc.results.answers.resemblance import NOT_LIKE, Verdict
-from mri_hpc.results.statistics.patients import PatientResult
+from mri_hpc.results.statistics.patients import ValidationPatients
 
 NOT_COMPARED = (
     "How often the mean of these runs is right is not known: no patient was in the validation of all of them"
 )
-NO_DECISION = NoDecision(
-    reason="it is one run's, and would promise nothing for the mean of several; ask one run alone for it"
-)
+OF_ONE_RUN = "it is one run's, and would promise nothing for the mean of several; ask one run alone for it"
+NO_DECISION, NO_SETS = NoDecision(reason=OF_ONE_RUN), NoSets(reason=OF_ONE_RUN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,29 +142,32 @@ def join_answers(runs: Sequence[Path], answers: Sequence[Answer]) -> AnswerOfRun
         **vars(first),
         "images": tuple(images),
         "decision": NO_DECISION,
-        "validation": tuple(_seen_by_none(answers)),
+        "sets": NO_SETS,
+        "validation": _seen_by_none(answers),
         "model_digest": " ".join(one.model_digest or "unknown" for one in answers),
     }
     return AnswerOfRuns(**whole, members=tuple(answers))
 
 
-def _seen_by_none(answers: Sequence[Answer]) -> list[PatientResult]:
+def _seen_by_none(answers: Sequence[Answer]) -> ValidationPatients:
     """Return patients who are in validation for every run, with the mean of what the runs say of each.
 
-    None of different snapshots, where one name may mean two people.
+    None of different snapshots, where one name may mean two people. Of every run they may have chosen the
+    model: the mean is one of all ways to choose one of each.
     """
     if len({one.snapshot for one in answers}) > 1 or not answers[0].snapshot:
-        return []
-    validation = [one.validation for one in answers]
-    by_name = [{one.patient: one for one in patients} for patients in validation]
+        return ValidationPatients()
+    by_name = [{one.patient: one for one in answer.validation.patients} for answer in answers]
     shared = [name for name in by_name[0] if all(name in named for named in by_name)]
-    return [
+    patients = [
         replace(
             by_name[0][name],
             probabilities=tuple(_mean([np.array(named[name].probabilities) for named in by_name]).tolist()),
         )
         for name in shared
     ]
+    choices = math.prod(answer.validation.choices for answer in answers)
+    return ValidationPatients(patients=tuple(patients), choices=choices)
 
 
 def refuse_other_classes(runs: Sequence[tuple[Path, Sequence[str]]]) -> None:

@@ -36,22 +36,29 @@ Model = Callable[[np.ndarray], np.ndarray]
 says, (n, 1 + classes), where patients are pooled by it."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """One finished run, as it is asked about images."""
+
+    classes: tuple[str, ...]
+    model: Model
+    patient_model: PatientModel | None
+    resemblance: Resemblance | NoResemblance = UNKNOWN
+
+
 def judge(
     images: Sequence[Image],
     recipe: Recipe,
-    classes: tuple[str, ...],
-    model: Model,
+    runs: Sequence[Asked],
     *,
-    patient_model: PatientModel | None,
-    resemblance: Resemblance | NoResemblance = UNKNOWN,
     keep_pictures: bool = False,
     on_rejected: Callable[[Rejected], None] = lambda rejected: None,
     progress: Callable[[Sequence[Image]], Iterable[Image]] = lambda images: images,
-) -> Answer:
-    """Ask the model about images, some at a time; `on_rejected` is told at once of each that cannot be read.
+) -> list[Answer]:
+    """Ask runs about images, some at a time, each read once for all; return the answer of each run.
 
-    recipe, classes, model, patient_model, resemblance: of one finished run.
-    progress: gives the images on, one by one.
+    recipe: of all runs. on_rejected: told at once of each image that cannot be read. progress: gives the
+    images on, one by one.
     """
     found = _by_series(images, recipe)
     images, refused = found.images, list(found.refused)
@@ -76,38 +83,49 @@ def judge(
                 patient = as_text(image.path) if is_own else image.patient
                 yield from ((image, patient, sample) for sample in samples)
 
+    is_looked_at = any(isinstance(run.resemblance, Resemblance) for run in runs)
     kept = KeptPictures() if keep_pictures else None
-    judged = []
+    judged: list[list[Judged]] = [[] for _ in runs]
     for batch in _in_batches(readable()):
         pixels = np.stack([sample.pixels for *_whose, sample in batch])
-        answers = zip(batch, model(pixels), _distances(resemblance, pixels), strict=True)
-        judged += [
-            Judged(
-                name=_name(image, sample),
-                patient=patient,
-                probabilities=answered[: len(classes)],
-                attention=answered[len(classes) :] if len(answered) > len(classes) else None,
-                place=_place(_name(image, sample)),
-                kept=kept.keep(png_bytes(_in_8_bits(sample.pixels))) if kept else None,
-                distance=distance,
-            )
-            for (image, patient, sample), answered, distance in answers
-        ]
-    return Answer(
-        classes=classes,
-        images=tuple(judged),
-        rejected=tuple(refused),
-        left_out_series=found.left_out,
-        patient_model=patient_model,
-        resemblance=resemblance,
+        unasked = [_unasked(*one, kept) for one in batch]
+        appearance = appearance_of(pixels) if is_looked_at else np.empty((len(batch), 0))
+        for own, run in zip(judged, runs, strict=True):
+            own += _answered(unasked, run, pixels, appearance)
+    return [
+        Answer(
+            classes=run.classes,
+            images=tuple(own),
+            rejected=tuple(refused),
+            left_out_series=found.left_out,
+            patient_model=run.patient_model,
+            resemblance=run.resemblance,
+        )
+        for own, run in zip(judged, runs, strict=True)
+    ]
+
+
+def _unasked(image: Image, patient: str, sample: Sample, kept: KeptPictures | None) -> Judged:
+    """Make what every run's answer about an image shares."""
+    return Judged(
+        name=_name(image, sample),
+        patient=patient,
+        probabilities=np.empty(0),
+        place=_place(_name(image, sample)),
+        kept=kept.keep(png_bytes(_in_8_bits(sample.pixels))) if kept else None,
     )
 
 
-def _distances(resemblance: Resemblance | NoResemblance, pixels: np.ndarray) -> list[float]:
-    if isinstance(resemblance, NoResemblance):
-        return [0.0] * len(pixels)
-    found: list[float] = resemblance.space.distances(appearance_of(pixels)).tolist()
-    return found
+def _answered(
+    unasked: Sequence[Judged], run: Asked, pixels: np.ndarray, appearance: np.ndarray
+) -> Iterator[Judged]:
+    """Yield images with what one run says of them."""
+    num = len(run.classes)
+    known = run.resemblance.space.distances(appearance) if isinstance(run.resemblance, Resemblance) else None
+    distances = np.zeros(len(unasked)) if known is None else known
+    for image, answered, distance in zip(unasked, run.model(pixels), distances.tolist(), strict=True):
+        attention = answered[num:] if len(answered) > num else None
+        yield replace(image, probabilities=answered[:num], attention=attention, distance=distance)
 
 
 @dataclass(frozen=True, kw_only=True)

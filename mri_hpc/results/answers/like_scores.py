@@ -1,4 +1,8 @@
-"""Validation patients whose scores are like a new patient's: how many had what the score speaks of."""
+"""Validation patients whose scores are like a new patient's: how many had what the score speaks of.
+
+Where they chose the model, too, the limits hold for all models among which they chose at once (Bonferroni),
+as those of a threshold do.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +13,8 @@ import numpy as np
 from mri_hpc.base.command import counted
 from mri_hpc.results.statistics.figure_of_merit import PERCENT
 from mri_hpc.results.statistics.intervals import Limits, clopper_pearson
-from mri_hpc.results.statistics.patients import PatientResult
+from mri_hpc.results.statistics.patients import ValidationPatients
+from mri_hpc.results.statistics.sensitivity_bound import ERROR
 
 REACH = 0.1
 """Scores that differ by no more are alike: fixed beforehand, so that the binomial limits hold."""
@@ -28,11 +33,14 @@ class LikeScores:
     """Validation patients of like scores."""
     num_had: int
     """Those of them that had one of these classes."""
+    choices: int = 1
+    """Models among which validation patients chose."""
 
     @property
     def share(self) -> Limits | None:
-        """Estimate the share that had it, by exact limits; None of too few patients."""
-        return clopper_pearson(self.num_had, self.num) if self.num >= LEAST else None
+        """Estimate the share that had it, by exact limits for all these models at once; None of too few."""
+        enough = self.num >= LEAST
+        return clopper_pearson(self.num_had, self.num, ERROR / self.choices) if enough else None
 
     @property
     def words(self) -> str:
@@ -44,7 +52,8 @@ class LikeScores:
         if share is None:
             return f"Too few to say how often it is right: {of}, {self.num_had} of whom had {self._name}"
         value, low, high = (PERCENT.number(end) for end in share)
-        return f"Of {of}, {self.num_had} had {self._name}: {value} % (95 % interval {low}–{high})"
+        among = f", whichever of {self.choices} models they chose" if self.choices > 1 else ""
+        return f"Of {of}, {self.num_had} had {self._name}: {value} % (95 % interval {low}–{high}{among})"
 
     @property
     def _name(self) -> str:
@@ -58,6 +67,7 @@ class LikeScores:
             "score": self.score,
             "num": self.num,
             "num_had": self.num_had,
+            "choices": self.choices,
             "share": share.value if share else None,
             "low": share.low if share else None,
             "high": share.high if share else None,
@@ -69,7 +79,7 @@ def like_scores(
     probabilities: np.ndarray,
     classes: Sequence[str],
     finding: Sequence[str],
-    validation: Sequence[PatientResult],
+    validation: ValidationPatients,
 ) -> LikeScores:
     """Look for validation patients of like scores.
 
@@ -79,9 +89,14 @@ def like_scores(
     wanted = tuple(finding) or (classes[int(probabilities.argmax(axis=0))],)
     columns = [name in wanted for name in classes]
     score = float(probabilities[columns].sum())
-    all_scores = (
-        np.array([one.probabilities for one in validation]).reshape(-1, len(classes))[:, columns].sum(1)
+    patients = validation.patients
+    chances = np.array([one.probabilities for one in patients]).reshape(-1, len(classes))
+    alike = np.abs(chances[:, columns].sum(1) - score) <= REACH
+    had = np.array([one.label in wanted for one in patients], dtype=bool)
+    return LikeScores(
+        classes=wanted,
+        score=score,
+        num=int(alike.sum()),
+        num_had=int(had[alike].sum()),
+        choices=validation.choices,
     )
-    alike = np.abs(all_scores - score) <= REACH
-    had = np.array([one.label in wanted for one in validation], dtype=bool)
-    return LikeScores(classes=wanted, score=score, num=int(alike.sum()), num_had=int(had[alike].sum()))

@@ -8,8 +8,8 @@ new ones, not for each set of them.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,12 @@ from mri_hpc.base.command import counted
 from mri_hpc.base.documents import with_format
 from mri_hpc.base.sealed_json import seal
 from mri_hpc.results.answers.appearance import NUM_PIXELS, NUM_STATISTICS
+from mri_hpc.results.answers.planted_changes import Direction, fit_direction
 from mri_hpc.rundir.kept import read_of_model
 from mri_hpc.rundir.layout import RunDir
 
-FORMAT = 1
+FORMAT = 2
+"""Since 2, distances take in odds that an image was turned or resized; of 1 there are none."""
 ALARM = 0.1
 """Largest p-value of a patient who is not like the training data."""
 FEWEST = math.ceil(1 / ALARM) - 1
@@ -35,6 +37,29 @@ LEAST_DEVIATION = 1e-3
 NOT_LIKE = "not like the training data"
 
 Row = tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Unit in which what lies far is counted."""
+
+    middle: float
+    """Median."""
+    length: float
+    """From there to what one in ten reaches."""
+
+    def steps(self, values: np.ndarray) -> np.ndarray:
+        """Count values in it."""
+        return np.asarray((values - self.middle) / self.length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Odds that an image was turned or resized, and how they compare with distances."""
+
+    direction: Direction
+    of_distance: Steps
+    of_odds: Steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +77,8 @@ class Space:
     rest_deviation: float
     whitening: tuple[Row, ...]
     """Makes the distance of a Mahalanobis distance: (NUM_STATISTICS + k + 1,) squared."""
+    changes: Changes | None = None
+    """Odds that an image was turned or resized; None where too few training patients tell them."""
 
     def __post_init__(self) -> None:
         num = NUM_STATISTICS + len(self.components) + 1
@@ -64,8 +91,16 @@ class Space:
             raise ValueError("its parts do not fit each other")
 
     def distances(self, appearance: np.ndarray) -> np.ndarray:
-        """Return how far images lie from the training images: float64, (n,). appearance: (n, f)."""
-        return np.asarray(np.sqrt(((self._standardised(appearance) @ np.array(self.whitening)) ** 2).sum(1)))
+        """Return how far images lie from the training images: float64, (n,). appearance: (n, f).
+
+        Where odds of a change are known, the larger of both, each in steps from the middle of images of
+        patients whom it was not learnt from to that which one in ten of these reaches.
+        """
+        far = np.sqrt(((self._standardised(appearance) @ np.array(self.whitening)) ** 2).sum(1))
+        if not self.changes:
+            return np.asarray(far)
+        odds = self.changes.direction.odds(appearance)
+        return np.maximum(self.changes.of_distance.steps(far), self.changes.of_odds.steps(odds))
 
     def _standardised(self, appearance: np.ndarray) -> np.ndarray:
         statistics, pixels = appearance[:, :NUM_STATISTICS], appearance[:, NUM_STATISTICS:]
@@ -195,6 +230,35 @@ def fit_space(appearance: np.ndarray) -> Space:
     covariance += LEAST_DEVIATION * np.eye(len(covariance))
     whitening = np.linalg.cholesky(np.linalg.inv(covariance))
     return Space(**{**vars(plain), "whitening": tuple(_row(one) for one in whitening)})
+
+
+def fit_with_changes(
+    appearance: np.ndarray, copies: Mapping[str, np.ndarray], *, of: np.ndarray, half: np.ndarray
+) -> Space:
+    """Find where training images lie, and what sets turned and resized copies of them apart.
+
+    appearance: as of `fit_space`. copies: by change, appearance of copies, (m, f); of: int, (m,), the images
+    that they are copies of. half: bool, (n,), images of about half of the patients: learnt from by halves,
+    the others tell in which steps both are counted.
+    """
+    far, odds = [], []
+    for is_in in (half, ~half):
+        rows = is_in[of]
+        space = fit_space(appearance[is_in])
+        direction = fit_direction(appearance[is_in], {name: one[rows] for name, one in copies.items()})
+        far.append(space.distances(appearance[~is_in]))
+        odds.append(direction.odds(appearance[~is_in]))
+    changes = Changes(
+        direction=fit_direction(appearance, copies),
+        of_distance=_steps(np.concatenate(far)),
+        of_odds=_steps(np.concatenate(odds)),
+    )
+    return replace(fit_space(appearance), changes=changes)
+
+
+def _steps(values: np.ndarray) -> Steps:
+    middle, reached = np.quantile(values, [0.5, 1 - ALARM])
+    return Steps(middle=float(middle), length=float(reached - middle + LEAST_DEVIATION))
 
 
 def write_resemblance(run: RunDir, found: Resemblance) -> None:

@@ -10,7 +10,15 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.splits import rows_of, split_by
 from mri_hpc.cohort.whole_patients import whole_patients
 from mri_hpc.results.answers.appearance import appearance_of
-from mri_hpc.results.answers.resemblance import Resemblance, Row, Space, fit_space, write_resemblance
+from mri_hpc.results.answers.planted_changes import look_at_copies
+from mri_hpc.results.answers.resemblance import (
+    Resemblance,
+    Row,
+    Space,
+    fit_space,
+    fit_with_changes,
+    write_resemblance,
+)
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import load_training
@@ -21,6 +29,10 @@ MOST_TRAINED = 4000
 """Images that it is made of at most, of whole patients: more would hardly move it, and cost seconds."""
 MOST_VALIDATED = 4000
 """Images of validation patients at most, of whole patients."""
+MOST_COPIED = 1500
+"""Training images of which turned and resized copies are made, of patients drawn by chance."""
+FEWEST_COPIED = 20
+"""Training patients, of fewer than whom no half tells how others are."""
 BATCH = 256
 
 
@@ -59,13 +71,36 @@ def resemblance_of(
     learnt = whole_patients(snapshot, train, MOST_TRAINED)
     if len(learnt) < 2:
         raise UserError("there is no second training image that it could vary from")
-    space = fit_space(look_at(reader, learnt))
+    space = _space(reader, snapshot, learnt)
     return Resemblance(
         model_digest=model_digest,
         num_images=len(learnt),
         space=space,
         validation=_by_patient(reader, snapshot, whole_patients(snapshot, validation, MOST_VALIDATED), space),
     )
+
+
+def _space(reader: Reader, snapshot: Snapshot, rows: np.ndarray) -> Space:
+    """Find where training images lie; by copies of some, too, where there are patients enough."""
+    appearance, random = look_at(reader, rows), np.random.default_rng(0)
+    whose = _patients(snapshot, rows)
+    drawn = random.permutation(np.unique(whose))
+    if len(drawn) < FEWEST_COPIED:
+        return fit_space(appearance)
+    # Whole patients of both halves, by turns.
+    place = np.empty(whose.max() + 1, np.int64)
+    place[drawn] = np.arange(len(drawn))
+    of = np.sort(np.argsort(place[whose], kind="stable")[:MOST_COPIED])
+    parts = [of[start : start + BATCH] for start in range(0, len(of), BATCH)]
+    copies = [look_at_copies(reader.read(rows[part]), random) for part in parts]
+    by_change = {name: np.concatenate([one[name] for one in copies]) for name in copies[0]}
+    return fit_with_changes(appearance, by_change, of=of, half=place[whose] % 2 == 0)
+
+
+def _patients(snapshot: Snapshot, rows: np.ndarray) -> np.ndarray:
+    """Return whose each image is, one without a patient as of one of its own: int64, (n,)."""
+    patient = np.asarray(snapshot.patient)[rows].astype(np.int64)
+    return np.where(patient >= 0, patient, len(snapshot.patient_names) + np.arange(len(rows)))
 
 
 def look_at(reader: Reader, rows: np.ndarray) -> np.ndarray:
@@ -84,6 +119,5 @@ def _by_patient(reader: Reader, snapshot: Snapshot, rows: np.ndarray, space: Spa
     distances = space.distances(look_at(reader, rows))
     by_chance = np.random.default_rng(0).permutation(len(rows))
     rows, distances = rows[by_chance], distances[by_chance]
-    patient = np.asarray(snapshot.patient)[rows].astype(np.int64)
-    own = np.where(patient >= 0, patient, len(snapshot.patient_names) + np.arange(len(rows)))
+    own = _patients(snapshot, rows)
     return tuple(tuple(float(f"{one:.6g}") for one in distances[own == number]) for number in np.unique(own))

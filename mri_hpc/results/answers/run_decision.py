@@ -1,12 +1,13 @@
-"""The decision that a run can promise: one function for evaluate, report and predict."""
+"""The decision, and the sets of classes, that a run can promise: one for evaluate, report and predict."""
 
 from collections.abc import Sequence
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.results.answers.decision import Decision, NoDecision, decide
 from mri_hpc.results.answers.pooling_choice import patient_model_of
+from mri_hpc.results.answers.promised_sets import NoSets, PromisedSets, promise_sets
 from mri_hpc.results.answers.whole_predictions import read_whole
-from mri_hpc.results.statistics.patients import PatientResult, pool_patients
+from mri_hpc.results.statistics.patients import ValidationPatients, pool_patients
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.pooling import read_pooling
 from mri_hpc.rundir.predictions import Prediction, that_calibrate
@@ -31,28 +32,48 @@ def decide_by_validation(
     They are pooled as evaluate pools them, and scored as the network says: a temperature comes from the same
     patients, and the bound knows of nothing that does. rows: of all splits.
     """
-    training = load_training(run)
-    split, _labelled = that_calibrate(rows)
-    patients = _validation_patients(run, classes, rows)
-    # A held rate falls from an epoch on that these patients choose as well, and so may the pooling.
-    pooling, epochs = read_pooling(run), training.epochs * (1 + training.decay_epochs)
-    models = 2 * epochs if pooling and pooling.was_chosen else epochs
-    choices = 1 if split == "calibration" else models
-    return decide(question, classes, patients, choices=choices)
+    validation = _validation_patients(run, classes, rows)
+    return decide(question, classes, validation.patients, choices=validation.choices)
 
 
-def validation_patients(run: RunDir) -> list[PatientResult]:
+def sets_of(run: RunDir) -> PromisedSets | NoSets:
+    """Find the sets that evaluate and report give; none, with the reason, where they could not."""
+    try:
+        classes, rows = read_whole(run)
+        return sets_by_validation(run, classes, rows)
+    except UserError as error:
+        return NoSets(reason=str(error))
+
+
+def sets_by_validation(
+    run: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction]
+) -> PromisedSets | NoSets:
+    """Find the sets by the patients who give the threshold of a decision, and scored as there."""
+    return promise_sets(classes, _validation_patients(run, classes, rows))
+
+
+def validation_patients(run: RunDir) -> ValidationPatients:
     """Judge those who give the threshold as evaluate does; none where the run has no predictions to judge."""
     try:
         classes, rows = read_whole(run)
         return _validation_patients(run, classes, rows)
     except UserError:
-        return []
+        return ValidationPatients()
 
 
 def _validation_patients(
     run: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction]
-) -> list[PatientResult]:
+) -> ValidationPatients:
     model = patient_model_of(run, classes)
-    _split, labelled = that_calibrate(rows)
-    return pool_patients(classes, labelled, model) if model else []
+    split, labelled = that_calibrate(rows)
+    patients = pool_patients(classes, labelled, model) if model else []
+    choices = 1 if split == "calibration" else _num_models(run)
+    return ValidationPatients(patients=tuple(patients), choices=choices)
+
+
+def _num_models(run: RunDir) -> int:
+    """Count the models among which validation patients chose: of every epoch, and way of pooling."""
+    training, pooling = load_training(run), read_pooling(run)
+    # A held rate falls from an epoch on that these patients choose as well, and so may the pooling.
+    epochs = training.epochs * (1 + training.decay_epochs)
+    return 2 * epochs if pooling and pooling.was_chosen else epochs

@@ -17,6 +17,7 @@ from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.results.answers.answer import Answer, JudgedPatient
 from mri_hpc.results.answers.decision import BELOW, Decision
+from mri_hpc.results.answers.promised_sets import PromisedSets
 from mri_hpc.results.answers.resemblance import Verdict
 
 MOST_ROWS_SHOWN = 40
@@ -24,6 +25,8 @@ LIKE = ("like_scores", "like_scores_had_it", "share", "share_low", "share_high")
 """Columns of patients.csv on validation patients of like scores; the last three empty where there are few."""
 UNLIKE = "not_like_training"
 """Column of yes and no: of the patient, or of a picture without one; none where nothing is known."""
+SET, BETWEEN = "promised_set", ";"
+"""Column of patients.csv of the classes that can be promised, and what stands between them."""
 TRAINING, NOT_LIKE_IT = "training data", "not like"
 """Column of the terminal, where some patient is not like the training data, and its word."""
 WITH_SPREAD = "100.0 (100.0–100.0)"
@@ -64,13 +67,14 @@ def write_tables(out: Path, answer: Answer) -> None:
         ]
         for image, is_unlike in zip(answer.images, likeness, strict=True)
     ]
-    decides = isinstance(answer.decision, Decision)
+    decides, promises = isinstance(answer.decision, Decision), isinstance(answer.sets, PromisedSets)
     patients = [
         [
             one.patient,
             one.num_images,
             answer.predicted(one.probabilities),
             *([answer.decide(one)] if decides else []),
+            *([BETWEEN.join(answer.set_of(one))] if promises else []),
             *_digits(one.probabilities),
             *_ends(one.spread),
             *([_yes_or_no(one.verdict)] if knows else []),
@@ -84,6 +88,7 @@ def write_tables(out: Path, answer: Answer) -> None:
         "images",
         "predicted",
         *(["decision"] if decides else []),
+        *([SET] if promises else []),
         *columns,
         *spread,
         *([UNLIKE] if knows else []),
@@ -143,7 +148,7 @@ def print_tables(answer: Answer) -> None:
     if not shows_all:
         console.print("[dim]The other classes do not fit this terminal; --out DIR writes all.[/]")
     if patients:
-        for words in answer.decision.words:
+        for words in (*answer.decision.words, *answer.sets.words):
             console.print(f"[dim]{escape(words)}.[/]")
     if not (patients and decides):
         names = ", ".join(answer.classes)
@@ -153,9 +158,13 @@ def print_tables(answer: Answer) -> None:
         )
     elif answer.images:
         console.print(f"[dim]{escape(answer.likeness_in_words())}[/]")
-    if answer.validation:
-        for one in answer.patients()[:MOST_ROWS_SHOWN]:
-            console.print(f"[dim]{escape(one.patient)}: {escape(answer.like_in_words(one))}.[/]")
+    for one in answer.patients()[:MOST_ROWS_SHOWN]:
+        sentences = [
+            *([answer.set_in_words(one)] if isinstance(answer.sets, PromisedSets) else []),
+            *([answer.like_in_words(one)] if answer.validation else []),
+        ]
+        if sentences:
+            console.print(f"[dim]{escape(one.patient)}: {escape('. '.join(sentences))}.[/]")
     if answer.model_digest:
         console.print(f"[dim]Model {answer.model_digest}, {answer.made}.[/]")
     model = answer.patient_model

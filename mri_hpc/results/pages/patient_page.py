@@ -43,6 +43,7 @@ def make_page(answer: Answer, one: JudgedPatient | None, images: list[Judged]) -
         one=one,
         predicted=answer.predicted(one.probabilities) if one else "",
         decided=answer.decided_in_words(one) if one else "",
+        promised=answer.set_in_words(one) if one else "",
         like=answer.like_in_words(one) if one else "",
         likeness=one.verdict.words if one else answer.likeness_in_words().removesuffix("."),
         is_unlike=one.verdict.is_unlike if one else False,

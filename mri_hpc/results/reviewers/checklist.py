@@ -1,6 +1,6 @@
 """A checklist for reviewers, filled in by a run as far as it goes; the rest is named as only its author's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mri_hpc.results.pages.record import Record
@@ -8,6 +8,18 @@ from mri_hpc.results.reviewers.statements import sentences
 
 Statement = Callable[[Record], str]
 NOT_WRITTEN = "this run did not write it down"
+
+
+def of_all_runs(records: Sequence[Record], statement: Statement) -> str:
+    """Return what all runs say alike once, and else what each says, named."""
+    names: dict[str, list[str]] = {}
+    for record in records:
+        names.setdefault(statement(record), []).append(record.name)
+    if len(names) == 1:
+        return next(iter(names))
+    return " ".join(
+        f"{' and '.join(whose)}: {words.rstrip('.') or 'not written down'}." for words, whose in names.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -23,9 +35,9 @@ class Item:
     yours: str = ""
     """Part that no run can know; empty where there is none."""
 
-    def fill(self, record: Record) -> "Filled":
-        """Fill it by what the run says, and name what only its author knows."""
-        says = sentences(statement(record) for statement in self.statements)
+    def fill(self, records: Sequence[Record]) -> "Filled":
+        """Fill it by what the runs of a study say, and name what only its author knows."""
+        says = sentences(of_all_runs(records, statement) for statement in self.statements)
         return Filled(
             number=self.number,
             asks=self.asks,
@@ -72,6 +84,6 @@ class Checklist:
     """Its publication."""
     sections: tuple[Section, ...]
 
-    def fill(self, record: Record) -> dict[str, list[Filled]]:
+    def fill(self, records: Sequence[Record]) -> dict[str, list[Filled]]:
         """Fill all items, by section."""
-        return {section.title: [item.fill(record) for item in section.items] for section in self.sections}
+        return {section.title: [item.fill(records) for item in section.items] for section in self.sections}

@@ -151,7 +151,11 @@ CLAIM = Checklist(
                 "age, sex, stage and the like",
             ),
             Item("37", "Performance of the final model", (found.figures, found.groups)),
-            Item("38", "Diagnostic accuracy and its precision", (found.class_figures, found.decision)),
+            Item(
+                "38",
+                "Diagnostic accuracy and its precision",
+                (found.class_figures, found.decision, found.sets),
+            ),
             Item("39", "What went wrong", (found.failures,), "wrong cases in their clinical context"),
         ),
         Section(

@@ -1,12 +1,13 @@
 """The model card of a run: what the model is, from which data, how well it did, and what it is not for."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mri_hpc.results.pages.record import Record
 from mri_hpc.results.reviewers import statements_on_data as data
 from mri_hpc.results.reviewers import statements_on_model as model
 from mri_hpc.results.reviewers import statements_on_results as found
+from mri_hpc.results.reviewers.checklist import Statement, of_all_runs
 from mri_hpc.results.reviewers.statements import sentences
 
 ONLY_YOU = "Only you know"
@@ -17,13 +18,13 @@ class Line:
     """One line of a model card."""
 
     title: str
-    statements: tuple[Callable[[Record], str], ...] = ()
+    statements: tuple[Statement, ...] = ()
     yours: str = ""
     """Part that no run can know."""
 
-    def words(self, record: Record) -> str:
+    def words(self, records: Sequence[Record]) -> str:
         """Write it out, ending with what only its author knows."""
-        says = sentences(statement(record) for statement in self.statements)
+        says = sentences(of_all_runs(records, statement) for statement in self.statements)
         yours = self.yours or ("" if says else "the run did not write it down")
         return " ".join(part for part in (says, f"{ONLY_YOU}: {yours}." if yours else "") if part)
 
@@ -60,6 +61,7 @@ CARD: dict[str, tuple[Line, ...]] = {
         Line("Elsewhere", (found.external,)),
         Line("Probabilities", (found.probabilities,)),
         Line("Decision", (found.decision,)),
+        Line("Sets of classes", (found.sets,)),
         Line("Where it looks", (found.explained,)),
         Line("Intervals", (found.uncertainty,)),
     ),
@@ -76,6 +78,6 @@ CARD: dict[str, tuple[Line, ...]] = {
 }  # fmt: skip
 
 
-def fill_card(record: Record) -> dict[str, list[tuple[str, str]]]:
-    """Write out all lines, as (title, words), by section."""
-    return {section: [(line.title, line.words(record)) for line in lines] for section, lines in CARD.items()}
+def fill_card(records: Sequence[Record]) -> dict[str, list[tuple[str, str]]]:
+    """Write out all lines, as (title, words), by section. records: of the runs of one study."""
+    return {section: [(line.title, line.words(records)) for line in lines] for section, lines in CARD.items()}

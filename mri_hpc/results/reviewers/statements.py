@@ -16,17 +16,6 @@ def shown(figure: Figure) -> str:
     return f"{value} (95 % interval {figure.scale.number(figure.low)} to {figure.scale.number(figure.high)})"
 
 
-def brief(figure: Figure) -> str:
-    """Write a figure with its interval in brackets, where several stand together."""
-    if figure.value is None:
-        return "none"
-    unit = f" {figure.scale.unit}" if figure.scale.unit else ""
-    value = f"{figure.scale.number(figure.value)}{unit}"
-    if figure.low is None or figure.high is None:
-        return f"{value} (no interval)"
-    return f"{value} ({figure.scale.number(figure.low)} to {figure.scale.number(figure.high)})"
-
-
 def sentences(parts: Iterable[str]) -> str:
     """Join those that say something, each ending in a full stop."""
     return " ".join(f"{part[:1].upper()}{part[1:].rstrip('.')}." for part in parts if part)

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 
 from mri_hpc.base.command import counted
 from mri_hpc.results.answers.decision import is_of_nothing_found
+from mri_hpc.results.answers.promised_sets import PromisedSets
 from mri_hpc.results.pages.page import never_tested
 from mri_hpc.results.pages.record import Record
-from mri_hpc.results.reviewers.statements import brief, sentences, shown
+from mri_hpc.results.reviewers.statements import sentences, shown
 from mri_hpc.results.runs.controls import Controls
 from mri_hpc.results.runs.evaluation import Evaluation
+from mri_hpc.results.statistics.figure_of_merit import brief
 from mri_hpc.results.statistics.metrics import Metrics
 from mri_hpc.results.statistics.subgroups import FEWEST, FIGURES
 
@@ -147,6 +149,13 @@ def probabilities(record: Record) -> str:
 def decision(record: Record) -> str:
     """Say which threshold is given, and what is promised of it."""
     return sentences(record.evaluation.decision.words)
+
+
+def sets(record: Record) -> str:
+    """Return what is promised of sets of classes, and what the split shows of it."""
+    found = record.evaluation.sets
+    of_split = found.shown if isinstance(found, PromisedSets) else None
+    return sentences((*found.words, *([of_split.in_words(record.evaluation.split)] if of_split else [])))
 
 
 def notes(record: Record) -> str:

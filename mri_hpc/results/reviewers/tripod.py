@@ -85,7 +85,11 @@ TRIPOD = Checklist(
             Item("12g", "How predictions were computed", (model.how_predicted, model.pooling)),
             Item("13", "Rare classes", (model.imbalance, found.probabilities)),
             Item("14", "Fairness", (), "what was done for it; a store knows neither age, sex nor origin"),
-            Item("15", "What the model gives", (model.technique, found.probabilities, found.decision)),
+            Item(
+                "15",
+                "What the model gives",
+                (model.technique, found.probabilities, found.decision, found.sets),
+            ),
             Item(
                 "16",
                 "Differences between training and test data",

@@ -10,7 +10,8 @@ from mri_hpc.cohort.splits import few_units
 from mri_hpc.results.answers.calibration import NOT_CALIBRATED, Calibration, load_calibration
 from mri_hpc.results.answers.decision import Decision, NoDecision
 from mri_hpc.results.answers.pooling_choice import patient_model_of
-from mri_hpc.results.answers.run_decision import decide_by_validation
+from mri_hpc.results.answers.promised_sets import NoSets, PromisedSets
+from mri_hpc.results.answers.run_decision import decide_by_validation, sets_by_validation
 from mri_hpc.results.answers.whole_predictions import read_whole
 from mri_hpc.results.runs.control_run import NoControls
 from mri_hpc.results.runs.controls import Controls, judge_controls
@@ -90,6 +91,8 @@ class Evaluation:
     """Some image of the run's data names a patient, be it of another split."""
     decision: Decision | NoDecision
     """By validation patients, and shown by those of the split."""
+    sets: PromisedSets | NoSets
+    """Classes that can be promised of a patient, by the same patients, and shown alike."""
     most_sure: tuple[MostSure, ...]
     """Error among the units of the headline of which the model is most sure."""
     controls: Controls | NoControls
@@ -158,6 +161,7 @@ class Evaluation:
             "slice": self.slice_level.to_dict(),
             "patient": self.patient_level.to_dict() if self.patient_level else None,
             "decision": self.decision.to_dict(),
+            "sets": self.sets.to_dict(),
             "most_sure": [part.to_dict() for part in self.most_sure],
             "controls": self.controls.to_dict(),
             "subgroups": [group.to_dict() for group in self.subgroups],
@@ -183,6 +187,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
     model = patient_model_of(run, classes)
     pooling = read_pooling(run)
     decision = decide_by_validation(run, classes, rows, question or read_question(run))
+    sets = sets_by_validation(run, classes, rows)
     calibration = load_calibration(run)
     patients = as_network = pool_patients(classes, labelled, model) if model else []
     images = image_outcomes(classes, labelled)
@@ -194,6 +199,8 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
     patient_level = measure(of_patients) if of_patients else None
     if split == "test" and isinstance(decision, Decision):
         decision = decision.judged_by(as_network)
+    if split == "test" and isinstance(sets, PromisedSets):
+        sets = sets.judged_by(as_network)
     counts = _count(labelled, provenance)
     has_patients = bool(provenance.get("has_patients", counts.patients))
     look = read_look(run) if split == "test" else None
@@ -211,6 +218,7 @@ def evaluate_split(run: RunDir, split: str, question: Question | None = None) ->
         pooling=pooling,
         has_patients=has_patients,
         decision=decision,
+        sets=sets,
         most_sure=most_sure(of_patients or images),
         controls=controls,
         subgroups=subgroups(classes, labelled, _columns(rows, beside), model),

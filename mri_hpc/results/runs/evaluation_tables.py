@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mri_hpc.results.answers.decision import Tally
+from mri_hpc.results.answers.promised_sets import PromisedSets
 from mri_hpc.results.runs.comparison import Comparison
 from mri_hpc.results.runs.controls import Controls
 from mri_hpc.results.runs.evaluation import Evaluation
@@ -58,6 +59,8 @@ def print_tables(run: RunDir, evaluation: Evaluation) -> None:
         console.print(escape(f"{words}."))
     if tallies := evaluation.decision.tallies(evaluation.split):
         console.print(_decision_table(tallies))
+    for words in _sets(evaluation):
+        console.print(escape(f"{words}."))
     console.print(f"[dim]{escape(evaluation.probabilities_mean)}[/]")
     console.print(f"[dim]{escape(evaluation.method)} Research use only.[/]")
     page = f"mri-hpc report {shlex.quote(str(run.path))}"
@@ -139,6 +142,13 @@ def _most_sure(evaluation: Evaluation) -> str:
         parts.append(f"{_percent(part.error.value or 0.0)}{limits} of {part.num}")
     others = f"; where it is most sure, {', '.join(parts[1:])}" if len(parts) > 1 else ""
     return f"Wrong answers by {evaluation.unit}: {parts[0]}{others}."
+
+
+def _sets(evaluation: Evaluation) -> tuple[str, ...]:
+    """Say what is promised of sets, and what the split shows of it."""
+    sets = evaluation.sets
+    shown = sets.shown if isinstance(sets, PromisedSets) else None
+    return (*sets.words, *([shown.in_words(evaluation.split)] if shown else []))
 
 
 def _decision_table(tallies: Sequence[tuple[str, Tally]]) -> Any:

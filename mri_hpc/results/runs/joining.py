@@ -9,6 +9,7 @@ from mri_hpc.base.command import shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import identity_of
 from mri_hpc.results.runs.evaluation import Evaluation, evaluate_split
+from mri_hpc.results.statistics.figure_of_merit import brief
 from mri_hpc.results.statistics.metrics import METRICS, Metric, Metrics, measure
 from mri_hpc.results.statistics.patients import PatientResult, patient_outcomes
 from mri_hpc.rundir.layout import RunDir
@@ -102,6 +103,15 @@ class Joined:
     def lines(self) -> list[str]:
         """Write mean and spread of each metric for people."""
         return [spread.line(self.unit) for spread in self.spreads]
+
+    def pooled_lines(self) -> list[str]:
+        """Write the figures of the patients of all folds together, by seed."""
+        return [
+            f"the {metrics.num} patients of all folds together, seed {seed}: "
+            + ", ".join(f"{one.title} {brief(metrics.figures[one])}" for one in pooled_metrics())
+            + "; 95 % intervals in brackets"
+            for seed, metrics in self.pooled.items()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON. Scores of several models have no AUROC together."""

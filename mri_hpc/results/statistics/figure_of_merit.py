@@ -66,3 +66,14 @@ def figure_of_difference(found: Limits | None, *, reason: str = "", scale: Scale
     if found is None:
         return Figure(value=None, low=None, high=None, reason=reason, scale=scale)
     return Figure(value=found.value, low=max(-1.0, found.low), high=min(1.0, found.high), scale=scale)
+
+
+def brief(figure: Figure) -> str:
+    """Write a figure with its interval in brackets, where several stand together."""
+    if figure.value is None:
+        return "none"
+    unit = f" {figure.scale.unit}" if figure.scale.unit else ""
+    value = f"{figure.scale.number(figure.value)}{unit}"
+    if figure.low is None or figure.high is None:
+        return f"{value} (no interval)"
+    return f"{value} ({figure.scale.number(figure.low)} to {figure.scale.number(figure.high)})"

@@ -65,6 +65,18 @@ class PatientResult:
         return self.predicted != self.label
 
 
+@dataclass(frozen=True, kw_only=True)
+class ValidationPatients:
+    """Patients of validation, with whom new ones are compared: where some were set apart, those."""
+
+    patients: tuple[PatientResult, ...] = ()
+    choices: int = 1
+    """Models among which they chose the run's; 1 where they chose nothing."""
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+
 def image_outcomes(classes: tuple[str, ...], rows: Sequence[Prediction]) -> Outcomes:
     """Take labelled images as units; those of one patient are one cluster, one without is its own."""
     index = {name: number for number, name in enumerate(classes)}

@@ -125,6 +125,8 @@ def test_probabilities_are_calibrated_and_recomputed_for_another_clinic(softened
     elsewhere = ("--prevalence", "glioma=0.1,pituitary=0.9", "--json")
     rare = json.loads(predict(run.path, raw, *elsewhere, capsys=capsys)[1])
     assert rare["prevalence"] == {"glioma": 0.1, "pituitary": 0.9}
+    assert "--prevalence asks for others" in rare["sets"]["reason"]
+    assert "--prevalence" not in calibrated["sets"]["reason"]
     for kind in ("images", "patients"):
         of = [np.array(shares_of(document, kind)) for document in (plain, calibrated, rare)]
         odds = [chances[:, 0] / chances[:, 1] for chances in of]

@@ -10,6 +10,8 @@ import safetensors.torch
 import torch
 
 from mri_hpc.base.sealed_json import seal, unseal
+from mri_hpc.results.answers import judging
+from mri_hpc.run import Run
 from mri_hpc.rundir.folds import write_folds
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.training.model import weights_digest
@@ -87,6 +89,25 @@ def test_the_mean_of_the_runs_is_given_with_the_lowest_and_the_highest(
     assert f"{100 * both['patients'][0]['probabilities']['glioma']:.1f} ({low:.1f}–{high:.1f})" in out
     assert "Probabilities are the mean of 2 runs, each with its own calibration" in out
     assert "No threshold is given: it is one run's" in out
+
+
+def test_images_are_read_once_for_all_runs_and_each_run_says_what_it_says_alone(
+    trained, other, scans, monkeypatch
+):
+    paths = [trained[0].path, other.path]
+    alone = [Run(path).predict(scans) for path in paths]
+    read, samples = [], judging._samples
+    monkeypatch.setattr(judging, "_samples", lambda *one: [read.append(one[0].path), samples(*one)][1])
+    both = Run(paths[0]).predict(scans, also=paths[1:])
+    assert len(read) == len(set(read)) == len(both.images)
+    for member, own in zip(both.members, alone, strict=True):
+        assert member.model_digest == own.model_digest
+        for image, wanted in zip(member.images, own.images, strict=True):
+            assert np.array_equal(image.probabilities, wanted.probabilities)
+            assert (image.name, image.distance) == (wanted.name, wanted.distance)
+    assert not np.array_equal(
+        both.members[0].images[0].probabilities, both.members[1].images[0].probabilities
+    )
 
 
 def test_like_scores_are_of_patients_whom_no_run_was_trained_on(trained, other, tmp_path, scans, capsys):

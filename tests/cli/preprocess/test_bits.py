@@ -14,7 +14,7 @@ from mri_hpc.intake.decoding.window import window_of
 from mri_hpc.intake.labels.images import find_images
 from mri_hpc.loading.dataset import Dataset
 from mri_hpc.loading.loader import Loader
-from mri_hpc.results.answers.judging import judge
+from mri_hpc.results.answers.judging import Asked, judge
 from mri_hpc.results.statistics.patient_model import MeanOfImages
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import sources_of
@@ -157,9 +157,8 @@ def test_predictions_are_of_what_the_store_would_hold(stored):
         shown.extend(images)
         return np.ones((len(images), 2)) / 2
 
-    judge(
-        found, load_recipe(stored / "store" / "recipe.json"), ("a", "b"), model, patient_model=MeanOfImages()
-    )
+    run = Asked(classes=("a", "b"), model=model, patient_model=MeanOfImages())
+    judge(found, load_recipe(stored / "store" / "recipe.json"), [run])
     for image, pixels in zip(found, shown, strict=True):
         assert pixels.dtype == np.uint16
         assert np.array_equal(pixels, by_path[image.path.relative_to(stored / "raw").as_posix()])

@@ -1,5 +1,6 @@
 """``mri-hpc report RUN…``: folds and seeds of one study on one page."""
 
+import csv
 import dataclasses
 import json
 import statistics
@@ -87,6 +88,34 @@ def test_the_folder_of_folds_is_joined_by_its_name(fold_run, report, tmp_path):
     assert all(run.path.name in page for run in runs)
     assert "over folds" in out
     assert "over seeds" not in out
+
+
+def test_reviewers_of_folds_get_what_all_say_alike_once_and_the_rest_by_fold(fold_run, report, tmp_path):
+    runs = [fold_run(f"fold-{fold}", fold, wrong=2 * fold) for fold in (1, 2)]
+    write_folds(tmp_path / "cv", (1, 2))
+    status, out, errors = report(tmp_path / "cv", "--json")
+    assert status == 0, errors
+    folder = tmp_path / "cv" / "review"
+    assert json.loads(out)["review"] == str(folder)
+    found = json.loads((folder / "review.json").read_text(encoding="utf-8"))
+    card = found["model_card"]
+    assert card["Model"]["What it is"].count(STUDY.model) == 1
+    to_judge_by = card["Figures"]["To judge by"]
+    assert all(f"Fold {fold}, seed 0: Balanced accuracy by patient" in to_judge_by for fold in (1, 2))
+    assert {one["run"] for one in found["together"]["runs"]} == {"Fold 1, seed 0", "Fold 2, seed 0"}
+    assert found["together"]["over_runs"]["balanced_accuracy"]["mean"] == pytest.approx(0.85)
+    for name in ("model_card", "claim_2024", "tripod_ai"):
+        page = (folder / f"{name}.html").read_text(encoding="utf-8")
+        assert hard_to_hear(page) == []
+        assert "balanced accuracy by patient: mean 85.0 %" in page.lower()
+        assert "40 patients of all folds together, seed 0" in page
+    with (folder / "figures.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["run"] for row in rows} == {"Fold 1, seed 0", "Fold 2, seed 0"}
+    assert not any(str(tmp_path) in file.read_text(encoding="utf-8") for file in folder.iterdir())
+    status, out, errors = report(*(run.path for run in runs))
+    assert status == 0, errors
+    assert (tmp_path / "cv" / "joined_review" / "model_card.html").is_file()
 
 
 def test_a_fold_that_was_never_launched_is_named(fold_run, report, tmp_path):
