@@ -39,7 +39,7 @@ class Options:
     bundle: Path | None = None
     """Run about which a help desk gets one archive: answers, settings, ledger, ends of logs; no names."""
     fix: Flag = False
-    """Show what of it doctor could change, in this clone, the run and your configuration folder."""
+    """Show which findings doctor could make good, in this clone, the run and your configuration folder."""
     drill: Annotated[Flag, OFTEN] = False
     """Say what a drill costs: a short job that is interrupted, comes back, and names nodes that fail."""
     yes: Annotated[Flag, OFTEN] = False

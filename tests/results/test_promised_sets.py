@@ -52,10 +52,11 @@ def test_of_the_worst_of_several_models_the_part_outside_is_no_larger_than_said(
 
 
 def test_more_models_ask_for_more_patients():
-    needed = [least_patients(choices) for choices in (1, 2, 30, 168)]
-    assert needed == [9, 16, 42, 59]
-    assert [most_outside(num - 1, c) for num, c in zip(needed, (1, 2, 30, 168), strict=True)] == [None] * 4
-    assert [most_outside(num, c) for num, c in zip(needed, (1, 2, 30, 168), strict=True)] == [0] * 4
+    numbers = (1, 2, 30, 168, 396)
+    needed = [least_patients(choices) for choices in numbers]
+    assert needed == [9, 16, 42, 59, 67]
+    assert [most_outside(num - 1, c) for num, c in zip(needed, numbers, strict=True)] == [None] * 5
+    assert [most_outside(num, c) for num, c in zip(needed, numbers, strict=True)] == [0] * 5
 
 
 def test_too_few_patients_are_promised_nothing_and_are_told_how_many_it_takes():

@@ -49,7 +49,7 @@ def _report(verdict: DrillVerdict, again: Sequence[str]) -> list[str]:
         lines.append(_cost_of(verdict.preemption))
     if verdict.bad_nodes:
         nodes = ",".join(verdict.bad_nodes)
-        lines.append(f"without {nodes}, here and with launch: {_without(nodes, again)}")
+        lines.append(f"without {nodes}: {_without(nodes, again)}; launch takes the same --slurm")
     return lines
 
 

@@ -190,7 +190,8 @@ def test_a_drill_prints_what_it_found_the_cost_of_a_preemption_and_what_to_leave
     assert "  ...     submitted: Slurm job 7\n  ok      fine\n  NOT OK  n3: no store\n" in told.out
     assert "a preemption costs 131 s here: 1 s to save (a small network), 121 s until Slurm" in told.out
     assert (
-        "without n3, here and with launch: mri-hpc doctor --drill --slurm exclude=n3 nice=5 --yes" in told.out
+        "without n3: mri-hpc doctor --drill --slurm exclude=n3 nice=5 --yes; launch takes the same --slurm"
+        in told.out
     )
     assert told.err.startswith("mri-hpc doctor: the drill has found 1 problem, the first: n3: no store")
     monkeypatch.setattr(command, "run_drill", lambda drill, say: VERDICT)
