@@ -61,7 +61,7 @@ class Options:
     run: Annotated[Path | None, OFTEN] = None
     """Folder of the run; by default runs/MODEL-DIGITS, so that the same command resumes the same run."""
     wait: Annotated[Flag, OFTEN] = False
-    """Follow the run until it ends; exit status 0 only if it is finished, or at Ctrl-C, which ends this alone."""
+    """Follow the run until it ends; status 0 only if it is finished, or at Ctrl-C, which ends this alone."""
     dry_run: Annotated[Flag, OFTEN] = False
     """Show what would be submitted, and leave nothing behind."""
     cancel: Annotated[Flag, OFTEN] = False

@@ -72,7 +72,7 @@ class TrainingSettings:
     augment: bool = identity(True)
     """Turn, scale and shift training images, and change their contrast, at random."""
     distort: bool = identity(False, neutral=False)
-    """Beside what --augment does, bend, blur and partly cover training images, and curve their grey values."""
+    """Beside what --augment does, bend, blur and partly cover training images, and curve grey values."""
     enlarge: float = identity(1.0, neutral=1.0)
     """Factor by which the network sees images enlarged, to 224 pixels at most."""
     flip: Literal["auto", "on", "off"] = identity("on", neutral="on")
@@ -86,7 +86,7 @@ class TrainingSettings:
     deterministic: bool = identity(False)
     """Only algorithms that give the same bits again; then a resumed run equals the uninterrupted one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = identity("auto")
-    """Arithmetic of the forward pass; auto: bf16 on GPUs that have it (processors: --matrix-unit), else fp32."""
+    """Arithmetic of the forward pass; auto: bf16 on GPUs that have it (see --matrix-unit too), else fp32."""
     matrix_unit: bool = identity(False, neutral=False)
     """On processors with a matrix unit (AMX), --precision auto is bf16 too, and channels lie last."""
     val_fold: int | None = identity(None)

@@ -88,7 +88,7 @@ def _of_silence(drill: DrillFolder, job_id: str) -> Judgement:
         f"{where} does not see {drill.path.parent}, or could not start the script: the job has ended without "
         f"a word"
     )
-    cure = "put runs on a file system that all nodes share, and drill there: mri-hpc doctor /shared/folder --drill"
+    cure = "put runs on a file system that all nodes share, and drill there: mri-hpc doctor /shared --drill"
     return Judgement(findings=(problem(says, cure),), bad_nodes=(node,) if node else ())
 
 

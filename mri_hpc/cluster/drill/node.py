@@ -53,7 +53,7 @@ def look(drill: DrillFolder, *, token: str, store: str, key: str, gpus: int) -> 
 
 def _of_folder(drill: DrillFolder, token: str) -> Iterator[Finding]:
     folder = drill.path.parent
-    elsewhere = "put runs on a file system that all nodes share, and drill there: mri-hpc doctor /shared/folder --drill"
+    elsewhere = "put runs where all nodes see them, and drill there: mri-hpc doctor /shared --drill"
     try:
         if not drill.path.is_dir():
             yield problem(f"it does not see {folder}, where the runs are", elsewhere)
