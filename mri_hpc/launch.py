@@ -272,6 +272,9 @@ def _by_recipe(options: Options, typed: Sequence[str]) -> Options:
         return options
     below = _options_after(named.continue_from) if named.continue_from else _of_site()
     training = with_recipe(below.training, named.recipe or DEFAULT)
+    if named.continue_from:
+        # A network goes on to see images as it has learnt to.
+        training = dataclasses.replace(training, enlarge=below.training.enlarge)
     if options.training.schedule_epochs and not below.training.schedule_epochs:
         # Whoever types how a cosine falls wants one.
         training = dataclasses.replace(training, decay_epochs=0)

@@ -54,7 +54,8 @@ class Learner:
     ) -> None:
         self._settings, self._ranks, self._steps_per_epoch = settings, ranks, steps_per_epoch
         on_gpu = ranks.device.type == "cuda"
-        by_unit = settings.matrix_unit and not on_gpu and has_matrix_unit()
+        # One arithmetic for all ranks: DDP refuses parameters that do not lie alike.
+        by_unit = settings.matrix_unit and not on_gpu and all(ranks.from_all(has_matrix_unit()))
         layout = torch.channels_last if on_gpu or by_unit else torch.contiguous_format
         self.model = model.to(ranks.device).to(memory_format=layout)
         self._class_weights = torch.from_numpy(weights_of_classes).to(ranks.device)
@@ -115,6 +116,11 @@ class Learner:
         if not len(batch.images):
             return self.logits(batch), torch.empty(0, model.num_features, device=self._ranks.device)
         return model.answer_with_features(standardised(batch.images, model.normalisation))
+
+    @property
+    def arithmetic(self) -> str:
+        """Type of the forward pass, for people."""
+        return str(self._dtype).removeprefix("torch.")
 
     @property
     def num_classes(self) -> int:

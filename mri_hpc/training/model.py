@@ -33,6 +33,7 @@ WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
 MODEL_STREAM = 1
 """Sets the seed of the weights apart from those of steps."""
 USUAL_SHAPE = (224, 224)
+PATCH = 16
 FORMAT, MIRRORED_FORMAT, PLAIN_FORMAT = 3, 2, 1
 """Newest format of a model; that of models without INPUT_SIZE, and without ANSWERS too, which 0.1.0 reads."""
 ANSWERS, MIRRORED = "answers", "mirrored"
@@ -116,9 +117,12 @@ class GreyClassifier(nn.Module):
 
 
 def input_size(shape: Sequence[int], factor: float) -> int:
-    """Return the side of images of this shape as a network sees them enlarged; 0 where they are not."""
+    """Return the side of images of this shape as a network sees them enlarged; 0 where they are not.
+
+    A multiple of 16, which suits most networks that cut images into patches.
+    """
     side = max(shape)
-    seen = min(round(factor * side), max(USUAL_SHAPE))
+    seen = min(PATCH * round(factor * side / PATCH), max(USUAL_SHAPE))
     return seen if seen > side else 0
 
 
@@ -310,19 +314,19 @@ def _network(name: str, num_classes: int, image_shape: tuple[int, int]) -> nn.Mo
         raise _refusal(name, image_shape, error) from None
 
 
-def _check_size(model: nn.Module, name: str, image_shape: tuple[int, int]) -> None:
+def _check_size(model: GreyClassifier, name: str, image_shape: tuple[int, int]) -> None:
     """Raise UserError where the network cannot take images of this shape."""
     model.eval()
     try:
         with torch.inference_mode():
             model(torch.zeros(1, *image_shape))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise _refusal(name, image_shape, error) from None
+        raise _refusal(name, enlarged(image_shape, model.input_size), error) from None
 
 
 def _refusal(name: str, image_shape: tuple[int, int], error: Exception) -> UserError:
     reason = str(error).strip().split("\n")[0]
     return UserError(
         f"--model {name} cannot take images of {image_shape[0]} × {image_shape[1]} pixels ({reason}): "
-        f"use another model, or a store with another --size"
+        f"use another model, a store with another --size, or --enlarge 1, by which images stay as they are"
     )

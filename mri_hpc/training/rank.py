@@ -267,6 +267,8 @@ class _Rank:
 
     def _open_journal(self, learner: Learner, progress: Progress, manifest: Manifest | None) -> Journal:
         place = self._ranks.place
+        # Settled by what all ranks' processors have.
+        self._conditions["arithmetic"] = learner.arithmetic
         record(
             self._run, self._attempt, Kind.STARTED, ranks=place.world_size, host=place.host,
             job_id=place.job_id, resumed_step=progress.step, epoch=progress.epoch,

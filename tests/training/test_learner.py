@@ -76,6 +76,13 @@ def test_an_answer_is_about_an_image_and_its_mirror_image_where_the_run_says_so(
     torch.testing.assert_close(mirrored.answer(images), (plain(images) + plain(images.flip(2))) / 2)
 
 
+def test_ranks_compute_in_one_arithmetic_whatever_processor_each_is_on(monkeypatch):
+    monkeypatch.setattr("mri_hpc.training.learner.has_matrix_unit", lambda: True)
+    assert learner(matrix_unit=True).arithmetic == "bfloat16"
+    monkeypatch.setattr(Ranks, "from_all", lambda _ranks, value: [value, False])
+    assert learner(matrix_unit=True).arithmetic == "float32"
+
+
 def test_balanced_class_weights_are_one_on_average_over_the_images():
     labels = np.repeat([0, 1, 2], [60, 30, 10])
     weights = class_weights(labels, ("a", "b", "c"), "balanced")

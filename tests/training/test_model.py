@@ -319,7 +319,13 @@ def test_a_finished_model_predicts_as_it_was_trained(tmp_path, how):
 
 @pytest.mark.parametrize(
     ("shape", "seen"),
-    [((32, 32), (48, 48)), ((40, 20), (60, 30)), ((200, 200), (224, 224)), ((256, 256), (256, 256))],
+    [
+        ((32, 32), (48, 48)),
+        ((40, 20), (64, 32)),
+        ((96, 96), (144, 144)),
+        ((200, 200), (224, 224)),
+        ((256, 256), (256, 256)),
+    ],
 )
 def test_images_are_enlarged_for_the_network_up_to_the_usual_size(shape, seen):
     model = build(settings(enlarge=1.5), 3, shape).eval()
@@ -336,6 +342,11 @@ def test_images_are_enlarged_for_the_network_up_to_the_usual_size(shape, seen):
 def test_a_factor_that_would_shrink_images_or_show_blur_alone_is_refused(factor):
     with pytest.raises(UserError, match="--enlarge must be between 1 and 4"):
         settings(enlarge=factor)
+
+
+def test_a_network_that_cannot_take_enlarged_images_says_how_to_leave_them_as_they_are():
+    with pytest.raises(UserError, match=r"cannot take images of 48 × 48 pixels .*, or --enlarge 1, by which"):
+        build(settings(model="vit_b_32", enlarge=1.5), 3, (32, 32))
 
 
 def test_a_network_of_tokens_is_made_for_images_as_it_sees_them():

@@ -7,6 +7,9 @@ from mri_hpc.base.command import counted
 from mri_hpc.results.pages.record import Record
 from mri_hpc.results.reviewers.statements import sentences
 
+MOST_SEEN = 224
+"""Pixels of a side, to which smaller images are enlarged at most."""
+
 
 def technique(record: Record) -> str:
     """Name the network, and what it answers."""
@@ -71,8 +74,8 @@ def training(record: Record) -> str:
     augmented = "turned, scaled, shifted and changed in contrast at random" if t.augment else "as they are"
     if t.augment and t.distort:
         augmented = f"bent, blurred, partly covered, {augmented}"
-    if t.enlarge > 1:
-        augmented = f"{augmented}, enlarged {t.enlarge:g} times, to 224 pixels at most"
+    if t.enlarge > 1 and max(known.get("image_shape") or (0,)) < MOST_SEEN:
+        augmented = f"{augmented}, enlarged {t.enlarge:g} times, to {MOST_SEEN} pixels at most"
     sides = (
         "left and right exchanged at random"
         if t.augment and t.flip != "off"
