@@ -36,9 +36,9 @@ class Options:
     """Name the checks and make none."""
     json: Annotated[Flag, OFTEN] = False
     """Print as JSON."""
-    bundle: Path | None = None
+    bundle: Annotated[Path | None, OFTEN] = None
     """Run about which a help desk gets one archive: answers, settings, ledger, ends of logs; no names."""
-    fix: Flag = False
+    fix: Annotated[Flag, OFTEN] = False
     """Show which findings doctor could make good, in this clone, the run and your configuration folder."""
     drill: Annotated[Flag, OFTEN] = False
     """Say what a drill costs: a short job that is interrupted, comes back, and names nodes that fail."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mri_hpc.base.command import print_json, run_command, shown
-from mri_hpc.base.errors import UserError
+from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.exit_status import DONE
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.rundir.folds import is_of_folds, kind_of, runs_in
@@ -26,7 +26,7 @@ class Options:
     run: Annotated[Path, POSITIONAL]
     """Folder of the run, of folds, or of any runs."""
     more: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """More of them: a table, one row a run."""
+    """More runs or folds: a table, one row a run."""
     watch: Flag = False
     """Show it again every second, until the run has ended, or Ctrl-C."""
     json: Flag = False
@@ -35,6 +35,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.watch and self.json:
             raise UserError("--watch shows the run again and again, not as one JSON document: leave one out")
+        # A word that was meant as the value of an option must not pass for one more run.
+        for path in self.more:
+            if not (is_of_folds(path) or RunDir(path).settings.is_file()):
+                raise UsageError(f"unrecognized: {str(path)!r} is no folder of a run or of folds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -40,5 +40,5 @@ def command_of(words: list[str]) -> str | None:
     for word in words:
         package, _dot, command = word.removeprefix("-m").partition(".")
         if package == "mri_hpc":
-            return f"mri-hpc {command}".rstrip()
+            return f"mri-hpc {command.replace('_', '-')}".rstrip()
     return None

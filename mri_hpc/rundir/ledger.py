@@ -35,7 +35,8 @@ class Kind(StrEnum):
     FIRST_STEP = "first_step"  # rank 0: seconds since the process began, by part; seconds of the step
     STOP_AGREED = "stop_agreed"  # rank 0: signal, rank, phase, step, agreed_after_s, unfinished_s, way, why
     SAVED = "saved"  # rank 0: step, seconds, bytes, reason (interval, epoch, stop)
-    USED = "used"  # rank 0, with each save: use of cores, memory and GPU so far, as use.Use has it
+    # rank 0, with each save, as use.Use has it: has_gpu, gpu_busy, gpu_bytes, gpu_limit_bytes, is_of_job, and
+    USED = "used"  # seconds, cores_used, cores, memory_bytes, memory_limit_bytes
     DAMAGED = "damaged"  # rank 0: checkpoint, reason
     EPOCH = "epoch"  # rank 0: epoch, validation_loss, balanced_accuracy, training_s, validation_s
     TRAINED = "trained"  # rank 0: epoch, step, reason (patience, epochs)

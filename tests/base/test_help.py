@@ -111,7 +111,14 @@ def test_preprocess_shows_the_options_that_matter_and_says_where_the_others_are(
     assert f"\n{hidden} more options: mri-hpc preprocess --help-all\n" in page
 
 
-WITH_FEW = [words for words in PAGES if words[0] not in ("launch", "preprocess")]
+def test_doctor_hides_the_options_of_a_job_alone(help_of):
+    page, whole = (options(help_of(120, "doctor", option=option)) for option in ("--help", "--help-all"))
+    assert {"only", "json", "bundle", "fix", "drill", "yes", "run"} <= page
+    assert len(page) <= 12
+    assert {"nodes", "partition", "time-limit-min"} <= whole - page
+
+
+WITH_FEW = [words for words in PAGES if words[0] not in ("launch", "preprocess", "doctor")]
 
 
 @pytest.mark.parametrize("words", WITH_FEW, ids=" ".join)

@@ -22,6 +22,7 @@ from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.recipes import default_of
 from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training
 
 LONG = {"steps": 5000, "step_s": 0.02}
@@ -162,7 +163,7 @@ def test_what_was_typed_and_changes_nothing_is_named(first_launch, launch):
     run, _ = first_launch()
     _, out, _ = launch("--run", run.path, "--epochs", 99, "--time-limit-min", 5)
     assert "\n  not applied: --epochs 99, --time-limit-min 5: the run goes on as it is; cancel it" in out
-    assert load_training(run).epochs == 24
+    assert load_training(run).epochs == default_of("default", "epochs")
 
 
 def test_more_epochs_of_a_finished_run_are_refused_and_less_is_named_as_not_applied(planned_run, launch):
@@ -258,7 +259,7 @@ def test_another_identity_is_refused_in_a_table_of_saved_and_asked(first_launch,
     assert re.search(r"model\s+saved resnet18, asked vgg11", errors)
     assert re.search(r"seed\s+saved 0, asked 7", errors)
     assert "epochs" not in errors.split("leave these")[0].split("cannot change")[1]
-    assert load_training(run).epochs == 24
+    assert load_training(run).epochs == default_of("default", "epochs")
 
 
 def test_another_way_to_operate_is_accepted_and_saved(first_launch, launch, wait_for):

@@ -270,7 +270,7 @@ def stop_after(monkeypatch):
         def signalling(*arguments):
             done = call(*arguments)
             if next(count) == calls:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
             return done
 
         monkeypatch.setattr(module, name, signalling)
