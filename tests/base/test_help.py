@@ -115,7 +115,7 @@ def test_doctor_hides_the_options_of_a_job_alone(help_of):
     page, whole = (options(help_of(120, "doctor", option=option)) for option in ("--help", "--help-all"))
     assert {"only", "json", "bundle", "fix", "drill", "yes", "run"} <= page
     assert len(page) <= 12
-    assert {"nodes", "partition", "time-limit-min"} <= whole - page
+    assert {"account", "mem-gb"} <= whole - page
 
 
 WITH_FEW = [words for words in PAGES if words[0] not in ("launch", "preprocess", "doctor")]
