@@ -177,13 +177,18 @@ def _settled(training: TrainingSettings) -> TrainingSettings:
     )
 
 
-def _refuse_who_chose_before(training: TrainingSettings) -> None:
+def _refuse_who_chose_before(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> None:
     """Raise UserError where patients who are to choose nothing chose the epoch that the run goes on from."""
-    parent = RunDir(Path(training.continue_from))
-    if not training.continue_from or not training.calibration_share or not parent.settings.is_file():
+    from mri_hpc.cohort.lineage import parent_of, share_validation
+
+    parent = parent_of(training)
+    if not parent or not training.calibration_share or not parent.settings.is_file():
         return
     before = load_training(parent).calibration_share
-    if training.calibration_share != before:
+    # Weights may be of a run on other patients.
+    if training.calibration_share != before and (
+        training.continue_from or share_validation(training, snapshot, code)
+    ):
         raise UserError(
             f"--calibration-share {training.calibration_share}: {shown(parent.path)} has {before}, so that "
             "patients who are to choose nothing have chosen its epoch: give the same, or none"
@@ -217,7 +222,7 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
         lineage = check_weights_of_run(training, snapshot, code)
     leaks = _leak_notes(training, snapshot, code)
     mixed = mixed_lines(snapshot, code, training.patient_label)
-    _refuse_who_chose_before(training)
+    _refuse_who_chose_before(training, snapshot, code)
     share = training.calibration_share
     apart = apart_line(snapshot, code, share) if share else []
     commoner = commoner_lines(snapshot, code != UNUSED)

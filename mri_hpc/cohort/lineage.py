@@ -84,6 +84,19 @@ def check_weights_of_run(training: TrainingSettings, snapshot: Snapshot, code: n
     return []
 
 
+def share_validation(training: TrainingSettings, snapshot: Snapshot, code: np.ndarray) -> bool:
+    """Tell whether patients of validation were in that of a run before; False where its data are not here.
+
+    snapshot, code: of the new run.
+    """
+    names = _patients(snapshot, code == VALIDATION)
+    try:
+        before = [_patients(one.snapshot, one.code == VALIDATION) for one in _ancestors(training)]
+    except UserError:
+        return False
+    return any(names.intersection(snapshot.persons.all_names(one).tolist()) for one in before)
+
+
 def parent_of(training: TrainingSettings) -> RunDir | None:
     """Return the run whose model a run starts from, whichever option names it."""
     if training.continue_from:
@@ -93,7 +106,7 @@ def parent_of(training: TrainingSettings) -> RunDir | None:
     return run if is_of_run else None
 
 
-def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
+def runs_before(training: TrainingSettings) -> Iterator[RunDir]:
     """List the run that is continued, the one that it continued, and so on. UserError where one is gone."""
     child, seen = training, set()
     while (run := parent_of(child)) and run.path not in seen:
@@ -103,10 +116,16 @@ def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
                 f"{run.path}, from which this run descends, is gone: nobody can tell which patients it was "
                 f"trained on; put it back there, or train without --continue-from"
             )
+        yield run
         child = load_training(run)
-        snapshot = _find_snapshot(run, child, stores=(child.store, training.store))
-        code = split_by(snapshot, child)
-        yield Ancestor(run=run, snapshot=snapshot, code=code)
+
+
+def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
+    """List what `runs_before` were trained on. UserError where one, or its snapshot, is gone."""
+    for run in runs_before(training):
+        settings = load_training(run)
+        snapshot = _find_snapshot(run, settings, stores=(settings.store, training.store))
+        yield Ancestor(run=run, snapshot=snapshot, code=split_by(snapshot, settings))
 
 
 def _find_snapshot(run: RunDir, settings: TrainingSettings, *, stores: Iterable[str]) -> Snapshot:

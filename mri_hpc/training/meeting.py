@@ -146,7 +146,8 @@ def meet(
         return Hosts(store=store, names=hosts)
     # Rank 0 talks by the address at which the others have found it.
     reached = next((str(one["towards"]) for one in came if one["towards"] != LOOPBACK and one["towards"]), "")
-    own = address or (reached if place.host == hosts[0] else network.own_address_towards(reached))
+    # Another node may have found it by another address, and know no way to this one.
+    own = address or (reached if place.host == hosts[0] else network.own_address_towards(towards))
     own = own if network.is_address(reached) else ""
     interface = network.interface_of(own)
     if not _reach_all(place, run, store, hosts, patience, own=own, wishes=wishes):
@@ -251,7 +252,12 @@ def _reach_all(
 ) -> bool:  # fmt: skip
     """Have the first rank of every host connect to all others', as gloo and NCCL will; False: a stop."""
     firsts = [hosts.index(host) for host in dict.fromkeys(hosts)]
-    if place.rank not in firsts or not own:
+    if place.rank not in firsts:
+        return True
+    if not own:
+        # The others wait for these words, and pass it over.
+        store.set(f"listens/{place.rank}", "")
+        store.set(f"reached/{place.rank}", "")
         return True
     listens, ended = ([f"{word}/{rank}" for rank in firsts] for word in ("listens", "reached"))
     # An address that is translated on the way is no interface's.
@@ -260,8 +266,9 @@ def _reach_all(
         store.set(f"listens/{place.rank}", json.dumps([own, port]))
         if not patience.outlasts(lambda: store.check(listens), what="a rank of every node to listen"):
             return False
-        others = {rank: json.loads(store.get(f"listens/{rank}")) for rank in firsts if rank != place.rank}
-        with ThreadPoolExecutor(min(32, len(others))) as pool:
+        words = {rank: store.get(f"listens/{rank}") for rank in firsts if rank != place.rank}
+        others = {rank: json.loads(word) for rank, word in words.items() if word}
+        with ThreadPoolExecutor(32) as pool:
             whys = list(
                 pool.map(lambda it: network.why_unreachable(it[0], it[1], within_s=ANSWER_S), others.values())
             )

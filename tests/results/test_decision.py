@@ -71,6 +71,20 @@ def test_limits_of_clopper_and_pearson_are_those_of_the_tables():
     assert clopper_pearson(20, 20) == pytest.approx((1, 0.8316, 1), abs=1e-4)
 
 
+@pytest.mark.parametrize("hits", [10, 15, 19, 20])
+def test_an_error_below_the_last_digit_of_1_widens_both_limits(hits):
+    """Exactly: as many hits, or more, are as likely as half the error at the lower limit."""
+
+    def chance(nums, truth):
+        return sum(math.comb(20, k) * truth**k * (1 - truth) ** (20 - k) for k in nums)
+
+    found = clopper_pearson(hits, 20, 1e-20)
+    assert float(chance(range(hits, 21), Fraction(found.low))) == pytest.approx(5e-21, rel=1e-6, abs=0)
+    # That of 19 is nearer to 1 than a float can be.
+    if hits < 19:
+        assert float(chance(range(hits + 1), Fraction(found.high))) == pytest.approx(5e-21, rel=1e-2, abs=0)
+
+
 def test_59_patients_none_missed_promise_95_percent_and_58_do_not():
     assert least_patients(0.95) == 59
     assert (most_missed(58, 0.95), most_missed(59, 0.95), most_missed(92, 0.95)) == (None, 0, 0)

@@ -140,3 +140,33 @@ def test_a_torch_that_cannot_be_kept_to_a_range_is_refused(monkeypatch):
         UserError, match=r"cannot be kept within --port-range 50000-50999: ask your site to open"
     ):
         ranks._keep_ports(network.PortRange.parse("50000-50999"))
+
+
+@pytest.fixture
+def store():
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
+def test_a_node_that_knows_no_way_to_where_others_found_rank_0_takes_its_own(
+    run, patience, store, monkeypatch
+):
+    for rank, towards in ((0, ""), (1, "10.4.0.1")):
+        store.set(f"host/{rank}", json.dumps({"host": f"n{rank}", "towards": towards}))
+    monkeypatch.setattr(meeting, "_come", lambda *_arguments: (store, "10.5.0.1"))
+    monkeypatch.setattr(network, "own_address_towards", {"10.5.0.1": "10.5.0.9", "10.4.0.1": ""}.get)
+    owned = []
+    monkeypatch.setattr(meeting, "_reach_all", lambda *_arguments, own, wishes: owned.append((own, wishes)))
+    meeting.meet(Place(rank=2, world_size=3, host="n2", addresses=()), run, FIRST, patience)
+    assert owned == [("10.5.0.9", Wishes())]
+
+
+def test_a_node_without_an_address_is_passed_over_and_not_waited_for(run, patience, store):
+    def reaches(rank, own):
+        hosts = ["n0", "n1", "n2"]
+        at = place(rank, hosts[rank])
+        return meeting._reach_all(at, run, store, hosts, patience, own=own, wishes=Wishes())
+
+    store.set("listens/2", "")
+    store.set("reached/2", "")
+    assert reaches(1, "")
+    assert reaches(0, "127.0.0.1")

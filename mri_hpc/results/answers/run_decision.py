@@ -1,8 +1,10 @@
 """The decision, and the sets of classes, that a run can promise: one for evaluate, report and predict."""
 
+import math
 from collections.abc import Sequence
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cohort.lineage import runs_before
 from mri_hpc.results.answers.decision import Decision, NoDecision, decide
 from mri_hpc.results.answers.pooling_choice import patient_model_of
 from mri_hpc.results.answers.promised_sets import NoSets, PromisedSets, promise_sets
@@ -11,6 +13,7 @@ from mri_hpc.results.statistics.patients import ValidationPatients, pool_patient
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.pooling import read_pooling
 from mri_hpc.rundir.predictions import Prediction, that_calibrate
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.question import Question, read_question
 from mri_hpc.rundir.settings import load_training
 
@@ -32,7 +35,10 @@ def decide_by_validation(
     They are pooled as evaluate pools them, and scored as the network says: a temperature comes from the same
     patients, and the bound knows of nothing that does. rows: of all splits.
     """
-    validation = _validation_patients(run, classes, rows)
+    try:
+        validation = _validation_patients(run, classes, rows)
+    except UserError as error:
+        return NoDecision(reason=str(error))
     return decide(question, classes, validation.patients, choices=validation.choices)
 
 
@@ -49,7 +55,10 @@ def sets_by_validation(
     run: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction]
 ) -> PromisedSets | NoSets:
     """Find the sets by the patients who give the threshold of a decision, and scored as there."""
-    return promise_sets(classes, _validation_patients(run, classes, rows))
+    try:
+        return promise_sets(classes, _validation_patients(run, classes, rows))
+    except UserError as error:
+        return NoSets(reason=str(error))
 
 
 def validation_patients(run: RunDir) -> ValidationPatients:
@@ -72,8 +81,18 @@ def _validation_patients(
 
 
 def _num_models(run: RunDir) -> int:
-    """Count the models among which validation patients chose: of every epoch, and way of pooling."""
-    training, pooling = load_training(run), read_pooling(run)
-    # A held rate falls from an epoch on that these patients choose as well, and so may the pooling.
-    epochs = training.epochs * (1 + training.decay_epochs)
-    return 2 * epochs if pooling and pooling.was_chosen else epochs
+    """Count the models among which validation patients chose: of every epoch, and way of pooling.
+
+    Raises UserError where a run that it goes on from is gone: they may have chosen its epoch, too.
+    """
+    num = math.prod(_num_epochs(one) for one in (run, *runs_before(load_training(run))))
+    pooling = read_pooling(run)
+    return 2 * num if pooling and pooling.was_chosen else num
+
+
+def _num_epochs(run: RunDir) -> int:
+    """Count the models of one run: of every epoch, at every epoch from which a held rate may fall."""
+    training = load_training(run)
+    # Where --epochs was lowered since, more were done.
+    epochs = max(training.epochs, int(read_provenance(run).get("epochs", 0)))
+    return epochs * (1 + training.decay_epochs)

@@ -40,9 +40,6 @@ def agresti_coull(proportion: float, num: float, z: float = Z_95) -> tuple[float
 def clopper_pearson(hits: int, num: int, error: float = 0.05) -> Limits:
     """Estimate a proportion with exact limits (Clopper and Pearson 1934): they miss it in `error` at most."""
 
-    def at_most(found: int, truth: float) -> float:
-        return binomial(found, num, truth)
-
     def limit(held: Callable[[float], bool], low: float, high: float) -> float:
         for _ in range(HALVINGS):
             middle = (low + high) / 2
@@ -50,8 +47,9 @@ def clopper_pearson(hits: int, num: int, error: float = 0.05) -> Limits:
         return (low + high) / 2
 
     value = hits / num
-    low = limit(lambda truth: 1 - at_most(hits - 1, truth) > error / 2, 0.0, value) if hits else 0.0
-    high = limit(lambda truth: at_most(hits, truth) < error / 2, value, 1.0) if hits < num else 1.0
+    # Of that many misses at most, and not as 1 less the rest: a small error were lost in rounding.
+    low = limit(lambda truth: binomial(num - hits, num, 1 - truth) > error / 2, 0.0, value) if hits else 0.0
+    high = limit(lambda truth: binomial(hits, num, truth) < error / 2, value, 1.0) if hits < num else 1.0
     return Limits(value, low, high)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from mri_hpc import report
 from mri_hpc.evaluate import main
 from mri_hpc.results.answers.answer import Answer, Judged
 from mri_hpc.results.answers.decision import Decision
-from mri_hpc.results.answers.run_decision import decision_of
+from mri_hpc.results.answers.run_decision import decision_of, validation_patients
 from mri_hpc.results.pages.answer_tables import print_tables, write_tables
 from mri_hpc.rundir.predictions import Prediction
+from mri_hpc.rundir.provenance import read_provenance, write_provenance
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 
 CLASSES = ("glioma", "pituitary")
 
@@ -138,3 +141,26 @@ def test_predict_decides_nothing_where_nothing_can_be_promised(run, tmp_path, ca
     assert "No threshold is given: " in capsys.readouterr().out
     run.predictions.unlink()
     assert "predictions.csv does not exist" in decision_of(run).reason
+
+
+@pytest.mark.parametrize("option", ["continue_from", "weights"])
+def test_models_of_the_runs_before_were_chosen_too_and_where_one_is_gone_nothing_is_promised(
+    make_run, run, capsys, option
+):
+    settings = TrainingSettings(epochs=4, decay_epochs=2)
+    before = make_run("before", classes=CLASSES, rows=list(rows(400)))
+    save_settings(before, settings, JobSettings())
+    path = before.path if option == "continue_from" else before.model
+    save_settings(run, replace(settings, **{option: str(path)}), JobSettings())
+    # With --epochs 4 after nine were done.
+    write_provenance(run, {**read_provenance(run), "epochs": 9})
+    write_provenance(before, {**read_provenance(before), "epochs": 3})
+    assert decided(run, "--investigate", "glioma", capsys=capsys)["choices"] == 9 * 3 * 4 * 3
+    if option == "continue_from":
+        before.settings.unlink()
+        found = decided(run, capsys=capsys)
+        assert (found["threshold"], "from which this run descends, is gone" in found["reason"]) == (
+            None,
+            True,
+        )
+        assert validation_patients(run).patients == ()

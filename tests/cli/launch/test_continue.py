@@ -209,6 +209,34 @@ def test_a_run_whose_model_is_given_as_weights_is_looked_at_in_the_same_way(
     assert "the data of that run are not here; patients that both runs have go unnoticed\n" in errors
 
 
+@pytest.mark.parametrize("option", ["--continue-from", "--weights"])
+def test_who_chose_the_epoch_of_the_run_before_is_not_set_apart_as_one_who_chose_nothing(
+    add, finished, launch, monkeypatch, option
+):
+    add(80)
+    parent = finished("a", val_fold=0, test_fold=1)
+    monkeypatch.setattr("mri_hpc.training.model.check_weights", lambda *_arguments: None)
+    start = (option, parent.path if option == "--continue-from" else parent.model)
+    words = (*start, "--store", "store", "--dry-run", "--val-fold", 0, "--test-fold", 1)
+    status, _, errors = launch(*words, "--calibration-share", 0.5)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "--calibration-share 0.5: a has 0.0, so that patients who are to choose nothing have" in errors
+    assert launch(*words)[0] == 0
+
+
+def test_weights_of_another_site_s_run_do_not_hinder_setting_patients_apart(
+    add, finished, launch, monkeypatch, tmp_path
+):
+    digest = add(80).digest
+    parent = finished("a", val_fold=0, test_fold=1)
+    monkeypatch.setattr("mri_hpc.training.model.check_weights", lambda *_arguments: None)
+    settings = parent.settings.read_text().replace(str(tmp_path / "store"), "/elsewhere")
+    parent.settings.write_text(settings.replace(digest, "0" * 32))
+    words = ("--weights", parent.model, "--store", "store", "--dry-run", "--val-fold", 0, "--test-fold", 1)
+    status, _, errors = launch(*words, "--calibration-share", 0.5)
+    assert status == 0, errors
+
+
 def test_nor_one_that_an_earlier_run_of_the_lineage_was_trained_on(add, finished, continued):
     add(80)
     grand = finished("grand", val_fold=0, test_fold=1)
