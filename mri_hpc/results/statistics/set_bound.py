@@ -36,7 +36,8 @@ def _sum_of_binomials(most: int, num: int, chance: float) -> float:
     """Sum the probabilities of at most 0, of at most 1, up to that of at most `most` hits."""
     if chance <= 0:
         return most + 1.0
-    # Of k hits the probability counts in most + 1 - k of the sums; k of n is n * chance / k of k - 1 of n - 1.
+    # k hits count in most + 1 - k of these sums, and k of num have num * chance / k times the probability of
+    # k - 1 of num - 1.
     below = num * chance * binomial(most - 1, num - 1, chance) if most else 0.0
     return (most + 1) * binomial(most, num, chance) - below
 
