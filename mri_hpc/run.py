@@ -121,7 +121,8 @@ class Run:
                 found.images,
                 recipe,
                 [asked[number] for number in those],
-                keep_pictures=keep_pictures,
+                # Those of the first run are shown.
+                keep_pictures=keep_pictures and not answers,
                 on_rejected=tell,
                 progress=progress,
             )

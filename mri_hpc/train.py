@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,8 +116,8 @@ def _train(options: TrainOptions) -> int:
         return LOST_PEER
 
 
-def _after_predictions(run: RunDir) -> None:
-    """Leave beside the predictions what later commands hold new patients against."""
+def _after_predictions(run: RunDir, beat: Callable[[], None]) -> None:
+    """Leave beside the predictions what later commands hold new patients against. beat: a sign of life."""
     # What reads a store image by image is imported once the training has ended.
     from mri_hpc.results.answers.calibration import calibrate
     from mri_hpc.results.answers.pooling_choice import choose_pooling
@@ -125,8 +125,10 @@ def _after_predictions(run: RunDir) -> None:
 
     # First: what is calibrated is pooled.
     choose_pooling(run)
+    beat()
     calibrate(run)
-    find_resemblance(run)
+    beat()
+    find_resemblance(run, beat)
 
 
 def _attempt(options: TrainOptions, run: RunDir, place: Place) -> Attempt:

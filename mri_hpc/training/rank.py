@@ -48,7 +48,7 @@ from mri_hpc.training.start_times import StartTimes
 from mri_hpc.training.use_meter import UseMeter
 
 log = logging.getLogger(__name__)
-OnPredicted = Callable[[RunDir], None]
+OnPredicted = Callable[[RunDir, Callable[[], None]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +71,12 @@ def run_rank(
     times: StartTimes,
     allotment: Allotment,
     kill_time: KillTime = lambda _request: None,
-    on_predicted: OnPredicted = lambda _run: None,
+    on_predicted: OnPredicted = lambda _run, _beat: None,
 ) -> int:
     """Do this rank's part of an attempt; returns DONE or AGAIN. Raises UserError.
 
-    on_predicted: called by rank 0 when predictions are written, before the run is marked done.
+    on_predicted: called by rank 0 when predictions are written, before the run is marked done, with what it
+    is to call as a sign of life, for all ranks.
     """
     settings = load_training(run)
     use_device(deterministic=settings.deterministic, threads=threads)
@@ -100,7 +101,8 @@ def run_rank(
     stop = AgreedStop(flag, ranks, at_boundary=at_boundary, deadline=deadline)
     rank = _Rank(
         run, attempt, settings, ranks, stop,
-        threads=threads, times=times, allotment=allotment, meter=meter, on_predicted=on_predicted,
+        threads=threads, times=times, allotment=allotment, meter=meter,
+        on_predicted=on_predicted, beat=watch.beat,
     )  # fmt: skip
     try:
         status = rank.work()
@@ -127,11 +129,12 @@ class _Rank:
         allotment: Allotment,
         meter: UseMeter,
         on_predicted: OnPredicted,
+        beat: Callable[[], None],
     ) -> None:
         self._run, self._attempt, self._settings = run, attempt, settings
         self._ranks, self._stop, self._times = ranks, stop, times
         self._allotment, self._meter = allotment, meter
-        self._on_predicted = on_predicted
+        self._on_predicted, self._beat = on_predicted, beat
         self._conditions = conditions(ranks, threads=threads, deterministic=settings.deterministic)
 
     def work(self) -> int:
@@ -326,9 +329,11 @@ class _Rank:
                 is_mirrored=learner.model.answers_mirrored, input_size=learner.model.input_size,
                 attention=attention, origin=origin,
             )  # fmt: skip
-            self._on_predicted(self._run)
+            self._ranks.await_first(lambda beat: self._on_predicted(self._run, beat), beat=self._beat)
             journal.event(Kind.PREDICTED, images=num_images, seconds=round(time.monotonic() - began, 3))
             self._run.mark_done()
+        else:
+            self._ranks.await_first(lambda _beat: None, beat=self._beat)
 
     def _learn_attention(self, cohort: Cohort, batches: Batches, learner: Learner) -> GatedAttention | None:
         if self._settings.pooling == "mean":

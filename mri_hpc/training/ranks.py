@@ -99,6 +99,23 @@ class Ranks:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
+    def await_first(self, work: Callable[[Callable[[], None]], None], *, beat: Callable[[], None]) -> None:
+        """Have rank 0 alone work while all others wait.
+
+        work: called on rank 0, with what it is to call as a sign of life; beat: called on all ranks then.
+        """
+
+        def tell(is_on: bool) -> None:
+            beat()
+            self.from_rank(is_on)
+
+        if self.is_first:
+            work(lambda: tell(True))
+            tell(False)
+        else:
+            while self.from_rank(None):
+                beat()
+
     def leave(self) -> None:
         """Leave when all ranks do, so that none finds a peer gone in the middle of something."""
         if not self.is_alone:

@@ -1,12 +1,14 @@
 """Sets of classes are promised only of enough patients, hold on average, and say what is promised."""
 
 import math
+import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from mri_hpc.results.answers.promised_sets import NoSets, PromisedSets, mean_size, promise_sets
+from mri_hpc.results.statistics.intervals import binomial
 from mri_hpc.results.statistics.patients import PatientResult, ValidationPatients
 from mri_hpc.results.statistics.set_bound import least_patients, most_outside, part_outside
 
@@ -59,6 +61,28 @@ def test_more_models_ask_for_more_patients():
     assert [most_outside(num, c) for num, c in zip(needed, numbers, strict=True)] == [0] * 5
 
 
+def test_the_bound_of_very_many_patients_takes_no_time():
+    began = time.process_time()
+    assert most_outside(100_000, 396) == 9706
+    assert time.process_time() - began < 2
+
+
+def test_the_part_outside_is_that_of_the_sum_over_all_numbers_of_missed_patients():
+    # Sums of binomial probabilities, each computed by itself.
+    for num, missed, choices in ((40, 0, 5), (80, 1, 30), (120, 3, 168), (900, 60, 396), (5, 4, 3)):
+        low = _where_the_bound_leaves_one(num, missed, choices)
+        rest = sum(binomial(hits, num + 1, low) for hits in range(missed + 1))
+        assert part_outside(num, missed, choices) == pytest.approx(low + choices * rest / (num + 1), abs=1e-9)
+
+
+def _where_the_bound_leaves_one(num, missed, choices):
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if choices * binomial(missed, num, middle) >= 1 else (low, middle)
+    return low
+
+
 def test_too_few_patients_are_promised_nothing_and_are_told_how_many_it_takes():
     found = promise_sets(CLASSES, validation(28, choices=168))
     assert isinstance(found, NoSets)
@@ -80,6 +104,8 @@ def test_a_set_holds_what_is_likely_enough_and_always_the_most_probable_class():
     assert sure.of(np.array([0.1, 0.1, 0.8])) == ("pituitary",)
     high = PromisedSets(classes=CLASSES, num=9, choices=1, threshold=0.9)
     assert high.of(np.array([0.3, 0.4, 0.3])) == ("meningioma",)
+    said = found.in_a_sentence(np.array([0.5, 0.3, 0.2]))
+    assert said.endswith("on average; those who are given none count as if they had one")
     assert "holds all classes" in found.in_a_sentence(np.array([0.34, 0.33, 0.33]))
 
 
@@ -89,7 +115,7 @@ def test_the_promise_is_named_by_its_kind_and_for_whom_it_is_not():
         "on average, over patients and over draws of the 59 validation patients",
         "whichever of 168 models they choose",
         "at least 90.0 % of patients",
-        "classes as frequent",
+        "classes as frequent; those who are given no set, as they are not like the training data, count",
         "Nothing is promised of each class by itself, of the patient at hand",
         "not like the training data",
     ):

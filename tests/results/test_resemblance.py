@@ -182,6 +182,13 @@ def test_it_is_read_as_it_was_written(resemblance, tmp_path):
     assert load_resemblance(run) == resemblance
 
 
+def test_one_without_changes_is_read_by_a_version_that_knows_none(spaces, resemblance, tmp_path):
+    run = RunDir(tmp_path)
+    for space, number in zip(spaces, (1, 2), strict=True):
+        write_resemblance(run, replace(resemblance, space=space))
+        assert unseal(run.resemblance.read_bytes())["format"] == number
+
+
 def changed(resemblance, run, **values):
     write_resemblance(run, resemblance)
     document = unseal(run.resemblance.read_bytes())

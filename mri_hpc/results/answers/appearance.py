@@ -24,10 +24,22 @@ def appearance_of(images: np.ndarray) -> np.ndarray:
     return np.stack([_one(image) for image in images])
 
 
+def small_pixels_of(image: np.ndarray) -> np.ndarray:
+    """Return the NUM_PIXELS small pixels of one image alone: float64. image: as of `appearance_of`."""
+    return _small(_grey(image)).astype(np.float64)
+
+
 def _one(image: np.ndarray) -> np.ndarray:
-    grey = image.astype(np.float32) / np.iinfo(image.dtype).max
-    small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return np.concatenate([_statistics(grey), small.ravel()]).astype(np.float64)
+    grey = _grey(image)
+    return np.concatenate([_statistics(grey), _small(grey)]).astype(np.float64)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return np.asarray(image.astype(np.float32) / np.iinfo(image.dtype).max)
+
+
+def _small(grey: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel())
 
 
 def _statistics(grey: np.ndarray) -> np.ndarray:

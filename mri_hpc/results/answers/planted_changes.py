@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mri_hpc.results.answers.appearance import NUM_STATISTICS, appearance_of
+from mri_hpc.results.answers.appearance import NUM_STATISTICS, small_pixels_of
 
 SMALLER, LARGER = (0.6, 0.9), (1.15, 1.6)
 """Sizes of a head among which copies are drawn."""
@@ -38,17 +38,20 @@ class Direction:
 
     def odds(self, appearance: np.ndarray) -> np.ndarray:
         """Return the logarithm of the odds of a change: float64, (n,). appearance: of images, (n, f)."""
-        scaled = (_shapes(appearance) - np.array(self.mean)) / np.array(self.deviation)
+        scaled = (_shapes(appearance[:, NUM_STATISTICS:]) - np.array(self.mean)) / np.array(self.deviation)
         seen = np.column_stack([np.clip(scaled, -FARTHEST, FARTHEST), np.ones(len(scaled))])
         changed = np.logaddexp.reduce(seen @ np.array(self.changed).T, axis=1)
         return np.asarray(changed - seen @ np.array(self.as_it_is))
 
 
 def fit_direction(as_they_are: np.ndarray, copies: Mapping[str, np.ndarray]) -> Direction:
-    """Learn to tell copies from images, both by their appearance: float64, (n, f), and (m, f) by change."""
+    """Learn to tell copies from images, by their small pixels.
+
+    as_they_are: appearance, float64, (n, f); copies: by change, of `look_at_copies`, (m, NUM_PIXELS).
+    """
     from sklearn.linear_model import LogisticRegression
 
-    parts = [_shapes(part) for part in (as_they_are, *copies.values())]
+    parts = [_shapes(part) for part in (as_they_are[:, NUM_STATISTICS:], *copies.values())]
     features = np.concatenate(parts)
     mean, deviation = features.mean(0), features.std(0) + 1e-6
     scaled = np.clip((features - mean) / deviation, -FARTHEST, FARTHEST)
@@ -64,16 +67,15 @@ def fit_direction(as_they_are: np.ndarray, copies: Mapping[str, np.ndarray]) -> 
 
 
 def look_at_copies(images: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Turn and resize images about their middle, and keep the appearance: float64, (n, f) by change."""
+    """Turn and resize images about their middle, and keep small pixels: float64, (n, pixels) by change."""
     return {
-        name: appearance_of(np.stack([change(one, random) for one in images]))
+        name: np.stack([small_pixels_of(change(one, random)) for one in images])
         for name, change in CHANGES.items()
     }
 
 
-def _shapes(appearance: np.ndarray) -> np.ndarray:
-    """Return small pixels whatever their brightness and contrast: float64, (n, pixels)."""
-    pixels = appearance[:, NUM_STATISTICS:]
+def _shapes(pixels: np.ndarray) -> np.ndarray:
+    """Return small pixels whatever their brightness and contrast: float64, (n, NUM_PIXELS)."""
     mean, deviation = pixels.mean(1, keepdims=True), pixels.std(1, keepdims=True)
     return np.asarray((pixels - mean) / (deviation + LEAST_CONTRAST))
 

@@ -99,7 +99,7 @@ class PromisedSets:
         found = self.of(probabilities)
         promise = (
             f"at least {PERCENT.number(COVERAGE)} % of patients like those of validation have their class in "
-            "such a set, on average"
+            "such a set, on average; those who are given none count as if they had one"
         )
         if len(found) == len(self.classes):
             return f"The promised set holds all classes, and narrows nothing down: {promise}"
@@ -118,7 +118,8 @@ class PromisedSets:
             f"{100 * self.threshold:.4f} %, and always the most probable one",
             f"Promised on average, over patients and over draws of the {self.num} validation patients"
             f"{among}: at least {PERCENT.number(COVERAGE)} % of patients have their class in their set, "
-            f"where patients are like those of validation and classes as frequent. Nothing is promised of "
+            f"where patients are like those of validation and classes as frequent; those who are given no "
+            f"set, as they are {NOT_LIKE}, count as if they had one. Nothing is promised of "
             f"each class by itself, of the patient at hand, or of a patient {NOT_LIKE}",
         )
 

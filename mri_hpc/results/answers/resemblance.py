@@ -24,7 +24,7 @@ from mri_hpc.rundir.kept import read_of_model
 from mri_hpc.rundir.layout import RunDir
 
 FORMAT = 2
-"""Since 2, distances take in odds that an image was turned or resized; of 1 there are none."""
+"""Of those whose distances take in odds that an image was turned or resized; all others have 1."""
 ALARM = 0.1
 """Largest p-value of a patient who is not like the training data."""
 FEWEST = math.ceil(1 / ALARM) - 1
@@ -237,9 +237,9 @@ def fit_with_changes(
 ) -> Space:
     """Find where training images lie, and what sets turned and resized copies of them apart.
 
-    appearance: as of `fit_space`. copies: by change, appearance of copies, (m, f); of: int, (m,), the images
-    that they are copies of. half: bool, (n,), images of about half of the patients: learnt from by halves,
-    the others tell in which steps both are counted.
+    appearance: as of `fit_space`. copies: by change, small pixels of copies, (m, NUM_PIXELS); of: int, (m,),
+    the images that they are copies of. half: bool, (n,), images of about half of the patients: learnt from by
+    halves, the others tell in which steps both are counted.
     """
     far, odds = [], []
     for is_in in (half, ~half):
@@ -263,7 +263,9 @@ def _steps(values: np.ndarray) -> Steps:
 
 def write_resemblance(run: RunDir, found: Resemblance) -> None:
     """Publish it, in place of the one before."""
-    replace_bytes(run.resemblance, seal(with_format(FORMAT, asdict(found))))
+    # A version that knows no changes reads what has none.
+    number = FORMAT if found.space.changes else 1
+    replace_bytes(run.resemblance, seal(with_format(number, asdict(found))))
 
 
 def load_resemblance(run: RunDir) -> Resemblance | NoResemblance:

@@ -1,6 +1,7 @@
 """Appearance of a run's training images, found out from its store, and kept with the run."""
 
 import logging
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,17 +30,21 @@ MOST_TRAINED = 4000
 """Images that it is made of at most, of whole patients: more would hardly move it, and cost seconds."""
 MOST_VALIDATED = 4000
 """Images of validation patients at most, of whole patients."""
-MOST_COPIED = 1500
-"""Training images of which turned and resized copies are made, of patients drawn by chance."""
+MOST_COPIED = 1000
+"""Training images of which turned and resized copies are made, half of them of each half of the patients:
+so many that a look takes at most about one and a half times what it takes without."""
 FEWEST_COPIED = 20
 """Training patients, of fewer than whom no half tells how others are."""
 BATCH = 256
 
 
-def find_resemblance(run: RunDir) -> None:
-    """Find it out as training ends, and keep it; where that cannot be, predict says so."""
+def find_resemblance(run: RunDir, beat: Callable[[], None]) -> None:
+    """Find it out as training ends, and keep it; where that cannot be, predict says so.
+
+    beat: called every some hundred images, as a sign of life.
+    """
     try:
-        write_resemblance(run, _of_run(run))
+        write_resemblance(run, _of_run(run, beat))
     except (UserError, OSError) as error:
         log.warning("what the training images look like was not kept: %s", error)
 
@@ -52,7 +57,7 @@ def keep_resemblance(run: RunDir) -> None:
             write_resemblance(run, _of_run(run))
 
 
-def _of_run(run: RunDir) -> Resemblance:
+def _of_run(run: RunDir, beat: Callable[[], None] = lambda: None) -> Resemblance:
     settings, digests = load_training(run), read_provenance(run)
     store = Store.open(Path(settings.store))
     snapshot = store.resolve(str(digests.get("snapshot") or settings.snapshot))
@@ -60,41 +65,47 @@ def _of_run(run: RunDir) -> Resemblance:
     split = rows_of(split_by(snapshot, settings))
     with store.reader(snapshot, is_read_once=True) as reader:
         return resemblance_of(
-            reader, snapshot, split.train, split.validation, str(digests.get("model_digest", ""))
+            reader, snapshot, split.train, split.validation, str(digests.get("model_digest", "")), beat=beat
         )
 
 
 def resemblance_of(
-    reader: Reader, snapshot: Snapshot, train: np.ndarray, validation: np.ndarray, model_digest: str = ""
+    reader: Reader,
+    snapshot: Snapshot,
+    train: np.ndarray,
+    validation: np.ndarray,
+    model_digest: str = "",
+    beat: Callable[[], None] = lambda: None,
 ) -> Resemblance:
     """Look at training images, and at validation patients. train, validation: rows, int64, (n,)."""
     learnt = whole_patients(snapshot, train, MOST_TRAINED)
     if len(learnt) < 2:
         raise UserError("there is no second training image that it could vary from")
-    space = _space(reader, snapshot, learnt)
+    space = _space(reader, snapshot, learnt, beat)
+    judged = whole_patients(snapshot, validation, MOST_VALIDATED)
     return Resemblance(
         model_digest=model_digest,
         num_images=len(learnt),
         space=space,
-        validation=_by_patient(reader, snapshot, whole_patients(snapshot, validation, MOST_VALIDATED), space),
+        validation=_by_patient(reader, snapshot, judged, space, beat),
     )
 
 
-def _space(reader: Reader, snapshot: Snapshot, rows: np.ndarray) -> Space:
+def _space(reader: Reader, snapshot: Snapshot, rows: np.ndarray, beat: Callable[[], None]) -> Space:
     """Find where training images lie; by copies of some, too, where there are patients enough."""
-    appearance, random = look_at(reader, rows), np.random.default_rng(0)
+    appearance, random = look_at(reader, rows, beat), np.random.default_rng(0)
     whose = _patients(snapshot, rows)
     drawn = random.permutation(np.unique(whose))
     if len(drawn) < FEWEST_COPIED:
         return fit_space(appearance)
-    # Whole patients of both halves, by turns.
     place = np.empty(whose.max() + 1, np.int64)
     place[drawn] = np.arange(len(drawn))
-    of = np.sort(np.argsort(place[whose], kind="stable")[:MOST_COPIED])
-    parts = [of[start : start + BATCH] for start in range(0, len(of), BATCH)]
-    copies = [look_at_copies(reader.read(rows[part]), random) for part in parts]
+    half, order = place[whose] % 2 == 0, np.argsort(place[whose], kind="stable")
+    # As many of each half: one patient may have more images than are copied in all.
+    of = np.sort(np.concatenate([order[is_in[order]][: MOST_COPIED // 2] for is_in in (half, ~half)]))
+    copies = [look_at_copies(images, random) for images in _read(reader, rows[of], beat)]
     by_change = {name: np.concatenate([one[name] for one in copies]) for name in copies[0]}
-    return fit_with_changes(appearance, by_change, of=of, half=place[whose] % 2 == 0)
+    return fit_with_changes(appearance, by_change, of=of, half=half)
 
 
 def _patients(snapshot: Snapshot, rows: np.ndarray) -> np.ndarray:
@@ -103,20 +114,28 @@ def _patients(snapshot: Snapshot, rows: np.ndarray) -> np.ndarray:
     return np.where(patient >= 0, patient, len(snapshot.patient_names) + np.arange(len(rows)))
 
 
-def look_at(reader: Reader, rows: np.ndarray) -> np.ndarray:
+def look_at(reader: Reader, rows: np.ndarray, beat: Callable[[], None] = lambda: None) -> np.ndarray:
     """Read images, and keep their appearance: float64, (n, f)."""
-    parts = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
-    return np.concatenate([appearance_of(reader.read(part)) for part in parts])
+    return np.concatenate([appearance_of(images) for images in _read(reader, rows, beat)])
 
 
-def _by_patient(reader: Reader, snapshot: Snapshot, rows: np.ndarray, space: Space) -> tuple[Row, ...]:
+def _read(reader: Reader, rows: np.ndarray, beat: Callable[[], None]) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), BATCH):
+        yield reader.read(rows[start : start + BATCH])
+        # When these have been looked at.
+        beat()
+
+
+def _by_patient(
+    reader: Reader, snapshot: Snapshot, rows: np.ndarray, space: Space, beat: Callable[[], None]
+) -> tuple[Row, ...]:
     """Return distances of each patient's images, in an order drawn by chance that is the same each time.
 
     An image without a patient counts as one of its own.
     """
     if not len(rows):
         return ()
-    distances = space.distances(look_at(reader, rows))
+    distances = space.distances(look_at(reader, rows, beat))
     by_chance = np.random.default_rng(0).permutation(len(rows))
     rows, distances = rows[by_chance], distances[by_chance]
     own = _patients(snapshot, rows)

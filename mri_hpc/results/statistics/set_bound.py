@@ -29,15 +29,26 @@ def part_outside(num: int, missed: int, choices: int = 1) -> float:
             low = middle
         else:
             high = middle
-    rest = sum(binomial(hits, num + 1, low) for hits in range(missed + 1))
-    return low + choices * rest / (num + 1)
+    return low + choices * _sum_of_binomials(missed, num + 1, low) / (num + 1)
+
+
+def _sum_of_binomials(most: int, num: int, chance: float) -> float:
+    """Sum the probabilities of at most 0, of at most 1, up to that of at most `most` hits."""
+    if chance <= 0:
+        return most + 1.0
+    # k hits count in most + 1 - k of these sums, and k of num have num * chance / k times the probability of
+    # k - 1 of num - 1.
+    below = num * chance * binomial(most - 1, num - 1, chance) if most else 0.0
+    return (most + 1) * binomial(most, num, chance) - below
 
 
 def most_outside(num: int, choices: int = 1, coverage: float = COVERAGE) -> int | None:
     """Return how many of `num` patients may lie below the threshold; None where not even none keeps it."""
     # Not the last digit of a sum: 10 % of 9 + 1 patients is one.
     allowed = 1 - coverage + 1e-9
-    kept = bisect_right(range(num), allowed, key=lambda missed: part_outside(num, missed, choices))
+    # More than that part of n + 1 patients not even one model keeps.
+    candidates = range(min(num, int(allowed * (num + 1)) + 1))
+    kept = bisect_right(candidates, allowed, key=lambda missed: part_outside(num, missed, choices))
     return kept - 1 if kept else None
 
 
