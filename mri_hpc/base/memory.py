@@ -1,6 +1,7 @@
 """Memory of this process, and how much of it there may be."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -16,6 +17,12 @@ def held_bytes(status: Path = Path("/proc/self/status")) -> int:
     lines = (line.split() for line in status.read_text().splitlines())
     kilobytes = {words[0]: int(words[1]) for words in lines if words and words[0] in ("VmHWM:", "RssFile:")}
     return 1024 * max(0, kilobytes.get("VmHWM:", 0) - kilobytes.get("RssFile:", 0))
+
+
+def forget_peak(clear_refs: Path = Path("/proc/self/clear_refs")) -> None:
+    """Let held_bytes count from here on; where the kernel does not, it still counts from the beginning."""
+    with suppress(OSError):
+        clear_refs.write_text("5")
 
 
 def machine_bytes() -> int:

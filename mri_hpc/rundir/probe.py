@@ -39,7 +39,9 @@ class Figures:
     images_stay: bool
     """All images of the run stay in memory once they were read."""
     alone_s: float | None = None
-    """On one rank, with images read as for `again_s`."""
+    """On one rank, with images read as for `again_s`; None where a step does not fit into its GPU."""
+    alone_takes_long: bool = False
+    """One rank was not timed alone: it would have taken minutes."""
     validation_s: float = 0.0
     """Of a whole validation, on all ranks."""
     memory_bytes: int = 0

@@ -24,7 +24,7 @@ class Worth(StrEnum):
     WAITS_FOR_DATA = "waits_for_data"
     TOO_MANY_RANKS = "too_many_ranks"
     FINE = "fine"
-    UNKNOWN = "unknown"  # the probe did not come to its end
+    UNKNOWN = "unknown"  # the probe did not come to its end, or timed no rank alone
 
 
 def judge(figures: Figures) -> tuple[Worth, str]:
@@ -45,6 +45,11 @@ def judge(figures: Figures) -> tuple[Worth, str]:
         return Worth.TOO_MANY_RANKS, f"{_comparison(figures)}{_use(figures, enough)}."
     if figures.speedup:
         return Worth.FINE, f"{_comparison(figures)}, and {waits}: worth it."
+    if figures.alone_takes_long:
+        return Worth.UNKNOWN, (
+            f"{waits}; whether {figures.ranks} {_units(figures)} are worth it was not timed, since steps on "
+            f"one alone take long."
+        )
     lack = "" if figures.ranks == 1 else "One alone has too little memory for a step; "
     return Worth.FINE, f"{lack}{waits}: worth it."
 

@@ -1,5 +1,6 @@
 """The arithmetic of a process: deterministic or not, and the type in which a network computes."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,14 @@ def use_device(*, deterministic: bool, threads: int) -> None:
         # cuBLAS reads it when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+
+
+def free_memory(device: torch.device) -> None:
+    """Free the memory of learners that are held by no name any more, on a GPU also for other processes."""
+    # They hold themselves, by way of what watches their gradients.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def has_matrix_unit() -> bool:

@@ -3,7 +3,6 @@
 The run then starts from its own seeds, as if there had been none: what is left of it is RUN/probe.json.
 """
 
-import gc
 import logging
 import time
 from collections import deque
@@ -25,6 +24,7 @@ from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings, load_job
 from mri_hpc.rundir.worth import Worth, judge
 from mri_hpc.training.agreed_stop import AgreedStop
+from mri_hpc.training.arithmetic import free_memory
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.step_loss import StepLoss
@@ -38,6 +38,8 @@ SETTLING = 2
 """Steps before those: the first ones look for algorithms and make the optimizer's state."""
 KEPT_FRACTION = 0.5
 """Of the memory that is left: images that need no more are read once, and stay there."""
+MOST_ALONE_S = 60.0
+"""One rank alone is timed where that takes no longer, if it needs all ranks' time for a step."""
 
 Make = Callable[[TrainingSettings, Ranks], tuple[Learner, Batches]]
 """Makes a learner at step 0, and the batches that these ranks train it on."""
@@ -57,9 +59,10 @@ def probe(
     stop: AgreedStop,
     allotment: Allotment,
 ) -> None:
-    """Time steps and publish what they say of the run; after an agreed stop, nothing, to be done again.
+    """Time steps and publish what they say of the run; after an agreed stop, nothing.
 
-    Once for a run: not where it is there already, or where an attempt before has crashed in it.
+    Once for a run: not where it is there already, or where an attempt before did not come to its end. An
+    attempt that is stopped before its first checkpoint comes no further, and a run has few of these.
     """
     if not ranks.from_rank(_is_due(run, attempt) if ranks.is_first else None):
         return
@@ -73,25 +76,24 @@ def probe(
 
 
 def _is_due(run: RunDir, attempt: Attempt) -> bool:
-    """Tell whether to probe; of a probe that has crashed, publish that."""
+    """Tell whether to probe; of a probe that did not come to its end, publish that."""
     if read_probe(run):
         return False
     events = read_events(run)
-    probing = {event.attempt for event in events if event.kind == Kind.PROBING}
-    crashed = [
-        event.attempt
-        for event in events
-        if event.kind == Kind.DECIDED
+    probing = [event.attempt for event in events if event.kind == Kind.PROBING]
+    if not probing:
+        return True
+    has_crashed = any(
+        event.kind == Kind.DECIDED
+        and event.attempt == probing[-1]
         and event.values.get("cause") == Cause.CRASH
-        and event.attempt in probing
-    ]
-    if crashed:
-        sentence = (
-            f"Attempt {crashed[-1]} crashed while steps were timed, often for want of memory (--mem-gb asks "
-            f"for more): they are not timed again."
-        )
-        _publish(run, attempt, Worth.UNKNOWN, sentence)
-    return not crashed
+        for event in events
+    )
+    end = "crashed" if has_crashed else "was interrupted"
+    why = ", often for want of memory (--mem-gb asks for more)" if has_crashed else ""
+    sentence = f"Attempt {probing[-1]} {end} while steps were timed{why}: they are not timed again."
+    _publish(run, attempt, Worth.UNKNOWN, sentence)
+    return False
 
 
 def _publish(
@@ -113,10 +115,7 @@ def _untouched(device: torch.device) -> Iterator[None]:
     """Leave random states, and the memory of the GPU, as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
-    # Learners hold themselves, by way of what watches their gradients.
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    free_memory(device)
 
 
 def _measure(
@@ -127,13 +126,24 @@ def _measure(
     stop: AgreedStop,
     allotment: Allotment,
 ) -> Figures | None:
-    """Time all ranks, and then one of them alone; None after an agreed stop."""
+    """Time all ranks, and then one of them alone if that is soon done; None after an agreed stop."""
     watch = _Stopwatch(ranks, stop)
+    free_memory(ranks.device)
     figures = _together(settings, ranks, make, watch, allotment, num_nodes=load_job(run).nodes)
     if not ranks.is_alone:
-        alone_s = _alone(settings, ranks, make, watch, is_kept=figures.images_stay)
-        figures = replace(figures, alone_s=alone_s)
+        if most_alone_s(figures) > MOST_ALONE_S:
+            figures = replace(figures, alone_takes_long=True)
+        else:
+            alone_s = _alone(settings, ranks, make, watch, is_kept=figures.images_stay)
+            figures = replace(figures, alone_s=alone_s)
     return None if stop.agreed else figures
+
+
+def most_alone_s(figures: Figures) -> float:
+    """Return the seconds that timing one rank alone takes, if it does the work of all one after another."""
+    step_s = figures.again_s * figures.ranks
+    steps = READ_AHEAD + 1 + _number_in_a_stretch(step_s)
+    return steps * step_s * (2 if figures.images_stay else 1)
 
 
 class _Stopwatch:
@@ -146,7 +156,7 @@ class _Stopwatch:
         """Return the mean time that doing it takes, the same on all ranks."""
         self._time(do, untimed)
         one_s = self._time(do, 1)
-        number = self._ranks.from_rank(min(MOST, max(FEWEST, round(STRETCH_S / max(one_s, 1e-6)))))
+        number = self._ranks.from_rank(_number_in_a_stretch(one_s))
         return self._ranks.from_rank(self._time(do, number))
 
     def _time(self, do: Callable[[], object], number: int) -> float:
@@ -160,6 +170,10 @@ class _Stopwatch:
     def _wait_for_device(self) -> None:
         if self._ranks.device.type == "cuda":
             torch.cuda.synchronize(self._ranks.device)
+
+
+def _number_in_a_stretch(step_s: float) -> int:
+    return min(MOST, max(FEWEST, round(STRETCH_S / max(step_s, 1e-6))))
 
 
 def _times(number: int) -> Generator[None, None, None]:
@@ -223,11 +237,11 @@ def _alone(
     as_large_as_now = settings.accumulate * ranks.world_size
     tries = [settings.accumulate] if ranks.device.type == "cuda" else []
     for parts in (*tries, as_large_as_now):
-        step, batches = _Step(lambda _batch: None), None
+        # Two learners at once would take memory that neither of them does.
+        step, batches = _Step(), None
+        free_memory(ranks.device)
         if ranks.is_first:
-            alone = replace(ranks, place=replace(ranks.place, world_size=1))
-            learner, batches = make(replace(settings, accumulate=parts), alone)
-            step = _Step(_step(learner, ranks.device))
+            step, batches = _made_alone(replace(settings, accumulate=parts), ranks, make)
         # Of more images than stay in memory, others than those that all ranks have just read.
         _first_s, seconds = _reading(step, batches, watch, is_kept=is_kept, epoch=0 if is_kept else 1)
         if ranks.from_rank(not step.is_too_large):
@@ -235,12 +249,24 @@ def _alone(
     return None
 
 
+def _made_alone(settings: TrainingSettings, ranks: Ranks, make: Make) -> tuple["_Step", Batches | None]:
+    """Make the step of this rank alone, and its batches; one that is too large where no learner fits."""
+    alone = replace(ranks, place=replace(ranks.place, world_size=1))
+    try:
+        learner, batches = make(settings, alone)
+    except torch.OutOfMemoryError:
+        return _Step(is_too_large=True), None
+    return _Step(_step(learner, ranks.device)), batches
+
+
 class _Step:
     """A step that is not done any more once it was too large for the memory of the GPU."""
 
-    def __init__(self, do: Callable[[Batch], object]) -> None:
+    def __init__(
+        self, do: Callable[[Batch], object] = lambda _batch: None, *, is_too_large: bool = False
+    ) -> None:
         self._do = do
-        self.is_too_large = False
+        self.is_too_large = is_too_large
 
     def __call__(self, batch: Batch) -> None:
         if not self.is_too_large:

@@ -147,7 +147,8 @@ class _Rank:
             refuse_leaks(
                 self._run, self._settings, cohort.snapshot, cohort.code, ranks=self._ranks, stop=self._stop
             )
-        self._settings = self._settled(cohort, has_begun=manifest is not None)
+        with self._meter.without_trials():
+            self._settings = self._settled(cohort, has_begun=manifest is not None)
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
         progress = manifest.progress if manifest else Progress(snapshot=cohort.snapshot.digest)
@@ -155,7 +156,8 @@ class _Rank:
             batches = self._batches(cohort, reader, self._settings, self._ranks)
             self._times.end_of("data")
             if self._settings.probe and not manifest:
-                self._probe(cohort, reader)
+                with self._meter.without_trials():
+                    self._probe(cohort, reader)
                 if self._may_not_begin():
                     return self._stopped_before_training(manifest)
             learner = self._learner(cohort, batches, manifest, self._settings, self._ranks)

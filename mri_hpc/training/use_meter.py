@@ -6,13 +6,15 @@ between two steps, every few seconds.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from mri_hpc.base.memory import held_bytes
+from mri_hpc.base.memory import forget_peak, held_bytes
 from mri_hpc.rundir.allotment import Allotment
+from mri_hpc.training.arithmetic import free_memory
 from mri_hpc.training.ranks import Ranks
 
 LOOK_EVERY_S = 5.0
@@ -30,6 +32,17 @@ class UseMeter:
         self._began_s, self._processor_s = time.monotonic(), time.process_time()
         self._ask_gpu = gpu_question(ranks.device)
         self._looked_s, self._busy, self._num_looks = self._began_s, 0.0, 0
+        self._held_bytes = 0
+
+    @contextmanager
+    def without_trials(self) -> Iterator[None]:
+        """Leave out memory that is taken meanwhile, by learners to throw away: the run needs none of it."""
+        self._held_bytes = max(self._held_bytes, held_bytes())
+        yield
+        free_memory(self._device)
+        forget_peak()
+        if self._device.type == "cuda" and torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats(self._device)
 
     def look(self) -> None:
         """Look how busy the GPU is, if that is due; called between steps."""
@@ -50,7 +63,7 @@ class UseMeter:
             "seconds": round(seconds, 3),
             "cores_used": round((time.process_time() - self._processor_s) / seconds, 3),
             "cores": self._allotment.cores,
-            "memory_bytes": held_bytes() * self._ranks_on_node,
+            "memory_bytes": max(self._held_bytes, held_bytes()) * self._ranks_on_node,
             **(of_job if self._allotment.is_of_job else {}),
             **self._of_gpu(),
         }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mri_hpc.base.memory import held_bytes, limit_bytes, machine_bytes
+from mri_hpc.base.memory import forget_peak, held_bytes, limit_bytes, machine_bytes
 
 
 def test_memory_that_was_let_go_counts_and_a_file_that_is_mapped_does_not(tmp_path):
@@ -13,6 +13,19 @@ def test_memory_that_was_let_go_counts_and_a_file_that_is_mapped_does_not(tmp_pa
     status.write_text("VmHWM:\t  900 kB\n")
     assert held_bytes(status) == 900 * 1024
     assert 0 < held_bytes() < machine_bytes()
+
+
+def test_a_peak_that_is_forgotten_counts_no_more(tmp_path):
+    size = 2**27
+    filled = bytearray(b"x") * size
+    del filled
+    peak = held_bytes()
+    forget_peak()
+    assert peak - held_bytes() > size / 2
+
+
+def test_a_kernel_that_forgets_no_peak_ends_no_run(tmp_path):
+    forget_peak(tmp_path / "nothing" / "clear_refs")
 
 
 @pytest.fixture

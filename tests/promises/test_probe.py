@@ -28,33 +28,43 @@ def stops_of(run):
     ]
 
 
-def test_a_probe_that_is_interrupted_is_done_again_once_and_leaves_no_bit_of_the_run_otherwise(
+AMONG_ALL = {1: [["signal_in", "training", "SIGTERM", 3]]}
+WITH_ONE_ALONE = {0: [["signal_at", "mri_hpc.training.probe", "_alone"]]}
+
+
+@pytest.mark.parametrize("breaks", [AMONG_ALL, WITH_ONE_ALONE], ids=["among all", "with one alone"])
+def test_a_probe_that_is_interrupted_is_not_done_again_and_leaves_no_bit_of_the_run_otherwise(
+    breaks, new_run, start_ranks, uninterrupted
+):
+    run = new_run(probe=True, **SETTINGS)
+    world = start_ranks(run, ranks=2, breaks=breaks, break_all=[FEW_STEPS])
+    assert world.statuses() == [75, 75], world.log()
+    assert read_probe(run) is None
+    assert stops_of(run) == [("probe", 0, "nothing to save")]
+    assert finish(start_ranks(run, ranks=2, restart=1), run) == uninterrupted(SETTINGS)
+    assert [event.attempt for event in read_events(run) if event.kind == "probing"] == ["1.0"]
+    assert read_probe(run).verdict == "unknown"
+
+
+def test_a_run_that_was_probed_trains_in_the_same_processes_as_if_it_had_not_been(
     new_run, start_ranks, uninterrupted
 ):
     run = new_run(probe=True, **SETTINGS)
-    among_all = {1: [["signal_in", "training", "SIGTERM", 3]]}
-    with_one_alone = {0: [["signal_at", "mri_hpc.training.probe", "_alone"]]}
-    for restart, breaks in enumerate([among_all, with_one_alone]):
-        world = start_ranks(run, ranks=2, restart=restart, breaks=breaks, break_all=[FEW_STEPS])
-        assert world.statuses() == [75, 75], world.log()
-        assert read_probe(run) is None
-    # This one probes, and trains in the same processes.
     in_training = {0: [["signal_in_part", 2, 1]]}
-    world = start_ranks(run, ranks=2, restart=2, breaks=in_training, break_all=[FEW_STEPS])
+    world = start_ranks(run, ranks=2, breaks=in_training, break_all=[FEW_STEPS])
     assert world.statuses() == [75, 75], world.log()
-    assert stops_of(run)[:2] == [("probe", 0, "nothing to save")] * 2
-    assert [phase for phase, _step, _why in stops_of(run)] == ["probe", "probe", "training"]
-    assert finish(start_ranks(run, ranks=2, restart=3), run) == uninterrupted(SETTINGS)
-    assert [event.attempt for event in read_events(run) if event.kind == "probing"] == ["1.0", "1.1", "1.2"]
+    assert [phase for phase, _step, _why in stops_of(run)] == ["training"]
+    assert finish(start_ranks(run, ranks=2, restart=1), run) == uninterrupted(SETTINGS)
+    assert [event.attempt for event in read_events(run) if event.kind == "probing"] == ["1.0"]
     found = read_probe(run)
-    assert found.attempt == "1.2"
+    assert found.attempt == "1.0"
     assert (found.figures.ranks, found.figures.steps_per_epoch, found.figures.has_gpu) == (2, 4, False)
     assert found.figures.images_stay
     for name in ("compute_s", "first_s", "again_s", "alone_s", "validation_s", "memory_bytes"):
         assert getattr(found.figures, name) > 0, name
     first_steps = [event.values for event in read_events(run) if event.kind == "first_step"]
     assert [values.get("probe", 0) > 0 for values in first_steps] == [True, False]
-    assert [use.attempt for use in uses_of(read_events(run))] == ["1.2", "1.3"]
+    assert [use.attempt for use in uses_of(read_events(run))] == ["1.0", "1.1"]
 
 
 FAST, SLOW = 0.0001, 0.1

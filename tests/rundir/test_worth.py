@@ -75,6 +75,14 @@ def test_ranks_of_which_none_could_be_timed_alone_are_not_called_too_many():
     )
 
 
+def test_of_ranks_that_could_not_be_compared_in_time_it_is_said_that_nothing_is_known():
+    assert judged(alone_s=None, alone_takes_long=True) == (
+        Worth.UNKNOWN,
+        "4 % of the time is waiting for images; whether 2 nodes are worth it was not timed, since steps on "
+        "one alone take long.",
+    )
+
+
 @pytest.mark.parametrize(
     ("ranks", "speedup", "enough"),
     [(2, 1.39, 1), (2, 1.41, 2), (4, 2.0, 2), (4, 0.8, 1), (8, 7.5, 8), (8, 3.0, 2), (8, 5.5, 7)],

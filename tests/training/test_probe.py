@@ -1,5 +1,8 @@
 """What a probe leaves alone, and when there is one."""
 
+import gc
+import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -106,12 +109,50 @@ def test_a_probe_that_crashed_is_not_what_the_next_attempt_dies_of(run):
     assert [event.attempt for event in read_events(run) if event.kind == Kind.PROBING] == ["1.0"]
 
 
-@pytest.mark.parametrize("cause", [Cause.PREEMPTED, Cause.NODE_FAILURE])
-def test_a_probe_that_was_taken_away_is_done_again(run, cause):
+@pytest.mark.parametrize("cause", [Cause.PREEMPTED, Cause.TIME_LIMIT, Cause.STOPPED])
+def test_a_probe_that_was_interrupted_does_not_keep_the_next_attempt_from_training(run, cause):
     decided(run, cause)
     found = probed(run, restart=1)
-    assert found.attempt == "1.1"
-    assert found.figures is not None
+    assert (found.verdict, found.figures, found.attempt) == ("unknown", None, "1.1")
+    assert found.sentence == ("Attempt 1.0 was interrupted while steps were timed: they are not timed again.")
+    assert [event.attempt for event in read_events(run) if event.kind == Kind.PROBING] == ["1.0"]
+
+
+class TwoRanks(Ranks):
+    """The first of two ranks, whose peer does as it does."""
+
+    def largest(self, value):
+        return value
+
+    def from_rank(self, value, rank=0):
+        return value
+
+    def from_all(self, value):
+        return [value, value]
+
+
+TWO = TwoRanks(place=Place(world_size=2), device=torch.device("cpu"), backend="gloo", num_hosts=1)
+TWO_GPUS = replace(TWO, device=torch.device("cuda", 0), backend="nccl")
+
+
+def test_one_rank_alone_is_not_timed_for_minutes(run, monkeypatch):
+    made = []
+
+    def make_slow(settings, ranks):
+        made.append(ranks.world_size)
+        now = SimpleNamespace(s=0.0)
+        monkeypatch.setattr(probe_module, "clock", lambda: now.s)
+
+        def train_step(_batch, _progress):
+            now.s += 10.0
+            return SimpleNamespace(value=lambda: 0.0)
+
+        return SimpleNamespace(train_step=train_step, logits=lambda _batch: None), FakeBatches()
+
+    found = probed(run, make=make_slow, ranks=TWO)
+    assert made == [2]
+    assert (found.figures.alone_s, found.figures.alone_takes_long) == (None, True)
+    assert "not timed" in found.sentence
 
 
 def test_one_gpu_alone_takes_a_step_in_more_parts_where_the_whole_is_too_large(run, monkeypatch):
@@ -127,15 +168,52 @@ def test_one_gpu_alone_takes_a_step_in_more_parts_where_the_whole_is_too_large(r
 
         return SimpleNamespace(train_step=train_step), FakeBatches()
 
-    class TwoRanks(Ranks):
-        def largest(self, value):
-            return value
-
-        def from_rank(self, value, rank=0):
-            return value
-
-    two = TwoRanks(place=Place(world_size=2), device=torch.device("cuda", 0), backend="nccl", num_hosts=1)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: None)
-    watch = probe_module._Stopwatch(two, AgreedStop(StopFlag(), two))
-    assert probe_module._alone(SETTINGS, two, make_large, watch, is_kept=False) > 0
+    assert timed_alone(make_large, monkeypatch) > 0
     assert tried == [(1, 1), (2, 1)]
+
+
+def timed_alone(make, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: None)
+    watch = probe_module._Stopwatch(TWO_GPUS, AgreedStop(StopFlag(), TWO_GPUS))
+    return probe_module._alone(SETTINGS, TWO_GPUS, make, watch, is_kept=False)
+
+
+def test_a_gpu_into_which_no_learner_fits_alone_does_not_end_the_run(run, monkeypatch):
+    def make_none(_settings, _ranks):
+        raise torch.OutOfMemoryError
+
+    assert timed_alone(make_none, monkeypatch) is None
+
+
+@pytest.fixture
+def no_collection_by_itself():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class TooLarge:
+    """A learner that holds itself, as one does whose gradients are watched."""
+
+    def __init__(self):
+        self.itself = self
+
+    def train_step(self, _batch, _progress):
+        raise torch.OutOfMemoryError
+
+
+def test_no_two_learners_are_held_at_once(run, monkeypatch, no_collection_by_itself):
+    # The one that all ranks had together.
+    learners = [weakref.ref(TooLarge())]
+
+    def held():
+        return sum(learner() is not None for learner in learners)
+
+    def make_large(_settings, _ranks):
+        assert held() == 0
+        learner = TooLarge()
+        learners.append(weakref.ref(learner))
+        return learner, FakeBatches()
+
+    assert timed_alone(make_large, monkeypatch) is None
+    assert len(learners) == 3

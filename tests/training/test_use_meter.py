@@ -50,6 +50,23 @@ def test_the_first_rank_speaks_for_all_on_its_node(monkeypatch):
     assert "has_gpu" not in found
 
 
+def test_memory_of_learners_that_were_thrown_away_is_left_out(monkeypatch):
+    peak = iter([100, 40, 60])
+    monkeypatch.setattr(use_meter, "held_bytes", lambda: next(peak))
+    forgotten = []
+    monkeypatch.setattr(use_meter, "forget_peak", lambda: forgotten.append("host"))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", forgotten.append)
+    monkeypatch.setattr(UseMeter, "_of_gpu", lambda _self: {})
+    meter = UseMeter(ranks("cuda"), Allotment())
+    with meter.without_trials():
+        assert forgotten == []
+    assert forgotten == ["host", torch.device("cuda")]
+    # Of what came before them, as opening the store, the peak counts.
+    assert [meter.values()["memory_bytes"] for _time in range(2)] == [100, 100]
+
+
 def test_what_no_job_has_asked_for_is_no_limit():
     found = UseMeter(ranks(), Allotment(memory_bytes=1000)).values()
     assert "memory_limit_bytes" not in found
