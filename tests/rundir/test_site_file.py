@@ -70,6 +70,22 @@ def test_what_the_shell_says_comes_before_the_site(written):
 
 
 @pytest.mark.parametrize(
+    ("typed", "left"),
+    [
+        (["--slurm", "gres=gpu:4"], (None, 64)),
+        (["--slurm", "nice=5", "mem_per_cpu=4G", "--nodes", "2"], (1, None)),
+        (["--slurm=gpus=4"], (None, 64)),
+        (["--slurm", "nice=5"], (1, 64)),
+        ([], (1, 64)),
+    ],
+)
+def test_what_slurm_is_asked_for_in_its_own_words_comes_before_the_site(written, typed, left):
+    site = site_file(written("[defaults]\ngpus_per_node = 1\nmem_gb = 64\n"))
+    job = default_job(site, {}, typed=typed)
+    assert (job.gpus_per_node, job.mem_gb) == left
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("[defaults\n", "is not a settings file"),
