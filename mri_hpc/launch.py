@@ -244,7 +244,7 @@ def _over_saved(typed: Sequence[str]) -> Callable[[RunDir], RunSettings]:
 def _with_sizes(plan: Plan, scheduler: Scheduler) -> tuple[Plan, Sizes]:
     site = site_file()
     sizes = sizes_of(scheduler, plan.job, batch_size=plan.training.batch_size)
-    refuse_above(site, plan.job, gpus_per_node=sizes.gpus_per_node)
+    refuse_above(site, plan.job, tasks_per_node=sizes.ranks_per_node, gpus_per_node=sizes.gpus_per_node)
     return dataclasses.replace(plan, notes=(*plan.notes, *sizes.notes)), sizes
 
 

@@ -179,3 +179,13 @@ def test_what_the_site_sets_for_launch_alone_is_offered_for_sbatch(clone, tmp_pa
     found = list(site_defaults.look(Site(folder=clone, environment=environment, clone=clone)))
     assert [one.fix.does.partition(": ")[2] for one in found if one.fix] == ["export SBATCH_ACCOUNT=proj"]
     assert "SBATCH_PARTITION of your shell comes before its partition" in [one.says for one in found]
+
+
+def test_a_folder_of_weights_that_the_site_sets_is_no_finding(clone, config, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "site.toml").write_text(f'[variables]\nTORCH_HOME = "{tmp_path}/torch"\n')
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("MRI_SITE", str(tmp_path / "site.toml"))
+    main([str(clone), "--only", "weights", "--fix"])
+    assert "no published weights in" in (shown := capsys.readouterr().out)
+    assert "export TORCH_HOME" not in shown
