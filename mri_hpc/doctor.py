@@ -1,9 +1,10 @@
 """``mri-hpc doctor``: whether this machine, its file systems and its cluster carry the work."""
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,10 @@ from mri_hpc.base.command import print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.marks import OFTEN, POSITIONAL, Flag
 from mri_hpc.base.settings import nearest
+from mri_hpc.cluster.defaults import default_job
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.settings import JobSettings, load_job, load_training
+from mri_hpc.rundir.site_file import site_file, take_variables
 
 NAME = "mri-hpc doctor"
 EXAMPLE = "mri-hpc doctor"
@@ -78,18 +81,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _defaults(typed: Sequence[str]) -> Options | None:
-    """Return the options of the run that the command line names; None without one."""
+    """Return those of a drill: of the run that the command line names, else the site's; None without one."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--run", type=Path)
+    parser.add_argument("--drill", action="store_true")
     try:
-        path = parser.parse_known_args(list(typed))[0].run
+        named = parser.parse_known_args(list(typed))[0]
     except argparse.ArgumentError:
         # The full parser says what is wrong.
         return None
-    if path is None:
+    if not named.drill:
         return None
-    run = open_run(path)
-    return Options(run=path, store=Path(load_training(run).store), job=load_job(run))
+    if named.run is None:
+        return Options(drill=True, job=default_job(site_file(), typed=typed))
+    run = open_run(named.run)
+    return Options(drill=True, run=named.run, store=Path(load_training(run).store), job=load_job(run))
 
 
 def doctor(options: Options, typed: Sequence[str] = ()) -> None:
@@ -116,7 +122,7 @@ def doctor(options: Options, typed: Sequence[str] = ()) -> None:
         raise UserError(f"{options.folder} is not a folder: give one under which stores and runs will lie")
     folder = options.folder.absolute()
     site = Site(
-        folder=folder, environment=os.environ, clone=clone_of(folder),
+        folder=folder, environment=_with_variables_of_site(os.environ), clone=clone_of(folder),
         run=folder if RunDir(folder).settings.is_file() else None,
     )  # fmt: skip
     wanted = [check for check in CHECKS if check.name in options.only or not options.only]
@@ -152,10 +158,20 @@ def doctor(options: Options, typed: Sequence[str] = ()) -> None:
         )
 
 
+def _with_variables_of_site(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment with what the site file sets where the shell has not, as for other commands."""
+    taken = dict(environment)
+    # What is wrong with a damaged one, its own check says.
+    with contextlib.suppress(UserError):
+        take_variables(site_file(environment), taken)
+    return taken
+
+
 def _drill(options: Options, typed: Sequence[str]) -> None:
     """Say what a drill costs, or make it; Verdict where it finds a problem."""
     from mri_hpc.cluster.drill.command import drill
 
+    take_variables(site_file())
     runs = options.run.absolute().parent if options.run else options.folder / "runs"
     again = [*NAME.split(), *typed]
     drill(runs, options.job, options.store, again=again, may_submit=options.yes, as_json=options.json)

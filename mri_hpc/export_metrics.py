@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -69,11 +70,18 @@ def export(options: Options) -> None:
     try:
         sent, there = _send(MlflowClient(tracking_uri=uri), options.experiment, run)
     except MlflowException as error:
-        raise UserError(f"{uri}: {str(error).splitlines()[0]}") from None
+        says = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(_without_password(f"{uri}: {says}")) from None
+    uri = _without_password(uri)
     if options.json:
         print_json({"run": str(run.path), "uri": uri, "sent": sent, "already_there": there})
     else:
         print(f"{run.path.name}: {counted(sent, 'figure')} sent, {there:,} already there, to {uri}")
+
+
+def _without_password(text: str) -> str:
+    """Return a text in which no address names a user or a password."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def _send(client: Any, experiment: str, run: RunDir) -> tuple[int, int]:
@@ -84,16 +92,10 @@ def _send(client: Any, experiment: str, run: RunDir) -> tuple[int, int]:
     from mri_hpc.rundir.settings import load_job, load_training
 
     training, job = load_training(run), load_job(run)
-    run_id, is_new = _found_or_made(client, experiment, run)
-    if is_new:
-        # They never change; the tracker would refuse other ones.
-        _log(
-            client,
-            run_id,
-            "params",
-            [Param(*one) for one in _texts(identity_of(training))],
-            MOST_TAGS_AT_ONCE,
-        )
+    run_id = _found_or_made(client, experiment, run)
+    # They never change, and an export that was cut short may have left them out.
+    params = [Param(*one) for one in _texts(identity_of(training))]
+    _log(client, run_id, "params", params, MOST_TAGS_AT_ONCE)
     operated = {**dataclasses.asdict(training), **dataclasses.asdict(job)}
     changeable = {name: value for name, value in operated.items() if name not in identity_of(training)}
     _log(client, run_id, "tags", [RunTag(*one) for one in _texts(changeable)], MOST_TAGS_AT_ONCE)
@@ -110,15 +112,15 @@ def _send(client: Any, experiment: str, run: RunDir) -> tuple[int, int]:
     return len(new), len(points) - len(new)
 
 
-def _found_or_made(client: Any, experiment: str, run: RunDir) -> tuple[str, bool]:
-    """Return the tracker's number of a run, and whether it was made now."""
+def _found_or_made(client: Any, experiment: str, run: RunDir) -> str:
+    """Return the tracker's number of a run, which is made there where it is new."""
     found = client.get_experiment_by_name(experiment)
     number = found.experiment_id if found else client.create_experiment(experiment)
     mark = _mark(run)
     there = client.search_runs([number], f"tags.`{MARK}` = '{mark}'")
     if there:
-        return there[0].info.run_id, False
-    return client.create_run(number, run_name=run.path.name, tags={MARK: mark}).info.run_id, True
+        return str(there[0].info.run_id)
+    return str(client.create_run(number, run_name=run.path.name, tags={MARK: mark}).info.run_id)
 
 
 def _mark(run: RunDir) -> str:

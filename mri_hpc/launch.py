@@ -244,7 +244,7 @@ def _over_saved(typed: Sequence[str]) -> Callable[[RunDir], RunSettings]:
 def _with_sizes(plan: Plan, scheduler: Scheduler) -> tuple[Plan, Sizes]:
     site = site_file()
     sizes = sizes_of(scheduler, plan.job, batch_size=plan.training.batch_size)
-    refuse_above(site, plan.job, gpus_per_node=sizes.gpus_per_node)
+    refuse_above(site, plan.job, tasks_per_node=sizes.ranks_per_node, gpus_per_node=sizes.gpus_per_node)
     return dataclasses.replace(plan, notes=(*plan.notes, *sizes.notes)), sizes
 
 
@@ -270,7 +270,7 @@ def _by_recipe(options: Options, typed: Sequence[str]) -> Options:
     if not (named.run or named.recipe) and is_there(RunSettings(training=options.training)):
         # A command of before there were recipes goes on with its run.
         return options
-    below = _options_after(named.continue_from) if named.continue_from else _of_site()
+    below = _options_after(named.continue_from) if named.continue_from else _of_site(typed)
     training = with_recipe(below.training, named.recipe or DEFAULT)
     if named.continue_from:
         # A network goes on to see images as it has learnt to.
@@ -288,7 +288,7 @@ def _shown(typed: Sequence[str]) -> Options:
         named.continue_from or (named.run and RunDir(named.run).settings.is_file())
     )
     if is_new:
-        return dataclasses.replace(_of_site(), training=with_recipe(TrainingSettings(), DEFAULT))
+        return dataclasses.replace(_of_site(typed), training=with_recipe(TrainingSettings(), DEFAULT))
     return _defaults(typed)
 
 
@@ -310,12 +310,12 @@ def _defaults(typed: Sequence[str]) -> Options:
     named = _named(typed)
     if named and named.run and RunDir(named.run).settings.is_file():
         return _saved_options(RunDir(named.run))
-    return _options_after(named.continue_from) if named and named.continue_from else _of_site()
+    return _options_after(named.continue_from) if named and named.continue_from else _of_site(typed)
 
 
-def _of_site() -> Options:
-    """Return the options of a new run for which nothing was typed."""
-    return Options(job=default_job(site_file()))
+def _of_site(typed: Sequence[str]) -> Options:
+    """Return the options of a new run for what was not typed."""
+    return Options(job=default_job(site_file(), typed=typed))
 
 
 def _saved_options(run: RunDir) -> Options:

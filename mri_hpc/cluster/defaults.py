@@ -1,8 +1,9 @@
 """Settings of a job of which nothing was typed or saved: the shell's, then the site's, then the program's."""
 
+import argparse
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mri_hpc.cluster.sbatch_options import GPU_OPTIONS, MEMORY_OPTIONS, variable_of
@@ -16,10 +17,27 @@ VARIABLES = {
 }  # fmt: skip
 
 
-def default_job(site: SiteFile, environment: Mapping[str, str] = os.environ) -> JobSettings:
-    """Return the site's defaults but for what the shell says: sbatch reads its variables by itself."""
-    by_shell: dict[str, Any] = dict.fromkeys(set_by_shell(environment))
-    return dataclasses.replace(site.job, **by_shell)
+def default_job(
+    site: SiteFile, environment: Mapping[str, str] = os.environ, *, typed: Sequence[str] = ()
+) -> JobSettings:
+    """Return the site's defaults but for what the shell says: sbatch reads its variables by itself.
+
+    typed: the command line, of which --slurm may say it in Slurm's words.
+    """
+    otherwise: dict[str, Any] = dict.fromkeys({*set_by_shell(environment), *_set_by_slurm(typed)})
+    return dataclasses.replace(site.job, **otherwise)
+
+
+def _set_by_slurm(typed: Sequence[str]) -> Iterator[str]:
+    """Yield settings for which --slurm has several words, and names one."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--slurm", nargs="*", default=())
+    pairs = parser.parse_known_args(list(typed))[0].slurm
+    words = {pair.partition("=")[0].strip().lstrip("-").replace("_", "-") for pair in pairs}
+    if GPU_OPTIONS & words:
+        yield "gpus_per_node"
+    if MEMORY_OPTIONS & words:
+        yield "mem_gb"
 
 
 def set_by_shell(environment: Mapping[str, str]) -> dict[str, str]:

@@ -133,12 +133,13 @@ def take_variables(site: SiteFile, environment: MutableMapping[str, str] = os.en
         environment.setdefault(name, value)
 
 
-def refuse_above(site: SiteFile, job: JobSettings, *, gpus_per_node: int) -> None:
+def refuse_above(site: SiteFile, job: JobSettings, *, tasks_per_node: int, gpus_per_node: int) -> None:
     """Raise UserError where a job asks for more than the site file has for anybody.
 
-    gpus_per_node: of the job as it would be submitted.
+    tasks_per_node, gpus_per_node: of the job as it would be submitted.
     """
-    asked = {**dataclasses.asdict(job), "gpus_per_node": gpus_per_node}
+    of_node = {"tasks_per_node": tasks_per_node, "gpus_per_node": gpus_per_node}
+    asked = {**dataclasses.asdict(job), **of_node}
     most = site.ceilings.given()
     for name, ceiling in most.items():
         if asked[name] is not None and asked[name] > ceiling:

@@ -120,6 +120,13 @@ def test_a_line_of_site_env_is_added_or_replaced_and_nothing_else_changes(clone)
     assert path.read_text() == before.replace("'abc def'", "new")
 
 
+def test_the_line_that_counts_is_replaced_and_not_a_comment_of_the_same_words(clone):
+    path = clone / SITE_ENV
+    path.write_text("export SBATCH_ACCOUNT=old\n# export SBATCH_ACCOUNT=old\n")
+    line_in_site_env(clone, "SBATCH_ACCOUNT", "new").make()
+    assert path.read_text() == "export SBATCH_ACCOUNT=new\n# export SBATCH_ACCOUNT=old\n"
+
+
 def test_the_clone_is_the_one_in_which_one_works(clone, run):
     assert clone_of(run) == clone
     assert (clone_of(clone.parent) / SITE_ENV).is_file()
@@ -158,9 +165,27 @@ def test_folders_that_are_no_runs_or_a_groups_are_left_alone(clone, run):
     assert [one.fix for one in private_folders.look(Site(folder=clone, environment={}))] == [None]
 
 
+def test_a_folder_of_a_group_stays_the_groups_once_others_are_kept_out(clone, run):
+    (run / "private").chmod(0o2775)
+    [found] = private_folders.look(Site(folder=clone, environment={}))
+    assert found.cure == f"chmod 2770 {run}/private"
+    found.fix.make()
+    assert (run / "private").stat().st_mode & 0o7777 == 0o2770
+
+
 def test_what_the_site_sets_for_launch_alone_is_offered_for_sbatch(clone, tmp_path):
     (tmp_path / "site.toml").write_text('[defaults]\naccount = "proj"\npartition = "gpu"\n')
     environment = {"MRI_SITE": str(tmp_path / "site.toml"), "SBATCH_PARTITION": "mine"}
     found = list(site_defaults.look(Site(folder=clone, environment=environment, clone=clone)))
     assert [one.fix.does.partition(": ")[2] for one in found if one.fix] == ["export SBATCH_ACCOUNT=proj"]
     assert "SBATCH_PARTITION of your shell comes before its partition" in [one.says for one in found]
+
+
+def test_a_folder_of_weights_that_the_site_sets_is_no_finding(clone, config, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "site.toml").write_text(f'[variables]\nTORCH_HOME = "{tmp_path}/torch"\n')
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("MRI_SITE", str(tmp_path / "site.toml"))
+    main([str(clone), "--only", "weights", "--fix"])
+    assert "no published weights in" in (shown := capsys.readouterr().out)
+    assert "export TORCH_HOME" not in shown

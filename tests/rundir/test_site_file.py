@@ -70,6 +70,22 @@ def test_what_the_shell_says_comes_before_the_site(written):
 
 
 @pytest.mark.parametrize(
+    ("typed", "left"),
+    [
+        (["--slurm", "gres=gpu:4"], (None, 64)),
+        (["--slurm", "nice=5", "mem_per_cpu=4G", "--nodes", "2"], (1, None)),
+        (["--slurm=gpus=4"], (None, 64)),
+        (["--slurm", "nice=5"], (1, 64)),
+        ([], (1, 64)),
+    ],
+)
+def test_what_slurm_is_asked_for_in_its_own_words_comes_before_the_site(written, typed, left):
+    site = site_file(written("[defaults]\ngpus_per_node = 1\nmem_gb = 64\n"))
+    job = default_job(site, {}, typed=typed)
+    assert (job.gpus_per_node, job.mem_gb) == left
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("[defaults\n", "is not a settings file"),
@@ -106,15 +122,18 @@ def test_a_file_that_is_named_and_not_there_is_refused(tmp_path):
         ({"nodes": 5}, 0, "--nodes 5 is above the 4 that"),
         ({"time_limit_min": 601}, 0, "--time-limit-min 601 is above the 600 that"),
         ({}, 3, "--gpus-per-node 3 is above the 2 that"),
+        ({"tasks_per_node": None}, 2, "--tasks-per-node 3 is above the 2 that"),
         ({"slurm": ("time=2-0",)}, 0, "has a ceiling on --time-limit-min for all users here"),
         ({"slurm": ("--nodes=9",)}, 0, "has a ceiling on --nodes for all users here"),
     ],
 )
 def test_above_a_ceiling_a_job_is_refused_in_one_line_that_names_the_file(written, asked, gpus, says):
-    environment = written(WHOLE)
+    environment = written(WHOLE.replace("gpus_per_node = 2", "gpus_per_node = 2\ntasks_per_node = 2"))
     job = dataclasses.replace(JobSettings(time_limit_min=600), **asked)
+    # Where none was typed, launch takes a rank a GPU.
+    ranks = 3 if asked == {"tasks_per_node": None} else 1
     with pytest.raises(UserError) as error:
-        refuse_above(site_file(environment), job, gpus_per_node=gpus)
+        refuse_above(site_file(environment), job, tasks_per_node=ranks, gpus_per_node=gpus)
     assert says in str(error.value)
     assert environment["MRI_SITE"] in str(error.value)
     assert "\n" not in str(error.value)
@@ -122,5 +141,5 @@ def test_above_a_ceiling_a_job_is_refused_in_one_line_that_names_the_file(writte
 
 def test_at_the_ceilings_and_in_words_without_one_nothing_is_refused(written):
     job = JobSettings(nodes=4, time_limit_min=600, mem_gb=9999, slurm=("mem-per-cpu=4G", "nice=5"))
-    refuse_above(site_file(written(WHOLE)), job, gpus_per_node=2)
-    refuse_above(SiteFile(), JobSettings(nodes=9999), gpus_per_node=99)
+    refuse_above(site_file(written(WHOLE)), job, tasks_per_node=2, gpus_per_node=2)
+    refuse_above(SiteFile(), JobSettings(nodes=9999), tasks_per_node=99, gpus_per_node=99)

@@ -1,5 +1,6 @@
 """Contents of the archive: a few texts about a run, from each of which names have been taken out."""
 
+import contextlib
 import json
 import os
 import platform
@@ -70,8 +71,8 @@ def pieces_of(run: RunDir, answers: Answers, masks: Masks, environment: Mapping[
 def _piece(name: str, holds: str, make: Callable[[], str]) -> Piece:
     try:
         text = make()
-    except (UserError, OSError) as error:
-        # By its kind alone: its words have not been looked through.
+    except (UserError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+        # A damaged run is what a help desk is asked about. By its kind alone: its words may hold names.
         text = f"could not be read: {type(error).__name__}\n"
     return Piece(name=name, holds=holds, text=text)
 
@@ -79,6 +80,10 @@ def _piece(name: str, holds: str, make: Callable[[], str]) -> Piece:
 def _about(masks: Masks) -> str:
     known = f"{counted(masks.known, 'name')} of patients and studies were looked for, of the store and of"
     where = f"{known} the run's predictions." if not masks.unseen else f"Names of patients: {masks.unseen}."
+    if masks.too_short:
+        where += (
+            f"\nToo short to be looked for, and perhaps still in logs: {counted(masks.too_short, 'name')}."
+        )
     return f"""\
 About one run of mri_hpc, for a help desk. Made by mri-hpc doctor --bundle.
 
@@ -93,7 +98,7 @@ Of logs the last {LAST_LINES} lines each. Read it before you send it on.
 
 def _versions(run: RunDir, masks: Masks) -> str:
     libraries = {}
-    for requirement in metadata.requires("mri_hpc") or ():
+    for requirement in _requirements():
         name = re.split(r"[ >=<;\[]", requirement)[0]
         if "extra ==" not in requirement:
             try:
@@ -109,6 +114,13 @@ def _versions(run: RunDir, masks: Masks) -> str:
         "libraries": libraries,
         "of_the_run": {name: provenance.get(name, {}) for name in ("versions", "conditions")},
     }))  # fmt: skip
+
+
+def _requirements() -> list[str]:
+    # A checkout runs also where it is not installed.
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.requires("mri_hpc") or []
+    return []
 
 
 def _findings(answers: Answers) -> str:
@@ -174,8 +186,15 @@ def _logs(run: RunDir) -> Iterator[tuple[Path, str]]:
         for path in sorted([*folder.glob("*.json"), *folder.glob("supervisor.log")]):
             yield path, f"how attempt {attempt} was started, or ended"
     for pattern, holds in (("*_log.*", "last lines of a file of Slurm"), ("*.sh", "a script as submitted")):
-        files = sorted(run.submitit.glob(pattern), key=lambda path: (path.stat().st_mtime, path.name))
+        files = sorted(run.submitit.glob(pattern), key=lambda path: (_changed_s(path), path.name))
         yield from ((path, holds) for path in reversed(files[-FILES_OF_SLURM_KEPT:]))
+
+
+def _changed_s(path: Path) -> float:
+    """Return the Unix time of a file's last change; 0 where it has vanished meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _tail(path: Path, masks: Masks) -> str:

@@ -37,6 +37,8 @@ NAMED_SECRET = re.compile(r"(?i)((?:token|passw(?:or)?d|secret|api_?key)[\"']?\s
 LEAST_ANYWHERE = 4
 """Letters of a person's name from which on it is taken out also within a word."""
 NOBODYS = {"", "root"}
+SOURCE = "data/raw"
+"""Folder of images where no other is named."""
 FIRST_PERSON = 1000
 """User ids below are of the system."""
 
@@ -54,6 +56,8 @@ class Masks:
     """Folders of images: what lies below is a path of one."""
     known: int
     """Names, ids and pseudonyms of patients and studies that are looked for."""
+    too_short: int
+    """Those that are not, as they would be found in many a word."""
     unseen: str
     """Reason why those in the store's private folder are not looked for; empty where they are."""
 
@@ -63,7 +67,7 @@ class Masks:
             text = text.replace(secret, SECRET)
         text = NAMED_SECRET.sub(rf"\1{SECRET}", text)
         for root in self.roots:
-            text = re.sub(rf"{re.escape(root)}/[^\n\"']+", f"{root}/{FILE}", text)
+            text = re.sub(rf"({re.escape(root)}/)[^\n\"']+", rf"\1{FILE}", text)
         text = self.names.masked(IMAGE_FILE.sub(FILE, text))
         text = IMAGE_KEY.sub(IMAGE, PSEUDONYM.sub(PATIENT, text))
         text = SHORT_ID.sub(rf"\1\2{PATIENT}", text)
@@ -82,15 +86,16 @@ def masks_of(run: RunDir, environment: Mapping[str, str]) -> Masks:
     """Make those of a run: by its predictions, its store, the site's key, and whose the folders are."""
     store = _store_of(run)
     in_store, unseen = _names_in(store)
-    names = sorted({*in_store, *_names_in_predictions(run)})
+    wanted = wanted_of(sorted({*in_store, *_names_in_predictions(run)}))
     folders = [run.path, *([store] if store else [])]
     source = environment.get("MRI_SOURCE", "").rstrip("/")
     return Masks(
-        names=NameMask(wanted_of(names).names),
+        names=NameMask(wanted.names),
         secrets=tuple(_secrets(environment)),
         people=_pattern({*_own_names(), *_owners(folders)}),
-        roots=(source,) if source else (),
-        known=len(names),
+        roots=tuple({source, SOURCE} - {""}),
+        known=len(wanted.names),
+        too_short=len(wanted.too_short),
         unseen=unseen,
     )
 

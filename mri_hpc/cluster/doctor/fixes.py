@@ -48,7 +48,8 @@ def line_in_site_env(clone: Path | None, name: str, value: str) -> Fix | None:
     if clone is None:
         return None
     path, line = clone / SITE_ENV, f"export {name}={shlex.quote(value)}"
-    before = _line_of(path.read_text(encoding="utf-8"), name)
+    found = _line_of(path.read_text(encoding="utf-8"), name)
+    before = found[0] if found else ""
     return Fix(
         path=path,
         does=f"write into {path}: {line}" + (f", in place of: {before}" if before else ""),
@@ -58,7 +59,7 @@ def line_in_site_env(clone: Path | None, name: str, value: str) -> Fix | None:
 
 
 def mode_of(path: Path, wanted: int) -> Fix:
-    """Have a file or folder for its owner alone."""
+    """Have a file or folder for its owner alone, or with one group."""
     before = stat.S_IMODE(path.stat().st_mode)
     return Fix(
         path=path, does=f"chmod {wanted:o} {shlex.quote(str(path))}",
@@ -90,18 +91,18 @@ def _is_below(path: Path, roots: Iterable[Path]) -> bool:
     return any(Path(os.path.realpath(path)).is_relative_to(root) for root in roots)
 
 
-def _line_of(text: str, name: str) -> str:
-    """Return the last line of a shell file that sets a variable; empty where none does."""
-    lines = re.findall(rf"^(?:export +)?{name}=.*$", text, re.MULTILINE)
-    return lines[-1] if lines else ""
+def _line_of(text: str, name: str) -> re.Match[str] | None:
+    """Find the last line of a shell file that sets a variable; None where none does."""
+    return max(
+        re.finditer(rf"^(?:export +)?{name}=.*$", text, re.MULTILINE), key=re.Match.start, default=None
+    )
 
 
 def _write_line(path: Path, name: str, line: str) -> None:
     text, mode = path.read_text(encoding="utf-8"), stat.S_IMODE(path.stat().st_mode)
     before = _line_of(text, name)
     if before:
-        head, _, tail = text.rpartition(before)
-        text = f"{head}{line}{tail}"
+        text = f"{text[: before.start()]}{line}{text[before.end() :]}"
     else:
         today = datetime.date.today().isoformat()
         text = f"{text.rstrip()}\n\n# By mri-hpc doctor --fix, {today}:\n{line}\n"

@@ -15,7 +15,12 @@ ONLY_TO_TRAIN = {"torch", "torchvision", "submitit", "safetensors", "tensorboard
 def look(_site: Site) -> Iterator[Finding]:
     """Hold what is installed against what setup.cfg asks for."""
     yield fine(f"Python {sys.version.split()[0]} at {sys.executable}")
-    wanted = [one for one in importlib.metadata.requires("mri_hpc") or () if "extra ==" not in one]
+    try:
+        requirements = importlib.metadata.requires("mri_hpc") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield problem("mri_hpc is not installed here: what it needs is not known", INSTALL)
+        return
+    wanted = [one for one in requirements if "extra ==" not in one]
     missing, old = [], []
     for requirement in wanted:
         # As setup.cfg writes them: a name alone, or with the least version.

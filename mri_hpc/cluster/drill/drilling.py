@@ -24,6 +24,7 @@ from mri_hpc.cluster.slurm import partition_of_shell
 from mri_hpc.cluster.submission import job_python
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms, key_path, site_key
 from mri_hpc.rundir.settings import JobSettings
+from mri_hpc.rundir.site_file import refuse_above, site_file
 
 RANK = "mri_hpc.cluster.drill.rank"
 
@@ -54,6 +55,7 @@ def plan_drill(runs: Path, job: JobSettings, store: Path | None) -> Drill:
             "no Slurm answers here, and a drill is a job of Slurm: on a cluster, load Slurm's module first"
         )
     sizes = sizes_of(scheduler, job, batch_size="auto")
+    refuse_above(site_file(), job, tasks_per_node=sizes.ranks_per_node, gpus_per_node=sizes.gpus_per_node)
     shape = shape_of(sizes, partition=job.partition or partition_of_shell(), python=job_python())
     return Drill(folder=DrillFolder.beside(runs), job=job, sizes=sizes, shape=shape, store=store)
 

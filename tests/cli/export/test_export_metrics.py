@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from mri_hpc import export_metrics
 from mri_hpc.export_metrics import main
 from mri_hpc.rundir import durable_metrics
 from mri_hpc.rundir.layout import Attempt
@@ -137,3 +138,46 @@ def test_a_server_that_cannot_be_reached_is_one_line(make_run, address, capsys, 
     assert main([str(make_run().path), "--uri", "http://127.0.0.1:9"]) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("mri-hpc export-metrics: http://127.0.0.1:9: ") and printed.count("\n") == 1
+
+
+def test_settings_that_an_export_cut_short_left_out_are_sent_with_the_next(
+    make_run, address, tracked, capsys, monkeypatch
+):
+    run = make_run()
+    with monkeypatch.context() as patch:
+        patch.setattr(export_metrics, "_log", lambda *_: sys.exit(1))
+        with pytest.raises(SystemExit):
+            main([str(run.path), "--uri", address])
+    export(run, address, capsys)
+    [(found, _)] = tracked()
+    assert found.data.params["model"] == "resnet18"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("", "MlflowException"),
+        (
+            "API request to http://me:hunter2@server:5000/api failed\nmore",
+            "API request to http://server:5000/api",
+        ),
+    ],
+)
+def test_what_a_server_says_is_one_line_without_the_password_of_its_address(
+    make_run, address, capsys, monkeypatch, said, told
+):
+    def refuse(*_words):
+        raise sys.modules["mlflow.exceptions"].MlflowException(said)
+
+    monkeypatch.setattr(export_metrics, "_send", refuse)
+    monkeypatch.setattr("mlflow.MlflowClient", lambda tracking_uri: tracking_uri)
+    words = [str(make_run().path), "--uri", "http://me:hunter2@server:5000"]
+    assert main(words) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"mri-hpc export-metrics: http://server:5000: {told}")
+    assert "hunter2" not in printed and printed.count("\n") == 1
+    monkeypatch.setattr(export_metrics, "_send", lambda *_: (1, 0))
+    for more in ([], ["--json"]):
+        assert main([*words, *more]) == 0
+        printed = capsys.readouterr().out
+        assert "http://server:5000" in printed and "hunter2" not in printed

@@ -35,3 +35,15 @@ def test_a_new_run_takes_and_keeps_what_the_site_sets(launch, store, tmp_path, m
     monkeypatch.setattr(launch_module, "describe", lambda plan, *_: planned.append(plan.job) or "")
     assert launch("--store", store, "--run", tmp_path / "run", "--dry-run", "--time-limit-min", 7)[0] == 0
     assert planned == [JobSettings(account="site", qos=None, time_limit_min=7, signal_ahead_s=90)]
+
+
+def test_words_of_slurm_that_were_typed_reach_a_new_run_in_place_of_the_sites(
+    launch, store, tmp_path, monkeypatch
+):
+    (tmp_path / "site.toml").write_text("[defaults]\ngpus_per_node = 0\nmem_gb = 8\n")
+    monkeypatch.setenv("MRI_SITE", str(tmp_path / "site.toml"))
+    planned = []
+    monkeypatch.setattr(launch_module, "describe", lambda plan, *_: planned.append(plan.job) or "")
+    words = ("--store", store, "--run", tmp_path / "run", "--dry-run", "--slurm", "mem-per-cpu=4G")
+    assert launch(*words)[0] == 0
+    assert (planned[0].gpus_per_node, planned[0].mem_gb) == (0, None)

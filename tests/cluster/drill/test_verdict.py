@@ -25,7 +25,7 @@ from mri_hpc.cluster.submission import job_python
 from mri_hpc.doctor import main
 from mri_hpc.launch import _drill_lines
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.settings import JobSettings, TrainingSettings
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 
 SHAPE = Shape(partition="gpu", nodes=2, gpus_per_node=1, python="/opt/python")
 VERDICT = DrillVerdict(
@@ -155,6 +155,46 @@ def test_without_yes_a_drill_says_its_cost_and_the_line_to_type_and_submits_noth
     assert told.err.endswith("To submit it: mri-hpc doctor --drill --nodes 2 --partition gpu --yes\n")
     assert told.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def of_site(tmp_path, monkeypatch):
+    """A site file that sets a partition, a python, and a ceiling on nodes; returns that python."""
+    python = tmp_path / "site" / "python"
+    python.parent.mkdir()
+    python.touch(mode=0o755)
+    (tmp_path / "site" / "site.toml").write_text(
+        f'[defaults]\npartition = "of_site"\n[ceilings]\nnodes = 4\n[variables]\nMRI_PYTHON = "{python}"\n'
+    )
+    # So that it is as it was after the test.
+    monkeypatch.setenv("MRI_PYTHON", "")
+    monkeypatch.delenv("MRI_PYTHON")
+    monkeypatch.setenv("MRI_SITE", str(tmp_path / "site" / "site.toml"))
+    return python
+
+
+def test_a_drill_takes_from_the_site_file_what_launch_takes(cluster, of_site, monkeypatch, capsys):
+    drilled = []
+    monkeypatch.setattr(drilling, "job_python", job_python)
+    monkeypatch.setattr(command, "run_drill", lambda drill, _say: drilled.append(drill.shape) or VERDICT)
+    assert main(["--drill", "--yes"]) == 0
+    assert main(["--drill", "--partition", "typed", "--yes"]) == 0
+    assert [(shape.partition, shape.python) for shape in drilled] == [
+        ("of_site", str(of_site)), ("typed", str(of_site)),
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert main(["--drill", "--nodes", "5"]) == 2
+    assert "--nodes 5 is above the 4 that" in capsys.readouterr().err
+    # What the site sets is not taken for typed where nothing is drilled.
+    assert main(["--list"]) == 0
+
+
+def test_a_drill_of_a_run_has_the_settings_of_its_job(cluster, tmp_path, capsys):
+    run = RunDir(tmp_path / "runs" / "a")
+    run.path.mkdir(parents=True)
+    save_settings(run, TrainingSettings(), JobSettings(nodes=3, partition="saved"))
+    assert main(["--drill", "--run", str(run.path)]) == 2
+    assert "a drill asks for 3 node(s) of partition saved" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
