@@ -1,6 +1,7 @@
 """A drill is followed until it is over or hopeless, and its job ends in its two minutes."""
 
 import json
+import os
 import signal
 
 import pytest
@@ -133,9 +134,11 @@ def test_both_attempts_together_have_two_minutes_and_then_the_job_is_cancelled(d
         {"time": 1050.0, "attempt": "1.0", "event": "ranks_gone"},
         {"time": 1200.0, "attempt": "1.1", "event": "starting"},
     ]
-    drill.began.write_text("1000\n")
+    # The clock of its first node is 300 s ahead of the file server's, by which all else is written.
+    drill.began.write_text("1300\n")
+    os.utime(drill.began, (1000, 1000))
     drill.run.events.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    monkeypatch.setattr(rank.time, "time", lambda: 1210.0)
+    monkeypatch.setattr(rank.server_clock, "now", lambda _folder: 1210.0)
     slept, cancelled = [], []
     monkeypatch.setattr(rank.time, "sleep", slept.append)
     monkeypatch.setattr(rank.slurm, "cancel", cancelled.append)
