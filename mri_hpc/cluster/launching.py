@@ -15,6 +15,7 @@ from mri_hpc.cluster.choice import ask_about, name_of, phase_of, scheduler_of
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
 from mri_hpc.cluster.outcome import explain_vanished, is_cancelled, is_over
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes
+from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
@@ -179,8 +180,10 @@ def _job_of_submission(run: RunDir, submission: int) -> Job | None:
     folder = run.attempt_folder(Attempt(submission=submission, restart=0))
     while True:
         job = job_of(run, submission)
-        if job or not folder.is_dir() or time.time() - folder.stat().st_mtime > CLAIM_TIMEOUT_S:
+        if job or not folder.is_dir():
             return job
+        if server_clock.now(run.attempts) - folder.stat().st_mtime > CLAIM_TIMEOUT_S:
+            return None
         time.sleep(POLL_S)
 
 

@@ -4,8 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+from functools import partial
 
-from mri_hpc.cluster import choice
+from mri_hpc.cluster import choice, launching
 from mri_hpc.cluster.batch import MAY_NOT_START, before_ranks
 from mri_hpc.cluster.choice import scheduler_for
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
@@ -63,6 +65,15 @@ def test_a_launch_that_was_cut_short_does_not_block_the_run_for_good(planned_run
     os.utime(run.attempt_folder(abandoned), (long_ago, long_ago))
     assert submit_one_of_many(run.path) == ("submitted", 2)
     os.kill(job_of(run, 2).pid, signal.SIGKILL)
+
+
+def test_a_login_node_whose_clock_is_ahead_waits_for_the_launch_of_another_as_well(planned_run, monkeypatch):
+    run, clock = planned_run(), time.time
+    run.claim_submission()
+    publish = partial(publish_job, run, 1, Job(cluster="slurm", job_id="7"))
+    monkeypatch.setattr(launching.time, "time", lambda: clock() + 2 * CLAIM_TIMEOUT_S)
+    monkeypatch.setattr(launching.time, "sleep", lambda _s: publish())
+    assert launching._job_of_submission(run, 1) == Job(cluster="slurm", job_id="7")
 
 
 def test_cancelling_while_a_launch_submits_waits_for_its_job_and_ends_it(planned_run, monkeypatch):
