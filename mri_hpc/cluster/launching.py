@@ -1,6 +1,7 @@
 """Launching: a run is submitted once, to Slurm or to a supervisor, and ended when its user asks for it."""
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ from mri_hpc.rundir.settings import JobSettings, TrainingSettings, refuse_other_
 CLAIM_TIMEOUT_S = 120.0
 # Longer than ranks are given to save.
 CANCEL_WAIT_S = 45.0
+# How often a scheduler is asked meanwhile: somebody waits for it.
+CANCEL_ASK_S = 5.0
 POLL_S = 0.2
 
 
@@ -244,15 +247,15 @@ def _explain_newest_start(run: RunDir) -> None:
     explain_vanished(run, newest, state=end, otherwise=Cause.VANISHED)
 
 
-def _is_gone(run: RunDir, submission: int, job: Job) -> bool:
+def _is_gone(run: RunDir, submission: int, job: Job, age_s: float = math.inf) -> bool:
     """Tell whether the job has ended: by the ledger, which is asked for nothing, else by its scheduler."""
-    return is_over(run, submission) or phase_of(job) is Phase.GONE
+    return is_over(run, submission) or phase_of(job, age_s) is Phase.GONE
 
 
 def _is_gone_in_time(run: RunDir, submission: int, job: Job) -> bool:
     deadline = time.monotonic() + CANCEL_WAIT_S
     while time.monotonic() < deadline:
-        if _is_gone(run, submission, job):
+        if _is_gone(run, submission, job, CANCEL_ASK_S):
             return True
         time.sleep(POLL_S)
     return False

@@ -1,5 +1,6 @@
 """Runs as jobs of Slurm."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -80,9 +81,12 @@ class Slurm(Scheduler):
         elsewhere = _cluster_of(job)
         return f"Slurm job {job.job_id}" + (f" of cluster {elsewhere}" if elsewhere else "")
 
-    def ask_about(self, jobs: Sequence[Job]) -> None:
-        """Ask each cluster once about all its jobs of which it has said nothing in half a minute."""
-        recently = time.time() - slurm.ASK_EVERY_S
+    def ask_about(self, jobs: Sequence[Job], age_s: float = math.inf) -> None:
+        """Ask each cluster once about all its jobs of which it has said nothing in half a minute.
+
+        age_s: as by `Scheduler.standing`.
+        """
+        recently = time.time() - min(age_s, slurm.ASK_EVERY_S)
         due = [job for job in dict.fromkeys(jobs) if self._asked_s.get(job, 0.0) <= recently]
         for cluster in dict.fromkeys(map(_cluster_of, due)):
             of_cluster = [job for job in due if _cluster_of(job) == cluster]
@@ -95,9 +99,9 @@ class Slurm(Scheduler):
                 found = {job: _standing(job, states.get(job.job_id), asked_s) for job in of_cluster}
                 self._remember(of_cluster, found)
 
-    def standing(self, job: Job) -> Standing:
+    def standing(self, job: Job, age_s: float = math.inf) -> Standing:
         """Return how the job stands, and Slurm's word for what it waits for or how it ended."""
-        self.ask_about([job])
+        self.ask_about([job], age_s)
         heard = self._heard[job]
         if isinstance(heard, UserError):
             raise heard

@@ -95,6 +95,25 @@ def test_cancelling_while_a_launch_submits_waits_for_its_job_and_ends_it(planned
     assert not may_start(run, claimed.submission)
 
 
+def test_a_job_that_ends_while_cancelling_waits_for_it_is_said_to_have_ended(planned_run, monkeypatch):
+    run, clock, told_s = planned_run(), [1e9], []
+    run.claim_submission()
+    publish_job(run, 1, Job(cluster="slurm", job_id="7"))
+
+    def job_state(_job_id):
+        return JobState(state="CANCELLED" if told_s and clock[0] >= told_s[0] + 33 else "RUNNING")
+
+    def sleep(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr("mri_hpc.cluster.slurm.job_state", job_state)
+    monkeypatch.setattr("mri_hpc.cluster.slurm.cancel", lambda *_: told_s.append(clock[0]))
+    monkeypatch.setattr(choice, "SCHEDULERS", {"slurm": Slurm()})
+    for name, call in (("time", lambda: clock[0]), ("monotonic", lambda: clock[0]), ("sleep", sleep)):
+        monkeypatch.setattr(launching.time, name, call)
+    assert end_job(run) == "Slurm job 7 cancelled"
+
+
 def test_what_a_launch_that_was_cut_short_has_submitted_does_not_start_once_it_was_cancelled(planned_run):
     run = planned_run()
     abandoned = run.claim_submission()
