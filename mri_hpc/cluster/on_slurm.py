@@ -127,11 +127,9 @@ class Slurm(Scheduler):
         return slurm.past_state(job.job_id, restart, _cluster_of(job))
 
     def cancel(self, job: Job) -> None:
-        """Cancel the job. One that waits is gone with that."""
+        """Cancel the job, and forget what was said of it before: it may have begun since."""
         slurm.cancel(job.job_id, _cluster_of(job))
-        heard = self._heard.get(job)
-        if isinstance(heard, Standing) and heard.phase is Phase.PENDING:
-            self._remember([job], {job: Standing(phase=Phase.GONE, end="CANCELLED")})
+        self._asked_s.pop(job, None)
 
     def kill_time(self, environment: Mapping[str, str], request: StopRequest) -> float | None:
         """Return the end of the job that the rank belongs to, with what Slurm waits beyond it."""

@@ -14,7 +14,7 @@ from mri_hpc.cluster.jobs import Job, job_of, publish_job
 from mri_hpc.cluster.launching import CLAIM_TIMEOUT_S, Plan, end_job, submit_once
 from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.outcome import may_start
-from mri_hpc.cluster.scheduler import Sizes
+from mri_hpc.cluster.scheduler import Phase, Sizes
 from mri_hpc.cluster.slurm import JobState
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
@@ -80,9 +80,9 @@ def test_cancelling_while_a_launch_submits_waits_for_its_job_and_ends_it(planned
     run, told = planned_run(), []
     claimed = run.claim_submission()
     publishing = threading.Timer(1.0, publish_job, (run, 1, Job(cluster="slurm", job_id="7")))
-    asked = []
     monkeypatch.setattr(
-        "mri_hpc.cluster.slurm.job_state", lambda job_id: asked.append(job_id) or JobState(state="PENDING")
+        "mri_hpc.cluster.slurm.job_state",
+        lambda _job_id: JobState(state="CANCELLED" if told else "PENDING"),
     )
     monkeypatch.setattr("mri_hpc.cluster.slurm.cancel", lambda job_id, _cluster: told.append(job_id))
     monkeypatch.setattr(choice, "SCHEDULERS", {"slurm": Slurm()})
@@ -90,9 +90,16 @@ def test_cancelling_while_a_launch_submits_waits_for_its_job_and_ends_it(planned
     assert end_job(run) == "Slurm job 7 cancelled"
     publishing.join()
     assert told == ["7"]
-    # What waits and is cancelled is gone: nobody has to ask again.
-    assert asked == ["7"]
     assert not may_start(run, claimed.submission)
+
+
+def test_a_job_that_has_begun_since_it_was_asked_about_is_not_gone_once_it_is_cancelled(monkeypatch):
+    scheduler, job, said = Slurm(), Job(cluster="slurm", job_id="7"), ["PENDING", "RUNNING"]
+    monkeypatch.setattr("mri_hpc.cluster.slurm.job_state", lambda _job_id: JobState(state=said.pop(0)))
+    monkeypatch.setattr("mri_hpc.cluster.slurm.cancel", lambda *_: None)
+    assert scheduler.standing(job).phase is Phase.PENDING
+    scheduler.cancel(job)
+    assert scheduler.standing(job).phase is Phase.RUNNING
 
 
 def test_a_job_that_ends_while_cancelling_waits_for_it_is_said_to_have_ended(planned_run, monkeypatch):
