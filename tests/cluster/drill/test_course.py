@@ -44,6 +44,7 @@ def followed(drill, monkeypatch):
         assert todo == []
         return lines, bool(ended)
 
+    follow.ended = ended
     return follow
 
 
@@ -70,9 +71,9 @@ def test_it_is_followed_to_the_end_of_the_twin_and_to_the_last_word_of_the_job(d
     assert not is_ended
 
 
-def test_it_is_over_where_a_node_cannot_start_ranks(drill, followed):
+def test_it_is_over_where_a_node_cannot_start_ranks_and_nobody_has_to_end_the_job(drill, followed):
     _, is_ended = followed(lambda: drill.seen.write_text(LAST.format(status=3)))
-    assert is_ended
+    assert not is_ended
 
 
 @pytest.mark.parametrize(("cause", "decision"), [("crash", "again"), ("user_error", "give_up")])
@@ -92,12 +93,20 @@ def test_it_is_over_where_slurm_has_the_job_no_more(followed):
     assert followed(phase=Phase.GONE) == ([], True)
 
 
-def test_ctrl_c_ends_the_job(drill, followed):
-    def interrupt():
-        raise KeyboardInterrupt
+def interrupt():
+    raise KeyboardInterrupt
 
+
+def test_ctrl_c_ends_the_job(drill, followed):
     with pytest.raises(KeyboardInterrupt):
         followed(interrupt)
+    assert followed.ended == [drill.run]
+
+
+def test_ctrl_c_while_the_last_words_are_waited_for_ends_the_job_as_well(drill, followed):
+    with pytest.raises(KeyboardInterrupt):
+        followed(decide(drill, "crash"), interrupt)
+    assert followed.ended == [drill.run]
 
 
 # The ranks' part
