@@ -23,6 +23,7 @@ from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.provenance import read_provenance
 
 HELP_DESK = "ask your cluster's help desk"
+UNKNOWN = "?"
 NODE = re.compile(r"drill: rank (\d+) on (\S+)")
 
 
@@ -233,15 +234,16 @@ def _suspects(drill: DrillFolder, events: Sequence[Event]) -> list[str]:
     first, others = node_of.get(0, ""), {node for node in node_of.values() if node != node_of.get(0)}
     failed = set(_failed_ranks(drill.run, attempt).values())
     if failed == {first} or (len(others) > 1 and others <= failed):
-        return [first]
-    return sorted(failed - {first})
+        failed, first = {first}, ""
+    # No node is known of a rank whose log is not there.
+    return sorted(failed - {first, "", UNKNOWN})
 
 
 def _failed_ranks(run: RunDir, attempt: Attempt) -> dict[int, str]:
     """Return the node of each rank that failed by itself."""
     node_of = _nodes_of_ranks(run, attempt)
     return {
-        rank: node_of.get(rank, "?")
+        rank: node_of.get(rank, UNKNOWN)
         for rank, (status, _when) in sorted(read_exits(run, attempt).items())
         if status not in (DONE, AGAIN, LOST_PEER)
     }

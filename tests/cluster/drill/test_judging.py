@@ -18,6 +18,7 @@ from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.provenance import write_provenance
 
 QUESTION = Question(python="/opt/python", token="ab")
+FIRST = Attempt(submission=1, restart=0)
 STOPPED_AT = 5
 # (event, restart, seconds since the start, values)
 COURSE = (
@@ -153,6 +154,19 @@ def test_the_first_node_is_left_out_where_all_others_wait_for_it_in_vain(drill):
     for rank in range(4):
         log_of(drill, rank, f"n{rank + 1}", "hung", status=70)
     assert problems(drill)[1] == ("n1",)
+
+
+def test_no_node_is_left_out_for_ranks_whose_logs_do_not_name_theirs(drill):
+    crash = ("decided", 0, 60.0, {"decision": "again", "cause": "crash", "reason": "crashed with status 70"})
+    leave(drill, [COURSE[0], crash], is_done=False)
+    for rank in range(2):
+        log_of(drill, rank, "n1", status=70)
+        drill.run.rank_log(FIRST, rank).unlink()
+    assert problems(drill)[1] == ()
+    # Nor where all others wait for such a one.
+    for rank in (1, 2):
+        log_of(drill, rank, f"n{rank + 1}", "hung", status=70)
+    assert problems(drill)[1] == ()
 
 
 def test_a_rank_that_only_lost_another_is_not_the_one_that_failed(drill):
