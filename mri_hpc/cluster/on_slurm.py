@@ -113,7 +113,7 @@ class Slurm(Scheduler):
 
     def why_not_begun(self, job: Job) -> str:
         """Name the node that could not open the job's output, which lies in the run's folder."""
-        node = slurm.node_without_output(job.job_id)
+        node = slurm.node_without_output(job.job_id, _cluster_of(job))
         if not node:
             return ""
         return (
@@ -142,7 +142,7 @@ class Slurm(Scheduler):
 
 def _cluster_of(job: Job) -> str:
     """Return the cluster that has to be asked by name; empty for the one at hand."""
-    return "" if job.slurm_cluster == slurm.cluster_at_hand() else job.slurm_cluster
+    return slurm.elsewhere(job.slurm_cluster)
 
 
 def _standing(job: Job, state: slurm.JobState | None, asked_s: float) -> Standing:
@@ -150,4 +150,6 @@ def _standing(job: Job, state: slurm.JobState | None, asked_s: float) -> Standin
         return Standing(phase=Phase.GONE, end=state.state if state else "", asked_s=asked_s)
     if not state.is_waiting:
         return Standing(phase=Phase.RUNNING, asked_s=asked_s)
-    return Standing(phase=Phase.PENDING, wait=waiting.plain(job.job_id, state), asked_s=asked_s)
+    return Standing(
+        phase=Phase.PENDING, wait=waiting.plain(job.job_id, state, _cluster_of(job)), asked_s=asked_s
+    )

@@ -14,6 +14,7 @@ from mri_hpc.cluster.drill.folder import DrillFolder
 from mri_hpc.cluster.drill.probe import Question, judge_nodes, read_answers
 from mri_hpc.cluster.drill.terms import BY, LIMIT_MIN
 from mri_hpc.cluster.drill.verdict import Preemption
+from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.outcome import tail
 from mri_hpc.cluster.rank_exits import read_exits
 from mri_hpc.rundir.decisions import Action, Cause
@@ -36,11 +37,11 @@ class Judgement:
     preemption: Preemption | None = None
 
 
-def judge(drill: DrillFolder, question: Question, *, job_id: str) -> Judgement:
+def judge(drill: DrillFolder, question: Question, *, job: Job) -> Judgement:
     """Judge a drill whose job is over, or can go no further. UserError where Slurm is asked in vain."""
     answers = read_answers(drill)
     if answers is None:
-        return _of_silence(drill, job_id)
+        return _of_silence(drill, job)
     nodes = slurm.node_names(answers.nodes)
     by_node = judge_nodes(answers, nodes, question)
     seen = _grouped(by_node)
@@ -76,9 +77,9 @@ def preemption_of(events: Sequence[Event]) -> Preemption | None:
     )  # fmt: skip
 
 
-def _of_silence(drill: DrillFolder, job_id: str) -> Judgement:
+def _of_silence(drill: DrillFolder, job: Job) -> Judgement:
     """Judge a job that left no answer of any node."""
-    node = slurm.first_node(job_id)
+    node = slurm.first_node(job.job_id, slurm.elsewhere(job.slurm_cluster))
     where = (
         f"{node}, on which the job's script starts," if node else "the node on which the job's script starts"
     )

@@ -170,10 +170,12 @@ def test_the_run_and_its_twin_end_alike_soon_after_the_stop(drill):
 
 def test_a_drill_beside_another_is_refused_and_what_one_left_is_removed(drill, monkeypatch):
     drill.run.claim_attempt(FIRST)
-    publish_job(drill.run, 1, slurm_job("7"))
+    publish_job(drill.run, 1, slurm_job("7", "beta"))
     sizes = Sizes(nodes=1, ranks_per_node=2, gpus_per_node=0)
     monkeypatch.setattr(trial, "phase_of", lambda _job: Phase.RUNNING)
-    with pytest.raises(UserError, match=r"a drill is under way in .*: Slurm job 7; .* scancel 7"):
+    with pytest.raises(
+        UserError, match=r"a drill is under way in .*: Slurm job 7 of .*; .* scancel --clusters=beta 7$"
+    ):
         trial.prepare(drill, JobSettings(), sizes)
     monkeypatch.setattr(trial, "phase_of", lambda _job: Phase.GONE)
     plan = trial.prepare(drill, JobSettings(), sizes)

@@ -13,6 +13,7 @@ from mri_hpc.cluster.drill.probe import Question
 from mri_hpc.cluster.drill.rank import NODE
 from mri_hpc.cluster.drill.terms import BY
 from mri_hpc.cluster.drill.verdict import Preemption
+from mri_hpc.cluster.jobs import slurm_job
 from mri_hpc.cluster.rank_exits import record_exit
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.provenance import write_provenance
@@ -70,7 +71,7 @@ def leave(drill, events, *, complaint="", differs_from=None, twin_digest="aa", i
 
 def found(drill):
     """What it is judged as: (level, words) of each finding, and the nodes to leave out."""
-    judged = judge(drill, QUESTION, job_id="7")
+    judged = judge(drill, QUESTION, job=slurm_job("7", "beta"))
     return [(one.level, one.says) for one in judged.findings], judged.bad_nodes
 
 
@@ -90,7 +91,7 @@ def log_of(drill, rank, node, *lines, restart=0, status=None):
 
 def test_a_drill_that_came_through_is_fine_and_says_what_a_preemption_costs(drill):
     leave(drill, COURSE)
-    judged = judge(drill, QUESTION, job_id="7")
+    judged = judge(drill, QUESTION, job=slurm_job("7", "beta"))
     assert {one.level for one in judged.findings} == {Level.FINE}
     assert judged.bad_nodes == ()
     assert judged.preemption == Preemption(stop_s=1.5, held_s=122.0, start_s=8.0)
@@ -120,7 +121,8 @@ def test_what_changed_between_the_attempts_is_named_where_the_bits_differ(drill)
 
 
 def test_a_job_that_left_no_word_is_laid_to_the_node_on_which_its_script_started(drill, monkeypatch):
-    monkeypatch.setattr(slurm, "first_node", lambda _job: "n1")
+    known = {("7", "beta"): "n1"}
+    monkeypatch.setattr(slurm, "first_node", lambda *job: known[job])
     drill.seen.unlink()
     [words], bad = problems(drill)
     assert (words.startswith("n1, on which the job's script starts, could not ask"), bad) == (True, ("n1",))
