@@ -1,5 +1,6 @@
 """The scheduler of a run's settings, of a job that it has taken, or of a rank's environment."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
@@ -37,12 +38,12 @@ def name_of(job: Job) -> str:
     return f"nothing ({job.failure})" if job.failure else scheduler_of(job).name(job)
 
 
-def standing_of(job: Job) -> Standing:
+def standing_of(job: Job, age_s: float = math.inf) -> Standing:
     """Ask how the job stands now. A supervisor on another machine counts as running.
 
-    Raises UserError where Slurm does not answer.
+    age_s: as by `Scheduler.standing`. Raises UserError where Slurm does not answer.
     """
-    return Standing(phase=Phase.GONE) if job.failure else scheduler_of(job).standing(job)
+    return Standing(phase=Phase.GONE) if job.failure else scheduler_of(job).standing(job, age_s)
 
 
 def ask_about(jobs: Iterable[Job]) -> None:
@@ -52,9 +53,9 @@ def ask_about(jobs: Iterable[Job]) -> None:
         SCHEDULERS[name].ask_about([job for job in submitted if job.cluster == name])
 
 
-def phase_of(job: Job) -> Phase:
+def phase_of(job: Job, age_s: float = math.inf) -> Phase:
     """Return the phase of `standing_of`."""
-    return standing_of(job).phase
+    return standing_of(job, age_s).phase
 
 
 def kill_time_of(environment: Mapping[str, str]) -> Callable[[StopRequest], float | None]:

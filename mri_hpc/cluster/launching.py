@@ -1,6 +1,7 @@
 """Launching: a run is submitted once, to Slurm or to a supervisor, and ended when its user asks for it."""
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from mri_hpc.cluster.choice import ask_about, name_of, phase_of, scheduler_of
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
 from mri_hpc.cluster.outcome import explain_vanished, is_cancelled, is_over
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes
+from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
@@ -24,6 +26,8 @@ from mri_hpc.rundir.settings import JobSettings, TrainingSettings, refuse_other_
 CLAIM_TIMEOUT_S = 120.0
 # Longer than ranks are given to save.
 CANCEL_WAIT_S = 45.0
+# How often a scheduler is asked meanwhile: somebody waits for it.
+CANCEL_ASK_S = 5.0
 POLL_S = 0.2
 
 
@@ -179,8 +183,10 @@ def _job_of_submission(run: RunDir, submission: int) -> Job | None:
     folder = run.attempt_folder(Attempt(submission=submission, restart=0))
     while True:
         job = job_of(run, submission)
-        if job or not folder.is_dir() or time.time() - folder.stat().st_mtime > CLAIM_TIMEOUT_S:
+        if job or not folder.is_dir():
             return job
+        if server_clock.now(run.attempts) - folder.stat().st_mtime > CLAIM_TIMEOUT_S:
+            return None
         time.sleep(POLL_S)
 
 
@@ -241,15 +247,15 @@ def _explain_newest_start(run: RunDir) -> None:
     explain_vanished(run, newest, state=end, otherwise=Cause.VANISHED)
 
 
-def _is_gone(run: RunDir, submission: int, job: Job) -> bool:
+def _is_gone(run: RunDir, submission: int, job: Job, age_s: float = math.inf) -> bool:
     """Tell whether the job has ended: by the ledger, which is asked for nothing, else by its scheduler."""
-    return is_over(run, submission) or phase_of(job) is Phase.GONE
+    return is_over(run, submission) or phase_of(job, age_s) is Phase.GONE
 
 
 def _is_gone_in_time(run: RunDir, submission: int, job: Job) -> bool:
     deadline = time.monotonic() + CANCEL_WAIT_S
     while time.monotonic() < deadline:
-        if _is_gone(run, submission, job):
+        if _is_gone(run, submission, job, CANCEL_ASK_S):
             return True
         time.sleep(POLL_S)
     return False

@@ -1,5 +1,6 @@
 """Runs as jobs of Slurm."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -80,9 +81,12 @@ class Slurm(Scheduler):
         elsewhere = _cluster_of(job)
         return f"Slurm job {job.job_id}" + (f" of cluster {elsewhere}" if elsewhere else "")
 
-    def ask_about(self, jobs: Sequence[Job]) -> None:
-        """Ask each cluster once about all its jobs of which it has said nothing in half a minute."""
-        recently = time.time() - slurm.ASK_EVERY_S
+    def ask_about(self, jobs: Sequence[Job], age_s: float = math.inf) -> None:
+        """Ask each cluster once about all its jobs of which it has said nothing in half a minute.
+
+        age_s: as by `Scheduler.standing`.
+        """
+        recently = time.time() - min(age_s, slurm.ASK_EVERY_S)
         due = [job for job in dict.fromkeys(jobs) if self._asked_s.get(job, 0.0) <= recently]
         for cluster in dict.fromkeys(map(_cluster_of, due)):
             of_cluster = [job for job in due if _cluster_of(job) == cluster]
@@ -95,9 +99,9 @@ class Slurm(Scheduler):
                 found = {job: _standing(job, states.get(job.job_id), asked_s) for job in of_cluster}
                 self._remember(of_cluster, found)
 
-    def standing(self, job: Job) -> Standing:
+    def standing(self, job: Job, age_s: float = math.inf) -> Standing:
         """Return how the job stands, and Slurm's word for what it waits for or how it ended."""
-        self.ask_about([job])
+        self.ask_about([job], age_s)
         heard = self._heard[job]
         if isinstance(heard, UserError):
             raise heard
@@ -109,7 +113,7 @@ class Slurm(Scheduler):
 
     def why_not_begun(self, job: Job) -> str:
         """Name the node that could not open the job's output, which lies in the run's folder."""
-        node = slurm.node_without_output(job.job_id)
+        node = slurm.node_without_output(job.job_id, _cluster_of(job))
         if not node:
             return ""
         return (
@@ -123,11 +127,9 @@ class Slurm(Scheduler):
         return slurm.past_state(job.job_id, restart, _cluster_of(job))
 
     def cancel(self, job: Job) -> None:
-        """Cancel the job. One that waits is gone with that."""
+        """Cancel the job, and forget what was said of it before: it may have begun since."""
         slurm.cancel(job.job_id, _cluster_of(job))
-        heard = self._heard.get(job)
-        if isinstance(heard, Standing) and heard.phase is Phase.PENDING:
-            self._remember([job], {job: Standing(phase=Phase.GONE, end="CANCELLED")})
+        self._asked_s.pop(job, None)
 
     def kill_time(self, environment: Mapping[str, str], request: StopRequest) -> float | None:
         """Return the end of the job that the rank belongs to, with what Slurm waits beyond it."""
@@ -140,7 +142,7 @@ class Slurm(Scheduler):
 
 def _cluster_of(job: Job) -> str:
     """Return the cluster that has to be asked by name; empty for the one at hand."""
-    return "" if job.slurm_cluster == slurm.cluster_at_hand() else job.slurm_cluster
+    return slurm.elsewhere(job.slurm_cluster)
 
 
 def _standing(job: Job, state: slurm.JobState | None, asked_s: float) -> Standing:
@@ -148,4 +150,6 @@ def _standing(job: Job, state: slurm.JobState | None, asked_s: float) -> Standin
         return Standing(phase=Phase.GONE, end=state.state if state else "", asked_s=asked_s)
     if not state.is_waiting:
         return Standing(phase=Phase.RUNNING, asked_s=asked_s)
-    return Standing(phase=Phase.PENDING, wait=waiting.plain(job.job_id, state), asked_s=asked_s)
+    return Standing(
+        phase=Phase.PENDING, wait=waiting.plain(job.job_id, state, _cluster_of(job)), asked_s=asked_s
+    )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import shlex
 import signal
@@ -87,7 +88,7 @@ class ThisMachine(Scheduler):
     def ask_about(self, jobs: Sequence[Job]) -> None:
         """Ask about none: to look at each is as quick."""
 
-    def standing(self, job: Job) -> Standing:
+    def standing(self, job: Job, age_s: float = math.inf) -> Standing:
         """Look whether the supervisor lives; on another machine, whether it was heard of in ten minutes."""
         is_alive = _is_heard_of(job) if self.is_out_of_reach(job) else process_began(job.pid) == job.began
         return Standing(phase=Phase.RUNNING if is_alive else Phase.GONE)

@@ -1,5 +1,6 @@
 """The seam between runs and the schedulers of their jobs: Slurm, or this machine."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,8 +80,11 @@ class Scheduler(Protocol):
     def ask_about(self, jobs: Sequence[Job]) -> None:
         """Ask how all these jobs stand, so that `standing` of each need not. Never raises UserError."""
 
-    def standing(self, job: Job) -> Standing:
-        """Return how the job stands, or stood a short while ago. One out of reach counts as running."""
+    def standing(self, job: Job, age_s: float = math.inf) -> Standing:
+        """Return how the job stands, or stood a short while ago. One out of reach counts as running.
+
+        age_s: seconds for which an answer counts, where that is shorter than it counts by itself.
+        """
 
     def is_out_of_reach(self, job: Job) -> bool:
         """Tell whether the job can neither be asked nor cancelled from here."""

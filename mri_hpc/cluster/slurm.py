@@ -203,6 +203,11 @@ def cluster_at_hand(environment: Mapping[str, str] = os.environ) -> str:
     return found[1] if found else ""
 
 
+def elsewhere(cluster: str) -> str:
+    """Return a cluster that has to be asked by name; empty for the one at hand."""
+    return "" if cluster == cluster_at_hand() else cluster
+
+
 def conf_text(environment: Mapping[str, str] = os.environ) -> str:
     """Read Slurm's settings as they lie on this machine, without asking anybody; empty where they do not."""
     for file in (environment.get("SLURM_CONF"), *CONF_FILES):
@@ -449,18 +454,26 @@ def parse_accounting(text: str, shown: JobState | None) -> JobState | None:
     return dataclasses.replace(shown, state=ending)
 
 
-def node_without_output(job_id: str) -> str:
-    """Ask Slurm on which node a job could not open the file of its output; empty where that was not so."""
-    shown = _ask(["scontrol", "--oneliner", "show", "job", job_id])
+def node_without_output(job_id: str, cluster: str = "") -> str:
+    """Ask Slurm on which node a job could not open the file of its output; empty where that was not so.
+
+    cluster: another one than that at hand.
+    """
+    shown = _ask(["scontrol", *_of(cluster), "--oneliner", "show", "job", job_id])
     text = shown.stdout if shown and shown.returncode == 0 else ""
     if not text:
         # Forgotten by the controller: the accounting keeps the first node among all.
         format_ = ["--noheader", "--parsable2", "--allocations", "--format=ExitCode,NodeList"]
-        answer = _ask(["sacct", f"--jobs={job_id}", *format_])
+        answer = _ask(["sacct", *_of(cluster), f"--jobs={job_id}", *format_])
         code, _, nodes = (answer.stdout.splitlines() or [""])[-1].partition("|") if answer else ("", "", "")
         return nodes if code == NO_OUTPUT else ""
     values = dict(re.findall(r"(\S+?)=(\S*)", text))
     return values.get("BatchHost", "") if values.get("ExitCode") == NO_OUTPUT else ""
+
+
+def release_command(job_id: str, cluster: str = "") -> list[str]:
+    """Return the command that lets a held job go. cluster: another one than that at hand."""
+    return ["scontrol", *_of(cluster), "release", job_id]
 
 
 def requeue(job_id: str) -> str:
@@ -481,9 +494,14 @@ def is_pending_already(complaint: str) -> bool:
     return "pending execution" in complaint
 
 
+def cancel_command(job_id: str, cluster: str = "") -> list[str]:
+    """Return the command that ends a job. cluster: another one than that at hand."""
+    return ["scancel", *_of(cluster), job_id]
+
+
 def cancel(job_id: str, cluster: str = "") -> None:
     """End the job for good; UserError where Slurm refuses. cluster: another one than that at hand."""
-    answer = _ask(["scancel", *_of(cluster), job_id])
+    answer = _ask(cancel_command(job_id, cluster))
     if answer is None or answer.returncode != 0:
         raise UserError(f"scancel {job_id} failed: {_complaint(answer)}")
 
@@ -502,9 +520,12 @@ def node_names(nodes: str) -> list[str]:
     return answer.stdout.split()
 
 
-def first_node(job_id: str) -> str:
-    """Return the node on which a job's script started; empty where Slurm has forgotten it."""
-    shown = _ask(["scontrol", "--oneliner", "show", "job", job_id])
+def first_node(job_id: str, cluster: str = "") -> str:
+    """Return the node on which a job's script started; empty where Slurm has forgotten it.
+
+    cluster: another one than that at hand.
+    """
+    shown = _ask(["scontrol", *_of(cluster), "--oneliner", "show", "job", job_id])
     found = re.search(r" BatchHost=(\S+)", shown.stdout) if shown else None
     return found[1] if found else ""
 

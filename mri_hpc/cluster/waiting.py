@@ -1,11 +1,11 @@
 """Plain words for why a job waits, with the line to type where it would wait for ever."""
 
 import re
+import shlex
 import time
 
-from mri_hpc.cluster.slurm import JobState
+from mri_hpc.cluster.slurm import JobState, release_command
 
-RELEASE = "scontrol release {job}"
 AGAIN = "mri-hpc launch --run RUN --cancel, then launch again with"
 NEVER = "it will not start as it is: "
 WORDS: tuple[tuple[str, str], ...] = (
@@ -26,8 +26,8 @@ WORDS: tuple[tuple[str, str], ...] = (
     ("ReservationDeleted", f"{NEVER}its reservation is gone; {AGAIN} another"),
     ("Dependency", "for another job to end"),
     ("DependencyNeverSatisfied", f"{NEVER}the job that it waits for has failed; cancel it"),
-    ("JobHeldUser|JobHoldMaxRequeue|job_requeued_in_held_state", f"it is held; let it go: {RELEASE}"),
-    ("launch_failed_requeued_held", f"a node could not start it, and it is held; let it go: {RELEASE}"),
+    ("JobHeldUser|JobHoldMaxRequeue|job_requeued_in_held_state", "it is held; let it go: {release}"),
+    ("launch_failed_requeued_held", "a node could not start it, and it is held; let it go: {release}"),
     ("JobHeldAdmin", "an administrator holds it: ask your site"),
     (
         "PartitionTimeLimit",
@@ -65,19 +65,22 @@ WORDS: tuple[tuple[str, str], ...] = (
 """Slurm's words for why a job waits, as patterns, and ours."""
 
 
-def plain(job_id: str, job: JobState) -> str:
-    """Say what a waiting job waits for, with Slurm's own word, and when Slurm expects it to start."""
-    words = _words(job_id, job)
+def plain(job_id: str, job: JobState, cluster: str = "") -> str:
+    """Say what a waiting job waits for, with Slurm's own word, and when Slurm expects it to start.
+
+    cluster: another one than that at hand.
+    """
+    words = _words(job, release=shlex.join(release_command(job_id, cluster)))
     line = f"{words} (Slurm: {job.reason or job.state})" if words else f"Slurm: {job.reason or job.state}"
     if job.start_s is None:
         return line
     return f"{line}; expected to start {time.strftime('%Y-%m-%d %H:%M', time.localtime(job.start_s))}"
 
 
-def _words(job_id: str, job: JobState) -> str:
+def _words(job: JobState, *, release: str) -> str:
     if job.state in ("REQUEUE_HOLD", "SPECIAL_EXIT"):
-        return f"it is held; let it go: {RELEASE.format(job=job_id)}"
+        return f"it is held; let it go: {release}"
     for pattern, words in WORDS:
         if re.fullmatch(pattern, job.reason):
-            return words.format(job=job_id)
+            return words.format(release=release)
     return ""

@@ -38,7 +38,7 @@ class Ferry(Scheduler):
     def ask_about(self, jobs):
         pass
 
-    def standing(self, job):
+    def standing(self, job, age_s=0.0):
         if self.waits:
             return Standing(phase=Phase.PENDING, wait="the tide")
         return Standing(phase=Phase.GONE, end="NODE_FAIL")

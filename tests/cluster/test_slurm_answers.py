@@ -341,9 +341,12 @@ def test_a_run_of_another_cluster_is_asked_and_cancelled_there_whatever_the_shel
     assert scheduler.name(there) == "Slurm job 7 of cluster b"
     scheduler.past_end(there, 0)
     scheduler.cancel(there)
-    assert [words[:2] for words, _ in asked] == [
-        ["squeue", "--clusters=b"], ["sacct", "--clusters=b"], ["scancel", "--clusters=b"],
-    ]  # fmt: skip
+    scheduler.why_not_begun(there)
+    slurm.first_node("7", "b")
+    commands = ["squeue", "sacct", "scancel", "scontrol", "scontrol"]
+    assert [words[:2] for words, _ in asked] == [[command, "--clusters=b"] for command in commands]
+    monkeypatch.setattr(slurm, "job_states", lambda *_: {"7": JobState(state="REQUEUE_HOLD")})
+    assert "scontrol --clusters=b release 7" in scheduler.standing(there).wait
     scheduler.cancel(here)
     assert asked[-1] == (["scancel", "7"], None)
     assert scheduler.name(here) == "Slurm job 7"

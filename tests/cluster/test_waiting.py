@@ -41,6 +41,11 @@ def test_a_job_that_slurm_holds_by_its_state_can_be_let_go(state):
     assert plain("7", JobState(state=state)) == f"it is held; let it go: scontrol release 7 (Slurm: {state})"
 
 
+def test_a_job_of_another_cluster_is_let_go_there():
+    there = "let it go: scontrol --clusters=beta release 7 (Slurm: JobHeldUser)"
+    assert plain("7", JobState(state="PENDING", reason="JobHeldUser"), "beta").endswith(there)
+
+
 def test_a_word_that_is_new_is_shown_as_slurm_says_it():
     assert plain("7", JobState(state="PENDING", reason="SomethingNew")) == "Slurm: SomethingNew"
     assert plain("7", JobState(state="SUSPENDED")) == "Slurm: SUSPENDED"

@@ -1,5 +1,6 @@
 """The drill as a command: its cost first, then its course, then what it has found."""
 
+import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.cluster.doctor.finding import in_words
 from mri_hpc.cluster.drill.drilling import plan_drill, run_drill
 from mri_hpc.cluster.drill.verdict import DrillVerdict, Preemption
+from mri_hpc.cluster.sbatch_options import typed_options
 from mri_hpc.rundir.settings import JobSettings
 
 
@@ -49,7 +51,7 @@ def _report(verdict: DrillVerdict, again: Sequence[str]) -> list[str]:
         lines.append(_cost_of(verdict.preemption))
     if verdict.bad_nodes:
         nodes = ",".join(verdict.bad_nodes)
-        lines.append(f"without {nodes}: {_without(nodes, again)}; launch takes the same --slurm")
+        lines.append(f"without {nodes}: {line_without(nodes, again)}; launch takes the same --slurm")
     return lines
 
 
@@ -61,9 +63,12 @@ def _cost_of(preemption: Preemption) -> str:
     )
 
 
-def _without(nodes: str, again: Sequence[str]) -> str:
-    """Write the command line that leaves nodes out."""
-    words = [word for word in again if word != "--yes"]
-    at = words.index("--slurm") + 1 if "--slurm" in words else len(words)
-    added = [f"exclude={nodes}"] if "--slurm" in words else ["--slurm", f"exclude={nodes}"]
-    return shlex.join([*words[:at], *added, *words[at:], "--yes"])
+def line_without(nodes: str, again: Sequence[str]) -> str:
+    """Write the command line that leaves nodes out, beside those that it leaves out already."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--slurm", nargs="*", default=[])
+    typed, words = parser.parse_known_args([word for word in again if word != "--yes"])
+    before = [typed_options([pair]).get("exclude") for pair in typed.slurm]
+    others = [pair for pair, excluded in zip(typed.slurm, before, strict=True) if excluded is None]
+    exclude = ",".join([*(excluded for excluded in before if isinstance(excluded, str)), nodes])
+    return shlex.join([*words, "--slurm", f"exclude={exclude}", *others, "--yes"])

@@ -15,8 +15,6 @@ from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.ledger import Event, Kind, read_events
 
 POLL_S = 0.5
-ASK_EVERY_S = 10.0
-"""Slurm serves a whole site: what can be read in the folder is not asked of it."""
 SETTLES_S = 20.0
 """In which a job that has ended writes its last words, and a file system shows them."""
 # Another attempt would end as this one did.
@@ -32,7 +30,6 @@ class Course:
     say: Callable[[str], None]
     """Called with each new thing that is seen, as a line for people."""
     _line: str = ""
-    _asked_s: float = 0.0
     _standing: Standing | None = None
 
     def follow(self) -> None:
@@ -40,10 +37,10 @@ class Course:
         try:
             while not self._is_over():
                 time.sleep(POLL_S)
+            self._settle()
         except KeyboardInterrupt:
             self.say(f"interrupted: {end_job(self.drill.run)}")
             raise
-        self._settle()
 
     def _is_over(self) -> bool:
         if self._phase() is Phase.GONE:
@@ -63,13 +60,11 @@ class Course:
 
     def _phase(self) -> Phase:
         """Ask how the job stands, as rarely as its scheduler wants."""
-        if self._standing is None or time.monotonic() - self._asked_s >= ASK_EVERY_S:
-            self._asked_s = time.monotonic()
-            try:
-                self._standing = standing_of(self.job)
-            except UserError:
-                # Slurm is away: what the job writes is seen all the same.
-                self._standing = Standing(phase=Phase.RUNNING)
+        try:
+            self._standing = standing_of(self.job)
+        except UserError:
+            # Slurm is away: what the job writes is seen all the same.
+            self._standing = Standing(phase=Phase.RUNNING)
         return self._standing.phase
 
     def _tell(self, events: list[Event], *, has_answers: bool) -> None:
@@ -101,7 +96,9 @@ class Course:
         give_up_s = time.monotonic() + SETTLES_S
         while not self._has_last_words() and time.monotonic() < give_up_s:
             time.sleep(POLL_S)
-        if not self.drill.twin.is_finished:
+        answers = read_answers(self.drill)
+        # Where a node cannot start ranks the job's script ends by itself.
+        if not self.drill.twin.is_finished and not (answers and answers.status):
             end_job(self.drill.run)
 
     def _has_last_words(self) -> bool:

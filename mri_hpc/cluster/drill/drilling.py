@@ -73,7 +73,7 @@ def run_drill(drill: Drill, say: Callable[[str], None]) -> DrillVerdict:
     assert launched.job is not None
     say(f"submitted: {name_of(launched.job)}")
     Course(drill=drill.folder, job=launched.job, say=say).follow()
-    judged = judge(drill.folder, question, job_id=launched.job.job_id)
+    judged = judge(drill.folder, question, job=launched.job)
     verdict = DrillVerdict(
         shape=drill.shape, time=round(time.time(), 3), job_id=launched.job.job_id,
         findings=judged.findings, bad_nodes=judged.bad_nodes, preemption=judged.preemption,

@@ -14,6 +14,7 @@ from mri_hpc.cluster.drill.folder import DrillFolder
 from mri_hpc.cluster.drill.probe import Question, judge_nodes, read_answers
 from mri_hpc.cluster.drill.terms import BY, LIMIT_MIN
 from mri_hpc.cluster.drill.verdict import Preemption
+from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.outcome import tail
 from mri_hpc.cluster.rank_exits import read_exits
 from mri_hpc.rundir.decisions import Action, Cause
@@ -23,6 +24,7 @@ from mri_hpc.rundir.metrics_log import read_metrics
 from mri_hpc.rundir.provenance import read_provenance
 
 HELP_DESK = "ask your cluster's help desk"
+UNKNOWN = "?"
 NODE = re.compile(r"drill: rank (\d+) on (\S+)")
 
 
@@ -35,11 +37,11 @@ class Judgement:
     preemption: Preemption | None = None
 
 
-def judge(drill: DrillFolder, question: Question, *, job_id: str) -> Judgement:
+def judge(drill: DrillFolder, question: Question, *, job: Job) -> Judgement:
     """Judge a drill whose job is over, or can go no further. UserError where Slurm is asked in vain."""
     answers = read_answers(drill)
     if answers is None:
-        return _of_silence(drill, job_id)
+        return _of_silence(drill, job)
     nodes = slurm.node_names(answers.nodes)
     by_node = judge_nodes(answers, nodes, question)
     seen = _grouped(by_node)
@@ -75,9 +77,9 @@ def preemption_of(events: Sequence[Event]) -> Preemption | None:
     )  # fmt: skip
 
 
-def _of_silence(drill: DrillFolder, job_id: str) -> Judgement:
+def _of_silence(drill: DrillFolder, job: Job) -> Judgement:
     """Judge a job that left no answer of any node."""
-    node = slurm.first_node(job_id)
+    node = slurm.first_node(job.job_id, slurm.elsewhere(job.slurm_cluster))
     where = (
         f"{node}, on which the job's script starts," if node else "the node on which the job's script starts"
     )
@@ -233,15 +235,16 @@ def _suspects(drill: DrillFolder, events: Sequence[Event]) -> list[str]:
     first, others = node_of.get(0, ""), {node for node in node_of.values() if node != node_of.get(0)}
     failed = set(_failed_ranks(drill.run, attempt).values())
     if failed == {first} or (len(others) > 1 and others <= failed):
-        return [first]
-    return sorted(failed - {first})
+        failed, first = {first}, ""
+    # No node is known of a rank whose log is not there.
+    return sorted(failed - {first, "", UNKNOWN})
 
 
 def _failed_ranks(run: RunDir, attempt: Attempt) -> dict[int, str]:
     """Return the node of each rank that failed by itself."""
     node_of = _nodes_of_ranks(run, attempt)
     return {
-        rank: node_of.get(rank, "?")
+        rank: node_of.get(rank, UNKNOWN)
         for rank, (status, _when) in sorted(read_exits(run, attempt).items())
         if status not in (DONE, AGAIN, LOST_PEER)
     }

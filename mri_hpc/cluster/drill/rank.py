@@ -19,6 +19,7 @@ from mri_hpc.cluster.drill.folder import DrillFolder
 from mri_hpc.cluster.drill.terms import BY, LIMIT_MIN
 from mri_hpc.cluster.drill.trial import shorten
 from mri_hpc.cluster.rank import RANK_MODULE, become, place_of, rank_command
+from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.metrics_log import read_metrics
@@ -87,13 +88,13 @@ def _end_in_time(drill: DrillFolder, attempt: Attempt) -> None:
 
 
 def _left_s(drill: DrillFolder, attempt: Attempt) -> float:
-    """Return the seconds for which the job may still have its nodes."""
+    """Return the seconds for which the job may still have its nodes, all by the clock of the ledger."""
     events = read_events(drill.run)
     first = Attempt(submission=attempt.submission, restart=0)
     gone = [e.time for e in events if e.kind == Kind.RANKS_GONE and e.attempt == str(first)]
     starts = [e.time for e in events if e.kind == Kind.STARTING and e.attempt == str(attempt)]
-    before_s = gone[-1] - float(drill.began.read_text(encoding="utf-8")) if gone else 0.0
-    return 60 * LIMIT_MIN - before_s - (time.time() - starts[-1] if starts else 0.0)
+    before_s = gone[-1] - drill.began.stat().st_mtime if gone else 0.0
+    return 60 * LIMIT_MIN - before_s - (server_clock.now(drill.run.attempts) - starts[-1] if starts else 0.0)
 
 
 def _has(run: RunDir, attempt: Attempt, kind: Kind) -> bool:

@@ -3,17 +3,18 @@
 import csv
 import itertools
 import secrets
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
 from mri_hpc.base.atomic import publish_new_bytes, remove_folder
 from mri_hpc.base.errors import UserError
+from mri_hpc.cluster import slurm
 from mri_hpc.cluster.choice import name_of, phase_of
 from mri_hpc.cluster.drill.folder import DrillFolder
 from mri_hpc.cluster.jobs import job_of
 from mri_hpc.cluster.launching import Plan
 from mri_hpc.cluster.scheduler import Phase, Sizes
-from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, load_job, load_training, save_settings
 from mri_hpc.storage.store import Store
@@ -65,18 +66,14 @@ def shorten(drill: DrillFolder) -> None:
 
 
 def _refuse_beside_another(drill: DrillFolder) -> None:
-    if name := _live_job(drill.run):
+    """Raise UserError where a job has the drill's run, or Slurm does not answer."""
+    newest = drill.run.newest_attempt()
+    job = job_of(drill.run, newest.submission) if newest else None
+    if job and phase_of(job) is not Phase.GONE:
+        cancel = shlex.join(slurm.cancel_command(job.job_id, slurm.elsewhere(job.slurm_cluster)))
         raise UserError(
-            f"a drill is under way in {drill.path}: {name}; wait for its end, or end it with scancel "
-            f"{name.rsplit(' ', 1)[-1]}"
+            f"a drill is under way in {drill.path}: {name_of(job)}; wait for its end, or end it with {cancel}"
         )
-
-
-def _live_job(run: RunDir) -> str:
-    """Name the job that has the run; empty where none has. UserError where Slurm does not answer."""
-    newest = run.newest_attempt()
-    job = job_of(run, newest.submission) if newest else None
-    return name_of(job) if job and phase_of(job) is not Phase.GONE else ""
 
 
 def _make_store(drill: DrillFolder, ranks: int) -> str:

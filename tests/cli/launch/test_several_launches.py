@@ -4,15 +4,17 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+from functools import partial
 
-from mri_hpc.cluster import choice
+from mri_hpc.cluster import choice, launching
 from mri_hpc.cluster.batch import MAY_NOT_START, before_ranks
 from mri_hpc.cluster.choice import scheduler_for
 from mri_hpc.cluster.jobs import Job, job_of, publish_job
 from mri_hpc.cluster.launching import CLAIM_TIMEOUT_S, Plan, end_job, submit_once
 from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.outcome import may_start
-from mri_hpc.cluster.scheduler import Sizes
+from mri_hpc.cluster.scheduler import Phase, Sizes
 from mri_hpc.cluster.slurm import JobState
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
@@ -65,13 +67,22 @@ def test_a_launch_that_was_cut_short_does_not_block_the_run_for_good(planned_run
     os.kill(job_of(run, 2).pid, signal.SIGKILL)
 
 
+def test_a_login_node_whose_clock_is_ahead_waits_for_the_launch_of_another_as_well(planned_run, monkeypatch):
+    run, clock = planned_run(), time.time
+    run.claim_submission()
+    publish = partial(publish_job, run, 1, Job(cluster="slurm", job_id="7"))
+    monkeypatch.setattr(launching.time, "time", lambda: clock() + 2 * CLAIM_TIMEOUT_S)
+    monkeypatch.setattr(launching.time, "sleep", lambda _s: publish())
+    assert launching._job_of_submission(run, 1) == Job(cluster="slurm", job_id="7")
+
+
 def test_cancelling_while_a_launch_submits_waits_for_its_job_and_ends_it(planned_run, monkeypatch):
     run, told = planned_run(), []
     claimed = run.claim_submission()
     publishing = threading.Timer(1.0, publish_job, (run, 1, Job(cluster="slurm", job_id="7")))
-    asked = []
     monkeypatch.setattr(
-        "mri_hpc.cluster.slurm.job_state", lambda job_id: asked.append(job_id) or JobState(state="PENDING")
+        "mri_hpc.cluster.slurm.job_state",
+        lambda _job_id: JobState(state="CANCELLED" if told else "PENDING"),
     )
     monkeypatch.setattr("mri_hpc.cluster.slurm.cancel", lambda job_id, _cluster: told.append(job_id))
     monkeypatch.setattr(choice, "SCHEDULERS", {"slurm": Slurm()})
@@ -79,9 +90,35 @@ def test_cancelling_while_a_launch_submits_waits_for_its_job_and_ends_it(planned
     assert end_job(run) == "Slurm job 7 cancelled"
     publishing.join()
     assert told == ["7"]
-    # What waits and is cancelled is gone: nobody has to ask again.
-    assert asked == ["7"]
     assert not may_start(run, claimed.submission)
+
+
+def test_a_job_that_has_begun_since_it_was_asked_about_is_not_gone_once_it_is_cancelled(monkeypatch):
+    scheduler, job, said = Slurm(), Job(cluster="slurm", job_id="7"), ["PENDING", "RUNNING"]
+    monkeypatch.setattr("mri_hpc.cluster.slurm.job_state", lambda _job_id: JobState(state=said.pop(0)))
+    monkeypatch.setattr("mri_hpc.cluster.slurm.cancel", lambda *_: None)
+    assert scheduler.standing(job).phase is Phase.PENDING
+    scheduler.cancel(job)
+    assert scheduler.standing(job).phase is Phase.RUNNING
+
+
+def test_a_job_that_ends_while_cancelling_waits_for_it_is_said_to_have_ended(planned_run, monkeypatch):
+    run, clock, told_s = planned_run(), [1e9], []
+    run.claim_submission()
+    publish_job(run, 1, Job(cluster="slurm", job_id="7"))
+
+    def job_state(_job_id):
+        return JobState(state="CANCELLED" if told_s and clock[0] >= told_s[0] + 33 else "RUNNING")
+
+    def sleep(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr("mri_hpc.cluster.slurm.job_state", job_state)
+    monkeypatch.setattr("mri_hpc.cluster.slurm.cancel", lambda *_: told_s.append(clock[0]))
+    monkeypatch.setattr(choice, "SCHEDULERS", {"slurm": Slurm()})
+    for name, call in (("time", lambda: clock[0]), ("monotonic", lambda: clock[0]), ("sleep", sleep)):
+        monkeypatch.setattr(launching.time, name, call)
+    assert end_job(run) == "Slurm job 7 cancelled"
 
 
 def test_what_a_launch_that_was_cut_short_has_submitted_does_not_start_once_it_was_cancelled(planned_run):

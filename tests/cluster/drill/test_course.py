@@ -1,6 +1,7 @@
 """A drill is followed until it is over or hopeless, and its job ends in its two minutes."""
 
 import json
+import os
 import signal
 
 import pytest
@@ -43,6 +44,7 @@ def followed(drill, monkeypatch):
         assert todo == []
         return lines, bool(ended)
 
+    follow.ended = ended
     return follow
 
 
@@ -69,9 +71,9 @@ def test_it_is_followed_to_the_end_of_the_twin_and_to_the_last_word_of_the_job(d
     assert not is_ended
 
 
-def test_it_is_over_where_a_node_cannot_start_ranks(drill, followed):
+def test_it_is_over_where_a_node_cannot_start_ranks_and_nobody_has_to_end_the_job(drill, followed):
     _, is_ended = followed(lambda: drill.seen.write_text(LAST.format(status=3)))
-    assert is_ended
+    assert not is_ended
 
 
 @pytest.mark.parametrize(("cause", "decision"), [("crash", "again"), ("user_error", "give_up")])
@@ -91,12 +93,20 @@ def test_it_is_over_where_slurm_has_the_job_no_more(followed):
     assert followed(phase=Phase.GONE) == ([], True)
 
 
-def test_ctrl_c_ends_the_job(drill, followed):
-    def interrupt():
-        raise KeyboardInterrupt
+def interrupt():
+    raise KeyboardInterrupt
 
+
+def test_ctrl_c_ends_the_job(drill, followed):
     with pytest.raises(KeyboardInterrupt):
         followed(interrupt)
+    assert followed.ended == [drill.run]
+
+
+def test_ctrl_c_while_the_last_words_are_waited_for_ends_the_job_as_well(drill, followed):
+    with pytest.raises(KeyboardInterrupt):
+        followed(decide(drill, "crash"), interrupt)
+    assert followed.ended == [drill.run]
 
 
 # The ranks' part
@@ -133,9 +143,11 @@ def test_both_attempts_together_have_two_minutes_and_then_the_job_is_cancelled(d
         {"time": 1050.0, "attempt": "1.0", "event": "ranks_gone"},
         {"time": 1200.0, "attempt": "1.1", "event": "starting"},
     ]
-    drill.began.write_text("1000\n")
+    # The clock of its first node is 300 s ahead of the file server's, by which all else is written.
+    drill.began.write_text("1300\n")
+    os.utime(drill.began, (1000, 1000))
     drill.run.events.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    monkeypatch.setattr(rank.time, "time", lambda: 1210.0)
+    monkeypatch.setattr(rank.server_clock, "now", lambda _folder: 1210.0)
     slept, cancelled = [], []
     monkeypatch.setattr(rank.time, "sleep", slept.append)
     monkeypatch.setattr(rank.slurm, "cancel", cancelled.append)
@@ -158,10 +170,12 @@ def test_the_run_and_its_twin_end_alike_soon_after_the_stop(drill):
 
 def test_a_drill_beside_another_is_refused_and_what_one_left_is_removed(drill, monkeypatch):
     drill.run.claim_attempt(FIRST)
-    publish_job(drill.run, 1, slurm_job("7"))
+    publish_job(drill.run, 1, slurm_job("7", "beta"))
     sizes = Sizes(nodes=1, ranks_per_node=2, gpus_per_node=0)
     monkeypatch.setattr(trial, "phase_of", lambda _job: Phase.RUNNING)
-    with pytest.raises(UserError, match=r"a drill is under way in .*: Slurm job 7; .* scancel 7"):
+    with pytest.raises(
+        UserError, match=r"a drill is under way in .*: Slurm job 7 of .*; .* scancel --clusters=beta 7$"
+    ):
         trial.prepare(drill, JobSettings(), sizes)
     monkeypatch.setattr(trial, "phase_of", lambda _job: Phase.GONE)
     plan = trial.prepare(drill, JobSettings(), sizes)

@@ -13,11 +13,13 @@ from mri_hpc.cluster.drill.probe import Question
 from mri_hpc.cluster.drill.rank import NODE
 from mri_hpc.cluster.drill.terms import BY
 from mri_hpc.cluster.drill.verdict import Preemption
+from mri_hpc.cluster.jobs import slurm_job
 from mri_hpc.cluster.rank_exits import record_exit
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.provenance import write_provenance
 
 QUESTION = Question(python="/opt/python", token="ab")
+FIRST = Attempt(submission=1, restart=0)
 STOPPED_AT = 5
 # (event, restart, seconds since the start, values)
 COURSE = (
@@ -69,7 +71,7 @@ def leave(drill, events, *, complaint="", differs_from=None, twin_digest="aa", i
 
 def found(drill):
     """What it is judged as: (level, words) of each finding, and the nodes to leave out."""
-    judged = judge(drill, QUESTION, job_id="7")
+    judged = judge(drill, QUESTION, job=slurm_job("7", "beta"))
     return [(one.level, one.says) for one in judged.findings], judged.bad_nodes
 
 
@@ -89,7 +91,7 @@ def log_of(drill, rank, node, *lines, restart=0, status=None):
 
 def test_a_drill_that_came_through_is_fine_and_says_what_a_preemption_costs(drill):
     leave(drill, COURSE)
-    judged = judge(drill, QUESTION, job_id="7")
+    judged = judge(drill, QUESTION, job=slurm_job("7", "beta"))
     assert {one.level for one in judged.findings} == {Level.FINE}
     assert judged.bad_nodes == ()
     assert judged.preemption == Preemption(stop_s=1.5, held_s=122.0, start_s=8.0)
@@ -119,7 +121,8 @@ def test_what_changed_between_the_attempts_is_named_where_the_bits_differ(drill)
 
 
 def test_a_job_that_left_no_word_is_laid_to_the_node_on_which_its_script_started(drill, monkeypatch):
-    monkeypatch.setattr(slurm, "first_node", lambda _job: "n1")
+    known = {("7", "beta"): "n1"}
+    monkeypatch.setattr(slurm, "first_node", lambda *job: known[job])
     drill.seen.unlink()
     [words], bad = problems(drill)
     assert (words.startswith("n1, on which the job's script starts, could not ask"), bad) == (True, ("n1",))
@@ -153,6 +156,19 @@ def test_the_first_node_is_left_out_where_all_others_wait_for_it_in_vain(drill):
     for rank in range(4):
         log_of(drill, rank, f"n{rank + 1}", "hung", status=70)
     assert problems(drill)[1] == ("n1",)
+
+
+def test_no_node_is_left_out_for_ranks_whose_logs_do_not_name_theirs(drill):
+    crash = ("decided", 0, 60.0, {"decision": "again", "cause": "crash", "reason": "crashed with status 70"})
+    leave(drill, [COURSE[0], crash], is_done=False)
+    for rank in range(2):
+        log_of(drill, rank, "n1", status=70)
+        drill.run.rank_log(FIRST, rank).unlink()
+    assert problems(drill)[1] == ()
+    # Nor where all others wait for such a one.
+    for rank in (1, 2):
+        log_of(drill, rank, f"n{rank + 1}", "hung", status=70)
+    assert problems(drill)[1] == ()
 
 
 def test_a_rank_that_only_lost_another_is_not_the_one_that_failed(drill):

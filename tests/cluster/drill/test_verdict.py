@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 
 import pytest
 
@@ -237,3 +238,18 @@ def test_a_drill_prints_what_it_found_the_cost_of_a_preemption_and_what_to_leave
     monkeypatch.setattr(command, "run_drill", lambda drill, say: VERDICT)
     assert main(["--drill", "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["preemption"]["held_s"] == 121.0
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["--nodes", "2", "--yes"], "--nodes 2 --slurm exclude=n1 --yes"),
+        (["--slurm", "exclude=n[2,4]", "nice=5", "--nodes", "2"],
+         "--nodes 2 --slurm exclude=n[2,4],n1 nice=5 --yes"),
+        (["--slurm=exclude=n2", "--nodes", "2"], "--nodes 2 --slurm exclude=n2,n1 --yes"),
+        # Of several the last counts.
+        (["--slurm", "nice=5", "--slurm", "exclude=n2"], "--slurm exclude=n2,n1 --yes"),
+    ],
+)  # fmt: skip
+def test_nodes_to_leave_out_come_to_those_that_are_left_out_already(typed, line):
+    assert shlex.split(command.line_without("n1", typed)) == line.split()
