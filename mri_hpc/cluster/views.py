@@ -56,17 +56,21 @@ class Watcher:
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
+        self._ahead_s: float | None = None
 
     def look(self) -> View:
         """Look at the run now."""
-        ahead_s = server_clock.ahead_s(self._run.attempts)
+        if self._ahead_s is None:
+            # Once: it writes to the folder.
+            self._ahead_s = server_clock.measure(self._run.attempts)
+        ahead_s = self._ahead_s
         # First the job, then the ledger: a job that goes in between has written there why.
         job = live_job(self._run)
         standing = _standing(job) if job else None
         settings = settled(self._run, load_training(self._run))
         metrics, events = read_metrics(self._run), read_events(self._run)
         summary = summarise(
-            events, metrics, newest_manifest(self._run), time.time() - ahead_s,
+            events, metrics, newest_manifest(self._run), time.time() - (ahead_s or 0.0),
             epochs=settings.epochs, settings=settings, probe=read_probe(self._run),
             is_finished=self._run.is_finished,
         )  # fmt: skip
@@ -97,12 +101,18 @@ def glance_at(runs: Sequence[RunDir]) -> list[View]:
     # First the jobs, then the ledgers, as of one run.
     jobs = [live_job(run) for run in runs]
     ask_about(job for job in jobs if job)
-    # Runs that are looked at together lie on one file server.
-    ahead_s = server_clock.ahead_s(runs[0].attempts) if runs else 0.0
-    return [_glance(run, job, ahead_s) for run, job in zip(runs, jobs, strict=True)]
+    clocks: dict[int, float | None] = {}
+    views = []
+    for run, job in zip(runs, jobs, strict=True):
+        # Once for each file system: it writes to the folder.
+        device = run.path.stat().st_dev
+        if clocks.get(device) is None:
+            clocks[device] = server_clock.measure(run.attempts)
+        views.append(_glance(run, job, clocks[device]))
+    return views
 
 
-def _glance(run: RunDir, job: Job | None, ahead_s: float) -> View:
+def _glance(run: RunDir, job: Job | None, ahead_s: float | None) -> View:
     standing = _standing(job) if job else None
     metrics, events = skim_metrics(run), read_events(run)
     summary = summarise_briefly(events, metrics, newest_manifest(run), is_finished=run.is_finished)
@@ -111,11 +121,13 @@ def _glance(run: RunDir, job: Job | None, ahead_s: float) -> View:
     return View(summary=summary, epochs=skim_epochs(run), total_steps=None)
 
 
-def _still_so(standing: Standing | None, events: Sequence[Event], ahead_s: float) -> Standing | None:
+def _still_so(standing: Standing | None, events: Sequence[Event], ahead_s: float | None) -> Standing | None:
     """Return how the job stands, unless something has happened since its scheduler was asked.
 
-    ahead_s: of this machine's clock, before that of the ledger.
+    ahead_s: of this machine's clock, before that of the ledger; None, not known: nothing counts as since.
     """
+    if ahead_s is None:
+        return standing
     is_outdated = standing is not None and bool(events) and events[-1].time > standing.asked_s - ahead_s
     return None if is_outdated else standing
 

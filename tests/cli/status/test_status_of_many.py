@@ -91,6 +91,14 @@ def test_two_hundred_runs_are_a_table_for_one_question_and_little_memory(waiting
     assert reason == f"{named}: others are before it in the queue (Slurm: Priority)"
 
 
+def test_a_table_touches_one_run_of_each_file_system(waiting_runs, queue, monkeypatch):
+    runs, utime, touched = waiting_runs(3), os.utime, []
+    queue(lambda _job: JobState(state="RUNNING"))
+    monkeypatch.setattr(os, "utime", lambda path: (touched.append(path), utime(path)))
+    assert len(glance_at(runs)) == 3
+    assert touched == [runs[0].attempts]
+
+
 def test_a_glance_at_a_run_shows_what_a_whole_look_shows(make_run):
     for run in (make_run("finished"), make_run("stopped", finished=False)):
         [brief], whole = glance_at([run]), Watcher(run).look()
