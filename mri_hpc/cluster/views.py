@@ -75,7 +75,8 @@ class Watcher:
             is_finished=self._run.is_finished,
         )  # fmt: skip
         if job:
-            summary = _with_standing(summary, _still_so(standing, events, ahead_s), job, self._run)
+            standing = _still_so(standing, events, ahead_s)
+            summary = _with_standing(summary, standing, job, self._run, asks_why=True)
         if events and summary.state == State.STOPPED:
             # Its end was not seen: its clock stops with its last sign.
             clock = account(events, metrics, _last_sign_s(self._run, events))
@@ -117,7 +118,8 @@ def _glance(run: RunDir, job: Job | None, ahead_s: float | None) -> View:
     metrics, events = skim_metrics(run), read_events(run)
     summary = summarise_briefly(events, metrics, newest_manifest(run), is_finished=run.is_finished)
     if job:
-        summary = _with_standing(summary, _still_so(standing, events, ahead_s), job, run)
+        # Why a job could not begin is asked of one run: of a table it would be a question for each row.
+        summary = _with_standing(summary, _still_so(standing, events, ahead_s), job, run, asks_why=False)
     return View(summary=summary, epochs=skim_epochs(run), total_steps=None)
 
 
@@ -132,13 +134,18 @@ def _still_so(standing: Standing | None, events: Sequence[Event], ahead_s: float
     return None if is_outdated else standing
 
 
-def _with_standing(summary: Summary, standing: Standing | None, job: Job, run: RunDir) -> Summary:
-    """Replace the state that comes from the ledger by the job's, where the job says more."""
+def _with_standing(
+    summary: Summary, standing: Standing | None, job: Job, run: RunDir, *, asks_why: bool
+) -> Summary:
+    """Replace the state that comes from the ledger by the job's, where the job says more.
+
+    asks_why: ask the scheduler why a job that is gone could not begin: a question of its own.
+    """
     summary = dataclasses.replace(summary, job_id=summary.job_id or job.job_id)
     if State(summary.state) in ENDED or standing is None:
         return summary
     if standing.phase is Phase.GONE:
-        return _with_end(summary, job, standing.end, run)
+        return _with_end(summary, job, standing.end, run, asks_why=asks_why)
     # A job that runs, and whose ranks have written nothing so far, is starting them.
     state = State.RUNNING if summary.state == State.RUNNING else State.STARTING
     if standing.phase is Phase.PENDING:
@@ -146,7 +153,7 @@ def _with_standing(summary: Summary, standing: Standing | None, job: Job, run: R
     return dataclasses.replace(summary, state=state.value, reason=standing.wait, last_words=())
 
 
-def _with_end(summary: Summary, job: Job, end: str, run: RunDir) -> Summary:
+def _with_end(summary: Summary, job: Job, end: str, run: RunDir, *, asks_why: bool) -> Summary:
     """Sum up a run whose job is gone without a word in the ledger. end: the scheduler's word."""
     cause = CAUSE_OF_STATE.get(end)
     if cause is Cause.CANCELLED:
@@ -159,7 +166,7 @@ def _with_end(summary: Summary, job: Job, end: str, run: RunDir) -> Summary:
     printed = words_of_job(run, job.job_id)
     own = [line.removeprefix(OWN_WORDS) for line in printed if line.startswith(OWN_WORDS)]
     why = own[-1] if own else ""
-    if not why and not job.failure:
+    if asks_why and not why and not job.failure:
         with contextlib.suppress(UserError):
             why = scheduler_of(job).why_not_begun(job)
     reason = f"{name_of(job)} {what}: {why or 'launch again to resume'}"

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mri_hpc.cluster import choice
+from mri_hpc.cluster import choice, slurm
 from mri_hpc.cluster.jobs import Job, publish_job
 from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.slurm import JobState
@@ -91,12 +91,31 @@ def test_two_hundred_runs_are_a_table_for_one_question_and_little_memory(waiting
     assert reason == f"{named}: others are before it in the queue (Slurm: Priority)"
 
 
-def test_a_table_touches_one_run_of_each_file_system(waiting_runs, queue, monkeypatch):
+def test_a_table_touches_the_first_run_of_a_file_system_that_may_be_written(waiting_runs, queue, monkeypatch):
     runs, utime, touched = waiting_runs(3), os.utime, []
     queue(lambda _job: JobState(state="RUNNING"))
-    monkeypatch.setattr(os, "utime", lambda path: (touched.append(path), utime(path)))
+
+    def note(path):
+        if path == runs[0].attempts:
+            raise PermissionError(path)
+        touched.append(path)
+        utime(path)
+
+    monkeypatch.setattr(os, "utime", note)
     assert len(glance_at(runs)) == 3
-    assert touched == [runs[0].attempts]
+    assert touched == [runs[1].attempts]
+
+
+def test_why_a_job_could_not_begin_is_asked_of_one_run_and_not_of_each_row(waiting_runs, queue, monkeypatch):
+    runs, asked = waiting_runs(3), []
+    queue(lambda _job: JobState(state="FAILED"))
+    monkeypatch.setattr(slurm, "node_without_output", lambda job_id: (asked.append(job_id), "n3")[1])
+    [reason, *_] = [view.summary.reason for view in glance_at(runs)]
+    assert reason == "Slurm job 1000 ended as FAILED before it could say why: launch again to resume"
+    assert asked == []
+    monkeypatch.setattr(slurm, "job_state", lambda _job_id: JobState(state="FAILED"))
+    assert "node n3 could not open its output" in Watcher(runs[1]).look().summary.reason
+    assert asked == ["1001"]
 
 
 def test_a_glance_at_a_run_shows_what_a_whole_look_shows(make_run):
