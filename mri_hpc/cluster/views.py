@@ -51,6 +51,19 @@ class View:
         return State(self.summary.state) in ENDED
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Heard:
+    """Of a run, what does not lie in its folder."""
+
+    job: Job | None
+    """The job that may run it."""
+    standing: Standing | None
+    ahead_s: float | None
+    """As of `_still_so`."""
+    asks_why: bool = False
+    """Ask the scheduler why a job that is gone could not begin: a question for each such run."""
+
+
 class Watcher:
     """An observer of one run."""
 
@@ -63,30 +76,36 @@ class Watcher:
         if self._ahead_s is None:
             # Once: it writes to the folder.
             self._ahead_s = server_clock.measure(self._run.attempts)
-        ahead_s = self._ahead_s
         # First the job, then the ledger: a job that goes in between has written there why.
         job = live_job(self._run)
         standing = _standing(job) if job else None
-        settings = settled(self._run, load_training(self._run))
-        metrics, events = read_metrics(self._run), read_events(self._run)
-        summary = summarise(
-            events, metrics, newest_manifest(self._run), time.time() - (ahead_s or 0.0),
-            epochs=settings.epochs, settings=settings, probe=read_probe(self._run),
-            is_finished=self._run.is_finished,
-        )  # fmt: skip
-        if job:
-            standing = _still_so(standing, events, ahead_s)
-            summary = _with_standing(summary, standing, job, self._run, asks_why=True)
-        if events and summary.state == State.STOPPED:
-            # Its end was not seen: its clock stops with its last sign.
-            clock = account(events, metrics, _last_sign_s(self._run, events))
-            summary = dataclasses.replace(summary, **clock_values(clock))
-        an_epoch = steps_an_epoch(metrics)
-        return View(
-            summary=_with_final_digests(self._run, summary),
-            epochs=settings.epochs,
-            total_steps=an_epoch * settings.epochs if an_epoch else None,
-        )
+        return _look(self._run, _Heard(job=job, standing=standing, ahead_s=self._ahead_s, asks_why=True))
+
+
+def look_at(runs: Sequence[RunDir]) -> list[View]:
+    """Look at each run as its Watcher does, except that Slurm is asked once."""
+    return [_look(run, heard) for run, heard in zip(runs, _hear_of(runs), strict=True)]
+
+
+def glance_at(runs: Sequence[RunDir]) -> list[View]:
+    """Look at runs for a table: without wall clocks, many times faster; Slurm is asked once."""
+    return [_glance(run, heard) for run, heard in zip(runs, _hear_of(runs), strict=True)]
+
+
+def _hear_of(runs: Sequence[RunDir]) -> list[_Heard]:
+    """Hear of all runs before the first is read, which takes longer than Slurm's answers count."""
+    jobs = [live_job(run) for run in runs]
+    ask_about(job for job in jobs if job)
+    standings = [_standing(job) if job else None for job in jobs]
+    clocks: dict[int, float | None] = {}
+    heard = []
+    for run, job, standing in zip(runs, jobs, standings, strict=True):
+        # Once for each file system: it writes to the folder.
+        device = run.path.stat().st_dev
+        if clocks.get(device) is None:
+            clocks[device] = server_clock.measure(run.attempts)
+        heard.append(_Heard(job=job, standing=standing, ahead_s=clocks[device]))
+    return heard
 
 
 def _standing(job: Job) -> Standing | None:
@@ -97,30 +116,30 @@ def _standing(job: Job) -> Standing | None:
         return None
 
 
-def glance_at(runs: Sequence[RunDir]) -> list[View]:
-    """Look at runs for a table: without wall clocks, many times faster; Slurm is asked once."""
-    # First the jobs, then the ledgers, as of one run.
-    jobs = [live_job(run) for run in runs]
-    ask_about(job for job in jobs if job)
-    clocks: dict[int, float | None] = {}
-    views = []
-    for run, job in zip(runs, jobs, strict=True):
-        # Once for each file system: it writes to the folder.
-        device = run.path.stat().st_dev
-        if clocks.get(device) is None:
-            clocks[device] = server_clock.measure(run.attempts)
-        views.append(_glance(run, job, clocks[device]))
-    return views
+def _look(run: RunDir, heard: _Heard) -> View:
+    settings = settled(run, load_training(run))
+    metrics, events = read_metrics(run), read_events(run)
+    summary = summarise(
+        events, metrics, newest_manifest(run), time.time() - (heard.ahead_s or 0.0),
+        epochs=settings.epochs, settings=settings, probe=read_probe(run), is_finished=run.is_finished,
+    )  # fmt: skip
+    summary = _with_job(summary, heard, events, run)
+    if events and summary.state == State.STOPPED:
+        # Its end was not seen: its clock stops with its last sign.
+        clock = account(events, metrics, _last_sign_s(run, events))
+        summary = dataclasses.replace(summary, **clock_values(clock))
+    an_epoch = steps_an_epoch(metrics)
+    return View(
+        summary=_with_final_digests(run, summary),
+        epochs=settings.epochs,
+        total_steps=an_epoch * settings.epochs if an_epoch else None,
+    )
 
 
-def _glance(run: RunDir, job: Job | None, ahead_s: float | None) -> View:
-    standing = _standing(job) if job else None
+def _glance(run: RunDir, heard: _Heard) -> View:
     metrics, events = skim_metrics(run), read_events(run)
     summary = summarise_briefly(events, metrics, newest_manifest(run), is_finished=run.is_finished)
-    if job:
-        # Why a job could not begin is asked of one run: of a table it would be a question for each row.
-        summary = _with_standing(summary, _still_so(standing, events, ahead_s), job, run, asks_why=False)
-    return View(summary=summary, epochs=skim_epochs(run), total_steps=None)
+    return View(summary=_with_job(summary, heard, events, run), epochs=skim_epochs(run), total_steps=None)
 
 
 def _still_so(standing: Standing | None, events: Sequence[Event], ahead_s: float | None) -> Standing | None:
@@ -134,18 +153,16 @@ def _still_so(standing: Standing | None, events: Sequence[Event], ahead_s: float
     return None if is_outdated else standing
 
 
-def _with_standing(
-    summary: Summary, standing: Standing | None, job: Job, run: RunDir, *, asks_why: bool
-) -> Summary:
-    """Replace the state that comes from the ledger by the job's, where the job says more.
-
-    asks_why: ask the scheduler why a job that is gone could not begin: a question of its own.
-    """
+def _with_job(summary: Summary, heard: _Heard, events: Sequence[Event], run: RunDir) -> Summary:
+    """Replace the state that comes from the ledger by the job's, where the job says more."""
+    job, standing = heard.job, _still_so(heard.standing, events, heard.ahead_s)
+    if job is None:
+        return summary
     summary = dataclasses.replace(summary, job_id=summary.job_id or job.job_id)
     if State(summary.state) in ENDED or standing is None:
         return summary
     if standing.phase is Phase.GONE:
-        return _with_end(summary, job, standing.end, run, asks_why=asks_why)
+        return _with_end(summary, job, standing.end, run, asks_why=heard.asks_why)
     # A job that runs, and whose ranks have written nothing so far, is starting them.
     state = State.RUNNING if summary.state == State.RUNNING else State.STARTING
     if standing.phase is Phase.PENDING:

@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import asdict
 
 import pytest
 
@@ -16,7 +18,7 @@ from mri_hpc.cluster.slurm import JobState
 from mri_hpc.cluster.views import Watcher, glance_at
 from mri_hpc.rundir.folds import write_folds
 from mri_hpc.rundir.layout import Attempt, RunDir
-from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.metrics_log import read_metrics, skim_metrics
 from mri_hpc.status import main
 
@@ -166,6 +168,30 @@ def test_a_folder_of_runs_and_of_folds_shows_both(make_run, tmp_path, capsys):
     assert [one["state"] for one in found["runs"]] == ["finished", "finished"]
     assert main([str(tmp_path / "runs"), "--watch"]) == 2
     assert "--watch shows one run: name one, such as" in capsys.readouterr().err
+
+
+def test_json_of_many_asks_slurm_once_however_long_reading_them_takes(
+    waiting_runs, queue, tmp_path, monkeypatch, capsys
+):
+    runs = waiting_runs(3)
+    asked = queue(lambda _job: JobState(state="PENDING", reason="Priority"))
+    real, clock = time.time, [0.0]
+
+    def slowly(run):
+        clock[0] += slurm.ASK_EVERY_S
+        return read_events(run)
+
+    monkeypatch.setattr(slurm, "job_state", lambda job: asked.append(job))
+    monkeypatch.setattr("mri_hpc.cluster.views.read_events", slowly)
+    monkeypatch.setattr(time, "time", lambda: real() + clock[0])
+    assert main([str(tmp_path / "runs"), "--json"]) == 0
+    assert asked == [3]
+    documents = json.loads(capsys.readouterr().out)["runs"]
+    assert [one["state"] for one in documents] == ["requeued"] * 3
+    monkeypatch.undo()
+    alone = Watcher(runs[0]).look().summary.to_dict()
+    assert documents[0].keys() == {"run", "epochs", *alone}
+    assert documents[0]["history"] == [asdict(one) for one in Watcher(runs[0]).look().summary.history]
 
 
 def test_runs_that_their_own_files_tell_are_over_are_not_asked_about(waiting_runs, queue):
