@@ -80,9 +80,8 @@ def show(options: Options) -> int:
 
 def _show_several(options: Options, runs: Sequence[RunDir]) -> int:
     """Print the runs as a table."""
-    from mri_hpc.cluster.launching import ask_about_runs
     from mri_hpc.cluster.runs_table import NOT_LAUNCHED, runs_table
-    from mri_hpc.cluster.views import Watcher, glance_at
+    from mri_hpc.cluster.views import glance_at, look_at
 
     if options.watch:
         raise UserError(f"--watch shows one run: name one, such as {shown(runs[0].path)}")
@@ -90,10 +89,10 @@ def _show_several(options: Options, runs: Sequence[RunDir]) -> int:
     launched = [run for run in runs if run.settings.is_file()]
     if options.json:
         # One question for all of them, however many: a controller serves a whole site.
-        ask_about_runs(launched)
+        looks = dict(zip(launched, look_at(launched), strict=True))
         documents = [
-            _document(run, Watcher(run).look())
-            if run in launched
+            _document(run, looks[run])
+            if run in looks
             else {"run": str(run.path.absolute()), "state": NOT_LAUNCHED.replace(" ", "_")}
             for run in runs
         ]

@@ -27,11 +27,11 @@ def parse_uses(text: str, restart: int) -> dict[str, Any]:
         row = dict(zip(slurm.USE_FIELDS, line.split("|"), strict=False))
         if "." not in row["JobID"]:
             runs.append([])
-        elif runs and not row["JobID"].endswith(BATCH):
+        elif runs and not row["JobID"].endswith(BATCH) and row.get("JobName") != slurm.QUESTION_STEP:
             runs[-1].append(row)
     if restart >= len(runs) or not runs[restart]:
         return {}
-    # The ranks are the only step that the batch script starts, or the last.
+    # The ranks are the only step that the batch script starts beside its questions, or the last.
     return _use_of_step(runs[restart][-1])
 
 

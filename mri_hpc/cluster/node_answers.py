@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mri_hpc.cluster import slurm
+
 ANSWERS = "MRI_NODES"
 """Variable with the nodes' answers, by the batch script."""
 PATIENCE_S = 60
@@ -42,7 +44,8 @@ def question_lines(paths: Sequence[str], *, variable: str = ANSWERS) -> list[str
     Each node takes the time of one job step. Where the step cannot be made, the answers are empty.
     """
     srun = (
-        f"timeout --kill-after=5 {PATIENCE_S} srun --overlap --input=none --kill-on-bad-exit=0 --export=ALL "
+        f"timeout --kill-after=5 {PATIENCE_S} srun --job-name={slurm.QUESTION_STEP} --overlap --input=none "
+        "--kill-on-bad-exit=0 --export=ALL "
         '--nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1'
     )
     return [

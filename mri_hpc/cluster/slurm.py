@@ -36,8 +36,10 @@ KILL_WAIT = re.compile(r"^\s*KillWait\s*=\s*(\d+)", re.MULTILINE | re.IGNORECASE
 # Nobody waits for it but the nodes of the job.
 USE_TIMEOUT_S = 10
 USE_FIELDS = (
-    "JobID", "ElapsedRaw", "TotalCPU", "AllocCPUS", "NTasks", "NNodes", "MaxRSS", "TRESUsageInAve",
+    "JobID", "ElapsedRaw", "TotalCPU", "AllocCPUS", "NTasks", "NNodes", "MaxRSS", "TRESUsageInAve", "JobName",
 )  # fmt: skip
+QUESTION_STEP = "mri-nodes"
+"""Name of the job steps that ask the nodes something, before that of the ranks."""
 REQUEUE_PATIENCE_S = 300
 # Slurm's exit code of a batch script that it could not start, as where its output cannot be opened.
 NO_OUTPUT = "0:53"

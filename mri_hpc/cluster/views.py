@@ -51,37 +51,61 @@ class View:
         return State(self.summary.state) in ENDED
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Heard:
+    """Of a run, what does not lie in its folder."""
+
+    job: Job | None
+    """The job that may run it."""
+    standing: Standing | None
+    ahead_s: float | None
+    """As of `_still_so`."""
+    asks_why: bool = False
+    """Ask the scheduler why a job that is gone could not begin: a question for each such run."""
+
+
 class Watcher:
     """An observer of one run."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
+        self._ahead_s: float | None = None
 
     def look(self) -> View:
         """Look at the run now."""
-        ahead_s = server_clock.ahead_s(self._run.attempts)
+        if self._ahead_s is None:
+            # Once: it writes to the folder.
+            self._ahead_s = server_clock.measure(self._run.attempts)
         # First the job, then the ledger: a job that goes in between has written there why.
         job = live_job(self._run)
         standing = _standing(job) if job else None
-        settings = settled(self._run, load_training(self._run))
-        metrics, events = read_metrics(self._run), read_events(self._run)
-        summary = summarise(
-            events, metrics, newest_manifest(self._run), time.time() - ahead_s,
-            epochs=settings.epochs, settings=settings, probe=read_probe(self._run),
-            is_finished=self._run.is_finished,
-        )  # fmt: skip
-        if job:
-            summary = _with_standing(summary, _still_so(standing, events, ahead_s), job, self._run)
-        if events and summary.state == State.STOPPED:
-            # Its end was not seen: its clock stops with its last sign.
-            clock = account(events, metrics, _last_sign_s(self._run, events))
-            summary = dataclasses.replace(summary, **clock_values(clock))
-        an_epoch = steps_an_epoch(metrics)
-        return View(
-            summary=_with_final_digests(self._run, summary),
-            epochs=settings.epochs,
-            total_steps=an_epoch * settings.epochs if an_epoch else None,
-        )
+        return _look(self._run, _Heard(job=job, standing=standing, ahead_s=self._ahead_s, asks_why=True))
+
+
+def look_at(runs: Sequence[RunDir]) -> list[View]:
+    """Look at each run as its Watcher does, except that Slurm is asked once."""
+    return [_look(run, heard) for run, heard in zip(runs, _hear_of(runs), strict=True)]
+
+
+def glance_at(runs: Sequence[RunDir]) -> list[View]:
+    """Look at runs for a table: without wall clocks, many times faster; Slurm is asked once."""
+    return [_glance(run, heard) for run, heard in zip(runs, _hear_of(runs), strict=True)]
+
+
+def _hear_of(runs: Sequence[RunDir]) -> list[_Heard]:
+    """Hear of all runs before the first is read, which takes longer than Slurm's answers count."""
+    jobs = [live_job(run) for run in runs]
+    ask_about(job for job in jobs if job)
+    standings = [_standing(job) if job else None for job in jobs]
+    clocks: dict[int, float | None] = {}
+    heard = []
+    for run, job, standing in zip(runs, jobs, standings, strict=True):
+        # Once for each file system: it writes to the folder.
+        device = run.path.stat().st_dev
+        if clocks.get(device) is None:
+            clocks[device] = server_clock.measure(run.attempts)
+        heard.append(_Heard(job=job, standing=standing, ahead_s=clocks[device]))
+    return heard
 
 
 def _standing(job: Job) -> Standing | None:
@@ -92,41 +116,53 @@ def _standing(job: Job) -> Standing | None:
         return None
 
 
-def glance_at(runs: Sequence[RunDir]) -> list[View]:
-    """Look at runs for a table: without wall clocks, many times faster; Slurm is asked once."""
-    # First the jobs, then the ledgers, as of one run.
-    jobs = [live_job(run) for run in runs]
-    ask_about(job for job in jobs if job)
-    # Runs that are looked at together lie on one file server.
-    ahead_s = server_clock.ahead_s(runs[0].attempts) if runs else 0.0
-    return [_glance(run, job, ahead_s) for run, job in zip(runs, jobs, strict=True)]
+def _look(run: RunDir, heard: _Heard) -> View:
+    settings = settled(run, load_training(run))
+    metrics, events = read_metrics(run), read_events(run)
+    summary = summarise(
+        events, metrics, newest_manifest(run), time.time() - (heard.ahead_s or 0.0),
+        epochs=settings.epochs, settings=settings, probe=read_probe(run), is_finished=run.is_finished,
+    )  # fmt: skip
+    summary = _with_job(summary, heard, events, run)
+    if events and summary.state == State.STOPPED:
+        # Its end was not seen: its clock stops with its last sign.
+        clock = account(events, metrics, _last_sign_s(run, events))
+        summary = dataclasses.replace(summary, **clock_values(clock))
+    an_epoch = steps_an_epoch(metrics)
+    return View(
+        summary=_with_final_digests(run, summary),
+        epochs=settings.epochs,
+        total_steps=an_epoch * settings.epochs if an_epoch else None,
+    )
 
 
-def _glance(run: RunDir, job: Job | None, ahead_s: float) -> View:
-    standing = _standing(job) if job else None
+def _glance(run: RunDir, heard: _Heard) -> View:
     metrics, events = skim_metrics(run), read_events(run)
     summary = summarise_briefly(events, metrics, newest_manifest(run), is_finished=run.is_finished)
-    if job:
-        summary = _with_standing(summary, _still_so(standing, events, ahead_s), job, run)
-    return View(summary=summary, epochs=skim_epochs(run), total_steps=None)
+    return View(summary=_with_job(summary, heard, events, run), epochs=skim_epochs(run), total_steps=None)
 
 
-def _still_so(standing: Standing | None, events: Sequence[Event], ahead_s: float) -> Standing | None:
+def _still_so(standing: Standing | None, events: Sequence[Event], ahead_s: float | None) -> Standing | None:
     """Return how the job stands, unless something has happened since its scheduler was asked.
 
-    ahead_s: of this machine's clock, before that of the ledger.
+    ahead_s: of this machine's clock, before that of the ledger; None, not known: nothing counts as since.
     """
+    if ahead_s is None:
+        return standing
     is_outdated = standing is not None and bool(events) and events[-1].time > standing.asked_s - ahead_s
     return None if is_outdated else standing
 
 
-def _with_standing(summary: Summary, standing: Standing | None, job: Job, run: RunDir) -> Summary:
+def _with_job(summary: Summary, heard: _Heard, events: Sequence[Event], run: RunDir) -> Summary:
     """Replace the state that comes from the ledger by the job's, where the job says more."""
+    job, standing = heard.job, _still_so(heard.standing, events, heard.ahead_s)
+    if job is None:
+        return summary
     summary = dataclasses.replace(summary, job_id=summary.job_id or job.job_id)
     if State(summary.state) in ENDED or standing is None:
         return summary
     if standing.phase is Phase.GONE:
-        return _with_end(summary, job, standing.end, run)
+        return _with_end(summary, job, standing.end, run, asks_why=heard.asks_why)
     # A job that runs, and whose ranks have written nothing so far, is starting them.
     state = State.RUNNING if summary.state == State.RUNNING else State.STARTING
     if standing.phase is Phase.PENDING:
@@ -134,7 +170,7 @@ def _with_standing(summary: Summary, standing: Standing | None, job: Job, run: R
     return dataclasses.replace(summary, state=state.value, reason=standing.wait, last_words=())
 
 
-def _with_end(summary: Summary, job: Job, end: str, run: RunDir) -> Summary:
+def _with_end(summary: Summary, job: Job, end: str, run: RunDir, *, asks_why: bool) -> Summary:
     """Sum up a run whose job is gone without a word in the ledger. end: the scheduler's word."""
     cause = CAUSE_OF_STATE.get(end)
     if cause is Cause.CANCELLED:
@@ -147,7 +183,7 @@ def _with_end(summary: Summary, job: Job, end: str, run: RunDir) -> Summary:
     printed = words_of_job(run, job.job_id)
     own = [line.removeprefix(OWN_WORDS) for line in printed if line.startswith(OWN_WORDS)]
     why = own[-1] if own else ""
-    if not why and not job.failure:
+    if asks_why and not why and not job.failure:
         with contextlib.suppress(UserError):
             why = scheduler_of(job).why_not_begun(job)
     reason = f"{name_of(job)} {what}: {why or 'launch again to resume'}"

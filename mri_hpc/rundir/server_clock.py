@@ -17,13 +17,18 @@ def ahead_s(folder: Path) -> float:
 
     The time of the folder becomes now.
     """
+    return measure(folder) or 0.0
+
+
+def measure(folder: Path) -> float | None:
+    """Return the seconds of `ahead_s`; None where this user may not write, or there is no folder."""
     began_s = time.time()
     try:
         # Without a time of ours the server takes its own.
         os.utime(folder)
         stamped_s = folder.stat().st_mtime
     except OSError:
-        return 0.0
+        return None
     waited_s = time.time() - began_s
     ahead = began_s + waited_s / 2 - stamped_s
     return ahead if abs(ahead) > LEAST_S + waited_s / 2 else 0.0

@@ -20,7 +20,7 @@ class Use:
     cores: float | None = None
     """Of a rank, as asked for."""
     memory_bytes: int | None = None
-    """Most on a node."""
+    """Most on a node; without mapped files, where the ranks themselves have measured it."""
     memory_limit_bytes: int | None = None
     """Of a node, as asked for; None where no job could ask for less."""
     has_gpu: bool = False
@@ -36,17 +36,22 @@ class Use:
 # Values of the ledger's events, by which they are put into a Use.
 MEASURED = tuple(field.name for field in fields(Use) if field.name != "attempt")
 
+MEMORY = "memory_bytes"
+
 
 def uses_of(events: Sequence[Event]) -> tuple[Use, ...]:
     """Return the use of each attempt of which any was measured, oldest first.
 
-    Rank 0 measures itself, and the scheduler's accounting all ranks: that counts where it knows.
+    Rank 0 measures itself, and the scheduler's accounting all ranks: that counts where it knows, but for
+    memory that rank 0 has measured: the accounting adds a mapped store, which needs none.
     """
     found: dict[str, dict[str, Any]] = {}
     for kind in (Kind.USED, Kind.ACCOUNTED):
         for event in events:
             if event.kind == kind:
-                found.setdefault(event.attempt, {}).update(_known(event.values))
+                values = found.setdefault(event.attempt, {})
+                measured = {MEMORY: values[MEMORY]} if kind == Kind.ACCOUNTED and MEMORY in values else {}
+                values.update(_known(event.values) | measured)
     return tuple(Use(attempt=name, **found[name]) for name in sorted(found, key=Attempt.parse))
 
 

@@ -4,6 +4,9 @@ import pytest
 
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.accounted_use import parse_uses, record_use, seconds_of
+from mri_hpc.cluster.drill.folder import DrillFolder
+from mri_hpc.cluster.drill.probe import Question, first_lines
+from mri_hpc.cluster.node_answers import question_lines
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.use import Use, uses_of
@@ -26,6 +29,20 @@ def test_the_ranks_of_each_run_of_a_job_are_found():
         "seconds": 50.0, "cores_used": 0.94, "cores": 2.0, "memory_bytes": 2 * 2**30, "gpu_busy": 0.35,
     }  # fmt: skip
     assert parse_uses(SAID, 1) == {"seconds": 25.0, "cores_used": 0.5, "cores": 2.0}
+
+
+def test_a_step_that_asked_the_nodes_is_not_taken_for_the_ranks_that_never_began():
+    asked = f"7|60|03:10|8||2||||train\n7.0|2|00:00.100|8|2|2|1000K||{slurm.QUESTION_STEP}\n"
+    assert parse_uses(asked, 0) == {}
+    ranks = "7.1|50|01:40.000|8|2|2|1000000K||python\n"
+    assert parse_uses(asked + ranks, 0)["seconds"] == 50
+
+
+def test_each_step_that_asks_the_nodes_says_so_by_its_name(tmp_path):
+    drill = first_lines(DrillFolder(tmp_path), Question(python="python", token="ab"))
+    for lines in (question_lines(["/a"]), drill):
+        assert "\n".join(lines).count(f" srun --job-name={slurm.QUESTION_STEP} ") == 1
+    assert "JobName" in slurm.USE_FIELDS
 
 
 @pytest.mark.parametrize(

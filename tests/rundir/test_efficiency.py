@@ -95,6 +95,14 @@ def test_the_last_measure_of_an_attempt_counts_and_the_accounting_before_it():
     assert Attempt.parse(others[0].attempt) < Attempt.parse(others[1].attempt)
 
 
+def test_a_mapped_store_which_the_accounting_counts_as_memory_is_no_reason_to_ask_for_more():
+    measured = event(Kind.USED, seconds=20.0, memory_bytes=9 * GB, memory_limit_bytes=11 * GB, is_of_job=True)
+    accounted = event(Kind.ACCOUNTED, seconds=40.0, memory_bytes=40 * GB)
+    [found] = uses_of([measured, accounted])
+    assert (found.memory_bytes, found.seconds) == (9 * GB, 40.0)
+    assert advise([found]) == ()
+
+
 @pytest.mark.parametrize("kind", [Kind.SAVED, Kind.STARTED])
 def test_a_run_of_before_has_no_use_and_hears_nothing(kind):
     assert uses_of([event(kind, step=1)]) == ()

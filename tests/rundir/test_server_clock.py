@@ -36,3 +36,5 @@ def test_a_server_that_answers_late_says_no_more_than_that(tmp_path, monkeypatch
 
 def test_where_nothing_may_be_written_the_clock_is_the_machines_own(tmp_path):
     assert server_clock.ahead_s(tmp_path / "none") == 0
+    assert server_clock.measure(tmp_path / "none") is None
+    assert server_clock.measure(tmp_path) == 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mri_hpc.base.documents import convert, parse
+from mri_hpc.cluster import slurm
 from mri_hpc.cluster.doctor.finding import Finding, Level, note, problem
 from mri_hpc.cluster.drill.folder import DrillFolder
 
@@ -71,7 +72,8 @@ def first_lines(drill: DrillFolder, question: Question) -> tuple[str, ...]:
         "# The drill: before any rank starts, each node says what it sees.",
         'if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ]; then',
         f"  date +%s >{began}",
-        f"  timeout {ANSWER_WITHIN_S} srun --export=ALL --kill-on-bad-exit=0 --wait=0 \\",
+        f"  timeout {ANSWER_WITHIN_S} srun --job-name={slurm.QUESTION_STEP} \\",
+        "    --export=ALL --kill-on-bad-exit=0 --wait=0 \\",
         '    --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \\',
         f"    sh -c {shlex.quote(ON_NODE)} look {shlex.join(asked)} >{seen}.part 2>{errors}",
         "  looked=$?",

@@ -20,7 +20,7 @@ from mri_hpc.cluster.on_this_machine import local_job, process_began
 from mri_hpc.cluster.run_picture import BAR_WIDTH, duration
 from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import JobState
-from mri_hpc.cluster.views import Watcher
+from mri_hpc.cluster.views import Watcher, glance_at
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.metrics_log import MetricsLog
@@ -263,6 +263,35 @@ def test_what_slurm_said_before_the_last_event_does_not_outweigh_it(planned_run,
     assert watcher.look().summary.state == State.PENDING
     record(run, attempt, Kind.STARTED, ranks=2)
     assert watcher.look().summary.state == State.RUNNING
+
+
+def test_watching_touches_the_run_once(planned_run, as_job, monkeypatch):
+    run, utime, touched = planned_run(), os.utime, []
+    publish_job(run, run.claim_submission().submission, Job(cluster="slurm", job_id="1"))
+    as_job("RUNNING")
+    monkeypatch.setattr(os, "utime", lambda path: (touched.append(path), utime(path)))
+    watcher = Watcher(run)
+    for _look in range(3):
+        watcher.look()
+    assert touched == [run.attempts]
+
+
+def test_who_may_not_write_to_a_run_believes_slurm_whatever_this_clock_says(planned_run, as_job, monkeypatch):
+    """Events of a server minutes ahead of this machine are later than any of Slurm's answers."""
+    run = planned_run()
+    attempt = run.claim_submission()
+    publish_job(run, 1, Job(cluster="slurm", job_id="1"))
+    record(run, attempt, Kind.STARTED, ranks=2)
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    real = time.time
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(time, "time", lambda: real() - 300)
+    as_job("PENDING")
+    assert Watcher(run).look().summary.state == State.REQUEUED
+    assert glance_at([run])[0].summary.state == State.REQUEUED
 
 
 def test_what_slurm_said_of_an_earlier_job_is_not_believed_of_the_next(planned_run, as_job):

@@ -6,17 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import asdict
 
 import pytest
 
-from mri_hpc.cluster import choice
+from mri_hpc.cluster import choice, slurm
 from mri_hpc.cluster.jobs import Job, publish_job
 from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.slurm import JobState
 from mri_hpc.cluster.views import Watcher, glance_at
 from mri_hpc.rundir.folds import write_folds
 from mri_hpc.rundir.layout import Attempt, RunDir
-from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.metrics_log import read_metrics, skim_metrics
 from mri_hpc.status import main
 
@@ -91,6 +93,33 @@ def test_two_hundred_runs_are_a_table_for_one_question_and_little_memory(waiting
     assert reason == f"{named}: others are before it in the queue (Slurm: Priority)"
 
 
+def test_a_table_touches_the_first_run_of_a_file_system_that_may_be_written(waiting_runs, queue, monkeypatch):
+    runs, utime, touched = waiting_runs(3), os.utime, []
+    queue(lambda _job: JobState(state="RUNNING"))
+
+    def note(path):
+        if path == runs[0].attempts:
+            raise PermissionError(path)
+        touched.append(path)
+        utime(path)
+
+    monkeypatch.setattr(os, "utime", note)
+    assert len(glance_at(runs)) == 3
+    assert touched == [runs[1].attempts]
+
+
+def test_why_a_job_could_not_begin_is_asked_of_one_run_and_not_of_each_row(waiting_runs, queue, monkeypatch):
+    runs, asked = waiting_runs(3), []
+    queue(lambda _job: JobState(state="FAILED"))
+    monkeypatch.setattr(slurm, "node_without_output", lambda job_id: (asked.append(job_id), "n3")[1])
+    [reason, *_] = [view.summary.reason for view in glance_at(runs)]
+    assert reason == "Slurm job 1000 ended as FAILED before it could say why: launch again to resume"
+    assert asked == []
+    monkeypatch.setattr(slurm, "job_state", lambda _job_id: JobState(state="FAILED"))
+    assert "node n3 could not open its output" in Watcher(runs[1]).look().summary.reason
+    assert asked == ["1001"]
+
+
 def test_a_glance_at_a_run_shows_what_a_whole_look_shows(make_run):
     for run in (make_run("finished"), make_run("stopped", finished=False)):
         [brief], whole = glance_at([run]), Watcher(run).look()
@@ -139,6 +168,30 @@ def test_a_folder_of_runs_and_of_folds_shows_both(make_run, tmp_path, capsys):
     assert [one["state"] for one in found["runs"]] == ["finished", "finished"]
     assert main([str(tmp_path / "runs"), "--watch"]) == 2
     assert "--watch shows one run: name one, such as" in capsys.readouterr().err
+
+
+def test_json_of_many_asks_slurm_once_however_long_reading_them_takes(
+    waiting_runs, queue, tmp_path, monkeypatch, capsys
+):
+    runs = waiting_runs(3)
+    asked = queue(lambda _job: JobState(state="PENDING", reason="Priority"))
+    real, clock = time.time, [0.0]
+
+    def slowly(run):
+        clock[0] += slurm.ASK_EVERY_S
+        return read_events(run)
+
+    monkeypatch.setattr(slurm, "job_state", lambda job: asked.append(job))
+    monkeypatch.setattr("mri_hpc.cluster.views.read_events", slowly)
+    monkeypatch.setattr(time, "time", lambda: real() + clock[0])
+    assert main([str(tmp_path / "runs"), "--json"]) == 0
+    assert asked == [3]
+    documents = json.loads(capsys.readouterr().out)["runs"]
+    assert [one["state"] for one in documents] == ["requeued"] * 3
+    monkeypatch.undo()
+    alone = Watcher(runs[0]).look().summary.to_dict()
+    assert documents[0].keys() == {"run", "epochs", *alone}
+    assert documents[0]["history"] == [asdict(one) for one in Watcher(runs[0]).look().summary.history]
 
 
 def test_runs_that_their_own_files_tell_are_over_are_not_asked_about(waiting_runs, queue):
