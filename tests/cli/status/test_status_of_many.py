@@ -111,7 +111,9 @@ def test_a_table_touches_the_first_run_of_a_file_system_that_may_be_written(wait
 def test_why_a_job_could_not_begin_is_asked_of_one_run_and_not_of_each_row(waiting_runs, queue, monkeypatch):
     runs, asked = waiting_runs(3), []
     queue(lambda _job: JobState(state="FAILED"))
-    monkeypatch.setattr(slurm, "node_without_output", lambda job_id: (asked.append(job_id), "n3")[1])
+    monkeypatch.setattr(
+        slurm, "node_without_output", lambda job_id, _cluster: (asked.append(job_id), "n3")[1]
+    )
     [reason, *_] = [view.summary.reason for view in glance_at(runs)]
     assert reason == "Slurm job 1000 ended as FAILED before it could say why: launch again to resume"
     assert asked == []
