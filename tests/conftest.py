@@ -241,16 +241,14 @@ def make_pictures():
 @pytest.fixture
 def preprocess(tmp_path, monkeypatch, capsys):
     """Runs mri-hpc preprocess in this process, with a site key of its own: (status, stdout, stderr)."""
-    import signal
 
-    from mri_hpc.base.stop_flag import STOP_SIGNALS
     from mri_hpc.preprocess import main
+    from tests.harness.handlers import handlers_kept
 
     for name in list(os.environ):
         if name.startswith("SLURM_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("MRI_KEY_FILE", str(tmp_path / "site.key"))
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
     def run(source, store, *options):
         capsys.readouterr()
@@ -258,9 +256,8 @@ def preprocess(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr()
         return status, printed.out, printed.err
 
-    yield run
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with handlers_kept():
+        yield run
 
 
 @pytest.fixture

@@ -75,7 +75,8 @@ def test_values_are_named_by_their_kind_and_defaults_in_words(help_of):
     assert "--batch-size INT|auto" in page
     assert "--slurm [STR ...]" in page
     # A switch that is off unless it is typed.
-    assert "--wait Follow the run until it ends; status 0 only if it is finished, or at Ctrl-C, which ends this alone. --dry-run" in page
+    follows = "--wait Follow the run until it ends; status 0 only if it is finished, or at Ctrl-C, which ends"
+    assert f"{follows} this alone. --dry-run" in page
 
 
 def test_an_example_that_takes_several_lines_can_be_copied(help_of):

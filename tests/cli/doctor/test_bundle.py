@@ -15,6 +15,7 @@ from mri_hpc.cluster.bundle import contents
 from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 from mri_hpc.storage.store import Store, read_wanted, search_folder
+from tests.harness.handlers import handlers_kept
 
 SITE_KEY = "5ec7e7" * 11
 PASSWORD = "hunter2hunter2"
@@ -34,7 +35,7 @@ def stored(tmp_path_factory):
         noise = np.random.default_rng(number).integers(40, 90, (32, 32), dtype=np.uint8)
         Image.fromarray(noise).save(path)
     words = ["--source", str(folder / "raw"), "--store", str(folder / "store"), "--size", "32"]
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, handlers_kept():
         patch.setenv("MRI_KEY_FILE", str(folder / "site.key"))
         assert preprocess.main(words) == 0
     return folder

@@ -2,17 +2,16 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
 import pytest
 
 from mri_hpc import preprocess
-from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 from tests.cli.predict.drawn import CLASSES, KEY, draw, store_aside
+from tests.harness.handlers import handlers_kept
 
 
 @pytest.fixture(scope="package")
@@ -23,16 +22,13 @@ def trained(tmp_path_factory):
         label = number % 2
         draw(root / "raw" / CLASSES[label] / f"P{number // 2:02d}" / f"{number}.png", number, label)
     run, store = RunDir(root / "a 'run'"), root / "store"
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, handlers_kept():
         # A key of its own would now and then leave a split without any of these few patients.
         (root / "key").write_text(KEY.hex())
         (root / "key").chmod(0o600)
         patch.setenv("MRI_KEY_FILE", str(root / "key"))
         options = ["--source", root / "raw", "--store", store, "--size", 32]
         assert preprocess.main([str(option) for option in options]) == 0
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     run.path.mkdir()
     shutil.copy(store / "recipe.json", run.recipe)
     settings = TrainingSettings(

@@ -18,7 +18,6 @@ from PIL import Image
 
 from mri_hpc.base.documents import with_format
 from mri_hpc.base.sealed_json import seal
-from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.intake.labels.images import find_images
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms
 from mri_hpc.results.answers import judging as answering
@@ -29,6 +28,7 @@ from mri_hpc.results.pages.answer_tables import print_tables
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import read_predictions
 from tests.cli.predict.drawn import CLASSES, KEY, draw, predict, read_table
+from tests.harness.handlers import handlers_kept
 
 
 @pytest.fixture
@@ -262,7 +262,6 @@ def test_what_cannot_be_judged_takes_no_earlier_predictions_away(trained, tmp_pa
 @pytest.fixture
 def stop_after(monkeypatch):
     """Sends this very process a stop signal after so many calls of a function."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
     def arm(module, name, calls, number):
         call, count = getattr(module, name), itertools.count(1)
@@ -275,9 +274,8 @@ def stop_after(monkeypatch):
 
         monkeypatch.setattr(module, name, signalling)
 
-    yield arm
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with handlers_kept():
+        yield arm
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -7,7 +7,6 @@ import io
 import os
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mri_hpc.base.stop_flag import STOP_SIGNALS
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.catalogue import current
+from tests.harness.handlers import handlers_kept
 
 CLASSES = ("glioma", "pituitary")
 GOOD = 40
@@ -193,7 +192,7 @@ def call(argv: Sequence[str], folder: Path, environment: dict[str, str], most_by
     words = sys.argv
     with (
         _environment({**ENVIRONMENT, "MRI_KEY_FILE": str(folder / "site.key"), **environment}),
-        _handlers(),
+        handlers_kept(),
         _file_size(most_bytes),
         contextlib.chdir(folder),
         contextlib.redirect_stdout(out),
@@ -237,16 +236,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
