@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from mri_hpc.cluster import slurm
+from mri_hpc.cluster import slurm, slurm_answers
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 
@@ -56,7 +56,7 @@ def _use_of_step(row: dict[str, str]) -> dict[str, Any]:
 def seconds_of(text: str) -> float | None:
     """Parse ``[[days-]hours:]minutes:seconds[.fraction]`` as seconds; None where it is none of these."""
     whole, _point, fraction = text.partition(".")
-    seconds = slurm.seconds_of(whole)
+    seconds = slurm_answers.seconds_of(whole)
     return None if seconds is None else seconds + (float(f"0.{fraction}") if fraction.isdigit() else 0.0)
 
 

@@ -10,6 +10,7 @@ from mri_hpc.cluster import partitions, rank, sbatch_options, slurm, waiting
 from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.program import Program
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes, Standing
+from mri_hpc.cluster.slurm_answers import JobState
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings
 
@@ -145,7 +146,7 @@ def _cluster_of(job: Job) -> str:
     return slurm.elsewhere(job.slurm_cluster)
 
 
-def _standing(job: Job, state: slurm.JobState | None, asked_s: float) -> Standing:
+def _standing(job: Job, state: JobState | None, asked_s: float) -> Standing:
     if state is None or not state.is_live:
         return Standing(phase=Phase.GONE, end=state.state if state else "", asked_s=asked_s)
     if not state.is_waiting:

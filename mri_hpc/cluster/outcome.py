@@ -20,7 +20,8 @@ from mri_hpc.cluster.requeue import (
     find_cause,
     speaking_status,
 )
-from mri_hpc.cluster.slurm import JobState, own_job_id
+from mri_hpc.cluster.slurm import own_job_id
+from mri_hpc.cluster.slurm_answers import JobState
 from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt, RunDir

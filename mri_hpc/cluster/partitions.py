@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.cluster import slurm
+from mri_hpc.cluster.slurm_answers import seconds_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def _gpus_of(devices: str) -> int:
 
 def _limits(rows: list[list[str]]) -> tuple[float, float]:
     """Return the longest time, in minutes, and the most nodes that one partition gives a job."""
-    longest_s = slurm.seconds_of(rows[0][2]) if len(rows[0]) > 2 else None
+    longest_s = seconds_of(rows[0][2]) if len(rows[0]) > 2 else None
     nodes = sum(int(row[3]) for row in rows if len(row) > 3)
     most = rows[0][4].rsplit("-", 1)[-1] if len(rows[0]) > 4 else ""
     return (

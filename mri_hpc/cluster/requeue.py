@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mri_hpc.base.exit_status import AGAIN, DONE, LOST_PEER, USER_CAN_FIX
-from mri_hpc.cluster.slurm import JobState
+from mri_hpc.cluster.slurm_answers import JobState
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Event, Kind

@@ -1,7 +1,6 @@
 """Slurm's environment and commands: nothing else reads SLURM_* or calls scontrol, sacct, sinfo."""
 
 import contextlib
-import dataclasses
 import math
 import os
 import re
@@ -9,11 +8,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cluster.slurm_answers import (
+    QUEUE_FORM,
+    JobState,
+    first_word,
+    parse_accounting,
+    parse_job,
+    parse_kill_time,
+    parse_queue,
+    unix_time,
+)
 
 if TYPE_CHECKING:
     from mri_hpc.rundir.place import Place
@@ -24,15 +32,11 @@ COMMAND_TIMEOUT_S = 60
 LOOK_TIMEOUT_S = 20
 # A controller serves a whole site: what one command has asked it, it does not ask again for so long.
 ASK_EVERY_S = 30.0
-# How squeue is to tell of a job: number, state, reason, and when it starts or has started.
-QUEUE_FORM = "%i|%T|%r|%S"
 # How sinfo is to tell of each kind of node of each partition: name (a star: the default), devices, longest
 # time, nodes of this kind, least and most nodes of a job.
 PARTITION_FORM = "%P|%G|%l|%D|%s"
 # The ranks stop meanwhile, and would not wait longer.
 KILL_TIME_TIMEOUT_S = 5
-KILL_WAIT = re.compile(r"^\s*KillWait\s*=\s*(\d+)", re.MULTILINE | re.IGNORECASE)
-"""Finds it in slurm.conf, and in what ``scontrol show config`` prints."""
 # Nobody waits for it but the nodes of the job.
 USE_TIMEOUT_S = 10
 USE_FIELDS = (
@@ -49,14 +53,6 @@ REQUEUE_INTERVAL_S = 5
 REFUSED_FOR_GOOD = ("Invalid job", "disabled", "denied", "not permitted", NOT_INSTALLED)
 # How scontrol says that no Slurm is configured, in its words since 20.11 and before.
 UNCONFIGURED = ("establish a configuration source", "stat file", "status file")
-# States in which a job is over. Every other one, also one that a newer Slurm invents, is of a job that Slurm
-# still has: taken for gone, it would be submitted once more, beside itself.
-ENDED_STATES = {
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL",
-    "OUT_OF_MEMORY", "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT",
-}  # fmt: skip
-# States in which a job has its nodes, and its ranks may run.
-STARTED_STATES = {"RUNNING", "COMPLETING", "STAGE_OUT", "STOPPED", "SIGNALING", "RESIZING", "UPDATE_DB"}
 CLUSTER_VARIABLES = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
 """Of a shell, the first wins: where sbatch sends a job, of several clusters."""
 CONF_FILES = (
@@ -70,38 +66,6 @@ _answers: dict[tuple[str, ...], tuple[float, "subprocess.CompletedProcess[str] |
 """By question and cluster, what was answered last, and when (monotonic, in seconds)."""
 ADDRESSES = "MRI_ADDRESSES"
 """Variable with NODE=ADDRESS of each node of the job, as Slurm is set up, by the batch script."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobState:
-    """The state of one job in Slurm."""
-
-    state: str
-    """Slurm's word: PENDING, RUNNING, CANCELLED, ..."""
-    is_completing: bool = False
-    """True while it ends: its ranks may still be saving, its batch script still deciding."""
-    restarts: int = 0
-    """Number of times the job was requeued."""
-    is_preempted: bool = False
-    """True where a job of higher priority is taking its nodes."""
-    is_out_of_time: bool = False
-    """True where it has run as long as it may."""
-    end_s: float | None = None
-    """Unix time at which Slurm will end it."""
-    start_s: float | None = None
-    """Unix time at which Slurm expects a waiting one to start, where it knows."""
-    reason: str = ""
-    """Slurm's word for why it waits, or why it ended."""
-
-    @property
-    def is_live(self) -> bool:
-        """Tell whether it runs, or will run by itself."""
-        return self.is_completing or self.state not in ENDED_STATES
-
-    @property
-    def is_waiting(self) -> bool:
-        """Tell whether it has yet to start."""
-        return self.is_live and not self.is_completing and self.state not in STARTED_STATES
 
 
 def place(environment: Mapping[str, str] = os.environ) -> "Place | None":
@@ -353,7 +317,7 @@ def kill_time(job_id: str, received_s: float, environment: Mapping[str, str] = o
     shown = _ask(["scontrol", "--oneliner", "show", "job", job_id], timeout_s=KILL_TIME_TIMEOUT_S)
     config = _config(environment)
     if not shown or not config or shown.returncode:
-        end_s = _unix_time(environment.get("SLURM_JOB_END_TIME", ""))
+        end_s = unix_time(environment.get("SLURM_JOB_END_TIME", ""))
         # One that has passed is not the kill: the limit was raised, or KillWait has begun.
         return end_s if end_s and end_s > received_s else None
     # Slurm goes by its controller's clock, and this node's may be another.
@@ -376,7 +340,7 @@ def past_state(job_id: str, restart: int, cluster: str = "") -> str:
     cluster: another one than that at hand.
     """
     lines = _account(job_id, cluster, duplicates=True).splitlines()
-    return _first_word(lines[restart]) if restart < len(lines) else ""
+    return first_word(lines[restart]) if restart < len(lines) else ""
 
 
 def past_uses(job_id: str) -> str:
@@ -387,73 +351,6 @@ def past_uses(job_id: str) -> str:
         timeout_s=USE_TIMEOUT_S,
     )
     return answer.stdout if answer and answer.returncode == 0 else ""
-
-
-def parse_job(text: str, now: float) -> JobState | None:
-    """Parse the one line of ``scontrol --oneliner show job``; None where it names no state."""
-    values: dict[str, str] = {}
-    for name, value in re.findall(r"(\S+?)=(\S*)", text):
-        # The first wins: paths further on may hold anything.
-        values.setdefault(name, value)
-    if "JobState" not in values:
-        return None
-    start_s, end_s = (_unix_time(values.get(name, "")) for name in ("StartTime", "EndTime"))
-    ran_s, limit_s = seconds_of(values.get("RunTime", "")), seconds_of(values.get("TimeLimit", ""))
-    return JobState(
-        state=values["JobState"],
-        is_completing=values["JobState"] == "COMPLETING",
-        restarts=int(values.get("Restarts", "0")),
-        is_preempted=values.get("PreemptTime", "None") != "None",
-        is_out_of_time=values.get("Reason") == "TimeLimit"
-        or (ran_s is not None and limit_s is not None and ran_s >= limit_s),
-        end_s=end_s if end_s and end_s > now else None,
-        start_s=start_s if start_s and start_s > now and values["JobState"] == "PENDING" else None,
-        reason=values.get("Reason", "None").replace("None", ""),
-    )
-
-
-def parse_queue(text: str, now: float) -> dict[str, JobState]:
-    """Parse the lines of squeue, in QUEUE_FORM, by the numbers of the jobs."""
-    states = {}
-    for line in text.splitlines():
-        # With --clusters it heads them with the cluster's name.
-        number, _, rest = line.strip().partition("|")
-        state, _, rest = rest.partition("|")
-        reason, _, starts = rest.rpartition("|")
-        if not number.isdigit() or not state:
-            continue
-        start_s = _unix_time(starts)
-        states[number] = JobState(
-            state=state,
-            is_completing=state == "COMPLETING",
-            start_s=start_s if start_s and start_s > now and state == "PENDING" else None,
-            # As scontrol writes it, where it is a whole sentence.
-            reason=reason.replace("None", "").replace(" ", "_"),
-        )
-    return states
-
-
-def parse_kill_time(shown: str, config: str, received_s: float) -> float | None:
-    """Parse ``scontrol --oneliner show job`` and Slurm's settings; None where the time is unknown."""
-    job, kill_wait = parse_job(shown, received_s), KILL_WAIT.search(config)
-    if job is None or kill_wait is None:
-        return None
-    # GraceTime is in the EndTime of a preempted job that still runs. That of one being cleared away may be
-    # its next run's: SIGTERM has come, and the kill follows.
-    end_s = job.end_s if job.state == "RUNNING" and job.end_s else received_s
-    return end_s + int(kill_wait[1])
-
-
-def parse_accounting(text: str, shown: JobState | None) -> JobState | None:
-    """Parse the last line of sacct (its state alone), and join it to what scontrol showed."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        return shown
-    state = _first_word(lines[-1])
-    if shown is None:
-        return JobState(state=state)
-    ending = state if state not in ("RUNNING", "PENDING", "COMPLETED") else shown.state
-    return dataclasses.replace(shown, state=ending)
 
 
 def node_without_output(job_id: str, cluster: str = "") -> str:
@@ -588,21 +485,3 @@ def _complaint(answer: subprocess.CompletedProcess[str] | None) -> str:
     if answer is None:
         return "the command does not come back"
     return (answer.stderr.strip() or answer.stdout.strip() or f"status {answer.returncode}").splitlines()[-1]
-
-
-def _first_word(text: str) -> str:
-    # "CANCELLED by 1000" is CANCELLED.
-    return (text.split() or [""])[0]
-
-
-def _unix_time(text: str) -> float | None:
-    return float(text) if text.isdigit() else None
-
-
-def seconds_of(text: str) -> int | None:
-    """Parse ``[[days-]hours:]minutes:seconds`` as seconds; None for UNLIMITED and the like."""
-    match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d\d)", text)
-    if not match:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

@@ -4,7 +4,8 @@ import re
 import shlex
 import time
 
-from mri_hpc.cluster.slurm import JobState, release_command
+from mri_hpc.cluster.slurm import release_command
+from mri_hpc.cluster.slurm_answers import JobState
 
 AGAIN = "mri-hpc launch --run RUN --cancel, then launch again with"
 NEVER = "it will not start as it is: "

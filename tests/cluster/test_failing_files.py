@@ -16,7 +16,7 @@ from mri_hpc.cluster.on_this_machine import SUPERVISOR_LOG, process_began, start
 from mri_hpc.cluster.rank_exits import read_exits, record_exit
 from mri_hpc.cluster.requeue import decide_without_ledger
 from mri_hpc.cluster.scheduler import Phase
-from mri_hpc.cluster.slurm import JobState
+from mri_hpc.cluster.slurm_answers import JobState
 from mri_hpc.rundir import ledger
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt

@@ -8,7 +8,8 @@ from mri_hpc.base.stop_flag import StopRequest
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.choice import kill_time_of
 from mri_hpc.cluster.rank import SAVE_GRACE
-from mri_hpc.cluster.slurm import kill_time, parse_kill_time
+from mri_hpc.cluster.slurm import kill_time
+from mri_hpc.cluster.slurm_answers import parse_kill_time
 
 CONFIG = "Configuration data as of 2026-11-25\nKillOnBadExit           = 0\nKillWait                = 8 sec\n"
 TOLD_S = 1795575211.8

@@ -9,7 +9,7 @@ from mri_hpc.cluster.requeue import (
     find_cause,
     speaking_status,
 )
-from mri_hpc.cluster.slurm import JobState
+from mri_hpc.cluster.slurm_answers import JobState
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.ledger import Event, Kind
 

@@ -18,17 +18,14 @@ from mri_hpc.cluster.partitions import (
 from mri_hpc.cluster.sbatch_options import cluster_named, typed_options, weaker_variables
 from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import (
-    JobState,
     array_job,
     array_share,
     controller_answers,
     is_pending_already,
-    parse_accounting,
-    parse_job,
-    parse_queue,
     place,
     without_slurm,
 )
+from mri_hpc.cluster.slurm_answers import JobState, parse_accounting, parse_job, parse_queue
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.settings import JobSettings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mri_hpc.cluster.slurm import JobState, parse_job
+from mri_hpc.cluster.slurm_answers import JobState, parse_job
 from mri_hpc.cluster.waiting import plain
 
 TYPED = {

@@ -15,7 +15,7 @@ from mri_hpc.cluster.launching import CLAIM_TIMEOUT_S, Plan, end_job, submit_onc
 from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.outcome import may_start
 from mri_hpc.cluster.scheduler import Phase, Sizes
-from mri_hpc.cluster.slurm import JobState
+from mri_hpc.cluster.slurm_answers import JobState
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.settings import JobSettings

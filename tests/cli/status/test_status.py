@@ -19,7 +19,7 @@ from mri_hpc.cluster.on_slurm import Slurm
 from mri_hpc.cluster.on_this_machine import local_job, process_began
 from mri_hpc.cluster.run_picture import BAR_WIDTH, duration
 from mri_hpc.cluster.scheduler import Phase
-from mri_hpc.cluster.slurm import JobState
+from mri_hpc.cluster.slurm_answers import JobState
 from mri_hpc.cluster.views import Watcher, glance_at
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import Kind, record

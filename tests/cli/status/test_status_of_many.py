@@ -14,7 +14,7 @@ import pytest
 from mri_hpc.cluster import choice, slurm
 from mri_hpc.cluster.jobs import Job, publish_job
 from mri_hpc.cluster.on_slurm import Slurm
-from mri_hpc.cluster.slurm import JobState
+from mri_hpc.cluster.slurm_answers import JobState
 from mri_hpc.cluster.views import Watcher, glance_at
 from mri_hpc.rundir.folds import write_folds
 from mri_hpc.rundir.layout import Attempt, RunDir
