@@ -23,6 +23,8 @@ from mri_hpc.rundir.layout import RunDir
 MAJORITY, SLICES_ONLY, ANY = "majority", "slices", "any:"
 """Rules of a patient's class: that of most slices; none at all; the one that any slice is of."""
 
+MOST_SEEN = 224
+"""Pixels of a side, to which smaller images are enlarged at most: what networks are usually made for."""
 MOST_ENLARGED = 4
 """Beyond it, a network sees nothing but blur."""
 LEAST_MIXUP = 0.01

@@ -20,7 +20,7 @@ from mri_hpc.base.settings import nearest
 from mri_hpc.loading.augment import Normalisation
 from mri_hpc.loading.order import seed_of
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.rundir.settings import MOST_SEEN, TrainingSettings
 from mri_hpc.training.first_layer import OF_CHANNELS, colours_of, first_layer, see_grey
 from mri_hpc.training.pretrained import find, known_models
 from mri_hpc.training.weights import Start, check_numbers, load_weights, read_start, start_from
@@ -32,7 +32,7 @@ HEADS = ("fc", "classifier", "head", "heads")
 WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
 MODEL_STREAM = 1
 """Sets the seed of the weights apart from those of steps."""
-USUAL_SHAPE = (224, 224)
+USUAL_SHAPE = (MOST_SEEN, MOST_SEEN)
 PATCH = 16
 FORMAT, MIRRORED_FORMAT, PLAIN_FORMAT = 3, 2, 1
 """Newest format of a model; that of models without INPUT_SIZE, and without ANSWERS too, which 0.1.0 reads."""
@@ -122,7 +122,7 @@ def input_size(shape: Sequence[int], factor: float) -> int:
     A multiple of 16, which suits most networks that cut images into patches.
     """
     side = max(shape)
-    seen = min(PATCH * round(factor * side / PATCH), max(USUAL_SHAPE))
+    seen = min(PATCH * round(factor * side / PATCH), MOST_SEEN)
     return seen if seen > side else 0
 
 

@@ -3,9 +3,9 @@
 import itertools
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,21 +132,13 @@ def interrupt_all(folds: Folds, whole: Folds, *, each: int, seed: int, say: Call
     that far.
     """
     folds.launch()
-    failed: list[BaseException] = []
-
-    def work(fold: int) -> None:
-        try:
-            interrupt(folds, whole.run(fold), fold, each=each, seed=seed, say=say)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller has to hear of it
-            failed.append(error)
-
-    threads = [threading.Thread(target=work, args=(fold,), daemon=True) for fold in range(1, FOLDS + 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
+    with ThreadPoolExecutor(FOLDS) as threads:
+        done = [
+            threads.submit(interrupt, folds, whole.run(fold), fold, each=each, seed=seed, say=say)
+            for fold in range(1, FOLDS + 1)
+        ]
+    for one in done:
+        one.result()
     folds.wait()
 
 

@@ -33,7 +33,8 @@ for number in range(torch.cuda.device_count()):
         if float((ones @ ones).sum()) != 512.0**3:
             wrong.append(f"GPU {number} computes wrong numbers")
     except Exception as error:
-        wrong.append(f"GPU {number}: {str(error).splitlines()[0]}")
+        said = str(error).partition("\\n")[0]
+        wrong.append(f"GPU {number}: {said}")
 print(json.dumps([torch.cuda.device_count(), torch.version.cuda, wrong]))
 """
 

@@ -6,9 +6,7 @@ One that returns no words has nothing to go by: a run of before did not write it
 from mri_hpc.base.command import counted
 from mri_hpc.results.pages.record import Record
 from mri_hpc.results.reviewers.statements import sentences
-
-MOST_SEEN = 224
-"""Pixels of a side, to which smaller images are enlarged at most."""
+from mri_hpc.rundir.settings import MOST_SEEN
 
 
 def technique(record: Record) -> str:

@@ -1,7 +1,11 @@
 """A node that cannot carry a rank is named with the reason, before any rank starts."""
 
+import json
 import os
+import runpy
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -246,3 +250,25 @@ def test_what_a_node_prints_is_what_is_read_and_its_status_says_whether_ranks_ma
     assert node.main([str(drill.path), "other", "", "", "1"]) == STOPS
     lines = [f"n1 {line}" for line in capsys.readouterr().out.splitlines()]
     assert [level for level, _ in judged(drill, *lines, nodes=("n1",))["n1"]] == [Level.PROBLEM] * 2
+
+
+def test_what_is_asked_of_torch_tries_each_gpu_and_names_those_that_fail(monkeypatch, capsys, tmp_path):
+    class Ones:
+        def __matmul__(self, _other):
+            return self
+
+        def sum(self):
+            return 512.0**3
+
+    def ones(*_shape, device):
+        if device == "cuda:1":
+            raise RuntimeError("CUDA error: no kernel image\nfor this device")
+        return Ones()
+
+    cuda = SimpleNamespace(device_count=lambda: 2)
+    torch = SimpleNamespace(ones=ones, cuda=cuda, version=SimpleNamespace(cuda="13.0"))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
+    (tmp_path / "ask.py").write_text(node.ASK_TORCH)
+    runpy.run_path(str(tmp_path / "ask.py"))
+    assert json.loads(capsys.readouterr().out) == [2, "13.0", ["GPU 1: CUDA error: no kernel image"]]
