@@ -242,3 +242,16 @@ def test_add_is_the_same_from_python(make_finished, tmp_path):
     run = make_finished("first")
     found = add_run(ModelsDir(tmp_path / "elsewhere"), run.path, "", 0.05)
     assert found.is_new and found.record.size > 1_000_000
+
+
+def test_an_interval_is_wider_the_more_comparisons_were_made():
+    from mri_hpc.registry.gate import widened
+    from mri_hpc.results.statistics.differences import POINTS
+    from mri_hpc.results.statistics.figure_of_merit import Figure
+
+    figure = Figure(value=0.01, low=-0.04, high=0.06, scale=POINTS)
+    assert widened(figure, 1, 31) == pytest.approx((-0.04, 0.06))
+    widths = [high - low for low, high in (widened(figure, number, 31) for number in (1, 2, 3, 20))]
+    assert widths == sorted(widths)
+    # Bonferroni: at the third the 99.17 % quantile of t with 30 degrees stands for that of 97.5 %.
+    assert widths[2] / widths[0] == pytest.approx(2.536 / 2.042, abs=0.005)
