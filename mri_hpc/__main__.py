@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "two runs on the test patients that they share: the difference, with its interval",
     "report": "one HTML page about a run",
     "predict": "probabilities for images and patients, from a finished run",
+    "models": "which models are kept apart from their runs, and which one predict asks",
     "export-metrics": "curves and settings of a run, to a tracker such as MLflow",
 }
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,7 @@ from mri_hpc.rundir.folds import is_of_folds, runs_at
 from mri_hpc.rundir.layout import RunDir
 
 if TYPE_CHECKING:
+    from mri_hpc.registry.asking import NamedModel
     from mri_hpc.results.answers.answer import Answer
     from mri_hpc.results.answers.kept_back import KeptBack
 
@@ -50,6 +51,10 @@ class Options:
     lowest and the highest beside it. For all folds of a folder, name that folder as the run."""
     json: Flag = False
     """Print JSON."""
+    model: str = ""
+    """In place of a run: current, or the name of a model that mri-hpc models keeps; all paths are images."""
+    models: Path = Path("models")
+    """Folder of models, with --model."""
 
     def __post_init__(self) -> None:
         # Images behind --also would pass for more runs.
@@ -68,15 +73,16 @@ def predict(options: Options) -> int | None:
     """Judge every image that can be read; status 2 only where there was none."""
     # As Ctrl-C: at once, since there is nothing to save.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    runs = [one.path for folder in (options.run, *options.also) for one in runs_at(folder)]
-    if not options.paths:
+    asked = _asked(options)
+    runs = [one.path for folder in (asked.run, *options.also) for one in runs_at(folder)]
+    if not asked.paths:
         raise UserError("no image given: name files or folders after the run")
     if options.out and options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: choose a folder")
     _use_threads()
-    kept_back = None if options.names else _names_kept_back(options.paths)
+    kept_back = None if options.names else _names_kept_back(asked.paths)
     answer = Run(runs[0]).predict(
-        options.paths,
+        asked.paths,
         also=runs[1:],
         patient_from=options.patient_from,
         keep_pictures=options.out is not None,
@@ -84,14 +90,17 @@ def predict(options: Options) -> int | None:
         on_rejected=lambda bad: _print_rejected(kept_back.of_rejected(bad) if kept_back else bad),
         progress=lambda images: progress(images, what="images", total=len(images)),
     )
+    named = answer
     if kept_back:
         answer = kept_back.of_answer(answer)
+    answer = _with_models(options, asked, answer)
     # What could not be judged takes nobody's earlier predictions away.
     is_kept = options.out is not None and not answer.images and (options.out / "predictions.csv").exists()
     if options.out and not is_kept:
         from mri_hpc.results.pages.answer_tables import write_tables
 
         write_tables(options.out, answer)
+        _note_pages(RunDir(runs[0]), options.out, asked, answer, named)
     _print(options, runs, answer)
     if answer.left_out_series:
         from mri_hpc.intake.kinds import left_out_text
@@ -112,6 +121,45 @@ def predict(options: Options) -> int | None:
         file=sys.stderr,
     )
     return USER_CAN_FIX
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A run, and the images that it is asked about."""
+
+    run: Path
+    paths: tuple[Path, ...]
+    named: "NamedModel | None" = None
+
+
+def _asked(options: Options) -> _Asked:
+    """Tell the run from the images: with --model the first path is an image, too."""
+    if not options.model:
+        return _Asked(run=options.run, paths=options.paths)
+    from mri_hpc.registry.asking import model_named
+    from mri_hpc.registry.layout import ModelsDir
+
+    named = model_named(ModelsDir(options.models), options.model)
+    return _Asked(run=named.run.path, paths=(options.run, *options.paths), named=named)
+
+
+def _with_models(options: Options, asked: _Asked, answer: "Answer") -> "Answer":
+    """Add the name of the model, and which one the patients were predicted with before, as --out tells."""
+    from mri_hpc.results.answers.earlier_models import models_before
+
+    named = asked.named
+    if named:
+        answer = replace(answer, model_name=named.name, model_since=named.since)
+    before = models_before(options.out) if options.out else {}
+    return replace(answer, models_before=before)
+
+
+def _note_pages(run: RunDir, out: Path, asked: _Asked, answer: "Answer", named: "Answer") -> None:
+    """Write down the pages, so that a retraction finds them. named: with the names of the source."""
+    from mri_hpc.store_actions.predicted_pages import note_pages
+
+    if any(image.kept for image in answer.images):
+        note_pages(run, out, answer, named=named, paths=asked.paths, key_file=key_path(os.environ))
 
 
 def _names_kept_back(paths: Sequence[Path]) -> "KeptBack":
@@ -142,6 +190,8 @@ def _print(options: Options, runs: Sequence[Path], answer: "Answer") -> None:
             "predictions.csv has a row an image, rejected.csv the reasons, pages/ a page a patient. "
             f"{answer.likeness_in_words()} {answer.in_words()}"
         )
+        if answer.model_digest and (answer.model_name or answer.changed()):
+            print(f"{answer.model_in_words()}. {answer.changes_in_words()}".rstrip())
     elif answer.images:
         from mri_hpc.results.pages.answer_tables import print_tables
 

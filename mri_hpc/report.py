@@ -145,11 +145,15 @@ def _write_private(run: RunDir, store: Path | None, continued: "Continued | None
     """Write the page with pictures where its owner alone gets at it; returns its bytes."""
     from mri_hpc.picturing import make_pictures
     from mri_hpc.results.pages.page import make_page
+    from mri_hpc.storage.store import Store
+    from mri_hpc.store_actions.made import note_made
 
     pictures = make_pictures(run, store)
     page = make_page(run, pictures, continued=continued).encode()
     make_private(run.private)
     replace_private(run.private_report, page)
+    where = Store.open(store or Path(load_training(run).store))
+    note_made(where, run.private_report, "report --pictures", keys=pictures.keys)
     return len(page)
 
 

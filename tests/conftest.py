@@ -42,6 +42,14 @@ def bare_path(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_folder(tmp_path_factory):
+    """What an account keeps for itself, beside stores that it may not write to, lies with the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def bare_machine(request, monkeypatch):
     """A fast test is one that passes where nothing was installed, and as any user: it sees such a machine."""

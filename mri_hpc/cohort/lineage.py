@@ -1,7 +1,7 @@
 """Runs that continue others: what they may differ in, and that no judged patient was ever trained on."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from mri_hpc.cohort.splits import TEST, TRAIN, UNUSED, VALIDATION, split_by
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.manifests import newest_manifest
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Snapshot, Store
 
@@ -95,6 +96,25 @@ def share_validation(training: TrainingSettings, snapshot: Snapshot, code: np.nd
     except UserError:
         return False
     return any(names.intersection(snapshot.persons.all_names(one).tolist()) for one in before)
+
+
+def learnt_from(run: RunDir) -> np.ndarray:
+    """Return the keys of all images that a finished run's model depends on: uint64, (n,), sorted.
+
+    By itself, and by the runs that it goes on from. UserError where one of them, or its snapshot, is gone.
+    """
+    training = load_training(run)
+    training = replace(training, snapshot=str(read_provenance(run).get("snapshot") or training.snapshot))
+    snapshot = _find_snapshot(run, training, stores=(training.store,))
+    itself = Ancestor(run=run, snapshot=snapshot, code=split_by(snapshot, training))
+    return np.unique(
+        np.concatenate(
+            [
+                np.asarray(one.snapshot.key)[np.isin(one.code, list(LEARNT_FROM))]
+                for one in (itself, *_ancestors(training))
+            ]
+        )
+    )
 
 
 def parent_of(training: TrainingSettings) -> RunDir | None:

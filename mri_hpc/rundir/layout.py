@@ -140,6 +140,11 @@ class RunDir:
         return self.path / "pooling.json"
 
     @property
+    def choices(self) -> Path:
+        """Count of models among which validation patients chose, of a model that is kept without its run."""
+        return self.path / "choices.json"
+
+    @property
     def resemblance(self) -> Path:
         """Appearance of the training images, and how far from them validation patients lie."""
         return self.path / "resemblance.json"

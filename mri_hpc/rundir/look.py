@@ -107,7 +107,12 @@ def digest_of_test_set(rows: Iterable[Prediction]) -> str:
 
 def units_of(rows: Iterable[Prediction]) -> list[str]:
     """Hash the patients of the labelled test images, and the images that name none; sorted, each once."""
-    units = {row.patient or f"image {row.key}" for row in rows if row.split == "test" and row.label}
+    return hashes_of(row for row in rows if row.split == "test" and row.label)
+
+
+def hashes_of(rows: Iterable[Prediction]) -> list[str]:
+    """Hash the patients of rows of any split, and the images that name none; sorted, each once."""
+    units = {row.patient or f"image {row.key}" for row in rows}
     return sorted(hashlib.blake2b(unit.encode(), digest_size=8).hexdigest() for unit in units)
 
 

@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.compaction import Compacted
     from mri_hpc.storage.upkeep.growth import Growth
     from mri_hpc.storage.upkeep.joining import Name, Pair
+    from mri_hpc.storage.upkeep.made_files import (
+        Found,
+        MadeFile,
+        own_lines,
+        remove_made,
+        shows,
+        state_of_made,
+    )
     from mri_hpc.storage.upkeep.missing import Missing
     from mri_hpc.storage.upkeep.name_search import FoundName, NameMask, NameSearch, search_folder
     from mri_hpc.storage.upkeep.relabelling import Relabelling
@@ -47,9 +55,10 @@ if TYPE_CHECKING:
     from mri_hpc.storage.upkeep.wanted_names import WantedNames, read_wanted, wanted_of
 
 __all__ = [
-    "ArrayTask", "Compacted", "Counts", "Findings", "FoundName", "Grown", "Intake", "Missing", "Name",
-    "NameMask", "NameSearch", "Origin", "Pair", "Reader", "Relabelling", "Repaired", "Retraction", "Snapshot",
-    "Store", "StoredVolume", "Tally", "WantedNames", "read_wanted", "search_folder", "wanted_of",
+    "ArrayTask", "Compacted", "Counts", "Findings", "Found", "FoundName", "Grown", "Intake", "MadeFile",
+    "Missing", "Name", "NameMask", "NameSearch", "Origin", "Pair", "Reader", "Relabelling", "Repaired",
+    "Retraction", "Snapshot", "Store", "StoredVolume", "Tally", "WantedNames", "own_lines", "read_wanted",
+    "remove_made", "search_folder", "shows", "state_of_made", "wanted_of",
 ]  # fmt: skip
 
 _FLOORS = {
@@ -57,9 +66,11 @@ _FLOORS = {
     "Compacted": "upkeep.compaction",
     "Counts": "snapshot.totals",
     "Findings": "upkeep.verify",
+    "Found": "upkeep.made_files",
     "FoundName": "upkeep.name_search",
     "Grown": "snapshot.grown",
     "Intake": "adding.intake",
+    "MadeFile": "upkeep.made_files",
     "Missing": "upkeep.missing",
     "Name": "upkeep.joining",
     "NameMask": "upkeep.name_search",
@@ -74,8 +85,12 @@ _FLOORS = {
     "StoredVolume": "reading.stored_volumes",
     "Tally": "adding.tally",
     "WantedNames": "upkeep.wanted_names",
+    "own_lines": "upkeep.made_files",
     "read_wanted": "upkeep.wanted_names",
+    "remove_made": "upkeep.made_files",
     "search_folder": "upkeep.name_search",
+    "shows": "upkeep.made_files",
+    "state_of_made": "upkeep.made_files",
     "wanted_of": "upkeep.wanted_names",
 }
 
@@ -177,6 +192,21 @@ class Store:
     def private(self) -> Path:
         """Folder, for the owner alone, of all that identifies a person."""
         return self._dir.private
+
+    def note_made(self, made: "MadeFile", own: Path) -> str:
+        """Write down that a file was made which shows images; return a note where that could not be here.
+
+        own: file of this account's own lines, for then.
+        """
+        from mri_hpc.storage.upkeep.made_files import note_made
+
+        return note_made(self._dir, made, own)
+
+    def made_files(self, own: Path) -> "tuple[list[MadeFile], int]":
+        """Return the files that were written down as showing images, and how many lines cannot be read."""
+        from mri_hpc.storage.upkeep.made_files import read_made
+
+        return read_made(self._dir, own)
 
     @property
     def group(self) -> int | None:
@@ -545,14 +575,18 @@ class Store:
 
     def retractions(self, name: str = "", keys: Iterable[int] = ()) -> "list[Commit]":
         """Read the records of the retractions of a patient, or of images."""
-        from mri_hpc.storage.disk.commits import RETRACT, read_kind
-
         texts = {f"{key:016x}" for key in keys}
         return [
             one
-            for one in read_kind(self._dir, RETRACT)
+            for one in self.all_retractions()
             if name in one.retracted_patients or not texts.isdisjoint(one.retracted_keys)
         ]
+
+    def all_retractions(self) -> "list[Commit]":
+        """Read the records of all retractions."""
+        from mri_hpc.storage.disk.commits import RETRACT, read_kind
+
+        return read_kind(self._dir, RETRACT)
 
     def sources_of(self, keys: Iterable[int]) -> dict[int, str]:
         """Find paths of the sources of some images, by key, as far as this user may know them."""

@@ -9,6 +9,7 @@ from mri_hpc.base.command import Action, print_json, progress, shown_bytes
 from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.storage.store import Store
+from mri_hpc.store_actions.made import note_made
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ def _export_all(options: Export, target: Path) -> None:
     store = Store.open(options.store)
     snapshot = store.resolve()
     store.export(snapshot, target, progress=_shown)
+    note_made(store, target, "store export --single", snapshot=snapshot.digest, shows_all=True)
     values = {
         "file": str(target),
         "images": len(snapshot),

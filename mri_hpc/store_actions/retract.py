@@ -14,6 +14,7 @@ from mri_hpc.intake.files.sources import list_sources, root_at_site, root_name
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms, key_path, pseudonyms_of
 from mri_hpc.storage.store import Store
+from mri_hpc.store_actions.retracted_elsewhere import Others, and_files, print_others, reach_others
 
 if TYPE_CHECKING:
     from mri_hpc.storage.store import Compacted, Missing, Retraction, Snapshot
@@ -41,6 +42,8 @@ class Retract:
     """All images that came from this folder and whose files are not in it any more."""
     why: str = ""
     """Kept with the record, which may be shared: name no person."""
+    models: Path = Path("models")
+    """Folder of models that are kept, where there is one: those that have learnt from them are marked."""
     yes: Flag = False
     """Do it: there is no way back. Without it images are only named; of a patient, a terminal is asked."""
     json: Flag = False
@@ -72,15 +75,16 @@ def _retract_patient(store: Store, options: Retract, given: str) -> None:
     images = counted(retraction.images, "image")
     are, them = ("is", "it") if retraction.images == 1 else ("are", "them")
     if not options.yes:
-        _ask(f"{images} of {name} {are} to be removed from the disk for good")
-    done = store.retract(retraction, options.why)
+        _ask(f"{images} of {name} {are} to be removed from the disk for good{and_files(store, retraction)}")
+    done, others = store.retract(retraction, options.why), reach_others(store, retraction, options.models)
     if options.json:
-        _print_json(options, retraction, done, patient=name)
+        _print_json(options, retraction, done, others, patient=name)
         return
     print(
         f"{images} of {name} {are} retracted, {counted(len(done.removed), 'chunk file')} without {them} "
         f"replaced those that held {them}; who has seen {them}: mri-hpc store who-used {options.store} {name}"
     )
+    print_others(options.models, others)
 
 
 def _ask(question: str) -> None:
@@ -141,12 +145,12 @@ def _retract_images(store: Store, options: Retract, retraction: "Retraction", pa
         if not options.json:
             _print_images(retraction, paths)
         raise UserError(
-            f"{images} to be removed from the disk for good, and runs that have seen them cannot go on: "
-            "add --yes"
+            f"{images} to be removed from the disk for good{and_files(store, retraction)}, and runs that "
+            "have seen them cannot go on: add --yes"
         )
-    done = store.retract(retraction, options.why)
+    done, others = store.retract(retraction, options.why), reach_others(store, retraction, options.models)
     if options.json:
-        _print_json(options, retraction, done)
+        _print_json(options, retraction, done, others)
     else:
         keys = " ".join(f"{key:016x}" for key in retraction.keys[:KEYS_NAMED])
         more = " ..." if len(retraction.keys) > KEYS_NAMED else ""
@@ -154,6 +158,7 @@ def _retract_images(store: Store, options: Retract, retraction: "Retraction", pa
             f"{images} retracted, {len(done.removed)} chunk files without them replaced those that held "
             f"them; who has seen them: mri-hpc store who-used {options.store} --image {keys}{more}"
         )
+        print_others(options.models, others)
 
 
 def _print_images(retraction: "Retraction", paths: dict[int, str]) -> None:
@@ -176,10 +181,13 @@ def _pseudonyms(store: Store) -> Pseudonyms:
     return pseudonyms_of(ids=recipe.ids, site=recipe.site, key_file=key_path(os.environ), group=store.group)
 
 
-def _print_json(options: Retract, retraction: "Retraction", done: "Compacted", **more: str) -> None:
+def _print_json(
+    options: Retract, retraction: "Retraction", done: "Compacted", others: Others, **more: str
+) -> None:
     print_json({
         "store": str(options.store), **more, "images": retraction.images,
         "bytes_written": done.bytes_written, "files_removed": len(done.removed),
+        "models": list(others.models), "files": list(others.files), "notes": list(others.notes),
     })  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from mri_hpc.base.command import Action, print_json
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.storage.store import Store
+from mri_hpc.store_actions.made import note_made
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +56,8 @@ def draw_sheet(options: Sheet) -> None:
         draw_sides(image, sides_of(snapshot, int(row)))
     sheet = tiled(images)
     replace_bytes(options.out, png_bytes(sheet))
+    keys = snapshot.key[rows].tolist()
+    note_made(store, options.out, "store sheet", snapshot=snapshot.digest, keys=keys)
     columns = math.isqrt(len(rows) - 1) + 1
     described = [_described(snapshot, int(row), index, columns) for index, row in enumerate(rows)]
     if options.json:

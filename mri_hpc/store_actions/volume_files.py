@@ -13,6 +13,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.intake.labels.label import PLANES
 from mri_hpc.intake.labels.pseudonyms import key_path
 from mri_hpc.storage.store import Snapshot, Store, StoredVolume
+from mri_hpc.store_actions.made import note_made
 
 ENDS = (".nii.gz", ".nii")
 COMPRESSION = 6
@@ -57,7 +58,12 @@ def write_volumes(store: Store, patient: str, out: Path, *, with_face: bool) -> 
     paths = [out] if len(volumes) == 1 else [_numbered(out, end, n + 1) for n in range(len(volumes))]
     if there := next((path for path in paths if path.exists()), None):
         raise UserError(f"{there} is there already: remove it, or name another file")
-    return [_write(volume, path, snapshot) for volume, path in zip(volumes, paths, strict=True)]
+    files = []
+    for volume, path in zip(volumes, paths, strict=True):
+        files.append(_write(volume, path, snapshot))
+        keys = snapshot.key[rows].tolist()
+        note_made(store, path, "store export --nifti", snapshot=snapshot.digest, keys=keys)
+    return files
 
 
 def _rows_of(store: Store, snapshot: Snapshot, patient: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
-from mri_hpc.storage.store import Store
+from mri_hpc.storage.store import Store, state_of_made
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class WhoUsed:
-    """List the snapshots, runs and predictions that have seen a patient, or images, and their retractions.
+    """List the snapshots, runs, predictions, models and files that have seen or show a patient, or images.
+
+    Their retractions are listed, too.
 
     Runs that start from the model of one that has learnt from them are listed as its descendants.
     """
@@ -42,6 +44,8 @@ class WhoUsed:
     """In place of a patient: keys of images, or the paths of their files."""
     runs: Path = Path("runs")
     """Folder of runs."""
+    models: Path = Path("models")
+    """Folder of models that are kept, where there is one."""
     json: Flag = False
     """Print as JSON."""
 
@@ -83,6 +87,8 @@ def who_used(options: WhoUsed) -> None:
     retractions = {
         one.id: one for name in traced.names or ("",) for one in store.retractions(name, traced.keys)
     }
+    gone = [int(key, 16) for one in retractions.values() for key in one.retracted_keys if traced.names]
+    keys = _keys_of(snapshots.values(), traced, gone)
     values = {
         **({"patient": traced.names[0]} if traced.names else {"images": _keys(traced)}),
         "snapshots": [
@@ -91,15 +97,52 @@ def who_used(options: WhoUsed) -> None:
             if (count := int(traced.rows(snapshot).sum()))
         ],
         "runs": _uses(options.runs, store, snapshots, traced),
+        "models": models_in(options.models, store, keys),
+        "files": _files(store, keys, traced),
         "retracted": [_record(one.created, one.who, one.why) for one in retractions.values()],
     }
-    if traced.names and not values["snapshots"] and not values["runs"]:
+    if traced.names and not values["snapshots"] and not values["runs"] and not values["models"]:
         # A name that was mistyped must not look like one that nothing has seen.
         store.look_for(traced.names[0], given=options.patient or "")
     if options.json:
         print_json(values)
     else:
         _print(values, options.runs)
+
+
+def models_in(folder: Path, store: Store, keys: "np.ndarray") -> list[dict[str, Any]]:
+    """Describe the models in a folder that have learnt from images. keys: uint64, (n,).
+
+    images: None of one of this store of which it is not known what it has learnt from.
+    """
+    if not folder.is_dir() or not len(keys):
+        return []
+    from mri_hpc.registry.layout import ModelsDir
+    from mri_hpc.registry.listing import state_of
+    from mri_hpc.registry.record import read_record
+    from mri_hpc.registry.retracted import images_learnt_from
+
+    models, here = ModelsDir(folder), store.path.resolve()
+    return [
+        {"model": str(folder / name), "state": state_of(models, name), "images": num}
+        for name, num in images_learnt_from(models, keys).items()
+        if num is not None or Path(read_record(models, name).store).resolve() == here
+    ]
+
+
+def _files(store: Store, keys: "np.ndarray", traced: Traced) -> list[dict[str, Any]]:
+    """Describe the files that were made of images, as far as they were written down. keys: uint64, (n,)."""
+    from mri_hpc.store_actions.made import described, files_showing
+
+    return [described(state_of_made(one)) for one in files_showing(store, keys, traced.names)[0]]
+
+
+def _keys_of(snapshots: "Iterable[Snapshot]", traced: Traced, gone: Iterable[int]) -> "np.ndarray":
+    """Return the keys of all images that are traced: uint64, (n,). gone: of those that were retracted."""
+    import numpy as np
+
+    stored = [np.asarray(one.key)[traced.rows(one)] for one in snapshots]
+    return np.unique(np.concatenate([np.array([*gone, *traced.keys], np.uint64), *stored]))
 
 
 def uses_in(folder: Path, store: Store, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -227,6 +270,8 @@ def _record(created: float, who: str, why: str) -> dict[str, str]:
 
 
 def _print(values: dict[str, Any], runs: Path) -> None:
+    from mri_hpc.store_actions.made import in_words
+
     print(f"patient {values['patient']}" if "patient" in values else f"images {', '.join(values['images'])}")
     for one in values["snapshots"]:
         print(f"snapshot {one['snapshot']}: {one['images']} images")
@@ -236,10 +281,17 @@ def _print(values: dict[str, Any], runs: Path) -> None:
         parts += [f"{count} predictions in {split}" for split, count in one["predictions"].items()]
         parts += [f"descends from {run}" for run in one["descends_from"]]
         print(f"run {one['run']} ({state}): {', '.join(parts)}")
+    for one in values["models"]:
+        learnt = (
+            "may have learnt from them" if one["images"] is None else f"learnt from {one['images']} images"
+        )
+        print(f"model {one['model']} ({one['state']}): {learnt}")
+    for one in values["files"]:
+        print(f"file {in_words(one)}")
     for one in values["retracted"]:
         why = f": {one['why']}" if one["why"] else ""
         print(f"retracted {one['when']} by {one['who']}{why}")
-    if not values["snapshots"] and not values["runs"]:
+    if not values["snapshots"] and not values["runs"] and not values["models"]:
         print(
             f"no snapshot, and no run in {runs}, has seen {'this patient' if 'patient' in values else 'them'}"
         )

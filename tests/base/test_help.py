@@ -8,7 +8,11 @@ import pytest
 
 from mri_hpc.__main__ import COMMANDS
 
-ACTIONS = {"store": importlib.import_module("mri_hpc.store").ACTIONS, "weights": ("fetch", "list")}
+ACTIONS = {
+    "store": importlib.import_module("mri_hpc.store").ACTIONS,
+    "weights": ("fetch", "list"),
+    "models": ("list", "add", "promote", "rollback", "show"),
+}
 PAGES = [[command] for command in COMMANDS]
 PAGES += [[command, action] for command, actions in ACTIONS.items() for action in actions]
 

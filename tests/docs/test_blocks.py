@@ -22,7 +22,7 @@ RUN_PYTHON = [page for page in PAGES if any(b.language == "python" and not b.rea
 RUN_SHELL = [block for block in SHELL if not block.reason]
 CALL = re.compile(r"(?:python3? -m mri_hpc\.|mri-hpc )(\w[\w-]*)(.*)")
 # Commands that have actions, each with options of its own.
-WITH_ACTIONS = ("store", "weights")
+WITH_ACTIONS = ("store", "weights", "models")
 # Programs of others, with options of their own.
 OTHERS = ("squeue", "sbatch", "sinfo", "scontrol", "sacctmgr", "git", "tensorboard")
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.intake.labels.images import Rejected, as_text
 from mri_hpc.results.answers.calibration import NOT_CALIBRATED, Calibration
 from mri_hpc.results.answers.decision import Decision, NoDecision
+from mri_hpc.results.answers.earlier_models import EarlierModel
 from mri_hpc.results.answers.kept_pictures import KeptPicture
 from mri_hpc.results.answers.like_scores import LikeScores, like_scores
 from mri_hpc.results.answers.promised_sets import NoSets, PromisedSets
@@ -98,6 +99,12 @@ class Answer:
     """Appearance of the training images of the run."""
     model_digest: str = ""
     """Of the weights; empty where not known. Of several runs: all, in the order of the runs."""
+    model_name: str = ""
+    """Name of the model, where it is one that is kept; empty of a run."""
+    model_since: str = ""
+    """Day and minute, UTC, from which on it is the current one; empty where it is not."""
+    models_before: Mapping[str, EarlierModel] = field(default_factory=dict)
+    """Models of the last predictions, by patient, as far as they are known."""
     snapshot: str = ""
     """Of the store, that the run was trained on; empty where not known."""
     made: str = ""
@@ -110,6 +117,31 @@ class Answer:
     def renamed(self, rename: Callable[[Judged], Judged], rejected: tuple[Rejected, ...]) -> "Answer":
         """Return the same answer about images of other names."""
         return replace(self, images=tuple(rename(image) for image in self.images), rejected=rejected)
+
+    def model_in_words(self) -> str:
+        """Name the model, by its digest too, and from when on it is the current one."""
+        name = f"{self.model_name}, " if self.model_name else ""
+        since = f" (current since {self.model_since})" if self.model_since else ""
+        return f"Model {name}{self.model_digest}{since}, {self.made}"
+
+    def changed(self) -> dict[str, EarlierModel]:
+        """Return the models by which patients were predicted last, of those for whom it was another one."""
+        found = {one: self.model_before(one) for one in sorted({image.patient for image in self.images})}
+        return {patient: model for patient, model in found.items() if model}
+
+    def model_before(self, patient: str) -> EarlierModel | None:
+        """Return the model by which a patient was predicted last; None where it is this one, or not known."""
+        before = self.models_before.get(patient)
+        return before if before and before.digest != self.model_digest else None
+
+    def changes_in_words(self) -> str:
+        """Say how many patients were predicted by another model last time; empty where none was."""
+        changed = self.changed()
+        if not changed:
+            return ""
+        latest = max(changed.values(), key=lambda one: one.made)
+        were = "patient was" if len(changed) == 1 else "patients were"
+        return f"{len(changed)} {were} last predicted by another model, {latest.words}."
 
     def is_compared(self, one: JudgedPatient) -> bool:
         """Tell whether validation patients of like scores show how often it is right."""
@@ -280,11 +312,16 @@ class Answer:
             "left_out_series": dict(self.left_out_series),
             "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
             "model_digest": self.model_digest,
+            **({"model": self.model_name, "model_since": self.model_since} if self.model_name else {}),
+            **({"models_before": before} if (before := self._changes()) else {}),
             "made": self.made,
             "calibration": self.in_words(),
             "prevalence": dict(self.prevalence) if self.prevalence else None,
             "use": "research only",
         }
+
+    def _changes(self) -> dict[str, Any]:
+        return {patient: asdict(model) for patient, model in self.changed().items()}
 
     def _by_class(self, probabilities: np.ndarray, spread: np.ndarray | None) -> dict[str, Any]:
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))

@@ -10,6 +10,7 @@ from mri_hpc.results.answers.pooling_choice import patient_model_of
 from mri_hpc.results.answers.promised_sets import NoSets, PromisedSets, promise_sets
 from mri_hpc.results.answers.whole_predictions import read_whole
 from mri_hpc.results.statistics.patients import ValidationPatients, pool_patients
+from mri_hpc.rundir.choices import read_choices
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.pooling import read_pooling
 from mri_hpc.rundir.predictions import Prediction, that_calibrate
@@ -76,15 +77,17 @@ def _validation_patients(
     model = patient_model_of(run, classes)
     split, labelled = that_calibrate(rows)
     patients = pool_patients(classes, labelled, model) if model else []
-    choices = 1 if split == "calibration" else _num_models(run)
+    choices = 1 if split == "calibration" else num_models(run)
     return ValidationPatients(patients=tuple(patients), choices=choices)
 
 
-def _num_models(run: RunDir) -> int:
+def num_models(run: RunDir) -> int:
     """Count the models among which validation patients chose: of every epoch, and way of pooling.
 
     Raises UserError where a run that it goes on from is gone: they may have chosen its epoch, too.
     """
+    if kept := read_choices(run):
+        return kept
     num = math.prod(_num_epochs(one) for one in (run, *runs_before(load_training(run))))
     pooling = read_pooling(run)
     return 2 * num if pooling and pooling.was_chosen else num

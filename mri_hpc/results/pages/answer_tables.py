@@ -17,6 +17,7 @@ from mri_hpc.base.stop_flag import STOP_SIGNALS, StopFlag
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.results.answers.answer import Answer, JudgedPatient
 from mri_hpc.results.answers.decision import BELOW, Decision
+from mri_hpc.results.answers.earlier_models import EarlierModel
 from mri_hpc.results.answers.promised_sets import PromisedSets
 from mri_hpc.results.answers.resemblance import Verdict
 
@@ -25,6 +26,8 @@ LIKE = ("like_scores", "like_scores_had_it", "share", "share_low", "share_high")
 """Columns of patients.csv on validation patients of like scores; the last three empty where there are few."""
 UNLIKE = "not_like_training"
 """Column of yes and no: of the patient, or of a picture without one; none where nothing is known."""
+BEFORE = ("model_before", "made_before", "predicted_before")
+"""Columns of patients.csv on the last prediction, where some patient's was by another model."""
 SET, BETWEEN = "promised_set", ";"
 """Column of patients.csv of the classes that can be promised, and what stands between them."""
 TRAINING, NOT_LIKE_IT = "training data", "not like"
@@ -54,7 +57,8 @@ def write_tables(out: Path, answer: Answer) -> None:
     likeness = [_yes_or_no(verdict) for verdict in answer.verdicts()]
     knows = any(likeness)
     spread = _spread_columns(answer)
-    origin = {"model_digest": answer.model_digest, "made": answer.made} if answer.model_digest else {}
+    origin = _origin(answer)
+    changed = answer.changed()
     images = [
         [
             image.name,
@@ -80,6 +84,7 @@ def write_tables(out: Path, answer: Answer) -> None:
             *([_yes_or_no(one.verdict)] if knows else []),
             *(_like(answer, one) if answer.validation else []),
             *origin.values(),
+            *(_before(changed.get(one.patient)) if changed else []),
         ]
         for one in answer.patients()
     ]
@@ -94,6 +99,7 @@ def write_tables(out: Path, answer: Answer) -> None:
         *([UNLIKE] if knows else []),
         *(LIKE if answer.validation else []),
         *origin,
+        *(BEFORE if changed else []),
     ]
     of_images = ["path", "patient", "predicted", *columns, *spread, *([UNLIKE] if knows else []), *origin]
     rejected = [[as_text(bad.path), bad.reason] for bad in answer.rejected]
@@ -105,6 +111,19 @@ def write_tables(out: Path, answer: Answer) -> None:
         _write_table(out / "predictions.csv", of_images, images)
         _write_table(out / "patients.csv", of_patients, patients)
         _write_table(out / "rejected.csv", ["path", "reason"], rejected)
+
+
+def _origin(answer: Answer) -> dict[str, str]:
+    """Return the columns that say by which model, and when; none where the model is not known."""
+    if not answer.model_digest:
+        return {}
+    named = {"model": answer.model_name, "model_since": answer.model_since} if answer.model_name else {}
+    return {"model_digest": answer.model_digest, "made": answer.made, **named}
+
+
+def _before(found: EarlierModel | None) -> list[str]:
+    """Return the cells of BEFORE, empty of a patient for whom the model is the same, or not known."""
+    return [found.digest, found.made, found.predicted] if found else [""] * len(BEFORE)
 
 
 def print_tables(answer: Answer) -> None:
@@ -166,7 +185,7 @@ def print_tables(answer: Answer) -> None:
         if sentences:
             console.print(f"[dim]{escape(one.patient)}: {escape('. '.join(sentences))}.[/]")
     if answer.model_digest:
-        console.print(f"[dim]Model {answer.model_digest}, {answer.made}.[/]")
+        console.print(f"[dim]{escape(answer.model_in_words())}.[/]")
     model = answer.patient_model
     pooling = f"a patient's are {model.in_words('images')}" if model else "of images alone, as the run says"
     console.print(

@@ -32,6 +32,11 @@ def write_pages(out: Path, answer: Answer) -> list[Path]:
     return written
 
 
+def pages_of(out: Path, answer: Answer) -> list[tuple[Path, list[Judged]]]:
+    """List the pages that `write_pages` writes of an answer, each with the images that it shows."""
+    return [(out / FOLDER / f"{name}.html", images[:MOST_SLICES]) for name, _one, images in _pages(answer)]
+
+
 def make_page(answer: Answer, one: JudgedPatient | None, images: list[Judged]) -> str:
     """Make one page as HTML. one: None for images that are not judged by patient."""
     model = answer.patient_model
@@ -45,6 +50,7 @@ def make_page(answer: Answer, one: JudgedPatient | None, images: list[Judged]) -
         decided=answer.decided_in_words(one) if one else "",
         promised=answer.set_in_words(one) if one else "",
         like=answer.like_in_words(one) if one else "",
+        before=answer.model_before(one.patient) if one else None,
         likeness=one.verdict.words if one else answer.likeness_in_words().removesuffix("."),
         is_unlike=one.verdict.is_unlike if one else False,
         pooling=model.in_words("slices") if model else "",

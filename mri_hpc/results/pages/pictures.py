@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -49,6 +50,12 @@ class Pictures:
     """Right ones, with their heat maps."""
     num_gone: int
     """Test images that the store no longer holds, or holds otherwise: they are left out."""
+
+    @property
+    def keys(self) -> set[int]:
+        """Keys of all images that are shown."""
+        shown = [*chain.from_iterable(self.examples.values()), *self.wrong, *self.looked_at]
+        return {int(one.prediction.key, 16) for one in shown}
 
 
 @dataclass(frozen=True, kw_only=True)

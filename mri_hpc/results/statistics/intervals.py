@@ -226,9 +226,11 @@ def sums_by_cluster(cluster: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.bincount(np.unique(cluster, return_inverse=True)[1], values)
 
 
-def quantile_of_t(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t, to 0.001 from 8 degrees on (Cornish and Fisher 1937)."""
-    z = Z_95
+def quantile_of_t(freedom: int, z: float = Z_95) -> float:
+    """Return a quantile of Student's t, that of 97.5 % to 0.001 from 8 degrees on (Cornish and Fisher 1937).
+
+    z: the same quantile of the normal distribution.
+    """
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384

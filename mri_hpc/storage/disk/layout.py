@@ -98,6 +98,11 @@ class StoreDir:
         return self.path / "private"
 
     @property
+    def made(self) -> Path:
+        """Folder of lines on files that show images elsewhere; there where any was made."""
+        return self.private / "made"
+
+    @property
     def seen(self) -> Path:
         """Size and time of the sources of each commit: saves reading an unchanged file again."""
         return self.private / "seen"

@@ -130,6 +130,21 @@ CASES = (
         says=("rnu does not exist; runs here: run",),
     ),
     Case(
+        name="a run that has not finished: models",
+        make=lambda desk: words("models", "add", desk.unfinished.path, "--models", desk.root / "models"),
+        says=("is not finished: mri-hpc status",),
+    ),
+    Case(
+        name="a model of which there is none",
+        make=lambda desk: words("models", "promote", "first", "--because", "x", "--models", desk.raw),
+        says=("raw holds no model: mri-hpc models add RUN adds one",),
+    ),
+    Case(
+        name="a prediction by a current model that there is not",
+        make=lambda desk: words("predict", "--model", "current", desk.raw, "--models", desk.root),
+        says=("has no current model: mri-hpc models add RUN adds one",),
+    ),
+    Case(
         name="a store in place of a run: report",
         make=lambda desk: words("report", desk.store),
         says=("store is a store, not a run; train on it with: python -m mri_hpc.launch --store",),

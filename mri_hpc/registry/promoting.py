@@ -1,0 +1,160 @@
+"""A person makes a model the current one, or takes that back."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.base.settings import nearest
+from mri_hpc.registry.adding import compared_before
+from mri_hpc.registry.evidence import (
+    AUDIT,
+    NOT_WORSE,
+    RETRACTED,
+    WORDS,
+    beside_current,
+    of_audit,
+    of_retractions,
+)
+from mri_hpc.registry.gate import Pair, pair_of
+from mri_hpc.registry.history import Entry, Kind, add_entry, follow, line_of, read_history
+from mri_hpc.registry.layout import ModelsDir
+from mri_hpc.registry.record import Evidence, Record, Verdict, check_files, read_record, record_digest
+from mri_hpc.registry.retracted import accepted_of, retracted_since
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promoted:
+    """Outcome of a promotion, or of a rollback."""
+
+    entry: Entry
+    before: str
+    """Name of the model that was current; empty where there was none."""
+    note: str = ""
+    """For people, where something is left to do."""
+    is_new: bool = True
+    """False where it was current already, with nothing to decide."""
+
+
+def promote(models: ModelsDir, name: str, because: str, accepted: Collection[str]) -> Promoted:
+    """Make a model the current one; UserError where a requirement is open, and not accepted by its word.
+
+    What was accepted of the current one stays accepted: retractions since then alone are asked about.
+    """
+    _refuse_unknown_words(accepted)
+    if not because.strip():
+        raise UserError(
+            '--because is for those who ask later: say why, as in --because "not worse, more data"'
+        )
+    entries = read_history(models)
+    record = read_record(models, name)
+    check_files(models, record)
+    line = line_of(entries)
+    before = line[-1] if line else None
+    evidence, gate = evidence_now(models, record, entries, before)
+    retracted = retracted_since(models, record, entries)
+    if before and before.name == name and not retracted.beyond(accepted_of(entries, name)):
+        # A promotion that was killed as it ended is put right.
+        follow(models)
+        return Promoted(entry=before, before=name, is_new=False)
+    is_again = bool(before and before.name == name)
+    opened = open_words(evidence, has_current=bool(before) and not is_again)
+    earlier = {word for word in before.accepted if word != RETRACTED} if before and is_again else set()
+    accepted = {*accepted, *earlier}
+    _refuse_open(models, name, evidence, [word for word in opened if word not in accepted])
+    entry = Entry(
+        number=len(entries) + 1,
+        kind=Kind.PROMOTE,
+        name=name,
+        model_digest=record.model_digest,
+        record=record_digest(models, name),
+        because=because.strip(),
+        evidence=evidence,
+        gate=gate,
+        accepted=tuple(word for word in WORDS if word in opened and word in accepted),
+        retractions=retracted.commits if RETRACTED in accepted else (),
+    )
+    note = add_entry(models, entry)
+    return Promoted(entry=entry, before=before.name if before else "", note=note)
+
+
+def rollback(models: ModelsDir, because: str) -> Promoted:
+    """Make the model current that was so before the one that is now; UserError where there was none."""
+    entries = read_history(models)
+    line = line_of(entries)
+    if len(line) < 2:
+        now = f"{line[-1].name} is the first one" if line else "no model was promoted yet"
+        raise UserError(f"{models.path}: there is no model to go back to: {now}")
+    last, before = line[-1], line[-2]
+    record = read_record(models, before.name)
+    check_files(models, record)
+    commits = retracted_since(models, record, entries).beyond(accepted_of(entries, before.name))
+    if commits:
+        raise UserError(refusal(models, before.name, len(commits)))
+    entry = Entry(
+        number=len(entries) + 1,
+        kind=Kind.ROLLBACK,
+        name=before.name,
+        model_digest=record.model_digest,
+        record=record_digest(models, before.name),
+        because=because.strip(),
+    )
+    return Promoted(entry=entry, before=last.name, note=add_entry(models, entry))
+
+
+def evidence_now(
+    models: ModelsDir, record: Record, entries: Sequence[Entry], current: Entry | None
+) -> tuple[tuple[Evidence, ...], tuple[str, ...]]:
+    """Return what speaks for a model now, and the gate patients on whom it was compared anew for that.
+
+    Retractions and audits are looked for anew; beside another current model than then it is compared anew.
+    """
+    retracted = of_retractions(retracted_since(models, record, entries))
+    audited = of_audit(models.run(record.name))
+    kept = [one for one in record.evidence if one.word not in (AUDIT, RETRACTED)]
+    beside = current.name if current else ""
+    if beside in (record.compared_with, record.name):
+        return (*kept, audited, retracted), ()
+    pair = pair_of(models.run(record.name), models.run(beside)) if current else None
+    gate = pair.units if isinstance(pair, Pair) else ()
+    found = beside_current(
+        models.run(record.name),
+        pair,
+        margin=record.margin,
+        comparisons=1 + compared_before(models, entries, gate),
+    )
+    rest = [one for one in kept if one.word not in {one.word for one in found}]
+    return (*found, *rest, audited, retracted), gate
+
+
+def open_words(evidence: Sequence[Evidence], *, has_current: bool) -> list[str]:
+    """List the words of what is not met, or not known; the first model need not be as good as another."""
+    return [
+        one.word
+        for one in evidence
+        if one.verdict is not Verdict.MET and (has_current or one.word != NOT_WORSE)
+    ]
+
+
+def refusal(models: ModelsDir, name: str, num: int) -> str:
+    """Say why a model is not asked that has learnt from retracted images, and what a person can do."""
+    which = "a retraction" if num == 1 else f"{num} retractions"
+    return (
+        f"{models.path / name} has learnt from images that {which} took out since, and is not asked any "
+        f"more: promote one that has not, or accept it: mri-hpc models promote {name} --accept {RETRACTED} "
+        "--because WHY"
+    )
+
+
+def _refuse_unknown_words(accepted: Collection[str]) -> None:
+    for word in accepted:
+        if word not in WORDS:
+            raise UserError(f"--accept takes {', '.join(WORDS)}, got {word!r}{nearest(word, WORDS)}")
+
+
+def _refuse_open(models: ModelsDir, name: str, evidence: Sequence[Evidence], opened: Sequence[str]) -> None:
+    if opened:
+        found = "; ".join(f"{one.word} {one.verdict}: {one.words}" for one in evidence if one.word in opened)
+        raise UserError(
+            f"{models.path / name} is not promoted ({found}); where a person decides so all the same: "
+            f"--accept {' '.join(opened)}"
+        )

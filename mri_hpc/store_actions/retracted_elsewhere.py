@@ -1,0 +1,80 @@
+"""Beyond the store: models that have learnt from retracted images, and files that show them."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mri_hpc.base.command import counted
+from mri_hpc.base.errors import UserError
+from mri_hpc.storage.store import Store, remove_made
+from mri_hpc.store_actions.made import described, files_showing, in_words, unreadable_in_words
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mri_hpc.storage.store import Retraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Others:
+    """Traces of retracted images beyond the store."""
+
+    models: Sequence[str]
+    """Names of the models that have learnt from them."""
+    files: Sequence[dict[str, Any]]
+    """Files that showed them, and what has become of each."""
+    notes: Sequence[str]
+    """For people, where something is left to do."""
+
+
+def reach_others(store: Store, retraction: "Retraction", models: Path) -> Others:
+    """Remove the files that show retracted images, and mark the models that have learnt from them.
+
+    models: folder of models, which need not be there.
+    """
+    keys, commits = _retracted(store, retraction)
+    made, unreadable = files_showing(store, keys, retraction.names)
+    files = [described(one) for one in remove_made(made)]
+    marked, note = _mark(models, keys, commits) if models.is_dir() else ([], "")
+    notes = [one for one in (note, unreadable_in_words(store, unreadable)) if one]
+    return Others(models=marked, files=files, notes=notes)
+
+
+def _mark(models: Path, keys: "np.ndarray", commits: Sequence[str]) -> tuple[list[str], str]:
+    """Mark the models that have learnt from images; return their names, and a note where that cannot be."""
+    from mri_hpc.registry.layout import ModelsDir
+    from mri_hpc.registry.retracted import note_retraction
+
+    try:
+        return note_retraction(ModelsDir(models), keys, commits), ""
+    except (UserError, OSError) as error:
+        # The images are gone already, and that has to be told.
+        return [], f"models in {models} could not be marked ({error}): run it again once that is seen to"
+
+
+def and_files(store: Store, retraction: "Retraction") -> str:
+    """Say how many files go with the images; empty where there are none."""
+    made, _unreadable = files_showing(store, _retracted(store, retraction)[0], retraction.names)
+    return f", and {counted(len(made), 'file')} made of them" if made else ""
+
+
+def print_others(models: Path, others: Others) -> None:
+    """Print which models are marked, and what has become of the files."""
+    for name in others.models:
+        print(f"{models / name} has learnt from them: it is not asked until a person says otherwise")
+    for one in others.files:
+        print(f"showed them: {in_words(one)}")
+    for note in others.notes:
+        print(note, file=sys.stderr)
+
+
+def _retracted(store: Store, retraction: "Retraction") -> "tuple[np.ndarray, list[str]]":
+    """Return the keys of a retraction and of those of the same before, uint64 (n,), and their commits."""
+    # Whoever asks for help need not wait for it.
+    import numpy as np
+
+    records = store.retractions(retraction.patient, retraction.keys)
+    before = [int(key, 16) for one in records for key in one.retracted_keys]
+    return np.unique(np.array([*before, *retraction.keys], np.uint64)), [one.id for one in records]
