@@ -1,13 +1,16 @@
 """The course of a drill until all is over, as it is seen where it was launched."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cluster import slurm
 from mri_hpc.cluster.choice import standing_of
 from mri_hpc.cluster.drill.folder import DrillFolder
-from mri_hpc.cluster.drill.probe import read_answers
+from mri_hpc.cluster.drill.judging import grouped
+from mri_hpc.cluster.drill.probe import Answers, Question, judge_nodes, read_answers
 from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.launching import end_job
 from mri_hpc.cluster.scheduler import Phase, Standing
@@ -26,11 +29,14 @@ class Course:
     """An observer of a drill."""
 
     drill: DrillFolder
+    question: Question
+    """The one that the nodes are asked first."""
     job: Job
     say: Callable[[str], None]
     """Called with each new thing that is seen, as a line for people."""
     _line: str = ""
     _standing: Standing | None = None
+    _has_told_of_nodes: bool = False
 
     def follow(self) -> None:
         """Return once the drill is over, or can go no further; end the job then. Raises KeyboardInterrupt."""
@@ -55,6 +61,8 @@ class Course:
             return True
         if any(one.get("cause") in HOPELESS or one.get("decision") == Action.GIVE_UP for one in decided):
             return True
+        if answers and not self._has_told_of_nodes:
+            self._tell_of_nodes(answers)
         self._tell(events, has_answers=answers is not None)
         return self.drill.twin.is_finished
 
@@ -66,6 +74,15 @@ class Course:
             # Slurm is away: what the job writes is seen all the same.
             self._standing = Standing(phase=Phase.RUNNING)
         return self._standing.phase
+
+    def _tell_of_nodes(self, answers: Answers) -> None:
+        """Say what the nodes have found as soon as it is there: the end of the drill is minutes away."""
+        self._has_told_of_nodes = True
+        # Slurm says which nodes these are; where it is away now, the judgement says it all.
+        with contextlib.suppress(UserError):
+            by_node = judge_nodes(answers, slurm.node_names(answers.nodes), self.question)
+            for finding in grouped(by_node):
+                self.say(finding.says)
 
     def _tell(self, events: list[Event], *, has_answers: bool) -> None:
         """Say what is new."""

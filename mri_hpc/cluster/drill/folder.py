@@ -55,6 +55,11 @@ class DrillFolder:
         return self.path / "seen.err"
 
     @property
+    def ways(self) -> Path:
+        """Folder by which the nodes tell each other where they listen."""
+        return self.path / "ways"
+
+    @property
     def signal_note(self) -> Path:
         """Note on the signal that was sent to the ranks."""
         return self.path / "signal.json"
