@@ -50,6 +50,11 @@ class DrillFolder:
         return self.path / "seen"
 
     @property
+    def seen_so_far(self) -> Path:
+        """The same while nodes are still asked."""
+        return self.path / "seen.part"
+
+    @property
     def seen_errors(self) -> Path:
         """Complaints of srun while the nodes were asked."""
         return self.path / "seen.err"

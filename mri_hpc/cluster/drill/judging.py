@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def judge(drill: DrillFolder, question: Question, *, job: Job) -> Judgement:
         return _of_silence(drill, job)
     nodes = slurm.node_names(answers.nodes)
     by_node = judge_nodes(answers, nodes, question)
-    seen = grouped(by_node)
+    seen = _grouped(by_node)
     bad = [node for node, found in by_node.items() if any(one.level is Level.PROBLEM for one in found)]
     if bad:
         # What holds for all nodes of a job is no fault of theirs.
@@ -94,7 +94,7 @@ def _of_silence(drill: DrillFolder, job: Job) -> Judgement:
     return Judgement(findings=(problem(says, cure),), bad_nodes=(node,) if node else ())
 
 
-def grouped(by_node: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+def _grouped(by_node: dict[str, list[Finding]]) -> list[Finding]:
     """Say once what holds for several nodes, with their names before it."""
     nodes: dict[Finding, list[str]] = {}
     for node, found in by_node.items():

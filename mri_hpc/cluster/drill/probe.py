@@ -82,7 +82,8 @@ def first_lines(drill: DrillFolder, question: Question) -> tuple[str, ...]:
     asked = [question.python, "-m", "mri_hpc.cluster.drill.node", str(drill.path)]
     asked += [question.token, question.store, question.key, str(question.gpus)]
     asked = [" ".join(question.variables), *asked, question.interface, question.ports]
-    began, seen, errors = (shlex.quote(str(path)) for path in (drill.began, drill.seen, drill.seen_errors))
+    files = (drill.began, drill.seen_so_far, drill.seen, drill.seen_errors)
+    began, so_far, seen, errors = (shlex.quote(str(path)) for path in files)
     return (
         "# The drill: before any rank starts, each node says what it sees.",
         'if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ]; then',
@@ -90,10 +91,10 @@ def first_lines(drill: DrillFolder, question: Question) -> tuple[str, ...]:
         f"  timeout {ANSWER_WITHIN_S} srun --job-name={slurm.QUESTION_STEP} \\",
         "    --export=ALL --kill-on-bad-exit=0 --wait=0 \\",
         '    --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \\',
-        f"    sh -c {shlex.quote(ON_NODE)} look {shlex.join(asked)} >{seen}.part 2>{errors}",
+        f"    sh -c {shlex.quote(ON_NODE)} look {shlex.join(asked)} >{so_far} 2>{errors}",
         "  looked=$?",
-        f'  echo "- $looked $(cat {began}) $(date +%s) $SLURM_JOB_NODELIST" >>{seen}.part',
-        f"  mv {seen}.part {seen}",
+        f'  echo "- $looked $(cat {began}) $(date +%s) $SLURM_JOB_NODELIST" >>{so_far}',
+        f"  mv {so_far} {seen}",
         '  if [ "$looked" -ne 0 ]; then exit 1; fi',
         "fi",
     )
@@ -118,7 +119,7 @@ def judge_nodes(answers: Answers, nodes: Sequence[str], question: Question) -> d
 
     nodes: all of the job. What is a problem keeps ranks from starting there.
     """
-    found = {node: list(_of_node(answers, node, question)) for node in nodes}
+    found = _by_own_words(answers, nodes, question)
     for node, seconds in _off_clocks(answers, nodes).items():
         ahead = "ahead of" if seconds > 0 else "behind"
         found[node].append(
@@ -127,6 +128,24 @@ def judge_nodes(answers: Answers, nodes: Sequence[str], question: Question) -> d
                 "ask your cluster's help desk to set it; until then --slurm exclude=" + node,
             )
         )
+    return found
+
+
+def judge_so_far(drill: DrillFolder, question: Question) -> dict[str, list[Finding]]:
+    """Judge nodes by what they have said already, while they are still asked; by their clocks none."""
+    try:
+        text = drill.seen_so_far.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    # The last line may be half written.
+    rows = tuple(_row(line) for line in text.splitlines(keepends=True) if line.endswith("\n"))
+    answers = Answers(nodes="", status=0, lines=rows, began=0, ended=0)
+    nodes = dict.fromkeys(name for name, words in rows if words.startswith("clock "))
+    return _by_own_words(answers, [*nodes], question)
+
+
+def _by_own_words(answers: Answers, nodes: Sequence[str], question: Question) -> dict[str, list[Finding]]:
+    found = {node: list(_of_node(answers, node, question)) for node in nodes}
     for node, findings in judge_ways(_apart(answers, nodes)).items():
         found[node] += findings
     return found
@@ -214,8 +233,12 @@ def _off_clocks(answers: Answers, nodes: Sequence[str]) -> dict[str, int]:
 
 
 def _rows(path: Path) -> list[tuple[str, str]]:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return [(name, words) for name, _, words in (line.partition(" ") for line in text.splitlines())]
+    return [_row(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+
+
+def _row(line: str) -> tuple[str, str]:
+    name, _, words = line.rstrip("\n").partition(" ")
+    return name, words
 
 
 def as_line(one: Finding | Apart) -> str:

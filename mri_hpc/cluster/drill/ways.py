@@ -105,16 +105,20 @@ class Ways:
     def _try_all(self, pool: ThreadPoolExecutor, is_busy: Callable[[], bool]) -> dict[str, Future[str]]:
         """Connect to each node that comes, until all have tried all; return what comes of it."""
         tries: dict[str, Future[str]] = {}
-        has_told, late_s = False, LATE_S
+        has_tried, late_s = False, LATE_S
         while True:
             there = self._there()
             for node in self._others:
                 if node not in tries and f"{node}.{LISTENS}" in there:
                     tries[node] = pool.submit(self._why_apart, node)
-            if not has_told and len(tries) == len(self._others) and all(one.done() for one in tries.values()):
+            if (
+                not has_tried
+                and len(tries) == len(self._others)
+                and all(one.done() for one in tries.values())
+            ):
                 self._tell(TRIED)
-                has_told = True
-            if has_told and all({f"{node}.{TRIED}", f"{node}.{LEFT}"} & there for node in self._others):
+                has_tried = True
+            if has_tried and all({f"{node}.{TRIED}", f"{node}.{LEFT}"} & there for node in self._others):
                 return tries
             late_s -= 0.0 if is_busy() else POLL_S
             if late_s < 0:

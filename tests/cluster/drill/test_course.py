@@ -84,7 +84,18 @@ def test_what_nodes_have_found_is_said_once_and_long_before_the_end(drill, follo
         decide(drill, "finished", decision="finished"),
     )
     assert [line for line in lines if "MRI_KEY_FILE" in line] == [lines[1]]
-    assert lines[1].startswith("n1, n2: jobs do not get MRI_KEY_FILE of your shell there")
+    # The report in the end names all nodes.
+    assert lines[1].startswith("n1: jobs do not get MRI_KEY_FILE of your shell there")
+
+
+def test_what_a_node_has_found_is_said_while_others_are_still_asked(drill, followed):
+    python = "it has no /opt/python, the python of the job"
+    lines, _ = followed(
+        lambda: drill.began.write_text("1000\n"),
+        lambda: drill.seen_so_far.write_text('n1 clock 1000\nn2 clock 1000\nn2 no-python\nn1 {"level": "no'),
+        lambda: drill.seen.write_text(f"{NODES}n2 no-python\n{LAST.format(status=3)}"),
+    )
+    assert lines == ["the job waits: others go first", "every node is asked what it sees", f"n2: {python}"]
 
 
 def test_it_is_over_where_a_node_cannot_start_ranks_and_nobody_has_to_end_the_job(drill, followed):
