@@ -33,11 +33,11 @@ from mri_hpc.training.model import build
 from mri_hpc.training.ranks import Ranks, pick_device
 from mri_hpc.training.use_meter import UseMeter
 
-SIDE = 64
-BATCH_SIZE = 16
+SIDE = 32
+BATCH_SIZE = 8
 STEPS = 10
 """Of a block."""
-SETTLING = 5
+SETTLING = 1
 SETTINGS = TrainingSettings(model="shufflenet_v2_x0_5", batch_size=BATCH_SIZE, epochs=1000)
 
 
