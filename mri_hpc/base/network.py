@@ -5,7 +5,7 @@ import errno
 import fcntl
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,17 @@ def interfaces() -> list[Interface]:
     return [one for one in found if not one.address.startswith("127.")]
 
 
+def interfaces_in_words() -> str:
+    """List the interfaces for people: ``eth0 (10.0.0.1), ib0 (10.1.0.1)``."""
+    return ", ".join(f"{one.name} ({one.address})" for one in interfaces()) or "none but loopback"
+
+
+def own_addresses(names: Iterable[str]) -> list[str]:
+    """List the addresses at which others may reach this machine: of its names first, then of interfaces."""
+    by_name = [address for name in names for address in resolve(name)]
+    return list(dict.fromkeys([*by_name, *(one.address for one in interfaces())]))
+
+
 def own_address_towards(address: str) -> str:
     """Return this machine's own address in packets to another; empty where none would go there."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -86,6 +97,12 @@ def own_address_towards(address: str) -> str:
         except OSError:
             return ""
         return str(probe.getsockname()[0])
+
+
+def way_to(address: str) -> str:
+    """Name the interface by which packets to an address go."""
+    own = own_address_towards(address)
+    return interface_of(own) or (own and "loopback") or "no interface"
 
 
 def is_address(text: str) -> bool:

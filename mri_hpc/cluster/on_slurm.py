@@ -71,7 +71,7 @@ class Slurm(Scheduler):
         program = self._program or Program(module=rank.RANK_MODULE)
         job = submit(
             run, submission, settings, ranks_per_node=sizes.ranks_per_node, gpus=sizes.gpus_per_node,
-            module=program.module, first=program.first,
+            module=program.module, question=program.question,
         )  # fmt: skip
         # It has been taken a moment ago.
         self._remember([job], {job: Standing(phase=Phase.PENDING)})

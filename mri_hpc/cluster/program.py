@@ -9,5 +9,6 @@ class Program:
 
     module: str
     """Module that each rank runs, as ``python -m``: called with --run and --submission."""
-    first: tuple[str, ...] = ()
-    """Lines of the batch script before all others; where they leave it, no rank is started."""
+    question: tuple[str, ...] = ()
+    """Lines of the batch script that ask the nodes, in place of launch's own; where they leave it, no rank is
+    started."""

@@ -88,17 +88,18 @@ def place(environment: Mapping[str, str] = os.environ) -> "Place | None":
 
 def _addresses(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return the addresses by which Slurm reaches this node: as it is set up, and as srun came to it."""
-    node = environment.get("SLURMD_NODENAME", "")
-    by_setup = [
-        pair.partition("=")[2]
-        for pair in environment.get(ADDRESSES, "").split()
-        if pair.startswith(f"{node}=")
-    ]
+    by_setup = node_addresses(environment).get(environment.get("SLURMD_NODENAME", ""), "")
     # Of the node on which srun runs, in a job the first one, where rank 0 is.
     by_srun = (
         environment.get("SLURM_LAUNCH_NODE_IPADDR", "") if environment.get("SLURM_PROCID") == "0" else ""
     )
-    return tuple(address for address in (*by_setup, by_srun) if address)
+    return tuple(address for address in (by_setup, by_srun) if address)
+
+
+def node_addresses(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return node → address, or name, by which Slurm reaches it, of the nodes of this job; empty: unsaid."""
+    pairs = (pair.partition("=") for pair in environment.get(ADDRESSES, "").split())
+    return {node: address for node, _, address in pairs}
 
 
 def array_share(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:

@@ -59,13 +59,15 @@ def submit(
     ranks_per_node: int,
     gpus: int,
     module: str,
-    first: Sequence[str] = (),
+    question: Sequence[str] = (),
 ) -> Job:
     """Hand the run's job to Slurm; UserError with Slurm's own words where it is refused.
 
-    module: as of `RankStart`. first: lines of the batch script before all others.
+    module: as of `RankStart`. question: as of `Program`.
     """
-    executor = _executor(run, submission, settings, ranks_per_node=ranks_per_node, gpus=gpus, first=first)
+    executor = _executor(
+        run, submission, settings, ranks_per_node=ranks_per_node, gpus=gpus, question=question
+    )
     start = RankStart(run=str(run.path), submission=submission, module=module)
     run.submitit.mkdir(parents=True, exist_ok=True)
     try:
@@ -108,7 +110,7 @@ def _executor(
     *,
     ranks_per_node: int,
     gpus: int,
-    first: Sequence[str] = (),
+    question: Sequence[str] = (),
 ) -> Executor:
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError("sbatch and srun are not on the PATH; load Slurm's module, or use --cluster local")
@@ -142,17 +144,14 @@ def _executor(
         ntasks_per_node=ranks_per_node,
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
-        setup=[
-            *first,
-            *_before_srun(
-                run,
-                submission,
-                python,
-                has_gpus=gpus > 0 or names_gpus,
-                nodes=settings.nodes,
-                store=_store_of(run),
-            ),
-        ],
+        setup=_before_srun(
+            run,
+            submission,
+            python,
+            has_gpus=gpus > 0 or names_gpus,
+            nodes=settings.nodes,
+            question=question or _nodes_question(run, submission, python, _store_of(run)),
+        ),
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
         # Of sites that export nothing from the shell (SBATCH_EXPORT=NONE) srun would take that over, and the
         # ranks would find neither what the lines above set, nor a PATH.
@@ -166,7 +165,7 @@ def _executor(
 
 
 def _before_srun(
-    run: RunDir, submission: int, python: str, *, has_gpus: bool, nodes: int, store: str
+    run: RunDir, submission: int, python: str, *, has_gpus: bool, nodes: int, question: Sequence[str]
 ) -> list[str]:
     """Return shell lines that outlive the signals to the ranks, and start none that may not start."""
     # A Slurm that does not fence its GPUs in shows them to every job of the node.
@@ -181,7 +180,7 @@ def _before_srun(
         *_addresses(nodes),
         f"export {SHELL_HAS_SCONTROL}=1",
         f"command -v scontrol >/dev/null || export {SHELL_HAS_SCONTROL}=0",
-        *_nodes_question(run, submission, python, store),
+        *question,
         "may_start=0",
         f"{_batch_command(python, 'before', run, submission)} || may_start=$?",
         f'if [ "$may_start" -eq {MAY_NOT_START} ]; then exit 0; fi',

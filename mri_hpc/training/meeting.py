@@ -162,13 +162,9 @@ def _wanted_address(wishes: Wishes) -> str:
     if wishes.interface and wishes.interface not in found:
         raise UserError(
             f"node {os.uname().nodename} has no interface {wishes.interface} with an IPv4 address; it has "
-            f"{_shown(found)}: name one of these with --interface, or leave it out"
+            f"{network.interfaces_in_words()}: name one of these with --interface, or leave it out"
         )
     return found.get(wishes.interface or by_site, "")
-
-
-def _shown(found: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} ({address})" for name, address in found.items()) or "none but loopback"
 
 
 def _open(place: Place, run: RunDir, attempt: Attempt, wishes: Wishes, address: str) -> TCPStore:
@@ -197,12 +193,7 @@ def _open(place: Place, run: RunDir, attempt: Attempt, wishes: Wishes, address: 
 
 def _own_addresses(place: Place) -> list[str]:
     """List the addresses at which other nodes may reach this one: first those that Slurm knows."""
-    by_name = [
-        address
-        for name in (*place.addresses, place.host, os.uname().nodename)
-        for address in network.resolve(name)
-    ]
-    found = list(dict.fromkeys([*by_name, *(one.address for one in network.interfaces())]))
+    found = network.own_addresses((*place.addresses, place.host, os.uname().nodename))
     # A network of IPv6 alone: its store finds the name, and gloo and NCCL their way.
     return found or [place.host]
 
@@ -278,7 +269,7 @@ def _reach_all(
             _refuse(
                 run,
                 f"rank {place.rank} on {place.host} does not reach rank {rank} on {hosts[rank]}",
-                [f"{address} port {at_port} by {_way(address)}: {why}"],
+                [f"{address} port {at_port} by {network.way_to(address)}: {why}"],
             )
         store.set(f"reached/{place.rank}", "")
         return patience.outlasts(lambda: store.check(ended), what="all nodes to reach each other")
@@ -286,22 +277,15 @@ def _reach_all(
 
 def _tried(address: str, port: int) -> str:
     why = network.why_unreachable(address, port, within_s=2 * CONNECT_S)
-    return f"{address} port {port} by {_way(address)}: {why or 'it answers, but not as rank 0'}"
-
-
-def _way(address: str) -> str:
-    """Name the interface by which packets to an address go."""
-    own = network.own_address_towards(address)
-    return network.interface_of(own) or (own and "loopback") or "no interface"
+    return f"{address} port {port} by {network.way_to(address)}: {why or 'it answers, but not as rank 0'}"
 
 
 def _refuse(run: RunDir, what: str, tried: Sequence[str]) -> NoReturn:
     """End this rank, which another cannot be reached from, with what was tried and what to type."""
-    found = {one.name: one.address for one in network.interfaces()}
     message = (
         f"{what} ({'; '.join(tried)}). Where only some ports are open between nodes: --port-range LOW-HIGH; "
-        f"by another network: --interface NAME (here: {_shown(found)}); without a node: --slurm "
-        f"exclude=NODE; one node needs no network: --nodes 1"
+        f"by another network: --interface NAME (here: {network.interfaces_in_words()}); without a node: "
+        f"--slurm exclude=NODE; one node needs no network: --nodes 1"
     )
     have_met = any(e.kind == Kind.STARTED and int(e.values.get("ranks") or 1) > 1 for e in read_events(run))
     if not have_met:

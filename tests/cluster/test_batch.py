@@ -6,9 +6,11 @@ import pytest
 
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.cluster import batch
-from mri_hpc.cluster.submission import _after_srun, _before_srun
+from mri_hpc.cluster.slurm import QUESTION_STEP
+from mri_hpc.cluster.submission import _after_srun, _before_srun, _executor
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.settings import JobSettings
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def words_of(lines):
 
 def test_what_the_batch_script_says_is_what_decides(tmp_path, called):
     run = RunDir(tmp_path / "--a run's folder")
-    before = words_of(_before_srun(run, 3, "python", has_gpus=True, nodes=1, store=""))
+    before = words_of(_before_srun(run, 3, "python", has_gpus=True, nodes=1, question=()))
     after = words_of(_after_srun(run, 3, "python", 90))
     assert batch.main(before) == batch.main(after) == AGAIN
     assert called == [
@@ -88,7 +90,7 @@ def test_a_python_without_scontrol_leaves_the_requeue_to_the_shell(planned_run, 
 def test_where_nobody_could_requeue_no_rank_starts_and_it_is_said_at_once(planned_run, monkeypatch, tmp_path):
     run = planned_run()
     run.claim_submission()
-    words = words_of(_before_srun(run, 1, "python", has_gpus=False, nodes=1, store=""))
+    words = words_of(_before_srun(run, 1, "python", has_gpus=False, nodes=1, question=()))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv(batch.SHELL_HAS_SCONTROL, "0")
@@ -100,11 +102,26 @@ def test_where_nobody_could_requeue_no_rank_starts_and_it_is_said_at_once(planne
 
 def test_the_shell_says_whether_it_has_scontrol(commands, tmp_path):
     commands("python", "echo $MRI_SHELL_HAS_SCONTROL")
-    script = "\n".join(_before_srun(RunDir(tmp_path / "run"), 1, "python", has_gpus=True, nodes=1, store=""))
+    script = "\n".join(
+        _before_srun(RunDir(tmp_path / "run"), 1, "python", has_gpus=True, nodes=1, question=())
+    )
     has_none = {**os.environ, "PATH": str(tmp_path / "bin")}
     assert subprocess.check_output(["/bin/bash", "-c", script], env=has_none, text=True) == "0\n"
     commands("scontrol", "")
     assert subprocess.check_output(["/bin/bash", "-c", script], env=has_none, text=True) == "1\n"
+
+
+@pytest.mark.parametrize("question", [(), ("ask --nodes",)])
+def test_nodes_are_asked_once_whoever_asks(question, commands, tmp_path):
+    commands("sbatch", "")
+    commands("srun", "")
+    script = _executor(
+        RunDir(tmp_path / "run"), 1, JobSettings(nodes=2), ranks_per_node=1, gpus=0, question=question
+    ).script()
+    assert script.count(f"--job-name={QUESTION_STEP}") + script.count("ask --nodes") == 1
+    # Whoever asks knows where Slurm finds each node.
+    addresses, asked = script.index("MRI_ADDRESSES="), script.index(*question or [QUESTION_STEP])
+    assert addresses < asked < script.index("batch before")
 
 
 def test_the_last_words_of_ranks_that_could_not_start_are_those_of_srun(planned_run, monkeypatch):

@@ -13,7 +13,7 @@ def look(site: Site) -> Iterator[Finding]:
     """Look at this machine's interfaces; no message is sent."""
     name = socket.gethostname()
     present = [interface for _number, interface in socket.if_nameindex() if interface != "lo"]
-    found = ", ".join(f"{one.name} ({one.address})" for one in network.interfaces()) or "none but loopback"
+    found = network.interfaces_in_words()
     yield fine(f"{name} has the interfaces {found}; ranks on several nodes meet by such, and need no name")
     for variable in VARIABLES:
         wanted = site.environment.get(variable, "")

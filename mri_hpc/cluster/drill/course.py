@@ -1,13 +1,16 @@
 """The course of a drill until all is over, as it is seen where it was launched."""
 
+import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cluster import slurm
 from mri_hpc.cluster.choice import standing_of
+from mri_hpc.cluster.doctor.finding import Finding
 from mri_hpc.cluster.drill.folder import DrillFolder
-from mri_hpc.cluster.drill.probe import read_answers
+from mri_hpc.cluster.drill.probe import Answers, Question, judge_nodes, judge_so_far, read_answers
 from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.launching import end_job
 from mri_hpc.cluster.scheduler import Phase, Standing
@@ -26,11 +29,16 @@ class Course:
     """An observer of a drill."""
 
     drill: DrillFolder
+    question: Question
+    """The one that the nodes are asked first."""
     job: Job
     say: Callable[[str], None]
     """Called with each new thing that is seen, as a line for people."""
     _line: str = ""
     _standing: Standing | None = None
+    _nodes_are_judged: bool = False
+    _found: set[str] = field(default_factory=set)
+    """Findings of nodes that were shown, without their names: of one that many have, the first is enough."""
 
     def follow(self) -> None:
         """Return once the drill is over, or can go no further; end the job then. Raises KeyboardInterrupt."""
@@ -55,6 +63,10 @@ class Course:
             return True
         if any(one.get("cause") in HOPELESS or one.get("decision") == Action.GIVE_UP for one in decided):
             return True
+        if answers is None:
+            self._show(judge_so_far(self.drill, self.question))
+        elif not self._nodes_are_judged:
+            self._judge(answers)
         self._tell(events, has_answers=answers is not None)
         return self.drill.twin.is_finished
 
@@ -66,6 +78,21 @@ class Course:
             # Slurm is away: what the job writes is seen all the same.
             self._standing = Standing(phase=Phase.RUNNING)
         return self._standing.phase
+
+    def _judge(self, answers: Answers) -> None:
+        """Say what all answers together show: the end of the drill is minutes away."""
+        self._nodes_are_judged = True
+        # Slurm says which nodes these are; where it is away now, the judgement says it all.
+        with contextlib.suppress(UserError):
+            self._show(judge_nodes(answers, slurm.node_names(answers.nodes), self.question))
+
+    def _show(self, by_node: Mapping[str, Sequence[Finding]]) -> None:
+        """Say what is new."""
+        for node, findings in by_node.items():
+            for one in findings:
+                if one.says not in self._found:
+                    self._found.add(one.says)
+                    self.say(f"{node}: {one.says}")
 
     def _tell(self, events: list[Event], *, has_answers: bool) -> None:
         """Say what is new."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ from mri_hpc.rundir.settings import JobSettings
 from mri_hpc.rundir.site_file import refuse_above, site_file
 
 RANK = "mri_hpc.cluster.drill.rank"
+OF_JOBS = re.compile(
+    "(MRI|NCCL|GLOO)_[A-Z0-9_]+|TORCH_HOME|XDG_(CACHE|CONFIG)_HOME|PYTHONPATH|LD_LIBRARY_PATH"
+)
+"""Variables that a job should have as the shell has them."""
+OF_SCRIPT = "MRI_PYTHON"
+"""Of these, the one that the batch script holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +75,11 @@ def run_drill(drill: Drill, say: Callable[[str], None]) -> DrillVerdict:
     """
     plan = prepare(drill.folder, drill.job, drill.sizes)
     question = _question(drill, os.environ)
-    program = Program(module=RANK, first=first_lines(drill.folder, question))
+    program = Program(module=RANK, question=first_lines(drill.folder, question))
     launched = submit_once(plan, slurm_with(program), drill.sizes)
     assert launched.job is not None
     say(f"submitted: {name_of(launched.job)}")
-    Course(drill=drill.folder, job=launched.job, say=say).follow()
+    Course(drill=drill.folder, question=question, job=launched.job, say=say).follow()
     judged = judge(drill.folder, question, job=launched.job)
     verdict = DrillVerdict(
         shape=drill.shape, time=round(time.time(), 3), job_id=launched.job.job_id,
@@ -95,4 +102,9 @@ def _question(drill: Drill, environment: Mapping[str, str]) -> Question:
         store=str(drill.store.absolute()) if drill.store else "",
         key=key,
         gpus=drill.sizes.gpus_per_node,
+        interface=drill.job.interface or "",
+        ports=drill.job.port_range or "",
+        variables=tuple(
+            sorted(name for name in environment if OF_JOBS.fullmatch(name) and name != OF_SCRIPT)
+        ),
     )

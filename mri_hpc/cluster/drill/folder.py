@@ -50,9 +50,19 @@ class DrillFolder:
         return self.path / "seen"
 
     @property
+    def seen_so_far(self) -> Path:
+        """The same while nodes are still asked."""
+        return self.path / "seen.part"
+
+    @property
     def seen_errors(self) -> Path:
         """Complaints of srun while the nodes were asked."""
         return self.path / "seen.err"
+
+    @property
+    def ways(self) -> Path:
+        """Folder by which the nodes tell each other where they listen."""
+        return self.path / "ways"
 
     @property
     def signal_note(self) -> Path:

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mri_hpc.base.atomic import publish_new_bytes
@@ -16,6 +17,7 @@ from mri_hpc.cluster.doctor import limits, network
 from mri_hpc.cluster.doctor.finding import Finding, Level, Site, note, problem
 from mri_hpc.cluster.drill.folder import DrillFolder
 from mri_hpc.cluster.drill.probe import STOPS, as_line
+from mri_hpc.cluster.drill.ways import Apart, Ways
 from mri_hpc.cluster.slurm import node_name
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms, key_path, site_key
 
@@ -39,17 +41,35 @@ print(json.dumps([torch.cuda.device_count(), torch.version.cuda, wrong]))
 """
 
 
-def look(drill: DrillFolder, *, token: str, store: str, key: str, gpus: int) -> Iterator[Finding]:
+def look(
+    drill: DrillFolder, *, token: str, store: str, key: str, gpus: int, interface: str = "", ports: str = ""
+) -> Iterator[Finding | Apart]:
     """Look at what a rank, or a task of preprocess, relies on here; nothing that fits is said."""
-    yield from _of_folder(drill, token)
-    if store and not (Path(store) / "recipe.json").is_file():
-        yield problem(f"it does not see the store {store}", "put stores on a file system of all nodes")
-    if key:
-        yield from _of_key(key)
-    site = Site(folder=drill.path, environment=os.environ)
-    for check in CHECKS:
-        yield from (one for one in check.look(site) if one.level is not Level.FINE)
-    yield from _of_torch(gpus)
+    with ThreadPoolExecutor(1) as beside:
+        # Of all this alone takes long.
+        of_torch = beside.submit(lambda: list(_of_torch(gpus)))
+        of_folder = list(_of_folder(drill, token))
+        yield from of_folder
+        if store and not (Path(store) / "recipe.json").is_file():
+            yield problem(f"it does not see the store {store}", "put stores on a file system of all nodes")
+        if key:
+            yield from _of_key(key)
+        site = Site(folder=drill.path, environment=os.environ)
+        for check in CHECKS:
+            yield from (one for one in check.look(site) if one.level is not Level.FINE)
+        if not of_folder:
+            ways = Ways(drill.ways, interface=interface, ports=ports)
+            yield from _of_ways(ways, is_busy=lambda: not of_torch.done())
+        yield from of_torch.result()
+
+
+def _of_ways(ways: Ways, is_busy: Callable[[], bool]) -> Iterator[Finding | Apart]:
+    yield from ways.wrong_names()
+    yield from ways.missing_interface()
+    try:
+        yield from ways.apart(is_busy)
+    except UserError as error:
+        yield problem(str(error), "--port-range LOW-HIGH, of ports that are free and open on all nodes")
 
 
 def _of_folder(drill: DrillFolder, token: str) -> Iterator[Finding]:
@@ -117,11 +137,14 @@ def _of_torch(gpus: int) -> Iterator[Finding]:
 
 def main(argv: Sequence[str]) -> int:
     """Print what is found, a line each; return STOPS where no rank can work here."""
-    path, token, store, key, gpus = argv
+    path, token, store, key, gpus, interface, ports = argv
     status = 0
-    for finding in look(DrillFolder(Path(path)), token=token, store=store, key=key, gpus=int(gpus)):
-        print(as_line(finding), flush=True)
-        if finding.level is Level.PROBLEM:
+    for one in look(
+        DrillFolder(Path(path)), token=token, store=store, key=key, gpus=int(gpus), interface=interface,
+        ports=ports,
+    ):  # fmt: skip
+        print(as_line(one), flush=True)
+        if isinstance(one, Apart) or one.level is Level.PROBLEM:
             status = STOPS
     return status
 

@@ -43,7 +43,7 @@ def prepare(drill: DrillFolder, job: JobSettings, sizes: Sizes) -> Plan:
     """
     _refuse_beside_another(drill)
     remove_folder(drill.path)
-    drill.path.mkdir(parents=True)
+    drill.ways.mkdir(parents=True)
     publish_new_bytes(drill.token, secrets.token_hex(16).encode())
     digest = _make_store(drill, sizes.ranks)
     training = TrainingSettings(

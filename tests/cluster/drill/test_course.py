@@ -10,6 +10,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.cluster.drill import course, rank, trial
 from mri_hpc.cluster.drill.course import Course
 from mri_hpc.cluster.drill.folder import DrillFolder
+from mri_hpc.cluster.drill.probe import Question
 from mri_hpc.cluster.drill.terms import BY
 from mri_hpc.cluster.jobs import publish_job, slurm_job
 from mri_hpc.cluster.scheduler import Phase, Sizes, Standing
@@ -18,14 +19,17 @@ from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, load_training, save_settings
 
 FIRST, SECOND = Attempt(submission=1, restart=0), Attempt(submission=1, restart=1)
+QUESTION = Question(python="/opt/python", token="ab")
+NODES = "n1 clock 1000\nn2 clock 1000\n"
 LAST = "- {status} 1000 1005 n[1-2]\n"
 
 
 @pytest.fixture
-def drill(tmp_path):
+def drill(tmp_path, monkeypatch):
     folder = DrillFolder.beside(tmp_path)
     for run in (folder.run, folder.twin):
         run.path.mkdir(parents=True)
+    monkeypatch.setattr(course.slurm, "node_names", lambda _nodes: ["n1", "n2"])
     return folder
 
 
@@ -40,7 +44,7 @@ def followed(drill, monkeypatch):
         monkeypatch.setattr(course, "standing_of", lambda _job: Standing(phase=phase, wait="others go first"))
         monkeypatch.setattr(course, "SETTLES_S", 0.0 if phase is Phase.GONE else 60.0)
         monkeypatch.setattr(course.time, "sleep", lambda _s: todo.pop(0)())
-        Course(drill=drill, job=slurm_job("7"), say=lines.append).follow()
+        Course(drill=drill, question=QUESTION, job=slurm_job("7"), say=lines.append).follow()
         assert todo == []
         return lines, bool(ended)
 
@@ -55,7 +59,7 @@ def decide(drill, cause, decision="again", attempt=FIRST):
 def test_it_is_followed_to_the_end_of_the_twin_and_to_the_last_word_of_the_job(drill, followed):
     lines, is_ended = followed(
         lambda: drill.began.write_text("1000\n"),
-        lambda: drill.seen.write_text(LAST.format(status=0)),
+        lambda: drill.seen.write_text(NODES + LAST.format(status=0)),
         lambda: record(drill.run, FIRST, Kind.FIRST_STEP),
         lambda: record(drill.run, FIRST, Kind.STOP_AGREED, step=3),
         decide(drill, "stopped"),
@@ -71,21 +75,46 @@ def test_it_is_followed_to_the_end_of_the_twin_and_to_the_last_word_of_the_job(d
     assert not is_ended
 
 
+def test_what_nodes_have_found_is_said_once_and_long_before_the_end(drill, followed):
+    answers = f"{NODES}n1 lacks MRI_KEY_FILE\nn2 lacks MRI_KEY_FILE\n"
+    lines, _ = followed(
+        lambda: drill.seen.write_text(answers + LAST.format(status=0)),
+        lambda: record(drill.run, FIRST, Kind.FIRST_STEP),
+        drill.twin.mark_done,
+        decide(drill, "finished", decision="finished"),
+    )
+    assert [line for line in lines if "MRI_KEY_FILE" in line] == [lines[1]]
+    # The report in the end names all nodes.
+    assert lines[1].startswith("n1: jobs do not get MRI_KEY_FILE of your shell there")
+
+
+def test_what_a_node_has_found_is_said_while_others_are_still_asked(drill, followed):
+    python = "it has no /opt/python, the python of the job"
+    lines, _ = followed(
+        lambda: drill.began.write_text("1000\n"),
+        lambda: drill.seen_so_far.write_text('n1 clock 1000\nn2 clock 1000\nn2 no-python\nn1 {"level": "no'),
+        lambda: drill.seen.write_text(f"{NODES}n2 no-python\n{LAST.format(status=3)}"),
+    )
+    assert lines == ["the job waits: others go first", "every node is asked what it sees", f"n2: {python}"]
+
+
 def test_it_is_over_where_a_node_cannot_start_ranks_and_nobody_has_to_end_the_job(drill, followed):
-    _, is_ended = followed(lambda: drill.seen.write_text(LAST.format(status=3)))
+    _, is_ended = followed(lambda: drill.seen.write_text(NODES + LAST.format(status=3)))
     assert not is_ended
 
 
 @pytest.mark.parametrize(("cause", "decision"), [("crash", "again"), ("user_error", "give_up")])
 def test_a_crash_is_not_tried_again(drill, followed, cause, decision):
     _, is_ended = followed(
-        lambda: drill.seen.write_text(LAST.format(status=0)), decide(drill, cause, decision)
+        lambda: drill.seen.write_text(NODES + LAST.format(status=0)), decide(drill, cause, decision)
     )
     assert is_ended
 
 
 def test_ranks_that_took_no_step_are_not_started_again(drill, followed):
-    _, is_ended = followed(lambda: drill.seen.write_text(LAST.format(status=0)), decide(drill, "stopped"))
+    _, is_ended = followed(
+        lambda: drill.seen.write_text(NODES + LAST.format(status=0)), decide(drill, "stopped")
+    )
     assert is_ended
 
 

@@ -34,7 +34,7 @@ ASKED = 1000
 def drill(tmp_path):
     """A drill's folder, in a path with spaces and quotes, with its token."""
     folder = DrillFolder.beside(tmp_path / "it's here")
-    folder.path.mkdir(parents=True)
+    folder.ways.mkdir(parents=True)
     publish_new_bytes(folder.token, b"ab")
     return folder
 
@@ -108,13 +108,24 @@ def test_an_answer_that_is_not_there_or_not_whole_is_none(drill):
     assert read_answers(drill) is None
 
 
+def test_nodes_that_do_not_reach_another_are_judged_by_who_is_alone(drill):
+    found = judged(
+        drill,
+        "n1 clock 1000", "n2 clock 1000", "n3 clock 1000",
+        "n2 apart n1 10.0.0.1 port 9 by eth0: no answer", "n3 apart n1 no route", "n3 apart gone no route",
+        nodes=("n1", "n2", "n3"), status=STOPS,
+    )  # fmt: skip
+    says = "n2, n3 do not reach it (10.0.0.1 port 9 by eth0: no answer)"
+    assert found == {"n1": [(Level.PROBLEM, says)], "n2": [], "n3": []}
+
+
 # The shell's part
 
 
-def asked_in_shell(python, *words):
-    environment = {**os.environ, "SLURMD_NODENAME": "n7"}
+def asked_in_shell(python, *words, variables="", **more):
+    environment = {**os.environ, "SLURMD_NODENAME": "n7", **more}
     ran = subprocess.run(
-        ["sh", "-c", ON_NODE, "look", str(python), *words],
+        ["sh", "-c", ON_NODE, "look", variables, str(python), *words],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return ran.returncode, ran.stdout.splitlines()
@@ -139,6 +150,16 @@ def test_the_shell_says_that_a_python_is_not_there_or_died(tmp_path):
     status, lines = asked_in_shell(program(tmp_path / "python", "echo oh >&2; exit 127"))
     assert (status, lines[1]) == (STOPS, "n7 oh")
     assert lines[2].startswith("n7 died 127 ")
+
+
+def test_the_shell_says_which_variables_do_not_come_to_it_and_why_is_said_once(drill, tmp_path):
+    python = program(tmp_path / "python", "exit 0")
+    _, lines = asked_in_shell(python, variables="MRI_GONE MRI_HERE NCCL_GONE", MRI_HERE="")
+    assert lines[1:3] == ["n7 lacks MRI_GONE", "n7 lacks NCCL_GONE"]
+    [(level, says)] = judged(drill, *lines[1:], nodes=("n7",))["n7"]
+    assert (level, says.startswith("jobs do not get MRI_GONE,NCCL_GONE of your shell there")) == (
+        Level.NOTE, True,
+    )  # fmt: skip
 
 
 def test_the_lines_of_the_batch_script_leave_the_answers_and_stop_where_a_node_cannot(drill, tmp_path):
@@ -246,8 +267,8 @@ def test_what_a_node_prints_is_what_is_read_and_its_status_says_whether_ranks_ma
 ):
     monkeypatch.setattr(node, "ASK_TORCH", "print('[0, null, []]')")
     monkeypatch.setattr(node, "CHECKS", ())
-    assert node.main([str(drill.path), "ab", "", "", "0"]) == 0
-    assert node.main([str(drill.path), "other", "", "", "1"]) == STOPS
+    assert node.main([str(drill.path), "ab", "", "", "0", "", ""]) == 0
+    assert node.main([str(drill.path), "other", "", "", "1", "", ""]) == STOPS
     lines = [f"n1 {line}" for line in capsys.readouterr().out.splitlines()]
     assert [level for level, _ in judged(drill, *lines, nodes=("n1",))["n1"]] == [Level.PROBLEM] * 2
 
