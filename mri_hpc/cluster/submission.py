@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.cluster import sbatch_options, slurm
-from mri_hpc.cluster.batch import MAY_NOT_START, REQUEUE_BY_SHELL, SHELL_HAS_SCONTROL
+from mri_hpc.cluster.batch import GAVE_UP, MAILS, MAY_NOT_START, REFUSED, REQUEUE_BY_SHELL, SHELL_HAS_SCONTROL
 from mri_hpc.cluster.jobs import Job, slurm_job
 from mri_hpc.cluster.node_answers import question_lines
 from mri_hpc.cluster.outcome import OWN_WORDS
@@ -118,6 +118,8 @@ def _executor(
         )
     python = job_python()
     more = sbatch_options.typed_options(settings.slurm)
+    if settings.mail:
+        more = sbatch_options.with_mail(more)
     if cluster := sbatch_options.cluster_named(more):
         # Also where the shell named it: sbatch hears nothing else of the shell's cluster.
         more["clusters"] = cluster
@@ -151,6 +153,7 @@ def _executor(
                 has_gpus=gpus > 0 or names_gpus,
                 nodes=settings.nodes,
                 store=_store_of(run),
+                mails=settings.mail,
             ),
         ],
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
@@ -166,7 +169,7 @@ def _executor(
 
 
 def _before_srun(
-    run: RunDir, submission: int, python: str, *, has_gpus: bool, nodes: int, store: str
+    run: RunDir, submission: int, python: str, *, has_gpus: bool, nodes: int, store: str, mails: bool = False
 ) -> list[str]:
     """Return shell lines that outlive the signals to the ranks, and start none that may not start."""
     # A Slurm that does not fence its GPUs in shows them to every job of the node.
@@ -179,12 +182,14 @@ def _before_srun(
         'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
         *without_gpus,
         *_addresses(nodes),
+        *([f"export {MAILS}=1"] if mails else []),
         f"export {SHELL_HAS_SCONTROL}=1",
         f"command -v scontrol >/dev/null || export {SHELL_HAS_SCONTROL}=0",
         *_nodes_question(run, submission, python, store),
         "may_start=0",
-        f"{_batch_command(python, 'before', run, submission)} || may_start=$?",
+        f"{_batch_command(python, 'before', run, submission)} --refused {REFUSED} || may_start=$?",
         f'if [ "$may_start" -eq {MAY_NOT_START} ]; then exit 0; fi',
+        f'if [ "$may_start" -eq {REFUSED} ]; then exit {GAVE_UP}; fi',
     ]
 
 
