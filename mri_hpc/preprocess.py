@@ -251,7 +251,7 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
     )
     if is_made_by_job:
         # Of a job that is stopped, nothing else would tell.
-        print(f"the site's key, which names patients, was made here: {key_file}", file=sys.stderr)
+        print(f"the site's key, which names patients, is new: {key_file}", file=sys.stderr)
     series.keep()
     if table:
         refuse_beside_stored(table, store, intake.pseudonyms)

@@ -1,23 +1,20 @@
-"""Ends that no command catches: Ctrl-C, or too little memory, while Python imports what it needs."""
+"""Ctrl-C where no command catches it: while Python imports what it needs, for seconds on a busy disk."""
 
 import os
 import sys
 from types import TracebackType
 
-from mri_hpc.base.exit_status import INTERRUPTED, USER_CAN_FIX
+from mri_hpc.base.exit_status import INTERRUPTED
 
 
 def say_interruptions(name: str) -> None:
-    """Have what is caught nowhere, and is no bug, end this process with one line under a name."""
+    """Have a Ctrl-C that is caught nowhere end this process with one line and its status, under a name."""
 
     def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            sys.exit(say_interrupted(name))
-        if not (lacking := _shortage_in(error)):
+        if not issubclass(kind, KeyboardInterrupt):
             sys.__excepthook__(kind, error, trace)
             return
-        print(f"{name}: {lacking}", file=sys.stderr, flush=True)
-        sys.exit(USER_CAN_FIX)
+        sys.exit(say_interrupted(name))
 
     def end_at_once(lost: "sys.UnraisableHookArgs") -> None:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
@@ -27,15 +24,6 @@ def say_interruptions(name: str) -> None:
         os._exit(say_interrupted(name))
 
     sys.excepthook, sys.unraisablehook = end, end_at_once
-
-
-def _shortage_in(error: BaseException) -> str:
-    try:
-        # Imported now: nearly every command ends without.
-        from mri_hpc.base.shortage import shortage_in
-    except (MemoryError, ImportError):
-        return ""
-    return shortage_in(error)
 
 
 def say_interrupted(name: str) -> int:

@@ -1,6 +1,7 @@
 """The submission of a run's job to Slurm, by submitit."""
 
 import contextlib
+import getpass
 import io
 import os
 import re
@@ -74,10 +75,22 @@ def submit(
             job_id = executor.submit(start).job_id
     except (FailedJobError, FailedSubmissionError) as error:
         complaint = _essence(str(error))
-        cure = "; see sbatch --help for what --slurm may name" if "unrecognized option" in complaint else ""
-        raise UserError(f"Slurm refused the job: {complaint}{cure}") from None
+        raise UserError(f"Slurm refused the job: {complaint}{_cure_of(complaint)}") from None
     more = sbatch_options.typed_options(settings.slurm)
     return slurm_job(job_id, sbatch_options.cluster_named(more) or slurm.cluster_at_hand())
+
+
+def _cure_of(complaint: str) -> str:
+    """Return what to type where a complaint of Slurm's tells; empty where it does not."""
+    if "unrecognized option" in complaint:
+        return "; see sbatch --help for what --slurm may name"
+    if "account" not in complaint.lower():
+        return ""
+    # In the site's own words, often: who names none where one is needed.
+    mine = slurm.accounts(getpass.getuser())
+    if not mine:
+        return "; --account names one, and your cluster's help desk which you have"
+    return f"; yours: {', '.join(mine)}: --account {mine[0]}, or export SBATCH_ACCOUNT={mine[0]} in site.env"
 
 
 def job_python(environment: Mapping[str, str] = os.environ) -> str:
