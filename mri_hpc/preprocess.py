@@ -14,7 +14,7 @@ from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.base.marks import OFTEN, Flag
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.cluster.slurm import array_job, array_place, array_share
+from mri_hpc.cluster.slurm import array_job, array_place, array_share, node_name, own_job_id
 from mri_hpc.counting import Progress, print_tally
 from mri_hpc.intake.decoding.recipe import (
     Bits,
@@ -31,7 +31,7 @@ from mri_hpc.intake.files.sources import Sources, list_sources, shared_listing
 from mri_hpc.intake.files.units import Share, unit_images
 from mri_hpc.intake.labels.doubts import Accepted, Doubt, refuse_open
 from mri_hpc.intake.labels.labelled_files import doubts_of, find_labels, knowing, labelled_paths
-from mri_hpc.intake.labels.pseudonyms import key_note, key_path, share_key
+from mri_hpc.intake.labels.pseudonyms import key_note, key_path, refuse_on_own_disk, share_key
 from mri_hpc.storage.store import Store
 
 if TYPE_CHECKING:
@@ -234,6 +234,9 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         # Whoever is refused has no key, and no store, left behind.
         mentions = own_labels.mentions(chosen.paths)
         refuse_open(store.doubts_of_ids(mentions, options.accept), options.accept)
+    is_made_by_job = bool(own_job_id()) and wanted.ids == "pseudonym" and not key_file.exists()
+    if is_made_by_job:
+        refuse_on_own_disk(key_file, options.store, node_name())
     _share_with_group(options, store, key_file)
     intake = store.intake(
         options.source,
@@ -246,6 +249,9 @@ def _ask(options: Options, store: Store, key_file: Path) -> _Asked:
         is_accepting_text="burnt-in" in options.accept,
         is_shortening="shorter" in options.accept,
     )
+    if is_made_by_job:
+        # Of a job that is stopped, nothing else would tell.
+        print(f"the site's key, which names patients, is new: {key_file}", file=sys.stderr)
     series.keep()
     if table:
         refuse_beside_stored(table, store, intake.pseudonyms)

@@ -16,6 +16,7 @@ from mri_hpc.base.errors import UsageError, UserError, Verdict
 from mri_hpc.base.exit_status import DONE, USER_CAN_FIX
 from mri_hpc.base.interruption import say_interrupted
 from mri_hpc.base.settings import nearest
+from mri_hpc.base.shortage import shortage_in
 
 T = TypeVar("T")
 HELP = {"-h", "--help", "--help-all"}
@@ -148,10 +149,13 @@ def _status_of(run: Callable[[], int | None], name: str, words: Sequence[str]) -
         return DONE
     except KeyboardInterrupt:
         return say_interrupted(name)
-    except OSError as error:
-        if not is_users_to_fix(error):
-            raise
-        return _complain(name, described(error), kind="system", as_json="--json" in asked)
+    except (OSError, MemoryError, ImportError, RuntimeError) as error:
+        message = shortage_in(error)
+        if not message:
+            if not (isinstance(error, OSError) and is_users_to_fix(error)):
+                raise
+            message = described(error)
+        return _complain(name, message, kind="system", as_json="--json" in asked)
 
 
 def _forget_interruptions() -> None:
@@ -225,8 +229,12 @@ def is_users_to_fix(error: OSError) -> bool:
 
 def described(error: OSError) -> str:
     """Say what the system refused, where, and behind a semicolon what to do where that is known."""
+    if lacking := shortage_in(error):
+        return lacking
     what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno == errno.EDQUOT:
+        return f"{what}; quota -s shows what you may have: make room there, then run it again"
+    if error.errno == errno.ENOSPC:
         return f"{what}; make room there, then run it again"
     if error.errno == errno.EFBIG:
         return f"{what}; raise the limit on the size of files (ulimit -f), then run it again"

@@ -5,6 +5,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+OF_ONE_MACHINE = {
+    "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuse.fuse-overlayfs", "jfs", "overlay", "ramfs",
+    "rootfs", "tmpfs", "vfat", "xfs", "zfs",
+}  # fmt: skip
+"""Kinds of disks and memory that one machine has to itself; any other one may come over the network."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mount:
@@ -26,3 +32,19 @@ def mount_of(path: Path) -> Mount:
         if real.is_relative_to(point) and len(point) >= len(found.point):
             found = Mount(point=point, kind=after.split()[0])
     return found
+
+
+def is_of_this_machine(path: Path) -> bool:
+    """Tell whether what lies, or would lie, at a path is on a disk that this machine has to itself."""
+    return mount_of(nearest_folder(path)).kind in OF_ONE_MACHINE
+
+
+def are_on_one_disk(one: Path, other: Path) -> bool:
+    """Tell whether what lies, or would lie, at two paths is on one file system."""
+    return nearest_folder(one).stat().st_dev == nearest_folder(other).stat().st_dev
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the path, or the nearest of those above it that is there."""
+    real = Path(os.path.realpath(path))
+    return next(place for place in (real, *real.parents) if os.path.lexists(place))

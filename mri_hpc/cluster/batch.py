@@ -19,7 +19,11 @@ from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import CLOCKS, UNSEEN, Kind, read_events, record
 
 MAY_NOT_START = 3
+REFUSED = 4
+"""In place of MAY_NOT_START where the run cannot be used: of scripts that know it."""
 GAVE_UP = 1
+MAILS = "MRI_MAILS"
+"""1, by the batch script, where Slurm is to mail when the run has ended for good."""
 REQUEUE_BY_SHELL = 76
 SHELL_HAS_SCONTROL = "MRI_SHELL_HAS_SCONTROL"
 """1 or 0, by the batch script: whether scontrol is on its PATH."""
@@ -33,6 +37,8 @@ def before_ranks(run: RunDir, submission: int) -> int:
     # What decides after the ranks needs none of it.
     from mri_hpc.cluster.jobs import publish_job, slurm_job
 
+    # One that begins again, also after its end, has nothing to mail until it has been decided about.
+    _mail_at_end(is_wanted=False)
     if not may_start(run, submission):
         return MAY_NOT_START
     if os.environ.get(SHELL_HAS_SCONTROL) == "0" and not slurm.has_scontrol():
@@ -78,14 +84,14 @@ def _of_nodes(run: RunDir, answers: node_answers.NodeAnswers) -> dict[str, objec
     return {**({CLOCKS: off} if off else {}), **({UNSEEN: dict(answers.unseen)} if answers.unseen else {})}
 
 
-def refuse_ranks(run: RunDir, submission: int, reason: str) -> int:
+def refuse_ranks(run: RunDir, submission: int, reason: str) -> None:
     """Write down why no ranks may start: the run's files cannot be used by this version."""
     say(f"mri_hpc: {reason}")
     attempt = Attempt(submission=submission, restart=slurm.restart_count())
     with contextlib.suppress(OSError):
         record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=Cause.USER_ERROR.value,
                reason=reason, step=-1, status=USER_CAN_FIX)  # fmt: skip
-    return MAY_NOT_START
+    _mail_at_end(is_wanted=True)
 
 
 def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: int) -> int:
@@ -108,10 +114,18 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
             with contextlib.suppress(OSError):
                 record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=decision.cause.value,
                        reason=f"Slurm refused to requeue job {job_id}: {complaint}")  # fmt: skip
+            _mail_at_end(is_wanted=True)
     else:
         # Of a job that comes again, the next attempt does it.
         _record_use(run, attempt)
+        # Where a newer attempt has the run, that one will tell.
+        _mail_at_end(is_wanted=decision.cause is not Cause.SUPERSEDED)
     return STATUS_OF_ACTION[decision.action]
+
+
+def _mail_at_end(*, is_wanted: bool) -> None:
+    if os.environ.get(MAILS) == "1":
+        slurm.mail_at_end(slurm.own_job_id(), is_wanted=is_wanted)
 
 
 def _record_use(run: RunDir, attempt: Attempt) -> None:
@@ -132,7 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return before_ranks(run, submission)
         except UserError as error:
-            return refuse_ranks(run, submission, str(error))
+            refuse_ranks(run, submission, str(error))
+            return int(given.get("--refused", MAY_NOT_START))
     status, signal_ahead_s = int(given.get("--status", 0)), int(given.get("--signal-ahead-s", 0))
     return after_ranks(run, submission, status=status, signal_ahead_s=signal_ahead_s)
 

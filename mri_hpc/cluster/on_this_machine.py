@@ -25,6 +25,7 @@ SUPERVISOR_LOG = "supervisor.log"
 # The supervisor touches it once a minute.
 SILENCE_S = 600.0
 GPU_DEVICES = "nvidia[0-9]*"
+NO_MAIL = "--mail: Slurm would send it, and this machine has none: nothing is mailed"
 
 
 class ThisMachine(Scheduler):
@@ -55,7 +56,7 @@ class ThisMachine(Scheduler):
         )
         return Sizes(
             nodes=1, ranks_per_node=ranks, gpus_per_node=gpus, threads=_threads(settings, ranks),
-            notes=(note,) if ranks < asked else (),
+            notes=(*((note,) if ranks < asked else ()), *((NO_MAIL,) if settings.mail else ())),
         )  # fmt: skip
 
     def where(self, sizes: Sizes) -> str:

@@ -60,6 +60,19 @@ def gpus_named(options: Mapping[str, str | bool], *, nodes: int, ranks_per_node:
     return None
 
 
+def with_mail(typed: Mapping[str, str | bool]) -> dict[str, str | bool]:
+    """Return the options with a mail for a job that cannot begin; one that begins says itself when to mail.
+
+    Slurm's own END and FAIL are sent at each requeue as well. UserError where kinds of mail are typed.
+    """
+    if "mail-type" in typed:
+        raise UserError(
+            "--mail sends one mail once the run has ended, --slurm mail-type=... one at each requeue, too: "
+            "give one of them"
+        )
+    return {**typed, "mail-type": "FAIL"}
+
+
 def cluster_named(more: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> str:
     """Return the cluster to which options or the shell send a job; empty where it is the one at hand.
 

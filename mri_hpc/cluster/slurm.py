@@ -42,6 +42,8 @@ USE_TIMEOUT_S = 10
 USE_FIELDS = (
     "JobID", "ElapsedRaw", "TotalCPU", "AllocCPUS", "NTasks", "NNodes", "MaxRSS", "TRESUsageInAve", "JobName",
 )  # fmt: skip
+# Nothing of a run hangs on its mail.
+MAIL_TIMEOUT_S = 10
 QUESTION_STEP = "mri-nodes"
 """Name of the job steps that ask the nodes something, before that of the ranks."""
 REQUEUE_PATIENCE_S = 300
@@ -387,6 +389,12 @@ def requeue(job_id: str) -> str:
         if time.monotonic() >= give_up_s or any(word in complaint for word in REFUSED_FOR_GOOD):
             return complaint
         time.sleep(REQUEUE_INTERVAL_S)
+
+
+def mail_at_end(job_id: str, *, is_wanted: bool) -> None:
+    """Have Slurm mail, or not, when the job ends. Where it does not answer, nothing comes of it."""
+    kinds = "END,FAIL" if is_wanted else "NONE"
+    _ask(["scontrol", "update", f"JobId={job_id}", f"MailType={kinds}"], timeout_s=MAIL_TIMEOUT_S)
 
 
 def is_pending_already(complaint: str) -> bool:

@@ -1,6 +1,7 @@
 """The submission of a run's job to Slurm, by submitit."""
 
 import contextlib
+import getpass
 import io
 import os
 import re
@@ -17,7 +18,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.cluster import sbatch_options, slurm
-from mri_hpc.cluster.batch import MAY_NOT_START, REQUEUE_BY_SHELL, SHELL_HAS_SCONTROL
+from mri_hpc.cluster.batch import GAVE_UP, MAILS, MAY_NOT_START, REFUSED, REQUEUE_BY_SHELL, SHELL_HAS_SCONTROL
 from mri_hpc.cluster.jobs import Job, slurm_job
 from mri_hpc.cluster.node_answers import question_lines
 from mri_hpc.cluster.outcome import OWN_WORDS
@@ -76,10 +77,22 @@ def submit(
             job_id = executor.submit(start).job_id
     except (FailedJobError, FailedSubmissionError) as error:
         complaint = _essence(str(error))
-        cure = "; see sbatch --help for what --slurm may name" if "unrecognized option" in complaint else ""
-        raise UserError(f"Slurm refused the job: {complaint}{cure}") from None
+        raise UserError(f"Slurm refused the job: {complaint}{_cure_of(complaint)}") from None
     more = sbatch_options.typed_options(settings.slurm)
     return slurm_job(job_id, sbatch_options.cluster_named(more) or slurm.cluster_at_hand())
+
+
+def _cure_of(complaint: str) -> str:
+    """Return what to type where a complaint of Slurm's tells; empty where it does not."""
+    if "unrecognized option" in complaint:
+        return "; see sbatch --help for what --slurm may name"
+    if "account" not in complaint.lower():
+        return ""
+    # In the site's own words, often: who names none where one is needed.
+    mine = slurm.accounts(getpass.getuser())
+    if not mine:
+        return "; --account names one, and your cluster's help desk which you have"
+    return f"; yours: {', '.join(mine)}: --account {mine[0]}, or export SBATCH_ACCOUNT={mine[0]} in site.env"
 
 
 def job_python(environment: Mapping[str, str] = os.environ) -> str:
@@ -120,6 +133,8 @@ def _executor(
         )
     python = job_python()
     more = sbatch_options.typed_options(settings.slurm)
+    if settings.mail:
+        more = sbatch_options.with_mail(more)
     if cluster := sbatch_options.cluster_named(more):
         # Also where the shell named it: sbatch hears nothing else of the shell's cluster.
         more["clusters"] = cluster
@@ -144,14 +159,18 @@ def _executor(
         ntasks_per_node=ranks_per_node,
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
-        setup=_before_srun(
-            run,
-            submission,
-            python,
-            has_gpus=gpus > 0 or names_gpus,
-            nodes=settings.nodes,
-            question=question or _nodes_question(run, submission, python, _store_of(run)),
-        ),
+        setup=[
+            *first,
+            *_before_srun(
+                run,
+                submission,
+                python,
+                has_gpus=gpus > 0 or names_gpus,
+                nodes=settings.nodes,
+                question=question or _nodes_question(run, submission, python, _store_of(run)),
+                mails=settings.mail,
+            ),
+        ],
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
         # Of sites that export nothing from the shell (SBATCH_EXPORT=NONE) srun would take that over, and the
         # ranks would find neither what the lines above set, nor a PATH.
@@ -165,7 +184,14 @@ def _executor(
 
 
 def _before_srun(
-    run: RunDir, submission: int, python: str, *, has_gpus: bool, nodes: int, question: Sequence[str]
+    run: RunDir,
+    submission: int,
+    python: str,
+    *,
+    has_gpus: bool,
+    nodes: int,
+    question: Sequence[str],
+    mails: bool = False,
 ) -> list[str]:
     """Return shell lines that outlive the signals to the ranks, and start none that may not start."""
     # A Slurm that does not fence its GPUs in shows them to every job of the node.
@@ -178,12 +204,14 @@ def _before_srun(
         'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
         *without_gpus,
         *_addresses(nodes),
+        *([f"export {MAILS}=1"] if mails else []),
         f"export {SHELL_HAS_SCONTROL}=1",
         f"command -v scontrol >/dev/null || export {SHELL_HAS_SCONTROL}=0",
         *question,
         "may_start=0",
-        f"{_batch_command(python, 'before', run, submission)} || may_start=$?",
+        f"{_batch_command(python, 'before', run, submission)} --refused {REFUSED} || may_start=$?",
         f'if [ "$may_start" -eq {MAY_NOT_START} ]; then exit 0; fi',
+        f'if [ "$may_start" -eq {REFUSED} ]; then exit {GAVE_UP}; fi',
     ]
 
 

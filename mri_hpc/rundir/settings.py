@@ -256,6 +256,8 @@ class JobSettings:
     """Network interface by which ranks on several nodes talk; by default that of Slurm's addresses."""
     port_range: str | None = operation(None)
     """Ports, as LOW-HIGH, on which ranks listen, where nodes reach each other on these alone."""
+    mail: bool = operation(False)
+    """Have Slurm mail you once the run has ended for good, whatever the number of requeues."""
 
     def __post_init__(self) -> None:
         at_least = {

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -150,7 +150,9 @@ def join(
         _pick_interface(hosts.interface, bool(wishes and wishes.interface), os.environ)
     elif len(set(hosts.names)) == 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    # NCCL knows no parts of a GPU.
+    is_whole = device.type == "cuda" and not parts_of_gpus(os.environ)
+    backend = "nccl" if is_whole else "gloo"
     dist.init_process_group(
         backend,
         store=PrefixStore("world", hosts.store),
@@ -166,18 +168,39 @@ def join(
 
 def pick_device(place: Place) -> torch.device:
     """Choose the GPU of this rank, else the processor. Raises UserError where two ranks would use one GPU."""
+    _see_own_part(place, os.environ)
     if not torch.cuda.is_available():
         return torch.device("cpu")
     count = torch.cuda.device_count()
     if place.local_rank >= count and count > 1:
-        raise UserError(
-            f"rank {place.rank} is number {place.local_rank} on {place.host}, which shows it {count} GPUs: "
-            f"launch with --tasks-per-node {count}"
-        )
+        raise _too_many_ranks(place, count)
     # Where each task is shown its own GPU only, that one is number 0 to all.
     device = torch.device("cuda", place.local_rank % count)
     torch.cuda.set_device(device)
     return device
+
+
+def parts_of_gpus(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of the parts of GPUs (MIG) that a process is given; none of whole ones."""
+    names = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return [name.strip() for name in names if name.strip().startswith("MIG-")]
+
+
+def _see_own_part(place: Place, environment: MutableMapping[str, str]) -> None:
+    """Leave a rank that is given several parts of GPUs its own one: CUDA shows a process the first alone."""
+    parts = parts_of_gpus(environment)
+    if len(parts) < 2:
+        return
+    if place.local_rank >= len(parts):
+        raise _too_many_ranks(place, len(parts))
+    environment["CUDA_VISIBLE_DEVICES"] = parts[place.local_rank]
+
+
+def _too_many_ranks(place: Place, count: int) -> UserError:
+    return UserError(
+        f"rank {place.rank} is number {place.local_rank} on {place.host}, which shows it {count} GPUs: "
+        f"launch with --tasks-per-node {count}"
+    )
 
 
 def share_submission(place: Place, run: RunDir, address: str, port: int) -> Attempt:

@@ -94,7 +94,9 @@ def test_where_nobody_could_requeue_no_rank_starts_and_it_is_said_at_once(planne
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv(batch.SHELL_HAS_SCONTROL, "0")
-    assert batch.main(words) == batch.MAY_NOT_START
+    assert batch.main(words) == batch.REFUSED
+    # As a script of before says it, which knows of no other status.
+    assert batch.main(words[: words.index("--refused")]) == batch.MAY_NOT_START
     assert read_events(run)[-1].values["reason"].startswith("scontrol is on the PATH of neither the job's")
     monkeypatch.setenv(batch.SHELL_HAS_SCONTROL, "1")
     assert batch.main(words) == 0
@@ -135,3 +137,40 @@ def test_the_last_words_of_ranks_that_could_not_start_are_those_of_srun(planned_
     (run.submitit / "8_0_log.out").write_text("of another job\n")
     batch.after_ranks(run, 1, status=2, signal_ahead_s=90)
     assert read_events(run)[-1].values["last_words"] == [said]
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "asked"),
+    [
+        ("PREEMPTED", AGAIN, ["update JobId=7 MailType=NONE"]),
+        ("COMPLETING", 2, ["update JobId=7 MailType=NONE", "update JobId=7 MailType=END,FAIL"]),
+    ],
+)
+def test_slurm_mails_at_the_end_alone(planned_run, monkeypatch, commands, tmp_path, state, status, asked):
+    calls = tmp_path / "calls"
+    commands(
+        "scontrol",
+        f'case "$*" in update*) echo "$*" >> {calls};; *show*job*) echo JobState={state};; esac',
+    )
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv(batch.MAILS, "1")
+    run = planned_run()
+    run.claim_submission()
+    assert batch.before_ranks(run, 1) == 0
+    batch.after_ranks(run, 1, status=status, signal_ahead_s=90)
+    assert calls.read_text().splitlines() == asked
+
+
+def test_a_run_that_cannot_be_used_is_mailed_about_and_its_job_has_failed(
+    planned_run, monkeypatch, commands, tmp_path
+):
+    calls, run = tmp_path / "calls", planned_run()
+    commands("scontrol", f'echo "$*" >> {calls}')
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv(batch.MAILS, "1")
+    run.claim_submission()
+    batch.refuse_ranks(run, 1, "no settings")
+    assert calls.read_text() == "update JobId=7 MailType=END,FAIL\n"
+    commands("python", f"exit {batch.REFUSED}")
+    script = "\n".join(_before_srun(run, 1, "python", has_gpus=True, nodes=1, store=""))
+    assert subprocess.run(["bash", "-c", script], check=False).returncode == batch.GAVE_UP

@@ -136,6 +136,19 @@ def test_the_ranks_of_a_job_without_gpus_see_none(site, planned_run):
     assert hidden not in batch_script(run, 1, JobSettings(cluster="slurm"), ranks_per_node=1, gpus=1)
 
 
+def test_mail_is_of_the_end_alone_and_other_mail_is_refused_beside_it(site, planned_run):
+    run, mailed = planned_run(), JobSettings(cluster="slurm", mail=True)
+    script = batch_script(run, 1, mailed, ranks_per_node=1, gpus=0)
+    # Of a job that cannot begin; the batch script says when there is more to mail.
+    assert "#SBATCH --mail-type=FAIL\n" in script
+    assert "\nexport MRI_MAILS=1\n" in script
+    without = script_of(run)
+    assert ("mail-type" in without, "MRI_MAILS" in without) == (False, False)
+    both = JobSettings(cluster="slurm", mail=True, slurm=("mail-type=END",))
+    with pytest.raises(UserError, match=r"^--mail sends one mail .* give one of them$"):
+        batch_script(run, 1, both, ranks_per_node=1, gpus=0)
+
+
 def test_an_automatic_batch_size_fits_any_number_of_ranks(monkeypatch):
     monkeypatch.setattr("mri_hpc.cluster.on_this_machine.num_gpus", lambda: 0)
     many = JobSettings(cluster="local", nodes=40)

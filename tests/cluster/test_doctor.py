@@ -151,6 +151,21 @@ def test_a_kill_that_comes_too_soon_and_a_missing_accounting_are_said():
     assert without[1].startswith("no accounting")
 
 
+def test_what_a_site_may_ask_for_is_named_with_what_to_type(monkeypatch):
+    monkeypatch.setattr(scheduler.slurm, "controller_answers", lambda: True)
+    settings = {"SrunPortRange": "50000-50099", "AccountingStorageType": "accounting_storage/slurmdbd"}
+    monkeypatch.setattr(scheduler.slurm, "configuration", lambda: settings)
+    monkeypatch.setattr(scheduler.slurm, "partition_settings", lambda: [CPU])
+    monkeypatch.setattr(scheduler.slurm, "accounts", lambda _user: ["chem2041"])
+    cures = [one.cure for one in scheduler.look(site()) if one.cure]
+    assert cures == [
+        "launch --port-range 50000-50099, where ranks do not reach each other on others",
+        "export SBATCH_ACCOUNT=chem2041, in site.env, where jobs without one are refused",
+    ]
+    settings["SrunPortRange"] = "0-0"
+    assert [one.cure for one in scheduler.look(site(SBATCH_ACCOUNT="chem2041")) if one.cure] == []
+
+
 # GPUs
 
 SMI = 'echo "Tesla P100-PCIE-16GB, 6.0, 535.183.01"'

@@ -272,6 +272,7 @@ def test_gpus_are_those_that_the_shell_leaves_visible():
     assert num_gpus({"CUDA_VISIBLE_DEVICES": ""}) == 0
     assert num_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == 0
     assert num_gpus({"CUDA_VISIBLE_DEVICES": "0,3"}) == 2
+    assert num_gpus({"CUDA_VISIBLE_DEVICES": "MIG-0aa0-11,MIG-1bb1-22"}) == 2
 
 
 def test_ranks_run_a_module_that_takes_the_run_and_the_submission(tmp_path):

@@ -27,7 +27,7 @@ PROMISES = ROOT / "docs" / "promises.md"
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 MOST_README_LINES = 250
 # By which a supervisor speaks to its ranks: no user sets it.
-OWN_VARIABLES = {"MRI_ADDRESSES", "MRI_NODES", "MRI_SAVE_GRACE_S", "MRI_SHELL_HAS_SCONTROL"}
+OWN_VARIABLES = {"MRI_MAILS", "MRI_ADDRESSES", "MRI_NODES", "MRI_SAVE_GRACE_S", "MRI_SHELL_HAS_SCONTROL"}
 FLOWS = ("An image", "A signal", "A setting", "A retraction", "An error")
 FOLDERS = "mri_hpc|tools|hpc|tests|docs|examples|findings"
 PATH = re.compile(rf"(?:{FOLDERS})(?:/[\w.-]+)*/?|\.ci/run|pyproject\.toml|setup\.cfg")

@@ -126,7 +126,10 @@ def python_in(folder):
 @pytest.fixture(scope="module")
 def half_seen(site):
     """Runs of which one of the nodes does not see something, by what that is; each has ended."""
-    runs = {name: site.make(name) for name in ("store", "run", "first run", "python", "first python")}
+    runs = {
+        name: site.make(name, mail="first" in name)
+        for name in ("store", "run", "first run", "python", "first python")
+    }
     pythons = {name: python_in(site.folder / f"of {name}") for name in ("python", "first python")}
     hidden = {
         "store": ("n4", site.folder / "store" / "store"),
@@ -161,6 +164,14 @@ def test_what_a_node_does_not_see_is_named_before_any_rank_starts(half_seen, nam
     assert words.format(path=path) in summary.reason
     assert f"--slurm exclude={'n3' if 'first' in name else 'n4'}" in summary.reason
     assert not list(run.path.glob("met*.json"))
+
+
+@pytest.mark.parametrize("name", ["first run", "first python"])
+def test_a_job_that_could_not_begin_is_mailed_about(half_seen, site, name):
+    job = job_of(half_seen[name][1], 1).job_id
+    subjects = (site.slurm.log_dir / "mail.log").read_text().splitlines()
+    [mail] = [subject for subject in subjects if f"Job_id={job} " in subject]
+    assert "FAILED" in mail
 
 
 def test_a_node_whose_clock_is_off_is_named_and_writes_by_the_file_servers(site, monkeypatch):

@@ -137,13 +137,13 @@ def started(runs, warning_slurm):
     launched = {
         # Slurm sends the signal up to half a minute early: the ranks have 20 s to be there.
         "time limit": runs.launch("time limit", job={"time_limit_min": 1, "signal_ahead_s": 10}),
-        "requeued": runs.launch("requeued"),
+        "requeued": runs.launch("requeued", job={"mail": True}),
         "cancelled": runs.launch("cancelled"),
         "scancelled": runs.launch("scancelled"),
-        "crashing": runs.launch("crashing", fail=[{"rank": 1, "step": 0, "how": 1}]),
+        "crashing": runs.launch("crashing", job={"mail": True}, fail=[{"rank": 1, "step": 0, "how": 1}]),
         "mistaken": runs.launch("mistaken", fail=[{"rank": 1, "step": 3, "how": 2}]),
         "told": runs.launch("told"),
-        "quick": runs.launch("quick", steps=5),
+        "quick": runs.launch("quick", job={"mail": True}, steps=5),
     }
     with pytest.MonkeyPatch.context() as site:
         # As where sites export nothing; but the stand-ins' folder is named by this.
@@ -362,6 +362,27 @@ def test_the_cluster_is_asked_whether_it_answers_and_has_gpus(runs):
     assert sizes_of(scheduler_for(settings), settings, batch_size=64) == Sizes(
         nodes=2, ranks_per_node=1, gpus_per_node=1
     )
+
+
+def mails_about(runs, run):
+    """What Slurm has mailed of a run's job: subjects."""
+    lines = (runs.slurm.log_dir / "mail.log").read_text().splitlines()
+    return [line for line in lines if f"Job_id={runs.job_id(run)} " in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "end"), [("requeued", "COMPLETED"), ("crashing", "FAILED"), ("quick", "COMPLETED")]
+)
+def test_one_mail_is_sent_at_the_end_of_a_run_and_none_at_its_requeues(runs, interrupted, name, end):
+    run = interrupted[name]
+    assert runs.wait_for_end(run) == end
+    runs.slurm.wait_until(lambda: mails_about(runs, run), what="a mail")
+    [mail] = mails_about(runs, run)
+    assert (f"Name=mri-{name} " in mail, end in mail) == (True, True), mail
+
+
+def test_a_run_that_asks_for_no_mail_gets_none(runs, interrupted):
+    assert mails_about(runs, interrupted["told"]) == []
 
 
 def test_a_run_that_exits_within_its_grace_time_is_requeued_by_the_batch_script(graceful):

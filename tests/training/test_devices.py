@@ -66,6 +66,37 @@ def test_ranks_that_would_share_a_gpu_are_refused(gpus):
     assert taken == []
 
 
+PARTS = "MIG-0aa0,MIG-1bb1"
+
+
+@pytest.mark.parametrize(
+    ("shown", "local_rank", "own"),
+    [
+        (PARTS, 0, "MIG-0aa0"),
+        (PARTS, 1, "MIG-1bb1"),
+        # Slurm shows each task its own alone.
+        ("MIG-1bb1", 1, "MIG-1bb1"),
+        ("0,1", 1, "0,1"),
+        ("", 1, ""),
+    ],
+)
+def test_a_rank_that_is_given_parts_of_gpus_sees_its_own(gpus, environment, shown, local_rank, own):
+    # Of several parts CUDA shows a process the first alone.
+    taken = gpus(1 if "MIG" in shown else 2)
+    environment["CUDA_VISIBLE_DEVICES"] = shown
+    device = pick_device(place(local_rank))
+    assert environment["CUDA_VISIBLE_DEVICES"] == own
+    assert taken == [device]
+    assert device.index == (0 if "MIG" in shown else local_rank)
+
+
+def test_more_ranks_than_parts_of_gpus_are_refused(gpus, environment):
+    gpus(1)
+    environment["CUDA_VISIBLE_DEVICES"] = PARTS
+    with pytest.raises(UserError, match=r"which shows it 2 GPUs: launch with --tasks-per-node 2$"):
+        pick_device(place(2))
+
+
 @pytest.mark.parametrize(
     ("precision", "count", "has_bf16", "dtype"),
     [

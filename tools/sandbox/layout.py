@@ -47,6 +47,11 @@ class Layout:
         return self.etc / "hosts"
 
     @property
+    def mail_log(self) -> Path:
+        """What Slurm would have mailed, a line each: subject and user."""
+        return self.log_dir / "mail.log"
+
+    @property
     def munge_key(self) -> Path:
         return self.etc / "munge.key"
 
@@ -149,6 +154,8 @@ class State:
     options: Options
     root: str = "/"
     """The folder whose programs it runs: those of this machine, or another distribution's."""
+    clusters: tuple[str, ...] = ()
+    """Further clusters in the same books, each of one machine of that name: its controller, and its node."""
 
     @property
     def has_own_root(self) -> bool:
@@ -162,7 +169,8 @@ class State:
     def addresses(self) -> dict[str, str]:
         """Machine name -> address: the controller and every node."""
         nodes = {name: f"{self.subnet}.{10 + i}" for i, name in enumerate(self.options.node_names, start=1)}
-        return {CONTROLLER: f"{self.subnet}.2", **nodes}
+        others = {name: f"{self.subnet}.{100 + i}" for i, name in enumerate(self.clusters, start=1)}
+        return {CONTROLLER: f"{self.subnet}.2", **nodes, **others}
 
     def address(self, machine: str) -> str:
         """Return a machine's address; a SandboxError naming the choices when it is unknown."""
@@ -180,6 +188,7 @@ class State:
             subnet=facts["subnet"],
             options=Options(**facts["options"]),
             root=facts["root"],
+            clusters=tuple(facts["clusters"]),
         )
 
 

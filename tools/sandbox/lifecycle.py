@@ -11,7 +11,7 @@ import daemons
 import machine
 import network
 from failure import SandboxError
-from layout import CONTROLLER, Layout, State
+from layout import Layout, State
 from options import Options
 from slurm_files import write_files, write_slurm_conf
 
@@ -162,8 +162,8 @@ def node_of(layout: Layout, name: str) -> State:
     """Load the state of a sandbox that has this node."""
     state = layout.load_state()
     state.address(name)
-    if name == CONTROLLER:
-        raise SandboxError(f"{CONTROLLER} is the controller, not a node: try restart-controller or cut-link")
+    if name not in state.options.node_names:
+        raise SandboxError(f"{name} is the controller, not a node: try restart-controller or cut-link")
     return state
 
 

@@ -8,6 +8,7 @@ from layout import CONTROLLER, Layout, State
 
 CLUSTER = "sandbox"
 DATABASE_PORT = 3306
+MAILER = "mail"
 # Slurm takes only character devices for GPUs: each pretended one is another name of /dev/null.
 NULL_DEVICE = os.makedev(1, 3)
 
@@ -24,6 +25,9 @@ def write_files(layout: Layout, state: State) -> None:
     }
     for name, text in files.items():
         (layout.etc / name).write_text(text)
+    mailer = layout.etc / MAILER
+    mailer.write_text(f'#!/bin/sh\necho "$2|$3" >> {layout.mail_log}\n')
+    mailer.chmod(0o755)
     # slurmdbd refuses to start when others may read its file.
     (layout.etc / "slurmdbd.conf").chmod(0o600)
     layout.munge_key.touch(mode=0o600)
@@ -63,7 +67,7 @@ def slurm_conf(layout: Layout, state: State) -> str:
         f"SlurmdLogFile={layout.log_dir}/slurmd-%n.log",
         "MpiDefault=none",
         "SwitchType=switch/none",
-        "MailProg=/bin/true",
+        f"MailProg={layout.etc}/{MAILER}",
         # No cgroups: they would outlive the sandbox, and a pretended machine may not have them.
         "ProctrackType=proctrack/linuxproc",
         "TaskPlugin=task/none",

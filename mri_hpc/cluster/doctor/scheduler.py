@@ -1,5 +1,6 @@
 """Slurm: whether it answers, and how its settings fit what launch relies on."""
 
+import dataclasses
 import getpass
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,12 @@ def of_settings(settings: Mapping[str, str]) -> Iterator[Finding]:
             "what their ranks saw"
         )
     yield fine(f"an array may have {settings.get('MaxArraySize', '?')} tasks (MaxArraySize)")
+    ports = settings.get("SrunPortRange", "")
+    if ports and not ports.startswith("0"):
+        yield dataclasses.replace(
+            fine(f"this site keeps ports {ports} open between nodes for srun (SrunPortRange)"),
+            cure=f"launch --port-range {ports}, where ranks do not reach each other on others",
+        )
 
 
 def of_partitions(
@@ -117,7 +124,8 @@ def _of_accounts(found: Sequence[str] | None, site: Site, *, is_needed: bool) ->
             fix=line_in_site_env(site.clone, "SBATCH_ACCOUNT", found[0]) if len(found) == 1 else None,
         )
     elif found:
-        yield fine(f"your accounts: {', '.join(found)}")
+        needed = f"export SBATCH_ACCOUNT={found[0]}, in site.env, where jobs without one are refused"
+        yield dataclasses.replace(fine(f"your accounts: {', '.join(found)}"), cure="" if named else needed)
     elif is_needed:
         yield problem(
             "you have no account here, and jobs without one are refused", "ask your cluster's help desk"

@@ -17,6 +17,7 @@ from pathlib import Path
 from mri_hpc.base.access import give, is_wider
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.mounts import are_on_one_disk, is_of_this_machine, mount_of, nearest_folder
 from mri_hpc.intake.files.sources import root_at_site, source_key, source_name
 from mri_hpc.intake.labels.groups import Group
 
@@ -24,6 +25,7 @@ KEY_BYTES = 32
 LETTERS = 16
 MOST_DAYS = 3653
 """By which dates are shifted: ten years."""
+SET_KEY_FILE = "by: export MRI_KEY_FILE=/project/folder/site.key (in hpc/slurm/site.env)"
 
 
 class Pseudonyms:
@@ -121,6 +123,20 @@ def key_note(path: Path) -> str:
     )
 
 
+def refuse_on_own_disk(path: Path, store: Path, node: str) -> None:
+    """Raise UserError where the site's key is missing and would be made on a disk of this node alone.
+
+    store: what lies on its file system, all tasks see. node: name of the node on which this job runs.
+    """
+    if path.exists() or not is_of_this_machine(path) or are_on_one_disk(path, store):
+        return
+    raise UserError(
+        f"{path}, the site's key, is not on node {node}, and made there no other node would find it "
+        f"({mount_of(nearest_folder(path)).kind}, of this machine alone): name a place that all nodes see, "
+        f"{SET_KEY_FILE}"
+    )
+
+
 def share_key(path: Path, group: int, store: Path) -> None:
     """Let one group use the site's key, which is made if need be; UserError where it lies in a store."""
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store)):
@@ -142,9 +158,7 @@ def site_key(path: Path, group: int | None = None) -> bytes:
     group: the only one that may read it beside its owner.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        line = os.urandom(KEY_BYTES).hex().encode() + b"\n"
-        publish_new_bytes(path, line, is_private=True, group=group)
+        _make_key(path, group)
     if is_wider(path, group):
         raise UserError(f"{path} holds the site's key but others may read it: chmod 600 {path}")
     text = path.read_text(encoding="ascii", errors="replace").strip()
@@ -157,3 +171,16 @@ def site_key(path: Path, group: int | None = None) -> bytes:
             f"{path} is not a site key (at least {2 * KEY_BYTES} hex digits): restore it from a backup"
         )
     return key
+
+
+def _make_key(path: Path, group: int | None) -> None:
+    line = os.urandom(KEY_BYTES).hex().encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        publish_new_bytes(path, line, is_private=True, group=group)
+    except OSError as error:
+        # Homes are small, and on nodes often read-only.
+        raise UserError(
+            f"{path}, the site's key, cannot be made ({error.strerror}): name a place that can be written, "
+            f"and that all nodes see, {SET_KEY_FILE}"
+        ) from None

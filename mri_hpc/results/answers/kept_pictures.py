@@ -19,7 +19,12 @@ class KeptPictures:
         """Write a picture down. OSError where there is no room."""
         start, rest = self._end, memoryview(picture)
         while rest:
-            written = os.pwrite(self._file, rest, self._end)
+            try:
+                written = os.pwrite(self._file, rest, self._end)
+            except OSError as error:
+                # The file has no name by which it could be found.
+                error.filename = f"{tempfile.gettempdir()} (TMPDIR names another folder)"
+                raise
             self._end, rest = self._end + written, rest[written:]
         return KeptPicture(self, start, len(picture))
 

@@ -57,14 +57,44 @@ def test_what_can_be_no_option_of_sbatch_is_refused_by_its_name(planned_run, lau
     assert "is no option of sbatch: give its long name, as in nice=5" in errors
 
 
-def test_an_option_that_sbatch_does_not_know_is_told_in_its_words(planned_run, launch, monkeypatch, tmp_path):
+@pytest.fixture
+def refusing(monkeypatch, tmp_path):
+    """Makes a Slurm that refuses every job in words of its own, and knows the user's accounts."""
     (tmp_path / "bin").mkdir()
-    for name in ("sbatch", "srun"):
-        program = tmp_path / "bin" / name
-        program.write_text("#!/bin/sh\necho \"sbatch: unrecognized option '--nise=5'\" >&2\nexit 1\n")
-        program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(partitions, "partition_of_job", lambda *_where: Partition(has_gpus=False))
+
+    def refuse(complaint, accounts=""):
+        scripts = {"sbatch": f'echo "sbatch: {complaint}" >&2\nexit 1', "sacctmgr": f"echo {accounts}"}
+        for name, script in {**scripts, "srun": ""}.items():
+            program = tmp_path / "bin" / name
+            program.write_text(f"#!/bin/sh\n{script}\n")
+            program.chmod(0o755)
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("accounts", "cure"),
+    [
+        (
+            "chem2041",
+            "; yours: chem2041: --account chem2041, or export SBATCH_ACCOUNT=chem2041 in site.env\n",
+        ),
+        ("", "; --account names one, and your cluster's help desk which you have\n"),
+    ],
+)
+def test_where_an_account_has_to_be_named_those_of_the_user_are(
+    planned_run, launch, refusing, accounts, cure
+):
+    refusing("error: Please specify your project with --account", accounts)
+    status, _, errors = launch("--run", planned_run().path, "--cluster", "slurm")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert errors.endswith(f"Slurm refused the job: Please specify your project with --account{cure}")
+
+
+def test_an_option_that_sbatch_does_not_know_is_told_in_its_words(planned_run, launch, refusing):
+    refusing("unrecognized option '--nise=5'")
     status, _, errors = launch("--run", planned_run().path, "--cluster", "slurm", "--slurm", "nise=5")
     assert (status, errors.count("\n")) == (2, 1)
     assert (

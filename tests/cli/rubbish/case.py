@@ -1,12 +1,13 @@
 """One case of the corpus: what is wrong, which command meets it, and what it has to say."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.cli.rubbish.desk import GOOD, Desk, Outcome, call
+from tests.cli.rubbish.desk import ENVIRONMENT, GOOD, Desk, Outcome, call
 from tests.harness.powers import without_powers
 
 
@@ -85,6 +86,31 @@ class Rejected(Case):
 
     status: int = 0
     after: Callable[[Desk, Outcome], None] = all_good_ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnSite(Case):
+    """A machine as some sites have it: a process of its own, with limits and mounts that it alone sees."""
+
+    site: str
+    """Lines of shell before the command: `home` is the home folder, and a disk of its own."""
+    in_job: bool = False
+    """Whether it is on a compute node: n3, in job 7."""
+    needs_mount: bool = True
+
+    def run(self, desk: Desk, argv: list[str]) -> Outcome:
+        """Run the command line on that machine."""
+        home = desk.root / "home"
+        home.mkdir()
+        job = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n3"} if self.in_job else {}
+        here = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        script = f'mount -t tmpfs tmpfs home || exit 9\n{self.site}\nexec "$@"'
+        ran = subprocess.run(
+            ["unshare", "--mount", "sh", "-ec", script, "sh", sys.executable, "-m", "mri_hpc", *argv],
+            cwd=desk.root, env={**here, **ENVIRONMENT, "HOME": str(home), **job, **desk.environment},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return Outcome(status=ran.returncode, out=ran.stdout, err=ran.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)
