@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "one HTML page about a run",
     "predict": "probabilities for images and patients, from a finished run",
     "export-metrics": "curves and settings of a run, to a tracker such as MLflow",
+    "verify-run": "do some steps of a run again: is it what it recorded, to the bit?",
 }
 
 
