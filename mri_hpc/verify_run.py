@@ -114,18 +114,18 @@ def _refuse_lost_images(run: RunDir, record: Record, interval: Interval) -> None
 def _replayed(interval: Interval, *, ranks: int, threads: int) -> Replayed:
     """Have ranks do an interval again, in a folder of their own, which is removed. Raises UserError."""
     with (
-        _no_end_before_it_is_removed() as told,
+        _no_end_before_it_is_removed() as asked,
         tempfile.TemporaryDirectory(prefix="mri-hpc-replay-") as name,
     ):
         folder = Path(name)
         write_interval(folder, interval)
-        status, rank = _run_ranks(folder, interval, told, ranks=ranks, threads=threads)
+        status, rank = _run_ranks(folder, interval, asked, ranks=ranks, threads=threads)
         replayed = read_replayed(folder)
         log = RunDir(folder).rank_log(Attempt(submission=1, restart=0), rank)
         words = tail(log) if log.is_file() else [f"rank {rank} did not come to write a log"]
-    if told:
+    if asked:
         # As if nobody had listened.
-        os.kill(os.getpid(), told[0])
+        os.kill(os.getpid(), asked[0])
     if status == USER_CAN_FIX:
         raise UserError(words[-1].removeprefix(f"{NAME}: "))
     if replayed is None:
@@ -134,7 +134,7 @@ def _replayed(interval: Interval, *, ranks: int, threads: int) -> Replayed:
 
 
 def _run_ranks(
-    folder: Path, interval: Interval, told: Sequence[int], *, ranks: int, threads: int
+    folder: Path, interval: Interval, asked: Sequence[int], *, ranks: int, threads: int
 ) -> tuple[int, int]:
     """Run the ranks to their end; return the status of the first that failed and its number, else 0 and 0."""
     command = [*rank_command(folder, 1, RANK), "--parent", str(os.getpid())]
@@ -145,7 +145,7 @@ def _run_ranks(
     }
     running = Ranks(dict.fromkeys(of_ranks, command), of_ranks)
     try:
-        while not running.are_gone and not running.has_crashed and not told:
+        while not running.are_gone and not running.has_crashed and not asked:
             time.sleep(POLL_S)
             running.reap()
     finally:
@@ -160,13 +160,13 @@ def _run_ranks(
 @contextlib.contextmanager
 def _no_end_before_it_is_removed() -> Iterator[list[int]]:
     """Give a list to which SIGTERM and SIGHUP are added, in place of what they do."""
-    told: list[int] = []
+    asked: list[int] = []
     before = {
-        number: signal.signal(number, lambda number, _frame: told.append(number))
+        number: signal.signal(number, lambda number, _frame: asked.append(number))
         for number in (signal.SIGTERM, signal.SIGHUP)
     }
     try:
-        yield told
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

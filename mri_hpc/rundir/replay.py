@@ -16,7 +16,7 @@ INTERVAL, REPLAYED = "interval.json", "replayed.json"
 OF_A_STEP = ("images", "lr", "loss", "gradient_norm")
 """Figures of a step that are the same to the bit where all else is, in the order in which they arise."""
 CHOSEN = ("images", "lr", "samples")
-"""What no rounding touches: it is a function of integers and settings."""
+"""Figures that no rounding touches: functions of integers and settings."""
 ROUNDING = {"float32": (1e-4, 0.05)}
 COARSE_ROUNDING = (2e-2, 0.1)
 """Differences of the first loss, and of any, that rounding explains, by the type of the forward pass. Both
@@ -27,7 +27,7 @@ LEAST_LOSS = 0.1
 
 
 class Outcome(StrEnum):
-    """What a replay came to."""
+    """The outcome of a replay."""
 
     EQUAL = "equal"  # to the bit
     CLOSE = "close"  # within what rounding explains, where equal bits are not promised
@@ -49,7 +49,7 @@ class Replayed:
     changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     """Conditions that differ: as they were, as they are now."""
     damage: str = ""
-    """What is wrong with the checkpoint, from which nothing was done then."""
+    """Damage of the checkpoint, from which nothing was done then; empty where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a replay says of a run."""
+    """A replay, held against the run's record."""
 
     outcome: Outcome
     num_steps: int
@@ -73,9 +73,9 @@ class Comparison:
     is_promised: bool
     """True where equal bits are: under --deterministic, and no condition differs."""
     first_loss_off: float
-    """How far the first loss is off, as a share of it (of 0.1 where it is below)."""
+    """Difference of the first loss, as a share of it (of 0.1 where it is below)."""
     largest_loss_off: float
-    """The same of the loss that is farthest off."""
+    """The same of the loss that differs most."""
 
 
 def write_interval(folder: Path, interval: Interval) -> None:

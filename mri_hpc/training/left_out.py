@@ -19,7 +19,7 @@ DATA_SETS, ONNX = "torchvision.datasets", "torchvision.ops._register_onnx_ops"
 
 
 def leave_out() -> None:
-    """Let these modules be imported only once somebody needs them; for a process without them so far."""
+    """Let these modules be imported only once they are needed; for a process without them so far."""
     if sys.modules.keys() & ANSWERS:
         return
     for name, answers in ANSWERS.items():
@@ -70,7 +70,7 @@ def _real(name: str) -> ModuleType:
 
 
 def _do_nothing() -> None:
-    """Break no graph, where none is made, and register nothing with a format that nobody writes."""
+    """Break no graph, where none is made, and register nothing with a format that is not written."""
 
 
 def _as_it_is(function: Callable[..., Any] | None = None, *_how: object, **_more: object) -> Any:

@@ -68,7 +68,7 @@ def run(recorded, start_ranks, new_run, tmp_path, picture_store):
 def here(monkeypatch, tmp_path):
     """Ranks are this process, which need not import torch again; what they set is taken back."""
 
-    def run_ranks(folder, _interval, _told, *, ranks, threads):
+    def run_ranks(folder, _interval, _asked, *, ranks, threads):
         assert ranks == 1
         replaying.do_again(folder, Place(), threads=threads)
         return 0, 0
@@ -236,7 +236,7 @@ def test_a_snapshot_of_which_a_patient_was_retracted_since_is_refused_in_one_lin
     assert "have been retracted" in printed.err
 
 
-def test_a_command_that_is_told_to_end_takes_its_folder_away_first(run, tmp_path, wait_for):
+def test_a_command_that_is_asked_to_end_takes_its_folder_away_first(run, tmp_path, wait_for):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     words = [sys.executable, "-m", "mri_hpc.verify_run", str(run.path)]
