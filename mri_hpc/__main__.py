@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": "probabilities for images and patients, from a finished run",
     "models": "which models are kept apart from their runs, and which one predict asks",
     "export-metrics": "curves and settings of a run, to a tracker such as MLflow",
+    "verify-run": "do some steps of a run again: is it what it recorded, to the bit?",
 }
 
 

@@ -20,6 +20,7 @@ from mri_hpc.cluster.slurm import memory_of_node, own_job_id
 from mri_hpc.rundir.allotment import Allotment
 from mri_hpc.rundir.layout import Attempt, RunDir, open_run
 from mri_hpc.rundir.place import Place
+from mri_hpc.training.left_out import leave_out
 from mri_hpc.training.start_times import StartTimes
 
 # How gloo, NCCL and torch's store say that the process at the other end has gone.
@@ -88,6 +89,7 @@ def _train(options: TrainOptions) -> int:
     times.end_of("python")
     # Importing makes half a million objects that stay: looking for garbage among them takes a fifth of it.
     gc.disable()
+    leave_out()
     # Only here, since torch takes seconds to import: --help and a finished run need none.
     from mri_hpc.cluster.choice import kill_time_of
     from mri_hpc.training.rank import run_rank

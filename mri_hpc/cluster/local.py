@@ -134,21 +134,14 @@ class Supervisor:
         command += ["--parent", str(os.getpid())]
         every = range(self._num_ranks)
         return Ranks(
-            dict.fromkeys(every, command), {rank: self._environment(attempt, rank) for rank in every}
+            dict.fromkeys(every, command),
+            {
+                rank: environment_of_rank(
+                    rank, self._num_ranks, threads=self._threads, gpus=self._gpus, restart=attempt.restart
+                )
+                for rank in every
+            },
         )
-
-    def _environment(self, attempt: Attempt, rank: int) -> dict[str, str]:
-        environment = {
-            **os.environ,
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(self._num_ranks),
-            "LOCAL_WORLD_SIZE": str(self._num_ranks),
-            "TORCHELASTIC_RESTART_COUNT": str(attempt.restart),
-            "OMP_NUM_THREADS": str(self._threads),
-            SAVE_GRACE: str(SAVE_GRACE_S),
-        }
-        return environment if self._gpus else {**environment, "CUDA_VISIBLE_DEVICES": ""}
 
     def _watch(self, ranks: Ranks) -> None:
         """Return once all ranks have gone: by themselves, or made to."""
@@ -171,6 +164,23 @@ class Supervisor:
                 kill_at = time.monotonic() + (CRASH_GRACE_S if ranks.has_crashed else SAVE_GRACE_S)
             elif kill_at is not None and time.monotonic() >= kill_at:
                 ranks.kill()
+
+
+def environment_of_rank(
+    rank: int, num_ranks: int, *, threads: int, gpus: int, restart: int = 0
+) -> dict[str, str]:
+    """Return the environment of one of several ranks on this machine. gpus: 0 hides them."""
+    environment = {
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(num_ranks),
+        "LOCAL_WORLD_SIZE": str(num_ranks),
+        "TORCHELASTIC_RESTART_COUNT": str(restart),
+        "OMP_NUM_THREADS": str(threads),
+        SAVE_GRACE: str(SAVE_GRACE_S),
+    }
+    return environment if gpus else {**environment, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def _wait_for_signal(until: float | None) -> int | None:

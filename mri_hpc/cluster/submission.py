@@ -159,18 +159,15 @@ def _executor(
         ntasks_per_node=ranks_per_node,
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
-        setup=[
-            *first,
-            *_before_srun(
-                run,
-                submission,
-                python,
-                has_gpus=gpus > 0 or names_gpus,
-                nodes=settings.nodes,
-                question=question or _nodes_question(run, submission, python, _store_of(run)),
-                mails=settings.mail,
-            ),
-        ],
+        setup=_before_srun(
+            run,
+            submission,
+            python,
+            has_gpus=gpus > 0 or names_gpus,
+            nodes=settings.nodes,
+            question=question or _nodes_question(run, submission, python, _store_of(run)),
+            mails=settings.mail,
+        ),
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
         # Of sites that export nothing from the shell (SBATCH_EXPORT=NONE) srun would take that over, and the
         # ranks would find neither what the lines above set, nor a PATH.

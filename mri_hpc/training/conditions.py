@@ -11,20 +11,20 @@ import torch
 import torchvision
 
 from mri_hpc.base.version import CHECKOUT, version
+from mri_hpc.training.pinned_collectives import COLLECTIVES, described
 from mri_hpc.training.ranks import Ranks
-
-ALGORITHM_VARIABLES = ("NCCL_ALGO", "NCCL_PROTO")
 
 
 def conditions(ranks: Ranks, *, threads: int, deterministic: bool) -> dict[str, Any]:
     """Look up the conditions of this attempt, as plain values for JSON; all ranks must ask."""
-    devices, all_threads = zip(*ranks.from_all((device_model(ranks.device), threads)), strict=True)
+    own = device_model(ranks.device), threads, described(ranks.backend, os.environ)
+    devices, all_threads, collectives = zip(*ranks.from_all(own), strict=True)
     return {
         "ranks": ranks.world_size,
         "hosts": ranks.num_hosts,
         "threads": _all_that_occur(all_threads),
         "device": _all_that_occur(devices),
-        "collectives": _collectives(ranks),
+        COLLECTIVES: _all_that_occur(collectives),
         "deterministic": deterministic,
         **versions(),
     }
@@ -82,11 +82,6 @@ def _commit(git: Path) -> str:
     except OSError:
         return ""
     return next((words[0] for words in packed if words[1:] == [name]), "")
-
-
-def _collectives(ranks: Ranks) -> str:
-    chosen = [f"{name}={os.environ[name]}" for name in ALGORITHM_VARIABLES if name in os.environ]
-    return " ".join([ranks.backend, *chosen])
 
 
 def _processor() -> str:

@@ -9,9 +9,10 @@ from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.deadline import Way
 from mri_hpc.training.evaluation import answer
-from mri_hpc.training.journal import Journal, StepsUnderWay, diverged
+from mri_hpc.training.journal import StepsUnderWay, diverged
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.ranks import Ranks
+from mri_hpc.training.witness import Witness
 
 
 def train(
@@ -22,7 +23,7 @@ def train(
     *,
     ranks: Ranks,
     stop: AgreedStop,
-    journal: Journal | None,
+    journal: Witness | None,
 ) -> Progress:
     """Train until the run is over or the ranks agree to stop; returns how far it got.
 
@@ -66,7 +67,7 @@ def _take_steps(
     batches: Batches,
     steps: StepsUnderWay,
     stop: AgreedStop,
-    journal: Journal | None,
+    journal: Witness | None,
 ) -> Progress:
     """Train on what is left of the epoch, or until the ranks agree to stop; return how far it got."""
     steps.start()

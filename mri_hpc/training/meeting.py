@@ -284,8 +284,9 @@ def _refuse(run: RunDir, what: str, tried: Sequence[str]) -> NoReturn:
     """End this rank, which another cannot be reached from, with what was tried and what to type."""
     message = (
         f"{what} ({'; '.join(tried)}). Where only some ports are open between nodes: --port-range LOW-HIGH "
-        f"(mri-hpc doctor --only slurm may know which); by another network: --interface NAME (here: "
-        f"{network.interfaces_in_words()}); without a node: --slurm exclude=NODE; one node needs no network: --nodes 1"
+        "(mri-hpc doctor --only slurm may know which); by another network: --interface NAME (here: "
+        f"{network.interfaces_in_words()}); without a node: --slurm exclude=NODE; one node needs no network: "
+        "--nodes 1"
     )
     have_met = any(e.kind == Kind.STARTED and int(e.values.get("ranks") or 1) > 1 for e in read_events(run))
     if not have_met:

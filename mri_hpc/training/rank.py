@@ -1,18 +1,17 @@
 """One rank from start to end: join, resume, train, predict, leave."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN, DONE
 from mri_hpc.base.stop_flag import StopFlag
-from mri_hpc.cohort.splits import Split, rows_of, set_apart, split_by
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.allotment import Allotment
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -21,25 +20,23 @@ from mri_hpc.rundir.manifests import Manifest
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training
-from mri_hpc.storage.store import Reader, Snapshot, Store
+from mri_hpc.storage.store import Reader, Store
 from mri_hpc.training import checkpoint, prediction
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.arithmetic import use_device
 from mri_hpc.training.attention import GatedAttention
 from mri_hpc.training.batch_size import refusal_of, settle
-from mri_hpc.training.class_weights import class_weights
 from mri_hpc.training.conditions import changes, conditions
 from mri_hpc.training.deadline import Deadline, KillTime
 from mri_hpc.training.evaluation import Answers, answer
 from mri_hpc.training.hang_watch import HangWatch
 from mri_hpc.training.journal import Journal
-from mri_hpc.training.leaks import refuse_leaks
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.loop import train
 from mri_hpc.training.meeting import Wishes
-from mri_hpc.training.model import build, weights_digest
-from mri_hpc.training.probe import probe
-from mri_hpc.training.provenance import provenance
+from mri_hpc.training.model import weights_digest
+from mri_hpc.training.parts import Cohort, make_batches, make_learner, open_cohort
+from mri_hpc.training.pinned_collectives import may_pin, pin_collectives
 from mri_hpc.training.ranks import Ranks, join
 from mri_hpc.training.resumption import load_published, newest_intact
 from mri_hpc.training.saver import WaitingSaver
@@ -49,16 +46,6 @@ from mri_hpc.training.use_meter import UseMeter
 
 log = logging.getLogger(__name__)
 OnPredicted = Callable[[RunDir, Callable[[], None]], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cohort:
-    """The images of a run, and what each is for."""
-
-    snapshot: Snapshot
-    code: np.ndarray
-    """int8, (n,): the split of every image; of validation, whoever chooses nothing, too."""
-    split: Split
 
 
 def run_rank(
@@ -80,6 +67,8 @@ def run_rank(
     """
     settings = load_training(run)
     use_device(deterministic=settings.deterministic, threads=threads)
+    if settings.deterministic and torch.cuda.is_available() and may_pin(run):
+        pin_collectives(os.environ)
     if checkpoint.is_superseded(run, attempt):
         log.warning("superseded: attempt %s owns the run", run.newest_attempt())
         return AGAIN
@@ -142,8 +131,13 @@ class _Rank:
         manifest = newest_intact(self._run, self._attempt, self._ranks)
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
-        cohort = self._open_cohort(manifest)
+        cohort = open_cohort(
+            self._settings, manifest.progress.snapshot if manifest else self._settings.snapshot, self._ranks
+        )
         if not manifest:
+            # Here and below: a run that goes on need not wait for what it does not call.
+            from mri_hpc.training.leaks import refuse_leaks
+
             refuse_leaks(
                 self._run, self._settings, cohort.snapshot, cohort.code, ranks=self._ranks, stop=self._stop
             )
@@ -153,20 +147,18 @@ class _Rank:
             return self._stopped_before_training(manifest)
         progress = manifest.progress if manifest else Progress(snapshot=cohort.snapshot.digest)
         with Store(Path(self._settings.store)).reader(cohort.snapshot) as reader:
-            batches = self._batches(cohort, reader, self._settings, self._ranks)
+            batches = make_batches(cohort, reader, self._settings, self._ranks)
             self._times.end_of("data")
             if self._settings.probe and not manifest:
                 with self._meter.without_trials():
                     self._probe(cohort, reader)
                 if self._may_not_begin():
                     return self._stopped_before_training(manifest)
-            learner = self._learner(cohort, batches, manifest, self._settings, self._ranks)
-            if manifest:
+            going_on = checkpoint.weights_file(self._run, progress.step) if manifest else None
+            learner = make_learner(cohort, batches, self._settings, self._ranks, going_on=going_on)
+            if going_on:
                 # Held by no name, so that its memory is free again before the first step.
-                learner.restore(
-                    checkpoint.load(self._run, progress.step),
-                    of=checkpoint.weights_file(self._run, progress.step),
-                )
+                learner.restore(checkpoint.load(self._run, progress.step), of=going_on)
             self._times.end_of("model")
             if self._may_not_begin():
                 return self._stopped_before_training(manifest)
@@ -201,19 +193,6 @@ class _Rank:
         """Advise what to do where a step does not fit into the memory of the GPU."""
         return refusal_of(error, self._settings, self._ranks.world_size)
 
-    def _open_cohort(self, manifest: Manifest | None) -> Cohort:
-        """Open the run's snapshot, which a checkpoint names, and its splits."""
-        wanted = manifest.progress.snapshot if manifest else self._settings.snapshot
-        store = Store.open(Path(self._settings.store))
-        if wanted == "newest":
-            # It must mean the same to all.
-            wanted = self._ranks.from_rank(store.resolve().digest if self._ranks.is_first else None)
-        snapshot = store.resolve(wanted)
-        settings = self._settings
-        code = split_by(snapshot, settings)
-        apart = set_apart(snapshot, code, settings.calibration_share)
-        return Cohort(snapshot=snapshot, code=code, split=rows_of(apart))
-
     def _settled(self, cohort: Cohort, *, has_begun: bool) -> TrainingSettings:
         """Return the settings with a number for the batch size, the same for all ranks and attempts."""
         return settle(
@@ -223,46 +202,13 @@ class _Rank:
             bits=cohort.snapshot.bits, has_begun=has_begun,
         )  # fmt: skip
 
-    def _batches(self, cohort: Cohort, reader: Reader, settings: TrainingSettings, ranks: Ranks) -> Batches:
-        assert settings.batch_size != "auto"
-        return Batches(
-            reader,
-            keys=cohort.snapshot.key,
-            labels=cohort.snapshot.label,
-            split=cohort.split,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            device=ranks.device,
-            accumulate=settings.accumulate,
-        )
-
-    def _learner(
-        self,
-        cohort: Cohort,
-        batches: Batches,
-        manifest: Manifest | None,
-        settings: TrainingSettings,
-        ranks: Ranks,
-    ) -> Learner:
-        snapshot = cohort.snapshot
-        going_on = checkpoint.weights_file(self._run, manifest.progress.step) if manifest else None
-        labels = np.asarray(snapshot.label)[cohort.split.train]
-        return Learner(
-            build(settings, len(snapshot.classes), snapshot.image_shape, going_on=going_on),
-            settings,
-            ranks,
-            weights_of_classes=class_weights(labels, snapshot.classes, settings.class_weights),
-            steps_per_epoch=batches.steps_per_epoch,
-        )
-
     def _probe(self, cohort: Cohort, reader: Reader) -> None:
         """Time steps before the first one, with learners of their own."""
+        from mri_hpc.training.probe import probe
 
         def make(settings: TrainingSettings, ranks: Ranks) -> tuple[Learner, Batches]:
-            batches = self._batches(cohort, reader, settings, ranks)
-            return self._learner(cohort, batches, None, settings, ranks), batches
+            batches = make_batches(cohort, reader, settings, ranks)
+            return make_learner(cohort, batches, settings, ranks), batches
 
         probe(
             self._run, self._attempt, self._settings, self._ranks, make,
@@ -295,6 +241,8 @@ class _Rank:
         self, cohort: Cohort, batches: Batches, learner: Learner, progress: Progress, journal: Journal | None
     ) -> None:
         """Predict with the weights to publish, leave everything behind, and mark the run done last."""
+        from mri_hpc.training.provenance import provenance
+
         if journal:
             reason = "epochs" if progress.epoch >= self._settings.epochs else "patience"
             journal.event(Kind.TRAINED, epoch=progress.epoch, step=progress.step, reason=reason)

@@ -203,6 +203,11 @@ def _too_many_ranks(place: Place, count: int) -> UserError:
     )
 
 
+def too_few_gpus(place: Place) -> bool:
+    """Tell whether ranks on one machine would have to share its GPUs, which NCCL refuses."""
+    return torch.cuda.is_available() and torch.cuda.device_count() < place.world_size
+
+
 def share_submission(place: Place, run: RunDir, address: str, port: int) -> Attempt:
     """Give every rank the attempt that rank 0 claimed, through the store that torchrun's agent keeps."""
     store = TCPStore(address, port, is_master=False)

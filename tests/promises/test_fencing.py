@@ -11,7 +11,7 @@ from tests.harness.results import results_of
 
 SMALL = {"model": "shufflenet_v2_x0_5", "checkpoint_interval_s": 0.0}
 CHECKPOINT = "mri_hpc.training.checkpoint"
-RANK = "mri_hpc.training.rank"
+RANK, PARTS = "mri_hpc.training.rank", "mri_hpc.training.parts"
 
 
 def checkpoints(run):
@@ -29,7 +29,7 @@ def is_frozen(pid):
         (CHECKPOINT, "_publish", 3),
         (CHECKPOINT, "write_state", 3),
         (CHECKPOINT, "prune", 3),
-        (RANK, "build", 1),
+        (PARTS, "build", 1),
     ],
 )
 def test_ranks_that_froze_amid_a_save_or_the_start_find_that_a_newer_attempt_has_the_run(

@@ -1,14 +1,16 @@
 """Seconds from the start of a rank's process to its first step, when a run goes on, by part and by rank.
 
     python tools/benchmarks/start_up.py [FOLDER]           makes a store and a run in FOLDER, and removes them
+    python tools/benchmarks/start_up.py --before CHECKOUT      in turns with another checkout's starts, too
     python tools/benchmarks/start_up.py --starts 0 --before CHECKOUT            what follows the ranks, alone
 
 Trains a resnet18 on 2 ranks of this machine, 96 × 96 pixels and 64 images a step, takes the job away after
 some steps, and launches it again: that start is what is measured, three times. Parts, in their order: python
 (until torch is asked for), torch (it and ours imported), join (the ranks meet), data (checkpoint found and
 checked, snapshot opened), model (network built, checkpoint loaded), first_step (DDP made, one step computed,
-its loss known). Beside it: from asking launch to the first step; and at stops, from the signal to the
-agreement (beside a step's time) and from that to the durable checkpoint.
+its loss known). Beside it: what two processes take that begin at once and import torch alone; from asking
+launch to the first step; and at stops, from the signal to the agreement (beside a step's time) and from that
+to the durable checkpoint.
 
 Also the epilogue, in which the batch script decides on the end of a job: the process that it starts, from its
 start to its end, for a finished run and without Slurm's answers, which take as long for all; and, in turns,
@@ -71,11 +73,12 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path, help="where to work (the system's temporary folder)")
     parser.add_argument("--starts", type=int, default=3, help="resumed starts to measure (3)")
     parser.add_argument("--size", type=int, default=96, help="side of the images in pixels (96)")
-    parser.add_argument("--before", type=Path, help="another checkout, whose epilogue is measured as well")
+    parser.add_argument("--before", type=Path, help="another checkout, which is measured as well, in turns")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="start-up-", dir=options.folder))
     try:
-        values = measure(folder, starts=options.starts, size=options.size) if options.starts else {}
+        sizes = {"starts": options.starts, "size": options.size}
+        values = measure(folder, options.before, **sizes) if options.starts else {}
         values |= measure_epilogue(folder, options.before)
     finally:
         shutil.rmtree(folder)
@@ -86,20 +89,38 @@ def main() -> int:
     return 0
 
 
-def measure(folder: Path, *, starts: int, size: int) -> dict[str, Any]:
-    """Measure all figures: parts by rank, whole starts, stops."""
+def measure(folder: Path, before: Path | None, *, starts: int, size: int) -> dict[str, Any]:
+    """Measure all figures: parts by rank, whole starts, stops; in turns with those of another checkout."""
     draw(folder / "raw", size)
     store, run = folder / "store", RunDir(folder / "run")
     command("preprocess", "--source", folder / "raw", "--store", store, "--size", size, "--ids", "as-given")
     start_and_stop(run, "--store", store, "--epochs", 1000, *SIZES)
     load = os.getloadavg()[0]
-    resumed = [start_and_stop(run) for _ in range(starts)]
+    resumed, resumed_before, torch_s = [], [], []
+    for _ in range(starts):
+        torch_s.append(torch_alone_s())
+        resumed.append(start_and_stop(run))
+        if before:
+            resumed_before.append(start_and_stop(run, checkout=before.absolute()))
     return {
         "date": time.strftime("%Y-%m-%d"), "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "load": [round(load, 1), round(os.getloadavg()[0], 1)],
         "parts": [start.parts for start in resumed], "processor_s": [start.processor_s for start in resumed],
         "from_launch_s": [start.from_launch_s for start in resumed], "stops": stops(run),
+        "torch_s": torch_s, "parts_before": [start.parts for start in resumed_before],
+        "processor_before_s": [start.processor_s for start in resumed_before],
     }  # fmt: skip
+
+
+def torch_alone_s() -> float:
+    """Measure seconds until two processes have imported torch that begin at once, as ranks do."""
+    began = time.perf_counter()
+    words = [sys.executable, "-c", "import gc; gc.disable(); import torch"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen(words, env=environment) for _ in range(2)]
+    for one in both:
+        one.wait()
+    return round(time.perf_counter() - began, 3)
 
 
 def measure_epilogue(folder: Path, before: Path | None) -> dict[str, Any]:
@@ -138,10 +159,10 @@ def epilogue_line(values: dict[str, Any]) -> str:
     return f"{line}; before {_median(values['epilogue_before_s'])} s: {ratio:.2f} of it"
 
 
-def start_and_stop(run: RunDir, *options: object) -> Start:
+def start_and_stop(run: RunDir, *options: object, checkout: Path = ROOT) -> Start:
     """Launch the run, let it take some steps, and take its job away."""
     began = time.time()
-    command("launch", "--run", run.path, *options)
+    command("launch", "--run", run.path, *options, checkout=checkout)
     first = wait_for(lambda: newest(run, Kind.FIRST_STEP, after=began), run)
     wait_for(lambda: sum(line["attempt"] == first.attempt for line in read_metrics(run)) >= STEPS, run)
     command("launch", "--run", run.path, "--cancel")
@@ -163,10 +184,11 @@ def draw(raw: Path, size: int) -> None:
         Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
-def command(name: str, *options: object) -> None:
+def command(name: str, *options: object, checkout: Path = ROOT) -> None:
     """Run one of our commands to its end; raise what it printed, where it fails."""
     words = [sys.executable, "-m", f"mri_hpc.{name}", *map(str, options)]
-    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    ran = subprocess.run(words, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode:
         sys.exit(f"{' '.join(words)}: status {ran.returncode}\n{ran.stdout}{ran.stderr}")
 
@@ -214,14 +236,21 @@ def stops(run: RunDir) -> list[dict[str, float]]:
 def table(values: dict[str, Any]) -> str:
     """Write medians of the parts by rank, and of the whole, as Markdown."""
     starts, stops_done = values["parts"], values["stops"]
-    rows = ["| part, s | rank 0 | rank 1 |", "|---|---|---|"]
+    before = values["parts_before"]
+    rows = ["| part, s | rank 0 | rank 1 | rank 0, before |", "|---|---|---|---|"]
     for name in starts[0][0]:
         ranks = [_median(start[rank][name] for start in starts if name in start[rank]) for rank in (0, 1)]
-        rows.append(f"| {name} | {ranks[0]} | {ranks[1]} |")
-    whole = _median(sum(start[0].values()) for start in starts)
-    rows.append(f"| **whole start** | **{whole}** | |")
+        rows.append(f"| {name} | {ranks[0]} | {ranks[1]} | {_median(start[0][name] for start in before)} |")
+    wholes = [[sum(start[0].values()) for start in those] for those in (starts, before)]
+    rows.append(f"| **whole start** | **{_median(wholes[0])}** | | {_median(wholes[1])} |")
     processor = [_median(start[rank] for start in values["processor_s"]) for rank in (0, 1)]
-    rows.append(f"| processor time before the first step | {processor[0]} | {processor[1]} |")
+    processor.append(_median(start[0] for start in values["processor_before_s"]))
+    rows.append(f"| processor time before the first step | {' | '.join(processor)} |")
+    rows.append(f"\ntwo processes that import torch alone: {_median(values['torch_s'])} s")
+    if before:
+        torch_s = statistics.median(values["torch_s"])
+        rest, rest_before = (statistics.median(whole) - torch_s for whole in wholes)
+        rows.append(f"beside that: {rest:.2f} s; before {rest_before:.2f} s: {rest / rest_before:.2f} of it")
     rows.append(f"\nfrom asking launch to the first step: {_median(values['from_launch_s'])} s")
     for name in ("step_s", "agreed_after_s", "durable_after_s"):
         rows.append(f"{name} over {len(stops_done)} stops: {_median(stop[name] for stop in stops_done)}")

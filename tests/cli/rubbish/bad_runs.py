@@ -155,6 +155,16 @@ CASES = (
         says=("where to? give --uri http://SERVER:5000, or set MLFLOW_TRACKING_URI",),
     ),
     Case(
+        name="a run to be verified that keeps no checkpoint",
+        make=lambda desk: words("verify-run", desk.run.path),
+        says=("has nothing to do again: it keeps no checkpoint with a recorded step after it",),
+    ),
+    Case(
+        name="no step of a run to be verified",
+        make=lambda desk: words("verify-run", desk.run.path, "--steps", "0"),
+        says=("--steps must be at least 1, got 0",),
+    ),
+    Case(
         name="a folder of something else in place of a run: evaluate",
         make=lambda desk: words("evaluate", desk.raw),
         says=("raw is not a run directory (found something else, no settings.toml)",),

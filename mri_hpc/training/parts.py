@@ -1,0 +1,74 @@
+"""The parts of a training, made of a run's settings: its images, its batches and its learner."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mri_hpc.cohort.splits import Split, rows_of, set_apart, split_by
+from mri_hpc.loading.batches import Batches
+from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.storage.store import Reader, Snapshot, Store
+from mri_hpc.training.class_weights import class_weights
+from mri_hpc.training.learner import Learner
+from mri_hpc.training.model import build
+from mri_hpc.training.ranks import Ranks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """The images of a run, and what each is for."""
+
+    snapshot: Snapshot
+    code: np.ndarray
+    """int8, (n,): the split of every image; of validation, whoever chooses nothing, too."""
+    split: Split
+
+
+def open_cohort(settings: TrainingSettings, wanted: str, ranks: Ranks) -> Cohort:
+    """Open a snapshot of the run's store, by its digest or as the newest, and its splits."""
+    store = Store.open(Path(settings.store))
+    if wanted == "newest":
+        # It must mean the same to all.
+        wanted = ranks.from_rank(store.resolve().digest if ranks.is_first else None)
+    snapshot = store.resolve(wanted)
+    code = split_by(snapshot, settings)
+    apart = set_apart(snapshot, code, settings.calibration_share)
+    return Cohort(snapshot=snapshot, code=code, split=rows_of(apart))
+
+
+def make_batches(cohort: Cohort, reader: Reader, settings: TrainingSettings, ranks: Ranks) -> Batches:
+    """Make the batches of one rank. settings: with a number for the batch size."""
+    assert settings.batch_size != "auto"
+    return Batches(
+        reader,
+        keys=cohort.snapshot.key,
+        labels=cohort.snapshot.label,
+        split=cohort.split,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        device=ranks.device,
+        accumulate=settings.accumulate,
+    )
+
+
+def make_learner(
+    cohort: Cohort,
+    batches: Batches,
+    settings: TrainingSettings,
+    ranks: Ranks,
+    *,
+    going_on: Path | None = None,
+) -> Learner:
+    """Make the learner of a run at step 0. going_on: weights that the run has saved, to be restored next."""
+    snapshot = cohort.snapshot
+    labels = np.asarray(snapshot.label)[cohort.split.train]
+    return Learner(
+        build(settings, len(snapshot.classes), snapshot.image_shape, going_on=going_on),
+        settings,
+        ranks,
+        weights_of_classes=class_weights(labels, snapshot.classes, settings.class_weights),
+        steps_per_epoch=batches.steps_per_epoch,
+    )
