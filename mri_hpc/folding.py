@@ -44,7 +44,8 @@ def plan_folds(
     base = asked
     if num is not None and not (path and is_of_folds(path)):
         # Of no fold yet: its digest names the folder of all.
-        base = dataclasses.replace(asked, training=settled_training(_tested_on(0, num, asked.training)))
+        base = dataclasses.replace(asked, training=_tested_on(0, num, asked.training))
+        base = dataclasses.replace(base, training=settled_training(base))
         path = path or Path("runs") / _name(base.training, FOLDS.several)
     assert path is not None
     folder = path.absolute()
@@ -70,7 +71,8 @@ def plan_curve(
     if not (path and is_of_folds(path)):
         share = asked.training.calibration_share or APART
         training = dataclasses.replace(asked.training, calibration_share=share)
-        base = dataclasses.replace(asked, training=settled_training(training))
+        base = dataclasses.replace(asked, training=training)
+        base = dataclasses.replace(base, training=settled_training(base))
         path = path or Path("runs") / _name(base.training, "curve")
     folder = path.absolute()
     shares = read_folds(folder) if is_of_folds(folder) else CURVE

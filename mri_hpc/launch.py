@@ -243,7 +243,10 @@ def _over_saved(typed: Sequence[str]) -> Callable[[RunDir], RunSettings]:
 
 def _with_sizes(plan: Plan, scheduler: Scheduler) -> tuple[Plan, Sizes]:
     site = site_file()
-    sizes = sizes_of(scheduler, plan.job, batch_size=plan.training.batch_size)
+    training = plan.training
+    sizes = sizes_of(
+        scheduler, plan.job, batch_size=training.batch_size, micro_batches=training.micro_batches
+    )
     refuse_above(site, plan.job, tasks_per_node=sizes.ranks_per_node, gpus_per_node=sizes.gpus_per_node)
     return dataclasses.replace(plan, notes=(*plan.notes, *sizes.notes)), sizes
 
@@ -267,7 +270,7 @@ def _by_recipe(options: Options, typed: Sequence[str]) -> Options:
         return options
     if named.continue_from and not named.recipe:
         return options
-    if not (named.run or named.recipe) and is_there(RunSettings(training=options.training)):
+    if not (named.run or named.recipe) and is_there(RunSettings(training=options.training, job=options.job)):
         # A command of before there were recipes goes on with its run.
         return options
     below = _options_after(named.continue_from) if named.continue_from else _of_site(typed)
@@ -373,7 +376,7 @@ def _report(plan: Plan, scheduler: Scheduler, sizes: Sizes, launched: Launched) 
     manifest = newest_manifest(run)
     beginning = f"resumes at step {manifest.progress.step}" if manifest else "starts"
     device = f"{sizes.gpus_per_node} GPU(s) a node" if sizes.gpus_per_node else "no GPU"
-    where = f"{sizes.ranks} rank(s) on {scheduler.where(sizes)}, {device}"
+    where = f"{sizes.ranks_in_words} on {scheduler.where(sizes)}, {device}"
     done = f"{name} {beginning}: {name_of(launched.job)}, {where}."
     notes = [f"  {note}" for note in plan.notes]
     return "\n".join([done, *notes, *watch, *_drill_lines(plan, scheduler, sizes)])

@@ -13,6 +13,7 @@ from mri_hpc.cluster.launching import Plan, why_not_submitted
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.settings import (
+    FIXED,
     MAJORITY,
     JobSettings,
     TrainingSettings,
@@ -62,7 +63,7 @@ def plan_of(
     training = _with_whole_paths(asked.training)
     if must_exist and path is not None:
         open_run(path)
-    training = _settled(training)
+    training = _settled(_with_sums(training, asked.job))
     folder = path or _folder_of(training)
     run = RunDir(folder.absolute())
     if run.settings.is_file():
@@ -77,7 +78,7 @@ def is_there(asked: RunSettings) -> bool:
     """Tell whether a run is there that has its name by these settings."""
     if not any(Path("runs").glob(f"{asked.training.model}-*")):
         return False
-    return RunDir(_folder_of(_settled(_with_whole_paths(asked.training)))).settings.is_file()
+    return RunDir(_folder_of(settled_training(asked))).settings.is_file()
 
 
 def saved_settings(run: RunDir) -> RunSettings:
@@ -133,10 +134,26 @@ def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
     # One rule under two words.
     if {asked.patient_label, saved.patient_label} == {"auto", MAJORITY}:
         asked = dataclasses.replace(asked, patient_label=saved.patient_label)
+    asked = _as_summed(run, saved, asked, settings.job)
     refuse_other_identity(run, asked)
     has_begun = asked.probe and not saved.probe and newest_manifest(run) is not None
     notes = ("--probe: the run has begun, and is not probed any more",) if has_begun else ()
     return Plan(run=run, training=asked, job=settings.job, is_new=False, notes=notes)
+
+
+def _as_summed(
+    run: RunDir, saved: TrainingSettings, asked: TrainingSettings, job: JobSettings
+) -> TrainingSettings:
+    """Return what is asked with the parts that the run's steps have; UserError where it has none."""
+    if not job.takes_any_number or asked.sums != "ddp":
+        return asked
+    if saved.sums == "ddp":
+        raise UserError(
+            f"--nodes {job.nodes}: steps of {shown(run.path)} are summed over its ranks, so that another "
+            f"number of them is another arithmetic: give one number, or start a new run"
+        )
+    parts = asked.micro_batches or saved.micro_batches
+    return dataclasses.replace(asked, sums=saved.sums, micro_batches=parts)
 
 
 def _folder_of(training: TrainingSettings) -> Path:
@@ -157,9 +174,20 @@ def _whole(path: str) -> str:
     return path if path in NO_PATHS else str(Path(path).absolute())
 
 
-def settled_training(training: TrainingSettings) -> TrainingSettings:
+def settled_training(asked: RunSettings) -> TrainingSettings:
     """Return the settings of a new run as they mean the same in any folder, and later. Raises UserError."""
-    return _settled(_with_whole_paths(training))
+    return _settled(_with_sums(_with_whole_paths(asked.training), asked.job))
+
+
+def _with_sums(training: TrainingSettings, job: JobSettings) -> TrainingSettings:
+    """Return the settings of a new run with the parts of a step, where its attempts may differ in ranks."""
+    if training.sums == "ddp" and not job.takes_any_number:
+        if training.micro_batches:
+            raise UserError("--micro-batches goes with --nodes LOW-HIGH, or with --sums fixed-1")
+        return training
+    most_ranks = job.node_range.most * (job.tasks_per_node or job.gpus_per_node or 1)
+    parts = training.micro_batches or most_ranks * training.accumulate
+    return dataclasses.replace(training, sums=FIXED, micro_batches=parts)
 
 
 def _settled(training: TrainingSettings) -> TrainingSettings:

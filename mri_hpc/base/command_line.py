@@ -10,6 +10,7 @@ two cores of an AMD EPYC, busy).
 import argparse
 import dataclasses
 import functools
+import re
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass
@@ -59,6 +60,11 @@ class Option:
         """Name of its value, such as INT or adamw|sgd."""
         value = self._word.value or called(self.hint)
         return value if self.bare is None else f"[{value}]"
+
+    @property
+    def form(self) -> str:
+        """Regular expression of a value that is a text; empty where any will do."""
+        return self._word.form
 
     @property
     def bare(self) -> Any:
@@ -201,7 +207,10 @@ def _value(option: Option, typed: Any) -> Any:
         return option.bare
     if typed is not None:
         try:
-            return converted(typed, option.hint)
+            value = converted(typed, option.hint)
+            if option.form and isinstance(value, str) and not re.fullmatch(option.form, value):
+                raise ValueError(typed)
+            return value
         except ValueError:
             raise UsageError(
                 f"{option.name} takes {option.metavar.replace('|', ', ')}, found {typed!r}"

@@ -31,6 +31,8 @@ class Word:
     """Without the dashes; by default the name of the field."""
     value: str = ""
     """By default its type."""
+    form: str = ""
+    """Regular expression of a value that is a text; empty: any will do."""
 
 
 POSITIONAL, OFTEN = Mark.POSITIONAL, Mark.OFTEN

@@ -61,12 +61,20 @@ class Launched:
     job: Job | None = None
 
 
-def sizes_of(scheduler: Scheduler, job: JobSettings, *, batch_size: int | Literal["auto"]) -> Sizes:
+def sizes_of(
+    scheduler: Scheduler, job: JobSettings, *, batch_size: int | Literal["auto"], micro_batches: int = 0
+) -> Sizes:
     """Work out the sizes that the settings come to, here and now. UserError where these cannot be.
 
-    batch_size: of all ranks together; auto is found by the ranks.
+    batch_size: of all ranks together; auto is found by the ranks. micro_batches: of a whole step, where that
+    is cut alike for any number of ranks.
     """
     sizes = scheduler.sizes(job)
+    if 0 < micro_batches < sizes.ranks:
+        raise UserError(
+            f"{sizes.ranks} ranks are too many for the {micro_batches} micro-batches of a step: ask for "
+            f"fewer, or for a new run with --micro-batches {sizes.ranks}"
+        )
     if batch_size != "auto" and batch_size < 2 * sizes.ranks:
         raise UserError(
             f"--batch-size {batch_size} gives {sizes.ranks} ranks less than 2 images each: "
@@ -221,6 +229,7 @@ def _submit(
     record(
         run, claimed, Kind.SUBMITTED,
         cluster=job.cluster, job_id=job.job_id, nodes=sizes.nodes, ranks=sizes.ranks,
+        **({"least_ranks": sizes.least_ranks} if sizes.free else {}),
     )  # fmt: skip
     return Launched(state=LaunchState.SUBMITTED, submission=claimed.submission, job=job)
 

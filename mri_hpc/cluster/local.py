@@ -22,6 +22,7 @@ from mri_hpc.cluster.requeue import says_more_than_a_peer
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.node_range import NodeRange
 
 # As long as Slurm waits by default between SIGTERM and SIGKILL.
 SAVE_GRACE_S = 30.0
@@ -90,10 +91,20 @@ class Supervisor:
     """The supervisor of one submission: it runs attempts until there is nothing more to do."""
 
     def __init__(
-        self, run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
+        self,
+        run: RunDir,
+        submission: int,
+        *,
+        ranks: int,
+        threads: int,
+        gpus: int,
+        module: str,
+        free: NodeRange | None = None,
     ) -> None:
+        """ranks: of the most nodes. free: nodes of which each attempt has as many as there is room for."""
         self._run, self._submission, self._module = run, submission, module
         self._num_ranks, self._threads, self._gpus = ranks, threads, gpus
+        self._free, self._ranks_per_node = free, ranks // free.most if free else ranks
         self._heartbeat = heartbeat_of(run, submission)
         self._is_cancelled = False
 
@@ -103,6 +114,8 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
         attempt = Attempt(submission=self._submission, restart=0)
         while patiently(partial(self._may_begin, attempt)):
+            if self._free:
+                self._num_ranks = self._ranks_per_node * self._free.within(self._nodes_with_room())
             ranks = self._start(attempt)
             say(f"attempt {attempt}: {self._num_ranks} ranks started")
             self._watch(ranks)
@@ -120,6 +133,10 @@ class Supervisor:
                 return STATUS_OF_ACTION[decision.action]
             attempt = dataclasses.replace(attempt, restart=attempt.restart + 1)
         return DONE
+
+    def _nodes_with_room(self) -> int:
+        """Count the groups of ranks for which there are cores now: those of a machine may be shared anew."""
+        return len(os.sched_getaffinity(0)) // (self._ranks_per_node * self._threads)
 
     def _may_begin(self, attempt: Attempt) -> bool:
         """Claim the attempt for its ranks; False where none may start (any more)."""
@@ -195,12 +212,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mri_hpc.cluster.local")
     parser.add_argument("--run", required=True, type=Path)
     parser.add_argument("--module", required=True)
+    parser.add_argument("--free")
     for name in ("--submission", "--ranks", "--threads", "--gpus"):
         parser.add_argument(name, required=True, type=int)
     options = parser.parse_args(argv)
     supervisor = Supervisor(
         RunDir(options.run), options.submission, ranks=options.ranks, threads=options.threads,
         gpus=options.gpus, module=options.module,
+        free=NodeRange.parse(options.free) if options.free else None,
     )  # fmt: skip
     try:
         return supervisor.supervise()

@@ -31,12 +31,13 @@ class Slurm(Scheduler):
         """Return ranks and GPUs of a node. NCCL refuses two ranks on one GPU."""
         typed = sbatch_options.typed_options(settings.slurm)
         partition = partitions.partition_of_job(settings.partition, sbatch_options.cluster_named(typed))
-        partitions.refuse_what_cannot_start(partition, nodes=settings.nodes, minutes=settings.time_limit_min)
+        nodes = settings.node_range
+        partitions.refuse_what_cannot_start(partition, nodes=nodes.least, minutes=settings.time_limit_min)
         gpus = settings.gpus_per_node
         if gpus is None:
             gpus = sbatch_options.gpus_named(
                 sbatch_options.gpu_options(typed),
-                nodes=settings.nodes,
+                nodes=nodes.most,
                 ranks_per_node=settings.tasks_per_node,
             )
         if gpus is None:
@@ -49,11 +50,14 @@ class Slurm(Scheduler):
                 f"--tasks-per-node {ranks_per_node} needs as many GPUs a node, and --gpus-per-node is "
                 f"{gpus}: ask for {ranks_per_node}, or for none with --gpus-per-node 0"
             )
-        return Sizes(nodes=settings.nodes, ranks_per_node=ranks_per_node, gpus_per_node=gpus)
+        return Sizes(
+            nodes=nodes.most, ranks_per_node=ranks_per_node, gpus_per_node=gpus,
+            free=nodes if settings.takes_any_number else None,
+        )  # fmt: skip
 
     def where(self, sizes: Sizes) -> str:
         """Name the nodes by their number."""
-        return f"{sizes.nodes} node(s)"
+        return f"{sizes.free.least} to {sizes.nodes} nodes" if sizes.free else f"{sizes.nodes} node(s)"
 
     def describe(self, run: RunDir, submission: int, settings: JobSettings, sizes: Sizes) -> str:
         """Return the batch script."""

@@ -19,6 +19,7 @@ from mri_hpc.cluster.jobs import Cluster, Job, heartbeat_of
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Sizes, Standing
 from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.node_range import NodeRange
 from mri_hpc.rundir.settings import JobSettings
 
 SUPERVISOR_LOG = "supervisor.log"
@@ -42,7 +43,8 @@ class ThisMachine(Scheduler):
                 f"--gpus-per-node {gpus} is more than this machine has ({there_are}): "
                 f"ask for at most {there_are}"
             )
-        asked = settings.nodes * (settings.tasks_per_node or 1)
+        nodes = settings.node_range
+        asked = nodes.most * (settings.tasks_per_node or 1)
         if gpus and settings.tasks_per_node and asked > gpus:
             raise UserError(
                 f"{asked} ranks need {asked} GPUs and this machine gives {gpus}: "
@@ -57,6 +59,8 @@ class ThisMachine(Scheduler):
         return Sizes(
             nodes=1, ranks_per_node=ranks, gpus_per_node=gpus, threads=_threads(settings, ranks),
             notes=(*((note,) if ranks < asked else ()), *((NO_MAIL,) if settings.mail else ())),
+            # GPUs are as many as there are.
+            free=nodes if settings.takes_any_number and not gpus else None,
         )  # fmt: skip
 
     def where(self, sizes: Sizes) -> str:
@@ -67,11 +71,11 @@ class ThisMachine(Scheduler):
         """Return the supervisor's and the ranks' command lines."""
         supervisor = supervisor_command(
             run, submission, ranks=sizes.ranks, threads=sizes.threads, gpus=sizes.gpus_per_node,
-            module=rank.RANK_MODULE,
+            module=rank.RANK_MODULE, free=sizes.free,
         )  # fmt: skip
         one_rank = rank.rank_command(run.path, submission, rank.RANK_MODULE)
         return (
-            f"# Without Slurm a supervisor on this machine starts {sizes.ranks} rank(s) of:\n"
+            f"# Without Slurm a supervisor on this machine starts {sizes.ranks_in_words} of:\n"
             f"#   {shlex.join(one_rank)}\n{shlex.join(supervisor)}"
         )
 
@@ -79,7 +83,7 @@ class ThisMachine(Scheduler):
         """Start a supervisor."""
         return start_supervisor(
             run, submission, ranks=sizes.ranks, threads=sizes.threads, gpus=sizes.gpus_per_node,
-            module=rank.RANK_MODULE,
+            module=rank.RANK_MODULE, free=sizes.free,
         )  # fmt: skip
 
     def name(self, job: Job) -> str:
@@ -125,13 +129,22 @@ class ThisMachine(Scheduler):
 
 
 def start_supervisor(
-    run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
+    run: RunDir,
+    submission: int,
+    *,
+    ranks: int,
+    threads: int,
+    gpus: int,
+    module: str,
+    free: NodeRange | None = None,
 ) -> Job:
-    """Start a supervisor that outlives this shell; return at once."""
+    """Start a supervisor that outlives this shell; return at once. free: as of Sizes."""
     log = run.attempt_folder(Attempt(submission=submission, restart=0)) / SUPERVISOR_LOG
     heartbeat = heartbeat_of(run, submission)
     heartbeat.touch()
-    command = supervisor_command(run, submission, ranks=ranks, threads=threads, gpus=gpus, module=module)
+    command = supervisor_command(
+        run, submission, ranks=ranks, threads=threads, gpus=gpus, module=module, free=free
+    )
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
@@ -144,10 +157,18 @@ def start_supervisor(
 
 
 def supervisor_command(
-    run: RunDir, submission: int, *, ranks: int, threads: int, gpus: int, module: str
+    run: RunDir,
+    submission: int,
+    *,
+    ranks: int,
+    threads: int,
+    gpus: int,
+    module: str,
+    free: NodeRange | None = None,
 ) -> list[str]:
-    """Return the command line of the supervisor."""
+    """Return the command line of the supervisor. free: as of Sizes."""
     sizes = ["--ranks", str(ranks), "--threads", str(threads), "--gpus", str(gpus)]
+    sizes += ["--free", f"{free.least}-{free.most}"] if free else []
     where = ["--run", str(run.path), "--submission", str(submission), "--module", module]
     return [sys.executable, "-u", "-m", "mri_hpc.cluster.local", *where, *sizes]
 

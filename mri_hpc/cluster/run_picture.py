@@ -18,6 +18,7 @@ from mri_hpc.rundir.summary import Restart, State, Summary
 BAR_WIDTH = 20
 # Of those that are shown one by one.
 MOST_RESTARTS = 5
+MOST_SIZES = 12
 COLOURS = {
     State.PENDING: "yellow", State.STARTING: "yellow", State.RUNNING: "green",
     State.REQUEUED: "yellow", State.STOPPED: "red", State.FINISHED: "bold green",
@@ -96,6 +97,7 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
         ("speed", f"{summary.images_per_s:g} images/s" if is_running and summary.images_per_s else ""),
         ("saved", f"step {summary.saved_step}" if summary.saved_step else "nothing yet"),
         ("restarts", _restarts(summary)),
+        ("sizes", _sizes(summary)),
         ("last stop", summary.last_stop),
         ("nodes", "\n".join(_nodes(summary))),
         ("changed", "\n".join(summary.changed)),
@@ -135,6 +137,16 @@ def _restarts(summary: Summary) -> str:
     if hidden > 0:
         lines.append(f"{hidden} earlier: see --json")
     return "\n".join([*lines, *map(_restart, summary.history[-MOST_RESTARTS:])])
+
+
+def _sizes(summary: Summary) -> str:
+    """Write the ranks of the attempts in turn, where they were not alike: ``1 rank, then 4, 2, 3``."""
+    if len({*summary.sizes}) < 2:
+        return ""
+    hidden = len(summary.sizes) - MOST_SIZES
+    first, *others = summary.sizes[-MOST_SIZES:]
+    earlier = f"{counted(hidden, 'earlier attempt')}, then " if hidden > 0 else ""
+    return f"{earlier}{counted(first, 'rank')}, then {', '.join(map(str, others))}"
 
 
 def _restart(restart: Restart) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 from mri_hpc.base.stop_flag import StopRequest
 from mri_hpc.cluster.jobs import Job
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.node_range import NodeRange
 from mri_hpc.rundir.settings import JobSettings
 
 
@@ -45,11 +46,24 @@ class Sizes:
     """Of each rank on this machine; Slurm's jobs find theirs in the environment."""
     notes: tuple[str, ...] = ()
     """For people: wishes that cannot be met here."""
+    free: NodeRange | None = None
+    """Nodes of which each attempt may have any number, these sizes being those of the most; None: of none."""
 
     @property
     def ranks(self) -> int:
         """All ranks together."""
         return self.nodes * self.ranks_per_node
+
+    @property
+    def least_ranks(self) -> int:
+        """Ranks of the smallest attempt."""
+        return self.ranks // self.free.most * self.free.least if self.free else self.ranks
+
+    @property
+    def ranks_in_words(self) -> str:
+        """Ranks for people."""
+        is_one = self.least_ranks == self.ranks
+        return f"{self.ranks} rank(s)" if is_one else f"{self.least_ranks} to {self.ranks} ranks"
 
 
 class Scheduler(Protocol):

@@ -153,28 +153,33 @@ def _executor(
         # A site whose Slurm knows GPUs by --gres alone is asked in these words alone.
         "gpus_per_node": None if names_gpus else gpus or None,
     }
+    # submitit counts with a number, and writes what stands here.
+    nodes = {"nodes": settings.nodes} if settings.takes_any_number else {}
     executor.update_parameters(
         job_name=_job_name(run),
-        nodes=settings.nodes,
+        nodes=settings.node_range.most,
         ntasks_per_node=ranks_per_node,
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
-        setup=_before_srun(
-            run,
-            submission,
-            python,
-            has_gpus=gpus > 0 or names_gpus,
-            nodes=settings.nodes,
-            question=question or _nodes_question(run, submission, python, _store_of(run)),
-            mails=settings.mail,
-        ),
+        setup=[
+            *_before_srun(
+                run,
+                submission,
+                python,
+                has_gpus=gpus > 0 or names_gpus,
+                nodes=settings.node_range.most,
+                question=question or _nodes_question(run, submission, python, _store_of(run)),
+                mails=settings.mail,
+            ),
+            *(_as_many_ranks(ranks_per_node) if settings.takes_any_number else ()),
+        ],
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
         # Of sites that export nothing from the shell (SBATCH_EXPORT=NONE) srun would take that over, and the
         # ranks would find neither what the lines above set, nor a PATH.
         srun_args=["--kill-on-bad-exit=1", "--export=ALL"],
         stderr_to_stdout=True,
         wckey=None,
-        additional_parameters={"requeue": True, "open-mode": "append", **more},
+        additional_parameters={"requeue": True, "open-mode": "append", **nodes, **more},
         **{name: value for name, value in wanted.items() if value is not None},
     )
     return executor
@@ -209,6 +214,16 @@ def _before_srun(
         f"{_batch_command(python, 'before', run, submission)} --refused {REFUSED} || may_start=$?",
         f'if [ "$may_start" -eq {MAY_NOT_START} ]; then exit 0; fi',
         f'if [ "$may_start" -eq {REFUSED} ]; then exit {GAVE_UP}; fi',
+    ]
+
+
+def _as_many_ranks(ranks_per_node: int) -> list[str]:
+    """Return shell lines by which srun starts ranks on all nodes that the queue gave this time."""
+    return [
+        "# As many as the queue gave this time: of a range, sbatch tells srun the least.",
+        'export SLURM_NNODES="$SLURM_JOB_NUM_NODES"',
+        f'export SLURM_NTASKS="$(({ranks_per_node} * SLURM_JOB_NUM_NODES))"',
+        'export SLURM_NPROCS="$SLURM_NTASKS"',
     ]
 
 

@@ -78,19 +78,22 @@ class Batches:
         world_size: int,
         device: torch.device,
         accumulate: int = 1,
+        micro_batches: int = 0,
     ) -> None:
         """keys: uint64, (n,), ascending, and labels: int, (n,), of the whole snapshot.
 
-        accumulate: micro-batches of a rank in each training step.
+        accumulate: micro-batches of a rank in each training step. micro_batches: of all ranks together in
+        every batch, training or not, as `deal` has them.
         """
         self._reader, self._labels, self._device = reader, labels, device
         self._keys, self._batch_size = np.asarray(keys), batch_size
         self._seed, self._rank, self._world_size, self._accumulate = seed, rank, world_size, accumulate
+        self._micro_batches = micro_batches
         self._orders = {
             name: Order(rows=rows, keys=self._keys, batch_size=batch_size)
             for name, rows in vars(split).items()
         }
-        self._orders["train"].check_shares(world_size, accumulate)
+        self._orders["train"].check_shares(world_size, accumulate, micro_batches)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -118,8 +121,9 @@ class Batches:
         self, order: Order, *, accumulate: int = 1, first_step: int = 0
     ) -> Generator[Batch, None, None]:
         steps = order.rows_by_step(
-            rank=self._rank, world_size=self._world_size, accumulate=accumulate, first_step=first_step
-        )
+            rank=self._rank, world_size=self._world_size, accumulate=accumulate,
+            micro_batches=self._micro_batches, first_step=first_step,
+        )  # fmt: skip
         for step, images, labels in read_ahead(steps, self._fetch, start_thread=self._use_device):
             yield Batch(
                 images=images.to(self._device, non_blocking=True),

@@ -18,13 +18,24 @@ class MicroBatch:
         return self.samples.stop - self.samples.start
 
 
-def deal(num_samples: int, *, world_size: int, accumulate: int = 1) -> list[MicroBatch]:
+def deal(
+    num_samples: int, *, world_size: int, accumulate: int = 1, micro_batches: int = 0
+) -> list[MicroBatch]:
     """Cut a step into the micro-batches of all ranks, in the order of its samples.
 
     Each rank is dealt `accumulate` of them, which follow each other. Shares of ranks differ by at most one
     sample, and so do the micro-batches of one rank. Of 7 samples, 2 ranks and 2 micro-batches each:
     rank 0 is dealt 0–1 and 2–3, rank 1 is dealt 4–5 and 6.
+
+    micro_batches: of the whole step, alike for any number of ranks, which are dealt as many, or one fewer.
+    Of 7 samples and 3 of them: rank 0 is dealt 0–2 and 3–4, rank 1 is dealt 5–6.
     """
+    if micro_batches:
+        return [
+            MicroBatch(samples=equal_part(num_samples, micro_batches, number), rank=rank, stream=(number,))
+            for rank in range(world_size)
+            for number in range(micro_batches)[equal_part(micro_batches, world_size, rank)]
+        ]
     dealt = []
     for rank in range(world_size):
         own = equal_part(num_samples, world_size, rank)

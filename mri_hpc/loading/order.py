@@ -80,9 +80,15 @@ class Order:
         return replace(self, shuffle=(seed, epoch))
 
     def rows_by_step(
-        self, *, rank: int, world_size: int, accumulate: int = 1, first_step: int = 0
+        self,
+        *,
+        rank: int,
+        world_size: int,
+        accumulate: int = 1,
+        micro_batches: int = 0,
+        first_step: int = 0,
     ) -> Iterator["StepRows"]:
-        """Yield what a rank reads in each step from `first_step` on, cut into `accumulate` micro-batches."""
+        """Yield what a rank reads in each step from `first_step` on, cut into micro-batches as by `deal`."""
         first = equal_part(len(self.rows), max(1, self.steps), first_step).start
         runs, waiting = self._rows_from(first), np.empty(0, np.int64)
         for step in range(first_step, self.steps):
@@ -91,7 +97,7 @@ class Order:
             while len(waiting) < size:
                 waiting = np.concatenate([waiting, next(runs)])
             rows, waiting = waiting[:size], waiting[size:]
-            dealt = deal(size, world_size=world_size, accumulate=accumulate)
+            dealt = deal(size, world_size=world_size, accumulate=accumulate, micro_batches=micro_batches)
             own = tuple(micro_batch for micro_batch in dealt if micro_batch.rank == rank)
             positions = np.concatenate([np.arange(size)[micro_batch.samples] for micro_batch in own])
             keys = self.keys[rows]
@@ -137,12 +143,15 @@ class Order:
             rows = self.rows[start : start + BLOCK]
             yield rows, mix64(self.keys[rows], *self.shuffle)
 
-    def check_shares(self, world_size: int, accumulate: int = 1) -> None:
+    def check_shares(self, world_size: int, accumulate: int = 1, micro_batches: int = 0) -> None:
         """Raise UserError where some micro-batch of some step would have too few images to normalise by.
 
-        accumulate: micro-batches of each rank a step.
+        accumulate: micro-batches of each rank a step; micro_batches: of the whole step, where that is cut.
         """
         smallest_batch = len(self.rows) // self.steps
+        if micro_batches:
+            self._check_parts(world_size, micro_batches, smallest_batch // micro_batches)
+            return
         smallest_share = smallest_batch // world_size
         if smallest_share < MIN_SHARE * accumulate:
             needs, way_out = f"{MIN_SHARE}", "raise --batch-size, or use fewer ranks"
@@ -151,6 +160,20 @@ class Order:
             raise UserError(
                 f"{len(self.rows)} training images in steps of {self.batch_size} give a rank of {world_size} "
                 f"only {smallest_share} images in some step, and it needs {needs}: {way_out}"
+            )
+
+    def _check_parts(self, world_size: int, micro_batches: int, smallest: int) -> None:
+        """Raise UserError where a step that is cut alike for all gives some rank, or micro-batch, too few."""
+        if world_size > micro_batches:
+            raise UserError(
+                f"a step of this run is cut into {micro_batches} micro-batches, too few for {world_size} "
+                f"ranks: use at most {micro_batches}"
+            )
+        if smallest < MIN_SHARE:
+            raise UserError(
+                f"{len(self.rows)} training images in steps of {self.batch_size} give a micro-batch of "
+                f"{micro_batches} only {smallest} images in some step, and it needs {MIN_SHARE}: raise "
+                f"--batch-size, or lower --micro-batches"
             )
 
 

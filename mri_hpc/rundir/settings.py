@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.base.marks import OFTEN
+from mri_hpc.base.marks import OFTEN, Word
 from mri_hpc.base.network import PortRange
 from mri_hpc.base.settings import (
     differences,
@@ -19,10 +19,13 @@ from mri_hpc.base.settings import (
     save_tables,
 )  # fmt: skip
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.node_range import NodeRange
 
 MAJORITY, SLICES_ONLY, ANY = "majority", "slices", "any:"
 """Rules of a patient's class: that of most slices; none at all; the one that any slice is of."""
 
+FIXED: Literal["fixed-1"] = "fixed-1"
+"""Sums of a step that are alike on any number of ranks; another way to add is another word."""
 MOST_SEEN = 224
 """Pixels of a side, to which smaller images are enlarged at most: what networks are usually made for."""
 MOST_ENLARGED = 4
@@ -115,6 +118,10 @@ class TrainingSettings:
     """Named set of defaults; what is typed comes before them."""
     snapshot: str = identity("newest")
     """Digest of the store's snapshot; newest: the newest when the run is made."""
+    sums: Literal["ddp", "fixed-1"] = identity("ddp", neutral="ddp")
+    """Sums of a step over its ranks (ddp), or over its micro-batches, alike on any number of ranks."""
+    micro_batches: int = identity(0, neutral=0)
+    """Parts into which a step is cut for --sums fixed-1; 0: --accumulate for each rank of the most nodes."""
     store: Annotated[str, OFTEN] = operation("data/store")
     """Folder of the store."""
     epochs: Annotated[int, OFTEN] = operation(30)
@@ -138,6 +145,7 @@ class TrainingSettings:
         at_least = {
             "batch_size": 2,
             "accumulate": 1,
+            "micro_batches": 0,
             "epochs": 1,
             "patience": 1,
             "checkpoint_keep": 1,
@@ -180,6 +188,11 @@ class TrainingSettings:
             raise UserError(
                 "--accumulate is for steps that do not fit into memory, and --batch-size auto finds one that "
                 "does: give one of them"
+            )
+        if self.sums != "ddp" and self.batch_size == "auto":
+            raise UserError(
+                "--batch-size auto goes by the ranks at hand, and a run of any number of them must not: give "
+                "a number"
             )
         if self.decay_epochs and self.schedule_epochs:
             raise UserError(
@@ -228,8 +241,8 @@ class JobSettings:
 
     cluster: Literal["auto", "slurm", "local"] = operation("auto")
     """slurm, local (this machine), or auto: slurm if its controller answers."""
-    nodes: Annotated[int, OFTEN] = operation(1)
-    """Nodes of the job; on this machine: groups of ranks, or by default one rank a GPU where it has any."""
+    nodes: Annotated[int | str, OFTEN, Word(value="INT", form=r"\d+-\d+")] = operation(1)
+    """Nodes of the job, LOW-HIGH as many as are free; here: groups of ranks, or one rank a GPU if any."""
     tasks_per_node: int | None = operation(None)
     """Ranks a node; by default one a GPU, and one where there is none."""
     gpus_per_node: Annotated[int | None, OFTEN] = operation(None)
@@ -261,7 +274,6 @@ class JobSettings:
 
     def __post_init__(self) -> None:
         at_least = {
-            "nodes": 1,
             "tasks_per_node": 1,
             "gpus_per_node": 0,
             "cpus_per_task": 1,
@@ -272,6 +284,7 @@ class JobSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{_flag(name)} must be at least {least}, got {value}")
+        NodeRange.parse(self.nodes)
         limit_s = 60 * self.time_limit_min
         if self.signal_ahead_s >= limit_s:
             raise UserError(
@@ -283,6 +296,16 @@ class JobSettings:
         for pair in self.slurm:
             if "=" not in pair:
                 raise UserError(f"--slurm takes KEY=VALUE, got {pair!r}")
+
+    @property
+    def node_range(self) -> NodeRange:
+        """The least and the most nodes."""
+        return NodeRange.parse(self.nodes)
+
+    @property
+    def takes_any_number(self) -> bool:
+        """Tell whether an attempt may have another number of nodes than the one before."""
+        return isinstance(self.nodes, str)
 
 
 def positives_of(rule: str) -> tuple[str, ...]:

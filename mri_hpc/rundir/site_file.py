@@ -116,11 +116,15 @@ def _tables(path: Path) -> dict[str, Any]:
 
 def _below(path: Path, job: JobSettings, ceilings: Ceilings) -> JobSettings:
     """Return defaults that no ceiling refuses."""
+    asked = {**dataclasses.asdict(job), "nodes": job.node_range.most}
     lowered: dict[str, Any] = {
         name: most
         for name, most in ceilings.given().items()
-        if getattr(job, name) is not None and getattr(job, name) > most
+        if asked[name] is not None and asked[name] > most
     }
+    if job.takes_any_number and "nodes" in lowered:
+        most_nodes = int(lowered["nodes"])
+        lowered["nodes"] = f"{min(job.node_range.least, most_nodes)}-{most_nodes}"
     try:
         return dataclasses.replace(job, **lowered)
     except UserError as error:
@@ -139,7 +143,7 @@ def refuse_above(site: SiteFile, job: JobSettings, *, tasks_per_node: int, gpus_
     tasks_per_node, gpus_per_node: of the job as it would be submitted.
     """
     of_node = {"tasks_per_node": tasks_per_node, "gpus_per_node": gpus_per_node}
-    asked = {**dataclasses.asdict(job), **of_node}
+    asked = {**dataclasses.asdict(job), **of_node, "nodes": job.node_range.most}
     most = site.ceilings.given()
     for name, ceiling in most.items():
         if asked[name] is not None and asked[name] > ceiling:

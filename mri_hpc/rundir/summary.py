@@ -115,6 +115,8 @@ class Summary:
     job_id: str = ""
     """Slurm's number of the newest job."""
     ranks: int | None = None
+    sizes: tuple[int, ...] = ()
+    """Ranks of each attempt that began, oldest first."""
     host: str = ""
     reason: str = ""
     """Reason why nothing runs."""
@@ -249,11 +251,17 @@ def _of_attempts(events: Sequence[Event], decided: Sequence[Event]) -> dict[str,
         "attempt": events[-1].attempt if events else "",
         "job_id": _newest_value(events, "job_id", Kind.STARTED, Kind.SUBMITTED),
         "ranks": _newest_value(events, "ranks", Kind.STARTED, Kind.SUBMITTED) or None,
+        "sizes": _sizes(events),
         "host": _newest_value(events, "host", Kind.STARTED),
         "last_stop": _last_stop(events),
         **_of_nodes(events),
         "changed": _changed(events),
     }
+
+
+def _sizes(events: Sequence[Event]) -> tuple[int, ...]:
+    of_attempt = {e.attempt: e.values.get("ranks") for e in events if e.kind == Kind.STARTED}
+    return tuple(ranks for ranks in of_attempt.values() if ranks)
 
 
 def _of_nodes(events: Sequence[Event]) -> dict[str, Any]:

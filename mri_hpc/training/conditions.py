@@ -14,6 +14,9 @@ from mri_hpc.base.version import CHECKOUT, version
 from mri_hpc.training.pinned_collectives import COLLECTIVES, described
 from mri_hpc.training.ranks import Ranks
 
+OF_RANKS = frozenset({"ranks", "hosts", COLLECTIVES})
+"""Conditions on which only sums over ranks rest."""
+
 
 def conditions(ranks: Ranks, *, threads: int, deterministic: bool) -> dict[str, Any]:
     """Look up the conditions of this attempt, as plain values for JSON; all ranks must ask."""
@@ -57,9 +60,14 @@ def device_model(device: torch.device) -> str:
     return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Find conditions that differ: name → (before, now). Those not recorded before are left out."""
-    names = sorted({*before} & {*now})
+def changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, but: frozenset[str] = frozenset()
+) -> dict[str, tuple[Any, Any]]:
+    """Find conditions that differ: name → (before, now). Those not recorded before are left out.
+
+    but: names on which nothing rests.
+    """
+    names = sorted(({*before} & {*now}) - but)
     return {n: (before[n], now[n]) for n in names if before[n] != now[n]}
 
 

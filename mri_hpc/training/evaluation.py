@@ -72,8 +72,9 @@ def answer(
             also = logits[:, :0]
         else:
             logits, features = learner.logits_and_features(batch)
+            sizes = list(map(len, batch.micro_batches))
             with torch.no_grad():
-                also = attention(features, logits)
+                also = torch.cat(list(map(attention, features.split(sizes), logits.split(sizes))))
         losses, weights = learner.losses(logits, batch)
         keys.append(batch.keys)
         answers.append(torch.cat([torch.stack([losses, weights, batch.labels.float()], 1), logits, also], 1))

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import inspect
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,20 +23,19 @@ from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.arithmetic import dtype_of, has_matrix_unit
 from mri_hpc.training.average import Average
+from mri_hpc.training.data_parallel import data_parallel
+from mri_hpc.training.fixed_sums import FixedSums
 from mri_hpc.training.model import GreyClassifier
 from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates
 from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.state import TrainingState
-from mri_hpc.training.step_loss import StepLoss, mean_over_ranks
+from mri_hpc.training.step_loss import StepLoss, known_to_all, mean_over_ranks
 from mri_hpc.training.weights import load_weights
 
 GivesUp = Callable[[Callable[[], float]], bool]
 """Tells whether all ranks leave a step between two micro-batches, by what tells the seconds left of it."""
 STEP_STREAM = 2
 """Sets the seeds of steps apart from that of the weights."""
-HAS_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-WITHOUT_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if HAS_NEW_NAME else "broadcast_buffers": False}
-"""Keeps DDP from copying running statistics at every step; torch renamed it in 2.15."""
 
 
 class Learner:
@@ -64,6 +62,8 @@ class Learner:
         self._average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
         self._scaler = torch.amp.GradScaler(ranks.device.type, enabled=self._dtype is torch.float16)
         self._parallel: DistributedDataParallel | None = None
+        is_fixed = settings.sums != "ddp"
+        self._sums = FixedSums(self.model, ranks, settings.micro_batches) if is_fixed else None
 
     def train_step(
         self, batch: Batch, progress: Progress, *, gives_up: GivesUp = lambda _rest: False
@@ -85,12 +85,14 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         if self._average:
             self._average.follow(self.model)
+        if self._sums:
+            return known_to_all(losses[0], norm, lr)
         return mean_over_ranks(torch.stack(losses).sum(), norm, lr, self._ranks)
 
     def share_of_loss(self, logits: torch.Tensor, batch: Batch, mixing: Mixing | None = None) -> torch.Tensor:
         """Compute what a micro-batch adds to the mean loss of the step over all images.
 
-        Times the number of ranks: DDP averages gradients over ranks, whose shares may differ by an image.
+        Times the number of ranks where DDP averages gradients over them, as shares may differ by an image.
         The label is smoothed here only, so that validation losses compare whatever the smoothing.
         """
         smoothing = self._settings.label_smoothing
@@ -98,24 +100,25 @@ class Learner:
         if mixing:
             others = self._losses(logits, mixing.of_others(batch.labels), smoothing=smoothing).sum()
             total = mixing.share * total + (1 - mixing.share) * others
-        return total * (self._ranks.world_size / len(batch.step_keys))
+        return total * ((1 if self._sums else self._ranks.world_size) / len(batch.step_keys))
 
     @torch.no_grad()
     def logits(self, batch: Batch, *, is_exact: bool = False) -> torch.Tensor:
         """Ask the network: float32, (b, classes). is_exact: in float32 also where training is not."""
-        model = self._published.eval()
-        if not len(batch.images):
+        model, shown = self._published.eval(), self._shown(batch)
+        if not shown:
             return torch.empty(0, len(self._class_weights), device=self._ranks.device)
         with contextlib.nullcontext() if is_exact else self._arithmetic():
-            return model.answer(standardised(batch.images, model.normalisation)).float()
+            return torch.cat([model.answer(images).float() for images in shown])
 
     @torch.no_grad()
     def logits_and_features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Ask the network, in float32: (b, classes), and what its last layer sees: (b, num_features)."""
-        model = self._published.eval()
-        if not len(batch.images):
+        model, shown = self._published.eval(), self._shown(batch)
+        if not shown:
             return self.logits(batch), torch.empty(0, model.num_features, device=self._ranks.device)
-        return model.answer_with_features(standardised(batch.images, model.normalisation))
+        logits, features = zip(*map(model.answer_with_features, shown), strict=True)
+        return torch.cat(logits), torch.cat(features)
 
     @property
     def arithmetic(self) -> str:
@@ -190,25 +193,30 @@ class Learner:
         return self._average.model if self._average else self.model
 
     def _gradient(self, batch: Batch, progress: Progress, gives_up: GivesUp) -> list[torch.Tensor] | None:
-        """Collect the gradient of a step; the losses by micro-batch, or None where it was given up."""
+        """Collect the gradient of a step; losses that add up to its own, or None where it was given up."""
         parts, began = batch.parts(), time.monotonic()
+        # As many on every rank, since all are asked between them.
+        rounds = self._sums.rounds if self._sums else len(parts)
         # All that a forward pass changes, before the optimizer has moved.
-        statistics = [buffer.clone() for buffer in self.model.buffers()] if len(parts) > 1 else []
+        statistics = [buffer.clone() for buffer in self.model.buffers()] if rounds > 1 else []
 
         def rest_s(done: int) -> float:
             if self._ranks.device.type == "cuda":
                 torch.cuda.synchronize()
-            return (time.monotonic() - began) / done * (len(parts) - done)
+            return (time.monotonic() - began) / done * (rounds - done)
 
+        if self._sums:
+            self._sums.begin(self._scaler.get_scale())
         losses: list[torch.Tensor] = []
-        for number, part in enumerate(parts):
+        for number in range(rounds):
             if number and gives_up(functools.partial(rest_s, number)):
                 self.optimizer.zero_grad(set_to_none=True)
                 for buffer, before in zip(self.model.buffers(), statistics, strict=True):
                     buffer.copy_(before)
                 return None
-            losses.append(self._add_gradient(part, progress, is_last=number == len(parts) - 1))
-        return losses
+            if number < len(parts):
+                losses.append(self._add_gradient(parts[number], progress, is_last=number == rounds - 1))
+        return [self._sums.finish()] if self._sums else losses
 
     def _add_gradient(self, part: Batch, progress: Progress, *, is_last: bool) -> torch.Tensor:
         """Add a micro-batch to the gradient; returns what it adds to the loss. The last one ends the step."""
@@ -225,6 +233,8 @@ class Learner:
                 logits = model(images)
             loss = self.share_of_loss(logits, part, mixing)
             self._backward(loss)
+        if self._sums:
+            self._sums.add(micro_batch.stream[0], loss.detach())
         return loss.detach()
 
     def _clip_gradient(self) -> torch.Tensor | None:
@@ -244,20 +254,18 @@ class Learner:
             )  # fmt: skip
         return standardised(batch.images, how)
 
+    def _shown(self, batch: Batch) -> list[torch.Tensor]:
+        """Standardise the images of each micro-batch: bits depend on how many pass the network together."""
+        parts = [part.images for part in batch.parts() if len(part.images)]
+        return [standardised(images, self._published.normalisation) for images in parts]
+
     def _over_ranks(self) -> nn.Module:
         """Return the model that all ranks train; made at the first step, from the weights to go on from."""
-        if self._ranks.is_alone:
+        if self._ranks.is_alone or self._sums:
             return self.model
         if self._parallel is None:
-            device = self._ranks.device
-            self._parallel = DistributedDataParallel(
-                self.model,
-                device_ids=[device] if device.type == "cuda" else None,
-                **WITHOUT_BUFFERS,
-                gradient_as_bucket_view=True,
-                # DDP rebuilds its buckets after the first step, so that with three ranks or more a resumed
-                # process would add in another order than one that went on. This keeps them as they are.
-                find_unused_parameters=self._settings.deterministic,
+            self._parallel = data_parallel(
+                self.model, self._ranks.device, deterministic=self._settings.deterministic
             )
         return self._parallel
 

@@ -51,6 +51,7 @@ def make_batches(cohort: Cohort, reader: Reader, settings: TrainingSettings, ran
         world_size=ranks.world_size,
         device=ranks.device,
         accumulate=settings.accumulate,
+        micro_batches=settings.micro_batches,
     )
 
 

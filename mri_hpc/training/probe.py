@@ -129,7 +129,7 @@ def _measure(
     """Time all ranks, and then one of them alone if that is soon done; None after an agreed stop."""
     watch = _Stopwatch(ranks, stop)
     free_memory(ranks.device)
-    figures = _together(settings, ranks, make, watch, allotment, num_nodes=load_job(run).nodes)
+    figures = _together(settings, ranks, make, watch, allotment, num_nodes=_nodes_of(run, ranks))
     if not ranks.is_alone:
         if most_alone_s(figures) > MOST_ALONE_S:
             figures = replace(figures, alone_takes_long=True)
@@ -332,6 +332,12 @@ def _validation_s(learner: Learner, batches: Batches, watch: _Stopwatch) -> floa
         return 0.0
     with closing(endless()) as items:
         return number * watch.seconds(lambda: learner.logits(next(items)))
+
+
+def _nodes_of(run: RunDir, ranks: Ranks) -> int:
+    """Return the nodes of this attempt."""
+    job = load_job(run)
+    return ranks.num_hosts if job.takes_any_number else job.node_range.most
 
 
 def _bytes_on_a_node(ranks: Ranks) -> int:

@@ -34,14 +34,29 @@ class StepLoss:
 def mean_over_ranks(loss: torch.Tensor, norm: torch.Tensor | None, lr: float, ranks: Ranks) -> StepLoss:
     """Average the loss of a step over all ranks, on its way when this returns. norm: of the gradient."""
     # The norm is the same on all ranks: with the loss it costs no exchange of its own.
-    values = [loss] if norm is None else [loss, norm]
-    tensor = torch.stack(values) / ranks.world_size
+    tensor = _together(loss, norm) / ranks.world_size
     work = None if ranks.is_alone else dist.all_reduce(tensor, async_op=True)
     if ranks.device.type == "cpu":
         return StepLoss(tensor=tensor, wait=work.wait if work else lambda: None, lr=lr)
     if work:
         # Makes the GPU wait for the exchange, not this thread.
         work.wait()
+    return _copied(tensor, lr)
+
+
+def known_to_all(loss: torch.Tensor, norm: torch.Tensor | None, lr: float) -> StepLoss:
+    """Return the loss of a step that every rank has of all. norm: of the gradient."""
+    tensor = _together(loss, norm)
+    if tensor.device.type == "cpu":
+        return StepLoss(tensor=tensor, wait=lambda: None, lr=lr)
+    return _copied(tensor, lr)
+
+
+def _together(loss: torch.Tensor, norm: torch.Tensor | None) -> torch.Tensor:
+    return torch.stack([loss] if norm is None else [loss, norm])
+
+
+def _copied(tensor: torch.Tensor, lr: float) -> StepLoss:
     # Copied now: a copy asked for at the next step would be queued behind that step, and wait for it.
     copied = tensor.to("cpu", non_blocking=True)
     arrival = torch.cuda.Event()

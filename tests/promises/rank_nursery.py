@@ -21,6 +21,7 @@ import torch
 import mri_hpc.cluster.choice as choice_module
 import mri_hpc.train as train_module
 import mri_hpc.training.conditions as conditions_module
+import mri_hpc.training.data_parallel as data_parallel_module
 import mri_hpc.training.learner as learner_module
 import mri_hpc.training.probe as probe_module
 import mri_hpc.training.rank as rank_module
@@ -80,8 +81,8 @@ def seed_once():
 
 def rebuild_buckets():
     """Let DDP do as it likes."""
-    parallel = learner_module.DistributedDataParallel
-    learner_module.DistributedDataParallel = lambda *arguments, **options: parallel(
+    parallel = data_parallel_module.DistributedDataParallel
+    data_parallel_module.DistributedDataParallel = lambda *arguments, **options: parallel(
         *arguments, **{**options, "find_unused_parameters": False}
     )
 

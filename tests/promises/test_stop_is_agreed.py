@@ -98,7 +98,7 @@ def test_a_signal_while_predicting_stops_all_ranks_and_nothing_is_trained_again(
         ("rank", "Store.resolve", "audit", 0, {"snapshot": "newest"}),
         ("batch_size", "most_images_a_rank", "batch size", 0, {"batch_size": "auto"}),
         ("rank", "build", "starting", 0, {}),
-        ("learner", "DistributedDataParallel", "training", 1, {}),
+        ("data_parallel", "DistributedDataParallel", "training", 1, {}),
         ("checkpoint", "_publish", "training", 1, {"checkpoint_interval_s": 0.0}),
         ("loop", "Learner.copy_statistics_from_first", "validation", 4, {}),
         ("rank", "load_published", "prediction", 8, {}),

@@ -53,6 +53,12 @@ def test_defaults_are_lowered_to_the_ceilings_and_all_else_is_the_programs(writt
     assert site.ceilings.given() == {"nodes": 4, "time_limit_min": 600, "gpus_per_node": 2}
 
 
+def test_a_range_of_nodes_is_lowered_to_the_ceiling_and_stays_a_range(written):
+    for asked, lowered in {"2-9": "2-4", "6-9": "4-4", "1-3": "1-3"}.items():
+        file = written(f'[defaults]\nnodes = "{asked}"\n[ceilings]\nnodes = 4\n')
+        assert site_file(file).job.nodes == lowered
+
+
 def test_what_the_shell_says_comes_before_the_site(written):
     environment = {
         **written(WHOLE),
@@ -94,7 +100,8 @@ def test_what_slurm_is_asked_for_in_its_own_words_comes_before_the_site(written,
             "unknown setting 'partitoin' in [defaults]; did you mean 'partition'?",
         ),
         ("[ceilings]\nepochs = 3\n", "unknown setting 'epochs' in [ceilings]"),
-        ('[defaults]\nnodes = "two"\n', "nodes = 'two' in [defaults] must be a whole number"),
+        ('[ceilings]\nnodes = "two"\n', "nodes = 'two' in [ceilings] must be a whole number"),
+        ('[defaults]\nnodes = "two"\n', "--nodes takes a number, or LOW-HIGH such as 1-4, got 'two'"),
         ("[default]\nnodes = 2\n", "unknown table [default]; did you mean 'defaults'?"),
         ('[variables]\nMRI_KEY_FILE = "/k"\n', "[variables] may set TORCH_HOME"),
         ("[variables]\nTORCH_HOME = 3\n", "TORCH_HOME = 3 in [variables] must be a text"),
@@ -120,6 +127,7 @@ def test_a_file_that_is_named_and_not_there_is_refused(tmp_path):
     ("asked", "gpus", "says"),
     [
         ({"nodes": 5}, 0, "--nodes 5 is above the 4 that"),
+        ({"nodes": "1-5"}, 0, "--nodes 5 is above the 4 that"),
         ({"time_limit_min": 601}, 0, "--time-limit-min 601 is above the 600 that"),
         ({}, 3, "--gpus-per-node 3 is above the 2 that"),
         ({"tasks_per_node": None}, 2, "--tasks-per-node 3 is above the 2 that"),

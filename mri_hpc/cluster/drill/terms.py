@@ -20,7 +20,11 @@ def job_of_drill(settings: JobSettings) -> JobSettings:
     if settings.cluster == "local":
         raise UserError("--drill is a job of Slurm, and --cluster local asks for none: leave one of them out")
     minutes = min(LIMIT_MIN, settings.time_limit_min)
-    return dataclasses.replace(settings, time_limit_min=minutes, signal_ahead_s=SIGNAL_AHEAD_S, mail=False)
+    # All nodes that a run may have are to be tried.
+    nodes = settings.node_range.most
+    return dataclasses.replace(
+        settings, nodes=nodes, time_limit_min=minutes, signal_ahead_s=SIGNAL_AHEAD_S, mail=False
+    )
 
 
 def cost_of(sizes: Sizes, *, partition: str) -> str:

@@ -305,7 +305,9 @@ def _provenance(provenance: Mapping[str, Any], attempts: Sequence[AttemptHistory
         "device": "device",
         "ranks": "ranks",
     }
-    plain = {**provenance, "num_parameters": _grouped(provenance.get("num_parameters"))}
+    sizes = [attempt.ranks for attempt in attempts if attempt.ranks]
+    in_turn = {"ranks": f"{', '.join(map(str, sizes))} in turn"} if len({*sizes}) > 1 else {}
+    plain = {**provenance, **in_turn, "num_parameters": _grouped(provenance.get("num_parameters"))}
     known = [(title, _plain(plain[key])) for key, title in titles.items() if plain.get(key)]
     versions = provenance.get("versions") or {}
     jobs = dict.fromkeys(attempt.job_id for attempt in attempts if attempt.job_id)

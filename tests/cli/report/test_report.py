@@ -10,6 +10,8 @@ import sys
 import pytest
 
 from mri_hpc.report import main
+from mri_hpc.rundir.layout import Attempt
+from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 from tests.harness.pages import Page, hard_to_hear
@@ -190,6 +192,13 @@ def test_data_settings_and_provenance_are_there(make_run, report):
         assert digest in page.words
     for words in ("version of torch 2.15.0", "jobs 4711", "threads 1", "What was never tested"):
         assert words in page.words
+
+
+def test_the_ranks_of_attempts_are_named_in_turn_where_they_differ(make_run, report):
+    run = make_run()
+    assert "in turn" not in Page(report(run)).words
+    record(run, Attempt(submission=1, restart=9), Kind.STARTED, ranks=3)
+    assert re.search(r"ranks (\d+, )+3 in turn", Page(report(run)).words)
 
 
 def test_figures_and_tables_can_be_heard(make_run, report):

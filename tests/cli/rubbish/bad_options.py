@@ -174,6 +174,33 @@ CASES = (
     ),
     refused("nodes below one", launch("--nodes", 0), "--nodes must be at least 1, got 0"),
     refused(
+        "nodes that are no number",
+        launch("--nodes", "many"),
+        "--nodes takes INT, found 'many'",
+    ),
+    refused(
+        "a range of nodes that ends before it begins",
+        launch("--nodes", "4-1"),
+        "--nodes 4-1 ends before it begins: give LOW-HIGH such as 1-4",
+    ),
+    refused(
+        "a batch by the ranks of a run of any number",
+        launch("--nodes", "1-4", "--batch-size", "auto"),
+        "--batch-size auto goes by the ranks at hand, and a run of any number of them must not: give a "
+        "number",
+    ),
+    refused(
+        "parts of a step that its ranks cut",
+        launch("--micro-batches", 4),
+        "--micro-batches goes with --nodes LOW-HIGH, or with --sums fixed-1",
+    ),
+    refused(
+        "more ranks than parts of a step",
+        launch("--nodes", "1-4", "--micro-batches", 3),
+        "4 ranks are too many for the 3 micro-batches of a step: ask for fewer, or for a new run with "
+        "--micro-batches 4",
+    ),
+    refused(
         "a time limit that is over at once",
         launch("--time-limit-min", 1),
         "--signal-ahead-s must be below the 60 s of --time-limit-min 1, got 90",

@@ -372,6 +372,23 @@ def test_of_many_restarts_the_last_ones_are_shown(make_run, status):
     assert "1.7 crash: no step lost" in shown
 
 
+def test_the_sizes_of_attempts_are_named_in_turn_where_they_differ(make_run, status):
+    run = make_run(finished=False)
+    assert "sizes" not in status(run.path)[1]
+    first = json.loads(status(run.path, "--json")[1])["sizes"]
+    for restart, ranks in enumerate([4, 1, 3], start=5):
+        record(run, Attempt(submission=1, restart=restart), Kind.STARTED, ranks=ranks)
+    assert json.loads(status(run.path, "--json")[1])["sizes"] == [*first, 4, 1, 3]
+    before = "".join(f"{ranks}, " for ranks in first[1:])
+    assert f"sizes {first[0]} ranks, then {before}4, 1, 3" in " ".join(status(run.path)[1].split())
+    for restart in range(10, 22):
+        record(run, Attempt(submission=1, restart=restart), Kind.STARTED, ranks=1)
+    hidden = len(first) + 3
+    assert f"sizes {hidden} earlier attempts, then 1 rank, then 1, 1," in " ".join(
+        status(run.path)[1].split()
+    )
+
+
 def test_one_is_not_called_many(make_run, status):
     run = make_run(finished=False)
     attempt = Attempt(submission=1, restart=1)
