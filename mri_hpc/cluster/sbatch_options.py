@@ -63,13 +63,10 @@ def gpus_named(options: Mapping[str, str | bool], *, nodes: int, ranks_per_node:
 def with_mail(typed: Mapping[str, str | bool]) -> dict[str, str | bool]:
     """Return the options with a mail for a job that cannot begin; one that begins says itself when to mail.
 
-    Slurm's own END and FAIL are sent at each requeue as well. UserError where kinds of mail are typed.
+    UserError where kinds of mail are typed.
     """
     if "mail-type" in typed:
-        raise UserError(
-            "--mail sends one mail once the run has ended, --slurm mail-type=... one at each requeue, too: "
-            "give one of them"
-        )
+        raise UserError("--mail and --slurm mail-type=... both say when Slurm mails: give one of them")
     return {**typed, "mail-type": "FAIL"}
 
 

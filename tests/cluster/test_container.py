@@ -145,7 +145,9 @@ def test_mail_is_of_the_end_alone_and_other_mail_is_refused_beside_it(site, plan
     without = script_of(run)
     assert ("mail-type" in without, "MRI_MAILS" in without) == (False, False)
     both = JobSettings(cluster="slurm", mail=True, slurm=("mail-type=END",))
-    with pytest.raises(UserError, match=r"^--mail sends one mail .* give one of them$"):
+    with pytest.raises(
+        UserError, match=r"^--mail and --slurm mail-type=.* both say when Slurm mails: give one of them$"
+    ):
         batch_script(run, 1, both, ranks_per_node=1, gpus=0)
 
 
