@@ -1,9 +1,9 @@
 """Modules that are left out of a start: they take most of what a rank imports beside torch itself.
 
 torchvision imports torch's compiler for a function that tells whether it is there; each optimizer and DDP
-import it to keep it out of themselves; and nothing here compiles, reads torchvision's data sets, or writes
-ONNX. What stands in for these modules answers that much; whoever asks for more gets the real ones, which are
-imported then.
+import it to keep it out of themselves, and deterministic mode to set one of its switches. Nothing here
+compiles, reads torchvision's data sets, or writes ONNX. What stands in for these modules answers that much;
+whoever asks for more gets the real ones, which are imported then.
 """
 
 import importlib
@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 COMPILER, UTILS = "torch._dynamo", "torch._dynamo.utils"
+BACK_END, SWITCHES = "torch._inductor", "torch._inductor.config"
 DATA_SETS, ONNX = "torchvision.datasets", "torchvision.ops._register_onnx_ops"
 
 
@@ -26,7 +27,9 @@ def leave_out() -> None:
         stand_in = _StandIn(name)
         vars(stand_in).update(__path__=[], __spec__=ModuleSpec(name, None, is_package=True), **answers)
         sys.modules[name] = stand_in
-    vars(sys.modules[COMPILER])["utils"] = sys.modules[UTILS]
+        package, _, module = name.rpartition(".")
+        if package in ANSWERS:
+            vars(sys.modules[package])[module] = stand_in
     sys.meta_path.insert(0, _Finder())
 
 
@@ -62,11 +65,21 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def _real(name: str) -> ModuleType:
     """Import a module, when all of them are left out no more."""
-    for stood_in in ANSWERS:
-        if isinstance(sys.modules.get(stood_in), _StandIn):
+    switched = {}
+    for stood_in, answers in ANSWERS.items():
+        if isinstance(module := sys.modules.get(stood_in), _StandIn):
             del sys.modules[stood_in]
+            switched[stood_in] = {
+                name: value
+                for name, value in vars(module).items()
+                if not (name.startswith("__") or name in answers or isinstance(value, ModuleType))
+            }
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
-    return importlib.import_module(name)
+    real = importlib.import_module(name)
+    for module_name, values in switched.items():
+        for attribute, value in values.items():
+            setattr(importlib.import_module(module_name), attribute, value)
+    return real
 
 
 def _do_nothing() -> None:
@@ -90,7 +103,12 @@ def _mode_of_ddp() -> str:
 ANSWERS: Mapping[str, Mapping[str, Any]] = {
     COMPILER: {"graph_break": _do_nothing, "disable": _as_it_is},
     UTILS: {"is_compile_supported": _is_compile_supported, "get_optimize_ddp_mode": _mode_of_ddp},
+    BACK_END: {},
+    SWITCHES: {},
     DATA_SETS: {},
     ONNX: {"_register_custom_op": _do_nothing},
 }
-"""Module → what stands in for it answers without being asked for more."""
+"""Module → what stands in for it answers without being asked for more; packages before what is in them.
+
+What is set in one meanwhile is set in the real one, once that is there.
+"""

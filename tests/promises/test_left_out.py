@@ -30,6 +30,9 @@ assert not are_left_out()
 assert config is sys.modules[COMPILER].config is torch._dynamo.config
 assert torch._dynamo.utils.get_optimize_ddp_mode() == "ddp_optimizer"
 assert torchvision.datasets.FakeData(2)
+import torch._inductor.config
+
+assert torch._inductor.config.deterministic is torch.are_deterministic_algorithms_enabled() is True
 print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item())
 """
 
