@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness.slurm_events import ROWS
 from tests.harness.slurms_table import joined, table, unseen, with_table
 
 pytestmark = pytest.mark.fast
@@ -63,3 +64,9 @@ def test_the_table_takes_the_place_of_the_one_before() -> None:
     lines = with_table(page, [record("22.05.8", {})]).splitlines()
     assert (lines[:2], lines[-2:]) == (page.splitlines()[:2], page.splitlines()[-2:])
     assert "| old |" not in lines and "|  | 22.05.8, accounting |" in lines
+
+
+def test_an_event_may_have_other_books_on_a_newer_slurm_and_the_same_decisions() -> None:
+    [event] = [row for row in ROWS if row.name == "preempted, PreemptMode=CANCEL"]
+    books = {release: event.states_of(release)[0] for release in ("22.05.8", "24.11.5", "26.05.5")}
+    assert books == {"22.05.8": "REQUEUED", "24.11.5": "REQUEUED", "26.05.5": "PREEMPTED"}
