@@ -1,6 +1,7 @@
 """Plays events on real runs, and says what came of each beside what should have."""
 
 import queue
+import shutil
 import subprocess
 import threading
 import time
@@ -46,6 +47,9 @@ class Uninterrupted:
 
     store: Path
     folder: Path
+    """Of the runs that are interrupted."""
+    kept: Path
+    """Of those that are not; a finished one that is there already is as good."""
     disks: Mapping[str, Disk] = field(default_factory=dict)
     """Of the rows whose run has one of its own, by name."""
     sandbox: Sequence[str] = ()
@@ -57,13 +61,14 @@ class Uninterrupted:
         """What came of the run of so many epochs."""
         with self._lock:
             if epochs not in self._results:
-                run = RealRun(
-                    run=RunDir(self.folder / f"uninterrupted {epochs}"), slurm=slurm, store=self.store,
-                    epochs=epochs,
-                )  # fmt: skip
-                run.launch()
-                assert run.wait_for_end_of_job() == "COMPLETED", run.logs()
-                self._results[epochs] = results_of(run.run)
+                folder = RunDir(self.kept / f"uninterrupted {epochs}")
+                if not folder.is_finished:
+                    # A call that was ended left half of it.
+                    shutil.rmtree(folder.path, ignore_errors=True)
+                    run = RealRun(run=folder, slurm=slurm, store=self.store, epochs=epochs)
+                    run.launch()
+                    assert run.wait_for_end_of_job() == "COMPLETED", run.logs()
+                self._results[epochs] = results_of(folder)
             return self._results[epochs]
 
 

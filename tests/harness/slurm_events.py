@@ -318,6 +318,7 @@ ROWS = (
         interrupt=take_the_nodes,
         decisions=("again: preempted", "finished: finished"),
         states=("REQUEUED", "COMPLETED"),
+        newer_states={"26.05": ("PREEMPTED", "COMPLETED")},
         sandbox=("--preempt-mode", "cancel"),
     ),
     Row(

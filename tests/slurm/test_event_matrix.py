@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "preemption.md"
 @pytest.fixture(scope="module")
 def outcomes(slurm_possible, tmp_path_factory):
     folder = tmp_path_factory.mktemp("events")
-    whole = Uninterrupted(store=make_store(folder), folder=folder)
+    whole = Uninterrupted(store=make_store(folder), folder=folder, kept=folder)
     rows = [
         replace(row, **SHORT, sandbox=SANDBOXES.get(row.name, row.sandbox))
         for row in ROWS
