@@ -155,13 +155,20 @@ def _executor(
     }
     # submitit counts with a number, and writes what stands here.
     nodes = {"nodes": settings.nodes} if settings.takes_any_number else {}
+    cores = settings.cpus_per_task
+    if settings.takes_any_number:
+        # Told how many tasks a node has, Slurm counts those of the least nodes, and gives no more nodes than
+        # tasks. It is asked for the cores of a node instead, and srun for the ranks.
+        wanted["cpus_per_task"] = ranks_per_node * (cores or 1) if cores or ranks_per_node > 1 else None
+    else:
+        wanted["ntasks_per_node"] = ranks_per_node
     executor.update_parameters(
         job_name=_job_name(run),
         nodes=settings.node_range.most,
-        ntasks_per_node=ranks_per_node,
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
         setup=[
+            *(_as_many_ranks(ranks_per_node, cores) if settings.takes_any_number else ()),
             *_before_srun(
                 run,
                 submission,
@@ -171,7 +178,6 @@ def _executor(
                 question=question or _nodes_question(run, submission, python, _store_of(run)),
                 mails=settings.mail,
             ),
-            *(_as_many_ranks(ranks_per_node) if settings.takes_any_number else ()),
         ],
         teardown=_after_srun(run, submission, python, settings.signal_ahead_s),
         # Of sites that export nothing from the shell (SBATCH_EXPORT=NONE) srun would take that over, and the
@@ -217,13 +223,18 @@ def _before_srun(
     ]
 
 
-def _as_many_ranks(ranks_per_node: int) -> list[str]:
-    """Return shell lines by which srun starts ranks on all nodes that the queue gave this time."""
+def _as_many_ranks(ranks_per_node: int, cores: int | None) -> list[str]:
+    """Return shell lines by which srun starts ranks on all nodes that the queue gave this time.
+
+    cores: of a rank, where they were asked for.
+    """
+    of_rank = f"export SLURM_CPUS_PER_TASK={cores or 1}" if cores or ranks_per_node > 1 else ""
     return [
-        "# As many as the queue gave this time: of a range, sbatch tells srun the least.",
-        'export SLURM_NNODES="$SLURM_JOB_NUM_NODES"',
+        "# Ranks on as many nodes as the queue gave this time.",
+        f"export SLURM_NTASKS_PER_NODE={ranks_per_node}",
         f'export SLURM_NTASKS="$(({ranks_per_node} * SLURM_JOB_NUM_NODES))"',
         'export SLURM_NPROCS="$SLURM_NTASKS"',
+        *([of_rank] if of_rank else []),
     ]
 
 

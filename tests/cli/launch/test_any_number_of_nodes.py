@@ -43,7 +43,9 @@ def test_slurm_is_asked_for_the_range_and_srun_for_all_that_came_of_it(
     status, out, errors = launch(*words, "--dry-run", "--cluster", "slurm")
     assert status == 0, errors
     assert f"#SBATCH --nodes={line}\n" in out
-    assert "#SBATCH --ntasks-per-node=2\n" in out
+    # Slurm would never give more nodes than the tasks that it counts of the least.
+    assert ("#SBATCH --ntasks-per-node=2\n" in out) == (nodes == 3)
+    assert ("#SBATCH --cpus-per-task=2\n" in out) == (nodes == "1-4")
     counts = 'export SLURM_NTASKS="$((2 * SLURM_JOB_NUM_NODES))"'
     assert (counts in out) == (nodes == "1-4")
     assert subprocess.run(["bash", "-n"], input=out, text=True).returncode == 0
