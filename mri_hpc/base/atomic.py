@@ -58,7 +58,7 @@ def replace_bytes(path: Path, data: bytes, *, is_private: bool = False, group: i
     replace(path, lambda temp: _write_bytes(temp, data, is_private=is_private, group=group))
 
 
-def replace(path: Path, write: Callable[[Path], None]) -> None:
+def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Publish a file written by `write` at `path`; it replaces one that may be there."""
     with temporary_beside(path) as temp:
         write(temp)
@@ -84,13 +84,16 @@ def publish_folder(path: Path, fill: Callable[[Path], None]) -> bool:
     return True
 
 
-def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
+def replace_folder(path: Path, fill: Callable[[Path], None], check: Callable[[], None] | None = None) -> None:
     """Publish a whole folder in place of what may be there; `fill` as in publish_folder.
 
+    `check` is called once all is durable, and raises where it is not to be published any more.
     A kill between the two renames leaves neither: only for what can be made again.
     """
     with temporary_beside(path) as temp, temporary_beside(path) as old:
         _fill_folder(temp, fill)
+        if check:
+            check()
         with contextlib.suppress(FileNotFoundError):
             path.rename(old)
         try:

@@ -46,6 +46,29 @@ def limit_bytes(groups: Path = Path("/proc/self/cgroup"), mounted: Path = CGROUP
     return min(found, default=None)
 
 
+def room_bytes(
+    sharers: int = 1, status: Path = Path("/proc/self/status"), machine: Path = Path("/proc/meminfo")
+) -> int | None:
+    """Return the memory that this process may still take; None where that is not known.
+
+    sharers: processes like this one that have a share of the same limit.
+    """
+    try:
+        free = _kilobytes(machine)["MemAvailable:"]
+        own = _kilobytes(status)["RssAnon:"]
+    except (OSError, KeyError, ValueError):
+        return None
+    limit = limit_bytes()
+    of_limit = [] if limit is None else [limit - 1024 * sharers * own]
+    return max(0, min([1024 * free, *of_limit]))
+
+
+def _kilobytes(table: Path) -> dict[str, int]:
+    """Read a table of the system: ``MemAvailable:  123 kB``."""
+    lines = (line.split() for line in table.read_text().splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) == 3 and words[2] == "kB"}
+
+
 def _limits(root: Path, path: str, name: str) -> list[int]:
     """List the limits of a group and of all that it is in; in a container some of these may not be seen."""
     folder, found = root / path.lstrip("/"), []

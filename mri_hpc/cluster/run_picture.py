@@ -96,6 +96,7 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
         ),
         ("speed", f"{summary.images_per_s:g} images/s" if is_running and summary.images_per_s else ""),
         ("saved", f"step {summary.saved_step}" if summary.saved_step else "nothing yet"),
+        ("saves", summary.saving if summary.state != State.FINISHED else ""),
         ("restarts", _restarts(summary)),
         ("sizes", _sizes(summary)),
         ("last stop", summary.last_stop),

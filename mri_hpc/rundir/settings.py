@@ -130,8 +130,8 @@ class TrainingSettings:
     """Epochs without improvement of the validation loss before training stops, or decays."""
     min_improvement: float = operation(0.0)
     """Least fall of the validation loss that counts as an improvement."""
-    checkpoint_interval_s: float = operation(300.0)
-    """Seconds between periodic checkpoints: the most work that a sudden death can cost."""
+    checkpoint_interval_s: float | Literal["auto"] = operation(300.0)
+    """Seconds between periodic checkpoints, the most work that a death costs; auto: by what saves cost."""
     checkpoint_keep: int = operation(3)
     """Newest checkpoints to keep, beside that of the best epoch."""
     hang_timeout_s: float = operation(600.0)
@@ -169,8 +169,9 @@ class TrainingSettings:
             "clip_norm",
         )
         for name in not_negative:
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{_flag(name)} must not be negative, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value != "auto" and not value >= 0:
+                raise UserError(f"{_flag(name)} must not be negative, got {value}")
         for name in ("label_smoothing", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{_flag(name)} must be at least 0 and below 1, got {getattr(self, name)}")

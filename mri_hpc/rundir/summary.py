@@ -13,6 +13,7 @@ from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import CLOCKS, UNSEEN, Event, Kind
 from mri_hpc.rundir.manifests import Manifest
 from mri_hpc.rundir.probe import Probe
+from mri_hpc.rundir.saving_interval import words_of
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.rundir.use import Use, uses_of
 from mri_hpc.rundir.wall_clock import Cost, WallClock, account
@@ -120,6 +121,8 @@ class Summary:
     host: str = ""
     reason: str = ""
     """Reason why nothing runs."""
+    saving: str = ""
+    """Interval between its checkpoints, and the reason for it."""
     last_stop: str = ""
     """Way in which the ranks stopped when they last were to, and the reason for that way."""
     clocks: Mapping[str, float] = field(default_factory=dict)
@@ -183,6 +186,7 @@ def summarise(
         **({} if is_finished else _of_ending(events)),
         **clock_values(clock),
         **(_recipe(settings) if settings else {}),
+        saving=words_of(events, settings.checkpoint_interval_s) if settings else "",
     )
 
 

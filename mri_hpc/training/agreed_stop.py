@@ -50,6 +50,7 @@ class AgreedStop:
         self._flag, self._ranks, self._at_boundary, self._deadline = flag, ranks, at_boundary, deadline
         self.agreed: Agreement | None = None
         self._first: tuple[StopRequest, int] | None = None
+        self._outlook_then: tuple[Outlook, float] | None = None
 
     def request(self, reason: str) -> None:
         """Stop at the next boundary for a reason of our own."""
@@ -84,6 +85,16 @@ class AgreedStop:
             self._agree(*asked, phase="training", outlook=outlook)
         return self.agreed is not None
 
+    def has_time_for_save_under_way(self, age_s: float) -> bool:
+        """Tell whether a save that was begun so long ago may end before another one, in what is left by now.
+
+        Not where the time that is left, or what a save takes, is unknown: then the newer one comes first.
+        """
+        if self._outlook_then is None:
+            return False
+        outlook, then_s = self._outlook_then
+        return outlook.has_time_for_save_under_way(age_s, passed_s=time.monotonic() - then_s)
+
     def _asked(self) -> tuple[StopRequest, int] | None:
         """Return the request that some rank got, and the rank; the same for all ranks, and from then on."""
         self._at_boundary()
@@ -106,6 +117,7 @@ class AgreedStop:
         return self._ranks.from_rank(self._deadline.outlook(rest_of_step_s) if self._deadline else Outlook())
 
     def _agree(self, request: StopRequest, rank: int, *, phase: str, outlook: Outlook) -> None:
+        self._outlook_then = outlook, time.monotonic()
         self.agreed = Agreement(
             signal=request.signal_name,
             rank=rank,

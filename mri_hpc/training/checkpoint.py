@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from mri_hpc.rundir.manifests import (
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.training.model import weights_digest
 from mri_hpc.training.state import TrainingState
-from mri_hpc.training.state_files import write_state, write_weights
+from mri_hpc.training.state_files import go_on, write_state, write_weights
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.pt"
@@ -36,10 +36,18 @@ class Saved:
     num_bytes: int
 
 
-def save(run: RunDir, attempt: Attempt, state: TrainingState) -> Saved | None:
+def save(
+    run: RunDir,
+    attempt: Attempt,
+    state: TrainingState,
+    *,
+    before_piece: Callable[[], None] = go_on,
+    before_publishing: Callable[[], None] = go_on,
+) -> Saved | None:
     """Publish the checkpoint of a state; None where a newer attempt owns the run and nothing was written.
 
-    Raises OSError where it cannot be written, as on a full disk: those before stay as they are.
+    Raises OSError where it cannot be written, as on a full disk: those before stay as they are. What the two
+    that are called on the way raise ends it likewise.
 
     A newer attempt, as it begins, removes the folder that this one is filling, and this one looks for a newer
     attempt once that folder is there: one of the two sees the other, however long a rank stood still.
@@ -52,10 +60,11 @@ def save(run: RunDir, attempt: Attempt, state: TrainingState) -> Saved | None:
     folder = run.checkpoints / str(state.progress.step)
     there = read_manifest(folder)
     if there and there.progress == state.progress and not damage(folder):
+        before_publishing()
         manifest = there
     else:
         try:
-            manifest = _publish(run, attempt, state)
+            manifest = _publish(run, attempt, state.on_processor(), before_piece, before_publishing)
         except OSError:
             if is_superseded(run, attempt):
                 return None
@@ -142,19 +151,27 @@ def sweep(run: RunDir) -> None:
             remove_folder(litter)
 
 
-def _publish(run: RunDir, attempt: Attempt, state: TrainingState) -> Manifest:
+def _publish(
+    run: RunDir,
+    attempt: Attempt,
+    state: TrainingState,
+    before_piece: Callable[[], None],
+    before_publishing: Callable[[], None],
+) -> Manifest:
     """Write and publish the folder. Raises OSError also where a newer attempt owns the run."""
     folder = run.checkpoints / str(state.progress.step)
 
     def fill(temp: Path) -> None:
-        write_weights(temp / WEIGHTS, state.weights)
-        write_state(temp / OPTIMIZER, state.rest)
+        files = {
+            WEIGHTS: write_weights(temp / WEIGHTS, state.weights, before_piece=before_piece),
+            OPTIMIZER: write_state(temp / OPTIMIZER, state.rest, before_piece=before_piece),
+        }
         manifest = Manifest(
             progress=state.progress,
             attempt=str(attempt),
             written_s=round(time.time(), 3),
             weights_digest=weights_digest(state.weights),
-            files={name: _file_digest(temp / name) for name in (WEIGHTS, OPTIMIZER)},
+            files=files,
             conditions=state.conditions,
         )
         (temp / MANIFEST).write_bytes(manifest.to_json())
@@ -162,7 +179,7 @@ def _publish(run: RunDir, attempt: Attempt, state: TrainingState) -> Manifest:
             raise OSError(f"{folder}: a newer attempt owns the run")
 
     folder.parent.mkdir(exist_ok=True)
-    replace_folder(folder, fill)
+    replace_folder(folder, fill, check=before_publishing)
     manifest = read_manifest(folder)
     assert manifest, f"{folder} was published without its manifest"
     return manifest

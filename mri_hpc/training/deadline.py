@@ -53,6 +53,13 @@ class Outlook:
         is_enough = self.rest_of_step_s + MARGIN * (self.save_s or 0.0) <= self.left_s
         return Way.FINISH if is_enough or not self.rest_of_step_s else Way.GIVE_UP
 
+    def has_time_for_save_under_way(self, age_s: float, *, passed_s: float) -> bool:
+        """Tell whether a save of this age may end before another one, so long after this was known."""
+        if self.left_s is None or self.save_s is None:
+            return False
+        rest_s = max(0.0, self.save_s - age_s)
+        return MARGIN * (rest_s + self.save_s) <= self.left_s - passed_s
+
     def why(self) -> str:
         """Explain the choice to people, in one line."""
         if self.left_s is None:
@@ -105,5 +112,6 @@ class Deadline:
         """Return the seconds of a typical save so far; None before the first."""
         saves = [event for event in read_events(self._run) if event.kind == Kind.SAVED]
         # Of several, since one that a busy disk has slowed down must not keep the ranks from saving.
-        last = [float(event.values["seconds"]) for event in saves[-SAVES_TIMED:]]
+        # One beside the training has held it up for less, and waited for cores, which a stop leaves.
+        last = [float(event.values.get("work_s", event.values["seconds"])) for event in saves[-SAVES_TIMED:]]
         return statistics.median_low(last) if last else None

@@ -14,11 +14,13 @@ from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.metrics_log import MetricsLog, read_metrics
 from mri_hpc.rundir.progress import Progress
+from mri_hpc.rundir.saving_interval import Pace
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
+from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.evaluation import Answers
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.saver import Saver
+from mri_hpc.training.saves import Saves, Surroundings
 from mri_hpc.training.start_times import StartTimes
 from mri_hpc.training.step_loss import StepLoss
 from mri_hpc.training.use_meter import UseMeter
@@ -112,13 +114,20 @@ class Journal:
         times: StartTimes,
         meter: UseMeter,
     ) -> None:
-        self._run, self._attempt, self._settings = run, attempt, settings
-        self._learner, self._saver = learner, saver
-        self._conditions, self._stop, self._meter = conditions, stop, meter
+        self._run, self._attempt, self._stop = run, attempt, stop
         self._record_loss(resumed)
         self._metrics = MetricsLog(run, attempt, resumed_step=resumed.step, resumed_epoch=resumed.epoch)
         self._resumed_step = resumed.step
-        self._saved_s = self._kept_s = time.monotonic()
+        self._kept_s = time.monotonic()
+        self._saves = Saves(
+            run, attempt, saver,
+            Surroundings(
+                state=lambda progress: learner.state(progress, conditions),
+                # What comes before a checkpoint is never made again.
+                before=self._metrics.sync, stop=stop, meter=meter,
+                pace=Pace(settings.checkpoint_interval_s, read_events(run), time.time()),
+            ),
+        )  # fmt: skip
         self._logged_s = 0.0
         self._start: StartTimes | None = times
 
@@ -149,6 +158,7 @@ class Journal:
                 self._logged_s = time.monotonic()
                 rate = step.num_images / max(step.seconds, 1e-9)
                 log.info("epoch=%d step=%d loss=%.4f lr=%.3g images/s=%.0f", epoch, number, loss, lr, rate)
+            self._saves.add_step(step.seconds)
             self._kept_s = time.monotonic()
 
     def epoch(self, before: Progress, answers: Answers, *, training_s: float, validation_s: float) -> None:
@@ -164,46 +174,34 @@ class Journal:
             validation_s=round(validation_s, 3),
         )
 
-    def draw_validation(self, before: Progress, answers: Answers) -> None:
-        """Add a validation to the curves, once its epoch is saved.
+    def save_epoch(self, progress: Progress, before: Progress, answers: Answers, *, is_last: bool) -> None:
+        """Save an epoch that was validated, and add the validation to the curves once that is durable.
 
+        After the last one, which no training follows, that is waited for.
         Before, it may be done again: an attempt that goes on after the last step of an epoch takes nothing of
         that step out of the curves.
         """
-        self._board.add_scalar("validation/loss", answers.mean_loss, before.step)
-        self._board.add_scalar("validation/balanced_accuracy", answers.balanced_accuracy, before.step)
-        self._board.flush()
+        self._flush()
+        self._saves.once_saved(lambda: self._draw_validation(before, answers))
+        save = self._saves.save if is_last else self._saves.begin
+        save(progress, reason="epoch", is_checked=True)
 
     def save_if_due(self, progress: Progress, steps: StepsUnderWay) -> None:
         """Save when the interval has passed, and never a state that an unsound loss or step has led to.
 
         Where it is not saved, the other ranks learn why from the next loss, or at the end of the epoch.
         """
-        is_due = time.monotonic() - self._saved_s >= self._settings.checkpoint_interval_s
-        if is_due and steps.are_sound() and self._learner.is_finite():
+        if self._saves.is_due() and steps.are_sound():
             self.steps(steps.rest())
             began = time.monotonic()
-            self.save(progress, reason="interval")
+            self._flush()
+            self._saves.begin(progress, reason="interval", is_checked=False)
             steps.leave_out(time.monotonic() - began)
 
     def save(self, progress: Progress, *, reason: str) -> bool:
-        """Save, and keep few; False where a newer attempt owns the run, which is then asked to stop."""
-        began = time.monotonic()
-        # What comes before a checkpoint is never made again.
-        self._metrics.sync()
-        if "_board" in vars(self):
-            self._board.flush()
-        self._saver.save(self._learner.state(progress, self._conditions))
-        saved = self._saver.wait()
-        self._saved_s = time.monotonic()
-        if saved is None:
-            log.warning("superseded: attempt %s owns the run, nothing was saved", self._run.newest_attempt())
-            self._stop.request(SUPERSEDED)
-            return False
-        seconds = round(time.monotonic() - began, 3)
-        self.event(Kind.SAVED, step=progress.step, seconds=seconds, bytes=saved.num_bytes, reason=reason)
-        self.event(Kind.USED, **self._meter.values())
-        return True
+        """Save while the training waits; False where a newer attempt owns the run: this one then stops."""
+        self._flush()
+        return self._saves.save(progress, reason=reason, is_checked=True)
 
     def stop_agreed(self, progress: Progress) -> None:
         """Write down that the ranks agreed to stop, and how long they had been at what is not kept."""
@@ -221,10 +219,21 @@ class Journal:
         return SummaryWriter(str(self._run.tensorboard), purge_step=self._resumed_step + 1)
 
     def close(self) -> None:
-        """Close the files."""
+        """Wait for the save under way, and close the files."""
+        self._saves.close()
         self._metrics.close()
         if "_board" in vars(self):
             self._board.close()
+
+    def _draw_validation(self, before: Progress, answers: Answers) -> None:
+        self._board.add_scalar("validation/loss", answers.mean_loss, before.step)
+        self._board.add_scalar("validation/balanced_accuracy", answers.balanced_accuracy, before.step)
+        self._board.flush()
+
+    def _flush(self) -> None:
+        """Hand to the system what the curves hold so far."""
+        if "_board" in vars(self):
+            self._board.flush()
 
     def _record_loss(self, resumed: Progress) -> None:
         """Record steps that an earlier attempt did in vain, unless one that died as it began has done so."""

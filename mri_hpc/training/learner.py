@@ -175,8 +175,9 @@ class Learner:
         """Give the state after the last step, which led to this progress under these conditions."""
         rest = {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
         if self._average:
-            rest["average"] = {"steps": self._average.num_steps, "last": on_processor(self.model.network)}
-        return TrainingState(weights=self.weights(), rest=rest, progress=progress, conditions=conditions)
+            rest["average"] = {"steps": self._average.num_steps, "last": views_of(self.model.network)}
+        weights = views_of(self._published.network)
+        return TrainingState(weights=weights, rest=rest, progress=progress, conditions=conditions)
 
     def restore(self, state: TrainingState, *, of: Path) -> None:
         """Go back to a state that a learner of this run gave. of: the file that it was read from."""
@@ -288,6 +289,11 @@ class Learner:
         if self._dtype is torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self._ranks.device.type, dtype=self._dtype)
+
+
+def views_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Name weights and statistics where they are: they change with the next step."""
+    return {name: tensor.detach() for name, tensor in network.state_dict().items()}
 
 
 def on_processor(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -56,8 +56,7 @@ def train(
         if journal and answers:
             validation_s = time.monotonic() - trained
             journal.epoch(before, answers, training_s=trained - began, validation_s=validation_s)
-            if journal.save(progress, reason="epoch"):
-                journal.draw_validation(before, answers)
+            journal.save_epoch(progress, before, answers, is_last=progress.is_over(*ends))
     return progress
 
 

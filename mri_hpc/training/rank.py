@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from mri_hpc.training import checkpoint, prediction
 from mri_hpc.training.agreed_stop import SUPERSEDED, AgreedStop
 from mri_hpc.training.arithmetic import use_device
 from mri_hpc.training.attention import GatedAttention
+from mri_hpc.training.background_saver import BackgroundSaver
 from mri_hpc.training.batch_size import refusal_of, settle
 from mri_hpc.training.conditions import OF_RANKS, changes, conditions
 from mri_hpc.training.deadline import Deadline, KillTime
@@ -39,7 +41,6 @@ from mri_hpc.training.parts import Cohort, make_batches, make_learner, open_coho
 from mri_hpc.training.pinned_collectives import may_pin, pin_collectives
 from mri_hpc.training.ranks import Ranks, join
 from mri_hpc.training.resumption import load_published, newest_intact
-from mri_hpc.training.saver import WaitingSaver
 from mri_hpc.training.second_stage import learn_attention
 from mri_hpc.training.start_times import StartTimes
 from mri_hpc.training.use_meter import UseMeter
@@ -164,14 +165,13 @@ class _Rank:
                 return self._stopped_before_training(manifest)
             log.info("ready after %s processor=%.3f", self._times, time.process_time())
             journal = self._open_journal(learner, progress, manifest) if self._ranks.is_first else None
-            progress = train(
-                self._settings, progress, learner, batches,
-                ranks=self._ranks, stop=self._stop, journal=journal,
-            )  # fmt: skip
-            if not self._stop.agreed:
-                self._finish(cohort, batches, learner, progress, journal)
-        if journal:
-            journal.close()
+            with closing(journal) if journal else nullcontext():
+                progress = train(
+                    self._settings, progress, learner, batches,
+                    ranks=self._ranks, stop=self._stop, journal=journal,
+                )  # fmt: skip
+                if not self._stop.agreed:
+                    self._finish(cohort, batches, learner, progress, journal)
         return AGAIN if self._stop.agreed else DONE
 
     def _may_not_begin(self) -> bool:
@@ -226,7 +226,10 @@ class _Rank:
             device=self._conditions["device"],
         )  # fmt: skip
         log.info("started: step=%d epoch=%d %s", progress.step, progress.epoch, self._conditions)
-        saver = WaitingSaver(self._run, self._attempt, keep=self._settings.checkpoint_keep)
+        saver = BackgroundSaver(
+            self._run, self._attempt, keep=self._settings.checkpoint_keep,
+            ranks_on_node=self._ranks.most_on_a_host,
+        )  # fmt: skip
         journal = Journal(
             self._run, self._attempt, self._settings, learner, saver,
             resumed=progress, conditions=self._conditions, stop=self._stop, times=self._times,

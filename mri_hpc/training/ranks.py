@@ -61,6 +61,11 @@ class Ranks:
         """Tell whether this is the only rank."""
         return self.place.world_size == 1
 
+    @property
+    def most_on_a_host(self) -> int:
+        """Ranks that share the memory of one host."""
+        return -(-self.world_size // self.num_hosts)
+
     def largest(self, value: int) -> int:
         """Return the largest value that any rank gives."""
         if self.is_alone:

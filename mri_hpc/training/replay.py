@@ -112,12 +112,11 @@ class _Scribe:
     def epoch(self, before: Progress, answers: Answers, *, training_s: float, validation_s: float) -> None:
         self.validations[before.step] = answers.mean_loss
 
-    def save(self, progress: Progress, *, reason: str) -> bool:
+    def save_epoch(self, progress: Progress, before: Progress, answers: Answers, *, is_last: bool) -> None:
         self._end_after(progress)
-        return True
 
-    def draw_validation(self, before: Progress, answers: Answers) -> None:
-        pass
+    def save(self, progress: Progress, *, reason: str) -> bool:
+        return True
 
     def stop_agreed(self, progress: Progress) -> None:
         pass

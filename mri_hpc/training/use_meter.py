@@ -28,7 +28,7 @@ class UseMeter:
 
     def __init__(self, ranks: Ranks, allotment: Allotment) -> None:
         self._device, self._allotment = ranks.device, allotment
-        self._ranks_on_node = -(-ranks.world_size // ranks.num_hosts)
+        self._ranks_on_node = ranks.most_on_a_host
         self._began_s, self._processor_s = time.monotonic(), time.process_time()
         self._ask_gpu = gpu_question(ranks.device)
         self._looked_s, self._busy, self._num_looks = self._began_s, 0.0, 0

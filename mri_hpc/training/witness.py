@@ -20,11 +20,11 @@ class Witness(Protocol):
     def epoch(self, before: Progress, answers: Answers, *, training_s: float, validation_s: float) -> None:
         """Take down a validation. before: progress when the epoch was trained but not yet counted."""
 
+    def save_epoch(self, progress: Progress, before: Progress, answers: Answers, *, is_last: bool) -> None:
+        """Save after an epoch that was validated, and show the validation once that is durable."""
+
     def save(self, progress: Progress, *, reason: str) -> bool:
         """Save now; False where a newer attempt owns the run."""
-
-    def draw_validation(self, before: Progress, answers: Answers) -> None:
-        """Add a validation to the curves, once its epoch is saved."""
 
     def stop_agreed(self, progress: Progress) -> None:
         """Take down that the ranks agreed to stop."""

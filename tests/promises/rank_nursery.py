@@ -40,6 +40,9 @@ LATE = (
     "mri_hpc.results.answers.pooling_choice", "mri_hpc.results.answers.resemblance_run",
 )  # fmt: skip
 
+AMID_S = 0.5
+"""For so long a write stands still that is signalled."""
+
 
 def forget(field):
     """Resume as if the checkpoint did not hold this field of the progress."""
@@ -241,6 +244,33 @@ def die_while_saving():
     checkpoint.Manifest = lambda **values: os.kill(os.getpid(), signal.SIGKILL)
 
 
+def signal_amid_write(step, name, pieces):
+    """Signal this very process once so many pieces of the state after a step are written.
+
+    The write goes on a little later, so that it is under way when the ranks agree to stop.
+    """
+    write = checkpoint.write_weights
+
+    def writing(path, weights, *, before_piece):
+        left = iter(range(pieces))
+
+        def before():
+            if next(left, "none") == "none" and path not in signalled:
+                signalled.append(path)
+                os.kill(os.getpid(), getattr(signal, name))
+                until = time.monotonic() + AMID_S
+                while time.monotonic() < until:
+                    before_piece()
+                    time.sleep(0.01)
+            before_piece()
+
+        is_meant = path.parent.name.endswith(f"-{step}")
+        return write(path, weights, before_piece=before if is_meant else before_piece)
+
+    signalled = []
+    checkpoint.write_weights = writing
+
+
 def freeze_at(module, name, number):
     """Stand still before something is done for this time, as a machine does that is cut off or suspended."""
     owner = importlib.import_module(module)
@@ -317,6 +347,7 @@ BREAKS = {
     "break_weights": break_weights,
     "break_validation": break_validation,
     "die_while_saving": die_while_saving,
+    "signal_amid_write": signal_amid_write,
     "freeze_at": freeze_at,
     "hang": hang,
     "umask": os.umask,

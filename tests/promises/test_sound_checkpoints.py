@@ -22,20 +22,30 @@ def read_curves(run):
     return {name: [one.step for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
-@pytest.mark.parametrize(("phase", "batch", "step", "lost"), [("training", 1, 2, 2), ("validation", 0, 4, 0)])
+@pytest.mark.parametrize(
+    ("phase", "batch", "step", "death"),
+    [
+        ("training", 1, 2, ["die_while_saving"]),
+        ("validation", 0, 4, ["die_while_saving"]),
+        ("training", 1, 2, ["signal_amid_write", 4, "SIGKILL", 20]),
+    ],
+)
 def test_a_rank_killed_while_it_saves_costs_only_what_was_not_saved(
-    phase, batch, step, lost, new_run, start_ranks, uninterrupted
+    phase, batch, step, death, new_run, start_ranks, uninterrupted
 ):
     run = new_run(**SMALL)
     stop = {0: [["signal_in", phase, "SIGTERM", batch]]}
     assert start_ranks(run, ranks=2, breaks=stop).statuses() == [75, 75]
-    # Killed after validating the first epoch, whose last step is the fourth.
-    statuses = start_ranks(run, ranks=2, restart=1, breaks={0: [["die_while_saving"]]}).statuses()
+    # Killed after validating the first epoch, whose last step is the fourth; the ranks go on meanwhile.
+    statuses = start_ranks(run, ranks=2, restart=1, breaks={0: [death]}).statuses()
     assert statuses == [-signal.SIGKILL, LOST_PEER]
     assert [folder.name for folder in checkpoint_folders(run)] == [str(step)]
+    assert list(run.checkpoints.glob(".tmp-*"))
+    in_vain = max(line["step"] for line in read_metrics(run)) - step
+    assert in_vain >= 4 - step
     assert start_ranks(run, ranks=2, restart=2).statuses() == [0, 0]
     assert results_of(run) == uninterrupted(SMALL)
-    assert [event["steps"] for event in events(run, "lost")] == ([lost] if lost else [])
+    assert [event["steps"] for event in events(run, "lost")] == ([in_vain] if in_vain else [])
     assert not list(run.checkpoints.glob(".tmp-*"))
     steps = [line["step"] for line in read_metrics(run) if "loss" in line]
     validations = [line["epoch"] for line in read_metrics(run) if "validation_loss" in line]
@@ -43,6 +53,18 @@ def test_a_rank_killed_while_it_saves_costs_only_what_was_not_saved(
     curves = read_curves(run)
     assert curves["training/loss"] == list(range(1, 9))
     assert curves["validation/loss"] == curves["validation/balanced_accuracy"] == [4, 8]
+
+
+def test_a_stop_amid_a_write_beside_the_training_loses_nothing(new_run, start_ranks, uninterrupted):
+    run = new_run(**SMALL)
+    world = start_ranks(run, ranks=2, breaks={0: [["signal_amid_write", 4, "SIGTERM", 20]]})
+    assert world.statuses() == [75, 75], world.log()
+    stop = events(run, "stop_agreed")[0]["step"]
+    assert stop >= 4 and checkpoint_folders(run)[0].name == str(stop)
+    assert not list(run.checkpoints.glob(".tmp-*"))
+    assert start_ranks(run, ranks=2, restart=1).statuses() == [0, 0]
+    assert results_of(run) == uninterrupted(SMALL)
+    assert events(run, "lost") == []
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_recorded(new_run, start_ranks, uninterrupted):

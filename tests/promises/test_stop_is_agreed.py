@@ -93,26 +93,28 @@ def test_a_signal_while_predicting_stops_all_ranks_and_nothing_is_trained_again(
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "phase", "step", "settings"),
+    ("module", "name", "phase", "steps", "settings"),
     [
-        ("rank", "Store.resolve", "audit", 0, {"snapshot": "newest"}),
-        ("batch_size", "most_images_a_rank", "batch size", 0, {"batch_size": "auto"}),
-        ("rank", "build", "starting", 0, {}),
-        ("data_parallel", "DistributedDataParallel", "training", 1, {}),
-        ("checkpoint", "_publish", "training", 1, {"checkpoint_interval_s": 0.0}),
-        ("loop", "Learner.copy_statistics_from_first", "validation", 4, {}),
-        ("rank", "load_published", "prediction", 8, {}),
+        ("rank", "Store.resolve", "audit", (0,), {"snapshot": "newest"}),
+        ("batch_size", "most_images_a_rank", "batch size", (0,), {"batch_size": "auto"}),
+        ("rank", "build", "starting", (0,), {}),
+        ("data_parallel", "DistributedDataParallel", "training", (1,), {}),
+        # Beside the training, which does the second step meanwhile, or is asked before that.
+        ("checkpoint", "_publish", "training", (1, 2), {"checkpoint_interval_s": 0.0}),
+        ("loop", "Learner.copy_statistics_from_first", "validation", (4,), {}),
+        ("rank", "load_published", "prediction", (8,), {}),
     ],
 )
 def test_a_signal_to_rank_0_is_agreed_upon_within_a_step_whatever_the_ranks_are_doing(
-    module, name, phase, step, settings, new_run, start_ranks
+    module, name, phase, steps, settings, new_run, start_ranks
 ):
     # One that is not there would leave the other rank waiting for the first.
     assert attrgetter(name)(import_module(f"mri_hpc.training.{module}"))
     run = new_run(**{**SMALL, **settings})
     world = start_ranks(run, ranks=2, breaks={0: [["signal_at", f"mri_hpc.training.{module}", name]]})
     assert world.statuses() == [75, 75], world.log()
-    assert [(stop["phase"], stop["step"]) for stop in events(run, "stop_agreed")] == [(phase, step)]
+    [stop] = events(run, "stop_agreed")
+    assert stop["phase"] == phase and stop["step"] in steps
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from mri_hpc.rundir.progress import EarlyStopping, Progress
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training import checkpoint
 from mri_hpc.training.agreed_stop import AgreedStop
+from mri_hpc.training.background_saver import BackgroundSaver
 from mri_hpc.training.journal import Journal, StepsUnderWay
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build, weights_digest
 from mri_hpc.training.ranks import Ranks
-from mri_hpc.training.saver import WaitingSaver
+from mri_hpc.training.saver import Fate, Order, Outcome, WaitingSaver
 from mri_hpc.training.start_times import StartTimes
 from mri_hpc.training.step_loss import StepLoss
 from mri_hpc.training.use_meter import UseMeter
@@ -45,6 +46,13 @@ def learner(seed=0):
 def save(run, step, *, attempt=FIRST, seed=0, **progress):
     state = learner(seed).state(Progress(step=step, **progress), {"ranks": 1})
     return checkpoint.save(run, attempt, state)
+
+
+def order(state):
+    """To save a state, with nothing that goes with it."""
+    return Order(
+        state=state, began_s=0.0, is_checked=True, before=lambda: None, after=lambda *_of_it: None
+    )  # fmt: skip
 
 
 def names(run):
@@ -107,15 +115,17 @@ def test_pruning_keeps_the_newest_and_the_best_and_nothing_beyond_the_present(ru
     assert names(run) == ["5", "4", "1"]
 
 
-def test_a_saver_keeps_as_many_as_it_was_told_to_and_says_what_became_of_the_last(run):
-    saver, trained = WaitingSaver(run, FIRST, keep=2), learner()
+@pytest.mark.parametrize("kind", [WaitingSaver, BackgroundSaver])
+def test_a_saver_keeps_as_many_as_it_was_told_to_and_says_what_became_of_the_last(run, kind):
+    saver, trained = kind(run, FIRST, keep=2), learner()
     for step in (1, 2, 3):
-        saver.save(trained.state(Progress(step=step), {}))
-        assert saver.wait().manifest.progress.step == step
+        outcome = saver.begin(order(trained.state(Progress(step=step), {}))) or saver.wait()
+        assert outcome == Outcome(fate=Fate.SAVED, progress=Progress(step=step))
+    assert saver.ended() is None
     assert names(run) == ["3", "2"]
     run.claim_attempt(LATER)
-    saver.save(trained.state(Progress(step=4), {}))
-    assert saver.wait() is None
+    outcome = saver.begin(order(trained.state(Progress(step=4), {}))) or saver.wait()
+    assert outcome.fate == Fate.SUPERSEDED
     assert names(run) == ["3", "2"]
 
 
