@@ -163,7 +163,7 @@ def node_of(layout: Layout, name: str) -> State:
     state = layout.load_state()
     state.address(name)
     if name not in state.options.node_names:
-        raise SandboxError(f"{name} is the controller, not a node: try restart-controller or cut-link")
+        raise SandboxError(f"{name} is a controller, not a node: try restart-controller or cut-link")
     return state
 
 
