@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-COMPILER, UTILS = "torch._dynamo", "torch._dynamo.utils"
+COMPILER, UTILS, RULES = "torch._dynamo", "torch._dynamo.utils", "torch._dynamo.trace_rules"
 BACK_END, SWITCHES = "torch._inductor", "torch._inductor.config"
 DATA_SETS, ONNX = "torchvision.datasets", "torchvision.ops._register_onnx_ops"
 
@@ -83,7 +83,7 @@ def _real(name: str) -> ModuleType:
 
 
 def _do_nothing() -> None:
-    """Break no graph, where none is made, and register nothing with a format that is not written."""
+    """Break no graph, empty no cache, and register nothing, where there is none of these."""
 
 
 def _as_it_is(function: Callable[..., Any] | None = None, *_how: object, **_more: object) -> Any:
@@ -103,6 +103,7 @@ def _mode_of_ddp() -> str:
 ANSWERS: Mapping[str, Mapping[str, Any]] = {
     COMPILER: {"graph_break": _do_nothing, "disable": _as_it_is},
     UTILS: {"is_compile_supported": _is_compile_supported, "get_optimize_ddp_mode": _mode_of_ddp},
+    RULES: {"clear_lru_cache": _do_nothing},
     BACK_END: {},
     SWITCHES: {},
     DATA_SETS: {},
