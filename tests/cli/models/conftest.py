@@ -14,6 +14,8 @@ from mri_hpc.registry.adding import add_run
 from mri_hpc.registry.layout import ModelsDir
 from mri_hpc.registry.promoting import promote
 from mri_hpc.results.answers.calibration import calibrate
+from mri_hpc.results.answers.resemblance import Resemblance, load_resemblance, write_resemblance
+from mri_hpc.results.answers.resemblance_run import keep_resemblance
 from mri_hpc.results.runs.control_run import keep_controls
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
@@ -68,6 +70,7 @@ def finish(desk):
     from mri_hpc.training.prediction import publish
 
     asked: dict[tuple[int, float], bytes] = {}
+    looked_at: dict[float, Resemblance] = {}
 
     def make(folder, store, *, wrong=0, share=0.7, seed=1, **settings):
         run, snapshot = RunDir(folder), store.resolve()
@@ -96,12 +99,18 @@ def finish(desk):
         )  # fmt: skip
         calibrate(run)
         run.mark_done()
-        # The same answers have the same controls.
+        # The same answers have the same controls, and the same training images look the same.
         if (wrong, share) in asked:
             run.controls.write_bytes(asked[wrong, share])
         else:
             keep_controls(run)
             asked[wrong, share] = run.controls.read_bytes()
+        if share in looked_at:
+            digest = weights_digest(weights)
+            write_resemblance(run, dataclasses.replace(looked_at[share], model_digest=digest))
+        else:
+            keep_resemblance(run)
+            looked_at[share] = load_resemblance(run)
         return run
 
     return make
