@@ -304,6 +304,8 @@ ROWS = (
         interrupt=take_the_nodes,
         decisions=("again: preempted", "finished: finished"),
         states=("REQUEUED", "COMPLETED"),
+        # It requeues the job once more when its script has ended, with status 0: that one finds the run done.
+        newer_states={"24.11": ("REQUEUED", "PREEMPTED", "COMPLETED")},
         sandbox=("--grace-time", "20"),
     ),
     Row(
