@@ -35,11 +35,10 @@ def main() -> None:
     arguments = parse_arguments()
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     multiprocessing.set_start_method("spawn")
-    with tempfile.NamedTemporaryFile() as meeting:
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"{folder}/meeting"
         every = range(arguments.ranks)
-        started = [
-            multiprocessing.Process(target=measure, args=(rank, arguments, meeting.name)) for rank in every
-        ]
+        started = [multiprocessing.Process(target=measure, args=(rank, arguments, meeting)) for rank in every]
         for process in started:
             process.start()
         for process in started:
