@@ -88,7 +88,10 @@ def _judged(
         f"{way} {100 * _balanced(snapshot.classes, answers, model):.1f} %"
         for way, model in (("mean", MeanOfImages()), ("attention", AttentionOverImages()))
     )
-    return f"balanced by patient: {balanced}; {compare(snapshot.classes, answers).words}"
+    found = compare(snapshot.classes, answers)
+    losses = f"log loss by patient: mean {found.mean_log_loss:.3f}, attention {found.attention_log_loss:.3f}"
+    lower = f"lower in {100 * (found.fraction_better or 0):.0f} % of resamples of {found.num} patients"
+    return f"balanced by patient: {balanced}; {losses}, {lower}"
 
 
 def _balanced(classes: tuple[str, ...], answers: list[Prediction], model: PatientModel) -> float:
