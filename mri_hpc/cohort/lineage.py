@@ -232,8 +232,9 @@ def _patients(snapshot: Snapshot, rows: np.ndarray) -> set[bytes]:
 def _model_step(run: RunDir) -> list[str]:
     """Return the step after which the run's model was saved, where its checkpoints still say so."""
     manifest = newest_manifest(run)
-    best = manifest.progress.early_stopping.best_step if manifest else -1
-    return [f"step {best}"] if best >= 0 else []
+    if not manifest:
+        return []
+    return [f"step {manifest.progress.model_step(load_training(run).published_epoch)}"]
 
 
 def _growth(parent: Ancestor, new: Snapshot, code: np.ndarray) -> list[str]:

@@ -82,6 +82,21 @@ class Progress:
             return 0 <= self.decay_epoch <= self.epoch - decay_epochs
         return self._is_out_of_patience(patience)
 
+    def model_step(self, published_epoch: str) -> int:
+        """Return the steps done when the weights were saved that are the model, if training ended now.
+
+        published_epoch: best, that of the least validation loss; or last, where a held rate has fallen: few
+        validation patients cannot choose one of before that by luck.
+        """
+        is_last = published_epoch == "last" and self.decay_epoch >= 0
+        best = self.early_stopping.best_step
+        return self.step if is_last or best < 0 else best
+
+    def model_epoch(self, published_epoch: str) -> int:
+        """Return the number, from 1, of the epoch whose weights are the model, if training ended now."""
+        is_last = self.model_step(published_epoch) == self.step
+        return self.epoch if is_last else self.early_stopping.best_epoch + 1
+
     def _is_out_of_patience(self, patience: int) -> bool:
         return self.early_stopping.epochs_without_improvement >= patience
 

@@ -12,7 +12,7 @@ OF_0_1_0 = "0.1.0"
 _LEARNS: Mapping[str, Any] = {
     "lr": 5e-4, "batch_size": 32, "ema_decay": 0.99, "label_smoothing": 0.1, "mixup": 0.4,
     "flip": "auto", "mirror_answers": True, "distort": True, "matrix_unit": True,
-    "checkpoint_interval_s": "auto",
+    "checkpoint_interval_s": "auto", "published_epoch": "last",
 }  # fmt: skip
 _ENLARGED: Mapping[str, Any] = {**_LEARNS, "enlarge": 1.5}
 RECIPES: Mapping[str, Mapping[str, Any]] = {

@@ -69,6 +69,8 @@ class TrainingSettings:
     """Epochs over which the cosine falls; 0: the epochs of the run when it is made."""
     decay_epochs: int = identity(0, neutral=0)
     """Epochs over which a held rate falls, once patience or --epochs end; 0: a cosine instead."""
+    published_epoch: Literal["best", "last"] = identity("best", neutral="best")
+    """Epoch whose weights are the model: last, where a held rate has fallen by then; else of least loss."""
     class_weights: Literal["balanced", "none"] = identity("balanced")
     """Count rare classes more in the loss."""
     augment: bool = identity(True)

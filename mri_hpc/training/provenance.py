@@ -35,7 +35,7 @@ def provenance(
     conditions: Mapping[str, Any],
     attention: GatedAttention | None = None,
 ) -> dict[str, Any]:
-    """Collect what provenance.json holds. weights: those of the model, of the best epoch."""
+    """Collect what provenance.json holds. weights: those of the model."""
     used = np.concatenate([split.train, split.validation, split.calibration, split.test])
     twins = kept_twins(Store(Path(settings.store)), snapshot)
     commoner = commoner_lines(snapshot, used)
@@ -56,6 +56,7 @@ def provenance(
         "lr": settings.lr,
         # For people, who count from 1.
         "best_epoch": progress.early_stopping.best_epoch + 1,
+        "model_epoch": progress.model_epoch(settings.published_epoch),
         "epochs": progress.epoch,
         "steps": progress.step,
         "num_parameters": num_parameters,

@@ -43,7 +43,7 @@ from mri_hpc.training.model import build, weights_digest
 from mri_hpc.training.probe import probe
 from mri_hpc.training.provenance import provenance
 from mri_hpc.training.ranks import Ranks, join
-from mri_hpc.training.resumption import load_best, newest_intact
+from mri_hpc.training.resumption import load_published, newest_intact
 from mri_hpc.training.second_stage import learn_attention
 from mri_hpc.training.start_times import StartTimes
 from mri_hpc.training.use_meter import UseMeter
@@ -297,13 +297,13 @@ class _Rank:
     def _finish(
         self, cohort: Cohort, batches: Batches, learner: Learner, progress: Progress, journal: Journal | None
     ) -> None:
-        """Predict with the best epoch's weights, leave everything behind, and mark the run done last."""
+        """Predict with the weights to publish, leave everything behind, and mark the run done last."""
         if journal:
             reason = "epochs" if progress.epoch >= self._settings.epochs else "patience"
             journal.event(Kind.TRAINED, epoch=progress.epoch, step=progress.step, reason=reason)
         began = time.monotonic()
         last_weights_digest = weights_digest(learner.weights())
-        load_best(self._run, learner, progress, self._ranks)
+        load_published(self._run, learner, progress.model_step(self._settings.published_epoch), self._ranks)
         attention = self._learn_attention(cohort, batches, learner)
         answers: dict[str, Answers] = {}
         for split in prediction.PREDICTED_SPLITS:
@@ -318,7 +318,7 @@ class _Rank:
         if journal and checkpoint.is_superseded(self._run, self._attempt):
             self._stop.request(SUPERSEDED)
         if self._stop.is_agreed("writing"):
-            # Nothing to save: the learner holds the best epoch, and training ended with a checkpoint.
+            # Nothing to save: the learner holds the model, and training ended with a checkpoint.
             if journal:
                 journal.stop_agreed(progress)
         elif journal:

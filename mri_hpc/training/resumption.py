@@ -1,4 +1,4 @@
-"""Checkpoints that an attempt takes up: the newest intact one, and that of the best epoch."""
+"""Checkpoints that an attempt takes up: the newest intact one, and that of the epoch which is published."""
 
 import logging
 
@@ -6,7 +6,6 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.manifests import Manifest, Unreadable
-from mri_hpc.rundir.progress import Progress
 from mri_hpc.training import checkpoint
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.ranks import Ranks
@@ -40,20 +39,18 @@ def _look_for_one(run: RunDir, attempt: Attempt) -> Manifest | UserError | None:
     return None
 
 
-def load_best(run: RunDir, learner: Learner, progress: Progress, ranks: Ranks) -> None:
-    """Take the weights of the best epoch; the last ones if no validation loss was ever a number."""
-    best = progress.early_stopping.best_step
-    step = best if best >= 0 else progress.step
+def load_published(run: RunDir, learner: Learner, step: int, ranks: Ranks) -> None:
+    """Take the weights that are the model. step: from Progress.model_step."""
     # Rank 0 has written it, so the others wait for its word before they look.
-    refusal = ranks.from_rank(_refusal_of_best(run, step) if ranks.is_first else None)
+    refusal = ranks.from_rank(_refusal(run, step) if ranks.is_first else None)
     if refusal:
         raise refusal
     weights = checkpoint.load_weights(run, step)
     learner.load_weights(weights, of=checkpoint.weights_file(run, step))
 
 
-def _refusal_of_best(run: RunDir, step: int) -> UserError | None:
-    """Advise what to do where the best epoch's checkpoint cannot be read; None where it can."""
+def _refusal(run: RunDir, step: int) -> UserError | None:
+    """Advise what to do where the checkpoint of the model cannot be read; None where it can."""
     folder = run.checkpoints / str(step)
     reason = checkpoint.damage(folder)
     if not reason:
@@ -63,6 +60,6 @@ def _refusal_of_best(run: RunDir, step: int) -> UserError | None:
     before = next((found for found in older if not checkpoint.damage(found)), None)
     start = f"step {before.name}" if before else "the start"
     return UserError(
-        f"the best epoch's checkpoint {folder} cannot be read ({reason}): restore it from a backup; or "
+        f"the model's checkpoint {folder} cannot be read ({reason}): restore it from a backup; or "
         f"remove it and those after it and launch again, to train from {start} on"
     )

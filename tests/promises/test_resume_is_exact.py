@@ -16,6 +16,7 @@ import pytest
 
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settled_batch import read_settled
 from tests.harness.results import results_of
 
@@ -124,6 +125,7 @@ def test_letting_ddp_rebuild_its_buckets_would_break_the_promise(new_run, start_
 IMPATIENT = {
     "model": "mobilenet_v3_small", "epochs": 6, "patience": 2, "min_improvement": 100.0, "decay_epochs": 1,
     "ema_decay": 0.9, "mixup": 0.4, "mirror_answers": True, "distort": True, "enlarge": 1.25,
+    "published_epoch": "last",
 }  # fmt: skip
 
 
@@ -155,7 +157,12 @@ def test_whatever_is_left_out_of_a_checkpoint_shows_in_the_digests(
     left_out, epoch, impatient, new_run, start_ranks, tmp_path, tmp_path_factory
 ):
     if not impatient:
-        impatient["whole"] = finish(start_ranks, new_run("whole", **IMPATIENT), 1)
+        uninterrupted = new_run("whole", **IMPATIENT)
+        impatient["whole"] = finish(start_ranks, uninterrupted, 1)
+        # The rate fell in the fourth epoch, which is published, and not the first, which was the best.
+        known = read_provenance(uninterrupted)
+        assert (known["best_epoch"], known["model_epoch"], known["epochs"]) == (1, 4, 4)
+        assert known["model_digest"] == known["weights_digest"]
         stopped = new_run("stopped", **IMPATIENT)
         for restart in range(4):
             # In each epoch once, after the second of its four steps.

@@ -102,7 +102,7 @@ def test_a_signal_while_predicting_stops_all_ranks_and_nothing_is_trained_again(
         # Beside the training, which does the second step meanwhile, or is asked before that.
         ("checkpoint", "_publish", "training", (1, 2), {"checkpoint_interval_s": 0.0}),
         ("loop", "Learner.copy_statistics_from_first", "validation", (4,), {}),
-        ("rank", "load_best", "prediction", (8,), {}),
+        ("rank", "load_published", "prediction", (8,), {}),
     ],
 )
 def test_a_signal_to_rank_0_is_agreed_upon_within_a_step_whatever_the_ranks_are_doing(

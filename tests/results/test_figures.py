@@ -1,6 +1,7 @@
 """Curves mark what they say they mark."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from mri_hpc.results.pages import figures
@@ -31,6 +32,8 @@ def test_the_epoch_of_the_model_is_that_of_early_stopping():
     assert _model_epoch({}, METRICS, training) == 1
     assert _model_epoch({}, METRICS, TrainingSettings()) == 2
     assert _model_epoch({"best_epoch": 4}, METRICS, training) == 3
+    assert _model_epoch({"best_epoch": 2, "model_epoch": 4}, METRICS, training) == 3
+    assert _model_epoch({}, METRICS, replace(training, published_epoch="last", decay_epochs=1)) == -1
     assert _model_epoch({}, [], training) == -1
 
 

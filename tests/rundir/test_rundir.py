@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -236,6 +237,25 @@ def test_the_decay_begins_in_time_for_the_last_epoch():
     falling_losses = [1 / (1 + epoch) for epoch in range(20)]
     assert epochs_of(falling_losses, epochs=10, patience=2, decay_epochs=3) == ([7, 8, 9], 10)
     assert epochs_of(falling_losses, epochs=2, patience=2, decay_epochs=3) == ([0, 1], 2)
+
+
+@pytest.mark.parametrize(
+    ("published_epoch", "decay_epochs", "step", "epoch"),
+    [("best", 2, 20, 2), ("last", 2, 60, 6), ("last", 0, 20, 2), ("best", 0, 20, 2)],
+)
+def test_the_last_epoch_is_published_where_it_was_asked_for_and_the_rate_fell(
+    published_epoch, decay_epochs, step, epoch
+):
+    progress = Progress()
+    for loss in (0.9, 0.5, 0.6, 0.6, 0.6, 0.6):
+        progress = progress.with_decay(6, 9, decay_epochs)
+        progress = replace(progress, step=progress.step + 10).after_epoch(loss, 0.0)
+    assert (progress.model_step(published_epoch), progress.model_epoch(published_epoch)) == (step, epoch)
+
+
+def test_where_no_loss_was_a_number_the_last_epoch_is_published():
+    progress = replace(Progress(), step=10).after_epoch(math.nan, 0.0)
+    assert (progress.model_step("best"), progress.model_epoch("best")) == (10, 1)
 
 
 def test_a_run_that_stopped_within_an_epoch_does_not_begin_its_decay_there():

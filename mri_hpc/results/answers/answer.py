@@ -210,7 +210,10 @@ class Answer:
         """Say for which clinic the probabilities hold."""
         if self.calibration is None:
             return NOT_CALIBRATED
-        words = self.calibration.in_words("patient" if self.patients() else "slice")
+        if self.patients():
+            words = self.calibration.in_words("patient") + self.calibration.images_in_words()
+        else:
+            words = self.calibration.in_words("slice")
         if not self.prevalence:
             return words
         shares = ", ".join(f"{name} {100 * share:g} %" for name, share in self.prevalence.items())

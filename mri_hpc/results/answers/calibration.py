@@ -136,6 +136,15 @@ class Calibration:
             "cross-fitted."
         )
 
+    def images_in_words(self) -> str:
+        """Say, where temperatures differ, that a patient's are no mean of its images' as shown; else ""."""
+        if not (self.slice and self.patient) or self.slice.temperature == self.patient.temperature:
+            return ""
+        return (
+            f" Images have a temperature of their own, {self.slice.temperature:.2f}: a patient's are pooled "
+            "from what the network says of them before that."
+        )
+
 
 def calibrate(run: RunDir) -> None:
     """Fit the temperatures on the validation rows of predictions.csv, and write calibration.json."""

@@ -91,8 +91,14 @@ def _num_models(run: RunDir) -> int:
 
 
 def _num_epochs(run: RunDir) -> int:
-    """Count the models of one run: of every epoch, at every epoch from which a held rate may fall."""
-    training = load_training(run)
+    """Count the models of one run: of every epoch, at every epoch from which a held rate may fall.
+
+    Where the last epoch is published, they choose only when the rate falls.
+    """
+    training, known = load_training(run), read_provenance(run)
     # Where --epochs was lowered since, more were done.
-    epochs = max(training.epochs, int(read_provenance(run).get("epochs", 0)))
+    epochs = max(training.epochs, int(known.get("epochs", 0)))
+    is_last = training.published_epoch == "last" and training.decay_epochs > 0
+    if is_last and known.get("model_epoch", 0) == known.get("epochs"):
+        return epochs
     return epochs * (1 + training.decay_epochs)

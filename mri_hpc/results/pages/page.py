@@ -161,8 +161,12 @@ def _model_epoch(
 
     Not that of the lowest loss: a loss that is lower by less than min_improvement is no improvement.
     """
-    if "best_epoch" in provenance:
-        return int(provenance["best_epoch"]) - 1
+    for name in ("model_epoch", "best_epoch"):
+        # Runs of before there was a choice name the best one, which was the model's.
+        if name in provenance:
+            return int(provenance[name]) - 1
+    if training.published_epoch == "last" and training.decay_epochs:
+        return -1
     stopping = EarlyStopping()
     for line in metrics:
         if "validation_loss" in line:

@@ -99,10 +99,17 @@ def imbalance(record: Record) -> str:
 
 def selection(record: Record) -> str:
     """Say which weights are the model, and who chose them."""
-    best = record.provenance.get("best_epoch")
-    which = "" if best is None else f": epoch {best}"
+    known = record.provenance
+    epoch = known.get("model_epoch", known.get("best_epoch"))
+    which = "" if epoch is None else f": epoch {epoch}"
+    chosen = f"The weights of the epoch with the least loss on validation images{which}"
+    if record.training.published_epoch == "last" and epoch is not None and epoch == known.get("epochs"):
+        chosen = (
+            f"The weights of the last epoch{which}. The loss on validation images decided from when on "
+            "the learning rate fell"
+        )
     return (
-        f"The weights of the epoch with the least loss on validation images{which}. Test images had no part. "
+        f"{chosen}. Test images had no part. "
         "Whether settings were chosen by comparing runs, this run cannot know"
     )
 

@@ -156,6 +156,12 @@ def test_models_of_the_runs_before_were_chosen_too_and_where_one_is_gone_nothing
     write_provenance(run, {**read_provenance(run), "epochs": 9})
     write_provenance(before, {**read_provenance(before), "epochs": 3})
     assert decided(run, "--investigate", "glioma", capsys=capsys)["choices"] == 9 * 3 * 4 * 3
+    # Where the last epoch is published, they chose no more than when the rate began to fall.
+    save_settings(before, replace(settings, published_epoch="last"), JobSettings())
+    write_provenance(before, {**read_provenance(before), "model_epoch": 3})
+    assert decided(run, "--investigate", "glioma", capsys=capsys)["choices"] == 9 * 3 * 4
+    write_provenance(before, {**read_provenance(before), "model_epoch": 2})
+    assert decided(run, "--investigate", "glioma", capsys=capsys)["choices"] == 9 * 3 * 4 * 3
     if option == "continue_from":
         before.settings.unlink()
         found = decided(run, capsys=capsys)

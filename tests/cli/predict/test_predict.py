@@ -138,6 +138,18 @@ def test_probabilities_are_calibrated_and_recomputed_for_another_clinic(softened
     assert (wrong[0], "missing: pituitary" in wrong[2]) == (2, True)
 
 
+def test_where_images_have_another_temperature_a_patients_are_no_mean_of_theirs_and_that_is_in_the_words(
+    softened, trained, capsys
+):
+    run, raw = trained
+    of_its_own = "Images have a temperature of their own, 2.00"
+    assert of_its_own not in json.loads(predict(run.path, raw, "--json", capsys=capsys)[1])["calibration"]
+    found = load_calibration(run)
+    apart = replace(found, patient=replace(found.patient, temperature=1.0, reason="it did not help"))
+    run.calibration.write_bytes(seal(with_format(1, asdict(apart))))
+    assert of_its_own in json.loads(predict(run.path, raw, "--json", capsys=capsys)[1])["calibration"]
+
+
 def test_an_image_gets_the_probabilities_that_the_run_gave_it(trained, tmp_path, capsys):
     run, raw = trained
     status, out, _err = predict(run.path, raw, "--out", tmp_path / "out", capsys=capsys)
