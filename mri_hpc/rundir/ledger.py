@@ -36,12 +36,13 @@ class Kind(StrEnum):
     CHANGED = "changed"  # rank 0: condition, before, now (bit-equality cannot be expected)
     FIRST_STEP = "first_step"  # rank 0: seconds since the process began, by part; seconds of the step
     STOP_AGREED = "stop_agreed"  # rank 0: signal, rank, phase, step, agreed_after_s, unfinished_s, way, why
-    # rank 0: step, seconds (ranks waited), bytes, reason (interval, epoch, stop); beside the training also
-    SAVED = "saved"  # written_s (until durable), work_s (a core at hand), slowed_s (steps took longer)
+    # rank 0: seconds for which ranks waited, reason (interval, epoch, stop); of one beside the training also
+    # written_s until it was durable, work_s of these with a core at hand, slowed_s by which steps took longer
+    SAVED = "saved"  # step, seconds, bytes, reason, written_s, work_s, slowed_s
     # rank 0, with each save, as use.Use has it: has_gpu, gpu_busy, gpu_bytes, gpu_limit_bytes, is_of_job, and
     USED = "used"  # seconds, cores_used, cores, memory_bytes, memory_limit_bytes
-    # rank 0, where the interval between saves is auto and another than before: seconds, and what it rests on,
-    INTERVAL = "interval"  # as saving_interval.SavingInterval has it: held_s, between_s, failures, watched_s
+    # rank 0, where the interval between saves is auto, and another than before: as SavingInterval has it
+    INTERVAL = "interval"  # seconds, held_s, between_s, failures, watched_s
     DAMAGED = "damaged"  # rank 0: checkpoint, reason
     EPOCH = "epoch"  # rank 0: epoch, validation_loss, balanced_accuracy, training_s, validation_s
     TRAINED = "trained"  # rank 0: epoch, step, reason (patience, epochs)
