@@ -81,7 +81,10 @@ class Saves:
         if under_way and not self._may_finish(*under_way, progress):
             self._saver.overtake()
         outcome = self._saver.wait()
-        self._take_up(outcome)
+        if outcome and outcome.fate is Fate.FAILED and not self._rests_on(outcome.progress, progress):
+            log.warning("step %d could not be saved: %s", outcome.progress.step, outcome.error)
+        else:
+            self._take_up(outcome)
         self._once_saved += [then] if then else []
         is_saved = outcome is not None and outcome.fate is Fate.SAVED and outcome.progress == progress
         if not is_saved:
@@ -106,11 +109,13 @@ class Saves:
             self._take_up(outcome)
 
     def _may_finish(self, order: Order, age_s: float, progress: Progress) -> bool:
-        under_way = order.state.progress
-        # Without the checkpoint of its best epoch a run cannot end.
-        if under_way == progress or under_way.step == progress.early_stopping.best_step:
+        if self._rests_on(order.state.progress, progress):
             return True
         return self._around.stop.has_time_for_save_under_way(age_s)
+
+    def _rests_on(self, under_way: Progress, progress: Progress) -> bool:
+        # Without the checkpoint of its best epoch a run cannot end.
+        return under_way == progress or under_way.step == progress.early_stopping.best_step
 
     def _order(self, progress: Progress, reason: str, began_s: float, *, is_checked: bool) -> Order:
         def note(saved: Saved, spent: Spent) -> None:

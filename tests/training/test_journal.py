@@ -298,6 +298,15 @@ def test_a_stop_finishes_the_save_under_way_or_overtakes_it_by_the_time_left(
     assert [folder.name for folder in checkpoint_folders(attempt.run)] == [str(s) for s in reversed(steps)]
 
 
+def test_a_save_that_failed_before_a_stop_takes_no_time_from_that_of_the_stop(beside, attempt, monkeypatch):
+    journal, saver = beside
+    fail(1, monkeypatch)
+    save(journal, 1)
+    wait_for_writer(saver)
+    assert journal.save(Progress(step=2), reason="stop")
+    assert saved(attempt.run) == [2]
+
+
 @pytest.mark.parametrize(
     ("left_s", "save_s", "steps"),
     [
