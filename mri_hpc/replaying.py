@@ -60,9 +60,10 @@ def do_again(folder: Path, place: Place, *, threads: int) -> None:
     if settings.deterministic and interval.is_on_gpus and are_pinned(interval.conditions):
         pin_collectives(os.environ)
     if too_few_gpus(place):
+        within = ", by which losses are compared within rounding" if settings.sums == "ddp" else ""
         raise UserError(
-            f"the run had {place.world_size} ranks, and this machine has GPUs for fewer: give --ranks 1, by "
-            "which losses are compared within rounding"
+            f"the run had {place.world_size} ranks, and this machine has GPUs for fewer: give "
+            f"--ranks 1{within}"
         )
     watch = HangWatch(settings.hang_timeout_s)
     attempt = Attempt(submission=1, restart=0)

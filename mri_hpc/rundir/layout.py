@@ -101,7 +101,7 @@ class RunDir:
 
     @property
     def model(self) -> Path:
-        """Weights of the best epoch."""
+        """Weights of the last epoch, or of the best one: by --published-epoch."""
         return self.path / "model.safetensors"
 
     @property

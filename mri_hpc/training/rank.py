@@ -28,7 +28,7 @@ from mri_hpc.training.arithmetic import use_device
 from mri_hpc.training.attention import GatedAttention
 from mri_hpc.training.background_saver import BackgroundSaver
 from mri_hpc.training.batch_size import refusal_of, settle
-from mri_hpc.training.conditions import OF_RANKS, changes, conditions
+from mri_hpc.training.conditions import changes, conditions, without_effect
 from mri_hpc.training.deadline import Deadline, KillTime
 from mri_hpc.training.evaluation import Answers, answer
 from mri_hpc.training.hang_watch import HangWatch
@@ -235,7 +235,7 @@ class _Rank:
             resumed=progress, conditions=self._conditions, stop=self._stop, times=self._times,
             meter=self._meter,
         )  # fmt: skip
-        free = OF_RANKS if self._settings.sums != "ddp" else frozenset[str]()
+        free = without_effect(self._settings.sums)
         changed = changes(manifest.conditions, self._conditions, but=free) if manifest else {}
         for name, (before, now) in changed.items():
             journal.event(Kind.CHANGED, condition=name, before=before, now=now)
