@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from mri_hpc.storage.store import Retraction
 
+MODELS = Path("models")
+"""Folder of models where none is named; it need not be there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Others:
@@ -27,6 +30,15 @@ class Others:
     """Files that showed them, and what has become of each."""
     notes: Sequence[str]
     """For people, where something is left to do."""
+
+
+def refuse_missing(models: Path) -> None:
+    """Raise UserError where a folder of models was named that is not there: models would go unmarked."""
+    if models != MODELS and not models.is_dir():
+        raise UserError(
+            f"--models {models} is no folder: name the one in which mri-hpc models keeps models, or leave "
+            "it out"
+        )
 
 
 def reach_others(store: Store, retraction: "Retraction", models: Path) -> Others:

@@ -20,6 +20,7 @@ from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Store, state_of_made
+from mri_hpc.store_actions.retracted_elsewhere import MODELS, refuse_missing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,7 @@ class WhoUsed:
     """In place of a patient: keys of images, or the paths of their files."""
     runs: Path = Path("runs")
     """Folder of runs."""
-    models: Path = Path("models")
+    models: Path = MODELS
     """Folder of models that are kept, where there is one."""
     json: Flag = False
     """Print as JSON."""
@@ -81,6 +82,7 @@ class Traced:
 
 def who_used(options: WhoUsed) -> None:
     """Print the snapshots, runs and predictions that have seen a patient, or images."""
+    refuse_missing(options.models)
     store = Store.open(options.store)
     traced = _traced(store, options)
     snapshots = {digest: store.recall(digest) for digest in store.published()}

@@ -17,6 +17,7 @@ from pathlib import Path
 from mri_hpc.base.access import make_private, publish_private, user_name
 from mri_hpc.base.atomic import append_line
 from mri_hpc.base.documents import convert, parse, with_format, without_format
+from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk.layout import StoreDir
 
 FORMAT = 1
@@ -99,7 +100,7 @@ def note_made(store: StoreDir, made: MadeFile, own: Path) -> str:
     line = json.dumps(with_format(FORMAT, asdict(whole)))
     try:
         _append(_lines_here(store), line)
-    except OSError:
+    except (OSError, UserError):
         return _note_elsewhere(store, path, own, line)
     return ""
 

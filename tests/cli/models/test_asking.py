@@ -116,12 +116,16 @@ def test_a_model_that_learnt_from_a_retracted_patient_is_marked_and_not_asked_un
     # Also where the store is out of reach: the folder of models knows it.
     (tmp_path / "store").rename(tmp_path / "aside")
     assert predict("--model", "first", scans)[0] == 2
+    status, _out, err = predict("models/first", scans)
+    assert status == 2 and "mri-hpc predict --model first --models models asks it" in err
     (tmp_path / "aside").rename(tmp_path / "store")
 
     assert "retracted not met" in models("promote", "first", "--because", "x", "--accept", *ALL)[2]
     status = models("promote", "first", "--because", "the patient agreed", "--accept", "retracted")[0]
     assert (status, predict("--model", "current", scans)[0]) == (0, 0)
-    assert store_main(["retract", "store", "--patient", "P08", "--yes", "--models", "none"]) == 0
+    for words in (("retract", "store", "--patient", "P08", "--yes"), ("who-used", "store", "P08")):
+        assert store_main([*words, "--models", "none"]) == 2, "nothing is done where models would go unmarked"
+    assert store_main(["retract", "store", "--patient", "P08", "--yes", "--models", "runs"]) == 0
     assert predict("--model", "current", scans)[0] == 2, "a further one was not accepted, as the store tells"
     # One that was trained without them is asked.
     current("second", seed=2)
