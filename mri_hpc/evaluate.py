@@ -24,7 +24,7 @@ class Options:
     run: Annotated[Path, POSITIONAL]
     """Folder of the run."""
     split: Literal["test", "validation", "calibration"] = "test"
-    """Images to judge by; the best epoch was chosen on validation."""
+    """Images to judge by; validation chose the epoch, or when the rate fell."""
     investigate: tuple[str, ...] = ()
     """Classes to be found in patients; kept for report and predict. By default all, if one is named like
     normal or notumor, but for that."""

@@ -102,7 +102,7 @@ class RunDir:
 
     @property
     def model(self) -> Path:
-        """Weights of the best epoch."""
+        """Weights of the model."""
         return self.path / "model.safetensors"
 
     @property

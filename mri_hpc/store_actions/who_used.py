@@ -20,7 +20,7 @@ from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Store, state_of_made
-from mri_hpc.store_actions.retracted_elsewhere import MODELS, refuse_missing
+from mri_hpc.store_actions.retracted_elsewhere import MODELS, models_in, refuse_missing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,26 +110,6 @@ def who_used(options: WhoUsed) -> None:
         print_json(values)
     else:
         _print(values, options.runs)
-
-
-def models_in(folder: Path, store: Store, keys: "np.ndarray") -> list[dict[str, Any]]:
-    """Describe the models in a folder that have learnt from images. keys: uint64, (n,).
-
-    images: None of one of this store of which it is not known what it has learnt from.
-    """
-    if not folder.is_dir() or not len(keys):
-        return []
-    from mri_hpc.registry.layout import ModelsDir
-    from mri_hpc.registry.listing import state_of
-    from mri_hpc.registry.record import read_record
-    from mri_hpc.registry.retracted import images_learnt_from
-
-    models, here = ModelsDir(folder), store.path.resolve()
-    return [
-        {"model": str(folder / name), "state": state_of(models, name), "images": num}
-        for name, num in images_learnt_from(models, keys).items()
-        if num is not None or Path(read_record(models, name).store).resolve() == here
-    ]
 
 
 def _files(store: Store, keys: "np.ndarray", traced: Traced) -> list[dict[str, Any]]:

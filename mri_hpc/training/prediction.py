@@ -1,4 +1,4 @@
-"""The model of a finished run, that of its best epoch, and its answers about unseen images."""
+"""The model of a finished run, and its answers about unseen images."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping

@@ -32,7 +32,7 @@ def learn_attention(
 ) -> GatedAttention | None:
     """Learn it on rank 0, and give it to all; None after an agreed stop, and where no patient is named.
 
-    learner: with the weights of the best epoch. train: rows of the training images, ascending.
+    learner: with the weights of the model. train: rows of the training images, ascending.
     """
     rows = train[chosen_slices(np.asarray(snapshot.patient)[train])]
     if not len(rows):
