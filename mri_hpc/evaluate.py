@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mri_hpc.base.command import print_json, run_command
+from mri_hpc.base.errors import UserError
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.provenance import read_provenance
@@ -23,7 +24,7 @@ class Options:
     run: Annotated[Path, POSITIONAL]
     """Folder of the run."""
     split: Literal["test", "validation", "calibration"] = "test"
-    """Images to judge by; the best epoch was chosen on validation."""
+    """Images to judge by; validation chose the epoch, or when the rate fell."""
     investigate: tuple[str, ...] = ()
     """Classes to be found in patients; kept for report and predict. By default all, if one is named like
     normal or notumor, but for that."""
@@ -47,6 +48,11 @@ def evaluate(options: Options) -> None:
     run = open_run(options.run)
     before = read_question(run)
     question = _question(options, before)
+    if question != before and run.record.exists():
+        raise UserError(
+            f"{run.path} is a model that is kept, whose decision never changes: ask its run, and add that by "
+            "another name (mri-hpc models add RUN --name NAME)"
+        )
     # Whoever asks for help need not wait for what counts.
     from mri_hpc.results.answers.resemblance_run import keep_resemblance
     from mri_hpc.results.runs.control_run import keep_controls

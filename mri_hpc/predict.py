@@ -57,6 +57,13 @@ class Options:
     """Folder of models, with --model."""
 
     def __post_init__(self) -> None:
+        for path in (self.run, *self.also):
+            # Nothing would ask whether a retraction took out what it has learnt from.
+            if RunDir(path).record.is_file():
+                raise UserError(
+                    f"{path} is a model that is kept: mri-hpc predict --model {path.name} "
+                    f"--models {path.parent} asks it"
+                )
         # Images behind --also would pass for more runs.
         for path in self.also:
             if not (is_of_folds(path) or RunDir(path).settings.is_file()):

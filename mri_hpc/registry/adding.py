@@ -14,9 +14,9 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.lineage import learnt_from
 from mri_hpc.registry.evidence import beside_controls, beside_current, of_audit, of_retractions
 from mri_hpc.registry.gate import Pair, pair_of
-from mri_hpc.registry.history import Entry, current_of, now, read_history
-from mri_hpc.registry.layout import LEARNT_FROM, RECORD, ModelsDir, check_name
-from mri_hpc.registry.record import Record, digest_of, read_record, to_json
+from mri_hpc.registry.history import Entry, current_of, now, promoted_record, read_history
+from mri_hpc.registry.layout import LEARNT_FROM, ModelsDir, check_name
+from mri_hpc.registry.record import Record, copied_files, digest_of, read_record, to_json
 from mri_hpc.registry.retracted import retracted_since
 from mri_hpc.results.answers.resemblance_run import keep_resemblance
 from mri_hpc.results.answers.run_decision import num_models
@@ -59,20 +59,19 @@ def add_run(models: ModelsDir, path: Path, name: str, margin: float) -> Added:
     return Added(record=read_record(models, name), is_new=True)
 
 
-def copied_files(run: RunDir) -> list[Path]:
-    """List the files of a run that it takes to ask its model, those that it has."""
-    wanted = (
-        run.settings, run.recipe, run.model, run.provenance, run.predictions, run.calibration, run.pooling,
-        run.attention, run.attention_answers, run.decision, run.resemblance, run.controls, run.choices,
-        run.done,
-    )  # fmt: skip
-    return [path for path in wanted if path.is_file()]
-
-
 def compared_before(models: ModelsDir, entries: Sequence[Entry], gate: Sequence[str]) -> int:
     """Count the comparisons that were made on some of the same gate patients. gate: hashes of these."""
     made = [read_record(models, name).gate for name in models.names()] + [one.gate for one in entries]
     return sum(not {*gate}.isdisjoint(units) for units in made)
+
+
+def pair_with(models: ModelsDir, run: RunDir, current: Entry) -> Pair | str:
+    """Pair what a model and the current one say; the reason where that one is not as it was promoted."""
+    try:
+        record = promoted_record(models, current)
+    except UserError as error:
+        return str(error)
+    return pair_of(run, models.run(record.name))
 
 
 def _fill(
@@ -89,7 +88,7 @@ def _fill(
 
     load_finished(copy)
     record = _described(models, run, copy, name, entries, margin)
-    (folder / RECORD).write_bytes(to_json(record))
+    copy.record.write_bytes(to_json(record))
     for path in folder.iterdir():
         let_group_use(path)
 
@@ -115,7 +114,7 @@ def _described(
 ) -> Record:
     training, provenance = load_training(run), read_provenance(run)
     current = current_of(models, entries)
-    pair = pair_of(copy, models.run(current.name)) if current else None
+    pair = pair_with(models, copy, current) if current else None
     gate = pair.units if isinstance(pair, Pair) else ()
     num = 1 + compared_before(models, entries, gate)
     record = Record(

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.registry.history import current_of, read_history
+from mri_hpc.registry.history import current_of, promoted_record, read_history
 from mri_hpc.registry.layout import CURRENT, ModelsDir
 from mri_hpc.registry.promoting import refusal
-from mri_hpc.registry.record import check_files, read_record, record_digest
+from mri_hpc.registry.record import check_files, read_record
 from mri_hpc.registry.retracted import accepted_of, retracted_since
 from mri_hpc.rundir.layout import RunDir
 
@@ -33,13 +33,11 @@ def model_named(models: ModelsDir, name: str) -> NamedModel:
             'mri-hpc models promote NAME --because "..." makes it current'
         )
     promoted = current if current and name in (CURRENT, current.name) else None
-    record = read_record(models, promoted.name if promoted else name)
-    if promoted and record_digest(models, record.name) != promoted.record:
-        raise UserError(
-            f"{models.record(record.name)} is not as it was promoted; restore it from a backup, or promote "
-            "another model"
-        )
-    check_files(models, record)
+    if promoted:
+        record = promoted_record(models, promoted)
+    else:
+        record = read_record(models, name)
+        check_files(models, record)
     commits = retracted_since(models, record, entries).beyond(accepted_of(entries, record.name))
     if commits:
         raise UserError(refusal(models, record.name, len(commits)))

@@ -1,8 +1,8 @@
 """A model beside the one that is current, on gate patients: those of validation who chose nothing in either.
 
 They are the calibration split of both runs: not trained on, no epoch was chosen by them, and they are no test
-patients, whom nothing here looks at. Each comparison on some of the same patients widens the interval of the
-next (Bonferroni): whoever tries often enough finds a model that passes by luck.
+patients, whom nothing here looks at. Each comparison on some of the same patients widens the interval
+(Bonferroni): whoever tries often enough finds a model that passes by luck.
 """
 
 import math
@@ -25,7 +25,7 @@ from mri_hpc.results.statistics.patient_model import PatientModel
 from mri_hpc.results.statistics.patients import Outcomes, image_outcomes, patient_outcomes, pool_patients
 from mri_hpc.results.statistics.scores import log_loss_of
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.look import MOST_UNITS, hashes_of, ordinal
+from mri_hpc.rundir.look import MOST_UNITS, hashes_of
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import load_training
 
@@ -135,7 +135,7 @@ def quantile(comparisons: int) -> float:
 def interval_in_words(comparisons: int) -> str:
     """Say at which level an interval stands, and why."""
     level = f"{100 * (1 - LEVEL / comparisons):.4g} %"
-    return level if comparisons == 1 else f"{level}, the {ordinal(comparisons)} comparison on these patients"
+    return level if comparisons == 1 else f"{level}, {comparisons} comparisons on these patients"
 
 
 def log_loss_above(pair: Pair, comparisons: int) -> Compared | str:

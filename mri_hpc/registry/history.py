@@ -8,14 +8,14 @@ counts, and the next one puts `current` right.
 import datetime
 import enum
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mri_hpc.base.access import publish_shared, replace_shared, user_name
 from mri_hpc.base.documents import convert, with_format, without_format
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.registry.layout import ModelsDir
-from mri_hpc.registry.record import Evidence
+from mri_hpc.registry.record import Evidence, Record, check_files, read_record, record_digest
 
 FORMAT = 1
 
@@ -88,13 +88,18 @@ def read_history(models: ModelsDir) -> list[Entry]:
 
 
 def line_of(entries: Sequence[Entry]) -> list[Entry]:
-    """Return who was current one after the other, the last one now: a rollback takes the last one back."""
+    """Return who was current one after the other, the last one now, each with when it became so last.
+
+    A rollback takes the last one back. Who is promoted again, as a retraction is accepted, was so already.
+    """
     line: list[Entry] = []
     for entry in entries:
         if entry.kind is Kind.PROMOTE:
-            line.append(entry)
-        elif entry.kind is Kind.ROLLBACK and line:
+            is_again = bool(line) and line[-1].name == entry.name
+            line.append(replace(entry, when=line.pop().when) if is_again else entry)
+        elif entry.kind is Kind.ROLLBACK and len(line) > 1:
             line.pop()
+            line[-1] = replace(line[-1], when=entry.when)
     return line
 
 
@@ -106,6 +111,18 @@ def current_of(models: ModelsDir, entries: Sequence[Entry]) -> Entry | None:
     line = line_of(entries)
     _refuse_edited(models, entries)
     return line[-1] if line else None
+
+
+def promoted_record(models: ModelsDir, promoted: Entry) -> Record:
+    """Read the record of a promotion; UserError where it is another one by now, or a file has changed."""
+    record = read_record(models, promoted.name)
+    if record_digest(models, record.name) != promoted.record:
+        raise UserError(
+            f"{models.record(record.name)} is not as it was promoted; restore it from a backup, or promote "
+            "another model"
+        )
+    check_files(models, record)
+    return record
 
 
 def add_entry(models: ModelsDir, entry: Entry) -> str:
@@ -143,7 +160,7 @@ def follow(models: ModelsDir) -> None:
             entry=entries[-1].number,
             name=line[-1].name,
             model_digest=line[-1].model_digest,
-            when=entries[-1].when,
+            when=line[-1].when,
         )
         replace_shared(models.current, seal(with_format(FORMAT, asdict(found))))
         # Another decision may have come between, and its file before ours.

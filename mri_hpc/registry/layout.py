@@ -6,12 +6,11 @@ from pathlib import Path
 
 from mri_hpc.base.access import let_group_use
 from mri_hpc.base.errors import UserError
-from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.layout import RECORD, RunDir
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 CURRENT = "current"
 RESERVED = frozenset({CURRENT, "history"})
-RECORD = "record.json"
 LEARNT_FROM = "learnt_from.npy"
 
 
@@ -37,7 +36,7 @@ class ModelsDir:
 
     def record(self, name: str) -> Path:
         """Return the file that describes a record."""
-        return self.path / name / RECORD
+        return self.run(name).record
 
     def learnt_from(self, name: str) -> Path:
         """Return the file of the keys of all images that a record's model depends on."""

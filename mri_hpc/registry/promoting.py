@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import nearest
-from mri_hpc.registry.adding import compared_before
+from mri_hpc.registry.adding import compared_before, pair_with
 from mri_hpc.registry.evidence import (
     AUDIT,
     NOT_WORSE,
@@ -15,8 +15,8 @@ from mri_hpc.registry.evidence import (
     of_audit,
     of_retractions,
 )
-from mri_hpc.registry.gate import Pair, pair_of
-from mri_hpc.registry.history import Entry, Kind, add_entry, follow, line_of, read_history
+from mri_hpc.registry.gate import Pair
+from mri_hpc.registry.history import Entry, Kind, add_entry, follow, line_of, promoted_record, read_history
 from mri_hpc.registry.layout import ModelsDir
 from mri_hpc.registry.record import Evidence, Record, Verdict, check_files, read_record, record_digest
 from mri_hpc.registry.retracted import accepted_of, retracted_since
@@ -52,6 +52,8 @@ def promote(models: ModelsDir, name: str, because: str, accepted: Collection[str
     before = line[-1] if line else None
     evidence, gate = evidence_now(models, record, entries, before)
     retracted = retracted_since(models, record, entries)
+    if before and before.name == name:
+        promoted_record(models, before)
     if before and before.name == name and not retracted.beyond(accepted_of(entries, name)):
         # A promotion that was killed as it ended is put right.
         follow(models)
@@ -85,8 +87,7 @@ def rollback(models: ModelsDir, because: str) -> Promoted:
         now = f"{line[-1].name} is the first one" if line else "no model was promoted yet"
         raise UserError(f"{models.path}: there is no model to go back to: {now}")
     last, before = line[-1], line[-2]
-    record = read_record(models, before.name)
-    check_files(models, record)
+    record = promoted_record(models, before)
     commits = retracted_since(models, record, entries).beyond(accepted_of(entries, before.name))
     if commits:
         raise UserError(refusal(models, before.name, len(commits)))
@@ -106,24 +107,21 @@ def evidence_now(
 ) -> tuple[tuple[Evidence, ...], tuple[str, ...]]:
     """Return what speaks for a model now, and the gate patients on whom it was compared anew for that.
 
-    Retractions and audits are looked for anew; beside another current model than then it is compared anew.
+    Retractions and audits are looked for anew. Beside the current model all comparisons up to now count: who
+    picks one of ten models has made ten. None are gate patients on whom the two were compared before.
     """
     retracted = of_retractions(retracted_since(models, record, entries))
     audited = of_audit(models.run(record.name))
     kept = [one for one in record.evidence if one.word not in (AUDIT, RETRACTED)]
-    beside = current.name if current else ""
-    if beside in (record.compared_with, record.name):
+    if not current or current.name == record.name:
         return (*kept, audited, retracted), ()
-    pair = pair_of(models.run(record.name), models.run(beside)) if current else None
+    pair = pair_with(models, models.run(record.name), current)
     gate = pair.units if isinstance(pair, Pair) else ()
-    found = beside_current(
-        models.run(record.name),
-        pair,
-        margin=record.margin,
-        comparisons=1 + compared_before(models, entries, gate),
-    )
+    is_further = current.name != record.compared_with
+    num = compared_before(models, entries, gate) + is_further
+    found = beside_current(models.run(record.name), pair, margin=record.margin, comparisons=num)
     rest = [one for one in kept if one.word not in {one.word for one in found}]
-    return (*found, *rest, audited, retracted), gate
+    return (*found, *rest, audited, retracted), gate if is_further else ()
 
 
 def open_words(evidence: Sequence[Evidence], *, has_current: bool) -> list[str]:

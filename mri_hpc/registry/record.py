@@ -15,6 +15,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.base.settings import nearest
 from mri_hpc.registry.layout import ModelsDir
+from mri_hpc.rundir.layout import RunDir
 
 FORMAT = 1
 
@@ -102,8 +103,18 @@ def read_record(models: ModelsDir, name: str) -> Record:
     return record
 
 
+def copied_files(run: RunDir) -> list[Path]:
+    """List the files of a run that it takes to ask its model, those that it has."""
+    wanted = (
+        run.settings, run.recipe, run.model, run.provenance, run.predictions, run.calibration, run.pooling,
+        run.attention, run.attention_answers, run.decision, run.resemblance, run.controls, run.choices,
+        run.done,
+    )  # fmt: skip
+    return [path for path in wanted if path.is_file()]
+
+
 def check_files(models: ModelsDir, record: Record) -> None:
-    """Raise UserError where a file of a record is not as it was added."""
+    """Raise UserError where a file of a record is not as it was added, or one more would change answers."""
     for name, kept in record.files.items():
         path = models.path / record.name / name
         try:
@@ -112,6 +123,13 @@ def check_files(models: ModelsDir, record: Record) -> None:
             raise UserError(f"{path} is gone; {_advice(models)}") from None
         if found != kept:
             raise UserError(f"{path} is not as it was added (another digest); {_advice(models)}")
+    run = models.run(record.name)
+    # Controls can be asked at any time, and change no answer.
+    more = [path for path in copied_files(run) if path.name not in record.files and path != run.controls]
+    if more:
+        raise UserError(
+            f"{more[0]} was not there when the model was added, and a record never changes: remove that file"
+        )
 
 
 def digest_of(path: Path) -> KeptFile:

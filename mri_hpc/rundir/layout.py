@@ -12,6 +12,7 @@ from mri_hpc.base.errors import UserError
 FORMAT = 1
 # Of those beside a path that is none.
 RUNS_TO_NAME = 5
+RECORD = "record.json"
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -143,6 +144,11 @@ class RunDir:
     def choices(self) -> Path:
         """Count of models among which validation patients chose, of a model that is kept without its run."""
         return self.path / "choices.json"
+
+    @property
+    def record(self) -> Path:
+        """Description of a model that is kept without its run: what it is asked by never changes."""
+        return self.path / RECORD
 
     @property
     def resemblance(self) -> Path:

@@ -58,7 +58,9 @@ def files_showing(store: Store, keys: "np.ndarray", patients: Sequence[str]) -> 
         if np.isin(np.asarray(store.recall(digest).key), keys).any()
     }
     texts = {f"{key:016x}" for key in keys.tolist()}
-    return [one for one in made if shows(one, texts, patients, holding)], unreadable
+    # Two machines can have written the same file down.
+    found = {(one.path, one.sha256): one for one in made if shows(one, texts, patients, holding)}
+    return list(found.values()), unreadable
 
 
 def described(found: Found) -> dict[str, Any]:

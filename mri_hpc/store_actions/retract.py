@@ -14,7 +14,14 @@ from mri_hpc.intake.files.sources import list_sources, root_at_site, root_name
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.intake.labels.pseudonyms import Pseudonyms, key_path, pseudonyms_of
 from mri_hpc.storage.store import Store
-from mri_hpc.store_actions.retracted_elsewhere import Others, and_files, print_others, reach_others
+from mri_hpc.store_actions.retracted_elsewhere import (
+    MODELS,
+    Others,
+    and_files,
+    print_others,
+    reach_others,
+    refuse_missing,
+)
 
 if TYPE_CHECKING:
     from mri_hpc.storage.store import Compacted, Missing, Retraction, Snapshot
@@ -42,7 +49,7 @@ class Retract:
     """All images that came from this folder and whose files are not in it any more."""
     why: str = ""
     """Kept with the record, which may be shared: name no person."""
-    models: Path = Path("models")
+    models: Path = MODELS
     """Folder of models that are kept, where there is one: those that have learnt from them are marked."""
     yes: Flag = False
     """Do it: there is no way back. Without it images are only named; of a patient, a terminal is asked."""
@@ -59,6 +66,7 @@ def retract(options: Retract) -> None:
     if options.patient is not None and not options.patient.strip():
         # An empty variable of a shell: all images without a patient would be kept out for good.
         raise UserError("--patient takes the id of a patient, found nothing: type the id, in quotes")
+    refuse_missing(options.models)
     store = Store.open(options.store)
     if options.patient is not None:
         _retract_patient(store, options, options.patient)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from mri_hpc.storage.store import Retraction
 
+MODELS = Path("models")
+"""Folder of models where none is named; it need not be there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Others:
@@ -29,6 +32,15 @@ class Others:
     """For people, where something is left to do."""
 
 
+def refuse_missing(models: Path) -> None:
+    """Raise UserError where a folder of models was named that is not there: models would go unmarked."""
+    if models != MODELS and not models.is_dir():
+        raise UserError(
+            f"--models {models} is no folder: name the one in which mri-hpc models keeps models, or leave "
+            "it out"
+        )
+
+
 def reach_others(store: Store, retraction: "Retraction", models: Path) -> Others:
     """Remove the files that show retracted images, and mark the models that have learnt from them.
 
@@ -37,21 +49,48 @@ def reach_others(store: Store, retraction: "Retraction", models: Path) -> Others
     keys, commits = _retracted(store, retraction)
     made, unreadable = files_showing(store, keys, retraction.names)
     files = [described(one) for one in remove_made(made)]
-    marked, note = _mark(models, keys, commits) if models.is_dir() else ([], "")
+    marked, note = _mark(models, store, keys, commits) if models.is_dir() else ([], "")
     notes = [one for one in (note, unreadable_in_words(store, unreadable)) if one]
     return Others(models=marked, files=files, notes=notes)
 
 
-def _mark(models: Path, keys: "np.ndarray", commits: Sequence[str]) -> tuple[list[str], str]:
-    """Mark the models that have learnt from images; return their names, and a note where that cannot be."""
+def models_in(folder: Path, store: Store, keys: "np.ndarray") -> list[dict[str, Any]]:
+    """Describe the models in a folder that have learnt from images. keys: uint64, (n,).
+
+    images: None of one of this store of which it is not known what it has learnt from.
+    """
+    if not folder.is_dir() or not len(keys):
+        return []
+    from mri_hpc.registry.layout import ModelsDir
+    from mri_hpc.registry.listing import state_of
+    from mri_hpc.registry.record import read_record
+    from mri_hpc.registry.retracted import images_learnt_from
+
+    models, here = ModelsDir(folder), store.path.resolve()
+    return [
+        {"model": str(folder / name), "state": state_of(models, name), "images": num}
+        for name, num in images_learnt_from(models, keys).items()
+        if num is not None or Path(read_record(models, name).store).resolve() == here
+    ]
+
+
+def _mark(models: Path, store: Store, keys: "np.ndarray", commits: Sequence[str]) -> tuple[list[str], str]:
+    """Mark the models that have learnt from images; return their names, and a note where that cannot be.
+
+    Also where it is not known of one of this store what it has learnt from.
+    """
     from mri_hpc.registry.layout import ModelsDir
     from mri_hpc.registry.retracted import note_retraction
 
+    marked: list[str] = []
     try:
-        return note_retraction(ModelsDir(models), keys, commits), ""
+        marked = note_retraction(ModelsDir(models), keys, commits)
+        unknown = [one["model"] for one in models_in(models, store, keys) if one["images"] is None]
     except (UserError, OSError) as error:
         # The images are gone already, and that has to be told.
-        return [], f"models in {models} could not be marked ({error}): run it again once that is seen to"
+        return marked, f"models in {models} could not be marked ({error}): run it again once that is seen to"
+    words = "may have learnt from them, which nobody can tell, and would be asked all the same"
+    return marked, f"{', '.join(unknown)}: {words}" if unknown else ""
 
 
 def and_files(store: Store, retraction: "Retraction") -> str:

@@ -20,6 +20,7 @@ from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Store, state_of_made
+from mri_hpc.store_actions.retracted_elsewhere import MODELS, models_in, refuse_missing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,7 @@ class WhoUsed:
     """In place of a patient: keys of images, or the paths of their files."""
     runs: Path = Path("runs")
     """Folder of runs."""
-    models: Path = Path("models")
+    models: Path = MODELS
     """Folder of models that are kept, where there is one."""
     json: Flag = False
     """Print as JSON."""
@@ -81,6 +82,7 @@ class Traced:
 
 def who_used(options: WhoUsed) -> None:
     """Print the snapshots, runs and predictions that have seen a patient, or images."""
+    refuse_missing(options.models)
     store = Store.open(options.store)
     traced = _traced(store, options)
     snapshots = {digest: store.recall(digest) for digest in store.published()}
@@ -108,26 +110,6 @@ def who_used(options: WhoUsed) -> None:
         print_json(values)
     else:
         _print(values, options.runs)
-
-
-def models_in(folder: Path, store: Store, keys: "np.ndarray") -> list[dict[str, Any]]:
-    """Describe the models in a folder that have learnt from images. keys: uint64, (n,).
-
-    images: None of one of this store of which it is not known what it has learnt from.
-    """
-    if not folder.is_dir() or not len(keys):
-        return []
-    from mri_hpc.registry.layout import ModelsDir
-    from mri_hpc.registry.listing import state_of
-    from mri_hpc.registry.record import read_record
-    from mri_hpc.registry.retracted import images_learnt_from
-
-    models, here = ModelsDir(folder), store.path.resolve()
-    return [
-        {"model": str(folder / name), "state": state_of(models, name), "images": num}
-        for name, num in images_learnt_from(models, keys).items()
-        if num is not None or Path(read_record(models, name).store).resolve() == here
-    ]
 
 
 def _files(store: Store, keys: "np.ndarray", traced: Traced) -> list[dict[str, Any]]:

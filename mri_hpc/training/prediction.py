@@ -1,4 +1,4 @@
-"""The model of a finished run, of its last epoch or the best one, and its answers about unseen images."""
+"""The model of a finished run, and its answers about unseen images."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping

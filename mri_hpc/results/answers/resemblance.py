@@ -273,6 +273,8 @@ def load_resemblance(run: RunDir) -> Resemblance | NoResemblance:
     advice = f"mri-hpc evaluate {run.path} makes it again, where the store is still there"
     found = read_of_model(run.resemblance, run, Resemblance, reads=FORMAT, advice=f"remove it, and {advice}")
     without = f"the run has no {run.resemblance.name}; {advice.replace(' again', '')}"
+    if run.record.exists():
+        without = f"the model was kept without {run.resemblance.name}, and never changes; add its run anew"
     return found or NoResemblance(reason=without)
 
 

@@ -50,8 +50,11 @@ def find_resemblance(run: RunDir, beat: Callable[[], None]) -> None:
 
 
 def keep_resemblance(run: RunDir) -> None:
-    """Find it out for a run that has ended without, where its store is still there."""
-    if run.is_finished and not run.resemblance.exists():
+    """Find it out for a run that has ended without, where its store is still there.
+
+    A model that is kept without its run stays as it was added.
+    """
+    if run.is_finished and not run.resemblance.exists() and not run.record.exists():
         # A store that has gone, a run that may not be written to: it can be judged all the same.
         with suppress(UserError, OSError):
             write_resemblance(run, _of_run(run))

@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mri_hpc.base.access import make_private, publish_private, user_name
 from mri_hpc.base.atomic import append_line
 from mri_hpc.base.documents import convert, parse, with_format, without_format
+from mri_hpc.base.errors import UserError
 from mri_hpc.storage.disk.layout import StoreDir
 
 FORMAT = 1
@@ -99,28 +100,27 @@ def note_made(store: StoreDir, made: MadeFile, own: Path) -> str:
     line = json.dumps(with_format(FORMAT, asdict(whole)))
     try:
         _append(_lines_here(store), line)
-    except OSError:
+    except (OSError, UserError):
         return _note_elsewhere(store, path, own, line)
     return ""
 
 
 def read_made(store: StoreDir, own: Path) -> tuple[list[MadeFile], int]:
-    """Read what was written down of a store, the last line of each path; count lines that cannot be read.
+    """Read what was written down of a store, sorted by path; count lines and files that cannot be read.
 
-    Those of other accounts, where this one may not look into the private folder, are not among them.
+    Of a path the last line of each account on each machine: on two machines it can be two files, and a file
+    that another account has replaced shows others by now. Those of other accounts, where this one may not
+    look into the private folder, are not among them.
     """
-    found: dict[str, MadeFile] = {}
-    unreadable = 0
-    for line in _lines(store, own):
-        try:
-            made = convert(without_format(parse(line), of=store.made, reads=FORMAT), MadeFile)
-        except ValueError:
-            # A full disk has cut it short.
-            unreadable += 1
-            continue
-        if Path(made.store) == store.path.resolve():
-            found[made.path] = made
-    return sorted(found.values(), key=lambda made: made.path), unreadable
+    # What lies in the store is of it, wherever it is mounted, or was moved to.
+    read = [_read_lines(path) for path in _lines_of_all(store)]
+    mine, unreadable = _read_lines(own)
+    here = store.path.resolve()
+    found = [one for one in mine if Path(one.store) == here]
+    for made, num in read:
+        found += made
+        unreadable += num
+    return sorted(found, key=lambda one: one.path), unreadable
 
 
 def shows(
@@ -199,11 +199,27 @@ def _append(path: Path, line: str) -> None:
     append_line(path, line)
 
 
-def _lines(store: StoreDir, own: Path) -> Iterator[str]:
-    paths = sorted(store.made.glob("*.jsonl")) if os.access(store.made, os.R_OK | os.X_OK) else []
-    for path in (own, *paths):
+def _lines_of_all(store: StoreDir) -> list[Path]:
+    """List the files of all accounts and machines in the store, where this account may look there."""
+    return sorted(store.made.glob("*.jsonl")) if os.access(store.made, os.R_OK | os.X_OK) else []
+
+
+def _read_lines(path: Path) -> tuple[list[MadeFile], int]:
+    """Read the last line of each path in one file; count what cannot be read, the whole file as one."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return [], 0
+    except OSError:
+        return [], 1
+    found: dict[str, MadeFile] = {}
+    unreadable = 0
+    for line in lines:
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
+            made = convert(without_format(parse(line), of=path, reads=FORMAT), MadeFile)
+        except ValueError:
+            # A full disk has cut it short.
+            unreadable += 1
             continue
-        yield from text.splitlines()
+        found[made.path] = made
+    return list(found.values()), unreadable

@@ -3,11 +3,13 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from mri_hpc.predict import main as predict_main
 from mri_hpc.registry.layout import ModelsDir
+from mri_hpc.registry.record import read_record, to_json
 from mri_hpc.store import main as store_main
 from tests.harness.handlers import handlers_kept
 
@@ -116,12 +118,16 @@ def test_a_model_that_learnt_from_a_retracted_patient_is_marked_and_not_asked_un
     # Also where the store is out of reach: the folder of models knows it.
     (tmp_path / "store").rename(tmp_path / "aside")
     assert predict("--model", "first", scans)[0] == 2
+    status, _out, err = predict("models/first", scans)
+    assert status == 2 and "mri-hpc predict --model first --models models asks it" in err
     (tmp_path / "aside").rename(tmp_path / "store")
 
     assert "retracted not met" in models("promote", "first", "--because", "x", "--accept", *ALL)[2]
     status = models("promote", "first", "--because", "the patient agreed", "--accept", "retracted")[0]
     assert (status, predict("--model", "current", scans)[0]) == (0, 0)
-    assert store_main(["retract", "store", "--patient", "P08", "--yes", "--models", "none"]) == 0
+    for words in (("retract", "store", "--patient", "P08", "--yes"), ("who-used", "store", "P08")):
+        assert store_main([*words, "--models", "none"]) == 2, "nothing is done where models would go unmarked"
+    assert store_main(["retract", "store", "--patient", "P08", "--yes", "--models", "runs"]) == 0
     assert predict("--model", "current", scans)[0] == 2, "a further one was not accepted, as the store tells"
     # One that was trained without them is asked.
     current("second", seed=2)
@@ -144,6 +150,16 @@ def test_who_used_follows_into_the_models(current, models, store, capsys):
     assert "model models/first (current): learnt from 2 images" in capsys.readouterr().out
 
 
+def test_a_model_of_which_nobody_knows_what_it_learnt_from_is_named_by_a_retraction(two, store, capsys):
+    record = replace(read_record(two, "second"), store=str(store.path))
+    two.record("second").write_bytes(to_json(record))
+    two.learnt_from("second").unlink()
+    assert store_main(["retract", "store", "--patient", "P07", "--yes"]) == 0
+    printed = capsys.readouterr()
+    assert "models/first has learnt from them" in printed.out
+    assert "models/second: may have learnt from them, which nobody can tell" in printed.err
+
+
 def test_nothing_is_asked_where_there_is_no_current_model_or_it_was_edited(
     current, make_finished, models, scans, predict
 ):
@@ -163,10 +179,6 @@ def test_nothing_is_asked_where_there_is_no_current_model_or_it_was_edited(
 
 
 def test_a_record_that_was_sealed_anew_by_hand_is_not_asked(current, models, scans, predict):
-    from dataclasses import replace
-
-    from mri_hpc.registry.record import read_record, to_json
-
     current("first")
     kept = ModelsDir(models.folder)
     record = read_record(kept, "first")

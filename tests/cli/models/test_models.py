@@ -6,14 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.evaluate import main as evaluate_main
 from mri_hpc.registry import history, promoting
 from mri_hpc.registry.adding import add_run
 from mri_hpc.registry.layout import ModelsDir
 from mri_hpc.registry.promoting import promote
+from mri_hpc.registry.record import read_record, to_json
+from mri_hpc.registry.retracted import note_retraction
+from mri_hpc.rundir.question import Question, write_question
 from mri_hpc.store import main as store_main
 
 ALL = ("audit", "calibration", "controls", "not-worse")
@@ -75,12 +81,25 @@ def test_a_model_is_held_against_the_current_one_on_patients_who_chose_nothing_a
     assert (verdicts(worse)["not-worse"], verdicts(worse)["calibration"]) == ("not met", "not met")
     words = worse["evidence"][0]["words"]
     assert "points against the current model's (" in words and "asked for: above −5" in words
-    assert "97.5 %, the second comparison on these patients), on 31 gate patients" in words
+    assert "97.5 %, 2 comparisons on these patients), on 31 gate patients" in words
     assert models("promote", "third", "--because", "x", "--accept", "audit")[0] == 2
     # One that was added before is held against the one that is current now.
     assert models("promote", "second", "--because", "as good", "--accept", "audit")[0] == 0
     words = models("promote", "third", "--because", "x")[2]
-    assert "98.33 %, the third comparison" in words
+    assert "98.33 %, 3 comparisons on these patients" in words
+
+
+def test_who_picks_one_of_several_models_has_made_as_many_comparisons(two, make_finished, models):
+    shown = [models("show", "second")[1]]
+    for seed, name in enumerate(("third", "fourth"), 3):
+        added(models, make_finished(name, seed=seed))
+        shown.append(models("show", "second")[1])
+    levels = ("; 95 %), on", "; 97.5 %, 2 comparisons", "; 98.33 %, 3 comparisons")
+    assert [level in out for level, out in zip(levels, shown, strict=True)] == [True, True, True]
+    assert models("promote", "second", "--because", "x", "--accept", "audit", "not-worse")[0] == 0
+    decision = json.loads(max(two.history.iterdir()).read_text())
+    assert "98.33 %, 3 comparisons" in decision["evidence"][0]["words"]
+    assert decision["gate"] == [], "the two were compared before"
 
 
 def test_without_gate_patients_nothing_is_claimed(make_finished, models):
@@ -109,6 +128,51 @@ def test_rollback_goes_back_one_model_after_the_other(two, models, make_finished
     assert json.loads((two.path / "current").read_text())["name"] == "first"
     status, _out, err = models("rollback")
     assert status == 2 and "there is no model to go back to: first is the first one" in err
+
+
+def test_who_is_promoted_again_has_one_place_and_is_current_since_it_became_so(two, models, monkeypatch):
+    def at(time, *words):
+        monkeypatch.setattr(history, "now", lambda: f"2026-11-{time} UTC")
+        status, out, err = models(*words)
+        assert status == 0, err
+        return out
+
+    at("02 10:00", "promote", "second", "--because", "as good", "--accept", "audit")
+    number, keys = len(list(two.history.iterdir())), np.load(two.learnt_from("second"))[:1]
+    assert note_retraction(two, keys, ["commit"]) == ["first", "second"]
+    at("03 10:00", "promote", "second", "--because", "x", "--accept", "retracted")
+    assert len(list(two.history.iterdir())) == number + 2
+    assert "current since 2026-11-02 10:00 UTC" in at("03 11:00", "list")
+    assert models("rollback")[0] == 2, "the first one has learnt from it, too"
+    at("04 10:00", "promote", "first", "--because", "x", "--accept", *ALL, "retracted")
+    assert at("05 10:00", "rollback").startswith("second is current now, in place of first")
+    assert "current since 2026-11-05 10:00 UTC" in at("05 11:00", "list")
+    assert at("06 10:00", "rollback").startswith("first is current now, in place of second")
+
+
+def test_another_model_in_place_of_the_one_that_was_promoted_is_refused(two, models, make_finished):
+    other = make_finished("other", seed=9)
+    shutil.rmtree(two.path / "first")
+    found = added(models, other)
+    assert verdicts(found)["not-worse"] == "not known" and "no model 'first'" in found["evidence"][0]["words"]
+    shutil.copytree(two.path / "second", two.path / "first")
+    record = replace(read_record(two, "second"), name="first")
+    two.record("first").write_bytes(to_json(record))
+    assert "is not as it was promoted" in models("promote", "first", "--because", "x", "--accept", *ALL)[2]
+    assert "not-worse not known: " in models("promote", "other", "--because", "x")[2]
+    assert models("promote", "other", "--because", "x", "--accept", *ALL)[0] == 0
+    assert "is not as it was promoted" in models("rollback")[2]
+
+
+def test_no_later_file_changes_what_a_model_says(two, models, capsys):
+    kept = two.run("second")
+    for words in (("--sensitivity", "0.9"), ("--investigate", "glioma")):
+        assert evaluate_main([str(kept.path), *words]) == 2
+        assert "decision never changes" in capsys.readouterr().err
+    assert models("show", "second")[0] == 0
+    write_question(kept, Question(sensitivity=0.9))
+    status, _out, err = models("promote", "second", "--because", "x", "--accept", *ALL)
+    assert status == 2 and "decision.json was not there when the model was added" in err
 
 
 def test_a_name_is_one_model_for_good(make_finished, models):

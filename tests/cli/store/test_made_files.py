@@ -136,6 +136,29 @@ def test_lines_of_several_accounts_are_read_and_one_that_was_cut_short_hides_no_
     assert "1 line in" in err and "look for more files yourself" in err
 
 
+def test_lines_of_a_store_that_was_moved_are_its_own_all_the_same(store, name, tmp_path, capsys):
+    call("sheet", store, tmp_path / "a.png", "--patient", name, capsys=capsys)
+    moved = store.rename(tmp_path / "moved")
+    assert states(moved, capsys, "retract", moved, "--patient", "patient3", "--yes") == {"a.png": "removed"}
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_path_that_two_machines_wrote_is_found_by_the_lines_of_both(store, name, tmp_path, capsys):
+    other = next(one.decode() for one in Store.open(store).resolve().patient_names if one.decode() != name)
+    call("sheet", store, tmp_path / "a.png", "--patient", other, capsys=capsys)
+    (path,) = (store / "private" / "made").iterdir()
+    path.rename(path.with_name("zz-last-0.jsonl"))
+    call("sheet", store, tmp_path / "a.png", "--patient", name, capsys=capsys)
+    assert states(store, capsys, "who-used", store, other, "--runs", tmp_path) == {"a.png": "changed"}
+    assert states(store, capsys, "retract", store, "--patient", "patient3", "--yes") == {"a.png": "removed"}
+
+
+def test_lines_that_this_account_may_not_read_are_counted(store, name, tmp_path, capsys):
+    (store / "private" / "made" / "node7-1234.jsonl").mkdir(parents=True)
+    err = call("retract", store, "--patient", "patient3", "--yes", capsys=capsys)[2]
+    assert "1 line in" in err and "look for more files yourself" in err
+
+
 def test_a_file_that_this_account_may_not_remove_is_listed_with_the_reason(
     store, name, tmp_path, capsys, monkeypatch
 ):
