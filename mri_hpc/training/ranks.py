@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.gpu_parts import parts_of_gpus
 from mri_hpc.base.network import PortRange, kernel_ports
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -183,12 +184,6 @@ def pick_device(place: Place) -> torch.device:
     device = torch.device("cuda", place.local_rank % count)
     torch.cuda.set_device(device)
     return device
-
-
-def parts_of_gpus(environment: Mapping[str, str]) -> list[str]:
-    """Return the names of the parts of GPUs (MIG) that a process is given; none of whole ones."""
-    names = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    return [name.strip() for name in names if name.strip().startswith("MIG-")]
 
 
 def _see_own_part(place: Place, environment: MutableMapping[str, str]) -> None:
