@@ -174,7 +174,6 @@ def join(
 
 def pick_device(place: Place) -> torch.device:
     """Choose the GPU of this rank, else the processor. Raises UserError where two ranks would use one GPU."""
-    _see_own_part(place, os.environ)
     if not torch.cuda.is_available():
         return torch.device("cpu")
     count = torch.cuda.device_count()
@@ -186,8 +185,12 @@ def pick_device(place: Place) -> torch.device:
     return device
 
 
-def _see_own_part(place: Place, environment: MutableMapping[str, str]) -> None:
-    """Leave a rank that is given several parts of GPUs its own one: CUDA shows a process the first alone."""
+def see_own_part(place: Place, environment: MutableMapping[str, str]) -> None:
+    """Leave a rank that is given several parts of GPUs its own one: CUDA shows a process the first alone.
+
+    Before anything asks CUDA, also whether there is a GPU: it reads the environment once. UserError where
+    there are fewer parts than ranks.
+    """
     parts = parts_of_gpus(environment)
     if len(parts) < 2:
         return
@@ -205,6 +208,8 @@ def _too_many_ranks(place: Place, count: int) -> UserError:
 
 def too_few_gpus(place: Place) -> bool:
     """Tell whether ranks on one machine would have to share its GPUs, which NCCL refuses."""
+    if parts := parts_of_gpus(os.environ):
+        return len(parts) < place.world_size
     return torch.cuda.is_available() and torch.cuda.device_count() < place.world_size
 
 
