@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from mri_hpc.base.command import counted, print_json, run_command
 from mri_hpc.base.errors import UserError, Verdict
 from mri_hpc.base.exit_status import USER_CAN_FIX
-from mri_hpc.base.marks import OFTEN, POSITIONAL, Flag
+from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.cluster.local import Ranks, environment_of_rank
 from mri_hpc.cluster.outcome import tail
 from mri_hpc.cluster.rank import rank_command
@@ -52,15 +52,15 @@ class Options:
 
     run: Annotated[Path, POSITIONAL]
     """Folder of the run, which may be finished or not."""
-    steps: Annotated[int, OFTEN] = 50
+    steps: int = 50
     """Most steps to do again."""
-    from_step: Annotated[int | None, OFTEN] = None
+    from_step: int | None = None
     """Step of the kept checkpoint to start from; by default one at random."""
     ranks: int | None = None
     """Ranks to do it with, on this machine; by default as many as the run had then."""
     threads: int | None = None
     """Threads of each; by default as many as then."""
-    json: Annotated[Flag, OFTEN] = False
+    json: Flag = False
     """Print JSON."""
 
 

@@ -244,7 +244,10 @@ def test_mistakes_get_one_line(box, slurm):
     assert (in_use.returncode, in_use.stderr.count("\n")) == (2, 1)
     assert "holds a sandbox already: sandbox down takes it away" in in_use.stderr
     nobody = slurm.sandbox("kill-node", "n9", check=False)
-    assert nobody.stderr == "sandbox: no machine named n9: choose from ctl, n1, n2, n3, n4\n"
+    # A test of two clusters may have added one to the sandbox that all share.
+    assert re.fullmatch(
+        "sandbox: no machine named n9: choose from ctl, n1, n2, n3, n4(, other)?\n", nobody.stderr
+    )
     absent = sandbox("status", "--dir", box, check=False)
     assert absent.stderr == f"sandbox: no sandbox in {box}: start one with sandbox up\n"
     wrong = sandbox("up", "--nodes", 0, "--dir", box, check=False)
