@@ -51,7 +51,7 @@ def do_again(folder: Path, place: Place, *, threads: int) -> None:
     from mri_hpc.training.arithmetic import use_device
     from mri_hpc.training.hang_watch import HangWatch
     from mri_hpc.training.pinned_collectives import are_pinned, pin_collectives
-    from mri_hpc.training.ranks import join, too_few_gpus
+    from mri_hpc.training.ranks import join, see_own_part, too_few_gpus
     from mri_hpc.training.replay import replay
 
     interval, flag = read_interval(folder), StopFlag()
@@ -60,10 +60,12 @@ def do_again(folder: Path, place: Place, *, threads: int) -> None:
     if settings.deterministic and interval.is_on_gpus and are_pinned(interval.conditions):
         pin_collectives(os.environ)
     if too_few_gpus(place):
+        within = ", by which losses are compared within rounding" if settings.sums == "ddp" else ""
         raise UserError(
-            f"the run had {place.world_size} ranks, and this machine has GPUs for fewer: give --ranks 1, by "
-            "which losses are compared within rounding"
+            f"the run had {place.world_size} ranks, and this machine has GPUs for fewer: give "
+            f"--ranks 1{within}"
         )
+    see_own_part(place, os.environ)
     watch = HangWatch(settings.hang_timeout_s)
     attempt = Attempt(submission=1, restart=0)
     ranks = join(place, RunDir(folder), attempt, flag, timeout_s=settings.hang_timeout_s, at_look=watch.beat)

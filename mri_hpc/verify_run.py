@@ -87,7 +87,7 @@ def verify(options: Options) -> None:
     else:
         print("\n".join(lines_of(interval, replayed, compared, ranks=ranks, threads=threads)))
     if compared.outcome is Outcome.DIFFERS or replayed.damage:
-        raise Verdict(f"{run.path} does not come to what it recorded: {_next(interval, replayed)}")
+        raise Verdict(f"{run.path} does not come to what it recorded: {_next(interval, replayed, compared)}")
 
 
 def _chosen(run: RunDir, record: Record, options: Options) -> Interval:
@@ -230,10 +230,15 @@ def _in_words(difference: Difference) -> str:
     return f"step {difference.step}, {quantity}: {recorded} recorded, {now} now"
 
 
-def _next(interval: Interval, replayed: Replayed) -> str:
+def _next(interval: Interval, replayed: Replayed, compared: Comparison) -> str:
     """Say what to look at next."""
     if replayed.damage:
         return "restore the checkpoint from a backup, or remove it"
+    if compared.first and compared.first.quantity == "steps":
+        return (
+            f"by --epochs and --patience as its settings are now, training ends after step "
+            f"{compared.first.now}: choose another --from-step"
+        )
     if replayed.changed:
         return f"see which of these matters: {', '.join(replayed.changed)}"
     store = load_training(RunDir(Path(interval.run))).store

@@ -35,11 +35,13 @@ class Slurm(Scheduler):
         partitions.refuse_what_cannot_start(partition, nodes=nodes.least, minutes=settings.time_limit_min)
         gpus = settings.gpus_per_node
         if gpus is None:
-            gpus = sbatch_options.gpus_named(
-                sbatch_options.gpu_options(typed),
-                nodes=nodes.most,
-                ranks_per_node=settings.tasks_per_node,
-            )
+            named = sbatch_options.gpu_options(typed)
+            if settings.takes_any_number and "gpus-per-task" in named:
+                raise UserError(
+                    f"--nodes {settings.nodes} has no number of tasks to give GPUs (--slurm gpus-per-task, "
+                    "or SBATCH_GPUS_PER_TASK): ask by --gpus-per-node"
+                )
+            gpus = sbatch_options.gpus_named(named, nodes=nodes.most, ranks_per_node=settings.tasks_per_node)
         if gpus is None:
             # Who has a node alone pays for all of its GPUs.
             of_node = partition.least_gpus if "exclusive" in typed else 1

@@ -66,7 +66,9 @@ def with_mail(typed: Mapping[str, str | bool]) -> dict[str, str | bool]:
     UserError where kinds of mail are typed.
     """
     if "mail-type" in typed:
-        raise UserError("--mail and --slurm mail-type=... both say when Slurm mails: give one of them")
+        raise UserError(
+            "--mail and --slurm mail-type=... both say when Slurm mails: add --no-mail, or leave that out"
+        )
     return {**typed, "mail-type": "FAIL"}
 
 

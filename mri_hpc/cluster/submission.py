@@ -86,9 +86,9 @@ def _cure_of(complaint: str) -> str:
     """Return what to type where a complaint of Slurm's tells; empty where it does not."""
     if "unrecognized option" in complaint:
         return "; see sbatch --help for what --slurm may name"
-    if "account" not in complaint.lower():
+    # In the site's own words, often: who names none where one is needed. Of an accounting policy it is not.
+    if not re.search(r"\baccounts?\b", complaint, re.IGNORECASE):
         return ""
-    # In the site's own words, often: who names none where one is needed.
     mine = slurm.accounts(getpass.getuser())
     if not mine:
         return "; --account names one, and your cluster's help desk which you have"

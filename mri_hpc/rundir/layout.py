@@ -102,7 +102,7 @@ class RunDir:
 
     @property
     def model(self) -> Path:
-        """Weights of the model."""
+        """Weights of the last epoch, or of the best one: by --published-epoch."""
         return self.path / "model.safetensors"
 
     @property

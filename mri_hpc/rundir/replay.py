@@ -15,7 +15,7 @@ INTERVAL, REPLAYED = "interval.json", "replayed.json"
 """Files in the folder in which ranks do steps again: what they are to do, and what came of it."""
 OF_A_STEP = ("images", "lr", "loss", "gradient_norm")
 """Figures of a step that are the same to the bit where all else is, in the order in which they arise."""
-CHOSEN = ("images", "lr", "samples")
+CHOSEN = ("steps", "images", "lr", "samples")
 """Figures that no rounding touches: functions of integers and settings."""
 ROUNDING = {"float32": (1e-4, 0.05)}
 COARSE_ROUNDING = (2e-2, 0.1)
@@ -108,7 +108,7 @@ def read_replayed(folder: Path) -> Replayed | None:
 
 def compare(record: Record, interval: Interval, replayed: Replayed) -> Comparison:
     """Hold a replay against the record of the same steps."""
-    differences = list(_differences(record, replayed))
+    differences = list(_differences(record, interval, replayed))
     is_promised = bool(interval.conditions.get("deterministic")) and not replayed.changed
     off = [_off(record.steps[int(done["step"])]["loss"], done["loss"]) for done in replayed.steps]
     first_off, largest_off = (off[0], max(off)) if off else (0.0, 0.0)
@@ -124,7 +124,11 @@ def compare(record: Record, interval: Interval, replayed: Replayed) -> Compariso
     )  # fmt: skip
 
 
-def _differences(record: Record, replayed: Replayed) -> Iterator[Difference]:
+def _differences(record: Record, interval: Interval, replayed: Replayed) -> Iterator[Difference]:
+    end = interval.start + len(replayed.steps)
+    if end < interval.end:
+        # By --epochs or --patience as they are now, the training is over before.
+        yield Difference(step=end + 1, quantity="steps", recorded=interval.end, now=end)
     for done in replayed.steps:
         step = int(done["step"])
         before = record.steps[step]
@@ -148,7 +152,7 @@ def _differences(record: Record, replayed: Replayed) -> Iterator[Difference]:
 
 
 def _order(difference: Difference) -> tuple[int, int]:
-    names = ("images", "lr", "samples", "loss", "gradient_norm", "weights", "validation loss")
+    names = ("steps", "images", "lr", "samples", "loss", "gradient_norm", "weights", "validation loss")
     return difference.step, names.index(difference.quantity)
 
 

@@ -95,6 +95,13 @@ class AgreedStop:
         outlook, then_s = self._outlook_then
         return outlook.has_time_for_save_under_way(age_s, passed_s=time.monotonic() - then_s)
 
+    def has_time_for_rest_of_save(self, age_s: float) -> bool:
+        """Tell whether a save that was begun so long ago may end before the kill; also without a stop."""
+        if self._outlook_then is None:
+            return True
+        outlook, then_s = self._outlook_then
+        return outlook.has_time_for_rest_of_save(age_s, passed_s=time.monotonic() - then_s)
+
     def _asked(self) -> tuple[StopRequest, int] | None:
         """Return the request that some rank got, and the rank; the same for all ranks, and from then on."""
         self._at_boundary()

@@ -51,7 +51,13 @@ class BackgroundSaver:
         if self._left:
             # It may still read the copy that is filled anew.
             wait([self._left.future])
-        copied = replace(order, state=copy.take(order.state))
+        try:
+            copied = replace(order, state=copy.take(order.state))
+        except MemoryError as error:
+            # A limit that room does not show, as of ulimit -v, or of pinned memory.
+            log.info("no memory for a copy (%s): saving while training waits", error)
+            self._copy = None
+            return self._waiting.save(order)
         self._write = _Write(self._waiting, copied, self._thread)
         return None
 

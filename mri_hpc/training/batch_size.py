@@ -125,8 +125,14 @@ def largest_that_fits(fits: Callable[[int], bool], *, most: int) -> int:
 
 def refusal_of(error: torch.OutOfMemoryError, settings: TrainingSettings, world_size: int) -> UserError:
     """Advise what to do where a step does not fit into the memory of the GPU."""
-    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     reason = str(error).split(". ")[0]
+    if settings.sums != "ddp":
+        return UserError(
+            f"a micro-batch, of which --batch-size {settings.batch_size} has {settings.micro_batches}, does "
+            f"not fit into the GPU's memory ({reason}), on however many ranks: launch a new run with "
+            f"--micro-batches {2 * settings.micro_batches}, or a smaller --batch-size"
+        )
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     return UserError(
         f"--batch-size {settings.batch_size} over {world_size} rank(s){parts} does not fit "
         f"into the GPU's memory ({reason}): launch this run on more ranks, or a new one with "

@@ -33,6 +33,11 @@ def conditions(ranks: Ranks, *, threads: int, deterministic: bool) -> dict[str, 
     }
 
 
+def without_effect(sums: str) -> frozenset[str]:
+    """Return the conditions on which nothing rests where steps are summed in this way: of the settings."""
+    return frozenset() if sums == "ddp" else OF_RANKS
+
+
 def versions() -> dict[str, str]:
     """Look up the versions of this code and of the libraries that compute."""
     nccl = torch.cuda.nccl.version() if torch.cuda.is_available() else ()

@@ -60,6 +60,12 @@ class Outlook:
         rest_s = max(0.0, self.save_s - age_s)
         return MARGIN * (rest_s + self.save_s) <= self.left_s - passed_s
 
+    def has_time_for_rest_of_save(self, age_s: float, *, passed_s: float) -> bool:
+        """Tell whether a save of this age may end, so long after this was known; also without knowledge."""
+        if self.left_s is None or self.save_s is None:
+            return True
+        return max(0.0, self.save_s - age_s) <= self.left_s - passed_s
+
     def why(self) -> str:
         """Explain the choice to people, in one line."""
         if self.left_s is None:

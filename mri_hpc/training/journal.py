@@ -182,9 +182,8 @@ class Journal:
         that step out of the curves.
         """
         self._flush()
-        self._saves.once_saved(lambda: self._draw_validation(before, answers))
         save = self._saves.save if is_last else self._saves.begin
-        save(progress, reason="epoch", is_checked=True)
+        save(progress, reason="epoch", is_checked=True, then=lambda: self._draw_validation(before, answers))
 
     def save_if_due(self, progress: Progress, steps: StepsUnderWay) -> None:
         """Save when the interval has passed, and never a state that an unsound loss or step has led to.

@@ -28,7 +28,7 @@ from mri_hpc.training.arithmetic import use_device
 from mri_hpc.training.attention import GatedAttention
 from mri_hpc.training.background_saver import BackgroundSaver
 from mri_hpc.training.batch_size import refusal_of, settle
-from mri_hpc.training.conditions import OF_RANKS, changes, conditions
+from mri_hpc.training.conditions import changes, conditions, without_effect
 from mri_hpc.training.deadline import Deadline, KillTime
 from mri_hpc.training.evaluation import Answers, answer
 from mri_hpc.training.hang_watch import HangWatch
@@ -39,7 +39,7 @@ from mri_hpc.training.meeting import Wishes
 from mri_hpc.training.model import weights_digest
 from mri_hpc.training.parts import Cohort, make_batches, make_learner, open_cohort
 from mri_hpc.training.pinned_collectives import may_pin, pin_collectives
-from mri_hpc.training.ranks import Ranks, join
+from mri_hpc.training.ranks import Ranks, join, see_own_part
 from mri_hpc.training.resumption import load_published, newest_intact
 from mri_hpc.training.second_stage import learn_attention
 from mri_hpc.training.start_times import StartTimes
@@ -66,6 +66,7 @@ def run_rank(
     on_predicted: called by rank 0 when predictions are written, before the run is marked done, with what it
     is to call as a sign of life, for all ranks.
     """
+    see_own_part(place, os.environ)
     settings = load_training(run)
     use_device(deterministic=settings.deterministic, threads=threads)
     if settings.deterministic and torch.cuda.is_available() and may_pin(run):
@@ -235,7 +236,7 @@ class _Rank:
             resumed=progress, conditions=self._conditions, stop=self._stop, times=self._times,
             meter=self._meter,
         )  # fmt: skip
-        free = OF_RANKS if self._settings.sums != "ddp" else frozenset[str]()
+        free = without_effect(self._settings.sums)
         changed = changes(manifest.conditions, self._conditions, but=free) if manifest else {}
         for name, (before, now) in changed.items():
             journal.event(Kind.CHANGED, condition=name, before=before, now=now)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.gpu_parts import parts_of_gpus
 from mri_hpc.base.network import PortRange, kernel_ports
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -173,7 +174,6 @@ def join(
 
 def pick_device(place: Place) -> torch.device:
     """Choose the GPU of this rank, else the processor. Raises UserError where two ranks would use one GPU."""
-    _see_own_part(place, os.environ)
     if not torch.cuda.is_available():
         return torch.device("cpu")
     count = torch.cuda.device_count()
@@ -185,14 +185,12 @@ def pick_device(place: Place) -> torch.device:
     return device
 
 
-def parts_of_gpus(environment: Mapping[str, str]) -> list[str]:
-    """Return the names of the parts of GPUs (MIG) that a process is given; none of whole ones."""
-    names = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    return [name.strip() for name in names if name.strip().startswith("MIG-")]
+def see_own_part(place: Place, environment: MutableMapping[str, str]) -> None:
+    """Leave a rank that is given several parts of GPUs its own one: CUDA shows a process the first alone.
 
-
-def _see_own_part(place: Place, environment: MutableMapping[str, str]) -> None:
-    """Leave a rank that is given several parts of GPUs its own one: CUDA shows a process the first alone."""
+    Before anything asks CUDA, also whether there is a GPU: it reads the environment once. UserError where
+    there are fewer parts than ranks.
+    """
     parts = parts_of_gpus(environment)
     if len(parts) < 2:
         return
@@ -210,6 +208,8 @@ def _too_many_ranks(place: Place, count: int) -> UserError:
 
 def too_few_gpus(place: Place) -> bool:
     """Tell whether ranks on one machine would have to share its GPUs, which NCCL refuses."""
+    if parts := parts_of_gpus(os.environ):
+        return len(parts) < place.world_size
     return torch.cuda.is_available() and torch.cuda.device_count() < place.world_size
 
 

@@ -15,7 +15,7 @@ from mri_hpc.storage.store import Store
 from mri_hpc.training import checkpoint
 from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.batch_size import settle
-from mri_hpc.training.conditions import changes, conditions
+from mri_hpc.training.conditions import changes, conditions, without_effect
 from mri_hpc.training.evaluation import Answers
 from mri_hpc.training.journal import StepDone, StepsUnderWay
 from mri_hpc.training.learner import Learner
@@ -62,7 +62,7 @@ def replay(interval: Interval, ranks: Ranks, stop: AgreedStop, *, threads: int) 
         )  # fmt: skip
     return Replayed(
         steps=scribe.done, validations=scribe.validations, samples=scribe.samples, weights=scribe.weights,
-        changed=changes(interval.conditions, now),
+        changed=changes(interval.conditions, now, but=without_effect(settings.sums)),
     )  # fmt: skip
 
 

@@ -52,24 +52,26 @@ class Saves:
         self._take_up(self._saver.ended())
         return time.monotonic() - self._begun_s >= self._around.pace.seconds
 
-    def once_saved(self, call: Callable[[], None]) -> None:
-        """Have something done once the next checkpoint is durable."""
-        self._once_saved.append(call)
-
-    def begin(self, progress: Progress, *, reason: str, is_checked: bool) -> None:
+    def begin(
+        self, progress: Progress, *, reason: str, is_checked: bool, then: Callable[[], None] | None = None
+    ) -> None:
         """Save the state while the training goes on; the one before is waited for.
 
-        is_checked: the state is known to be finite. Raises OSError where one cannot be written.
+        is_checked: the state is known to be finite. then: called once it is durable, or one after it. Raises
+        OSError where one cannot be written.
         """
         began_s = time.monotonic()
         self._take_up(self._saver.wait())
+        self._once_saved += [then] if then else []
         order = self._order(progress, reason, began_s, is_checked=is_checked)
         self._begun_s = time.monotonic()
         self._slowed.begin()
         self._take_up(self._saver.begin(order))
 
-    def save(self, progress: Progress, *, reason: str, is_checked: bool) -> bool:
-        """Save a state while the training waits; False where a newer attempt owns the run.
+    def save(
+        self, progress: Progress, *, reason: str, is_checked: bool, then: Callable[[], None] | None = None
+    ) -> bool:
+        """Save a state while the training waits; False where a newer attempt owns the run. then: as of begin.
 
         The save under way is finished where this state rests on it, or time is left for both; else this one
         overtakes it. Raises OSError.
@@ -79,7 +81,11 @@ class Saves:
         if under_way and not self._may_finish(*under_way, progress):
             self._saver.overtake()
         outcome = self._saver.wait()
-        self._take_up(outcome)
+        if outcome and outcome.fate is Fate.FAILED and not self._rests_on(outcome.progress, progress):
+            log.warning("step %d could not be saved: %s", outcome.progress.step, outcome.error)
+        else:
+            self._take_up(outcome)
+        self._once_saved += [then] if then else []
         is_saved = outcome is not None and outcome.fate is Fate.SAVED and outcome.progress == progress
         if not is_saved:
             order = self._order(progress, reason, began_s, is_checked=is_checked)
@@ -91,7 +97,11 @@ class Saves:
         self._slowed.add(seconds, is_beside_save=self._saver.under_way is not None)
 
     def close(self) -> None:
-        """Wait for the save under way; nothing is done about one that fails."""
+        """Wait for the save under way, if it may end before a kill; nothing is done about one that fails."""
+        under_way = self._saver.under_way
+        if under_way and not self._around.stop.has_time_for_rest_of_save(under_way[1]):
+            # Ranks that are killed here would leave no time to have the job come again.
+            self._saver.overtake()
         outcome = self._saver.wait()
         if outcome and outcome.fate is Fate.FAILED:
             log.warning("step %d could not be saved: %s", outcome.progress.step, outcome.error)
@@ -99,11 +109,13 @@ class Saves:
             self._take_up(outcome)
 
     def _may_finish(self, order: Order, age_s: float, progress: Progress) -> bool:
-        under_way = order.state.progress
-        # Without the checkpoint of its best epoch a run cannot end.
-        if under_way == progress or under_way.step == progress.early_stopping.best_step:
+        if self._rests_on(order.state.progress, progress):
             return True
         return self._around.stop.has_time_for_save_under_way(age_s)
+
+    def _rests_on(self, under_way: Progress, progress: Progress) -> bool:
+        # Without the checkpoint of its best epoch a run cannot end.
+        return under_way == progress or under_way.step == progress.early_stopping.best_step
 
     def _order(self, progress: Progress, reason: str, began_s: float, *, is_checked: bool) -> Order:
         def note(saved: Saved, spent: Spent) -> None:

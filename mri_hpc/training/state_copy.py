@@ -20,7 +20,10 @@ class StateCopy:
 
     @torch.no_grad()
     def take(self, state: TrainingState) -> TrainingState:
-        """Copy a state, on the processor; tensors that are one stay one, and lie as they lay."""
+        """Copy a state, on the processor; tensors that are one stay one, and lie as they lay.
+
+        Raises MemoryError where there is not so much.
+        """
         places, copies = itertools.count(), dict[Key, torch.Tensor]()
         devices = set[torch.device]()
 
@@ -54,9 +57,13 @@ class StateCopy:
 
 
 def _like(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_strided(
-        tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda
-    )
+    try:
+        return torch.empty_strided(
+            tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda
+        )
+    except RuntimeError as error:
+        # In torch's words, of several lines.
+        raise MemoryError(str(error).partition("\n")[0]) from None
 
 
 def bytes_of_copy(state: TrainingState) -> int:

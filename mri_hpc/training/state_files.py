@@ -32,7 +32,9 @@ class HashedFile(io.FileIO):
 
     def __init__(self, path: Path, before_piece: Callable[[], None]) -> None:
         """before_piece: called before each piece; what it raises ends the write."""
-        super().__init__(path, "w")
+        # Weights that somebody has loaded may still lie in the file of before, which is left to them whole.
+        path.unlink(missing_ok=True)
+        super().__init__(path, "x")
         self._before_piece, self._digest = before_piece, hashlib.sha256()
 
     def write(self, data: "Buffer") -> int:

@@ -172,5 +172,5 @@ def test_a_run_that_cannot_be_used_is_mailed_about_and_its_job_has_failed(
     batch.refuse_ranks(run, 1, "no settings")
     assert calls.read_text() == "update JobId=7 MailType=END,FAIL\n"
     commands("python", f"exit {batch.REFUSED}")
-    script = "\n".join(_before_srun(run, 1, "python", has_gpus=True, nodes=1, store=""))
+    script = "\n".join(_before_srun(run, 1, "python", has_gpus=True, nodes=1, question=()))
     assert subprocess.run(["bash", "-c", script], check=False).returncode == batch.GAVE_UP

@@ -146,7 +146,7 @@ def test_mail_is_of_the_end_alone_and_other_mail_is_refused_beside_it(site, plan
     assert ("mail-type" in without, "MRI_MAILS" in without) == (False, False)
     both = JobSettings(cluster="slurm", mail=True, slurm=("mail-type=END",))
     with pytest.raises(
-        UserError, match=r"^--mail and --slurm mail-type=.* both say when Slurm mails: give one of them$"
+        UserError, match=r"^--mail and --slurm mail-type=.* both say when Slurm mails: add --no-mail, "
     ):
         batch_script(run, 1, both, ranks_per_node=1, gpus=0)
 

@@ -82,6 +82,12 @@ class Slurm:
         """PENDING, RUNNING, COMPLETING, COMPLETED, ...; "" for a job that Slurm does not know."""
         return self.job(job_id).get("JobState") or next(iter(self.accounted_states(job_id)[::-1]), "")
 
+    def mails_about(self, job_id: str) -> list[str]:
+        """What Slurm has mailed of a job: subjects. The first mail makes the file."""
+        log = self.log_dir / "mail.log"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        return [line for line in lines if f"Job_id={job_id} " in line]
+
     def accounted_states(self, job_id: str) -> list[str]:
         """The states of a job's attempts as sacct tells them, in their order; none without accounting."""
         if not self.has_accounting:

@@ -1,6 +1,12 @@
 """A run whose steps are summed over micro-batches ends in the same bits on whatever numbers of ranks."""
 
+import torch
+
+from mri_hpc import replaying
+from mri_hpc.rundir.interval import find_intervals, read_record
 from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.place import Place
+from mri_hpc.rundir.replay import Outcome, compare, read_replayed, write_interval
 from tests.harness.results import results_of
 
 # Batch norm, dropout, averaging, clipping, mixing, balanced classes; early stopping after the third epoch.
@@ -20,7 +26,7 @@ STOPS = {
 }
 
 
-def test_a_run_of_four_one_two_and_three_ranks_ends_with_the_bits_of_one_rank(new_run, start_ranks):
+def test_a_run_of_four_one_two_and_three_ranks_ends_with_the_bits_of_one_rank(new_run, start_ranks, tmp_path):
     whole = new_run("whole", **SETTINGS)
     world = start_ranks(whole, ranks=1)
     assert world.statuses() == [0], world.log()
@@ -38,6 +44,22 @@ def test_a_run_of_four_one_two_and_three_ranks_ends_with_the_bits_of_one_rank(ne
     assert not [e for e in ledger if e.kind in ("lost", "changed", "damaged")]
     # Ended by patience, not by epochs.
     assert [e.values["reason"] for e in ledger if e.kind == "trained"] == ["patience"]
+    assert_one_rank_does_again_what_three_did(changing, tmp_path)
+
+
+def assert_one_rank_does_again_what_three_did(run, folder):
+    record, threads = read_record(run), torch.get_num_threads()
+    interval = find_intervals(run, record, 3)[-1]
+    assert interval.ranks == 3
+    write_interval(folder, interval)
+    try:
+        replaying.do_again(folder, Place(), threads=1)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(threads)
+    replayed = read_replayed(folder)
+    compared = compare(record, interval, replayed)
+    assert (compared.outcome, compared.is_promised, replayed.changed) == (Outcome.EQUAL, True, {})
 
 
 def test_more_ranks_than_parts_of_a_step_are_refused_before_the_first_step(new_run, start_ranks):

@@ -61,10 +61,11 @@ def test_a_stop_amid_a_write_beside_the_training_loses_nothing(new_run, start_ra
     assert world.statuses() == [75, 75], world.log()
     stop = events(run, "stop_agreed")[0]["step"]
     assert stop >= 4 and checkpoint_folders(run)[0].name == str(stop)
-    assert not list(run.checkpoints.glob(".tmp-*"))
     assert start_ranks(run, ranks=2, restart=1).statuses() == [0, 0]
     assert results_of(run) == uninterrupted(SMALL)
     assert events(run, "lost") == []
+    # The writer that was overtaken may have got no core before its process ended.
+    assert not list(run.checkpoints.glob(".tmp-*"))
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_recorded(new_run, start_ranks, uninterrupted):

@@ -189,6 +189,15 @@ def test_another_number_of_threads_is_named_and_equal_bits_are_not_promised(run,
     assert found["conditions_that_differ"] == {"threads": {"before": 1, "now": 2}}
 
 
+def test_a_run_that_would_end_before_by_its_settings_as_they_are_now_is_not_called_equal(run, here, capsys):
+    shorter = replace(load_training(run), epochs=1)
+    save_tables(run.settings, {"training": shorter, "job": load_job(run)})
+    status, printed = verified(run, capsys, start="4", steps="2")
+    assert status == 2
+    assert "first difference: step 5, steps: 6 recorded, 4 now" in printed.out
+    assert "as its settings are now, training ends after step 4: choose another --from-step" in printed.err
+
+
 def test_the_last_line_says_how_sure_the_answer_is_and_those_before_it_what_differs():
     interval = Interval(run="runs/a", start=40, end=90, kept=(60,), conditions={})
     replayed = Replayed(

@@ -159,6 +159,14 @@ def test_a_validation_that_was_recorded_is_compared():
     assert (found.first.quantity, found.first.recorded, found.first.now) == ("validation loss", 0.5, 0.75)
 
 
+def test_steps_that_were_not_done_again_are_a_difference_though_all_others_are_equal():
+    for number in (0, 2):
+        found = outcome(done_again(steps=done_again().steps[:number], samples={}, weights={}))
+        assert (found.outcome, found.num_steps) == (Outcome.DIFFERS, number)
+        assert (found.first.step, found.first.quantity) == (2 + number, "steps")
+        assert (found.first.recorded, found.first.now) == (4, 1 + number)
+
+
 def test_what_ranks_leave_behind_is_read_as_it_was(tmp_path):
     left = done_again(changed={"threads": (1, 2)}, validations={4: 0.1 + 0.2})
     assert read_replayed(tmp_path) is None

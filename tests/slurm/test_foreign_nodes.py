@@ -169,8 +169,8 @@ def test_what_a_node_does_not_see_is_named_before_any_rank_starts(half_seen, nam
 @pytest.mark.parametrize("name", ["first run", "first python"])
 def test_a_job_that_could_not_begin_is_mailed_about(half_seen, site, name):
     job = job_of(half_seen[name][1], 1).job_id
-    subjects = (site.slurm.log_dir / "mail.log").read_text().splitlines()
-    [mail] = [subject for subject in subjects if f"Job_id={job} " in subject]
+    site.slurm.wait_until(lambda: site.slurm.mails_about(job), what="a mail")
+    [mail] = site.slurm.mails_about(job)
     assert "FAILED" in mail
 
 

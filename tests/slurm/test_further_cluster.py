@@ -85,5 +85,7 @@ def test_a_run_comes_back_there_and_is_ended_from_here(runs, launched, capsys):
     held = launched["held"]
     assert launch(["--run", str(held.path), "--cancel"]) == 0
     assert f"Slurm job {runs.job_id(held)} of cluster {OTHER} cancelled" in capsys.readouterr().out
-    runs.slurm.wait_until(lambda: state_there(runs, held) == "CANCELLED", what="its end in the books")
-    assert state_there(runs, launched["by shell"]) == "COMPLETED"
+    for ended, state in ((held, "CANCELLED"), (launched["by shell"], "COMPLETED")):
+        runs.slurm.wait_until(
+            lambda ended=ended, state=state: state_there(runs, ended) == state, what=f"{state} in the books"
+        )

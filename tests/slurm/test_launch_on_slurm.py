@@ -366,8 +366,7 @@ def test_the_cluster_is_asked_whether_it_answers_and_has_gpus(runs):
 
 def mails_about(runs, run):
     """What Slurm has mailed of a run's job: subjects."""
-    lines = (runs.slurm.log_dir / "mail.log").read_text().splitlines()
-    return [line for line in lines if f"Job_id={runs.job_id(run)} " in line]
+    return runs.slurm.mails_about(runs.job_id(run))
 
 
 @pytest.mark.parametrize(

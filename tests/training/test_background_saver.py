@@ -157,6 +157,26 @@ def test_where_there_is_no_room_for_a_copy_the_training_waits(run, saver, learne
     assert "in 1000000: saving while training waits" in caplog.text
 
 
+def test_where_memory_for_a_copy_is_refused_half_way_the_training_waits(
+    run, saver, learner, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
+    take, left = torch.empty_strided, iter(range(5))
+
+    def refused(*size, **options):
+        if next(left, None) is None:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nand where")
+        return take(*size, **options)
+
+    with monkeypatch.context() as context:
+        context.setattr(torch, "empty_strided", refused)
+        assert saver.begin(order(learner.state(Progress(step=1), {}))).fate == Fate.SAVED
+    assert saver.under_way is None and names(run) == ["1"]
+    assert "(DefaultCPUAllocator: can't allocate memory): saving while training waits" in caplog.text
+    assert saver.begin(order(learner.state(Progress(step=2), {}))) is None
+    assert saver.wait().fate == Fate.SAVED and names(run) == ["2", "1"]
+
+
 def test_a_state_that_is_overtaken_leaves_nothing_behind_and_the_newer_one_is_saved(
     run, saver, learner, gate, wait_for
 ):

@@ -1,5 +1,6 @@
 """What is decided about GPUs, where there need be none: torch is told what it finds."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.place import Place
-from mri_hpc.training import arithmetic, ranks
+from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.training import arithmetic, rank, ranks
 from mri_hpc.training.arithmetic import use_device
-from mri_hpc.training.ranks import pick_device
+from mri_hpc.training.ranks import pick_device, see_own_part, too_few_gpus
 
 
 def place(local_rank):
@@ -84,6 +86,7 @@ def test_a_rank_that_is_given_parts_of_gpus_sees_its_own(gpus, environment, show
     # Of several parts CUDA shows a process the first alone.
     taken = gpus(1 if "MIG" in shown else 2)
     environment["CUDA_VISIBLE_DEVICES"] = shown
+    see_own_part(place(local_rank), environment)
     device = pick_device(place(local_rank))
     assert environment["CUDA_VISIBLE_DEVICES"] == own
     assert taken == [device]
@@ -94,7 +97,30 @@ def test_more_ranks_than_parts_of_gpus_are_refused(gpus, environment):
     gpus(1)
     environment["CUDA_VISIBLE_DEVICES"] = PARTS
     with pytest.raises(UserError, match=r"which shows it 2 GPUs: launch with --tasks-per-node 2$"):
-        pick_device(place(2))
+        see_own_part(place(2), environment)
+    # Those of verify-run, all on this machine.
+    few = {number: too_few_gpus(replace(place(0), world_size=number)) for number in (1, 2, 3)}
+    assert few == {1: False, 2: False, 3: True}
+
+
+def test_a_rank_sees_its_own_part_before_anything_asks_cuda(monkeypatch, planned_run):
+    """CUDA reads the environment once."""
+    shown = []
+
+    def ask():
+        shown.append(rank.os.environ["CUDA_VISIBLE_DEVICES"])
+        raise RuntimeError("CUDA has been asked")
+
+    monkeypatch.setattr(rank.os, "environ", {"CUDA_VISIBLE_DEVICES": PARTS})
+    monkeypatch.setattr(torch.cuda, "is_available", ask)
+    monkeypatch.setattr(rank, "use_device", lambda **_options: None)
+    run = planned_run(training=TrainingSettings(deterministic=True))
+    with pytest.raises(RuntimeError, match="CUDA has been asked"):
+        rank.run_rank(
+            run, rank.Attempt(submission=1, restart=0), place(1), rank.StopFlag(),
+            threads=1, times=rank.StartTimes(), allotment=rank.Allotment(),
+        )  # fmt: skip
+    assert shown == ["MIG-1bb1"]
 
 
 @pytest.mark.parametrize(

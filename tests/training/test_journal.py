@@ -245,6 +245,21 @@ def test_a_validation_is_drawn_once_its_epoch_is_durable(beside, attempt, monkey
     assert drawn == [4] and saved(attempt.run)[0] == 4
 
 
+def test_a_validation_is_not_drawn_once_the_save_before_its_epoch_is_durable(beside, attempt, monkeypatch):
+    journal, saver = beside
+    drawn = []
+    monkeypatch.setattr(journal, "_draw_validation", lambda before, _answers: drawn.append(before.step))
+    save(journal, 4)
+    wait_for_writer(saver)
+    with monkeypatch.context() as full:
+        fail(2, full)
+        journal.save_epoch(Progress(step=4, epoch=1), Progress(step=4), None, is_last=False)
+        wait_for_writer(saver)
+        with pytest.raises(OSError, match="No space left"):
+            save(journal, 5)
+    assert (saved(attempt.run), drawn) == ([4], [])
+
+
 def test_what_a_save_beside_the_training_took_is_in_the_ledger(beside, attempt):
     journal, _saver = beside
     save(journal, 1)
@@ -281,6 +296,37 @@ def test_a_stop_finishes_the_save_under_way_or_overtakes_it_by_the_time_left(
     assert saved(attempt.run) == steps
     assert saver.under_way is None
     assert [folder.name for folder in checkpoint_folders(attempt.run)] == [str(s) for s in reversed(steps)]
+
+
+def test_a_save_that_failed_before_a_stop_takes_no_time_from_that_of_the_stop(beside, attempt, monkeypatch):
+    journal, saver = beside
+    fail(1, monkeypatch)
+    save(journal, 1)
+    wait_for_writer(saver)
+    assert journal.save(Progress(step=2), reason="stop")
+    assert saved(attempt.run) == [2]
+
+
+@pytest.mark.parametrize(
+    ("left_s", "save_s", "steps"),
+    [
+        # Who relies on the last checkpoint waits for one under way only where it may end before the kill.
+        (3.0, 99.0, []),
+        (300.0, 300.0, [1]),
+        (None, None, [1]),
+    ],
+)
+def test_ranks_that_leave_wait_for_the_save_under_way_where_it_may_end_before_the_kill(
+    left_s, save_s, steps, beside, attempt, monkeypatch
+):
+    journal, saver = beside
+    hold_until_waited_for(journal, saver, monkeypatch)
+    save(journal, 1)
+    stop = journal._stop
+    stop.request("SIGTERM")
+    stop._agree(*stop._asked(), phase="training", outlook=Outlook(left_s=left_s, save_s=save_s))
+    journal._saves.close()
+    assert saved(attempt.run) == steps
 
 
 class Died(Exception):

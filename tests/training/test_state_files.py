@@ -36,6 +36,14 @@ def test_a_state_is_known_by_the_bytes_of_its_file_and_read_by_torch(tmp_path):
     assert torch.equal(torch.load(tmp_path / "file", weights_only=True)["state"], WEIGHTS["large"])
 
 
+def test_a_file_that_is_written_anew_leaves_the_one_before_to_whoever_reads_it(tmp_path):
+    write_weights(tmp_path / "file", WEIGHTS)
+    with (tmp_path / "file").open("rb") as before:
+        write_weights(tmp_path / "file", {"a": torch.tensor(8)})
+        assert before.read() == safetensors.torch.save(WEIGHTS)
+    assert safetensors.torch.load_file(tmp_path / "file")["a"] == 8
+
+
 def test_a_write_goes_no_further_than_it_is_let(tmp_path):
     asked = []
 

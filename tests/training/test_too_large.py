@@ -32,3 +32,12 @@ def test_a_step_that_does_not_fit_is_one_line_that_says_what_helps(tmp_path, mon
         "launch this run on more ranks, or a new one with --accumulate 4, a smaller --batch-size, or "
         "--batch-size auto"
     )
+
+
+def test_a_micro_batch_of_fixed_size_that_does_not_fit_is_not_told_to_take_more_ranks(tmp_path, monkeypatch):
+    with pytest.raises(UserError) as failure:
+        run_out_of_memory(tmp_path, monkeypatch, batch_size=512, sums="fixed-1", micro_batches=4)
+    assert str(failure.value) == (
+        "a micro-batch, of which --batch-size 512 has 4, does not fit into the GPU's memory (CUDA out of "
+        "memory), on however many ranks: launch a new run with --micro-batches 8, or a smaller --batch-size"
+    )

@@ -126,7 +126,7 @@ def main() -> int:
     parser.add_argument("--before", type=Path, help="another checkout, measured in turns with this one")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch (all cores)")
     parser.add_argument("--turns", type=int, default=TURNS)
-    parser.add_argument("networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     options = parser.parse_args()
     checkouts = {"now": ROOT, **({"before": options.before.absolute()} if options.before else {})}
     print("| network | checkout | stall | of it waited | until durable | memory : state | step | n |")

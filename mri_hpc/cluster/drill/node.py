@@ -13,6 +13,7 @@ from pathlib import Path
 from mri_hpc.base.atomic import publish_new_bytes
 from mri_hpc.base.command import described
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.gpu_parts import parts_of_gpus
 from mri_hpc.cluster.doctor import limits, network
 from mri_hpc.cluster.doctor.finding import Finding, Level, Site, note, problem
 from mri_hpc.cluster.drill.folder import DrillFolder
@@ -125,6 +126,9 @@ def _of_torch(gpus: int) -> Iterator[Finding]:
             "install on a file system that is faster with small files; see how the second drill does",
         )
     count, cuda, wrong = json.loads(asked.stdout.strip().splitlines()[-1])
+    if count == 1:
+        # CUDA shows this process the first of several parts alone; each rank is given its own.
+        count = max(count, len(parts_of_gpus(os.environ)))
     if count < gpus:
         why = "" if cuda else ", and is one without CUDA"
         yield problem(

@@ -51,6 +51,18 @@ def test_slurm_is_asked_for_the_range_and_srun_for_all_that_came_of_it(
     assert subprocess.run(["bash", "-n"], input=out, text=True).returncode == 0
 
 
+def test_gpus_a_task_are_refused_beside_a_range_as_slurm_would_in_words_of_its_own(
+    launch, store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(partitions, "partition_of_job", lambda *_where: Partition(has_gpus=True))
+    monkeypatch.setenv("SBATCH_GPUS_PER_TASK", "1")
+    words = ("--store", store, "--run", tmp_path / "run", "--cluster", "slurm", "--nodes", "1-4")
+    status, _, errors = launch(*words, "--dry-run")
+    assert (status, errors.rstrip().endswith("SBATCH_GPUS_PER_TASK): ask by --gpus-per-node")) == (2, True), (
+        errors
+    )
+
+
 def test_a_run_of_any_number_of_nodes_keeps_its_arithmetic_whatever_it_is_launched_on(
     launch, store, tmp_path, monkeypatch
 ):

@@ -93,6 +93,13 @@ def test_where_an_account_has_to_be_named_those_of_the_user_are(
     assert errors.endswith(f"Slurm refused the job: Please specify your project with --account{cure}")
 
 
+def test_a_limit_of_the_accounting_is_not_taken_for_an_account(planned_run, launch, refusing):
+    complaint = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit)"
+    refusing(f"error: {complaint}", "chem2041")
+    status, _, errors = launch("--run", planned_run().path, "--cluster", "slurm")
+    assert (status, errors.endswith(f"Slurm refused the job: {complaint}\n")) == (2, True), errors
+
+
 def test_an_option_that_sbatch_does_not_know_is_told_in_its_words(planned_run, launch, refusing):
     refusing("unrecognized option '--nise=5'")
     status, _, errors = launch("--run", planned_run().path, "--cluster", "slurm", "--slurm", "nise=5")

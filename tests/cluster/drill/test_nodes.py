@@ -255,6 +255,13 @@ def test_gpus_that_do_not_work_are_a_problem(drill, monkeypatch, torch, says):
     assert says in "".join(words for _, words in found)
 
 
+@pytest.mark.parametrize(("parts", "levels"), [("MIG-a,MIG-b", []), ("MIG-a", [Level.PROBLEM])])
+def test_of_parts_of_gpus_as_many_count_as_are_given(drill, monkeypatch, parts, levels):
+    """CUDA shows a process the first alone, whatever there is."""
+    found = looked(drill, monkeypatch, gpus=2, torch='[1, "12.8", []]', CUDA_VISIBLE_DEVICES=parts)
+    assert [level for level, _ in found] == levels
+
+
 def test_a_torch_that_cannot_be_imported_is_said_in_its_last_words(drill, monkeypatch):
     monkeypatch.setattr(node, "CHECKS", ())
     monkeypatch.setattr(node, "ASK_TORCH", "raise ImportError('libcudart.so.12: cannot open')")
