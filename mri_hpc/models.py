@@ -203,8 +203,10 @@ def _print_decision(done: "Promoted", *, as_json: bool) -> None:
     elif not done.is_new:
         print(f"{done.entry.name} is current already, since {done.entry.when}")
     else:
-        before = f", in place of {done.before}" if done.before else ""
-        print(f"{done.entry.name} is current now{before}: mri-hpc predict --model current asks it")
+        name, before = done.entry.name, done.before
+        became = "stays current" if before == name else "is current now"
+        instead = f", in place of {before}" if before not in ("", name) else ""
+        print(f"{name} {became}{instead}: mri-hpc predict --model current asks it")
 
 
 if __name__ == "__main__":
