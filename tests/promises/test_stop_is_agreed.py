@@ -97,7 +97,7 @@ def test_a_signal_while_predicting_stops_all_ranks_and_nothing_is_trained_again(
     [
         ("rank", "Store.resolve", "audit", (0,), {"snapshot": "newest"}),
         ("batch_size", "most_images_a_rank", "batch size", (0,), {"batch_size": "auto"}),
-        ("rank", "build", "starting", (0,), {}),
+        ("parts", "build", "starting", (0,), {}),
         ("data_parallel", "DistributedDataParallel", "training", (1,), {}),
         # Beside the training, which does the second step meanwhile, or is asked before that.
         ("checkpoint", "_publish", "training", (1, 2), {"checkpoint_interval_s": 0.0}),
@@ -269,7 +269,7 @@ def test_a_rank_as_a_program_of_its_own_trains_alone_and_its_model_says_the_same
 def test_the_ledger_carries_what_is_written_beside_its_kinds(new_run, start_ranks):
     run = new_run(**SMALL, epochs=1)
     for restart, phase in enumerate(["starting", "training"]):
-        module, name = {"starting": ("rank", "build"), "training": ("loop", "StepsUnderWay.add")}[phase]
+        module, name = {"starting": ("parts", "build"), "training": ("loop", "StepsUnderWay.add")}[phase]
         stop = {0: [["signal_at", f"mri_hpc.training.{module}", name]]}
         assert start_ranks(run, ranks=1, restart=restart, breaks=stop).statuses() == [75]
     assert start_ranks(run, ranks=1, restart=2).statuses() == [0]
