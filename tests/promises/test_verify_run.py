@@ -114,6 +114,8 @@ def test_two_ranks_in_processes_of_their_own_come_to_the_same_bits_and_leave_no_
 
 def test_where_nothing_differs_each_figure_is_equal_and_no_test_patient_was_looked_at(run, here, capsys):
     store = Store.open(Path(load_training(run).store))
+    # Tests before this one may have looked.
+    before = store.test_looks()
     status, printed = verified(run, capsys, "--json")
     found = json.loads(printed.out)
     assert (status, found["outcome"], found["num_steps"], found["first"]) == (0, "equal", 5, None)
@@ -121,7 +123,7 @@ def test_where_nothing_differs_each_figure_is_equal_and_no_test_patient_was_look
     assert found["weights"] == {str(step): kept[step].weights_digest for step in range(3, 8)}
     assert found["samples"] == {str(step): kept[step].progress.samples_digest for step in range(3, 8)}
     assert found["is_promised"] is True
-    assert store.test_looks() == []
+    assert store.test_looks() == before
 
 
 def tamper(run, step):

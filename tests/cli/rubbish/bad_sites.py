@@ -93,9 +93,10 @@ CASES = (
         says=(".so cannot be loaded from where it lies", "mounted noexec; install on another one"),
     ),
     OnSite(
-        name="a home that is read-only, and a /tmp without programs: launch needs neither",
+        name="a home that is read-only, and a TMPDIR without programs: launch needs neither",
         make=launch,
-        site=f"{READ_ONLY}; mount -t tmpfs -o noexec tmpfs /tmp; ulimit -v 2000000",
+        site="mkdir home/tmp; mount -t tmpfs -o noexec tmpfs home/tmp; export TMPDIR=$PWD/home/tmp; "
+        f"{READ_ONLY}; ulimit -v 2000000",
         says=(),
         status=0,
     ),
