@@ -3,8 +3,8 @@
 #   NCCL_PROTO so that sums over GPUs are the same to the bit, do something.
 # What happens: NCCL does not know the first at all. It is a parameter of AMD's RCCL (RCCL_PARAM in its sources, whose
 #   variables begin with NCCL_ as well); NCCL reads variables by their whole names, and this name is not in its library.
-#   Its own are NCCL_P2P_DISABLE and NCCL_P2P_LEVEL. A number of threads has to be a multiple of 32: any other gives a
-#   warning, which is not shown by default, and the default is taken. No other variable of these sets is unknown.
+#   Its own are NCCL_P2P_DISABLE and NCCL_P2P_LEVEL. The library also holds a refusal of numbers of threads that are no
+#   multiples; that 1 meets it was not tried, as that takes a GPU. No other variable of these sets is unknown.
 # Versions: nvidia-nccl-cu13 2.30.7, Linux x86-64. Seen in the library alone, without a GPU.
 # Why it matters: the set is copied as a whole, and its comments say that direct paths between GPUs are off. They are not.
 set -euo pipefail
