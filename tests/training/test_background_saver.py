@@ -1,8 +1,6 @@
 """A state that is saved beside the training: the same bytes, nothing of later steps, one copy at most."""
 
-import contextlib
 import io
-import resource
 import threading
 
 import numpy as np
@@ -23,6 +21,7 @@ from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.saver import Fate, Order, Outcome, WaitingSaver
 from mri_hpc.training.state import TrainingState
 from mri_hpc.training.state_copy import StateCopy, bytes_of_copy
+from tests.training.little_room import files_up_to
 
 FIRST = Attempt(submission=1, restart=0)
 ALONE = Ranks(place=Place(), device=torch.device("cpu"), backend="none", num_hosts=1)
@@ -240,17 +239,6 @@ def test_who_waits_for_a_writer_that_gets_no_core_writes_the_copy(
     assert saver.wait().fate == Fate.SAVED
     assert checkpoint.read_manifest(run.checkpoints / "1").weights_digest == digest
     assert is_open or writers[-1] is threading.main_thread()
-
-
-@contextlib.contextmanager
-def files_up_to(num_bytes):
-    """As on a disk with so much room: a write beyond it fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [0, 1_000_000, 4_000_000])

@@ -1,8 +1,6 @@
 """A disk that is full while a checkpoint is written: one clear line, and what was saved stays."""
 
-import contextlib
 import errno
-import resource
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +16,7 @@ from mri_hpc.training import checkpoint, state_files
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build
 from mri_hpc.training.ranks import Ranks
+from tests.training.little_room import files_up_to
 
 FIRST = Attempt(submission=1, restart=0)
 ALONE = Ranks(place=Place(), device=torch.device("cpu"), backend="none", num_hosts=1)
@@ -37,17 +36,6 @@ def learner():
     learner.model(torch.randn(2, 32, 32)).sum().backward()
     learner.optimizer.step()
     return learner
-
-
-@contextlib.contextmanager
-def files_up_to(num_bytes):
-    """As on a disk with so much room: a write beyond it fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [0, 1_000_000, 4_000_000])
