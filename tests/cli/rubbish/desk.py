@@ -15,12 +15,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.catalogue import current
+from mri_hpc.training.saver import WaitingSaver
 from tests.harness.handlers import handlers_kept
 
 CLASSES = ("glioma", "pituitary")
@@ -169,12 +171,19 @@ class Patterns:
             lr=1e-4,
         )
         save_settings(run, settings, JobSettings(cluster="local"))
-        self._call("train", "--run", run.path)
+        with pytest.MonkeyPatch.context() as patch:
+            # In so short a training the save of the second epoch would at times overtake the first.
+            patch.setattr("mri_hpc.training.rank.BackgroundSaver", _waiting)
+            self._call("train", "--run", run.path)
         return run.path
 
     def _call(self, *words: object) -> None:
         outcome = call([str(word) for word in words], self.root, {})
         assert outcome.status == 0, outcome.err
+
+
+def _waiting(run: RunDir, attempt: Attempt, *, keep: int, ranks_on_node: int) -> WaitingSaver:
+    return WaitingSaver(run, attempt, keep=keep)
 
 
 def draw(path: Path, number: int, label: int) -> None:
