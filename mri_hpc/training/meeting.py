@@ -87,13 +87,17 @@ class Patience:
         """
         looks_within = None if within_s is None else round(within_s / POLL_S)
         # By looking again and again: a signal's handler cannot run within one long call of the store.
-        while not (is_there := self._look(look)):
+        while True:
+            began_s = time.monotonic()
+            if is_there := self._look(look):
+                return True
             request = self._flag.request
             if request and (is_there is None or time.time() - request.received_s > STOP_PATIENCE_S):
                 log.warning("told to stop by %s while waiting for %s", request.signal_name, what)
                 return False
             self._at_look()
-            cost = 1 + round(look_s / POLL_S)
+            # A look during which the job was suspended took no longer than it may.
+            cost = 1 + round(min(time.monotonic() - began_s, look_s) / POLL_S)
             self._looks_left -= cost
             if self._looks_left < 0:
                 # A peer hangs, or its node has stalled: another attempt may meet.
@@ -107,7 +111,6 @@ class Patience:
                 if looks_within < 0:
                     raise TimeoutError(what)
             time.sleep(POLL_S)
-        return True
 
     def _look(self, look: Callable[[], bool]) -> bool | None:
         """Tell whether it is there; None where rank 0, which keeps the store, was asked to stop and left."""
@@ -225,6 +228,9 @@ def _join_store(where: Mapping[str, Any], addresses: Sequence[str], met: list[tu
     Rank 0 may be asked to stop, and gone again: left to itself, TCPStore would look for it for minutes.
     """
     for address in addresses:
+        # It would try a port that is closed for two seconds, and write a page of its own stack.
+        if network.why_unreachable(address, where["port"], within_s=CONNECT_S):
+            continue
         try:
             store = TCPStore(address, where["port"], is_master=False, timeout=timedelta(seconds=CONNECT_S))
             # Another machine of this address, such as this one's own bridge, may listen on that port too.

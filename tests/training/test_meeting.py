@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from datetime import timedelta
 
 import pytest
 from torch._C._distributed_c10d import TCPStore
@@ -88,6 +87,15 @@ def test_a_store_of_another_run_is_not_taken_for_that_of_this_one(run, patience)
     assert meeting._join_store(where, ["127.0.0.1"], [])
 
 
+def test_a_look_at_a_closed_port_costs_no_more_of_the_patience_than_it_took(run, closed_port):
+    looks = []
+    impatient = Patience(StopFlag(), 0.4, lambda: looks.append(1))
+    publish(run, closed_port)
+    with pytest.raises(SystemExit):
+        meeting._come(place(1), run, FIRST, impatient)
+    assert len(looks) > 5
+
+
 def publish(run, port):
     where = {"host": "n0", "port": port, "token": "x", "addresses": ["127.0.0.1"]}
     (run.attempt_folder(FIRST) / meeting.RENDEZVOUS).write_text(json.dumps(where))
@@ -95,10 +103,7 @@ def publish(run, port):
 
 @pytest.fixture
 def closed_port(monkeypatch):
-    monkeypatch.setattr(meeting, "CONNECT_S", 0.05)
-    monkeypatch.setattr(
-        meeting, "TCPStore", lambda *words, **_more: TCPStore(*words[:2], timeout=timedelta(milliseconds=1))
-    )
+    monkeypatch.setattr(meeting, "REACH_S", 0.5)
     with network.listening("127.0.0.1", None) as port:
         pass
     return port
