@@ -69,7 +69,7 @@ def test_a_run_starts_and_ends_inside_the_container(site, planned_run):
     assert job.job_id == "7"
     inside_job = {**os.environ, "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_NTASKS": "1"}
     ran = subprocess.run(
-        ["bash"], input=script_of(run), env=inside_job, capture_output=True, text=True, timeout=60
+        ["bash"], input=script_of(run), env=inside_job, capture_output=True, text=True, timeout=300
     )
     assert ran.returncode == 0, ran.stderr
     assert "finished: finished" in ran.stdout

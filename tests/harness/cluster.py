@@ -96,7 +96,7 @@ class Slurm:
         lines = self.run([*question, "--format=State"]).stdout.splitlines()
         return [line.split()[0] for line in lines if line]
 
-    def wait_state(self, job_id: str, states: str | Sequence[str], timeout_s: float = 60) -> str:
+    def wait_state(self, job_id: str, states: str | Sequence[str], timeout_s: float = 180) -> str:
         """Wait until the job is in one of the states; which one."""
         wanted = (states,) if isinstance(states, str) else tuple(states)
         seen: list[str] = []
@@ -110,12 +110,12 @@ class Slurm:
         )
         return seen[-1]
 
-    def wait_end(self, job_id: str, timeout_s: float = 60) -> str:
+    def wait_end(self, job_id: str, timeout_s: float = 180) -> str:
         """Wait until the job has ended; its state."""
         return self.wait_state(job_id, ENDED, timeout_s)
 
     def wait_until(
-        self, is_true: Callable[[], bool], *, what: str | Callable[[], str], timeout_s: float = 60,
+        self, is_true: Callable[[], bool], *, what: str | Callable[[], str], timeout_s: float = 180,
         most_pause_s: float = MOST_PAUSE_S,
     ) -> None:  # fmt: skip
         """Return soon after the condition holds; the longer that takes, the less often it is asked."""

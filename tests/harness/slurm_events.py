@@ -275,7 +275,7 @@ def hang_up(run: RealRun) -> None:
     run.wait_for_work_to_lose()
     run.now()
     os.killpg(run.shell.pid, signal.SIGHUP)
-    assert run.shell.wait(timeout=20) == -signal.SIGHUP
+    assert run.shell.wait(timeout=120) == -signal.SIGHUP
     run.wait_for_steps_after(run.step())
 
 

@@ -61,7 +61,7 @@ def session(tmp_path: Path) -> Session:
         environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         ran = subprocess.run(
             [sys.executable, "-m", "pytest", *map(str, words)],
-            cwd=ROOT, capture_output=True, text=True, timeout=60, env=environment,
+            cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment,
         )  # fmt: skip
         return ran.returncode, ran.stdout + ran.stderr
 

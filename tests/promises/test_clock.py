@@ -82,7 +82,7 @@ def temporary(folder):
 
 
 def wait_for_names(folder, count):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(names := temporary(folder)) < count:
         assert time.monotonic() < deadline, names
         time.sleep(0.005)

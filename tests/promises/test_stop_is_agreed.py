@@ -73,10 +73,10 @@ def test_a_first_rank_that_answers_no_more_is_missed_in_time_and_its_address_is_
 
 
 def test_ranks_that_never_come_are_missed_in_one_line(new_run, start_ranks):
-    run = new_run(**SMALL, hang_timeout_s=1.0)
+    run = new_run(**SMALL, hang_timeout_s=3.0)
     world = start_ranks(run, ranks=3, only=[1])
     assert world.statuses() == [70]
-    assert "hung: waited 1 s for rank 0 to publish" in world.log(0)
+    assert "hung: waited 3 s for rank 0 to publish" in world.log(0)
 
 
 def test_a_signal_while_predicting_stops_all_ranks_and_nothing_is_trained_again(
@@ -160,7 +160,7 @@ def test_a_suspended_job_is_no_hang_and_goes_on(new_run, start_ranks, uninterrup
     run = new_run(**SMALL, hang_timeout_s=4.0)
     world = start_ranks(run, ranks=2, breaks={1: [["suspend", 2]]})
     wait_for(
-        lambda: world.is_suspended(1) and world.is_waiting(0), timeout_s=60, what="rank 0 waiting for rank 1"
+        lambda: world.is_suspended(1) and world.is_waiting(0), timeout_s=300, what="rank 0 waiting for rank 1"
     )
     world.signal(0, signal.SIGSTOP)
     # Longer than a rank may hang, by any clock.

@@ -61,7 +61,7 @@ class Runs:
 
     def wait_for_end(self, run):
         """The job's last state, once the batch script has gone for good."""
-        return self.slurm.wait_end(self.job_id(run), timeout_s=90)
+        return self.slurm.wait_end(self.job_id(run), timeout_s=180)
 
     def wait_for_decisions(self, run, number):
         self.slurm.wait_until(
@@ -257,7 +257,7 @@ def test_a_job_that_is_requeued_once_more_after_the_run_is_done_starts_nothing(r
         job = runs.slurm.job(runs.job_id(run))
         return (job["Restarts"], job["JobState"]) == ("1", "COMPLETED")
 
-    runs.slurm.wait_until(has_ended_again, what="its second end", timeout_s=90)
+    runs.slurm.wait_until(has_ended_again, what="its second end", timeout_s=180)
     assert run.all_attempts() == [Attempt(submission=1, restart=0)]
 
 

@@ -72,7 +72,7 @@ def test_the_pipeline_ends_in_a_submitted_run_and_with_a_leak_in_none(slurm, pro
     report = (project / f"audit-{jobs['audit']}.out").read_text()
     assert "the audit did not pass: nothing is launched. Fix what it names" in report
     assert f"audit-{jobs['audit']}.out: where it finds a leak, this says which" in said
-    assert slurm.wait_end(jobs["launch"], timeout_s=60) == "CANCELLED"
+    assert slurm.wait_end(jobs["launch"], timeout_s=180) == "CANCELLED"
     assert list((project / "runs").iterdir()) == [run]
 
     # From this shell, where compute nodes may not submit.

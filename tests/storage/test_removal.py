@@ -20,7 +20,7 @@ from mri_hpc.storage.upkeep.verify import verify
 from mri_hpc.store import main
 
 SMALL = ("--size", 16, "--chunk-images", 8)
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ class OfThreads(Ranks):
         if self.is_first:
             self.told.put(value)
             return value
-        return self.told.get(timeout=10)
+        return self.told.get(timeout=120)
 
 
 def test_each_sign_of_life_of_rank_0_is_one_of_all_ranks_until_it_is_done():
@@ -43,7 +43,7 @@ def test_each_sign_of_life_of_rank_0_is_one_of_all_ranks_until_it_is_done():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=120)
     assert not any(thread.is_alive() for thread in threads)
     assert worked == ["began"]
     assert (len(beats[0]), len(beats[1])) == (4, 3)

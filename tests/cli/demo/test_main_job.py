@@ -51,7 +51,7 @@ def main_job(tmp_path):
         rows = [f"{number}.jpg,glioma,P{number},{fold}" for number, fold in enumerate(folds)]
         (source / "labels.csv").write_text("\n".join(["path,label,patient,fold", *rows]) + "\n")
         words = ["bash", project / "tools" / "main_job.sh", source, tmp_path]
-        ran = subprocess.run(words, env=home, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(words, env=home, capture_output=True, text=True, timeout=300)
         said = tmp_path / "said"
         return ran, said.read_text().splitlines() if said.exists() else []
 

@@ -233,13 +233,13 @@ def test_ctrl_c_ends_the_following_alone_and_the_supervisor_outlives_the_launch(
         [sys.executable, "-u", "-c", code, *words], env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    wait_for(run.settings.is_file, timeout_s=60)
+    wait_for(run.settings.is_file)
     (run.path / "standin.json").write_text(json.dumps(LONG))
     while not following.stdout.readline().startswith("running"):
         assert following.poll() is None
     # As a terminal does: to the whole process group.
     os.killpg(following.pid, signal.SIGINT)
-    _, errors = following.communicate(timeout=20)
+    _, errors = following.communicate(timeout=120)
     assert (following.returncode, errors.strip()) == (0, "following ended; the run goes on")
     job = job_of(run, 1)
     assert phase_of(job) is Phase.RUNNING

@@ -262,7 +262,7 @@ def test_a_narrow_screen_shows_the_pages_without_scrolling_sideways(make_run, re
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
         f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
     ]  # fmt: skip
-    ran = subprocess.run([browser, *options, probe.as_uri()], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([browser, *options, probe.as_uri()], capture_output=True, text=True, timeout=300)
     widths = re.search(r"<title>([^<]+)</title>", ran.stdout)[1].split()
     assert len(widths) == len(pages) == 4
     for width in widths:
