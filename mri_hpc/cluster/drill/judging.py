@@ -207,7 +207,7 @@ def _of_bits(drill: DrillFolder, events: Sequence[Event]) -> Iterator[Finding]:
         yield note(
             f"two process groups differ from step {differing} on: the network, or the GPUs, add up in "
             f"another order each time: a resumed run is as good as an uninterrupted one, but not equal to it",
-            "with NCCL: export NCCL_ALGO=Tree NCCL_PROTO=Simple, in site.env",
+            "a new run with --sums fixed-1 adds up as whole numbers, exact in any order",
         )
     else:
         changed = f"; what changed: {', '.join(sorted(conditions))}" if conditions else ""
