@@ -176,8 +176,11 @@ def explain_vanished(run: RunDir, attempt: Attempt, *, state: str, otherwise: Ca
 
 def is_over(run: RunDir, submission: int) -> bool:
     """Tell whether the ledger says that nothing of a submission runs, nor comes back by itself."""
-    own = [event for event in read_events(run) if Attempt.parse(event.attempt).submission == submission]
-    decided = [event for event in own if event.kind == Kind.DECIDED]
+    decided = [
+        event
+        for event in read_events(run)
+        if event.kind == Kind.DECIDED and Attempt.parse(event.attempt).submission == submission
+    ]
     return (
         bool(decided)
         and decided[-1].attempt == str(run.newest_attempt())

@@ -124,7 +124,8 @@ def judge_nodes(answers: Answers, nodes: Sequence[str], question: Question) -> d
         ahead = "ahead of" if seconds > 0 else "behind"
         found[node].append(
             note(
-                f"its clock is at least {abs(seconds)} s {ahead} that of {nodes[0]}: their times will not fit",
+                f"its clock is at least {abs(seconds)} s {ahead} that of {nodes[0]}: "
+                "their times will not fit",
                 "ask your cluster's help desk to set it; until then --slurm exclude=" + node,
             )
         )
