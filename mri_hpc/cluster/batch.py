@@ -115,6 +115,7 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
                 record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=decision.cause.value,
                        reason=f"Slurm refused to requeue job {job_id}: {complaint}")  # fmt: skip
             _mail_at_end(is_wanted=True)
+            return GAVE_UP
     else:
         # Of a job that comes again, the next attempt does it.
         _record_use(run, attempt)
