@@ -227,3 +227,23 @@ def test_a_job_that_is_requeued_at_once_is_not_held_where_it_fails(
     script = "\n".join([*expediting.LINES, f"exit {ends}"])
     ran = subprocess.run(["bash", "-c", script], env={**os.environ, "SLURM_JOB_ID": "7"}, check=False)
     assert (ran.returncode, calls.read_text()) == (status, told)
+
+
+@pytest.mark.parametrize(
+    ("last", "restarts", "cause"),
+    [("PREEMPTION", 1, "preempted"), ("JOB REQUEUE", 1, "requeued"), ("PREEMPTION", 0, "cancelled")],
+)
+def test_without_accounting_the_output_of_the_job_tells_that_it_was_preempted(
+    last, restarts, cause, planned_run, monkeypatch, commands
+):
+    commands("scontrol", f"echo JobState=COMPLETING Restarts={restarts}")
+    commands("sacct", "exit 1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run = planned_run()
+    run.claim_submission()
+    run.submitit.mkdir()
+    said = "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-30T19:38:25 DUE TO"
+    lines = [f"{said} PREEMPTION ***", f"{said} JOB REQUEUE ***", f"{said} {last} ***", "srun: done"]
+    (run.submitit / "7_0_log.out").write_text("\n".join(lines))
+    batch.after_ranks(run, 1, status=AGAIN, signal_ahead_s=90)
+    assert read_events(run)[-1].values["cause"] == cause
