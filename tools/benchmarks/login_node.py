@@ -9,8 +9,8 @@ of the 200 runs, of this checkout alone: others have no table.
 
 2026-11-30, two cores of an Intel Xeon (virtual), load 22, but with priority over all else (its autogroup at
 -15), torch 2.14, n = 5, medians: launch 74 MB, 0.39 s of processor, 0.49 s by the clock. Status of 200 runs:
-25 MB, 0.49 and 0.53 s, one squeue. Doctor: 73 MB, 1.24 and 2.61 s, sinfo and twice scontrol; at a load of 2.5,
-without priority, 0.78 and 1.25 s. Calls of one launch: sinfo, sbatch. Under a load of 17, n = 3: launch 73 MB;
+25 MB, 0.49 and 0.53 s, one squeue. Doctor: 73 MB, 1.24 and 2.61 s, sinfo, twice scontrol; at a load of 2.5,
+without priority, 0.78 and 1.25 s. Calls of a launch: sinfo, sbatch. Under a load of 17, n = 3: launch 73 MB;
 before what trains was left out 688 MB, 0.1.0 690 MB: 0.11 of their memory.
 """
 
