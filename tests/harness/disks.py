@@ -83,7 +83,7 @@ class SlowDisk:
 
     @contextlib.contextmanager
     def slow(self, bytes_a_second: int) -> Iterator[None]:
-        """Within this block reads are slow, and nothing is in memory at its start."""
+        """Within this block reads are slow, from the disk at first; afterwards the disk is gone."""
         _run("umount", self.folder)
         _run("mount", "-o", "loop", self._image, self.folder)
         device = self.folder.stat().st_dev
@@ -94,6 +94,7 @@ class SlowDisk:
         finally:
             # The next disk of this number is none of ours.
             self.LIMIT.write_text(f"{name} 0")
+            _run("umount", "--lazy", self.folder)
 
 
 @contextlib.contextmanager
