@@ -4,6 +4,7 @@ What decides has seconds until Slurm ends it as well: it imports no more than it
 """
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN, DONE, USER_CAN_FIX
 from mri_hpc.cluster import node_answers, slurm
-from mri_hpc.cluster.outcome import conclude, explain_vanished, may_start, say
+from mri_hpc.cluster.outcome import conclude, explain_vanished, may_start, say, says_preempted
 from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -102,6 +103,8 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
     with contextlib.suppress(UserError):
         # Also where the controller is away, the ledger has to know that the ranks have gone.
         state = slurm.job_state(job_id)
+    if state and state.restarts > attempt.restart and says_preempted(run, job_id):
+        state = dataclasses.replace(state, is_preempted=True)
     decision = conclude(run, attempt, status=status, job=state, signal_ahead_s=signal_ahead_s)
     say(f"mri_hpc: ranks ended with {status}; {decision.cause}: {decision.action} ({decision.reason})")
     if decision.action is Action.AGAIN:
@@ -115,6 +118,7 @@ def after_ranks(run: RunDir, submission: int, *, status: int, signal_ahead_s: in
                 record(run, attempt, Kind.DECIDED, decision=Action.GIVE_UP.value, cause=decision.cause.value,
                        reason=f"Slurm refused to requeue job {job_id}: {complaint}")  # fmt: skip
             _mail_at_end(is_wanted=True)
+            return GAVE_UP
     else:
         # Of a job that comes again, the next attempt does it.
         _record_use(run, attempt)

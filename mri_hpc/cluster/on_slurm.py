@@ -95,15 +95,18 @@ class Slurm(Scheduler):
         """
         recently = time.time() - min(age_s, slurm.ASK_EVERY_S)
         due = [job for job in dict.fromkeys(jobs) if self._asked_s.get(job, 0.0) <= recently]
-        for cluster in dict.fromkeys(map(_cluster_of, due)):
-            of_cluster = [job for job in due if _cluster_of(job) == cluster]
+        by_cluster: dict[str, list[Job]] = {}
+        for name in dict.fromkeys(job.slurm_cluster for job in due):
+            of_name = [job for job in due if job.slurm_cluster == name]
+            by_cluster.setdefault(slurm.elsewhere(name), []).extend(of_name)
+        for cluster, of_cluster in by_cluster.items():
             asked_s = time.time()
             try:
                 states = slurm.job_states([job.job_id for job in of_cluster], cluster)
             except UserError as error:
                 self._remember(of_cluster, dict.fromkeys(of_cluster, error))
             else:
-                found = {job: _standing(job, states.get(job.job_id), asked_s) for job in of_cluster}
+                found = {job: _standing(job, states.get(job.job_id), asked_s, cluster) for job in of_cluster}
                 self._remember(of_cluster, found)
 
     def standing(self, job: Job, age_s: float = math.inf) -> Standing:
@@ -152,11 +155,10 @@ def _cluster_of(job: Job) -> str:
     return slurm.elsewhere(job.slurm_cluster)
 
 
-def _standing(job: Job, state: JobState | None, asked_s: float) -> Standing:
+def _standing(job: Job, state: JobState | None, asked_s: float, cluster: str) -> Standing:
+    """cluster: of the job, where it is not the one at hand."""
     if state is None or not state.is_live:
         return Standing(phase=Phase.GONE, end=state.state if state else "", asked_s=asked_s)
     if not state.is_waiting:
         return Standing(phase=Phase.RUNNING, asked_s=asked_s)
-    return Standing(
-        phase=Phase.PENDING, wait=waiting.plain(job.job_id, state, _cluster_of(job)), asked_s=asked_s
-    )
+    return Standing(phase=Phase.PENDING, wait=waiting.plain(job.job_id, state, cluster), asked_s=asked_s)

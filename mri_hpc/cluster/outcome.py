@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -176,8 +177,11 @@ def explain_vanished(run: RunDir, attempt: Attempt, *, state: str, otherwise: Ca
 
 def is_over(run: RunDir, submission: int) -> bool:
     """Tell whether the ledger says that nothing of a submission runs, nor comes back by itself."""
-    own = [event for event in read_events(run) if Attempt.parse(event.attempt).submission == submission]
-    decided = [event for event in own if event.kind == Kind.DECIDED]
+    decided = [
+        event
+        for event in read_events(run)
+        if event.kind == Kind.DECIDED and Attempt.parse(event.attempt).submission == submission
+    ]
     return (
         bool(decided)
         and decided[-1].attempt == str(run.newest_attempt())
@@ -214,6 +218,15 @@ def _last_words(run: RunDir, attempt: Attempt, rank: int | None) -> list[str]:
     return words[-LAST_LINES:] or [f"no log at {path}: the rank did not come to write one"]
 
 
+def says_preempted(run: RunDir, job_id: str) -> bool:
+    """Tell whether by its output a job was preempted in the end: without accounting, nothing else tells."""
+    ends: list[str] = []
+    for file in sorted(run.submitit.glob(f"{job_id}_*_log.out")):
+        with contextlib.suppress(OSError):
+            ends += re.findall(r"\*\*\* .* CANCELLED AT \S+ DUE TO (\w+)", _end_of(file))
+    return ends[-1:] == ["PREEMPTION"]
+
+
 def words_of_job(run: RunDir, job_id: str) -> list[str]:
     """Return the last lines that a job of Slurm, srun and submitit have printed, each once."""
     printed = sorted(run.submitit.glob(f"{job_id or '-'}_*_log.out"))
@@ -222,7 +235,10 @@ def words_of_job(run: RunDir, job_id: str) -> list[str]:
 
 def tail(path: Path) -> list[str]:
     """Read the last lines of a file that say something."""
+    return [line for line in _end_of(path).splitlines() if line.strip()][-LAST_LINES:]
+
+
+def _end_of(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
-    return [line for line in lines if line.strip()][-LAST_LINES:]
+        return file.read().decode(errors="replace")

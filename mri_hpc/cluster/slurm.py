@@ -252,6 +252,12 @@ def configuration() -> dict[str, str]:
     return {name: value.strip() for name, value in re.findall(r"^(\S+)\s*=(.*)$", text, re.MULTILINE)}
 
 
+def client_version() -> str:
+    """Return the version of Slurm's commands, as ``slurm-wlm 22.05.8``; no controller is asked for it."""
+    answer = _ask(["srun", "--version"], timeout_s=LOOK_TIMEOUT_S)
+    return answer.stdout.strip() if answer and answer.returncode == 0 else ""
+
+
 def partition_settings() -> list[dict[str, str]]:
     """Ask Slurm for each partition's settings: name → value, PartitionName among them; empty: no answer."""
     answer = _ask(["scontrol", "--oneliner", "show", "partition"], timeout_s=LOOK_TIMEOUT_S)

@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN
-from mri_hpc.cluster import sbatch_options, slurm
+from mri_hpc.cluster import expediting, sbatch_options, slurm
 from mri_hpc.cluster.batch import GAVE_UP, MAILS, MAY_NOT_START, REFUSED, REQUEUE_BY_SHELL, SHELL_HAS_SCONTROL
 from mri_hpc.cluster.jobs import Job, slurm_job
 from mri_hpc.cluster.node_answers import question_lines
@@ -141,6 +141,8 @@ def _executor(
     # Those that a module of the site asks for count as typed, where nothing is.
     by_shell = os.environ if settings.gpus_per_node is None else {}
     names_gpus = bool(sbatch_options.gpu_options(more, by_shell))
+    # Another cluster may be of another version.
+    is_expedited = not cluster and expediting.is_offered()
     executor = Executor(folder=run.submitit, python=shlex.quote(python))
     executor.without = () if settings.gpus_per_node is None else ("gpus-per-node",)
     wanted: dict[str, Any] = {
@@ -168,6 +170,7 @@ def _executor(
         time=settings.time_limit_min,
         signal_delay_s=settings.signal_ahead_s,
         setup=[
+            *(expediting.LINES if is_expedited else ()),
             *(_as_many_ranks(ranks_per_node, cores) if settings.takes_any_number else ()),
             *_before_srun(
                 run,
@@ -185,7 +188,12 @@ def _executor(
         srun_args=["--kill-on-bad-exit=1", "--export=ALL"],
         stderr_to_stdout=True,
         wckey=None,
-        additional_parameters={"requeue": True, "open-mode": "append", **nodes, **more},
+        additional_parameters={
+            "requeue": expediting.WORD if is_expedited else True,
+            "open-mode": "append",
+            **nodes,
+            **more,
+        },
         **{name: value for name, value in wanted.items() if value is not None},
     )
     return executor

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mri_hpc.base.atomic import append_line
-from mri_hpc.base.documents import parse, with_format, without_format
+from mri_hpc.base.documents import parse_lines, with_format, without_format
 from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.layout import Attempt, RunDir
 
@@ -93,12 +93,12 @@ def read_events(run: RunDir) -> list[Event]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [event for line in lines if (event := _event(line, of=path))]
+    return [event for values in parse_lines(lines) if (event := _event(values, of=path))]
 
 
-def _event(line: str, *, of: Path) -> Event | None:
+def _event(line: Mapping[str, Any], *, of: Path) -> Event | None:
     try:
-        values = without_format(parse(line), of=of, reads=FORMAT)
+        values = without_format(line, of=of, reads=FORMAT)
         when, attempt, kind = (values.pop(key) for key in NAMED)
     except (ValueError, KeyError):
         return None

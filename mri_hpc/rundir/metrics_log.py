@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mri_hpc.base.atomic import replace_bytes
-from mri_hpc.base.documents import parse, with_format, without_format
+from mri_hpc.base.documents import parse_lines, with_format, without_format
 from mri_hpc.rundir.layout import Attempt, RunDir
 
 FORMAT = 1
@@ -61,7 +61,7 @@ def read_metrics(run: RunDir) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [values for line in lines if (values := _values(line, of=path))]
+    return [found for values in parse_lines(lines) if (found := _values(values, of=path))]
 
 
 def skim_metrics(run: RunDir) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def skim_metrics(run: RunDir) -> list[dict[str, Any]]:
     last = document.rfind(b"\n", 0, max(0, len(document) - LAST_BYTES)) + 1
     texts = [*_validations(document[:last]), *document[last:].splitlines()]
     lines = [text.decode(errors="replace") for text in texts]
-    return [values for line in lines if (values := _values(line, of=path))]
+    return [found for values in parse_lines(lines) if (found := _values(values, of=path))]
 
 
 def _validations(document: bytes) -> Iterator[bytes]:
@@ -92,9 +92,9 @@ def _line(values: dict[str, Any]) -> bytes:
     return json.dumps(with_format(FORMAT, values)).encode() + b"\n"
 
 
-def _values(line: str, *, of: Path) -> dict[str, Any] | None:
+def _values(line: Mapping[str, Any], *, of: Path) -> dict[str, Any] | None:
     try:
-        values = without_format(parse(line), of=of, reads=FORMAT)
+        values = without_format(line, of=of, reads=FORMAT)
     except ValueError:
         return None
     return values if "step" in values else None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mri_hpc.base.documents import convert, parse, with_format, without_format
+from mri_hpc.base.documents import convert, parse, parse_lines, with_format, without_format
 from mri_hpc.base.errors import UserError
 
 HERE = Path("job.json")
@@ -20,6 +20,18 @@ class Part:
 class Whole:
     name: str
     parts: tuple[Part, ...] = ()
+
+
+WHOLE_LINES = ['{"step": 1}', '{"step": 2, "loss": [0.5]}']
+
+
+@pytest.mark.parametrize(
+    "odd", ['{"step": 3, "lo', "", "7", '{"step": 4}, {"step": 5}', "[" * 100_000, '{"step": [6', "\0\0\0"]
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_line_that_is_no_document_takes_no_other_with_it(odd, place):
+    lines = [*WHOLE_LINES[:place], odd, *WHOLE_LINES[place:]]
+    assert list(parse_lines(lines)) == [{"step": 1}, {"step": 2, "loss": [0.5]}]
 
 
 def test_a_document_without_a_format_is_of_the_first():

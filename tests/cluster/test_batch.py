@@ -1,3 +1,4 @@
+import functools
 import os
 import shlex
 import subprocess
@@ -5,7 +6,7 @@ import subprocess
 import pytest
 
 from mri_hpc.base.exit_status import AGAIN
-from mri_hpc.cluster import batch
+from mri_hpc.cluster import batch, expediting
 from mri_hpc.cluster.slurm import QUESTION_STEP
 from mri_hpc.cluster.submission import _after_srun, _before_srun, _executor
 from mri_hpc.rundir.layout import RunDir
@@ -174,3 +175,75 @@ def test_a_run_that_cannot_be_used_is_mailed_about_and_its_job_has_failed(
     commands("python", f"exit {batch.REFUSED}")
     script = "\n".join(_before_srun(run, 1, "python", has_gpus=True, nodes=1, question=()))
     assert subprocess.run(["bash", "-c", script], check=False).returncode == batch.GAVE_UP
+
+
+def test_a_job_that_slurm_refuses_to_requeue_has_failed(planned_run, monkeypatch, commands):
+    commands("scontrol", 'case "$1" in requeue) echo "requests are disabled" >&2; exit 1;; esac')
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run = planned_run()
+    run.claim_submission()
+    assert batch.after_ranks(run, 1, status=AGAIN, signal_ahead_s=90) == batch.GAVE_UP
+    assert read_events(run)[-1].values["reason"].startswith("Slurm refused to requeue job 7")
+
+
+@pytest.mark.parametrize(
+    ("version", "parameters", "asked", "is_asked_for"),
+    [
+        ("22.05.8", "enable_expedited_requeue", False, False),
+        ("25.05.3", "enable_expedited_requeue", False, False),
+        ("25.11.0", "enable_configless", True, False),
+        ("26.05.5", "enable_configless,Enable_Expedited_Requeue", True, True),
+        ("unknown", "enable_expedited_requeue", False, False),
+    ],
+)
+def test_a_requeued_job_may_start_at_once_where_the_site_has_it_so(
+    version, parameters, asked, is_asked_for, commands, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(expediting, "is_offered", functools.cache(expediting.is_offered.__wrapped__))
+    calls = tmp_path / "calls"
+    calls.touch()
+    commands("sbatch", "")
+    commands("srun", f"echo slurm-wlm {version}")
+    commands("scontrol", f'echo "$*" >> {calls}; echo "SlurmctldParameters     = {parameters}"')
+    for _run in range(2):
+        script = _executor(RunDir(tmp_path / "run"), 1, JobSettings(), ranks_per_node=1, gpus=0).script()
+        assert ("#SBATCH --requeue=expedite\n" in script) is is_asked_for
+        assert ("#SBATCH --requeue\n" in script) is not is_asked_for
+        assert (expediting.LINES[-1] in script) is is_asked_for
+    assert calls.read_text().splitlines() == ["show config"] * asked
+
+
+@pytest.mark.parametrize(
+    ("ends", "is_answered", "told", "status"),
+    [(0, True, "", 0), (AGAIN, True, "", AGAIN), (1, True, "update JobId=7 Requeue=0\n", 1),
+     (127, True, "update JobId=7 Requeue=0\n", 127), (1, False, "", 0)],
+)  # fmt: skip
+def test_a_job_that_is_requeued_at_once_is_not_held_where_it_fails(
+    ends, is_answered, told, status, commands, tmp_path
+):
+    calls = tmp_path / "calls"
+    calls.touch()
+    commands("scontrol", f'echo "$*" >> {calls}' if is_answered else "exit 1")
+    script = "\n".join([*expediting.LINES, f"exit {ends}"])
+    ran = subprocess.run(["bash", "-c", script], env={**os.environ, "SLURM_JOB_ID": "7"}, check=False)
+    assert (ran.returncode, calls.read_text()) == (status, told)
+
+
+@pytest.mark.parametrize(
+    ("last", "restarts", "cause"),
+    [("PREEMPTION", 1, "preempted"), ("JOB REQUEUE", 1, "requeued"), ("PREEMPTION", 0, "cancelled")],
+)
+def test_without_accounting_the_output_of_the_job_tells_that_it_was_preempted(
+    last, restarts, cause, planned_run, monkeypatch, commands
+):
+    commands("scontrol", f"echo JobState=COMPLETING Restarts={restarts}")
+    commands("sacct", "exit 1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run = planned_run()
+    run.claim_submission()
+    run.submitit.mkdir()
+    said = "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-30T19:38:25 DUE TO"
+    lines = [f"{said} PREEMPTION ***", f"{said} JOB REQUEUE ***", f"{said} {last} ***", "srun: done"]
+    (run.submitit / "7_0_log.out").write_text("\n".join(lines))
+    batch.after_ranks(run, 1, status=AGAIN, signal_ahead_s=90)
+    assert read_events(run)[-1].values["cause"] == cause

@@ -151,6 +151,15 @@ def test_a_kill_that_comes_too_soon_and_a_missing_accounting_are_said():
     assert without[1].startswith("no accounting")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "says"), [("a,enable_expedited_requeue", 1), ("enable_configless", 0), ("", 0)]
+)
+def test_a_site_that_requeues_at_once_is_said_to(parameters, says):
+    settings = {"SlurmctldParameters": parameters, "AccountingStorageType": "accounting_storage/slurmdbd"}
+    words = [finding.says for finding in scheduler.of_settings(settings)]
+    assert sum("launch asks for it, with commands of Slurm 25.11 or later" in one for one in words) == says
+
+
 def test_what_a_site_may_ask_for_is_named_with_what_to_type(monkeypatch):
     monkeypatch.setattr(scheduler.slurm, "controller_answers", lambda: True)
     settings = {"SrunPortRange": "50000-50099", "AccountingStorageType": "accounting_storage/slurmdbd"}

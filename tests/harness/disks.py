@@ -63,6 +63,40 @@ class QuotaDisk:
         return int(shown.split()[-2])
 
 
+class SlowDisk:
+    """A real ext4 on a disk that gives so many bytes a second, from now on in this process.
+
+    Of cgroup v1, whose root alone may be told so of a device.
+    """
+
+    LIMIT = Path("/sys/fs/cgroup/blkio/blkio.throttle.read_bps_device")
+
+    def __init__(self, root: Path, *, megabytes: int) -> None:
+        root.mkdir()
+        self._image, self.folder = root / "image", root / "mounted"
+        self.folder.mkdir()
+        unseen_by_others()
+        self._image.touch()
+        os.truncate(self._image, megabytes * 2**20)
+        _run("mkfs.ext4", "-q", self._image)
+        _run("mount", "-o", "loop", self._image, self.folder)
+
+    @contextlib.contextmanager
+    def slow(self, bytes_a_second: int) -> Iterator[None]:
+        """Within this block reads are slow, from the disk at first; afterwards the disk is gone."""
+        _run("umount", self.folder)
+        _run("mount", "-o", "loop", self._image, self.folder)
+        device = self.folder.stat().st_dev
+        name = f"{os.major(device)}:{os.minor(device)}"
+        self.LIMIT.write_text(f"{name} {bytes_a_second}")
+        try:
+            yield
+        finally:
+            # The next disk of this number is none of ours.
+            self.LIMIT.write_text(f"{name} 0")
+            _run("umount", "--lazy", self.folder)
+
+
 @contextlib.contextmanager
 def exfat_disk(root: Path, options: str) -> Iterator[Path]:
     """A folder on a real exFAT by FUSE, as a memory stick has it: with neither links nor permissions.

@@ -180,6 +180,9 @@ def _differences(
     row: Row, states: tuple[str, ...] | None, decisions: tuple[str, ...], is_equal: bool | None
 ) -> list[str]:
     wanted = {"states": tuple(row.states_of(slurm_version())), "decisions": tuple(row.decisions)}
+    if states is None:
+        # Nobody but the accounting knows afterwards why a job was taken from its node.
+        wanted["decisions"] = tuple(one.replace("node_failure", "requeued") for one in row.decisions)
     found = {"states": wanted["states"] if states is None else states, "decisions": decisions}
     other = row.other_course
     is_other = other is not None and decisions == other[0] and states in (None, other[1])

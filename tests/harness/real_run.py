@@ -49,17 +49,18 @@ def make_store(folder: Path) -> Path:
     return stored(folder)
 
 
-def draw(file: Path, label: int, random: np.random.Generator) -> None:
+def draw(file: Path, label: int, random: np.random.Generator, *, side: int = SIDE) -> None:
     """Draw a slice of a class."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    pixels = random.integers(0, 90, (SIDE, SIDE))
+    pixels = random.integers(0, 90, (side, side))
     pixels[4 : 12 + 8 * label, 6:20] += 60
-    Image.fromarray(pixels.astype(np.uint8)).save(file)
+    # Noise does not get smaller, however long one tries.
+    Image.fromarray(pixels.astype(np.uint8)).save(file, compress_level=1)
 
 
-def stored(folder: Path) -> Path:
+def stored(folder: Path, *, side: int = SIDE) -> Path:
     """Preprocess what lies below `raw`; return the store."""
-    _run_module("preprocess", "--source", folder / "raw", "--store", folder / "store", "--size", SIDE)
+    _run_module("preprocess", "--source", folder / "raw", "--store", folder / "store", "--size", side)
     return folder / "store"
 
 

@@ -338,6 +338,13 @@ ROWS = (
         states=("REQUEUED", "COMPLETED"),
     ),
     Row(
+        name="scontrol requeue, expedited",
+        interrupt=requeue,
+        decisions=("again: requeued", "finished: finished"),
+        states=("REQUEUED", "COMPLETED"),
+        sandbox=("--expedited-requeue",),
+    ),
+    Row(
         name="scancel",
         interrupt=cancel,
         decisions=("stay_away: cancelled", "finished: finished"),
@@ -412,6 +419,15 @@ ROWS = (
         decisions=("give_up: user_error",),
         states=("FAILED",),
         options=("--lr", "1e30"),
+        is_finished=False,
+    ),
+    Row(
+        name="loss is no number, expedited",
+        interrupt=become_no_number,
+        decisions=("give_up: user_error",),
+        states=("FAILED",),
+        options=("--lr", "1e30"),
+        sandbox=("--expedited-requeue",),
         is_finished=False,
     ),
     Row(

@@ -39,6 +39,8 @@ class Options:
     """Fate of a job in `low` when one in `high` needs its place."""
     send_user_signal: bool = False
     """Send the signal of --signal, not SIGTERM, when preemption begins."""
+    expedited_requeue: bool = False
+    """Start requeued jobs of sbatch --requeue=expedite again at once, as Slurm can from 25.11 on."""
     accounting: str = "auto"
     """slurmdbd with a database of its own, or none: then sacct knows nothing, and much starts sooner.
     auto: slurmdbd where it can start. Of a sandbox that is up it is one of the other two."""
@@ -111,6 +113,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--enforce-memory", action="store_true", help=text)
     text = "send the signal of --signal, not SIGTERM, when preemption begins"
     parser.add_argument("--send-user-signal", action="store_true", help=text)
+    text = "start requeued jobs of sbatch --requeue=expedite again at once: Slurm 25.11 and later"
+    parser.add_argument("--expedited-requeue", action="store_true", help=text)
 
 
 def options_from(arguments: argparse.Namespace) -> Options:

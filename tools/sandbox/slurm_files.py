@@ -48,7 +48,11 @@ def slurm_conf(layout: Layout, state: State) -> str:
     cred_expire_s = options.requeue_delay_s - 1
     gang = options.preempt_mode == "suspend"
     # The older name; newer Slurms know it still.
-    user_signal = ["SlurmctldParameters=preempt_send_user_signal"] if options.send_user_signal else []
+    wanted = {
+        "preempt_send_user_signal": options.send_user_signal,
+        "enable_expedited_requeue": options.expedited_requeue,
+    }
+    parameters = ",".join(name for name, is_wanted in wanted.items() if is_wanted)
     # By looking every second: where there are no cgroups, the kernel does not.
     memory_watch = ["JobAcctGatherFrequency=task=1", "JobAcctGatherParams=OverMemoryKill"]
     memory_watch = memory_watch if options.enforce_memory else []
@@ -84,7 +88,7 @@ def slurm_conf(layout: Layout, state: State) -> str:
         "SelectTypeParameters=CR_Core_Memory",
         f"DefMemPerCPU={max(1, options.memory_per_node_mb // options.cpus_per_node // 4)}",
         *preemption(options.preempt_mode),
-        *user_signal,
+        *([f"SlurmctldParameters={parameters}"] if parameters else []),
         *accounting(layout, state),
         *(["GresTypes=gpu"] if options.gpus_per_node else []),
         *(node_line(state, name) for name in options.node_names),

@@ -5,7 +5,7 @@ import getpass
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mri_hpc.cluster import sbatch_options, slurm
+from mri_hpc.cluster import expediting, sbatch_options, slurm
 from mri_hpc.cluster.doctor.finding import Check, Finding, Site, fine, note, problem
 from mri_hpc.cluster.doctor.fixes import line_in_site_env
 
@@ -50,6 +50,11 @@ def of_settings(settings: Mapping[str, str]) -> Iterator[Finding]:
         yield fine(says)
     if settings.get("JobRequeue") == "0":
         yield fine("jobs are not requeued by default here (JobRequeue=0): launch asks for it itself")
+    if expediting.is_on(settings.get("SlurmctldParameters", "")):
+        yield fine(
+            f"requeued jobs start again at once, not after two minutes ({expediting.PARAMETER}): launch asks "
+            f"for it, with commands of Slurm {'.'.join(map(str, expediting.SINCE))} or later"
+        )
     if not settings.get("AccountingStorageType", "").endswith("slurmdbd"):
         yield note(
             "no accounting: why a job ended is told by Slurm's controller alone, for minutes; the runs keep "

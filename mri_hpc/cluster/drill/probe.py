@@ -124,7 +124,8 @@ def judge_nodes(answers: Answers, nodes: Sequence[str], question: Question) -> d
         ahead = "ahead of" if seconds > 0 else "behind"
         found[node].append(
             note(
-                f"its clock is {abs(seconds)} s {ahead} that of {nodes[0]}: their times will not fit",
+                f"its clock is at least {abs(seconds)} s {ahead} that of {nodes[0]}: "
+                "their times will not fit",
                 "ask your cluster's help desk to set it; until then --slurm exclude=" + node,
             )
         )
@@ -218,7 +219,7 @@ def _of_dead_python(words: str, lines: Sequence[str], question: Question) -> Fin
 
 
 def _off_clocks(answers: Answers, nodes: Sequence[str]) -> dict[str, int]:
-    """Return seconds by which a node's clock is ahead of the first node's, of those that differ.
+    """Return seconds by which a node's clock is ahead of the first node's at least, of those that differ.
 
     Each answered at some moment while it was asked: only what lies outside is a difference.
     """

@@ -33,7 +33,9 @@ def commands(tmp_path, monkeypatch):
     answers = {"sinfo": PARTITION, "sbatch": "Submitted batch job $(wc -l < calls)", "squeue": "$(cat queue)"}
     for name in ("sinfo", "sbatch", "squeue", "scontrol", "sacct", "scancel", "srun"):
         answer = answers.get(name, "").replace("calls", str(calls)).replace("queue", str(tmp_path / "queue"))
-        (folder / name).write_text(f'#!/bin/sh\necho {name} >> {calls}\necho "{answer}"\n')
+        # Their own version they tell without asking anybody.
+        own = '[ "$1" = --version ] && exit'
+        (folder / name).write_text(f'#!/bin/sh\n{own}\necho {name} >> {calls}\necho "{answer}"\n')
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.delenv("SLURM_CONF", raising=False)
