@@ -15,7 +15,7 @@ APART_MM = 1.0
 """Most that corners of a mask may lie off those of its image."""
 HALF = 128
 ROUNDED = 0.75
-"""Most that an integer which stands for 0 may lie above it, in steps; the next one above 0 lies further off."""
+"""In steps of integers: what stands for 0 lies less above the exact place of 0, and the next one more."""
 EMPTY = "its {kind} mask is empty"
 
 
@@ -43,8 +43,8 @@ def kinds_of(masks: Sequence[Volume], patterns: Sequence[str]) -> Mapping[str, V
 
 def in_two_values(mask: Volume) -> Volume:
     """Return a mask of 0 and 255, so that it can be laid anew as its image is."""
-    # nibabel stretches floats over the whole type of a header: labels 0 and 4 are -32768 and 32767 of int16, 1 is -16384.
-    # The integer that stands for 0 is then up to half a step off, and a bit more where slopes are rounded.
+    # nibabel stretches floats over the whole type of a header: labels 0, 1 and 4 are -32768, -16384 and 32767
+    # of int16. The integer that stands for 0 may then be half a step off, and a bit more as slopes are rounded.
     least = mask.zero + (0 if mask.voxels.dtype.kind == "f" else ROUNDED)
     is_marked = np.nan_to_num(mask.voxels, nan=mask.zero) > least
     return replace(mask, voxels=is_marked.astype(np.uint8) * np.uint8(255))

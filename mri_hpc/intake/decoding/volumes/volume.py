@@ -22,7 +22,7 @@ class Volume:
     is_side_known: bool
     """False: left and right are not told, as of Analyze, or of NIfTI with both codes 0."""
     zero: float = 0.0
-    """Number of voxels that stands for 0 where the header has an intercept; of integers it may lie between two."""
+    """Number among voxels that stands for 0, as the intercept has it; of integers it may lie between two."""
     name: str = ""
     """Begins the frame of each slice where a source holds several volumes: t003, e2."""
     statements: frozenset[str] | None = None
