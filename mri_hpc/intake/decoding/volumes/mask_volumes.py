@@ -44,7 +44,7 @@ def kinds_of(masks: Sequence[Volume], patterns: Sequence[str]) -> Mapping[str, V
 def in_two_values(mask: Volume) -> Volume:
     """Return a mask of 0 and 255, so that it can be laid anew as its image is."""
     # nibabel stretches floats over the whole type of a header: labels 0, 1 and 4 are -32768, -16384 and 32767
-    # of int16. The integer that stands for 0 may then be half a step off, and a bit more as slopes are rounded.
+    # of int16. The integer that stands for 0 may be half a step off, and a bit more as slopes are rounded.
     least = mask.zero + (0 if mask.voxels.dtype.kind == "f" else ROUNDED)
     is_marked = np.nan_to_num(mask.voxels, nan=mask.zero) > least
     return replace(mask, voxels=is_marked.astype(np.uint8) * np.uint8(255))
