@@ -3,7 +3,8 @@
 - Of NIfTI the sform is taken where its code is above 0, else the qform; that both are there and differ is
   said. With both codes 0 left and right are not told.
 - A slope and an intercept would only move the window of grey values with these, so that they stay as they lie
-  in the file. A negative slope alone counts, which turns black and white around.
+  in the file. A negative slope alone counts, which turns black and white around; and of masks the number that
+  stands for 0.
 - Of Analyze 7.5 the distance of voxels is taken alone: programs differ in what its orientation means.
 """
 
@@ -113,7 +114,8 @@ def _nifti_header(start: bytes) -> VolumeHeader:
     is_side_known = affine is not None
     if affine is None:
         affine = untold_affine(header["pixdim"][1:4], shape)
-    slope = float(header["scl_slope"])
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    is_scaled = math.isfinite(slope) and slope != 0
     return VolumeHeader(
         shape=shape,
         num_volumes=num_volumes,
@@ -123,7 +125,8 @@ def _nifti_header(start: bytes) -> VolumeHeader:
         acquired=acquired_axis(_named_slice_axis(int(header["dim_info"])), affine, shape),
         is_side_known=is_side_known,
         notes=notes,
-        is_inverted=math.isfinite(slope) and slope < 0,
+        is_inverted=is_scaled and slope < 0,
+        zero=-intercept / abs(slope) if is_scaled and math.isfinite(intercept) else 0.0,
         layout=BESIDE if is_pair(start) else PLAIN,
     )
 

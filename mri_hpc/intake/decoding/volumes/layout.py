@@ -68,6 +68,7 @@ class VolumeHeader:
     notes: tuple[str, ...] = ()
     is_inverted: bool = False
     """True where large numbers are dark: a slope below 0."""
+    zero: float = 0.0
     layout: Layout = PLAIN
 
     @property

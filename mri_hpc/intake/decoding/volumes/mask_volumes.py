@@ -14,6 +14,8 @@ from mri_hpc.intake.decoding.volumes.volume import Volume
 APART_MM = 1.0
 """Most that corners of a mask may lie off those of its image."""
 HALF = 128
+ROUNDED = 0.75
+"""In steps of integers: what stands for 0 lies less above the exact place of 0, and the next one more."""
 EMPTY = "its {kind} mask is empty"
 
 
@@ -41,7 +43,11 @@ def kinds_of(masks: Sequence[Volume], patterns: Sequence[str]) -> Mapping[str, V
 
 def in_two_values(mask: Volume) -> Volume:
     """Return a mask of 0 and 255, so that it can be laid anew as its image is."""
-    return replace(mask, voxels=(np.nan_to_num(mask.voxels) > 0).astype(np.uint8) * np.uint8(255))
+    # nibabel stretches floats over the whole type of a header: labels 0, 1 and 4 are -32768, -16384 and 32767
+    # of int16. The integer that stands for 0 may be half a step off, and a bit more as slopes are rounded.
+    least = mask.zero + (0 if mask.voxels.dtype.kind == "f" else ROUNDED)
+    is_marked = np.nan_to_num(mask.voxels, nan=mask.zero) > least
+    return replace(mask, voxels=is_marked.astype(np.uint8) * np.uint8(255))
 
 
 def held_against(upright: Volume, masks: Mapping[str, Volume]) -> UprightMasks:

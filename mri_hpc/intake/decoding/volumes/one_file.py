@@ -111,6 +111,7 @@ def _volume(header: VolumeHeader, voxels: np.ndarray, number: int) -> Volume:
         affine=header.affine,
         acquired=header.acquired,
         is_side_known=header.is_side_known,
+        zero=header.zero,
         name=f"t{number:03d}" if header.num_volumes > 1 else "",
         # Said once of a file.
         notes=header.notes if number == 0 else (),

@@ -21,6 +21,8 @@ class Volume:
     """Axis of voxels along which slices were acquired."""
     is_side_known: bool
     """False: left and right are not told, as of Analyze, or of NIfTI with both codes 0."""
+    zero: float = 0.0
+    """Number among voxels that stands for 0, as the intercept has it; of integers it may lie between two."""
     name: str = ""
     """Begins the frame of each slice where a source holds several volumes: t003, e2."""
     statements: frozenset[str] | None = None

@@ -119,6 +119,20 @@ def test_slices_with_a_lesion_are_kept_with_the_box_around_it(tmp_path, save):
     assert (found[0].grey == whole[3 - whole[0].slice_index].grey).all()
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.uint8])
+@pytest.mark.parametrize(("within", "elsewhere"), [(4, 0), (1, -1), (2, -1)])
+def test_labels_that_nibabel_stretched_over_the_type_of_a_header_say_the_same(
+    tmp_path, save, kind, within, elsewhere
+):
+    plain = images(tmp_path, RECIPE, save("t1.nii.gz", head()), save("t1_seg.nii.gz", lesion()))
+    labels = (lesion() > 0).astype(float)
+    labels[4, 10, 3], labels[0, 0, 0] = within, elsewhere
+    header = nib.Nifti1Image(np.zeros(SHAPE, kind), AFFINE).header
+    nib.save(nib.Nifti1Image(labels, AFFINE, header), tmp_path / "t1_seg.nii.gz")
+    found = images(tmp_path, RECIPE, "t1.nii.gz", "t1_seg.nii.gz")
+    assert [(one.slice_index, one.box) for one in found] == [(one.slice_index, one.box) for one in plain]
+
+
 def test_the_other_slices_have_the_class_that_is_named_for_them(tmp_path, save):
     recipe = Recipe(size=32, masks=RECIPE.masks, without_lesion="none")
     found = images(tmp_path, recipe, save("t1.nii.gz", head()), save("t1_seg.nii.gz", lesion()))
