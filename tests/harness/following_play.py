@@ -1,6 +1,5 @@
 """Images that arrive by a clock, arrays that add them, and a run that follows, on a sandbox."""
 
-import contextlib
 import csv
 import os
 import random
@@ -13,13 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mri_hpc.rundir.decisions import Cause
 from mri_hpc.rundir.following import adoptions_of, as_list
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind, read_events
-from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.storage.store import Store
 from tests.harness.array_tasks import processes_of, wait_for_array
-from tests.harness.cluster import LEAST_PAUSE_S, Slurm
+from tests.harness.cluster import Slurm
 from tests.harness.real_run import PATIENCE_S, RealRun, module
 from tests.harness.results import events, results_of
 
@@ -29,6 +28,7 @@ SANDBOX = ("--nodes", 4, "--cpus-per-node", 2, "--gpus-per-node", 0, "--slurmd-t
 PARTS = 10
 TASKS = 2
 SIDE = 64
+HITS = 3
 MOST_OF_SEQUENCE = 0.7
 SETTINGS = {
     "model": "shufflenet_v2_x0_5", "batch-size": 16, "nodes": 2, "tasks-per-node": 1, "gpus-per-node": 0,
@@ -55,13 +55,8 @@ class Arrival:
         order = {name: number for number, name in enumerate(patients)}
         rows.sort(key=lambda row: order[row["patient"]])
         rows = rows[: self.images]
-        found = [
-            (
-                self.source / row["path"],
-                f"{row['path'].split('/')[0]}/{row['patient']}/{Path(row['path']).name}",
-            )
-            for row in rows
-        ]
+        paths = [(Path(row["path"]), row["patient"]) for row in rows]
+        found = [(self.source / path, f"{path.parent}/{patient}/{path.name}") for path, patient in paths]
         size = -(-len(found) // PARTS)
         return [found[at : at + size] for at in range(0, len(found), size)]
 
@@ -96,28 +91,27 @@ class Play:
             f"of which the arrival {self.arrival.clock_s * (len(parts) - 1):.0f} s"
         )
         if ratio > MOST_OF_SEQUENCE:
-            yield f"it took {ratio:.2f} of the time of one after the other, and at most {MOST_OF_SEQUENCE} is right"
+            yield f"it took {ratio:.2f} of the time of one after the other, more than {MOST_OF_SEQUENCE}"
 
     def _follow(self, parts: list[list[tuple[Path, str]]]) -> tuple[float, RealRun]:
         """Have all arrive while arrays and a run work, and kill some of both; return the seconds, the run."""
         folder, began = self.folder / "live", time.monotonic()
         run, arrays = self._run("following", folder / "store", "--follow"), list[str]()
+        hit_tasks, hit_ranks = (self.chance.sample(range(1, len(parts) - 1), HITS) for _ in range(2))
         for number, part in enumerate(parts):
             _lay(part, folder / "raw")
             arrays.append(self._array(folder))
+            to_hit = [self._hit_a_task] * (number in hit_tasks) + [self._hit_a_rank] * (number in hit_ranks)
             until = began + (number + 1) * self.arrival.clock_s
-            if number == len(parts) - 1:
-                break
-            while time.monotonic() < until:
-                self._hit_a_task(arrays[-1])
-                if not run.run.is_finished and (not run.job_ids or run.run.events.exists()):
+            while number < len(parts) - 1 and time.monotonic() < until:
+                to_hit = [hit for hit in to_hit if not hit(arrays[-1], run)]
+                if _waits_for_images(run):
                     run.launch(check=False)
-                self._hit_a_rank(run)
-                time.sleep(1)
+                time.sleep(0.2)
         for array in arrays:
             wait_for_array(self.slurm, array)
         # Once more, as a user does who knows that tasks were lost.
-        wait_for_array(self.slurm, self._array(folder, can_be_hit=False))
+        wait_for_array(self.slurm, self._array(folder))
         run.launch("--no-follow")
         run.wait_for(lambda: run.run.is_finished, "the end of the run that follows", PATIENCE_S * 4)
         took_s = time.monotonic() - began
@@ -125,26 +119,26 @@ class Play:
         self.say(f"followed: {as_list_of(run.run)}, training images {images}, decisions {run.decisions()}")
         return took_s, run
 
-    def _hit_a_task(self, array: str) -> None:
-        tasks = processes_of(array)
-        if tasks and self.chance.random() < 0.3:
-            task = self.chance.choice(sorted(tasks))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(tasks[task], signal.SIGKILL)
-                self.killed.append(f"task {array}_{task}")
+    def _hit_a_task(self, array: str, _run: RealRun) -> bool:
+        return self._kill(processes_of(array), f"task of {array}")
 
-    def _hit_a_rank(self, run: RealRun) -> None:
-        ranks = run.ranks() if run.run.path.exists() and run.step() else {}
-        # Not again before it has kept something: a run that crashes thrice at one checkpoint gives up.
-        if ranks and self.chance.random() < 0.1 and self._has_saved_since(run):
-            rank = self.chance.choice(sorted(ranks))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(ranks[rank], signal.SIGKILL)
-                self.killed.append(f"rank {rank} at step {run.step()}")
-
-    def _has_saved_since(self, run: RealRun) -> bool:
+    def _hit_a_rank(self, _array: str, run: RealRun) -> bool:
+        # Once it has kept something: a run that crashes thrice at one checkpoint gives up.
         kinds = [event.kind for event in run.events(Kind.STARTED, Kind.SAVED)]
-        return bool(kinds) and kinds[-1] == Kind.SAVED
+        has_saved = bool(kinds) and kinds[-1] == Kind.SAVED
+        return self._kill(run.ranks() if has_saved else {}, f"rank at step {run.step()}")
+
+    def _kill(self, processes: dict[int, int], what: str) -> bool:
+        """Kill one of some processes, if any lives."""
+        if not processes:
+            return False
+        number = self.chance.choice(sorted(processes))
+        try:
+            os.kill(processes[number], signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        self.killed.append(f"{what} ({number})")
+        return True
 
     def _clean_store(self) -> Path:
         """All images, stored by one task in a place of its own."""
@@ -189,8 +183,7 @@ class Play:
             options=[*typed, "--allow-leaks", *options],
         )  # fmt: skip
 
-    def _array(self, folder: Path, *, can_be_hit: bool = True) -> str:
-        del can_be_hit
+    def _array(self, folder: Path) -> str:
         variables = {
             "MRI_SOURCE": folder / "raw", "MRI_STORE": folder / "store", "MRI_PYTHON": sys.executable,
         }  # fmt: skip
@@ -205,6 +198,12 @@ class Play:
 def as_list_of(run: RunDir) -> str:
     """What a run's ledger says that it was trained on, as a setting."""
     return as_list({one.epoch: one.snapshot for one in adoptions_of(read_events(run)).values()})
+
+
+def _waits_for_images(run: RealRun) -> bool:
+    """Whether the run has not begun, for want of images, or has caught up."""
+    last = run.events(Kind.SUBMITTED, Kind.DECIDED)[-1:]
+    return not last or last[0].values.get("cause") == Cause.CAUGHT_UP
 
 
 def _lay(part: list[tuple[Path, str]], root: Path) -> None:

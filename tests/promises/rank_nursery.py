@@ -108,7 +108,7 @@ def signal_in(phase, name, after):
 
 
 def run_in_validation(after, *command):
-    """Run python on something in the middle of a validation, the one after so many of them in this process."""
+    """Run python in the middle of a validation, the one after so many of them in this process."""
     read, count = Batches.of_split, itertools.count()
 
     def running(self, split):

@@ -16,8 +16,6 @@ from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import load_job, load_training, save_settings
-from mri_hpc.storage.store import Store
-from mri_hpc.store import main as store_command
 from tests.harness.results import events, results_of
 
 SIDE = 32
