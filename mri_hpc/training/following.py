@@ -201,7 +201,7 @@ class Following:
         store = Store.open(Path(self._settings.store))
         try:
             newer = cohort_of(self._settings, store.resolve(digest))
-            _refuse_other(self.cohort, newer)
+            refuse_other(self.cohort, newer)
             weights_of_classes(newer, self._settings)
         except UserError as error:
             return str(error)
@@ -303,7 +303,7 @@ def _record(run: RunDir, attempt: Attempt, progress: Progress, cohort: Cohort) -
     log.info("adopted %s", adoption)
 
 
-def _refuse_other(now: Cohort, newer: Cohort) -> None:
+def refuse_other(now: Cohort, newer: Cohort) -> None:
     """Raise UserError where a newer snapshot is of other classes, or moves images that have been learnt from.
 
     A patient's images are all in one split: where some of them have moved, so has the patient.

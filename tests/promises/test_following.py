@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mri_hpc.base.errors import UserError
+from mri_hpc.cohort.splits import TEST, TRAIN, split_of
 from mri_hpc.preprocess import main as preprocess
 from mri_hpc.rundir.following import adoptions_of, as_list
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import load_job, load_training, save_settings
+from mri_hpc.storage.store import Store
+from mri_hpc.store import main as store_command
+from mri_hpc.training.following import refuse_other
+from mri_hpc.training.parts import cohort_of
 from tests.harness.results import events, results_of
 
 SIDE = 32
@@ -27,10 +33,10 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def deliver(source: Path, patients, classes=range(3), **where) -> None:
+def deliver(source: Path, patients, classes=range(3)) -> None:
     """Lay pictures of some patients of each class where they are preprocessed from."""
     for label, patient, part in itertools.product(classes, patients, range(2)):
-        folder = source / where.get(f"class{label}", f"class{label}") / f"p{label}{patient:02d}"
+        folder = source / f"class{label}" / f"p{label}{patient:02d}"
         folder.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng([label, patient, part]).integers(0, 90, (SIDE, SIDE))
         pixels[4 : 12 + 4 * label, 6:20] += 60
@@ -56,10 +62,11 @@ def growing(tmp_path, new_run):
     return make
 
 
-def arrival(folder: Path, number: int) -> list[str]:
+def arrival(folder: Path, number: int, later: Path | None = None) -> list[str]:
     """A command that adds a delivery to the store: as the task of an array would."""
-    later = folder / f"delivery{number}"
-    deliver(later / "raw", DELIVERED[number])
+    if later is None:
+        later = folder / f"delivery{number}"
+        deliver(later / "raw", DELIVERED[number])
     script = (
         "import shutil, sys; from mri_hpc.preprocess import main; "
         "shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True); sys.exit(main(sys.argv[3:]))"
@@ -118,3 +125,64 @@ def test_a_following_run_that_is_killed_and_one_that_is_told_its_list_end_in_the
     world = start_ranks(told, ranks=2)
     assert world.statuses() == [0, 0], world.log()
     assert results_of(told) == expected
+
+
+def test_a_class_that_comes_later_ends_the_following_and_the_run_goes_on_on_what_it_knows(
+    growing, start_ranks
+):
+    folder, run = growing("classes")
+    later = folder / "delivery"
+    deliver(later / "raw", DELIVERED[1], classes=range(4))
+    coming = {0: [["run_in_validation", 0, *arrival(folder, 1, later)]]}
+    world = start_ranks(run, ranks=1, breaks=coming)
+    assert world.statuses() == [0], world.log()
+    assert run.is_finished and list(adopted(run)) == [0]
+    (end,) = events(run, "followed")
+    assert end == {
+        "epoch": 1,
+        "reason": "the store's classes are others now (new: class3): a new run learns them",
+    }
+    assert read_provenance(run)["classes"] == ["class0", "class1", "class2"]
+
+
+def test_a_following_run_goes_on_without_images_that_were_retracted(growing, start_ranks):
+    folder, run = growing("retracted")
+    store = str(folder / "store")
+
+    def retract(patient):
+        return ["-m", "mri_hpc.store", "retract", store, "--patient", patient, "--yes"]
+
+    # One of training leaves while an epoch is validated; another, whom the next epoch needs, amid that.
+    first, second = (snapshot_text(store, TRAIN, n) for n in (0, 1))
+    leaving = [["run_in_validation", 0, *retract(first)], ["signal_in", "training", "SIGTERM", 4]]
+    world = start_ranks(run, ranks=1, breaks={0: leaving})
+    assert world.statuses() == [75], world.log()
+    assert (list(adopted(run)), newest_manifest(run).progress.epoch) == ([0, 1], 1)
+    assert newest_manifest(run).progress.step_in_epoch
+    subprocess.run([sys.executable, *retract(second)], check=True)
+    world = start_ranks(run, ranks=1, restart=1)
+    assert world.statuses() == [0], world.log()
+    # The epoch that cannot be ended is over, and is validated by nobody.
+    assert list(adopted(run)) == [0, 1, 2]
+    assert [event["epoch"] for event in events(run, "epoch")][:2] == [0, 2]
+    names = Store(folder / "store").resolve(adopted(run)[2]).patient_names.tolist()
+    assert not {first.encode(), second.encode()} & {*names}
+
+
+def test_patients_who_turn_out_to_be_one_end_the_following_where_that_moves_a_trained_one_to_test(
+    growing,
+):
+    folder, run = growing("joined")
+    store, settings = Store(folder / "store"), load_training(run)
+    before = cohort_of(settings, store.resolve())
+    trained, tested = (snapshot_text(folder / "store", code, 0) for code in (TRAIN, TEST))
+    assert store_command(["same-patient", str(folder / "store"), trained, tested]) == 0
+    with pytest.raises(UserError, match="2 images of training would be judged on now"):
+        refuse_other(before, cohort_of(settings, store.resolve()))
+
+
+def snapshot_text(store, code, number):
+    """The name of some patient of a split."""
+    snapshot = Store(Path(store)).resolve()
+    rows = np.flatnonzero(split_of(snapshot) == code)
+    return sorted({name.decode() for name in snapshot.text("patient", rows).tolist()})[number]

@@ -42,7 +42,12 @@ def caught_up(tmp_path, store):
         save_settings(run, training, JobSettings())
         progress = Progress(step=9, epoch=epoch, snapshot=Store(store).resolve().digest)
         manifest = Manifest(
-            progress=progress, attempt=str(ATTEMPT), written_s=0.0, weights_digest="ab", files={}, conditions={}
+            progress=progress,
+            attempt=str(ATTEMPT),
+            written_s=0.0,
+            weights_digest="ab",
+            files={},
+            conditions={},
         )
         (run.checkpoints / "9").mkdir(parents=True)
         (run.checkpoints / "9" / MANIFEST).write_bytes(manifest.to_json())
@@ -104,7 +109,10 @@ def test_a_run_of_one_snapshot_cannot_begin_to_follow(launch, store, tmp_path):
     run = tmp_path / "run"
     assert launch("--store", store, "--run", run)[0] == 0
     status, _, errors = launch("--run", run, "--follow")
-    assert (status, "is of one snapshot, and a run follows its store from its beginning on" in errors) == (2, True)
+    assert (status, "is of one snapshot, and a run follows its store from its beginning on" in errors) == (
+        2,
+        True,
+    )
 
 
 def test_a_run_that_lives_is_told_to_finish(launch, store, tmp_path):
