@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from mri_hpc.cluster.jobs import Job, publish_job
 from mri_hpc.cluster.outcome import conclude
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import Attempt, RunDir
@@ -51,6 +52,7 @@ def caught_up(tmp_path, store):
         )
         (run.checkpoints / "9").mkdir(parents=True)
         (run.checkpoints / "9" / MANIFEST).write_bytes(manifest.to_json())
+        publish_job(run, 1, Job(cluster="", failure="gone"))
         record(run, ATTEMPT, Kind.STARTED, ranks=1, host="", job_id="", resumed_step=0, epoch=0, device="")
         record(run, ATTEMPT, Kind.ADOPTED, epoch=0, step=0, snapshot=progress.snapshot, images=8)
         record(run, ATTEMPT, Kind.CAUGHT_UP, epoch=epoch, step=9)
