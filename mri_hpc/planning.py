@@ -229,6 +229,11 @@ def _with_snapshots(training: TrainingSettings) -> TrainingSettings:
         store, wanted = Store.open(Path(training.store)), listed(training.snapshot)
         whole = {epoch: store.resolve(digest).digest for epoch, digest in wanted.items()}
         training, changes = dataclasses.replace(training, snapshot=as_list(whole)), len(whole) > 1
+    if training.follow and training.decay_epochs and training.whole_decay_epochs >= training.epochs:
+        raise UserError(
+            f"--follow ends where the last {training.whole_decay_epochs} epochs begin, and --epochs "
+            f"{training.epochs} has no others: give more, or fewer --decay-epochs"
+        )
     if changes and not training.decay_epochs:
         raise UserError(
             "--follow holds the rate until the last epochs, and a cosine falls over a number of steps that "

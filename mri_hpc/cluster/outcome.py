@@ -140,12 +140,19 @@ def _conclude(
     else:
         decision = decide(cause, status, attempts_in_vain(events, attempt.submission, step))
     record_decision(run, attempt, decision, step=step, rank=rank, status=status)
-    if decision.cause is Cause.CAUGHT_UP and not load_training(run).follow:
+    if decision.cause is Cause.CAUGHT_UP and _is_to_finish(run):
         # Launch was told to finish while the run had its ranks. Read after the decision is written: a launch
         # of later sees that nothing runs.
         decision = Decision(action=Action.AGAIN, cause=Cause.CAUGHT_UP, reason="told to finish: goes on")
         record_decision(run, attempt, decision, step=step, rank=rank, status=status)
     return decision
+
+
+def _is_to_finish(run: RunDir) -> bool:
+    """Tell whether a run that followed its store is to do so no more."""
+    with contextlib.suppress(UserError):
+        return not load_training(run).follow
+    return False
 
 
 def _readable_events(run: RunDir, attempt: Attempt) -> list[Event] | None:

@@ -187,7 +187,7 @@ def summarise(
         uses=uses,
         advice=advise(uses),
         **_of_checkpoint(manifest),
-        **_of_metrics(steps, validations),
+        **_of_metrics(steps, _comparable(validations, events)),
         **_of_attempts(events, decided),
         **({} if is_finished else _of_ending(events)),
         **clock_values(clock),
@@ -214,7 +214,7 @@ def summarise_briefly(
         epoch=_epochs_done(validations, manifest),
         step=_step(steps, manifest),
         **_of_checkpoint(manifest),
-        **_of_metrics(steps, validations),
+        **_of_metrics(steps, _comparable(validations, events)),
         **_of_attempts(events, _decided(events)),
         **({} if is_finished else _of_ending(events)),
     )
@@ -246,6 +246,14 @@ def _of_metrics(
         "best_validation_loss": best["validation_loss"] if best else None,
         "best_epoch": best["epoch"] if best else None,
     }
+
+
+def _comparable(
+    validations: Sequence[Mapping[str, Any]], events: Sequence[Event]
+) -> Sequence[Mapping[str, Any]]:
+    """Return the validations on the newest snapshot: others are of other images."""
+    since = max(adoptions_of(events), default=0)
+    return [line for line in validations if line["epoch"] >= since] or validations
 
 
 def _of_attempts(events: Sequence[Event], decided: Sequence[Event]) -> dict[str, Any]:

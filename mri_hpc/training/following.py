@@ -113,10 +113,13 @@ class Following:
             return progress
         turn = _agreed(self._ranks, lambda: self._turn(progress))
         self.has_caught_up = turn.has_caught_up
+        leaks = ""
         if turn.wanted:
-            progress = self._adopt(turn, progress)
-        if turn.why_no_more and not self._stop.agreed:
-            self._follow_no_more(turn.why_no_more, progress)
+            progress, leaks = self._adopt(turn, progress)
+        reason = leaks or turn.why_no_more
+        # Where the ranks stop amid the audit, all of this is decided anew.
+        if reason and not self._stop.agreed and self._ranks.is_first:
+            self._note(Kind.FOLLOWED, epoch=progress.epoch, reason=reason)
         if self.has_caught_up and self._ranks.is_first:
             self._note(Kind.CAUGHT_UP, epoch=progress.epoch, step=progress.step)
         return progress
@@ -207,12 +210,15 @@ class Following:
             return str(error)
         return ""
 
-    def _adopt(self, turn: "_Turn", progress: Progress) -> Progress:
-        """Turn all to another snapshot, unless it has leaks, or the ranks agree to stop meanwhile."""
+    def _adopt(self, turn: "_Turn", progress: Progress) -> tuple[Progress, str]:
+        """Turn all to another snapshot, unless it has leaks, or the ranks agree to stop meanwhile.
+
+        Returns the progress then, and the leaks in words.
+        """
         if turn.wanted == self.cohort.snapshot.digest:
             if progress.step == 0 and self._ranks.is_first:
                 _record_once(self._run, self._attempt, progress, self.cohort)
-            return progress
+            return progress, ""
         cohort = open_cohort(self._settings, turn.wanted, self._ranks)
         if turn.is_new:
             # Only here: a run whose snapshot stays has done so before its first step.
@@ -224,15 +230,14 @@ class Following:
                     ranks=self._ranks, stop=self._stop,
                 )  # fmt: skip
             except UserError as error:
-                self._follow_no_more(str(error), progress)
-                return progress
+                return progress, str(error)
         if self._stop.agreed:
-            return progress
+            return progress, ""
         progress = progress.on_snapshot(cohort.snapshot.digest)
         if self._ranks.is_first:
             _record_once(self._run, self._attempt, progress, cohort)
         self._turn_to(cohort)
-        return progress
+        return progress, ""
 
     def _turn_to(self, cohort: Cohort) -> None:
         snapshot, before = cohort.snapshot, self._reader
@@ -244,10 +249,6 @@ class Following:
         if before:
             before.close()
         self.cohort = cohort
-
-    def _follow_no_more(self, reason: str, progress: Progress) -> None:
-        if self._ranks.is_first:
-            self._note(Kind.FOLLOWED, epoch=progress.epoch, reason=reason)
 
     def _note(self, kind: Kind, **values: Any) -> None:
         record(self._run, self._attempt, kind, **values)
