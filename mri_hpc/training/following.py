@@ -103,7 +103,7 @@ class Following:
 
     @property
     def snapshots(self) -> str:
-        """What was trained on so far, as a run's setting that names it."""
+        """Snapshots that were trained on so far, as a run's setting that names them."""
         adoptions = adoptions_of(read_events(self._run)).values()
         return as_list({one.epoch: one.snapshot for one in adoptions})
 
@@ -257,7 +257,7 @@ class Following:
 
 @dataclass(frozen=True, kw_only=True)
 class _Turn:
-    """What rank 0 has decided for an epoch."""
+    """The decision of rank 0 for an epoch."""
 
     wanted: str = ""
     """Digest of the snapshot to train on; empty: that of before."""
@@ -265,7 +265,7 @@ class _Turn:
     """Nobody has looked for leaks in it for this run."""
     has_caught_up: bool = False
     why_no_more: str = ""
-    """Why no newer one is adopted any more; empty where one may be."""
+    """Reason for which no newer one is adopted any more; empty where one may be."""
 
 
 def _agreed(ranks: Ranks, find: Callable[[], Any]) -> Any:
