@@ -262,7 +262,7 @@ class _Turn:
     wanted: str = ""
     """Digest of the snapshot to train on; empty: that of before."""
     is_new: bool = False
-    """Nobody has looked for leaks in it for this run."""
+    """It has yet to be looked at for leaks."""
     has_caught_up: bool = False
     why_no_more: str = ""
     """Reason for which no newer one is adopted any more; empty where one may be."""
@@ -326,5 +326,5 @@ def refuse_other(now: Cohort, newer: Cohort) -> None:
 
 def _other_classes(now: tuple[str, ...], newer: tuple[str, ...]) -> str:
     come, gone = sorted({*newer} - {*now}), sorted({*now} - {*newer})
-    said = [f"new: {', '.join(come)}"] * bool(come) + [f"gone: {', '.join(gone)}"] * bool(gone)
-    return f"the store's classes are others now ({'; '.join(said)}): a new run learns them"
+    changes = [f"new: {', '.join(come)}"] * bool(come) + [f"gone: {', '.join(gone)}"] * bool(gone)
+    return f"the store's classes are others now ({'; '.join(changes)}): a new run learns them"
