@@ -32,12 +32,14 @@ from mri_hpc.planning import (
     RunSettings,
     is_there,
     not_taken,
+    nothing_new,
     plan_of,
     refuse_more_of_finished,
     saved_settings,
     settings_after,
 )
 from mri_hpc.rundir.folds import SHARES, is_of_folds, kind_of, write_folds
+from mri_hpc.rundir.following import FOLLOW
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.recipes import DEFAULT, with_recipe
@@ -82,6 +84,8 @@ class Options:
             raise UserError("--dry-run prints a script, not JSON: leave --json out")
         if self.learning_curve and self.folds is not None:
             raise UserError("--folds and --learning-curve both make several runs: give one of them")
+        if self.training.follow and (self.learning_curve or self.folds is not None):
+            raise UserError("runs that are compared are of one snapshot: leave --follow out")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,6 +116,9 @@ def launch(options: Options, typed: Sequence[str]) -> int:
         _show_plan(plan, scheduler, sizes)
         return DONE
     refuse_more_of_finished(plan)
+    if reason := nothing_new(plan):
+        _say_nothing_new(plan, reason, as_json=options.json)
+        return DONE
     launched = submit_once(plan, scheduler, sizes)
     if options.json:
         _say_aside([*plan.notes, *_drill_lines(plan, scheduler, sizes)])
@@ -370,6 +377,8 @@ def _report(plan: Plan, scheduler: Scheduler, sizes: Sizes, launched: Launched) 
         _what_next("stop", "launch", "--run", run, "--cancel"),
     ]
     if launched.state is LaunchState.LIVE:
+        if plan.training.snapshot == FOLLOW and not plan.training.follow:
+            watch.insert(0, "  told    it takes the newest images at the start of an epoch, and finishes")
         named = f"{name} is already in the hands of {name_of(launched.job)}; nothing was submitted."
         going_on = "the run goes on as it is; cancel it, then launch again with them"
         return "\n".join([named, *not_taken(plan, going_on), *watch])
@@ -380,6 +389,15 @@ def _report(plan: Plan, scheduler: Scheduler, sizes: Sizes, launched: Launched) 
     done = f"{name} {beginning}: {name_of(launched.job)}, {where}."
     notes = [f"  {note}" for note in plan.notes]
     return "\n".join([done, *notes, *watch, *_drill_lines(plan, scheduler, sizes)])
+
+
+def _say_nothing_new(plan: Plan, reason: str, *, as_json: bool) -> None:
+    """Print that a run which follows its store was not launched, and what finishes it."""
+    if as_json:
+        print_json({"run": str(plan.run.path), "state": "caught_up", "said": reason})
+        return
+    print(f"{shown(plan.run.path)} has learnt what its store holds; nothing was submitted: {reason}.")
+    print(_what_next("finish", "launch", "--run", plan.run, "--no-follow"))
 
 
 def _drill_lines(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> list[str]:

@@ -10,7 +10,10 @@ from mri_hpc.base.command import shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import differences
 from mri_hpc.cluster.launching import Plan, why_not_submitted
+from mri_hpc.cluster.outcome import is_over
+from mri_hpc.rundir.following import FOLLOW, as_list, has_caught_up, listed
 from mri_hpc.rundir.layout import RunDir, open_run
+from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.settings import (
     FIXED,
@@ -93,7 +96,7 @@ def settings_after(path: Path) -> RunSettings:
     parent = open_finished(path)
     training = dataclasses.replace(
         load_training(parent), continue_from=str(path.absolute()), weights="", snapshot="newest",
-        schedule_epochs=0,
+        follow=False, schedule_epochs=0,
     )  # fmt: skip
     return RunSettings(training=training, job=load_job(parent))
 
@@ -135,6 +138,11 @@ def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
     if {asked.patient_label, saved.patient_label} == {"auto", MAJORITY}:
         asked = dataclasses.replace(asked, patient_label=saved.patient_label)
     asked = _as_summed(run, saved, asked, settings.job)
+    if asked.follow and saved.snapshot != FOLLOW:
+        raise UserError(
+            f"{shown(run.path)} is of one snapshot, and a run follows its store from its beginning on: leave "
+            "--follow out, or start a new run with it"
+        )
     refuse_other_identity(run, asked)
     has_begun = asked.probe and not saved.probe and newest_manifest(run) is not None
     notes = ("--probe: the run has begun, and is not probed any more",) if has_begun else ()
@@ -194,6 +202,7 @@ def _settled(training: TrainingSettings) -> TrainingSettings:
     """Return the settings with "newest", "the epochs of the run" and flips settled: as what they mean now."""
     from mri_hpc.cohort.sides import sided_classes
 
+    training = _with_snapshots(training)
     epochs = 0 if training.decay_epochs else training.schedule_epochs or training.epochs
     snapshot = snapshot_of(training)
     flip = training.flip
@@ -201,8 +210,36 @@ def _settled(training: TrainingSettings) -> TrainingSettings:
         flip = "off" if sided_classes(snapshot.classes) else "on"
     mirror = training.mirror_answers and flip == "on" and training.augment
     return dataclasses.replace(
-        training, snapshot=snapshot.digest, schedule_epochs=epochs, flip=flip, mirror_answers=mirror
-    )
+        training, schedule_epochs=epochs, flip=flip, mirror_answers=mirror,
+        snapshot=training.snapshot if training.snapshot != "newest" else snapshot.digest,
+    )  # fmt: skip
+
+
+def _with_snapshots(training: TrainingSettings) -> TrainingSettings:
+    """Return settings whose snapshot is newest, follow, or named by whole digests. Raises UserError."""
+    from mri_hpc.storage.store import Store
+
+    if training.follow and training.snapshot not in ("newest", FOLLOW):
+        raise UserError(f"--follow takes the newest snapshot, not {training.snapshot}: leave --snapshot out")
+    if training.follow:
+        training = dataclasses.replace(training, snapshot=FOLLOW)
+    if training.snapshot in ("newest", FOLLOW):
+        changes = training.snapshot == FOLLOW
+    else:
+        store, wanted = Store.open(Path(training.store)), listed(training.snapshot)
+        whole = {epoch: store.resolve(digest).digest for epoch, digest in wanted.items()}
+        training, changes = dataclasses.replace(training, snapshot=as_list(whole)), len(whole) > 1
+    if training.follow and training.decay_epochs and training.whole_decay_epochs >= training.epochs:
+        raise UserError(
+            f"--follow ends where the last {training.whole_decay_epochs} epochs begin, and --epochs "
+            f"{training.epochs} has no others: give more, or fewer --decay-epochs"
+        )
+    if changes and not training.decay_epochs:
+        raise UserError(
+            "--follow holds the rate until the last epochs, and a cosine falls over a number of steps that "
+            "nobody knows yet: give --decay-epochs, or leave --recipe and --schedule-epochs out"
+        )
+    return training
 
 
 def _refuse_who_chose_before(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> None:
@@ -233,6 +270,8 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     from mri_hpc.training.model_names import check_model_name
 
     snapshot = snapshot_of(training)
+    if training.follow:
+        _refuse_too_little(training, snapshot)
     if len(snapshot.classes) == 1:
         name = f"{shown(Path(training.store))} holds one class only ({snapshot.classes[0]})"
         raise UserError(f"{name}: a classifier needs two")
@@ -255,6 +294,45 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     apart = apart_line(snapshot, code, share) if share else []
     commoner = commoner_lines(snapshot, code != UNUSED)
     return (*lineage, *leaks, *split_lines(snapshot, code, training.train_share), *apart, *mixed, *commoner)
+
+
+def _refuse_too_little(training: TrainingSettings, snapshot: "Snapshot") -> None:
+    """Raise UserError where a run that follows its store has too little to begin with."""
+    import numpy as np
+
+    from mri_hpc.cohort.splits import TRAIN, split_by
+
+    code, classes = split_by(snapshot, training), snapshot.classes
+    counts = np.bincount(np.asarray(snapshot.label)[code == TRAIN], minlength=len(classes))
+    there = ", ".join(f"{name} {count}" for name, count in zip(classes, counts.tolist(), strict=True))
+    if len(classes) < training.start_classes or counts.min() < training.start_images:
+        raise UserError(
+            f"{shown(Path(training.store))} has too little to begin with ({there} training images; "
+            f"--start-classes {training.start_classes}, --start-images {training.start_images} of each): "
+            "launch again when more has come"
+        )
+
+
+def nothing_new(plan: Plan) -> str:
+    """Say why a run that follows its store, and has learnt what that holds, is not launched; else empty.
+
+    It would hold nodes for nothing.
+    """
+    newest, training = plan.run.newest_attempt(), plan.training
+    if plan.is_new or not training.follow or plan.run.is_finished or newest is None:
+        return ""
+    manifest = newest_manifest(plan.run)
+    if manifest is None or not is_over(plan.run, newest.submission):
+        return ""
+    if not has_caught_up(read_events(plan.run), str(newest)):
+        return ""
+    if manifest.progress.epoch + training.whole_decay_epochs >= training.epochs:
+        return f"only its last {training.whole_decay_epochs} epochs are left, which are for --no-follow"
+    from mri_hpc.storage.store import Store
+
+    store = Store.open(Path(training.store))
+    now, then = store.resolve(), store.recall(manifest.progress.snapshot)
+    return "" if now.content_digest != then.content_digest else "the store holds nothing new"
 
 
 def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> list[str]:
@@ -283,7 +361,8 @@ def snapshot_of(training: TrainingSettings) -> "Snapshot":
     # Reading a store pulls in numpy and h5py: not for --help.
     from mri_hpc.storage.store import Store
 
-    return Store.open(Path(training.store)).resolve(training.snapshot)
+    first = listed(training.snapshot)[0]
+    return Store.open(Path(training.store)).resolve("newest" if first == FOLLOW else first)
 
 
 def refuse_other_folder(path: Path) -> None:

@@ -106,7 +106,7 @@ def _refuse_lost_images(run: RunDir, record: Record, interval: Interval) -> None
     """Raise UserError where the store lacks the snapshot, or rows of it were retracted since."""
     try:
         store = Store.open(Path(load_training(run).store))
-        store.resolve(record.manifests[interval.start].progress.snapshot)
+        store.resolve(record.progress_from(interval.start).snapshot)
     except UserError as error:
         raise UserError(f"{run.path} cannot be done again: {error}") from None
 

@@ -3,12 +3,18 @@
 #
 #   bash hpc/slurm/pipeline.sh                                      data/raw -> data/store -> runs/NAME
 #   bash hpc/slurm/pipeline.sh --size 128 -- --nodes 2 --lr 0.0005  options of preprocess -- options of launch
+#   bash hpc/slurm/pipeline.sh --follow -- --start-classes 4        trains while the array still adds images
 #
 #   preprocess   an array of MRI_TASKS tasks (4) adds what is new to the store
 #   compact      merges small chunks into large ones
 #   audit        looks for patients, files and slices (by their looks) that would leak from one split into another:
 #                then nothing is launched
 #   launch       submits, or resumes, the run: a job of its own, on GPUs where the partition has them
+#
+# With --follow, its first word, training begins as soon as the store has enough (launch's --start-images of each of
+# --start-classes) and follows the store; a fifth job looks whether it has, or whether a run that has caught up has
+# more to learn, and submits itself again in MRI_LOOK_MIN (5) minutes, for as long as the array is in the queue: it
+# holds no GPU, and nothing waits for it. `launch` at the end tells the run to take the newest images, and to finish.
 #
 # MRI_SOURCE, MRI_STORE, MRI_LABELS, MRI_PYTHON as in preprocess_array.sh; `source hpc/slurm/site.env` first. Run it
 # again whenever images have arrived, or a stage has failed: what is done already costs little.
@@ -32,6 +38,9 @@ if [[ -z "${MRI_PYTHON:-}" ]]; then
     [[ -x .venv/bin/python ]] && MRI_PYTHON="$PWD/.venv/bin/python"
 fi
 
+small=(--ntasks=1 --cpus-per-task=1 --time=04:00:00 --requeue --open-mode=append --output=%x-%j.out)
+here=hpc/slurm
+
 # What the audit leaves where it passed: sbatch --wait ends with 0 also for a job that never started.
 passed="pipeline: the audit has passed"
 
@@ -49,6 +58,15 @@ case "$stage" in
         exit 2
         ;;
     launch) exec "$MRI_PYTHON" -m mri_hpc.launch --store "$store" "$@" ;;
+    follow)
+        array="$1"
+        shift
+        # Once the array has gone, the last stage has the rest: a launch behind it would begin to follow again.
+        [[ -n "$(squeue --noheader --jobs="$array" 2>/dev/null)" ]] || exit 0
+        "$MRI_PYTHON" -m mri_hpc.launch --store "$store" --follow "$@" || echo "pipeline: again in a while"
+        exec sbatch --begin="now+${MRI_LOOK_MIN:-5}minutes" --job-name=follow "${small[@]}" "$here/pipeline.sh" \
+            --stage=follow "$array" "$@"
+        ;;
 esac
 
 for word in "$@"; do
@@ -58,7 +76,18 @@ for word in "$@"; do
     fi
 done
 
-preprocess_options=() launch_options=()
+preprocess_options=() launch_options=() last_options=()
+is_following=""
+if [[ "${1:-}" == --follow ]]; then
+    is_following=1
+    # The same run by its name: what follows is part of it.
+    last_options=(--snapshot follow --no-follow)
+    shift
+    if [[ "${MRI_LAUNCH:-}" == here ]]; then
+        echo "pipeline: --follow launches from jobs, MRI_LAUNCH=here from this shell: leave one of them out" >&2
+        exit 2
+    fi
+fi
 while [[ $# -gt 0 && "$1" != -- ]]; do preprocess_options+=("$1") && shift; done
 if [[ $# -gt 0 ]]; then shift && launch_options=("$@"); fi
 
@@ -71,11 +100,16 @@ submit() {
     job="${job%%;*}"
 }
 
-small=(--ntasks=1 --cpus-per-task=1 --time=04:00:00 --requeue --open-mode=append --output=%x-%j.out)
-here=hpc/slurm
 submit preprocess "" --array="0-$((${MRI_TASKS:-4} - 1))" "$here/preprocess_array.sh" \
     ${preprocess_options[@]+"${preprocess_options[@]}"}
 echo "preprocess  job $job, preprocess-${job}_*.out"
+if [[ -n "$is_following" ]]; then
+    array="$job"
+    # Once its first task has begun.
+    follow="$(sbatch --parsable --job-name=follow "--dependency=after:${array}_0" --kill-on-invalid-dep=yes "${small[@]}" \
+        "$here/pipeline.sh" --stage=follow "$array" ${launch_options[@]+"${launch_options[@]}"})"
+    echo "follow      job ${follow%%;*}, follow-*.out: starts training, and comes again every ${MRI_LOOK_MIN:-5} minutes"
+fi
 submit compact "$job" "${small[@]}" "$here/pipeline.sh" --stage=compact
 echo "compact     job $job, compact-$job.out"
 
@@ -90,6 +124,7 @@ if [[ "${MRI_LAUNCH:-}" == here ]]; then
 fi
 submit audit "$job" "${small[@]}" "$here/pipeline.sh" --stage=audit
 echo "audit       job $job, audit-$job.out: where it finds a leak, this says which, and nothing is launched"
-submit launch "$job" "${small[@]}" "$here/pipeline.sh" --stage=launch ${launch_options[@]+"${launch_options[@]}"}
+submit launch "$job" "${small[@]}" "$here/pipeline.sh" --stage=launch ${launch_options[@]+"${launch_options[@]}"} \
+    ${last_options[@]+"${last_options[@]}"}
 echo "launch      job $job, launch-$job.out: names the run, and how to watch it"
 echo "A stage that fails says why in its .out; those after it are then taken out of the queue."

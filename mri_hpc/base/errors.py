@@ -37,6 +37,12 @@ class StoreDamage(UserError):
     kind: ClassVar[str] = "store-damage"
 
 
+class ImagesRetracted(UserError):
+    """A snapshot holds images that were retracted since; caught where a newer one will do."""
+
+    kind: ClassVar[str] = "images-retracted"
+
+
 class StoreRaced(UserError):
     """Another process has compacted or removed what this needs; caught where looking again helps."""
 

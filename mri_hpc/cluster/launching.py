@@ -1,6 +1,7 @@
 """Launching: a run is submitted once, to Slurm or to a supervisor, and ended when its user asks for it."""
 
 import contextlib
+import dataclasses
 import math
 import os
 import time
@@ -20,7 +21,14 @@ from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, read_events, record
-from mri_hpc.rundir.settings import JobSettings, TrainingSettings, refuse_other_identity, save_settings
+from mri_hpc.rundir.settings import (
+    JobSettings,
+    TrainingSettings,
+    load_job,
+    load_training,
+    refuse_other_identity,
+    save_settings,
+)
 
 # The longest that another launch may take from claiming a submission to publishing its job.
 CLAIM_TIMEOUT_S = 120.0
@@ -97,6 +105,9 @@ def submit_once(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> Launched:
         submission = newest.submission if newest else 0
         job = _job_of_submission(run, submission) if submission else None
         if job and _has_run(run, submission, job):
+            if _ends_following(plan):
+                # It may have gone while it was told.
+                continue
             if plan.is_new:
                 # Another launch made the run meanwhile: it must be the same one.
                 refuse_other_identity(run, plan.training)
@@ -108,6 +119,17 @@ def submit_once(plan: Plan, scheduler: Scheduler, sizes: Sizes) -> Launched:
         except FileExistsError:
             continue
         return _submit(plan, scheduler, sizes, claimed, is_folder_here=is_folder_here)
+
+
+def _ends_following(plan: Plan) -> bool:
+    """Tell a run that has its ranks to follow its store no more, if that is asked; False where it knows."""
+    if plan.is_new or plan.training.follow:
+        return False
+    saved = load_training(plan.run)
+    if saved.follow:
+        # Rank 0 looks there at each epoch's start, and whoever decides on the ranks' end.
+        save_settings(plan.run, dataclasses.replace(saved, follow=False), load_job(plan.run))
+    return saved.follow
 
 
 def why_not_submitted(run: RunDir) -> str:

@@ -25,9 +25,11 @@ from mri_hpc.cluster.slurm import own_job_id
 from mri_hpc.cluster.slurm_answers import JobState
 from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Action, Cause
+from mri_hpc.rundir.following import has_caught_up
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Event, Kind, read_events, record
 from mri_hpc.rundir.manifests import newest_step
+from mri_hpc.rundir.settings import load_training
 
 LAST_LINES = 12
 LOG_TAIL_BYTES = 8192
@@ -127,6 +129,7 @@ def _conclude(
         status=status,
         is_done=run.is_finished,
         is_superseded=newest is not None and newest > attempt,
+        has_caught_up=has_caught_up(events or [], str(attempt)),
         is_cancelled=known.is_cancelled or _has_cancelled(events or [], attempt.submission),
         stop_signal=str(stop.values.get("signal", "")) if stop else "",
         stopped_s=stop.time if stop else known.stopped_s,
@@ -138,7 +141,19 @@ def _conclude(
     else:
         decision = decide(cause, status, attempts_in_vain(events, attempt.submission, step))
     record_decision(run, attempt, decision, step=step, rank=rank, status=status)
+    if decision.cause is Cause.CAUGHT_UP and _is_to_finish(run):
+        # Launch was told to finish while the run had its ranks. Read after the decision is written: a launch
+        # of later sees that nothing runs.
+        decision = Decision(action=Action.AGAIN, cause=Cause.CAUGHT_UP, reason="told to finish: goes on")
+        record_decision(run, attempt, decision, step=step, rank=rank, status=status)
     return decision
+
+
+def _is_to_finish(run: RunDir) -> bool:
+    """Tell whether a run that followed its store is to do so no more."""
+    with contextlib.suppress(UserError):
+        return not load_training(run).follow
+    return False
 
 
 def _readable_events(run: RunDir, attempt: Attempt) -> list[Event] | None:

@@ -43,6 +43,8 @@ class Ending:
     """DONE is there."""
     is_superseded: bool = False
     """A newer attempt has the run."""
+    has_caught_up: bool = False
+    """The run follows its store, and the ranks have left since that holds nothing new to learn."""
     is_cancelled: bool = False
     """The user has cancelled the run."""
     stop_signal: str = ""
@@ -71,6 +73,7 @@ def find_cause(ending: Ending) -> Cause:
         (ending.is_done, Cause.FINISHED),
         (ending.is_superseded, Cause.SUPERSEDED),
         (ending.is_cancelled, Cause.CANCELLED),
+        (ending.has_caught_up, Cause.CAUGHT_UP),
     ):
         if is_so:
             return cause
@@ -97,6 +100,11 @@ def decide(cause: Cause, status: int, in_vain: int) -> Decision:
             return decision(Action.STAY_AWAY, "a newer attempt has the run")
         case Cause.CANCELLED:
             return decision(Action.STAY_AWAY, "cancelled by the user; launch again to resume")
+        case Cause.CAUGHT_UP:
+            return decision(
+                Action.STAY_AWAY,
+                "nothing new to learn; launch again once the store has grown, or with --no-follow to finish",
+            )
         case Cause.USER_ERROR:
             return decision(
                 Action.GIVE_UP, "the ranks ended with an error that you can fix; the last words say which"

@@ -12,17 +12,21 @@ from mri_hpc.cluster.node_answers import clock_words
 from mri_hpc.cluster.resource_rows import resource_rows
 from mri_hpc.cluster.views import View
 from mri_hpc.rundir.decisions import Action
+from mri_hpc.rundir.following import as_list
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.summary import Restart, State, Summary
 
 BAR_WIDTH = 20
+SHOWN = 12
+"""Letters of a snapshot's digest: more than tell it from all others of its store."""
 # Of those that are shown one by one.
 MOST_RESTARTS = 5
 MOST_SIZES = 12
 COLOURS = {
     State.PENDING: "yellow", State.STARTING: "yellow", State.RUNNING: "green",
     State.REQUEUED: "yellow", State.STOPPED: "red", State.FINISHED: "bold green",
-    State.CANCELLED: "magenta", State.FAILED: "bold red", State.GAVE_UP: "bold red",
+    State.CAUGHT_UP: "bold green", State.CANCELLED: "magenta",
+    State.FAILED: "bold red", State.GAVE_UP: "bold red",
 }  # fmt: skip
 
 
@@ -77,6 +81,15 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def _snapshots(summary: Summary) -> list[tuple[str, str]]:
+    """Name the snapshots as launch's --snapshot takes them: a run of these has the same steps."""
+    short = {epoch - 1: digest[:SHOWN] for epoch, digest in summary.snapshots.items()}
+    return [
+        ("snapshots", as_list(short) if short else ""),
+        ("follows", summary.followed and f"no more: {summary.followed}"),
+    ]
+
+
 def _rows(summary: Summary) -> list[tuple[str, str]]:
     """Return the lines of the table that have a value."""
     is_running = summary.state == State.RUNNING
@@ -102,6 +115,7 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
         ("last stop", summary.last_stop),
         ("nodes", "\n".join(_nodes(summary))),
         ("changed", "\n".join(summary.changed)),
+        *_snapshots(summary),
         ("lost", lost if summary.steps_lost else "nothing"),
         ("wall clock", _wall_clock(summary)),
         ("useful", _useful(summary)),

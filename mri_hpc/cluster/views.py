@@ -32,7 +32,7 @@ from mri_hpc.rundir.summary import (
 )
 from mri_hpc.rundir.wall_clock import account
 
-ENDED = {State.FINISHED, State.CANCELLED, State.FAILED, State.GAVE_UP, State.STOPPED}
+ENDED = {State.FINISHED, State.CAUGHT_UP, State.CANCELLED, State.FAILED, State.GAVE_UP, State.STOPPED}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

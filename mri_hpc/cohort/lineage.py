@@ -151,13 +151,15 @@ def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
 def _find_snapshot(run: RunDir, settings: TrainingSettings, *, stores: Iterable[str]) -> Snapshot:
     """Find the snapshot that the run was trained on; UserError where no store holds it any more."""
     looked_in = list(dict.fromkeys(stores))
+    # Of a run that followed its store, the last one, which has all that is there of those before.
+    digest = str(read_provenance(run).get("snapshot") or settings.snapshot)
     for store in looked_in:
         try:
-            return Store.open(Path(store)).recall(settings.snapshot)
+            return Store.open(Path(store)).recall(digest)
         except UserError as error:
             reason = error
     raise UserError(
-        f"{shown(run.path)} was trained on snapshot {settings.snapshot[:12]}, which is not in "
+        f"{shown(run.path)} was trained on snapshot {digest[:12]}, which is not in "
         f"{' and not in '.join(looked_in)} ({reason}): nobody can tell whether its patients are judged now; "
         f"bring its store back, or train without --continue-from"
     )

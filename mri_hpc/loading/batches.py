@@ -85,15 +85,22 @@ class Batches:
         accumulate: micro-batches of a rank in each training step. micro_batches: of all ranks together in
         every batch, training or not, as `deal` has them.
         """
-        self._reader, self._labels, self._device = reader, labels, device
-        self._keys, self._batch_size = np.asarray(keys), batch_size
+        self._device, self._batch_size = device, batch_size
         self._seed, self._rank, self._world_size, self._accumulate = seed, rank, world_size, accumulate
         self._micro_batches = micro_batches
+        self.turn_to(reader, keys=keys, labels=labels, split=split)
+
+    def turn_to(self, reader: ReadsRows, *, keys: np.ndarray, labels: np.ndarray, split: Split) -> None:
+        """Give the images of another snapshot from now on. keys, labels: as of the whole snapshot.
+
+        Raises UserError where some step of some rank would have too few images to normalise by.
+        """
+        self._reader, self._keys, self._labels = reader, np.asarray(keys), labels
         self._orders = {
-            name: Order(rows=rows, keys=self._keys, batch_size=batch_size)
+            name: Order(rows=rows, keys=self._keys, batch_size=self._batch_size)
             for name, rows in vars(split).items()
         }
-        self._orders["train"].check_shares(world_size, accumulate, micro_batches)
+        self._orders["train"].check_shares(self._world_size, self._accumulate, self._micro_batches)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -9,6 +9,7 @@ class Cause(StrEnum):
     FINISHED = "finished"
     SUPERSEDED = "superseded"  # a newer attempt has the run
     CANCELLED = "cancelled"
+    CAUGHT_UP = "caught_up"  # it follows its store, which holds nothing new to learn
     USER_ERROR = "user_error"
     PREEMPTED = "preempted"
     TIME_LIMIT = "time_limit"

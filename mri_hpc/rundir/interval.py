@@ -3,18 +3,21 @@
 Read from what the run keeps: checkpoints' manifests, metrics.jsonl, and the ledger's changes of conditions.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from mri_hpc.base.documents import convert
 from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.following import Adoption, adoptions_of
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind, read_events
 from mri_hpc.rundir.manifests import Manifest, checkpoint_folders, open_manifest
 from mri_hpc.rundir.metrics_log import read_metrics
+from mri_hpc.rundir.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,21 @@ class Record:
     """Step → the line of the validation after it."""
     manifests: Mapping[int, Manifest]
     """Step → manifest of the checkpoint that is kept of it."""
+    adoptions: Mapping[int, Adoption] = field(default_factory=dict)
+    """Epoch → what was adopted at its start."""
+
+    def progress_from(self, step: int) -> Progress:
+        """Return the progress after a kept checkpoint, on the snapshot that is trained on next."""
+        progress = self.manifests[step].progress
+        adoption = self.adoptions.get(progress.epoch)
+        if adoption is None or progress.step_in_epoch or adoption.snapshot == progress.snapshot:
+            return progress
+        return progress.on_snapshot(adoption.snapshot)
+
+    def last_step_on(self, progress: Progress) -> float:
+        """Return the last step on the snapshot of a progress; infinite where no other came."""
+        steps = (one.step for one in self.adoptions.values() if one.epoch > progress.epoch)
+        return min(steps, default=math.inf)
 
 
 def read_record(run: RunDir) -> Record:
@@ -77,12 +95,14 @@ def read_record(run: RunDir) -> Record:
         steps={line["step"]: line for line in lines if "loss" in line},
         validations={line["step"]: line for line in lines if "validation_loss" in line},
         manifests={step: found for step, found in opened.items() if isinstance(found, Manifest)},
+        adoptions=adoptions_of(read_events(run)),
     )
 
 
 def find_intervals(run: RunDir, record: Record, most_steps: int) -> list[Interval]:
     """Find what can be done again, at most one interval from each kept checkpoint on, in their order.
 
+    Each is on one snapshot: it ends where a run that follows its store has adopted another.
     Of those that come to another kept checkpoint within so many steps, where any does. Raises UserError.
     """
     changes = _changes_by_attempt(run)
@@ -112,7 +132,7 @@ def _interval_from(
     most_steps: int,
 ) -> Interval | None:
     manifest = record.manifests[start]
-    last = start + most_steps
+    last = min(start + most_steps, record.last_step_on(manifest.progress))
     following = list(takewhile(lambda step: step in record.steps and step <= last, _from(start + 1)))
     if not following:
         return None

@@ -45,6 +45,9 @@ class Kind(StrEnum):
     INTERVAL = "interval"  # seconds, held_s, between_s, failures, watched_s
     DAMAGED = "damaged"  # rank 0: checkpoint, reason
     EPOCH = "epoch"  # rank 0: epoch, validation_loss, balanced_accuracy, training_s, validation_s
+    ADOPTED = "adopted"  # rank 0, of a run that follows its store: as following.Adoption has it
+    FOLLOWED = "followed"  # rank 0: epoch, reason (for which no newer snapshot is adopted any more)
+    CAUGHT_UP = "caught_up"  # rank 0: epoch, step (the ranks leave: nothing new to learn)
     TRAINED = "trained"  # rank 0: epoch, step, reason (patience, epochs)
     PREDICTED = "predicted"  # rank 0: images, seconds
     RANKS_GONE = "ranks_gone"  # batch script or local supervisor: status

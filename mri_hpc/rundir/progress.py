@@ -74,6 +74,14 @@ class Progress:
             return self
         return replace(self, decay_epoch=self.epoch)
 
+    def on_snapshot(self, digest: str) -> "Progress":
+        """Return the progress on another snapshot: losses on that are compared among themselves alone."""
+        return replace(self, snapshot=digest, early_stopping=EarlyStopping())
+
+    def without_rest_of_epoch(self) -> "Progress":
+        """Return the progress at the start of the next epoch, where that under way cannot be ended."""
+        return replace(self, epoch=self.epoch + 1, step_in_epoch=0) if self.step_in_epoch else self
+
     def is_over(self, epochs: int, patience: int, decay_epochs: int = 0) -> bool:
         """Tell whether training has ended: epochs are done, or `patience` ran out, and with it the decay."""
         if self.epoch >= epochs:

@@ -18,6 +18,7 @@ from mri_hpc.base.settings import (
     operation,
     save_tables,
 )  # fmt: skip
+from mri_hpc.rundir.following import listed
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.node_range import NodeRange
 
@@ -117,13 +118,19 @@ class TrainingSettings:
     )
     """Named set of defaults; what is typed comes before them."""
     snapshot: str = identity("newest")
-    """Digest of the store's snapshot; newest: the newest when the run is made."""
+    """Digest of the store's snapshot; newest: that when the run is made; follow: by --follow; or a list."""
     sums: Literal["ddp", "fixed-1"] = identity("ddp", neutral="ddp")
     """Sums of a step over its ranks (ddp), or over its micro-batches, alike on any number of ranks."""
     micro_batches: int = identity(0, neutral=0)
     """Parts into which a step is cut for --sums fixed-1; 0: --accumulate for each rank of the most nodes."""
     store: Annotated[str, OFTEN] = operation("data/store")
     """Folder of the store."""
+    follow: Annotated[bool, OFTEN] = operation(False)
+    """Adopt newer snapshots at epoch boundaries; --no-follow: the newest once more, and then finish."""
+    start_images: int = operation(10)
+    """Training images of each class with which a run with --follow may begin."""
+    start_classes: int = operation(2)
+    """Classes with which a run with --follow may begin: one that comes later ends the following."""
     epochs: Annotated[int, OFTEN] = operation(30)
     """Most epochs; early stopping usually ends sooner."""
     patience: int = operation(6)
@@ -152,6 +159,8 @@ class TrainingSettings:
             "schedule_epochs": 0,
             "decay_epochs": 0,
             "hash_folds": 0,
+            "start_images": 1,
+            "start_classes": 2,
         }
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -199,6 +208,7 @@ class TrainingSettings:
             raise UserError(
                 "--schedule-epochs is of the cosine, and --decay-epochs has none: give one of them"
             )
+        listed(self.snapshot)
         if self.freeze and not (self.weights or self.continue_from):
             raise UserError("--freeze would keep random weights: give --weights or --continue-from too")
         if self.weights and self.continue_from:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mri_hpc.rundir.decisions import Action, Cause
 from mri_hpc.rundir.efficiency import advise
+from mri_hpc.rundir.following import adoptions_of, why_followed
 from mri_hpc.rundir.layout import Attempt
 from mri_hpc.rundir.ledger import CLOCKS, UNSEEN, Event, Kind
 from mri_hpc.rundir.manifests import Manifest
@@ -34,6 +35,7 @@ class State(StrEnum):
     FINISHED = "finished"
     CANCELLED = "cancelled"
     FAILED = "failed"  # by an error that the user can fix
+    CAUGHT_UP = "caught_up"  # it follows its store, and has learnt what is there
     GAVE_UP = "gave_up"  # it crashed too often
 
 
@@ -129,6 +131,10 @@ class Summary:
     """Machines of the newest attempt whose clock is off, with the seconds by which it is ahead."""
     unseen: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Nodes of the newest attempt that do not see something, with the paths."""
+    snapshots: Mapping[int, str] = field(default_factory=dict)
+    """Snapshots that a run which follows its store was trained on, by the epoch from which on, from 1."""
+    followed: str = ""
+    """Reason for which it adopts no newer one any more."""
     changed: tuple[str, ...] = ()
     """Conditions of bit-equality that changed as the run went on: a line each."""
     last_words: tuple[str, ...] = ()
@@ -181,7 +187,7 @@ def summarise(
         uses=uses,
         advice=advise(uses),
         **_of_checkpoint(manifest),
-        **_of_metrics(steps, validations),
+        **_of_metrics(steps, _comparable(validations, events)),
         **_of_attempts(events, decided),
         **({} if is_finished else _of_ending(events)),
         **clock_values(clock),
@@ -208,7 +214,7 @@ def summarise_briefly(
         epoch=_epochs_done(validations, manifest),
         step=_step(steps, manifest),
         **_of_checkpoint(manifest),
-        **_of_metrics(steps, validations),
+        **_of_metrics(steps, _comparable(validations, events)),
         **_of_attempts(events, _decided(events)),
         **({} if is_finished else _of_ending(events)),
     )
@@ -242,6 +248,14 @@ def _of_metrics(
     }
 
 
+def _comparable(
+    validations: Sequence[Mapping[str, Any]], events: Sequence[Event]
+) -> Sequence[Mapping[str, Any]]:
+    """Return the validations on the newest snapshot: others are of other images."""
+    since = max(adoptions_of(events), default=0)
+    return [line for line in validations if line["epoch"] >= since] or validations
+
+
 def _of_attempts(events: Sequence[Event], decided: Sequence[Event]) -> dict[str, Any]:
     """Return what the ledger says of attempts. decided: the last decision on each."""
     ended = [event.values["cause"] for event in decided if event.values.get("cause") != Cause.FINISHED]
@@ -260,6 +274,8 @@ def _of_attempts(events: Sequence[Event], decided: Sequence[Event]) -> dict[str,
         "last_stop": _last_stop(events),
         **_of_nodes(events),
         "changed": _changed(events),
+        "snapshots": {one.epoch + 1: one.snapshot for one in adoptions_of(events).values()},
+        "followed": why_followed(events),
     }
 
 
@@ -328,7 +344,8 @@ def _state(events: Sequence[Event]) -> State:
             case Kind.DECIDED:
                 is_users = event.values.get("cause") == Cause.USER_ERROR
                 decided = STATE_OF_ACTION.get(str(event.values.get("decision")), State.STOPPED)
-                state = State.FAILED if is_users else decided
+                caught_up = event.values.get("cause") == Cause.CAUGHT_UP and decided is State.CANCELLED
+                state = State.FAILED if is_users else State.CAUGHT_UP if caught_up else decided
     return state
 
 

@@ -14,7 +14,9 @@ from mri_hpc.base.marks import POSITIONAL, Flag, Word
 from mri_hpc.intake.decoding.recipe import load_recipe
 from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.intake.labels.pseudonyms import key_path, pseudonyms_of
+from mri_hpc.rundir.following import adoptions_of
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.manifests import checkpoint_folders, read_manifest
 from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
@@ -226,7 +228,10 @@ def _has_learnt(
 def _snapshots_of(run: RunDir, settings: TrainingSettings) -> set[str]:
     """Return the digests of snapshots that a run names, or that its checkpoints were made on."""
     manifests = (read_manifest(folder) for folder in checkpoint_folders(run))
-    return {settings.snapshot, *(manifest.progress.snapshot for manifest in manifests if manifest)}
+    adopted = {one.snapshot for one in adoptions_of(read_events(run)).values()}
+    return {
+        settings.snapshot, *adopted, *(manifest.progress.snapshot for manifest in manifests if manifest)
+    }  # fmt: skip
 
 
 def _images_by_split(snapshot: "Snapshot", settings: TrainingSettings, traced: Traced) -> Counter[str]:

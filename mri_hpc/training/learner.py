@@ -50,13 +50,13 @@ class Learner:
         weights_of_classes: np.ndarray,
         steps_per_epoch: int,
     ) -> None:
-        self._settings, self._ranks, self._steps_per_epoch = settings, ranks, steps_per_epoch
+        self._settings, self._ranks = settings, ranks
         on_gpu = ranks.device.type == "cuda"
         # One arithmetic for all ranks: DDP refuses parameters that do not lie alike.
         by_unit = settings.matrix_unit and not on_gpu and all(ranks.from_all(has_matrix_unit()))
         layout = torch.channels_last if on_gpu or by_unit else torch.contiguous_format
         self.model = model.to(ranks.device).to(memory_format=layout)
-        self._class_weights = torch.from_numpy(weights_of_classes).to(ranks.device)
+        self.turn_to(weights_of_classes, steps_per_epoch=steps_per_epoch)
         self._dtype = dtype_of(settings.precision, ranks.device, matrix_unit=by_unit)
         self.optimizer = optimizer_of(self.model, settings)
         self._average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
@@ -64,6 +64,11 @@ class Learner:
         self._parallel: DistributedDataParallel | None = None
         is_fixed = settings.sums != "ddp"
         self._sums = FixedSums(self.model, ranks, settings.micro_batches) if is_fixed else None
+
+    def turn_to(self, weights_of_classes: np.ndarray, *, steps_per_epoch: int) -> None:
+        """Learn from other images from now on, of the same classes; as of the learner's making."""
+        self._class_weights = torch.from_numpy(weights_of_classes).to(self._ranks.device)
+        self._steps_per_epoch = steps_per_epoch
 
     def train_step(
         self, batch: Batch, progress: Progress, *, gives_up: GivesUp = lambda _rest: False

@@ -9,6 +9,7 @@ from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.deadline import Way
 from mri_hpc.training.evaluation import answer
+from mri_hpc.training.following import Following
 from mri_hpc.training.journal import StepsUnderWay, diverged
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.ranks import Ranks
@@ -24,15 +25,23 @@ def train(
     ranks: Ranks,
     stop: AgreedStop,
     journal: Witness | None,
+    following: Following | None = None,
 ) -> Progress:
     """Train until the run is over or the ranks agree to stop; returns how far it got.
 
-    journal: on rank 0, which writes. Raises UserError on all ranks where a loss is no number, or what would
+    journal: on rank 0, which writes. following: of a run whose snapshot changes: where nothing new is to be
+    learnt, training ends as well. Raises UserError on all ranks where a loss is no number, or what would
     be saved holds one that is not finite.
     """
     steps = StepsUnderWay(is_late=ranks.device.type == "cuda")
     ends = settings.epochs, settings.patience, settings.whole_decay_epochs
     while not progress.is_over(*ends):
+        if following:
+            progress = following.at_epoch_start(progress)
+            if following.has_caught_up:
+                if journal:
+                    journal.save(progress, reason="caught up")
+                return progress
         progress = progress.with_decay(*ends)
         began = time.monotonic()
         progress = _take_steps(progress, learner, batches, steps, stop, journal)

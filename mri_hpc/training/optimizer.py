@@ -92,7 +92,9 @@ def share_of_held_rate(
     The decay is 1 - sqrt, as in Hägele et al. 2024 (arXiv 2405.18392).
     """
     warmup_steps = warmup_epochs * steps_per_epoch
-    share = _warming(progress.step, warmup_steps) if progress.step < warmup_steps else 1.0
+    # Not all steps so far: an epoch on another snapshot counts as one, however many steps it had.
+    step = progress.epoch * steps_per_epoch + progress.step_in_epoch
+    share = _warming(step, warmup_steps) if step < warmup_steps else 1.0
     if progress.decay_epoch < 0:
         return share
     epochs_done = progress.epoch - progress.decay_epoch + progress.step_in_epoch / steps_per_epoch

@@ -31,7 +31,11 @@ def open_cohort(settings: TrainingSettings, wanted: str, ranks: Ranks) -> Cohort
     if wanted == "newest":
         # It must mean the same to all.
         wanted = ranks.from_rank(store.resolve().digest if ranks.is_first else None)
-    snapshot = store.resolve(wanted)
+    return cohort_of(settings, store.resolve(wanted))
+
+
+def cohort_of(settings: TrainingSettings, snapshot: Snapshot) -> Cohort:
+    """Return the images of a snapshot, and what each is for. Raises UserError where a split is empty."""
     code = split_by(snapshot, settings)
     apart = set_apart(snapshot, code, settings.calibration_share)
     return Cohort(snapshot=snapshot, code=code, split=rows_of(apart))
@@ -65,11 +69,16 @@ def make_learner(
 ) -> Learner:
     """Make the learner of a run at step 0. going_on: weights that the run has saved, to be restored next."""
     snapshot = cohort.snapshot
-    labels = np.asarray(snapshot.label)[cohort.split.train]
     return Learner(
         build(settings, len(snapshot.classes), snapshot.image_shape, going_on=going_on),
         settings,
         ranks,
-        weights_of_classes=class_weights(labels, snapshot.classes, settings.class_weights),
+        weights_of_classes=weights_of_classes(cohort, settings),
         steps_per_epoch=batches.steps_per_epoch,
     )
+
+
+def weights_of_classes(cohort: Cohort, settings: TrainingSettings) -> np.ndarray:
+    """Return each class's weight in the loss, by the training images: float32, (classes,); UserError."""
+    labels = np.asarray(cohort.snapshot.label)[cohort.split.train]
+    return class_weights(labels, cohort.snapshot.classes, settings.class_weights)

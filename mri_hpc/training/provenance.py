@@ -34,8 +34,12 @@ def provenance(
     num_parameters: int,
     conditions: Mapping[str, Any],
     attention: GatedAttention | None = None,
+    snapshots: str = "",
 ) -> dict[str, Any]:
-    """Collect what provenance.json holds. weights: those of the model."""
+    """Collect what provenance.json holds.
+
+    weights: those of the model; snapshots: those that a run has followed, as its setting would name them.
+    """
     used = np.concatenate([split.train, split.validation, split.calibration, split.test])
     twins = kept_twins(Store(Path(settings.store)), snapshot)
     commoner = commoner_lines(snapshot, used)
@@ -44,6 +48,7 @@ def provenance(
         "image_shape": list(snapshot.image_shape),
         **({} if snapshot.bits == 8 else {"bits": snapshot.bits}),
         "snapshot": snapshot.digest,
+        **({"snapshots": snapshots} if snapshots else {}),
         "content_digest": snapshot.content_digest,
         # After the last step, so that it speaks for every step; the model's may be of an earlier epoch.
         "weights_digest": last_weights_digest,

@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Callable
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from mri_hpc.training.batch_size import refusal_of, settle
 from mri_hpc.training.conditions import changes, conditions, without_effect
 from mri_hpc.training.deadline import Deadline, KillTime
 from mri_hpc.training.evaluation import Answers, answer
+from mri_hpc.training.following import Following, first_progress, may_change
 from mri_hpc.training.hang_watch import HangWatch
 from mri_hpc.training.journal import Journal
 from mri_hpc.training.learner import Learner
@@ -104,6 +105,16 @@ def run_rank(
     return status
 
 
+@contextmanager
+def _open(following: Following | None) -> Iterator[None]:
+    """Keep open what a following takes up, as long as it is trained on and answered about."""
+    if following is None:
+        yield
+        return
+    with closing(following), following.outlasts_retraction():
+        yield
+
+
 class _Rank:
     """State that the parts of an attempt share."""
 
@@ -133,9 +144,8 @@ class _Rank:
         manifest = newest_intact(self._run, self._attempt, self._ranks)
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
-        cohort = open_cohort(
-            self._settings, manifest.progress.snapshot if manifest else self._settings.snapshot, self._ranks
-        )
+        progress = self._first_progress(manifest)
+        cohort = open_cohort(self._settings, progress.snapshot, self._ranks)
         if not manifest:
             # Here and below: a run that goes on need not wait for what it does not call.
             from mri_hpc.training.leaks import refuse_leaks
@@ -147,7 +157,7 @@ class _Rank:
             self._settings = self._settled(cohort, has_begun=manifest is not None)
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
-        progress = manifest.progress if manifest else Progress(snapshot=cohort.snapshot.digest)
+        progress = progress if manifest else Progress(snapshot=cohort.snapshot.digest)
         with Store(Path(self._settings.store)).reader(cohort.snapshot) as reader:
             batches = make_batches(cohort, reader, self._settings, self._ranks)
             self._times.end_of("data")
@@ -166,14 +176,31 @@ class _Rank:
                 return self._stopped_before_training(manifest)
             log.info("ready after %s processor=%.3f", self._times, time.process_time())
             journal = self._open_journal(learner, progress, manifest) if self._ranks.is_first else None
-            with closing(journal) if journal else nullcontext():
+            following = self._following(cohort, batches, learner)
+            with closing(journal) if journal else nullcontext(), _open(following):
                 progress = train(
                     self._settings, progress, learner, batches,
-                    ranks=self._ranks, stop=self._stop, journal=journal,
+                    ranks=self._ranks, stop=self._stop, journal=journal, following=following,
                 )  # fmt: skip
-                if not self._stop.agreed:
-                    self._finish(cohort, batches, learner, progress, journal)
+                cohort = following.cohort if following else cohort
+                if not (self._stop.agreed or (following and following.has_caught_up)):
+                    snapshots = following.snapshots if following else ""
+                    self._finish(cohort, batches, learner, progress, journal, snapshots=snapshots)
         return AGAIN if self._stop.agreed else DONE
+
+    def _first_progress(self, manifest: Manifest | None) -> Progress:
+        """Return where the run goes on; where it begins, with whatever names its snapshot."""
+        if may_change(self._settings):
+            return first_progress(self._run, self._attempt, self._settings, manifest, self._ranks)
+        return manifest.progress if manifest else Progress(snapshot=self._settings.snapshot)
+
+    def _following(self, cohort: Cohort, batches: Batches, learner: Learner) -> Following | None:
+        if not may_change(self._settings):
+            return None
+        return Following(
+            self._run, self._attempt, self._settings, self._ranks, self._stop,
+            cohort=cohort, batches=batches, learner=learner,
+        )  # fmt: skip
 
     def _may_not_begin(self) -> bool:
         """Ask whether the ranks were asked to stop, or stood still until a newer attempt has taken over."""
@@ -243,7 +270,14 @@ class _Rank:
         return journal
 
     def _finish(
-        self, cohort: Cohort, batches: Batches, learner: Learner, progress: Progress, journal: Journal | None
+        self,
+        cohort: Cohort,
+        batches: Batches,
+        learner: Learner,
+        progress: Progress,
+        journal: Journal | None,
+        *,
+        snapshots: str,
     ) -> None:
         """Predict with the weights to publish, leave everything behind, and mark the run done last."""
         from mri_hpc.training.provenance import provenance
@@ -277,6 +311,7 @@ class _Rank:
                 cohort.snapshot, cohort.split, self._settings, progress,
                 weights=weights, last_weights_digest=last_weights_digest,
                 num_parameters=learner.num_parameters, conditions=self._conditions, attention=attention,
+                snapshots=snapshots,
             )  # fmt: skip
             num_images = prediction.publish(
                 self._run, cohort.snapshot, answers, weights, model_name=self._settings.model,

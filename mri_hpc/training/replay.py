@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.rundir.interval import Interval
+from mri_hpc.rundir.interval import Interval, read_record
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import read_manifest
 from mri_hpc.rundir.progress import Progress
@@ -45,7 +45,8 @@ def replay(interval: Interval, ranks: Ranks, stop: AgreedStop, *, threads: int) 
         if not folder.exists():
             raise UserError(f"{folder} was removed meanwhile, as a run does that goes on: run it again")
         return Replayed(damage=damage)
-    cohort = open_cohort(settings, manifest.progress.snapshot, ranks)
+    progress = read_record(run).progress_from(interval.start)
+    cohort = open_cohort(settings, progress.snapshot, ranks)
     settings = _settled(run, settings, cohort, ranks, stop)
     with Store(Path(settings.store)).reader(cohort.snapshot) as reader:
         batches = make_batches(cohort, reader, settings, ranks)
@@ -57,7 +58,7 @@ def replay(interval: Interval, ranks: Ranks, stop: AgreedStop, *, threads: int) 
         scribe = _Scribe(learner, interval, stop, steps_per_epoch=batches.steps_per_epoch)
         log.info("replays steps %d to %d: %s", interval.start + 1, interval.end, now)
         train(
-            settings, manifest.progress, learner, batches,
+            settings, progress, learner, batches,
             ranks=ranks, stop=stop, journal=scribe if ranks.is_first else None,
         )  # fmt: skip
     return Replayed(

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -104,6 +105,18 @@ def signal_in(phase, name, after):
             yield batch
 
     setattr(Batches, read.__name__, signalling)
+
+
+def run_in_validation(after, *command):
+    """Run python in the middle of a validation, the one after so many of them in this process."""
+    read, count = Batches.of_split, itertools.count()
+
+    def running(self, split):
+        if split == "validation" and next(count) == after:
+            subprocess.run([sys.executable, *command], check=True, stdin=subprocess.DEVNULL)
+        return read(self, split)
+
+    Batches.of_split = running
 
 
 def signal_in_attention(name, after):
@@ -332,6 +345,7 @@ BREAKS = {
     "seed_once": seed_once,
     "rebuild_buckets": rebuild_buckets,
     "signal_in": signal_in,
+    "run_in_validation": run_in_validation,
     "signal_in_attention": signal_in_attention,
     "signal_at": signal_at,
     "fail_at": fail_at,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.errors import StoreDamage, UserError
+from mri_hpc.base.errors import ImagesRetracted, StoreDamage
 from mri_hpc.storage.disk.columns import ChunkHeader
 from mri_hpc.storage.disk.commits import Commit
 from mri_hpc.storage.snapshot.retractions import of_commits
@@ -18,7 +18,7 @@ PIXELS = np.dtype([("key", "<u8"), ("source_hash", "<u8"), ("crc", "<u4")])
 
 
 def refuse_retracted(store: Path, snapshot: Snapshot, retractions: Iterable[Commit]) -> None:
-    """Raise UserError where a snapshot holds images that have been retracted since."""
+    """Raise ImagesRetracted where a snapshot holds images that have been retracted since."""
     gone: set[int] = set()
     reasons, of_patients = [], False
     for commit in retractions:
@@ -32,7 +32,7 @@ def refuse_retracted(store: Path, snapshot: Snapshot, retractions: Iterable[Comm
         when, why = max(reasons)
         day_and_why = time.strftime("%Y-%m-%d", time.localtime(when)) + (f", {why}" if why else "")
         who = "of patients who" if of_patients else "that"
-        raise UserError(
+        raise ImagesRetracted(
             f"{store}: snapshot {snapshot.digest} holds {len(gone)} images {who} have been "
             f"retracted ({day_and_why}): their pixels are gone, and a run on it cannot go on; start a new "
             "run on the newest snapshot, from its weights if you like: "
