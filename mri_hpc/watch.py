@@ -91,7 +91,8 @@ def watch(options: Options) -> int:
     from mri_hpc.chain.layout import WATCH, chain_at, is_chain
     from mri_hpc.chain.queue import is_own_job, stop_chain
 
-    _refuse_unknown_words(options.accept)
+    if options.accept:
+        _refuse_unknown_words(options.accept)
     chain = chain_at(options.chain or WATCH / options.source.absolute().name)
     if options.stop:
         if not is_chain(chain.path):
@@ -284,11 +285,11 @@ def _typed_again(options: Options, accept: Sequence[str] = ()) -> list[str]:
 
 def _refuse_unknown_words(accepted: Sequence[str]) -> None:
     from mri_hpc.base.settings import nearest
-    from mri_hpc.chain.objections import WORDS
+    from mri_hpc.chain.links import ACCEPTED
 
     for word in accepted:
-        if word not in WORDS:
-            raise UserError(f"--accept takes {', '.join(WORDS)}, got {word!r}{nearest(word, WORDS)}")
+        if word not in ACCEPTED:
+            raise UserError(f"--accept takes {', '.join(ACCEPTED)}, got {word!r}{nearest(word, ACCEPTED)}")
 
 
 def _words(name: str, text: str) -> tuple[str, ...]:

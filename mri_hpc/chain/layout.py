@@ -1,6 +1,7 @@
 """Files and folders of a chain."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,10 +82,16 @@ class ChainDir:
         runs = [self.run(number) for number in range(1, newest + 1)]
         return [run for run in runs if run.settings.is_file()]
 
-    def next_run(self) -> RunDir:
-        """Return the run to be launched next; one whose launch was killed is launched again."""
-        launched = self.launched()
-        return self.run(1 + int(launched[-1].path.name.rpartition("-")[2]) if launched else 1)
+    def next_run(self, taken: Collection[str]) -> RunDir:
+        """Return the run to be launched next; one whose launch was killed is launched again.
+
+        taken: names that models have whose runs may be gone.
+        """
+        form = re.compile(re.escape(self.name) + r"-(\d+)")
+        names = [*(run.path.name for run in self.launched()), *taken]
+        return self.run(
+            1 + max((int(found[1]) for one in names if (found := form.fullmatch(one))), default=0)
+        )
 
     def make(self) -> None:
         """Make the folders; harmless where they are there."""

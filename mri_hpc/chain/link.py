@@ -10,8 +10,8 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.chain.commands import Commands
 from mri_hpc.chain.delivery import Delivery, delivery_of
 from mri_hpc.chain.layout import ChainDir
-from mri_hpc.chain.links import Objection, State
-from mri_hpc.chain.objections import LEAK, Held, hold_against
+from mri_hpc.chain.links import LEAK, Objection, State
+from mri_hpc.chain.objections import Held, hold_against
 from mri_hpc.chain.training import (
     Learnt,
     OutOfHours,
@@ -198,13 +198,14 @@ def _train(
     found: Found,
 ) -> Found:
     """Launch a training on what there is now, from the model that was learnt so far."""
-    run, name = chain.next_run(), shown(chain.next_run().path)
+    run = chain.next_run(ModelsDir(wanted.models).names())
     words = ["--run", str(run.path), "--store", str(wanted.store), "--snapshot", delivery.snapshot.digest]
     if learnt and not learnt.is_retracted:
         words += ["--continue-from", str(learnt.run.path)]
         how = f"goes on from {learnt.record.name}"
     else:
-        words += [] if {*GATE, "--calibration_share"} & {*wanted.launch} else GATE
+        has_gate = any(word.replace("_", "-").startswith(GATE[0]) for word in wanted.launch)
+        words += [] if has_gate else GATE
         how = (
             f"starts anew: {learnt.record.name} has learnt from what was retracted"
             if learnt
@@ -212,7 +213,7 @@ def _train(
         )
     words += ["--allow-leaks"] if LEAK in wanted.accept else []
     commands.run("launch", [*words, *wanted.launch, *(["--wait"] if wanted.waits else [])])
-    return found.then(State.TRAINING, f"{name} {how}, with {delivery.words}", run=str(run.path))
+    return found.then(State.TRAINING, f"{shown(run.path)} {how}, with {delivery.words}", run=str(run.path))
 
 
 def _refuse_more_hours(chain: ChainDir, wanted: Wanted) -> None:

@@ -21,6 +21,9 @@ from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.cluster.slurm import own_job_id
 
 FORMAT = 1
+LEAK, CLASSES, LOOK, LABELS = "leak", "classes", "look", "labels"
+ACCEPTED = (LEAK, CLASSES, LOOK, LABELS)
+"""Words by which a person accepts what looks wrong."""
 MOST_FAILURES = 3
 """In a row, which end a chain of jobs."""
 

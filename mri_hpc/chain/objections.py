@@ -14,7 +14,7 @@ import numpy as np
 
 from mri_hpc.base.command import counted
 from mri_hpc.chain.delivery import Delivery
-from mri_hpc.chain.links import Objection
+from mri_hpc.chain.links import CLASSES, LABELS, LEAK, LOOK, Objection
 from mri_hpc.cohort.kept_twins import kept_twins, leak_text, leaking
 from mri_hpc.cohort.splits import TEST, split_by
 from mri_hpc.cohort.whole_patients import whole_patients
@@ -28,8 +28,6 @@ from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import load_training
 from mri_hpc.storage.store import Reader, Store
 
-LEAK, CLASSES, LOOK, LABELS = "leak", "classes", "look", "labels"
-WORDS = (LEAK, CLASSES, LOOK, LABELS)
 LEVEL = 0.001
 """Share of deliveries like those before that a rule stops by mistake."""
 MOST_IMAGES = 5000

@@ -203,6 +203,13 @@ def is_killed_behind(fatal, watch, monkeypatch):
     os._exit(0)
 
 
+def test_a_run_that_was_removed_leaves_its_name_to_its_model(chain):
+    assert chain.next_run(MODELS.names()).path.name == "raw-2"
+    shutil.rmtree(chain.run(1).path)
+    assert chain.next_run(MODELS.names()).path.name == "raw-2"
+    assert chain.next_run(()).path.name == "raw-1"
+
+
 def test_a_step_that_fails_is_an_outcome_with_its_words_and_the_next_link_tries_again(
     chain, watch, monkeypatch
 ):
