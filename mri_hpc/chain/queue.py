@@ -17,7 +17,7 @@ from mri_hpc.chain.links import FORMAT, to_json
 from mri_hpc.cluster.choice import name_of, phase_of, scheduler_of
 from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.scheduler import Phase
-from mri_hpc.cluster.slurm import controller_answers, own_job_id
+from mri_hpc.cluster.slurm import controller_answers, own_job_id, own_job_name
 from mri_hpc.cluster.small_job import submit_small
 
 NO_SLURM = (
@@ -48,9 +48,20 @@ def newest_job(chain: ChainDir) -> LinkJob | None:
 
 
 def is_own_job(chain: ChainDir) -> bool:
-    """Tell whether this process is in the job that the chain submitted last."""
-    newest = newest_job(chain)
-    return bool(own_job_id()) and newest is not None and newest.job.job_id == own_job_id()
+    """Tell whether this process is in the job of the chain, and not in one requeued behind its successor.
+
+    UserError where Slurm does not answer.
+    """
+    if own_job_name() != job_name(chain):
+        return False
+    # This one may have begun before it was written down.
+    live = live_link_job(chain)
+    return live is None or live.job.job_id == own_job_id()
+
+
+def job_name(chain: ChainDir) -> str:
+    """Name the jobs of a chain, of which Slurm runs one at a time."""
+    return f"mri-watch-{chain.name}"
 
 
 def live_link_job(chain: ChainDir) -> LinkJob | None:
@@ -68,7 +79,7 @@ def submit_next(chain: ChainDir, words: Sequence[str], *, in_s: int, options: Se
         raise UserError(NO_SLURM)
     number = chain.num_submitted() + 1
     job = submit_small(
-        [sys.executable, "-m", "mri_hpc.watch", *words], name=f"mri-watch-{chain.name}",
+        [sys.executable, "-m", "mri_hpc.watch", *words], name=job_name(chain),
         output=chain.logs / "job-%j.out", begin_in_s=in_s, options=options,
     )  # fmt: skip
     begins = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=in_s)

@@ -138,6 +138,11 @@ def own_job_id(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("SLURM_JOB_ID", "")
 
 
+def own_job_name(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the job that this process belongs to; empty outside of Slurm."""
+    return environment.get("SLURM_JOB_NAME", "")
+
+
 def node_name(environment: Mapping[str, str] = os.environ) -> str:
     """Return Slurm's name of this node; outside of Slurm its own."""
     return environment.get("SLURMD_NODENAME") or os.uname().nodename

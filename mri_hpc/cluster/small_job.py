@@ -25,7 +25,7 @@ def submit_small(
         "signal": f"B:TERM@{SIGNAL_AHEAD_S}", "begin": f"now+{begin_in_s}", "dependency": "singleton",
         "chdir": str(Path.cwd()),
     }  # fmt: skip
-    wanted = {"cpus-per-task": "1", **own, **more}
+    wanted = {"cpus-per-task": "1", **more, **own}
     given = [f"--{key}" if value is True else f"--{key}={value}" for key, value in wanted.items()]
     # The process itself is told, and not a shell that would end before it.
     script = f"#!/bin/bash\nexec {shlex.join(words)}\n"
