@@ -51,7 +51,7 @@ class Options:
     margin: float = 5.0
     """Points of balanced accuracy by which a model may be worse than the current one at most."""
     promote: Literal["person", "auto"] = "person"
-    """Who promotes; auto: whatever meets all that is asked, and each page of such a model says so."""
+    """Promotion by a person, or auto: of what meets all that is asked; each page of such a model says so."""
     every: Annotated[str, OFTEN] = ""
     """On Slurm: have links as small jobs, one after the other, so far apart: such as 30m, 6h, 1d, 1w."""
     until: Annotated[str, OFTEN] = ""

@@ -44,14 +44,14 @@ class Commands:
             )
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        is_told = False
+        has_passed_on = False
         while True:
             try:
                 return process.wait(LOOK_EVERY_S)
             except subprocess.TimeoutExpired:
-                if self.stop.request and not is_told:
+                if self.stop.request and not has_passed_on:
                     process.terminate()
-                    is_told = True
+                    has_passed_on = True
 
 
 def _last_line(log: Path, began: int) -> str:

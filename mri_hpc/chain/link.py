@@ -60,7 +60,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a link has found so far, for its outcome."""
+    """Outcome of a link so far."""
 
     state: State = State.NOTHING
     words: str = ""
@@ -69,8 +69,8 @@ class Found:
 
     def then(self, state: State, words: str, **values: Any) -> "Found":
         """Return it with one more step."""
-        said = f"{self.words}; {words}" if self.words else words
-        return Found(state=state, words=said, values={**self.values, **values})
+        whole = f"{self.words}; {words}" if self.words else words
+        return Found(state=state, words=whole, values={**self.values, **values})
 
     def beside(self, **values: Any) -> "Found":
         """Return it with values that are no step."""

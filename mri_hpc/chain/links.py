@@ -36,7 +36,7 @@ class State(enum.StrEnum):
     PROPOSED = "proposed"
     PROMOTED = "promoted"
     STOPPED = "stopped"
-    """What came looks wrong, and nothing was trained on it."""
+    """Nothing was trained on what came, as it looks wrong."""
     OUT_OF_HOURS = "out of GPU hours"
     INTERRUPTED = "interrupted"
     FAILED = "failed"

@@ -1,4 +1,4 @@
-"""What came is held against what the model has learnt, before anything is trained on it.
+"""A delivery is held against what the model has learnt, before anything is trained on it.
 
 Each rule is an exact test, at which 1 delivery of 1,000 like those before is stopped by mistake (LEVEL), over
 all groups of images that it looks at together (Bonferroni). Images of test patients are asked nothing: only
@@ -114,8 +114,8 @@ def _asked(store: Store, delivery: Delivery, model: RunDir, code: np.ndarray) ->
                         distances[group][_unit(delivery, row)].append(distance)
             is_asked = np.array([_may_ask(delivery, row, code, finished.classes) for row in rows.tolist()])
             if is_asked.any():
-                said = finished.ask(images[is_asked])
-                predictions += _predictions(delivery, rows[is_asked], said, len(finished.classes))
+                answers = finished.ask(images[is_asked])
+                predictions += _predictions(delivery, rows[is_asked], answers, len(finished.classes))
     return _Asked(classes=finished.classes, rows=predictions, distances=distances)
 
 
@@ -149,9 +149,9 @@ def _groups(delivery: Delivery, row: int) -> list[str]:
 
 
 def _predictions(
-    delivery: Delivery, rows: np.ndarray, said: np.ndarray, num_classes: int
+    delivery: Delivery, rows: np.ndarray, answers: np.ndarray, num_classes: int
 ) -> list[Prediction]:
-    """Pair answers with labels. said: as `FinishedRun.ask` gives them."""
+    """Pair answers with labels. answers: as `FinishedRun.ask` gives them."""
     snapshot = delivery.snapshot
     return [
         Prediction(
@@ -162,7 +162,7 @@ def _predictions(
             probabilities=tuple(one[:num_classes].tolist()),
             attention=tuple(one[num_classes:].tolist()),
         )
-        for row, one in zip(rows.tolist(), said, strict=True)
+        for row, one in zip(rows.tolist(), answers, strict=True)
     ]
 
 
