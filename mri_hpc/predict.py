@@ -156,7 +156,9 @@ def _with_models(options: Options, asked: _Asked, answer: "Answer") -> "Answer":
 
     named = asked.named
     if named:
-        answer = replace(answer, model_name=named.name, model_since=named.since)
+        answer = replace(
+            answer, model_name=named.name, model_since=named.since, model_is_automatic=named.is_automatic
+        )
     before = models_before(options.out) if options.out else {}
     return replace(answer, models_before=before)
 

@@ -24,7 +24,7 @@ class Options:
     """Show how a run stands: state, progress, speed, restarts and their causes, what was lost, digests."""
 
     run: Annotated[Path, POSITIONAL]
-    """Folder of the run, of folds, or of any runs."""
+    """Folder of the run, of folds, of any runs, or of a chain (mri-hpc watch)."""
     more: Annotated[tuple[Path, ...], POSITIONAL] = ()
     """More runs or folds: a table, one row a run."""
     watch: Flag = False
@@ -48,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(options: Options) -> int:
     """Print the state of a run, or a table of several; raises UserError where there is none."""
+    from mri_hpc.chain.layout import is_chain
+
+    if is_chain(options.run):
+        return _show_chain(options)
     runs = [run for folder in (options.run, *options.more) for run in _runs_at(folder)]
     if [run.path for run in runs] != [options.run]:
         return _show_several(options, runs)
@@ -75,6 +79,19 @@ def show(options: Options) -> int:
         Console().print(picture(run, view))
         if view.summary.state == State.FINISHED:
             print_next(run)
+    return DONE
+
+
+def _show_chain(options: Options) -> int:
+    """Print what the last links of a chain did, and when the next one comes."""
+    from mri_hpc.chain.picture import describe_chain, picture_of_chain
+
+    if options.watch or options.more:
+        raise UserError(f"{shown(options.run)} is a chain of links: it is shown once, and by itself")
+    if options.json:
+        print_json(describe_chain(options.run))
+    else:
+        print(picture_of_chain(options.run))
     return DONE
 
 

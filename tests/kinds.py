@@ -8,6 +8,7 @@ import pytest
 KINDS = ("fast", "slurm", "slow")
 ROOMS = {
     "base": "fast",
+    "chain": "fast",
     "cli": "slow",
     "cluster": "slow",
     "cohort": "fast",

@@ -1,6 +1,7 @@
 """The scheduler of a run's settings, of a job that it has taken, or of a rank's environment."""
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
@@ -8,7 +9,7 @@ from mri_hpc.base.stop_flag import StopRequest
 from mri_hpc.cluster import slurm
 from mri_hpc.cluster.jobs import Cluster, Job
 from mri_hpc.cluster.on_slurm import Slurm
-from mri_hpc.cluster.on_this_machine import ThisMachine
+from mri_hpc.cluster.on_this_machine import ThisMachine, local_job
 from mri_hpc.cluster.program import Program
 from mri_hpc.cluster.scheduler import Phase, Scheduler, Standing
 from mri_hpc.rundir.settings import JobSettings
@@ -66,3 +67,8 @@ def kill_time_of(environment: Mapping[str, str]) -> Callable[[StopRequest], floa
     is_in_a_job = slurm.place(environment) is not None and slurm.own_job_id(environment)
     scheduler = SCHEDULERS[Cluster.SLURM if is_in_a_job else Cluster.LOCAL]
     return partial(scheduler.kill_time, environment)
+
+
+def this_process() -> Job:
+    """Return this process as a job of this machine, by which others find out whether it still runs."""
+    return local_job(os.getpid())

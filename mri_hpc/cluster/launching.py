@@ -252,6 +252,7 @@ def _submit(
         run, claimed, Kind.SUBMITTED,
         cluster=job.cluster, job_id=job.job_id, nodes=sizes.nodes, ranks=sizes.ranks,
         **({"least_ranks": sizes.least_ranks} if sizes.free else {}),
+        **({"gpus": sizes.nodes * sizes.gpus_per_node} if sizes.gpus_per_node else {}),
     )  # fmt: skip
     return Launched(state=LaunchState.SUBMITTED, submission=claimed.submission, job=job)
 

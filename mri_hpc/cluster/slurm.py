@@ -138,6 +138,11 @@ def own_job_id(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("SLURM_JOB_ID", "")
 
 
+def own_job_name(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the job that this process belongs to; empty outside of Slurm."""
+    return environment.get("SLURM_JOB_NAME", "")
+
+
 def node_name(environment: Mapping[str, str] = os.environ) -> str:
     """Return Slurm's name of this node; outside of Slurm its own."""
     return environment.get("SLURMD_NODENAME") or os.uname().nodename
@@ -408,6 +413,18 @@ def is_pending_already(complaint: str) -> bool:
     return "pending execution" in complaint
 
 
+def sbatch(options: Sequence[str], script: str, *, without: Sequence[str] = ()) -> str:
+    """Submit a batch script; return the number of its job. UserError with Slurm's words where it is refused.
+
+    without: variables of the shell that are kept from sbatch.
+    """
+    unset = [f"--unset={name}" for name in without]
+    answer = _ask(["env", *unset, "sbatch", "--parsable", *options], text=script)
+    if answer is None or answer.returncode != 0:
+        raise UserError(f"Slurm refused the job: {_complaint(answer)}")
+    return answer.stdout.strip().split(";")[0]
+
+
 def cancel_command(job_id: str, cluster: str = "") -> list[str]:
     """Return the command that ends a job. cluster: another one than that at hand."""
     return ["scancel", *_of(cluster), job_id]
@@ -481,15 +498,19 @@ def _config(environment: Mapping[str, str]) -> str:
 
 
 def _ask(
-    argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S
+    argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S, text: str | None = None
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run one of Slurm's commands; None where it does not come back. One that is missing complains of it."""
+    """Run one of Slurm's commands; None where it does not come back. One that is missing complains of it.
+
+    text: for it to read.
+    """
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OF_PEOPLE)}
     environment = {**plain, "SLURM_TIME_FORMAT": "%s"}
     try:
         return subprocess.run(
-            list(argv), env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+            list(argv), env=environment, input=text, capture_output=True, text=True, timeout=timeout_s,
+            check=False,
+        )  # fmt: skip
     except FileNotFoundError:
         return subprocess.CompletedProcess(argv, COMMAND_NOT_FOUND, "", f"{argv[0]} {NOT_INSTALLED}")
     except subprocess.TimeoutExpired:

@@ -21,6 +21,8 @@ class NamedModel:
     model_digest: str
     since: str
     """Day and minute, UTC, from which on it is current; empty where it is not."""
+    is_automatic: bool = False
+    """It is current by a rule, and by no person's word."""
 
 
 def model_named(models: ModelsDir, name: str) -> NamedModel:
@@ -43,5 +45,9 @@ def model_named(models: ModelsDir, name: str) -> NamedModel:
         raise UserError(refusal(models, record.name, len(commits)))
     since = promoted.when if promoted else ""
     return NamedModel(
-        run=models.run(record.name), name=record.name, model_digest=record.model_digest, since=since
+        run=models.run(record.name),
+        name=record.name,
+        model_digest=record.model_digest,
+        since=since,
+        is_automatic=bool(promoted and promoted.is_automatic),
     )

@@ -53,6 +53,8 @@ class Entry:
     """Words of what was not met, and accepted."""
     retractions: tuple[str, ...] = ()
     """Commits of retractions that were accepted, or that are noted here."""
+    is_automatic: bool = False
+    """Promoted by a rule (watch --promote auto), and by no person."""
     models: tuple[str, ...] = ()
     """Of a retraction: names of the models that have learnt from its images."""
 

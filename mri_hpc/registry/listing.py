@@ -32,6 +32,8 @@ class Listed:
     added: str = ""
     since: str = ""
     """Of the current one: from when on it is."""
+    is_automatic: bool = False
+    """It is current by a rule (watch --promote auto), and by no person's word."""
     retractions: int = 0
     """Retractions of images that it has learnt from, and that no person has accepted."""
     reason: str = ""
@@ -43,6 +45,7 @@ class Listed:
         if self.state is State.DAMAGED:
             return self.reason
         since = f", current since {self.since}" if self.since else ""
+        since += " by a rule (--promote auto), and by no person's word" if self.is_automatic else ""
         refused = "; not asked: it has learnt from images that were retracted" if self.retractions else ""
         return f"model {self.model_digest[:12]}, added {self.added}{since}{refused}"
 
@@ -61,7 +64,7 @@ class Shown:
     def decisions_in_words(self) -> list[str]:
         """Write each decision as a line."""
         return [
-            f"{one.kind} {one.when} by {one.who}"
+            f"{one.kind} {one.when} by {one.who}{', by a rule' if one.is_automatic else ''}"
             + (f", accepted: {', '.join(one.accepted)}" if one.accepted else "")
             + (f": {one.because}" if one.because else "")
             for one in self.decisions
@@ -119,6 +122,7 @@ def _listed(models: ModelsDir, name: str, entries: Sequence[Entry], current: Ent
         model_digest=record.model_digest,
         added=record.added,
         since=current.when if current and current.name == name else "",
+        is_automatic=bool(current and current.name == name and current.is_automatic),
         retractions=len(found),
     )
 

@@ -21,6 +21,8 @@ from mri_hpc.registry.layout import ModelsDir
 from mri_hpc.registry.record import Evidence, Record, Verdict, check_files, read_record, record_digest
 from mri_hpc.registry.retracted import accepted_of, retracted_since
 
+BY_RULE = "watch --promote auto: all that is asked was met"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Promoted:
@@ -35,10 +37,13 @@ class Promoted:
     """False where it was current already, with nothing to decide."""
 
 
-def promote(models: ModelsDir, name: str, because: str, accepted: Collection[str]) -> Promoted:
+def promote(
+    models: ModelsDir, name: str, because: str, accepted: Collection[str], *, is_automatic: bool = False
+) -> Promoted:
     """Make a model the current one; UserError where a requirement is open, and not accepted by its word.
 
-    What was accepted of the current one stays accepted: retractions since then alone are asked about.
+    What was accepted of the current one stays accepted: retractions since then alone are asked about. One
+    that is current by a rule becomes so by a person's word. is_automatic: by a rule, and by no person.
     """
     _refuse_unknown_words(accepted)
     if not because.strip():
@@ -54,7 +59,9 @@ def promote(models: ModelsDir, name: str, because: str, accepted: Collection[str
     retracted = retracted_since(models, record, entries)
     if before and before.name == name:
         promoted_record(models, before)
-    if before and before.name == name and not retracted.beyond(accepted_of(entries, name)):
+    is_confirmed = bool(before and before.is_automatic) and not is_automatic
+    is_asked = is_confirmed or bool(retracted.beyond(accepted_of(entries, name)))
+    if before and before.name == name and not is_asked:
         # A promotion that was killed as it ended is put right.
         follow(models)
         return Promoted(entry=before, before=name, is_new=False)
@@ -74,9 +81,26 @@ def promote(models: ModelsDir, name: str, because: str, accepted: Collection[str
         gate=gate,
         accepted=tuple(word for word in WORDS if word in opened and word in accepted),
         retractions=retracted.commits if RETRACTED in accepted else (),
+        is_automatic=is_automatic,
     )
     note = add_entry(models, entry)
     return Promoted(entry=entry, before=before.name if before else "", note=note)
+
+
+def promote_by_rule(models: ModelsDir, name: str) -> Promoted | None:
+    """Make a model current where all that is asked of it is met; None else, or where it was decided before.
+
+    Whoever has rolled it back is not overruled.
+    """
+    entries = read_history(models)
+    if any(one.name == name for one in entries):
+        return None
+    line = line_of(entries)
+    before = line[-1] if line else None
+    evidence, _gate = evidence_now(models, read_record(models, name), entries, before)
+    if open_words(evidence, has_current=bool(before)):
+        return None
+    return promote(models, name, BY_RULE, (), is_automatic=True)
 
 
 def rollback(models: ModelsDir, because: str) -> Promoted:

@@ -27,7 +27,8 @@ class Kind(StrEnum):
     """Kinds of events of a run. Beside each: its writer, and the values it carries."""
 
     SUBMITTED = (
-        "submitted"  # launch: cluster, job_id, nodes, ranks, and least_ranks where any number may come
+        # launch: cluster, job_id, nodes, ranks, gpus (of all nodes, where there are any), and
+        "submitted"  # least_ranks where any number may come
     )
     STARTING = "starting"  # batch script or local supervisor, starting the ranks: unseen (node → paths)
     PROBING = "probing"  # rank 0: steps are timed before the first one

@@ -19,6 +19,7 @@ from mri_hpc.results.answers.resemblance import NOT_LIKE, NoResemblance, Resembl
 from mri_hpc.results.statistics.patient_model import MeanOfImages, PatientModel
 from mri_hpc.results.statistics.patients import ValidationPatients
 
+BY_RULE = "promoted by --promote auto and by no person"
 UNASKED = NoDecision(reason="the run was not asked for one")
 NO_SETS = NoSets(reason="the run was not asked for one")
 OTHER_SHARES = NoSets(
@@ -103,6 +104,8 @@ class Answer:
     """Name of the model, where it is one that is kept; empty of a run."""
     model_since: str = ""
     """Day and minute, UTC, from which on it is the current one; empty where it is not."""
+    model_is_automatic: bool = False
+    """It is the current one by a rule, and by no person's word."""
     models_before: Mapping[str, EarlierModel] = field(default_factory=dict)
     """Models of the last predictions, by patient, as far as they are known."""
     snapshot: str = ""
@@ -121,8 +124,15 @@ class Answer:
     def model_in_words(self) -> str:
         """Name the model, by its digest too, and from when on it is the current one."""
         name = f"{self.model_name}, " if self.model_name else ""
-        since = f" (current since {self.model_since})" if self.model_since else ""
-        return f"Model {name}{self.model_digest}{since}, {self.made}"
+        return f"Model {name}{self.model_digest}{self.since_in_words}, {self.made}"
+
+    @property
+    def since_in_words(self) -> str:
+        """Say from when on the model is the current one, and by whose word; empty where it is not."""
+        if not self.model_since:
+            return ""
+        by_rule = f", {BY_RULE}" if self.model_is_automatic else ""
+        return f" (current since {self.model_since}{by_rule})"
 
     def changed(self) -> dict[str, EarlierModel]:
         """Return the models by which patients were predicted last, of those for whom it was another one."""
@@ -313,6 +323,7 @@ class Answer:
             "rejected": [{"path": as_text(bad.path), "reason": bad.reason} for bad in self.rejected],
             "model_digest": self.model_digest,
             **({"model": self.model_name, "model_since": self.model_since} if self.model_name else {}),
+            **({"model_promoted": "auto"} if self.model_is_automatic else {}),
             **({"models_before": before} if (before := self._changes()) else {}),
             "made": self.made,
             "calibration": self.in_words(),

@@ -118,7 +118,8 @@ def _origin(answer: Answer) -> dict[str, str]:
     if not answer.model_digest:
         return {}
     named = {"model": answer.model_name, "model_since": answer.model_since} if answer.model_name else {}
-    return {"model_digest": answer.model_digest, "made": answer.made, **named}
+    by_rule = {"model_promoted": "auto"} if answer.model_is_automatic else {}
+    return {"model_digest": answer.model_digest, "made": answer.made, **named, **by_rule}
 
 
 def _before(found: EarlierModel | None) -> list[str]:

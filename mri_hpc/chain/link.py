@@ -1,0 +1,232 @@
+"""One link: from new files to a proposal, in steps of which each is done once, by what it leaves itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mri_hpc.base.command import shown
+from mri_hpc.base.errors import UserError
+from mri_hpc.chain.commands import Commands
+from mri_hpc.chain.delivery import Delivery, delivery_of
+from mri_hpc.chain.layout import ChainDir
+from mri_hpc.chain.links import LEAK, Objection, State
+from mri_hpc.chain.objections import Held, hold_against
+from mri_hpc.chain.training import (
+    Learnt,
+    OutOfHours,
+    gpu_hours,
+    is_in_hands,
+    last_trained_on,
+    learnt_so_far,
+    unfinished,
+)
+from mri_hpc.cluster.outcome import is_cancelled
+from mri_hpc.cohort.kept_twins import kept_twins
+from mri_hpc.registry.adding import add_run
+from mri_hpc.registry.layout import ModelsDir
+from mri_hpc.registry.promoting import promote_by_rule
+from mri_hpc.registry.record import Verdict
+from mri_hpc.rundir.decisions import Action
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.ledger import Kind, read_events
+from mri_hpc.storage.store import Store
+
+GATE = ("--calibration-share", "0.5")
+"""Of a first training: half of the validation patients choose nothing, and are the gate of all later ones."""
+COMPACT_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Orders of a chain: where its data lie, and how they are taken."""
+
+    source: Path
+    store: Path
+    models: Path
+    preprocess: tuple[str, ...] = ()
+    """Further words of mri-hpc preprocess."""
+    launch: tuple[str, ...] = ()
+    """Further words of mri-hpc launch."""
+    margin: float = 0.05
+    """Part of balanced accuracy by which a model may be worse than the current one at most."""
+    promote: Literal["person", "auto"] = "person"
+    accept: tuple[str, ...] = ()
+    """Words of objections that a person accepts for what came."""
+    max_gpu_hours: float | None = None
+    waits: bool = False
+    """Follow a training until it ends, and go on in the same link."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Outcome of a link so far."""
+
+    state: State = State.NOTHING
+    words: str = ""
+    values: dict[str, Any]
+    """Further fields of its outcome."""
+
+    def then(self, state: State, words: str, **values: Any) -> "Found":
+        """Return it with one more step."""
+        whole = f"{self.words}; {words}" if self.words else words
+        return Found(state=state, words=whole, values={**self.values, **values})
+
+    def beside(self, **values: Any) -> "Found":
+        """Return it with values that are no step."""
+        return replace(self, values={**self.values, **values})
+
+
+def do_link(chain: ChainDir, wanted: Wanted, commands: Commands) -> Found:
+    """Do what is to be done now; UserError where a step fails, Interrupted where a signal came.
+
+    Whatever was killed on the way, the same call goes on where it was.
+    """
+    store = _take_in(wanted, commands)
+    found = _propose_finished(chain, wanted, Found(values={}))
+    under_way = unfinished(chain)
+    if under_way and is_in_hands(under_way):
+        return _wait_for(chain, under_way, wanted, commands, found)
+    if under_way:
+        found = _resume(under_way, wanted, commands, found)
+        return _propose_finished(chain, wanted, found)
+    learnt = learnt_so_far(chain, ModelsDir(wanted.models))
+    delivery = delivery_of(store.resolve(), last_trained_on(chain, store, learnt))
+    found = found.beside(
+        snapshot=delivery.snapshot.digest, new_images=delivery.images, gone_images=delivery.num_gone
+    )
+    if delivery.is_nothing:
+        return (
+            found
+            if found.words
+            else found.then(State.NOTHING, "no image came, changed or left since the last training")
+        )
+    held = _hold(store, delivery, learnt, commands)
+    found = found.beside(notes=held.notes, objections=held.objections)
+    opened = [one for one in held.objections if one.word not in wanted.accept]
+    if opened:
+        return found.then(State.STOPPED, _stopped(delivery, opened, wanted))
+    found = found.beside(accepted=tuple(one.word for one in held.objections))
+    _refuse_more_hours(chain, wanted)
+    found = _train(chain, delivery, learnt, wanted, commands, found)
+    return _propose_finished(chain, wanted, found)
+
+
+def _take_in(wanted: Wanted, commands: Commands) -> Store:
+    """Store what is new in the source, and compact where enough small files have come together."""
+    words = ["--source", str(wanted.source), "--store", str(wanted.store), *wanted.preprocess]
+    commands.run("preprocess", words)
+    store = Store.open(wanted.store)
+    ahead = store.look_ahead(target_bytes=COMPACT_BYTES)
+    if ahead.bytes_written:
+        commands.run("store", ["compact", str(wanted.store)])
+    return store
+
+
+def _propose_finished(chain: ChainDir, wanted: Wanted, found: Found) -> Found:
+    """Keep the models of finished runs, with what speaks for each; promote by rule where that was typed."""
+    models = ModelsDir(wanted.models)
+    for run in chain.launched():
+        if not run.is_finished or models.record(run.path.name).exists():
+            continue
+        record = add_run(models, run.path, "", wanted.margin).record
+        unmet = [f"{one.word} {one.verdict}" for one in record.evidence if one.verdict is not Verdict.MET]
+        words = f"{record.name} is proposed ({', '.join(unmet) or 'all is met'})"
+        found = found.then(State.PROPOSED, words, model=record.name, run=str(run.path))
+    newest = [run.path.name for run in chain.launched() if models.record(run.path.name).exists()][-1:]
+    if wanted.promote == "auto" and newest:
+        # Also where the link that proposed it was killed in between.
+        done = promote_by_rule(models, newest[0])
+        if done and done.is_new:
+            words = f"{newest[0]} is current now, by --promote auto: no person has looked at it"
+            found = found.then(State.PROMOTED, words, model=newest[0])
+    return found
+
+
+def _wait_for(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, found: Found) -> Found:
+    """Leave a run to its job, or follow it; end it where it has used up the GPU hours."""
+    hours = gpu_hours(chain.launched())
+    if wanted.max_gpu_hours is not None and hours >= wanted.max_gpu_hours:
+        commands.run("launch", ["--run", str(run.path), "--cancel"])
+        raise OutOfHours(_hours_gone(hours, wanted))
+    if wanted.waits:
+        commands.run("launch", ["--run", str(run.path), "--wait"])
+        return _propose_finished(chain, wanted, found)
+    return found.then(State.TRAINING, f"{shown(run.path)} is under way", run=str(run.path))
+
+
+def _resume(run: RunDir, wanted: Wanted, commands: Commands, found: Found) -> Found:
+    """Have a run go on that has stopped; UserError where a person has cancelled it."""
+    name, newest = shown(run.path), run.newest_attempt()
+    if newest and is_cancelled(run, newest.submission):
+        raise UserError(
+            f"{name} was cancelled: mri-hpc launch --run {name} has it go on, and rm -r {name} gives it up"
+        )
+    decided = [one.values for one in read_events(run) if one.kind == Kind.DECIDED][-1:]
+    commands.run("launch", ["--run", str(run.path), *(["--wait"] if wanted.waits else [])])
+    if decided and not wanted.waits and decided[0].get("decision") == Action.GIVE_UP:
+        # Three of these in a row end a chain of jobs.
+        return found.then(
+            State.FAILED, f"{name} had failed ({decided[0].get('reason')}), and was launched again"
+        )
+    return found.then(State.TRAINING, f"{name} goes on", run=str(run.path))
+
+
+def _hold(store: Store, delivery: Delivery, learnt: Learnt | None, commands: Commands) -> Held:
+    """Hold what came against what the model has learnt, once an audit has looked for leaks."""
+    if delivery.images and kept_twins(store, delivery.snapshot) is None:
+        commands.run("store", ["audit", str(store.path), "--report-only"])
+    return hold_against(store, delivery, learnt.model if learnt else None)
+
+
+def _stopped(delivery: Delivery, opened: Sequence[Objection], wanted: Wanted) -> str:
+    why = "; ".join(one.words for one in opened)
+    accept = " ".join(dict.fromkeys(one.word for one in opened))
+    return (
+        f"nothing is trained on {delivery.words}: {why}. Take them out (mri-hpc store retract {wanted.store} "
+        f"--image FILE), or give them other labels (mri-hpc store relabel), or, where all is as it is meant, "
+        f"type it again with --accept {accept}"
+    )
+
+
+def _train(
+    chain: ChainDir,
+    delivery: Delivery,
+    learnt: Learnt | None,
+    wanted: Wanted,
+    commands: Commands,
+    found: Found,
+) -> Found:
+    """Launch a training on what there is now, from the model that was learnt so far."""
+    run = chain.next_run(ModelsDir(wanted.models).names())
+    words = ["--run", str(run.path), "--store", str(wanted.store), "--snapshot", delivery.snapshot.digest]
+    if learnt and not learnt.is_retracted:
+        words += ["--continue-from", str(learnt.run.path)]
+        how = f"goes on from {learnt.record.name}"
+    else:
+        has_gate = any(word.replace("_", "-").startswith(GATE[0]) for word in wanted.launch)
+        words += [] if has_gate else GATE
+        how = (
+            f"starts anew: {learnt.record.name} has learnt from what was retracted"
+            if learnt
+            else "is the first"
+        )
+    words += ["--allow-leaks"] if LEAK in wanted.accept else []
+    commands.run("launch", [*words, *wanted.launch, *(["--wait"] if wanted.waits else [])])
+    return found.then(State.TRAINING, f"{shown(run.path)} {how}, with {delivery.words}", run=str(run.path))
+
+
+def _refuse_more_hours(chain: ChainDir, wanted: Wanted) -> None:
+    """Raise OutOfHours where one more training, as long as the last one, would take too many GPU hours."""
+    if wanted.max_gpu_hours is None:
+        return
+    launched = chain.launched()
+    used, last = gpu_hours(launched), gpu_hours(launched[-1:])
+    if used >= wanted.max_gpu_hours or used + last > wanted.max_gpu_hours:
+        raise OutOfHours(_hours_gone(used, wanted, last))
+
+
+def _hours_gone(used: float, wanted: Wanted, next_: float = 0.0) -> str:
+    more = f", and one more training as the last takes {next_:.2f}" if next_ else ""
+    limit = f"--max-gpu-hours {wanted.max_gpu_hours:g}"
+    return f"{used:.2f} GPU hours are used{more}, of {limit}: nothing more is trained"

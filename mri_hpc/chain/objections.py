@@ -1,0 +1,263 @@
+"""A delivery is held against what the model has learnt, before anything is trained on it.
+
+Each rule is an exact test, at which 1 delivery of 1,000 like those before is stopped by mistake (LEVEL), over
+all groups of images that it looks at together (Bonferroni). Images of test patients are asked nothing: only
+their pixels are looked at.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mri_hpc.base.command import counted
+from mri_hpc.chain.delivery import Delivery
+from mri_hpc.chain.links import CLASSES, LABELS, LEAK, LOOK, Objection
+from mri_hpc.cohort.kept_twins import kept_twins, leak_text, leaking
+from mri_hpc.cohort.splits import TEST, split_by
+from mri_hpc.cohort.whole_patients import whole_patients
+from mri_hpc.registry.gate import NO_GATE, gate_rows
+from mri_hpc.results.answers.appearance import appearance_of
+from mri_hpc.results.answers.pooling_choice import patient_model_of
+from mri_hpc.results.answers.resemblance import ALARM, FEWEST, NOT_LIKE, NoResemblance, load_resemblance
+from mri_hpc.results.statistics.patients import Outcomes, image_outcomes, patient_outcomes, pool_patients
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.predictions import Prediction
+from mri_hpc.rundir.settings import load_training
+from mri_hpc.storage.store import Reader, Store
+
+LEVEL = 0.001
+"""Share of deliveries like those before that a rule stops by mistake."""
+MOST_IMAGES = 5000
+"""Images of whole patients that are asked about at most: more would take a node without a GPU long."""
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Outcome of holding a delivery against a model."""
+
+    objections: tuple[Objection, ...] = ()
+    notes: tuple[str, ...] = ()
+    """For people: what could not be held against anything."""
+
+
+def hold_against(store: Store, delivery: Delivery, model: RunDir | None) -> Held:
+    """Hold a delivery against a model that has learnt from earlier ones; None where there is none yet."""
+    if model is None:
+        # Leaks are refused by launch, which knows the splits that are meant.
+        look = f"look at them (mri-hpc store sheet {store.path} sheet.png)"
+        note = f"there was no model to hold these images against: {look}"
+        return Held(notes=(note,))
+    if not delivery.images:
+        return Held()
+    code = split_by(delivery.snapshot, load_training(model))
+    leaks = _leaks(store, delivery, code)
+    answers = _asked(store, delivery, model, code)
+    looks = _unlike(answers, model)
+    labels = _mislabelled(answers, model)
+    found = [*leaks, *_new_classes(delivery, answers.classes), *looks.objections, *labels.objections]
+    return Held(objections=tuple(found), notes=(*looks.notes, *labels.notes))
+
+
+def _leaks(store: Store, delivery: Delivery, code: np.ndarray) -> tuple[Objection, ...]:
+    """Object to images that came and are the same slice as one on the other side of a split."""
+    came = set(delivery.rows.tolist())
+    groups = leaking(kept_twins(store, delivery.snapshot) or [], code)
+    found = [group for group in groups if not came.isdisjoint(group.rows)]
+    if not found:
+        return ()
+    words = leak_text(delivery.snapshot, found)
+    return (Objection(word=LEAK, words=f"leak: {words}; mri-hpc store audit {store.path} shows them"),)
+
+
+def _new_classes(delivery: Delivery, classes: Sequence[str]) -> tuple[Objection, ...]:
+    snapshot = delivery.snapshot
+    new = sorted(set(snapshot.classes) - set(classes))
+    if not new:
+        return ()
+    labels = np.asarray(snapshot.label)
+    counts = ", ".join(
+        f"{name} ({counted(int((labels == snapshot.classes.index(name)).sum()), 'image')})" for name in new
+    )
+    return (Objection(word=CLASSES, words=f"new classes: the model does not know {counts}"),)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Asked:
+    """A model's answers about images that came."""
+
+    classes: tuple[str, ...]
+    rows: list[Prediction]
+    """Without those of test patients, of unknown class, or of a class that the model does not know."""
+    distances: dict[str, dict[str, list[float]]]
+    """From the training images, by group of images and by patient."""
+
+
+def _asked(store: Store, delivery: Delivery, model: RunDir, code: np.ndarray) -> _Asked:
+    """Ask a model about what came, some images at a time."""
+    # torch, which only this needs.
+    from mri_hpc.training.prediction import load_finished
+
+    snapshot, finished, resemblance = delivery.snapshot, load_finished(model), load_resemblance(model)
+    chosen = whole_patients(snapshot, delivery.rows, MOST_IMAGES)
+    predictions: list[Prediction] = []
+    distances: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with store.reader(snapshot, is_read_once=True) as reader:
+        for rows, images in _in_batches(reader, chosen):
+            if not isinstance(resemblance, NoResemblance):
+                far = resemblance.space.distances(appearance_of(images)).tolist()
+                for row, distance in zip(rows.tolist(), far, strict=True):
+                    for group in _groups(delivery, row):
+                        distances[group][_unit(delivery, row)].append(distance)
+            is_asked = np.array([_may_ask(delivery, row, code, finished.classes) for row in rows.tolist()])
+            if is_asked.any():
+                answers = finished.ask(images[is_asked])
+                predictions += _predictions(delivery, rows[is_asked], answers, len(finished.classes))
+    return _Asked(classes=finished.classes, rows=predictions, distances=distances)
+
+
+def _in_batches(reader: Reader, rows: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        yield some, reader.read(some)
+
+
+def _may_ask(delivery: Delivery, row: int, code: np.ndarray, classes: Sequence[str]) -> bool:
+    """Tell whether a model may be asked about the label of an image: not where its patient tests models."""
+    label = int(delivery.snapshot.label[row])
+    return code[row] != TEST and label >= 0 and delivery.snapshot.classes[label] in classes
+
+
+def _unit(delivery: Delivery, row: int) -> str:
+    """Name whose image it is; one without a patient counts as of one of its own."""
+    patient = int(delivery.snapshot.patient[row])
+    return str(patient) if patient >= 0 else f"image {row}"
+
+
+def _groups(delivery: Delivery, row: int) -> list[str]:
+    """Name the groups of which an image is one: all, its class, its site."""
+    snapshot = delivery.snapshot
+    label, site = int(snapshot.label[row]), int(snapshot.site[row])
+    return [
+        "",
+        *([f" of class {snapshot.classes[label]}"] if label >= 0 else []),
+        *([f" of site {snapshot.site_names[site].decode()}"] if site >= 0 else []),
+    ]
+
+
+def _predictions(
+    delivery: Delivery, rows: np.ndarray, answers: np.ndarray, num_classes: int
+) -> list[Prediction]:
+    """Pair answers with labels. answers: as `FinishedRun.ask` gives them."""
+    snapshot = delivery.snapshot
+    return [
+        Prediction(
+            key=f"{int(snapshot.key[row]):016x}",
+            patient=f"{int(snapshot.patient[row])}" if snapshot.patient[row] >= 0 else "",
+            split="new",
+            label=snapshot.classes[int(snapshot.label[row])],
+            probabilities=tuple(one[:num_classes].tolist()),
+            attention=tuple(one[num_classes:].tolist()),
+        )
+        for row, one in zip(rows.tolist(), answers, strict=True)
+    ]
+
+
+def _unlike(asked: _Asked, model: RunDir) -> Held:
+    """Object where more patients are unlike the training data than could come by chance."""
+    resemblance = load_resemblance(model)
+    if isinstance(resemblance, NoResemblance):
+        return Held(notes=(f"looks were held against nothing: {resemblance.reason}",))
+    num = len(resemblance.validation)
+    if num < FEWEST:
+        return Held(notes=(f"looks were held against nothing: {num} validation patients are too few",))
+    found, notes, shown = [], [], _distinct(asked.distances)
+    for group, patients in shown.items():
+        verdicts = [resemblance.verdict(distances) for distances in patients.values()]
+        unlike = sum(one.is_unlike for one in verdicts)
+        chance = chance_of_unlike(unlike, len(verdicts), num)
+        words = f"{unlike} of {counted(len(verdicts), 'patient')}{group} are {NOT_LIKE}"
+        notes += [] if group else [words]
+        if chance <= LEVEL / len(shown):
+            found.append(f"{words}, where 1 in {1 / ALARM:g} is expected (chance {chance:.1g})")
+    return _objected(LOOK, found, notes)
+
+
+def _mislabelled(asked: _Asked, model: RunDir) -> Held:
+    """Object where the model contradicts more labels than it does of gate patients."""
+    classes, gate = gate_rows(model)
+    if not gate:
+        return Held(notes=(f"labels were held against nothing: {NO_GATE}",))
+    if not asked.rows:
+        return Held()
+    known, new = (_outcomes(model, classes, rows) for rows in (gate, asked.rows))
+    groups = {"": (np.ones(len(known), bool), np.ones(len(new), bool))}
+    for number, name in enumerate(classes):
+        groups[f" of class {name}"] = (known.label == number, new.label == number)
+    groups = {name: both for name, both in groups.items() if both[0].any() and both[1].any()}
+    found, notes = [], []
+    for group, (of_gate, of_new) in groups.items():
+        wrong, wrong_before = (
+            int((one.predicted != one.label)[units].sum()) for one, units in ((new, of_new), (known, of_gate))
+        )
+        num, num_before = int(of_new.sum()), int(of_gate.sum())
+        chance = chance_of_wrong(wrong, num, wrong_before, num_before)
+        of_gate_words = f"{wrong_before} of {num_before} of the gate"
+        words = f"the model contradicts {wrong} of {num} labels{group}, {of_gate_words}"
+        notes += [] if group else [words]
+        if chance <= LEVEL / len(groups):
+            found.append(f"{words} (chance {chance:.1g})")
+    return _objected(LABELS, found, notes)
+
+
+def _objected(word: str, found: Sequence[str], notes: Sequence[str]) -> Held:
+    objections = (Objection(word=word, words=f"{word}: {'; '.join(found)}"),) if found else ()
+    return Held(objections=objections, notes=tuple(notes))
+
+
+def _distinct(distances: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, list[float]]]:
+    """Leave out groups that are all that came: they would be counted twice."""
+    whole = distances.get("", {})
+    return {group: patients for group, patients in distances.items() if not group or {*patients} != {*whole}}
+
+
+def _outcomes(model: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction]) -> Outcomes:
+    """Take patients as units, where the model pools them and the data name them; else images."""
+    patient_model = patient_model_of(model, classes)
+    if patient_model and all(row.patient for row in rows):
+        return patient_outcomes(classes, pool_patients(classes, rows, patient_model))
+    return image_outcomes(classes, rows)
+
+
+def chance_of_unlike(unlike: int, num: int, num_validation: int) -> float:
+    """Return the chance of so many unlike patients, or more, among new ones drawn as those of validation.
+
+    Of a patient drawn so, the rank among validation patients is any with like chance; of several together,
+    who share these patients, the number below the limit is beta-binomial. It is exact, whatever the distance
+    measures.
+    """
+    limit = math.floor(ALARM * (num_validation + 1) + 1e-9)
+    a, b = limit, num_validation + 1 - limit
+    terms = (
+        math.exp(_log_beta(k + a, num - k + b) - _log_beta(a, b) - _log_beta(k + 1, num - k + 1))
+        for k in range(unlike, num + 1)
+    )
+    # Of so many out of all there are 1 / ((num + 1) B(k + 1, num - k + 1)) ways.
+    return min(1.0, math.fsum(terms) / (num + 1))
+
+
+def chance_of_wrong(wrong: int, num: int, wrong_before: int, num_before: int) -> float:
+    """Return the chance of so many wrong answers, or more, among new units: Fisher's exact test, one side."""
+    all_wrong, total = wrong + wrong_before, num + num_before
+    most = min(num, all_wrong)
+    ways = sum(
+        math.comb(all_wrong, k) * math.comb(total - all_wrong, num - k) for k in range(wrong, most + 1)
+    )
+    return ways / math.comb(total, num)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)

@@ -1,0 +1,112 @@
+"""Runs of a chain: which one is under way, what it goes on from, and the GPU hours of all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mri_hpc.base.errors import UserError
+from mri_hpc.chain.layout import ChainDir
+from mri_hpc.cluster.choice import phase_of
+from mri_hpc.cluster.launching import live_job
+from mri_hpc.cluster.scheduler import Phase
+from mri_hpc.registry.history import current_of, read_history
+from mri_hpc.registry.layout import ModelsDir
+from mri_hpc.registry.record import Record, read_record
+from mri_hpc.registry.retracted import accepted_of, retracted_since
+from mri_hpc.rundir import server_clock
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Event, Kind, read_events
+from mri_hpc.rundir.settings import load_training
+from mri_hpc.storage.store import Snapshot, Store
+
+HOUR_S = 3600.0
+STARTS = {Kind.STARTING, Kind.STARTED}
+ENDS = {Kind.DECIDED, Kind.RANKS_GONE}
+
+
+class OutOfHours(UserError):
+    """The chain has used up its GPU hours, or would with one more training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """The model that a link goes on from: the current one, before the first promotion the newest proposed."""
+
+    record: Record
+    model: RunDir
+    """Folder of its record, which can be asked."""
+    is_retracted: bool
+    """It has learnt from images that were retracted since, which no person has accepted."""
+
+    @property
+    def run(self) -> RunDir:
+        """Return the run to continue from; UserError where its folder is gone."""
+        run = RunDir(Path(self.record.run))
+        if not run.settings.is_file():
+            raise UserError(
+                f"{run.path}, the run of models/{self.record.name}, is gone, and training goes on from runs: "
+                "put it back there, or promote a model whose run is there"
+            )
+        return run
+
+
+def learnt_so_far(chain: ChainDir, models: ModelsDir) -> Learnt | None:
+    """Find the model that a link goes on from; None before the first. UserError where it is damaged."""
+    entries = read_history(models)
+    current = current_of(models, entries)
+    proposed = [run.path.name for run in chain.launched() if models.record(run.path.name).exists()]
+    name = current.name if current else proposed[-1] if proposed else ""
+    if not name:
+        return None
+    record = read_record(models, name)
+    retracted = retracted_since(models, record, entries).beyond(accepted_of(entries, name))
+    return Learnt(record=record, model=models.run(name), is_retracted=bool(retracted))
+
+
+def last_trained_on(chain: ChainDir, store: Store, learnt: Learnt | None) -> Snapshot | None:
+    """Return the snapshot on which the chain, or before its first run the current model, was trained last."""
+    launched = chain.launched()
+    if launched:
+        return store.recall(load_training(launched[-1]).snapshot)
+    return store.recall(learnt.record.snapshot) if learnt else None
+
+
+def unfinished(chain: ChainDir) -> RunDir | None:
+    """Return the run of the chain that was launched, and is not finished."""
+    launched = chain.launched()
+    return launched[-1] if launched and not launched[-1].is_finished else None
+
+
+def is_in_hands(run: RunDir) -> bool:
+    """Tell whether a job has the run now."""
+    job = live_job(run)
+    return job is not None and phase_of(job) is not Phase.GONE
+
+
+def gpu_hours(runs: Sequence[RunDir]) -> float:
+    """Add up the hours of all GPUs that runs had, by their ledgers."""
+    return sum(gpu_seconds(read_events(run), server_clock.now(run.attempts)) for run in runs) / HOUR_S
+
+
+def gpu_seconds(events: Sequence[Event], now_s: float) -> float:
+    """Add up the seconds of all GPUs of a run's attempts, each from its start until its ranks had gone.
+
+    now_s: Unix time up to which the newest attempt counts where its end is not written down.
+    """
+    of_rank = {
+        Attempt.parse(one.attempt).submission: int(one.values["gpus"])
+        / max(int(one.values.get("ranks") or 1), 1)
+        for one in events
+        if one.kind == Kind.SUBMITTED and one.values.get("gpus")
+    }
+    attempts = sorted({event.attempt for event in events}, key=Attempt.parse)
+    total = 0.0
+    for name in attempts:
+        own = [event for event in events if event.attempt == name]
+        begun = [one.time for one in own if one.kind in STARTS]
+        ends = [one.time for one in own if one.kind in ENDS]
+        ranks = max((int(one.values.get("ranks") or 0) for one in own if one.kind == Kind.STARTED), default=0)
+        last_s = max(ends) if ends else now_s if name == attempts[-1] else own[-1].time
+        gpus = of_rank.get(Attempt.parse(name).submission, 0.0) * ranks
+        total += gpus * max(0.0, last_s - min(begun)) if begun else 0.0
+    return total

@@ -1,0 +1,296 @@
+"""``mri-hpc watch``: one link does what is new, once; what looks wrong is stopped by name."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from mri_hpc.chain.commands import Commands
+from mri_hpc.chain.layout import ChainDir
+from mri_hpc.chain.links import Claim, State, claim_link, outcomes, read_outcome, to_json
+from mri_hpc.cluster.jobs import Job
+from mri_hpc.predict import main as predict_main
+from mri_hpc.registry import promoting
+from mri_hpc.registry.history import read_history
+from mri_hpc.registry.layout import ModelsDir
+from mri_hpc.registry.promoting import BY_RULE, promote
+from mri_hpc.rundir.settings import load_training
+from mri_hpc.status import main as status_main
+from mri_hpc.storage.store import Store
+from mri_hpc.store import main as store_main
+from tests.cli.watch.conftest import FIRST, deliver, run_here
+
+MODELS = ModelsDir(Path("models"))
+
+
+def last(chain):
+    return outcomes(chain)[-1]
+
+
+def promoted(name):
+    accepted = ("audit", "calibration", "controls", "not-worse")
+    return promote(MODELS, name, "seen", accepted)
+
+
+def test_three_links_train_do_nothing_and_go_on_with_what_came(chain, watch, capsys):
+    assert (last(chain).state, last(chain).model) == (State.PROPOSED, "raw-1")
+    assert "--calibration-share" in chain.log(1).read_text(), "all later models have gate patients"
+    assert watch()[:2] == (0, "link 2: nothing new: no image came, changed or left since the last training\n")
+    promoted("raw-1")
+    deliver(Path("raw"), FIRST, 12)
+    status, out, err = watch()
+    assert status == 0, err
+    assert "goes on from raw-1, with 24 new or changed images; raw-2 is proposed (" in out
+    assert 'mri-hpc models promote raw-2 --because "..."' in out
+    settings = load_training(chain.run(2))
+    assert (settings.continue_from, settings.snapshot) == (
+        str(chain.run(1).path.absolute()), Store.open(Path("store")).resolve().digest,
+    )  # fmt: skip
+    record = json.loads(MODELS.record("raw-2").read_text())
+    assert record["compared_with"] == "raw-1" and len(record["gate"]) > 5
+    assert [one.name for one in read_history(MODELS)] == ["raw-1"], "a person promotes"
+    assert watch()[1].startswith("link 4: nothing new")
+    capsys.readouterr()
+    assert status_main(["watch/raw"]) == 0
+    printed = capsys.readouterr().out
+    assert "watch/raw: 4 links" in printed and "next  by whoever types mri-hpc watch" in printed
+    assert status_main(["watch/raw", "--json"]) == 0
+    links = json.loads(capsys.readouterr().out)["links"]
+    assert [one["state"] for one in links] == ["proposed", "nothing new", "proposed", "nothing new"]
+
+
+def inverted(pixels):
+    return 255 - pixels
+
+
+def of_another_site(pixels):
+    return pixels * 0.45 + 70
+
+
+@pytest.mark.parametrize(
+    ("word", "made"),
+    [
+        ("labels", {"swapped": True}),
+        ("look", {"change": inverted}),
+        ("look", {"change": of_another_site}),
+    ],
+)
+def test_a_wrong_delivery_is_stopped_by_name_before_any_training(chain, watch, word, made):
+    deliver(Path("raw"), FIRST, 12, **made)
+    for _again in range(2):
+        status, _out, err = watch()
+        assert (status, err.count("\n")) == (2, 1)
+        assert "stopped: nothing is trained on 24 new or changed images: " in err
+        assert word in [one.word for one in last(chain).objections]
+        assert f"{word}: " in err and "mri-hpc store retract" in err and "--accept" in err
+    assert len(chain.launched()) == 1
+    accepted = [one.word for one in last(chain).objections]
+    assert "takes leak, classes, look, labels" in watch("--accept", "looks")[2]
+    status, out, err = watch("--accept", *accepted)
+    assert status == 0, err
+    assert f"accepted: {', '.join(accepted)}" in out
+    assert last(chain).accepted == tuple(accepted)
+
+
+def test_a_leak_into_test_is_stopped_by_name(chain, watch):
+    deliver(Path("raw"), FIRST, 6)
+    shutil.copy("raw/2_0.png", "raw/again.png")
+    with Path("raw/labels.csv").open("a") as table:
+        table.write("again.png,dark,P999,test\n")
+    status, _out, err = watch()
+    assert status == 2 and "leak: 1 slice is both trained on and judged on" in err
+    assert "mri-hpc store audit" in err
+    assert len(chain.launched()) == 1
+    assert watch("--accept", "leak")[0] == 0
+    assert "--allow-leaks" in chain.log(3).read_text()
+
+
+def test_a_new_class_is_named_and_trained_on_once_a_person_says_so(chain, watch):
+    deliver(Path("raw"), FIRST, 6)
+    table = Path("raw/labels.csv")
+    table.write_text(table.read_text().replace(f"{FIRST + 1}_0.png,spot", f"{FIRST + 1}_0.png,spto"))
+    status, _out, err = watch()
+    assert status == 2 and "classes: the model does not know spto (1 image)" in err
+
+
+def test_a_delivery_like_those_before_is_not_stopped_and_its_figures_are_said(chain, watch):
+    deliver(Path("raw"), FIRST, 12)
+    out = watch()[1]
+    assert "note: the model contradicts 0 of 11 labels, 0 of" in out, "but for the one test patient's"
+    assert "of 12 patients are not like the training data" in out
+
+
+def test_wrong_images_that_are_retracted_leave_the_rest_to_be_trained_on(chain, watch):
+    deliver(Path("raw"), FIRST, 4)
+    deliver(Path("raw"), FIRST + 4, 12, swapped=True)
+    assert watch()[0] == 2
+    wrong = [f"raw/{number}_{part}.png" for number in range(FIRST + 4, FIRST + 16) for part in range(2)]
+    assert store_main(["retract", "store", "--image", *wrong, "--why", "swapped", "--yes"]) == 0
+    status, out, err = watch()
+    assert status == 0, err
+    assert "with 8 new or changed images" in out
+
+
+def test_a_retraction_reaches_the_models_and_the_next_training_starts_anew_without_it(chain, watch, capsys):
+    promoted("raw-1")
+    assert store_main(["retract", "store", "--patient", "P2", "--yes"]) == 0
+    assert "models/raw-1 has learnt from them: it is not asked" in capsys.readouterr().out
+    status, out, err = watch()
+    assert status == 0, err
+    assert (
+        "starts anew: raw-1 has learnt from what was retracted, with 0 new or changed images, 2 gone" in out
+    )
+    assert load_training(chain.run(2)).continue_from == ""
+    entries = json.loads(MODELS.record("raw-2").read_text())["evidence"]
+    assert {"retracted": "met"}.items() <= {one["word"]: one["verdict"] for one in entries}.items()
+
+
+def test_of_two_links_at_once_the_second_says_so_and_does_nothing(chain, watch):
+    claim_link(chain, is_of_job=False)
+    status, out, err = watch()
+    assert (status, err) == (0, "")
+    assert f"link 2 of raw is at work (process {os.getpid()} on {os.uname().nodename}, since" in out
+    assert outcomes(chain)[-1].number == 1
+
+
+def test_a_link_on_a_machine_that_cannot_be_asked_names_the_way_out(chain, watch):
+    chain.claim(2).write_bytes(
+        to_json(Claim(holder=Job(cluster="local", host="elsewhere", pid=7, began="x")))
+    )
+    out = watch()[1]
+    assert (
+        "process 7 on elsewhere, since ): nothing was done; if that machine is gone for good: rm "
+        f"{chain.claim(2).absolute()}" in out
+    )
+    chain.claim(2).unlink()
+    assert watch()[1].startswith("link 2: nothing new")
+
+
+@pytest.mark.parametrize("fatal", ["preprocess", "store", "launch", "proposal"])
+def test_a_link_that_was_killed_behind_any_step_goes_on_and_does_nothing_twice(
+    chain, watch, fatal, monkeypatch
+):
+    deliver(Path("raw"), FIRST, 12)
+    assert is_killed_behind(fatal, watch, monkeypatch)
+    status, _out, err = watch()
+    assert status == 0, err
+    killed = read_outcome(chain, 2)
+    assert killed.state is State.FAILED and "was killed" in killed.words
+    assert [run.path.name for run in chain.launched()] == ["raw-1", "raw-2"]
+    assert all(run.is_finished for run in chain.launched())
+    assert MODELS.names() == ["raw-1", "raw-2"]
+    assert len(Store.open(Path("store")).resolve()) == 2 * (FIRST + 12)
+    assert watch()[1].startswith("link 4: nothing new")
+
+
+def is_killed_behind(fatal, watch, monkeypatch):
+    """Do a link in a process that is killed behind one of its steps; tell whether it was."""
+    child = os.fork()
+    if child:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+    def run(commands, command, words):
+        run_here(commands, command, words)
+        if command == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Commands, "run", run)
+    monkeypatch.setattr("mri_hpc.watch._end_link", lambda *_link: os.kill(os.getpid(), signal.SIGKILL))
+    watch()
+    os._exit(0)
+
+
+def test_a_run_that_was_removed_leaves_its_name_to_its_model(chain):
+    assert chain.next_run(MODELS.names()).path.name == "raw-2"
+    shutil.rmtree(chain.run(1).path)
+    assert chain.next_run(MODELS.names()).path.name == "raw-2"
+    assert chain.next_run(()).path.name == "raw-1"
+
+
+def test_a_step_that_fails_is_an_outcome_with_its_words_and_the_next_link_tries_again(
+    chain, watch, monkeypatch
+):
+    deliver(Path("raw"), FIRST, 6)
+    monkeypatch.setenv("STANDIN_DIES", "1")
+    status, _out, err = watch()
+    assert (status, err) == (2, "mri-hpc watch: link 2: failed: the training has failed\n")
+    assert (last(chain).state, last(chain).words) == (State.FAILED, "the training has failed")
+
+
+def test_by_promote_auto_a_model_is_current_and_every_output_says_so(chain, watch, capsys, monkeypatch):
+    monkeypatch.setattr("mri_hpc.chain.link.promote_by_rule", lambda models, name: automatic(models, name))
+    out = watch("--promote", "auto")[1]
+    assert "raw-1 is current now, by --promote auto: no person has looked at it" in out
+    capsys.readouterr()
+    said = "promoted by --promote auto and by no person"
+    assert predict_main(["--model", "current", "raw/1_0.png", "--out", "out", "--names"]) == 0
+    assert said in capsys.readouterr().out
+    assert said in next(Path("out/pages").iterdir()).read_text()
+    for table in ("predictions.csv", "patients.csv"):
+        assert ",model_promoted" in Path("out", table).read_text().splitlines()[0]
+    assert predict_main(["--model", "current", "raw/1_0.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model_promoted"] == "auto"
+    promoted("raw-1")
+    assert predict_main(["--model", "current", "raw/1_0.png"]) == 0
+    assert said not in capsys.readouterr().out, "a person has said so since"
+
+
+def automatic(models, name):
+    """Promote by the rule's hand what the rule would not yet: few patients are not like many."""
+    accepted = ("audit", "calibration", "controls", "not-worse")
+    return promote(models, name, BY_RULE, accepted, is_automatic=True)
+
+
+def test_the_rule_promotes_what_meets_all_and_never_over_a_persons_word(chain, monkeypatch):
+    assert promoting.promote_by_rule(MODELS, "raw-1") is None, "controls are not beaten"
+    monkeypatch.setattr(promoting, "open_words", lambda *_words, **_more: [])
+    assert promoting.promote_by_rule(MODELS, "raw-1").entry.is_automatic
+    assert promoting.promote_by_rule(MODELS, "raw-1") is None, "it is decided"
+
+
+def test_a_stopped_chain_does_nothing_until_the_file_is_removed(chain, watch):
+    deliver(Path("raw"), FIRST, 4)
+    assert watch("--stop")[0] == 0
+    assert "was stopped: nothing is done while watch/raw/stop is there" in watch()[1]
+    assert "remove watch/raw/stop" in watch("--every", "1d")[2]
+    assert len(outcomes(chain)) == 1
+    chain.stop.unlink()
+    assert watch()[1].startswith("link 2: proposed")
+
+
+def test_gpu_hours_end_a_chain_before_a_training_would_exceed_them(chain, watch, monkeypatch):
+    deliver(Path("raw"), FIRST, 4)
+    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: 3.0 * len(runs))
+    status, _out, err = watch("--max-gpu-hours", 5)
+    assert status == 2
+    assert (
+        "3.00 GPU hours are used, and one more training as the last takes 3.00, of --max-gpu-hours 5" in err
+    )
+    assert (last(chain).state, len(chain.launched())) == (State.OUT_OF_HOURS, 1)
+    assert watch("--max-gpu-hours", 6)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--every", "1x"), "--every takes a number and s, m, h, d or w"),
+        (("--every", "1d", "--until", "soon"), "--until takes a day or a moment"),
+        (("--every", "1d", "--until", "2020-01-01"), "--until 2020-01-01 has passed"),
+        (("--until", "2099-01-01"), "add --every"),
+        (("--max-gpu-hours", "0"), "must be above 0"),
+        (("--launch='",), "is no row of options"),
+        (("--chain", "store"), "holds something else than a chain"),
+        (("--chain", "watch/other", "--stop"), "is no chain"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(chain, watch, words, says):
+    status, _out, err = watch(*words)
+    assert (status, err.count("\n")) == (2, 1)
+    assert says in err
+
+
+def test_the_chain_is_the_one_that_the_source_names(chain):
+    assert chain.path.absolute() == ChainDir(Path("watch/raw")).path.absolute()
