@@ -50,6 +50,7 @@ def _patients(folder: Path) -> tuple[dict[str, list[np.ndarray]], np.ndarray]:
     with (folder / "index.csv").open() as file:
         for row in csv.DictReader(file):
             grey = cv2.imread(str(folder / row["path"]), cv2.IMREAD_GRAYSCALE)
+            assert grey is not None, row
             images[row["patient"]].append(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
             labels[row["patient"]] = row["label"]
     return images, np.unique(list(labels.values()), return_inverse=True)[1]

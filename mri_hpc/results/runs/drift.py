@@ -103,10 +103,10 @@ def _of_run(run: RunDir) -> Drift:
     with store.reader(snapshot, is_read_once=True) as reader:
         values = {
             **_of_pixels(reader, snapshot, before, since),
-            "slices": tuple(_counts(side) for side in (before, since)),
+            "slices": (_counts(before), _counts(since)),
             "confidence": _confidence(predictions, frozenset(keys_before.tolist())),
         }
-    shares = tuple(_shares(snapshot, side) for side in (before, since))
+    shares = _shares(snapshot, before), _shares(snapshot, since)
     return Drift(
         before="",
         predictions=digest_of_predictions(run),
@@ -135,17 +135,18 @@ def compare(
 def _compared(name: str, before: np.ndarray, since: np.ndarray) -> Measure:
     is_told = min(len(before), len(since)) >= FEWEST
     distance, p = of_values(before, since) if is_told else (None, None)
-    return _measure(name, *(_group(values) for values in (before, since)), distance, p)
+    return _measure(name, _group(before), _group(since), distance, p)
 
 
 def _compared_classes(before: np.ndarray, since: np.ndarray) -> Measure:
     is_told = min(before.sum(), since.sum()) >= FEWEST
     distance, p = of_classes(before, since) if is_told else (None, None)
-    groups = [
-        Group(num=int(counts.sum()), quantiles=tuple((counts / max(counts.sum(), 1)).tolist()))
-        for counts in (before, since)
-    ]
-    return _measure("classes", *groups, distance, p)
+    return _measure("classes", _group_of_classes(before), _group_of_classes(since), distance, p)
+
+
+def _group_of_classes(counts: np.ndarray) -> Group:
+    num = int(counts.sum())
+    return Group(num=num, quantiles=tuple((counts / max(num, 1)).tolist()))
 
 
 def _measure(name: str, before: Group, since: Group, distance: float | None, p: float | None) -> Measure:
