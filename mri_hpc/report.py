@@ -18,6 +18,7 @@ from mri_hpc.rundir.settings import load_training
 if TYPE_CHECKING:
     from mri_hpc.results.runs.learning_curve import Curve
     from mri_hpc.rundir.continued import Continued
+    from mri_hpc.rundir.drift import Drift
 
 JOINED = "joined.html"
 """Page of runs that were named one by one, beside the first of them."""
@@ -72,24 +73,28 @@ def report(options: Options) -> None:
         return
     run = open_run(options.run)
     unseen, notes = _look(run, options)
-    continued = evaluation = None
+    continued = drift = evaluation = None
     # Drawing takes half a second to import, which --help need not wait for.
     from mri_hpc.results.answers.resemblance_run import keep_resemblance
     from mri_hpc.results.pages.page import make_page
     from mri_hpc.results.reviewers.review import write_review
     from mri_hpc.results.runs.continuing import keep_continued
     from mri_hpc.results.runs.control_run import keep_controls
+    from mri_hpc.results.runs.drift import keep_drift
     from mri_hpc.results.runs.evaluation import evaluate_split
 
     if run.predictions.exists() and not unseen:
         continued = keep_continued(run, is_meant=options.look_again)
+    if run.predictions.exists():
+        # Of no test patient, so it is no look.
+        drift = keep_drift(run)
     # The score of heat maps is on either page, so pictures come first.
-    private = _write_private(run, options.store, continued) if options.pictures else None
+    private = _write_private(run, options.store, continued, drift) if options.pictures else None
     if run.predictions.exists() and not unseen:
         keep_controls(run)
         keep_resemblance(run)
         evaluation = evaluate_split(run, "test")
-    page = make_page(run, evaluation=evaluation, continued=continued, unseen=unseen).encode()
+    page = make_page(run, evaluation=evaluation, continued=continued, drift=drift, unseen=unseen).encode()
     replace_bytes(run.report, page)
     if evaluation and run.is_finished:
         write_review(run, evaluation)
@@ -100,6 +105,7 @@ def report(options: Options) -> None:
             **({"private_report": str(run.private_report)} if private is not None else {}),
             **({"without_test_figures": unseen} if unseen else {}),
             **({"continued": continued.to_dict()} if continued else {}),
+            **({"drift": drift.to_dict()} if drift else {}),
         }
         print_json(
             {
@@ -141,7 +147,9 @@ def _look(run: RunDir, options: Options) -> tuple[str, list[str]]:
         return refused.words, []
 
 
-def _write_private(run: RunDir, store: Path | None, continued: "Continued | None") -> int:
+def _write_private(
+    run: RunDir, store: Path | None, continued: "Continued | None", drift: "Drift | None"
+) -> int:
     """Write the page with pictures where its owner alone gets at it; returns its bytes."""
     from mri_hpc.picturing import make_pictures
     from mri_hpc.results.pages.page import make_page
@@ -149,7 +157,7 @@ def _write_private(run: RunDir, store: Path | None, continued: "Continued | None
     from mri_hpc.store_actions.made import note_made
 
     pictures = make_pictures(run, store)
-    page = make_page(run, pictures, continued=continued).encode()
+    page = make_page(run, pictures, continued=continued, drift=drift).encode()
     make_private(run.private)
     replace_private(run.private_report, page)
     where = Store.open(store or Path(load_training(run).store))

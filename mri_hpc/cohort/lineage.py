@@ -140,6 +140,14 @@ def runs_before(training: TrainingSettings) -> Iterator[RunDir]:
         child = load_training(run)
 
 
+def ancestor_of(training: TrainingSettings) -> Ancestor:
+    """Return the run that is continued, and what it was trained on. UserError where either is gone."""
+    ancestor = next(_ancestors(training), None)
+    if ancestor is None:
+        raise UserError("the run goes on from none")
+    return ancestor
+
+
 def _ancestors(training: TrainingSettings) -> Iterator[Ancestor]:
     """List what `runs_before` were trained on. UserError where one, or its snapshot, is gone."""
     for run in runs_before(training):

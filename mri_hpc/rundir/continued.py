@@ -42,6 +42,21 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChangedGroup:
+    """Units of one class, site or time of arrival."""
+
+    column: str
+    """class, site, or arrived."""
+    value: str
+    """Empty where it is not known."""
+    num: int
+    num_gained: int
+    num_forgotten: int
+    difference: Difference
+    """Of the part that is answered rightly, in points."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Continued:
     """A run beside the one that it goes on from, or why they are not held against each other."""
 
@@ -62,6 +77,8 @@ class Continued:
     gained: tuple[Changed, ...] = ()
     forgotten: tuple[Changed, ...] = ()
     differences: tuple[Difference, ...] = ()
+    groups: tuple[ChangedGroup, ...] = ()
+    """By class, and by site and time of arrival where there are several."""
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -176,6 +176,11 @@ class RunDir:
         return self.path / "continued.json"
 
     @property
+    def drift(self) -> Path:
+        """How images that came since that run differ from those that it had learnt from."""
+        return self.path / "drift.json"
+
+    @property
     def look(self) -> Path:
         """Look at the test patients that its figures are, once they were shown."""
         return self.path / "look.json"

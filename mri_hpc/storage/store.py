@@ -287,6 +287,15 @@ class Store:
 
         return growth(self._dir, totals)
 
+    def arrivals(self, keys: "np.ndarray") -> list[str]:
+        """Tell of each image in which day, week, month or year it came; empty where it is not known.
+
+        keys: uint64, (n,).
+        """
+        from mri_hpc.storage.upkeep.growth import arrivals
+
+        return arrivals(self._dir, keys)
+
     def reader(self, snapshot: "Snapshot", *, is_read_once: bool = False) -> "Reader":
         """Return a reader of a snapshot's images. is_read_once: of each about once, so nothing is mapped."""
         from mri_hpc.storage.reading.reader import Reader

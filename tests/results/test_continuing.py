@@ -1,10 +1,14 @@
 """A continued run says whom it has gained and whom it has forgotten since the run that it goes on from."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from mri_hpc.report import main
+from mri_hpc.results.runs import continuing
+from mri_hpc.results.runs.control_models import known_columns
 from mri_hpc.rundir.continued import read_continued
 from mri_hpc.rundir.look import digest_of_test_set
 from mri_hpc.rundir.predictions import Prediction
@@ -102,3 +106,41 @@ def test_a_run_that_goes_on_from_none_says_nothing_of_it(pair, capsys):
     before, _now = pair()
     found, page = report(before, capsys=capsys)
     assert (found, "forgotten" in page) == (None, False)
+
+
+def test_gained_and_forgotten_are_told_by_class_site_and_arrival_and_no_interval_is_of_few(
+    pair, capsys, monkeypatch
+):
+    _before, now = pair()
+    keys = [row.key for row in rows_of(())]
+    # Of the first patient, slices of two sites.
+    site = {key: "there" if number == 0 or number > 65 else "here" for number, key in enumerate(keys)}
+    arrived = {key: "2026-02" if number < 40 else "2026-10" for number, key in enumerate(keys)}
+    monkeypatch.setattr(continuing, "_columns_of", lambda *_: {"site": site, "arrived": arrived})
+    found, page = report(now, capsys=capsys)
+    told = {
+        (one["column"], one["value"]): (one["num"], one["num_gained"], one["num_forgotten"])
+        for one in found["groups"]
+    }
+    assert told == {
+        ("class", "a"): (20, 2, 1), ("class", "b"): (20, 1, 0),
+        ("site", "here"): (32, 2, 1), ("site", "several"): (1, 1, 0), ("site", "there"): (7, 0, 0),
+        ("arrived", "2026-02"): (20, 3, 1), ("arrived", "2026-10"): (20, 0, 0),
+    }  # fmt: skip
+    differences = {(one["column"], one["value"]): one["difference"] for one in found["groups"]}
+    early, few = differences["arrived", "2026-02"], differences["site", "there"]
+    assert early["value"] == pytest.approx(10.0)
+    assert early["low"] < 10 < early["high"]
+    assert (few["low"], few["reason"]) == (None, "fewer than 10 patients: no interval")
+    assert "By class, site and time of arrival: patients who were gained and forgotten" in page
+    assert "Arrived 2026-02</th><td>20</td><td>3</td><td>1</td>" in page
+
+
+def test_a_site_may_have_a_name_outside_of_ascii():
+    texts = {"site": np.array(["Zürich".encode(), b""])}
+    snapshot = SimpleNamespace(
+        names=lambda name: texts.get(name, ()),
+        text=lambda name, rows: texts[name][rows],
+        plane=np.array([-1, -1]),
+    )
+    assert known_columns(snapshot, np.arange(2))["site"].tolist() == ["Zürich", ""]

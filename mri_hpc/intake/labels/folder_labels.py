@@ -24,6 +24,8 @@ NO_CLASS_FOLDER = "no label: not in a class folder"
 LIKE_PATIENTS = 6
 # Unless they are counted through from 0 or 1 on, and say of nobody that this is a person.
 MOST_COUNTED = 20
+# Kept in memory, 0.7 kB each: every file is asked about several times.
+MOST_FOLDERS = 2**16
 LETTERS_OF_INITIALS = 3
 # Before a number also in these words, which name other things as well.
 PERSON = re.compile(f"{PERSON_WORDS}|s|case|id", re.IGNORECASE)
@@ -158,7 +160,7 @@ class Folders:
         return self.people[: self.people.index(self.patient)] if self.people else ()
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=MOST_FOLDERS)
 def _of_folder(path: str, site: str) -> Label:
     """Read the label of the files in a folder. path: the folder's."""
     folders = read_folders(path)
@@ -179,7 +181,7 @@ def _above_patient(path: str) -> str:
     return "/".join(folders[: 2 if folders[0].lower() in SPLIT_WORDS else 1])
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=MOST_FOLDERS)
 def read_folders(path: str) -> Folders:
     """Read the folders above a file; BadSource where none is a class. path: of the folder that holds it."""
     folders = tuple(map(as_folder, PurePosixPath(path).parts))

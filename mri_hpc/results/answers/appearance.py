@@ -26,15 +26,23 @@ def appearance_of(images: np.ndarray) -> np.ndarray:
 
 def small_pixels_of(image: np.ndarray) -> np.ndarray:
     """Return the NUM_PIXELS small pixels of one image alone: float64. image: as of `appearance_of`."""
-    return _small(_grey(image)).astype(np.float64)
+    return _small(grey_of(image)).astype(np.float64)
+
+
+def extent_of(grey: np.ndarray) -> tuple[float, float]:
+    """Return the part of the columns, and of the rows, that the head reaches. grey: as of `grey_of`."""
+    is_there = grey > FAINT
+    across, along = (is_there.mean(axis=axis) > LEAST_THERE for axis in (0, 1))
+    return float(across.mean()), float(along.mean())
 
 
 def _one(image: np.ndarray) -> np.ndarray:
-    grey = _grey(image)
+    grey = grey_of(image)
     return np.concatenate([_statistics(grey), _small(grey)]).astype(np.float64)
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
+def grey_of(image: np.ndarray) -> np.ndarray:
+    """Return grey values from 0 to 1: float32, (H, W). image: uint8 or uint16, (H, W)."""
     return np.asarray(image.astype(np.float32) / np.iinfo(image.dtype).max)
 
 
@@ -62,8 +70,7 @@ def _statistics(grey: np.ndarray) -> np.ndarray:
             np.abs(grey - grey[::-1]).mean(),
             is_there.mean(),
             (grey > BRIGHT).mean(),
-            (is_there.mean(axis=0) > LEAST_THERE).mean(),
-            (is_there.mean(axis=1) > LEAST_THERE).mean(),
+            *extent_of(grey),
             grey[: height // 2].mean() - grey[(height + 1) // 2 :].mean(),
         ]
     )

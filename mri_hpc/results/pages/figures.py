@@ -65,7 +65,7 @@ def loss_curves(
     if not training and not validation:
         return ""
     with rc_context(STYLE):
-        drawing, axes = _canvas()
+        drawing, axes = canvas()
         if training:
             steps, losses = _smoothed(*np.array(training, dtype=float).T)
             axes.plot(steps, losses, color=TRAINING_COLOUR, linewidth=1.6)
@@ -76,7 +76,7 @@ def loss_curves(
             _ring(axes, steps[of_model], losses[of_model])
         axes.set_ylim(bottom=0)
         _finish_curve(axes, resumed_steps, ylabel="loss")
-        return _svg(
+        return svg_of(
             drawing, "loss", "Training loss and validation loss over optimizer steps",
             f"{_ends('Training loss', training)} {_ends('Validation loss', validation)}",
         )  # fmt: skip
@@ -91,7 +91,7 @@ def accuracy_curve(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[in
     if not points:
         return ""
     with rc_context(STYLE):
-        drawing, axes = _canvas()
+        drawing, axes = canvas()
         steps, values = np.array(points, dtype=float).T
         if chance:
             axes.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
@@ -99,7 +99,7 @@ def accuracy_curve(metrics: Sequence[dict[str, Any]], resumed_steps: Sequence[in
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         _finish_curve(axes, resumed_steps, ylabel="balanced accuracy")
-        return _svg(
+        return svg_of(
             drawing, "accuracy", "Balanced accuracy on validation images over optimizer steps",
             _ends("Balanced accuracy", points),
         )  # fmt: skip
@@ -110,7 +110,7 @@ def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: 
     if not any(curves):
         return ""
     with rc_context(STYLE):
-        drawing, axes = _canvas(width=3.9, height=3.7)
+        drawing, axes = canvas(width=3.9, height=3.7)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
         for number, curve in enumerate(curves):
             if curve:
@@ -120,7 +120,7 @@ def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: 
         axes.set_aspect("equal")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-        return _svg(
+        return svg_of(
             drawing, f"roc-{name}", f"ROC curves by {name}, each class against the others",
             f"Sensitivity over 1 − specificity, {sum(map(bool, curves))} curves from 0 to 100 %, each with "
             "dashes of its own. The dotted diagonal is chance. Areas below the curves stand in the caption.",
@@ -130,7 +130,7 @@ def roc_curves(curves: Sequence[tuple[np.ndarray, np.ndarray] | None], *, name: 
 def reliability_diagram(bins: Sequence[Bin], *, name: str) -> str:
     """Draw which fraction was right of the answers of each bin, over what was stated, with intervals."""
     with rc_context(STYLE):
-        drawing, axes = _canvas(width=3.9, height=3.7)
+        drawing, axes = canvas(width=3.9, height=3.7)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
         largest = max(part.num for part in bins)
         for part in bins:
@@ -149,13 +149,13 @@ def reliability_diagram(bins: Sequence[Bin], *, name: str) -> str:
             for part in bins
         )
         title = f"Answers that are right over their stated probability, by {name}"
-        return _svg(drawing, f"reliability-{name}", title, f"{heard[:1].upper()}{heard[1:]}.")
+        return svg_of(drawing, f"reliability-{name}", title, f"{heard[:1].upper()}{heard[1:]}.")
 
 
 def learning_curve(counts: Sequence[int], heights: Sequence[float], per_doubling: float) -> str:
     """Draw balanced accuracy over the number of training patients, with the line that was fitted."""
     with rc_context(STYLE):
-        drawing, axes = _canvas()
+        drawing, axes = canvas()
         x, y = np.log2(counts), np.asarray(heights)
         ends = np.array([x.min(), x.max() + 1])
         line = y.mean() + per_doubling * (ends - x.mean())
@@ -170,7 +170,7 @@ def learning_curve(counts: Sequence[int], heights: Sequence[float], per_doubling
         axes.set_xticks([*counts, 2 * max(counts)])
         heard = "; ".join(f"{num}: {100 * y:.0f} %" for num, y in zip(counts, heights, strict=True))
         title = "Balanced accuracy over the number of training patients"
-        return _svg(drawing, "learning-curve", title, f"By number of training patients, {heard}.")
+        return svg_of(drawing, "learning-curve", title, f"By number of training patients, {heard}.")
 
 
 def class_colour(number: int) -> str:
@@ -186,7 +186,8 @@ def class_pattern(number: int) -> int:
     return (number + number // len(CLASS_COLOURS)) % len(CLASS_DASHES)
 
 
-def _canvas(width: float = 4.6, height: float = 2.9) -> tuple[Drawing, Axes]:
+def canvas(width: float = 4.6, height: float = 2.9) -> tuple[Drawing, Axes]:
+    """Make an empty drawing of so many inches."""
     drawing = Drawing(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(drawing)
     return drawing, drawing.subplots()
@@ -239,7 +240,7 @@ def _ends(name: str, points: Sequence[tuple[float, float]]) -> str:
     )
 
 
-def _svg(drawing: Drawing, name: str, title: str, described: str) -> str:
+def svg_of(drawing: Drawing, name: str, title: str, described: str) -> str:
     """Write the drawing as an element of a page: its ids made unique to it, its size left to the page.
 
     described: to those who do not see it.

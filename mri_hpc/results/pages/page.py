@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mri_hpc.results.pages.cohort_table import splits_of, tabulate, totals
+from mri_hpc.results.pages.drift_figure import drift_figure
 from mri_hpc.results.pages.figures import (
     CLASS_DASHES,
     accuracy_curve,
@@ -33,6 +34,7 @@ from mri_hpc.results.statistics.scores import reliability
 from mri_hpc.results.statistics.subgroups import FIGURES
 from mri_hpc.rundir.continued import Continued
 from mri_hpc.rundir.decisions import Action
+from mri_hpc.rundir.drift import Drift
 from mri_hpc.rundir.efficiency import words
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import read_events
@@ -78,12 +80,13 @@ def make_page(
     *,
     evaluation: Evaluation | None = None,
     continued: Continued | None = None,
+    drift: Drift | None = None,
     unseen: str = "",
 ) -> str:
     """Make the report as HTML; of a run that is not finished, what there is.
 
     pictures: of patients, for a page that is not to be shared. evaluation: of the test split, where it is at
-    hand. continued: beside the run that it goes on from. unseen: why test figures are not to be on it.
+    hand. continued, drift: since the run that it goes on from. unseen: why test figures are not to be on it.
     """
     events, metrics = read_events(run), read_metrics(run)
     attempts = attempts_of(events)
@@ -103,6 +106,8 @@ def make_page(
         is_finished=run.is_finished and evaluation is not None,
         unseen=unseen,
         continued=continued,
+        drift=drift,
+        drift_figure=Markup(drift_figure(drift.measures)) if drift else "",
         model=training.model,
         is_deterministic=training.deterministic,
         last_event_s=events[-1].time if events else None,

@@ -58,6 +58,22 @@ class Changed:
     """Answers of the runs."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Units:
+    """Patients, or images, as both runs answer about them."""
+
+    keys: tuple[tuple[str, ...], ...]
+    """Of the images of each."""
+    first: Outcomes
+    second: Outcomes
+
+    @property
+    def is_right(self) -> tuple[np.ndarray, np.ndarray]:
+        """Units about which either run is right: bool, (n,) each."""
+        first, second = (found.predicted == found.label for found in (self.first, self.second))
+        return first, second
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """All of it."""
@@ -65,6 +81,8 @@ class Comparison:
     names: tuple[str, str]
     levels: tuple[Compared, ...]
     """By patient first, where there are patients."""
+    units: Units
+    """Of the level to judge by."""
     changed: tuple[Changed, ...]
     """Of the level to judge by, those about which one run alone is right, by name."""
     notes: tuple[str, ...]
@@ -133,18 +151,24 @@ def compare_runs(first: RunDir, second: RunDir) -> Comparison:
     pair[1] = [_of_patient(row, named.patient) for named, row in zip(*pair, strict=True)]
     by_slice = [image_outcomes(one.classes, rows) for rows in pair]
     levels = [_compared("slice", *by_slice)]
-    changed = _changed(shared, *by_slice)
+    names, units = shared, Units(keys=tuple((key,) for key in shared), first=by_slice[0], second=by_slice[1])
     if one.model and other.model:
         models = (one.model, other.model)
         patients = [pool_patients(one.classes, rows, model) for rows, model in zip(pair, models, strict=True)]
         if patients[0]:
             both = [patient_outcomes(one.classes, found) for found in patients]
             levels.insert(0, _compared("patient", *both))
-            changed = _changed([patient.patient for patient in patients[0]], *both)
+            names = [patient.patient for patient in patients[0]]
+            of_patient: dict[str, list[str]] = {name: [] for name in names}
+            for row in pair[0]:
+                if row.patient:
+                    of_patient[row.patient].append(row.key)
+            units = Units(keys=tuple(map(tuple, of_patient.values())), first=both[0], second=both[1])
     return Comparison(
         names=_names(first, second),
         levels=tuple(levels),
-        changed=tuple(changed),
+        units=units,
+        changed=tuple(_changed(names, units)),
         notes=tuple(_notes(one, other, shared, levels[0])),
     )
 
@@ -195,9 +219,9 @@ def _compared(unit: str, first: Outcomes, second: Outcomes) -> Compared:
     )
 
 
-def _changed(names: Sequence[str], first: Outcomes, second: Outcomes) -> list[Changed]:
+def _changed(names: Sequence[str], units: Units) -> list[Changed]:
     """List the units about which one alone is right. names: of the units."""
-    is_right = [found.predicted == found.label for found in (first, second)]
+    is_right, first, second = units.is_right, units.first, units.second
     return [
         Changed(
             name=names[unit],

@@ -71,7 +71,11 @@ def known_columns(snapshot: Snapshot, rows: np.ndarray) -> dict[str, np.ndarray]
 
     rows: int64, (n,). Arrays of str, (n,), empty where unknown.
     """
-    columns = {name: snapshot.text(name, rows).astype(str) for name in TEXTS if len(snapshot.names(name))}
+    columns = {
+        name: np.char.decode(snapshot.text(name, rows), "utf-8")
+        for name in TEXTS
+        if len(snapshot.names(name))
+    }
     planes = np.array([*PLANES, ""])
     columns["plane"] = planes[np.asarray(snapshot.plane)[rows]]
     return {name: values for name, values in sorted(columns.items()) if (values != "").any()}

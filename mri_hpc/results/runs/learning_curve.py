@@ -4,6 +4,10 @@ No look at test patients is spent on it. The figure is fitted by a line over the
 training patients. Its interval is over patients and over the luck of training: the scatter of the runs about
 the line. In simulations 93 to 99 of 100 such intervals held the truth, of those over patients alone 47 to 96:
 docs/measurements.md.
+
+What more patients than there are would bring is foretold by inverse power laws (as Figueroa et al. 2012,
+doi 10.1186/1472-6947-12-8), since curves flatten: few runs do not tell the exponent, so the interval holds
+those of several, from the line, which is the law of exponent 0, to 1.
 """
 
 import math
@@ -33,6 +37,8 @@ LEAST_OF_CLASS = 4
 """Patients of each class."""
 NOTHING = 1e-12
 """Variance below which it is of rounding alone."""
+EXPONENTS = (0.0, 0.5, 1.0)
+"""Of the laws by which a gain is foretold; its value is that of the middle one."""
 MOST_MORE = 100
 """Patients for whom a gain is foretold; no more than there are, so that the line goes on by one doubling."""
 
@@ -139,15 +145,18 @@ def join_curve(runs: Sequence[RunDir]) -> Curve:
     counts = np.array([one.num_patients for one in judged], np.float64)
     if counts[0] < 1 or counts[0] == counts[-1]:
         raise UserError("the runs of a learning curve are trained on as many patients each: nothing to fit")
-    slope = fit(counts, np.stack([one.is_right for one in judged]), first.outcomes.label)
+    is_right, label = np.stack([one.is_right for one in judged]), first.outcomes.label
+    slope = fit(counts, is_right, label)
+    more = min(MOST_MORE, judged[-1].num_patients)
+    gain = foretell(counts, is_right, label, more)
     if not first.is_apart:
-        slope = slope.without_interval(
+        reason = (
             "the epoch was chosen by these patients (launch --learning-curve sets some apart who choose none)"
         )
+        slope, gain = slope.without_interval(reason), gain.without_interval(reason)
     elif first.unit == "slice":
-        slope = slope.without_interval("the images name no patients")
-    most = judged[-1].num_patients
-    more = min(MOST_MORE, most)
+        reason = "the images name no patients"
+        slope, gain = slope.without_interval(reason), gain.without_interval(reason)
     return Curve(
         training=settings[-1][1],
         points=tuple(
@@ -158,19 +167,45 @@ def join_curve(runs: Sequence[RunDir]) -> Curve:
         num=len(first.names),
         per_doubling=slope,
         more=more,
-        per_more=_scaled(slope, math.log2((most + more) / most)),
+        per_more=gain,
     )
 
 
-def fit(counts: np.ndarray, is_right: np.ndarray, label: np.ndarray) -> Figure:
+def foretell(counts: np.ndarray, is_right: np.ndarray, label: np.ndarray, more: int) -> Figure:
+    """Return the gain of so many training patients beyond the most, with an interval that holds all laws'.
+
+    counts, is_right, label: as of `fit`.
+    """
+    most = counts.max()
+    gains = [
+        _scaled(
+            fit(counts, is_right, label, exponent),
+            float(np.diff(_along(np.array([most, most + more]), exponent))[0]),
+        )
+        for exponent in EXPONENTS
+    ]
+    middle = gains[len(gains) // 2]
+    limits = [(one.low, one.high) for one in gains if one.low is not None and one.high is not None]
+    if len(limits) < len(gains):
+        reason = next(one.reason for one in gains if one.reason)
+        return replace(middle, low=None, high=None, reason=reason)
+    return replace(middle, low=min(low for low, _high in limits), high=max(high for _low, high in limits))
+
+
+def _along(counts: np.ndarray, exponent: float) -> np.ndarray:
+    """Return that over which the law of an exponent is a line: log2 where it is 0."""
+    return np.log2(counts) if not exponent else -(counts**-exponent)
+
+
+def fit(counts: np.ndarray, is_right: np.ndarray, label: np.ndarray, exponent: float = 0.0) -> Figure:
     """Fit balanced accuracy by a line over log2 of the training patients; return its slope with an interval.
 
     counts: of training patients, float64, (runs,); is_right: bool, (runs, n); label: int, (n,). The variance
     is that over patients within each class plus that of the scatter about the line, its degrees of freedom by
-    Satterthwaite.
+    Satterthwaite. exponent: not 0 for an inverse power law, whose slope is that over -counts^-exponent.
     """
-    doublings = np.log2(counts)
-    centred = doublings - doublings.mean()
+    along = _along(counts, exponent)
+    centred = along - along.mean()
     square = float((centred**2).sum())
     # The slope is a mean over patients of what each of them says of it.
     of_patient = (centred / square) @ is_right

@@ -1,8 +1,11 @@
 """Growth of a store: what commits added, by the time at which they were made."""
 
+import contextlib
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
@@ -80,6 +83,28 @@ def growth(store: StoreDir, now: Totals) -> Growth:
         for since in shown
     ]
     return Growth(by=by.name, periods=periods)
+
+
+def arrivals(store: StoreDir, keys: np.ndarray) -> list[str]:
+    """Tell of each image in which day, week, month or year it came, by the snapshots that were published.
+
+    keys: uint64, (n,). Empty where none holds it. Of each of few periods, the last snapshot is looked at.
+    """
+    from mri_hpc.storage.snapshot.catalogue import load_snapshot
+    from mri_hpc.storage.snapshot.folding import positions
+
+    times = [(_day(one.time), one.digest) for one in publications(store)]
+    by = _finest([day for day, _digest in times])
+    found = [""] * len(keys)
+    left = np.arange(len(keys))
+    # In order of time: the last of each period stays.
+    for since, digest in {by.begin(day): digest for day, digest in times}.items():
+        with contextlib.suppress(*UNREADABLE, PermissionError):
+            is_there, _rows = positions(load_snapshot(store.snapshots / digest).key, keys[left])
+            for at in left[is_there].tolist():
+                found[at] = since.strftime(by.form)
+            left = left[~is_there]
+    return found
 
 
 def _finest(days: Sequence[Day]) -> Unit:
