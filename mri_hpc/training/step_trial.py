@@ -58,8 +58,8 @@ def find_way(
     if by_matrix_unit(settings, ranks) or num_steps < ENOUGH_STEPS:
         return StepWay.FUSED
     ways = (StepWay.FUSED, StepWay.CHANNELS_LAST)
-    batch = _noise(_images_together(settings, ranks), image_shape)
-    steps = {way: _step(way, settings, ranks, batch, num_classes) for way in ways}
+    batch = noise(_images_together(settings, ranks), image_shape)
+    steps = {way: step_of(way, settings, ranks, batch, num_classes) for way in ways}
     seconds = _time_in_turns(steps, stop)
     del steps
     free_memory(ranks.device)
@@ -99,7 +99,7 @@ def _seconds(step: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def _step(
+def step_of(
     way: StepWay, settings: TrainingSettings, ranks: Ranks, batch: Batch, num_classes: int
 ) -> Callable[[], object]:
     """Make what does a step of one micro-batch, with a learner of its own that talks to no other rank."""
@@ -125,7 +125,7 @@ def _images_together(settings: TrainingSettings, ranks: Ranks) -> int:
     return max(settings.batch_size // parts, MIN_SHARE)
 
 
-def _noise(num_images: int, image_shape: tuple[int, int]) -> Batch:
+def noise(num_images: int, image_shape: tuple[int, int]) -> Batch:
     """Make a step of one micro-batch, of images that are noise."""
     drawn = torch.randint(256, (num_images, *image_shape), generator=torch.Generator().manual_seed(0))
     keys = np.arange(num_images, dtype=np.uint64)
