@@ -108,6 +108,7 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
             f"{summary.validation_loss:.4f}{best}" if summary.validation_loss is not None else "",
         ),
         ("speed", f"{summary.images_per_s:g} images/s" if is_running and summary.images_per_s else ""),
+        ("computed", f"with a {summary.steps}" if "fused" in summary.steps else ""),
         ("saved", f"step {summary.saved_step}" if summary.saved_step else "nothing yet"),
         ("saves", summary.saving if summary.state != State.FINISHED else ""),
         ("restarts", _restarts(summary)),

@@ -32,7 +32,7 @@ class Kind(StrEnum):
     )
     STARTING = "starting"  # batch script or local supervisor, starting the ranks: unseen (node → paths)
     PROBING = "probing"  # rank 0: steps are timed before the first one
-    STARTED = "started"  # rank 0: ranks, host, job_id, resumed_step, epoch, device
+    STARTED = "started"  # rank 0: ranks, host, job_id, resumed_step, epoch, device, steps (how)
     LOST = "lost"  # rank 0, on resuming: steps (that earlier attempts did in vain), seconds, last_step_s
     CHANGED = "changed"  # rank 0: condition, before, now (bit-equality cannot be expected)
     FIRST_STEP = "first_step"  # rank 0: seconds since the process began, by part; seconds of the step

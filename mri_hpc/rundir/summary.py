@@ -125,6 +125,8 @@ class Summary:
     """Reason why nothing runs."""
     saving: str = ""
     """Interval between its checkpoints, and the reason for it."""
+    steps: str = ""
+    """Way in which the newest attempt computes them; empty before it began, and of attempts of before."""
     last_stop: str = ""
     """Way in which the ranks stopped when they last were to, and the reason for that way."""
     clocks: Mapping[str, float] = field(default_factory=dict)
@@ -271,6 +273,7 @@ def _of_attempts(events: Sequence[Event], decided: Sequence[Event]) -> dict[str,
         "ranks": _newest_value(events, "ranks", Kind.STARTED, Kind.SUBMITTED) or None,
         "sizes": _sizes(events),
         "host": _newest_value(events, "host", Kind.STARTED),
+        "steps": _newest_value(events, "steps", Kind.STARTED),
         "last_stop": _last_stop(events),
         **_of_nodes(events),
         "changed": _changed(events),

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.training.ranks import Ranks
 
 
 def use_device(*, deterministic: bool, threads: int) -> None:
@@ -30,6 +32,13 @@ def free_memory(device: torch.device) -> None:
 def has_matrix_unit() -> bool:
     """Tell whether this processor multiplies matrices of bf16 by a unit of its own."""
     return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+
+
+def by_matrix_unit(settings: TrainingSettings, ranks: Ranks) -> bool:
+    """Tell whether all ranks compute by that unit, with channels last; all of them must ask."""
+    # One arithmetic for all ranks: DDP refuses parameters that do not lie alike.
+    on_gpu = ranks.device.type == "cuda"
+    return settings.matrix_unit and not on_gpu and all(ranks.from_all(has_matrix_unit()))
 
 
 def dtype_of(precision: str, device: torch.device, *, matrix_unit: bool = False) -> torch.dtype:

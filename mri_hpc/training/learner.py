@@ -21,15 +21,16 @@ from mri_hpc.loading.mixing import Mixing, mixing_of
 from mri_hpc.loading.order import seed_of
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.training.arithmetic import dtype_of, has_matrix_unit
+from mri_hpc.training.arithmetic import by_matrix_unit, dtype_of
 from mri_hpc.training.average import Average
 from mri_hpc.training.data_parallel import data_parallel
 from mri_hpc.training.fixed_sums import FixedSums
 from mri_hpc.training.model import GreyClassifier
-from mri_hpc.training.optimizer import learnt_parameters, optimizer_of, set_rates
+from mri_hpc.training.optimizer import as_parameters_lie, learnt_parameters, optimizer_of, set_rates
 from mri_hpc.training.ranks import Ranks
 from mri_hpc.training.state import TrainingState
 from mri_hpc.training.step_loss import StepLoss, known_to_all, mean_over_ranks
+from mri_hpc.training.step_way import StepWay
 from mri_hpc.training.weights import load_weights
 
 GivesUp = Callable[[Callable[[], float]], bool]
@@ -49,16 +50,18 @@ class Learner:
         *,
         weights_of_classes: np.ndarray,
         steps_per_epoch: int,
+        way: StepWay = StepWay.PLAIN,
     ) -> None:
+        """way: in which steps are computed; on a GPU channels lie last in any."""
         self._settings, self._ranks = settings, ranks
         on_gpu = ranks.device.type == "cuda"
-        # One arithmetic for all ranks: DDP refuses parameters that do not lie alike.
-        by_unit = settings.matrix_unit and not on_gpu and all(ranks.from_all(has_matrix_unit()))
-        layout = torch.channels_last if on_gpu or by_unit else torch.contiguous_format
+        by_unit = by_matrix_unit(settings, ranks)
+        lies_last = on_gpu or by_unit or way is StepWay.CHANNELS_LAST
+        layout = torch.channels_last if lies_last else torch.contiguous_format
         self.model = model.to(ranks.device).to(memory_format=layout)
         self.turn_to(weights_of_classes, steps_per_epoch=steps_per_epoch)
         self._dtype = dtype_of(settings.precision, ranks.device, matrix_unit=by_unit)
-        self.optimizer = optimizer_of(self.model, settings)
+        self.optimizer = optimizer_of(self.model, settings, is_fused=way is not StepWay.PLAIN)
         self._average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
         self._scaler = torch.amp.GradScaler(ranks.device.type, enabled=self._dtype is torch.float16)
         self._parallel: DistributedDataParallel | None = None
@@ -188,6 +191,7 @@ class Learner:
         """Go back to a state that a learner of this run gave. of: the file that it was read from."""
         self.load_weights(state.weights, of=of)
         self.optimizer.load_state_dict(state.rest["optimizer"])
+        as_parameters_lie(self.optimizer)
         self._scaler.load_state_dict(state.rest["scaler"])
         if self._average:
             self._average.num_steps = state.rest["average"]["steps"]

@@ -16,8 +16,15 @@ FLOOR = 0.01
 """Of the highest rate; where it ends."""
 
 
-def optimizer_of(model: GreyClassifier, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Make the optimizer of all parameters that are learnt; each group carries its highest rate."""
+def optimizer_of(
+    model: GreyClassifier, settings: TrainingSettings, *, is_fused: bool = False
+) -> torch.optim.Optimizer:
+    """Make the optimizer of all parameters that are learnt; each group carries its highest rate.
+
+    is_fused: move a tensor in one pass over its numbers, which rounds otherwise.
+    """
+    # None leaves it to torch, as before.
+    fused = is_fused or None
     head = {id(p) for p in head_of(model.network)}
     learnt = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -25,8 +32,8 @@ def optimizer_of(model: GreyClassifier, settings: TrainingSettings) -> torch.opt
         *_groups([p for p in learnt if id(p) in head], settings.head_lr or settings.lr, settings),
     ]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=MOMENTUM)
-    return torch.optim.AdamW(groups, lr=settings.lr)
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=MOMENTUM, fused=fused)
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
 
 
 def set_rates(
@@ -50,6 +57,18 @@ def set_rates(
     for group in optimizer.param_groups:
         group["lr"] = group["highest_lr"] * share
     return float(optimizer.param_groups[0]["lr"])
+
+
+def as_parameters_lie(optimizer: torch.optim.Optimizer) -> None:
+    """Have each tensor of a state that was loaded lie in memory as its parameter does.
+
+    A fused optimizer goes over both number by number, as they lie, and does not look whether they lie alike.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            is_of_each = torch.is_tensor(value) and value.shape == parameter.shape
+            if is_of_each and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def learnt_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

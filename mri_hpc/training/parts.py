@@ -13,6 +13,7 @@ from mri_hpc.training.class_weights import class_weights
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build
 from mri_hpc.training.ranks import Ranks
+from mri_hpc.training.step_way import StepWay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,7 @@ def make_learner(
     ranks: Ranks,
     *,
     going_on: Path | None = None,
+    way: StepWay = StepWay.PLAIN,
 ) -> Learner:
     """Make the learner of a run at step 0. going_on: weights that the run has saved, to be restored next."""
     snapshot = cohort.snapshot
@@ -75,6 +77,7 @@ def make_learner(
         ranks,
         weights_of_classes=weights_of_classes(cohort, settings),
         steps_per_epoch=batches.steps_per_epoch,
+        way=way,
     )
 
 

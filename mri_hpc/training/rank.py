@@ -44,6 +44,7 @@ from mri_hpc.training.ranks import Ranks, join, see_own_part
 from mri_hpc.training.resumption import load_published, newest_intact
 from mri_hpc.training.second_stage import learn_attention
 from mri_hpc.training.start_times import StartTimes
+from mri_hpc.training.step_way import STEPS, StepWay, way_of
 from mri_hpc.training.use_meter import UseMeter
 
 log = logging.getLogger(__name__)
@@ -161,13 +162,14 @@ class _Rank:
         with Store(Path(self._settings.store)).reader(cohort.snapshot) as reader:
             batches = make_batches(cohort, reader, self._settings, self._ranks)
             self._times.end_of("data")
+            way = self._way(cohort, batches, manifest)
             if self._settings.probe and not manifest:
                 with self._meter.without_trials():
-                    self._probe(cohort, reader)
+                    self._probe(cohort, reader, way)
                 if self._may_not_begin():
                     return self._stopped_before_training(manifest)
             going_on = checkpoint.weights_file(self._run, progress.step) if manifest else None
-            learner = make_learner(cohort, batches, self._settings, self._ranks, going_on=going_on)
+            learner = make_learner(cohort, batches, self._settings, self._ranks, going_on=going_on, way=way)
             if going_on:
                 # Held by no name, so that its memory is free again before the first step.
                 learner.restore(checkpoint.load(self._run, progress.step), of=going_on)
@@ -230,19 +232,35 @@ class _Rank:
             bits=cohort.snapshot.bits, has_begun=has_begun,
         )  # fmt: skip
 
-    def _probe(self, cohort: Cohort, reader: Reader) -> None:
+    def _probe(self, cohort: Cohort, reader: Reader, way: StepWay) -> None:
         """Time steps before the first one, with learners of their own."""
         from mri_hpc.training.probe import probe
 
         def make(settings: TrainingSettings, ranks: Ranks) -> tuple[Learner, Batches]:
             batches = make_batches(cohort, reader, settings, ranks)
-            return make_learner(cohort, batches, settings, ranks), batches
+            return make_learner(cohort, batches, settings, ranks, way=way), batches
 
         probe(
             self._run, self._attempt, self._settings, self._ranks, make,
             stop=self._stop, allotment=self._allotment,
         )  # fmt: skip
         self._times.end_of("probe")
+
+    def _way(self, cohort: Cohort, batches: Batches, manifest: Manifest | None) -> StepWay:
+        """Return the way in which steps are computed: as the run has begun, or found for a new one."""
+        if manifest:
+            way = way_of(manifest.conditions)
+        else:
+            from mri_hpc.training.step_trial import find_way
+
+            with self._meter.without_trials():
+                way = find_way(
+                    self._settings, self._ranks,
+                    stop=self._stop, num_steps=self._settings.epochs * batches.steps_per_epoch,
+                    num_classes=len(cohort.snapshot.classes), image_shape=cohort.snapshot.image_shape,
+                )  # fmt: skip
+        self._conditions[STEPS] = way.value
+        return way
 
     def _open_journal(self, learner: Learner, progress: Progress, manifest: Manifest | None) -> Journal:
         place = self._ranks.place
@@ -251,7 +269,7 @@ class _Rank:
         record(
             self._run, self._attempt, Kind.STARTED, ranks=place.world_size, host=place.host,
             job_id=place.job_id, resumed_step=progress.step, epoch=progress.epoch,
-            device=self._conditions["device"],
+            device=self._conditions["device"], steps=self._conditions[STEPS],
         )  # fmt: skip
         log.info("started: step=%d epoch=%d %s", progress.step, progress.epoch, self._conditions)
         saver = BackgroundSaver(

@@ -23,6 +23,7 @@ from mri_hpc.training.loop import train
 from mri_hpc.training.model import weights_digest
 from mri_hpc.training.parts import Cohort, make_batches, make_learner, open_cohort
 from mri_hpc.training.ranks import Ranks
+from mri_hpc.training.step_way import STEPS, way_of
 
 ENDED = "END_OF_REPLAY"
 """Reason for which the ranks stop, in place of a signal."""
@@ -51,10 +52,11 @@ def replay(interval: Interval, ranks: Ranks, stop: AgreedStop, *, threads: int) 
     with Store(Path(settings.store)).reader(cohort.snapshot) as reader:
         batches = make_batches(cohort, reader, settings, ranks)
         going_on = checkpoint.weights_file(run, interval.start)
-        learner = make_learner(cohort, batches, settings, ranks, going_on=going_on)
+        way = way_of(interval.conditions)
+        learner = make_learner(cohort, batches, settings, ranks, going_on=going_on, way=way)
         learner.restore(checkpoint.load(run, interval.start), of=going_on)
         now = conditions(ranks, threads=threads, deterministic=settings.deterministic)
-        now["arithmetic"] = learner.arithmetic
+        now.update({"arithmetic": learner.arithmetic, STEPS: way.value})
         scribe = _Scribe(learner, interval, stop, steps_per_epoch=batches.steps_per_epoch)
         log.info("replays steps %d to %d: %s", interval.start + 1, interval.end, now)
         train(

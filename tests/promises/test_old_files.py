@@ -168,6 +168,8 @@ def test_an_old_run_goes_on_to_the_end_that_it_had_in_0_1_0(old, start_ranks, an
     found = read_provenance(run)
     assert found["samples_digest"] == SAID["provenance"]["samples_digest"]
     assert found["split_counts"] == SAID["provenance"]["split_counts"]
+    # Whatever a new run would find to be faster.
+    assert found["conditions"]["steps"] == "plain"
     figures = {split: answer(evaluate.main, run.path, "--split", split) for split in FIGURES}
     # Its test set is known, as it ended now; that it was looked at is counted from here on.
     assert [found.pop("look", {}).get("number") for found in figures.values()].count(1) == 1
@@ -186,7 +188,7 @@ def test_an_old_finished_run_says_what_it_said(old, answer, say):
     # Where it lies, how long ago it was, and that its checkpoints were taken away.
     others = {name: found[name] for name in ("run", "since_s", "saved_step")}
     # What is counted since then, of which a run of before has nothing.
-    since = {"probe": None, "uses": [], "advice": [], "clocks": {}, "unseen": {}}
+    since = {"probe": None, "uses": [], "advice": [], "clocks": {}, "unseen": {}, "steps": ""}
     since |= {"saving": "every 300 s, as its settings say", "sizes": [1]}
     assert found == {**SAID["status"], **others, **since}
     for split, figures in FIGURES.items():

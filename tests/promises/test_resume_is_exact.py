@@ -109,6 +109,22 @@ def test_a_run_whose_batch_size_was_found_is_the_run_with_that_number_typed(new_
     assert (provenance["batch_size"], provenance["lr"]) == (8, found.lr)
 
 
+def test_the_layout_that_the_first_rank_found_is_kept_by_all_whatever_a_later_trial_would_say(
+    new_run, start_ranks
+):
+    run = new_run("found", model="shufflenet_v2_x0_5", epochs=1, deterministic=False)
+    stop = ["signal_in", "training", "SIGTERM", 1]
+    found = {0: [["time_layouts", 0.5], stop], 1: [["time_layouts", 2.0]]}
+    world = start_ranks(run, ranks=2, breaks=found)
+    assert world.statuses() == [75] * 2, world.log()
+    finish(start_ranks, run, 2, restart=1, break_all=[["time_layouts", 2.0]])
+    events = read_events(run)
+    ways = [event.values["steps"] for event in events if event.kind == "started"]
+    assert ways == ["fused optimizer, channels last"] * 2
+    assert read_provenance(run)["conditions"]["steps"] == ways[0]
+    assert not [event for event in events if event.kind == "changed"]
+
+
 def test_letting_ddp_rebuild_its_buckets_would_break_the_promise(new_run, start_ranks):
     rebuild = [["rebuild_buckets"]]
     whole = finish(start_ranks, new_run("whole", model="mobilenet_v3_small"), 4, break_all=rebuild)

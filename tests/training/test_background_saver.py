@@ -12,8 +12,7 @@ from mri_hpc.rundir.manifests import checkpoint_folders
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings
-from mri_hpc.training import background_saver, checkpoint
-from mri_hpc.training import learner as learner_module
+from mri_hpc.training import arithmetic, background_saver, checkpoint
 from mri_hpc.training.background_saver import BackgroundSaver
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.model import build, weights_digest
@@ -96,7 +95,7 @@ def files_of(run, step):
 def test_the_bytes_on_disk_are_those_of_a_save_for_which_the_training_waits(
     settings, has_matrix_unit, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(learner_module, "has_matrix_unit", lambda: has_matrix_unit)
+    monkeypatch.setattr(arithmetic, "has_matrix_unit", lambda: has_matrix_unit)
     state = trained_learner(**settings).state(Progress(step=1), {"ranks": 1})
     found = []
     for kind in (WaitingSaver, BackgroundSaver):

@@ -77,7 +77,7 @@ def test_an_answer_is_about_an_image_and_its_mirror_image_where_the_run_says_so(
 
 
 def test_ranks_compute_in_one_arithmetic_whatever_processor_each_is_on(monkeypatch):
-    monkeypatch.setattr("mri_hpc.training.learner.has_matrix_unit", lambda: True)
+    monkeypatch.setattr("mri_hpc.training.arithmetic.has_matrix_unit", lambda: True)
     assert learner(matrix_unit=True).arithmetic == "bfloat16"
     monkeypatch.setattr(Ranks, "from_all", lambda _ranks, value: [value, False])
     assert learner(matrix_unit=True).arithmetic == "float32"

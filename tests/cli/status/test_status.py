@@ -93,6 +93,17 @@ def test_conditions_of_bit_equality_that_changed_are_named(make_run, status):
     assert json.loads(status(run.path, "--json")[1])["changed"] == [line]
 
 
+def test_in_which_way_steps_are_computed_is_shown_where_it_is_not_the_plain_one(make_run, status):
+    run = make_run(finished=False)
+    again = Attempt(submission=1, restart=1)
+    started = {"ranks": 1, "host": "a", "job_id": "", "resumed_step": 0, "epoch": 0, "device": "cpu"}
+    for way, is_shown in (("plain", False), ("fused optimizer, channels last", True)):
+        record(run, again, Kind.STARTED, **started, steps=way)
+        shown = "computed with a fused optimizer, channels last" in " ".join(status(run.path)[1].split())
+        assert shown == is_shown
+        assert json.loads(status(run.path, "--json")[1])["steps"] == way
+
+
 def test_how_the_ranks_last_stopped_is_shown_and_why(make_run, status):
     run = make_run(finished=False)
     why = "relies on the last checkpoint: 3.0 s left, a save takes 8.0 s"
