@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from mri_hpc.base.command import print_json, shown
-from mri_hpc.base.exit_status import AGAIN, DONE, USER_CAN_FIX
+from mri_hpc.base.exit_status import DONE, USER_CAN_FIX
 from mri_hpc.cluster.run_picture import picture
 from mri_hpc.cluster.views import View, Watcher
 from mri_hpc.rundir.layout import RunDir
@@ -47,7 +47,7 @@ def follow(run: RunDir, *, as_json: bool) -> int:
 
 
 def status_of(run: RunDir, view: View) -> int:
-    """Return 0 only if the run is finished; else say why not: AGAIN where more images let it go on."""
+    """Return 0 only if the run is finished; else say why not."""
     if view.summary.state == State.FINISHED:
         return DONE
     state = view.summary.state.replace("_", " ")
@@ -57,7 +57,7 @@ def status_of(run: RunDir, view: View) -> int:
     )
     for line in view.summary.last_words:
         print(f"  {line}", file=sys.stderr)
-    return AGAIN if view.summary.state == State.CAUGHT_UP else USER_CAN_FIX
+    return USER_CAN_FIX
 
 
 def print_next(run: RunDir) -> None:

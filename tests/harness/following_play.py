@@ -81,6 +81,8 @@ class Play:
         clean = self._clean_store()
         digest, wanted = (Store(store).resolve().content_digest for store in (following.store, clean))
         self.say(f"content {digest[:16]}, of one clean task {wanted[:16]}; killed {', '.join(self.killed)}")
+        if not self.killed or len(events(following.run, Kind.ADOPTED)) < 2:
+            yield "nothing was killed, or no newer snapshot was taken up: give a longer --clock-s"
         if digest != wanted:
             yield "the content is not that of one clean task"
         yield from self._replay(following)
