@@ -49,8 +49,7 @@ def find_way(
 ) -> StepWay:
     """Find the way in which all ranks are to compute the steps of a new run, the same for all.
 
-    settings: with a number for the batch size. num_steps: the most that it may take. Where the ranks agree
-    to stop, no trial is held against another.
+    settings: with a number for the batch size. num_steps: the most that it may take.
     """
     if settings.deterministic or ranks.device.type != "cpu":
         return StepWay.PLAIN
@@ -85,12 +84,11 @@ def _faster(seconds: Mapping[StepWay, Sequence[float]]) -> StepWay:
 def _time_in_turns(
     steps: Mapping[StepWay, Callable[[], object]], stop: AgreedStop
 ) -> dict[StepWay, list[float]]:
-    """Time the steps on all ranks; none where the ranks agree to stop before the end."""
+    """Time the steps on all ranks: as many of each; fewer where the ranks agree to stop."""
     rounds: list[list[float]] = []
     for _round in stop.watch((item for item in repeat(None, 1 + ROUNDS)), phase=PHASE):
         rounds.append([_seconds(step) for step in steps.values()])
-    timed = rounds[1:] if not stop.agreed else []
-    return {way: [of_round[number] for of_round in timed] for number, way in enumerate(steps)}
+    return {way: [of_round[number] for of_round in rounds[1:]] for number, way in enumerate(steps)}
 
 
 def _seconds(step: Callable[[], object]) -> float:
@@ -104,9 +102,9 @@ def step_of(
 ) -> Callable[[], object]:
     """Make what does a step of one micro-batch, with a learner of its own that talks to no other rank."""
     alone = replace(ranks, place=replace(ranks.place, rank=0, world_size=1))
-    one_part = replace(settings, accumulate=1, sums="ddp", micro_batches=0)
+    height, width = batch.images.shape[1:]
     learner = Learner(
-        build(one_part, num_classes, tuple(batch.images.shape[1:])), one_part, alone,
+        build(settings, num_classes, (height, width)), settings, alone,
         weights_of_classes=np.ones(num_classes, np.float32), steps_per_epoch=1, way=way,
     )  # fmt: skip
 
