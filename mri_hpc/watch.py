@@ -32,7 +32,7 @@ class Options:
     proposes its model, which a person promotes (mri-hpc models promote).
     """
 
-    source: Annotated[Path, POSITIONAL]
+    source: Annotated[Path, POSITIONAL, OFTEN]
     """Folder of images, as of mri-hpc preprocess."""
     store: Annotated[Path, OFTEN] = Path("data/store")
     """Folder of the store; made if it is not there."""

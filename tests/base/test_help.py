@@ -116,6 +116,15 @@ def test_preprocess_shows_the_options_that_matter_and_says_where_the_others_are(
     assert f"\n{hidden} more options: mri-hpc preprocess --help-all\n" in page
 
 
+def test_watch_shows_the_options_that_matter_and_says_where_the_others_are(help_of):
+    page = help_of(120, "watch")
+    assert {"store", "preprocess", "launch", "accept", "every", "max-gpu-hours", "stop"} <= options(page)
+    assert "PATH" in page.partition("options:")[2]
+    assert len(options(page)) <= 12
+    hidden = len(options(help_of(120, "watch", option="--help-all"))) - len(options(page))
+    assert f"\n{hidden} more options: mri-hpc watch --help-all\n" in page
+
+
 def test_doctor_hides_the_options_of_a_job_alone(help_of):
     page, whole = (options(help_of(120, "doctor", option=option)) for option in ("--help", "--help-all"))
     assert {"only", "json", "bundle", "fix", "drill", "yes", "run"} <= page
@@ -123,7 +132,7 @@ def test_doctor_hides_the_options_of_a_job_alone(help_of):
     assert {"account", "mem-gb"} <= whole - page
 
 
-WITH_FEW = [words for words in PAGES if words[0] not in ("launch", "preprocess", "doctor")]
+WITH_FEW = [words for words in PAGES if words[0] not in ("launch", "preprocess", "doctor", "watch")]
 
 
 @pytest.mark.parametrize("words", WITH_FEW, ids=" ".join)
