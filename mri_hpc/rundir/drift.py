@@ -37,7 +37,7 @@ class Measure:
     distance: float | None
     """From 0, alike, to 1, nothing in common; None where there are too few patients."""
     p: float | None
-    """That chance gives as much, corrected for the number of measures."""
+    """That chance gives as much, adjusted for the number of measures."""
     is_drifted: bool
     sentence: str
 

@@ -177,7 +177,7 @@ class RunDir:
 
     @property
     def drift(self) -> Path:
-        """How images that came since that run differ from those that it had learnt from."""
+        """Drift of what came since that run from what it had learnt from, once report has asked."""
         return self.path / "drift.json"
 
     @property

@@ -47,6 +47,11 @@ def grown(tmp_path, preprocess, make_run):
         found = []
         for patients, level in ((range(60), 100), (range(60, 120), grey)):
             deliver(raw, patients, grey=level)
+            for patient in range(20) if found else ():
+                # One image more of patients who were there.
+                picture(2, patient, grey=level).save(
+                    raw / CLASSES[patient % 2] / f"patient{patient}" / "2.png"
+                )
             status, _out, err = preprocess(raw, store, "--size", "32", "--ids", "as-given")
             assert status == 0, err
             snapshot = Store.open(store).resolve()
@@ -99,6 +104,11 @@ def test_where_the_same_came_no_drift_is_found(grown):
     run = grown(grey=100)
     found = keep_drift(run)
     assert not any(one.is_drifted for one in found.measures)
+    assert found.num_both > 0
+    slices = next(one for one in found.measures if one.name == "slices")
+    assert slices.since.quantiles == (2.0, 2.0, 2.0, 2.0, 2.0), (
+        "without the one image more of earlier patients"
+    )
     assert found.sentence == (
         "No drift was found between what run0 had learnt from and what came since; a small one may have gone "
         "unnoticed"

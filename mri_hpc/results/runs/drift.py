@@ -2,7 +2,7 @@
 
 Each patient counts once, by the mean of the patient's images; patients of the test split take no part. A
 measure is called drifted where its distance is at least LEAST_DISTANCE, and chance gives as much in less than
-LEVEL of all ways to divide the patients in two, corrected for the number of measures.
+LEVEL of all ways to divide the patients in two, adjusted for the number of measures.
 """
 
 import contextlib
@@ -127,20 +127,22 @@ def compare(
     """
     found = [_compared(name, *both) for name, both in values.items()]
     found.append(_compared_classes(*shares))
-    told = [one for one in found if one.p is not None]
-    corrected = dict(zip((one.name for one in told), holm([one.p or 0.0 for one in told]), strict=True))
-    return tuple(_judged(one, corrected.get(one.name), classes) for one in found)
+    comparable = [one for one in found if one.p is not None]
+    adjusted = dict(
+        zip((one.name for one in comparable), holm([one.p or 0.0 for one in comparable]), strict=True)
+    )
+    return tuple(_judged(one, adjusted.get(one.name), classes) for one in found)
 
 
 def _compared(name: str, before: np.ndarray, since: np.ndarray) -> Measure:
-    is_told = min(len(before), len(since)) >= FEWEST
-    distance, p = of_values(before, since) if is_told else (None, None)
+    is_enough = min(len(before), len(since)) >= FEWEST
+    distance, p = of_values(before, since) if is_enough else (None, None)
     return _measure(name, _group(before), _group(since), distance, p)
 
 
 def _compared_classes(before: np.ndarray, since: np.ndarray) -> Measure:
-    is_told = min(before.sum(), since.sum()) >= FEWEST
-    distance, p = of_classes(before, since) if is_told else (None, None)
+    is_enough = min(before.sum(), since.sum()) >= FEWEST
+    distance, p = of_classes(before, since) if is_enough else (None, None)
     return _measure("classes", _group_of_classes(before), _group_of_classes(since), distance, p)
 
 

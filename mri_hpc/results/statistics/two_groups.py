@@ -53,7 +53,7 @@ def of_classes(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p values of several comparisons, by Holm (1979)."""
+    """Adjust p values of several comparisons, by Holm (1979)."""
     found, largest = [0.0] * len(p_values), 0.0
     for place, number in enumerate(np.argsort(p_values, kind="stable").tolist()):
         largest = max(largest, min(1.0, (len(p_values) - place) * p_values[number]))
