@@ -1,5 +1,6 @@
 """Memory of this process, and how much of it there may be."""
 
+import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 # Of cgroup v1 one that is not limited has a number near 2**63.
 UNLIMITED = 2**60
+# Of glibc's mallopt, as <malloc.h> numbers them.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def held_bytes(status: Path = Path("/proc/self/status")) -> int:
@@ -23,6 +26,22 @@ def forget_peak(clear_refs: Path = Path("/proc/self/clear_refs")) -> None:
     """Let held_bytes count from here on; where the kernel does not, it still counts from the beginning."""
     with suppress(OSError):
         clear_refs.write_text("5")
+
+
+def keep_freed() -> bool:
+    """Have this process keep memory that it frees, and take it again from there; False without glibc.
+
+    Else each large tensor of a step is given back to the system, which has to clear its pages anew: with
+    resnet18 on a processor a seventh of a step's time at 224 x 224.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def give_back() -> None:
+    """Give memory that this process has freed, and kept, back to the system; nothing without glibc."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def machine_bytes() -> int:

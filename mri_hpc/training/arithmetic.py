@@ -7,13 +7,15 @@ from pathlib import Path
 import torch
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.memory import give_back, keep_freed
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training.ranks import Ranks
 
 
 def use_device(*, deterministic: bool, threads: int) -> None:
-    """Choose torch's arithmetic for this process, before the device is first used."""
+    """Choose torch's arithmetic and memory for this process, before the device is first used."""
     torch.set_num_threads(threads)
+    keep_freed()
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         # cuBLAS reads it when CUDA starts.
@@ -22,9 +24,10 @@ def use_device(*, deterministic: bool, threads: int) -> None:
 
 
 def free_memory(device: torch.device) -> None:
-    """Free the memory of learners that are held by no name any more, on a GPU also for other processes."""
+    """Free the memory of learners that are held by no name any more, also for other processes."""
     # They hold themselves, by way of what watches their gradients.
     gc.collect()
+    give_back()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

@@ -1,5 +1,9 @@
 """Memory that a process holds, and may hold."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from mri_hpc.base.memory import forget_peak, held_bytes, limit_bytes, machine_bytes
@@ -56,3 +60,34 @@ def test_groups_of_the_first_version_have_their_own_folder_and_a_huge_number_for
 def test_a_group_that_cannot_be_seen_limits_nothing(groups, tmp_path):
     assert groups("0::/out/of/sight\n", {}) is None
     assert limit_bytes(tmp_path / "nothing") is None
+
+
+# In a process of its own, which is to keep it to its end.
+TAKEN_AGAIN = """
+import json, resource
+from mri_hpc.base.memory import give_back, keep_freed
+
+def faults_of_taking():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(2**26)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1])
+
+usual = [faults_of_taking() for _ in range(3)]
+assert keep_freed()
+kept = [faults_of_taking() for _ in range(3)]
+before = held()
+give_back()
+print(json.dumps([usual, kept, before - held()]))
+"""
+PAGES = 2**26 // 4096
+
+
+def test_memory_that_is_kept_is_taken_again_without_the_system_until_it_is_given_back():
+    words = [sys.executable, "-c", TAKEN_AGAIN]
+    usual, kept, given_back = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+    # Of huge pages, where the system gives such, there are few.
+    assert min(usual) > 10 * max(1, *kept[1:])
+    assert given_back > PAGES / 2

@@ -10,7 +10,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.training import arithmetic, rank, ranks
-from mri_hpc.training.arithmetic import use_device
+from mri_hpc.training.arithmetic import free_memory, use_device
 from mri_hpc.training.ranks import pick_device, see_own_part, too_few_gpus
 
 
@@ -161,6 +161,8 @@ def test_cublas_is_told_before_it_starts_to_be_deterministic_unless_the_site_has
 ):
     environment.update(before)
     asked = []
+    # Of the whole process, which has other tests to do.
+    monkeypatch.setattr(arithmetic, "keep_freed", lambda: None)
     monkeypatch.setattr(torch, "set_num_threads", lambda _threads: None)
     monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
@@ -184,3 +186,14 @@ def test_ranks_talk_by_the_network_on_which_they_met_unless_the_site_names_anoth
     environment = dict(before)
     ranks._pick_interface("eth1", is_wish, environment)
     assert (environment["GLOO_SOCKET_IFNAME"], environment["NCCL_SOCKET_IFNAME"]) == after
+
+
+def test_a_rank_keeps_the_memory_of_its_steps_and_not_that_of_its_trials(monkeypatch):
+    done = []
+    monkeypatch.setattr(arithmetic, "keep_freed", lambda: done.append("kept"))
+    monkeypatch.setattr(arithmetic, "give_back", lambda: done.append("given back"))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _threads: None)
+    use_device(deterministic=False, threads=1)
+    free_memory(torch.device("cpu"))
+    assert done == ["kept", "given back"]
