@@ -172,7 +172,7 @@ class Play:
             _lay(part, folder / "raw")
             time.sleep(max(0.0, began + number * self.arrival.clock_s - time.monotonic()))
         wait_for_array(self.slurm, self._array(folder))
-        run = self._run("after", folder / "store")
+        run = self._run("run-after", folder / "store")
         run.launch()
         run.wait_for(lambda: run.run.is_finished, "the end of the run after all", PATIENCE_S * 4)
         return time.monotonic() - began
