@@ -73,7 +73,7 @@ def find_cause(ending: Ending) -> Cause:
         (ending.is_done, Cause.FINISHED),
         (ending.is_superseded, Cause.SUPERSEDED),
         (ending.is_cancelled, Cause.CANCELLED),
-        (ending.has_caught_up, Cause.CAUGHT_UP),
+        (ending.has_caught_up and ending.status in (DONE, AGAIN), Cause.CAUGHT_UP),
     ):
         if is_so:
             return cause

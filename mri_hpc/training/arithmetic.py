@@ -15,12 +15,14 @@ from mri_hpc.training.ranks import Ranks
 def use_device(*, deterministic: bool, threads: int) -> None:
     """Choose torch's arithmetic and memory for this process, before the device is first used."""
     torch.set_num_threads(threads)
-    keep_freed()
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         # cuBLAS reads it when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    if not torch.cuda.is_available():
+        # Large tensors of a step lie there.
+        keep_freed()
 
 
 def free_memory(device: torch.device) -> None:

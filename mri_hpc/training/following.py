@@ -120,9 +120,11 @@ class Following:
         # Where the ranks stop amid the audit, all of this is decided anew.
         if reason and not self._stop.agreed and self._ranks.is_first:
             self._note(Kind.FOLLOWED, epoch=progress.epoch, reason=reason)
-        if self.has_caught_up and self._ranks.is_first:
-            self._note(Kind.CAUGHT_UP, epoch=progress.epoch, step=progress.step)
         return progress
+
+    def note_caught_up(self, progress: Progress) -> None:
+        """Take down, on rank 0, that the ranks leave: only now that what they have learnt is saved."""
+        self._note(Kind.CAUGHT_UP, epoch=progress.epoch, step=progress.step)
 
     @contextlib.contextmanager
     def outlasts_retraction(self) -> Iterator[None]:

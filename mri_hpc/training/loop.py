@@ -39,8 +39,8 @@ def train(
         if following:
             progress = following.at_epoch_start(progress)
             if following.has_caught_up:
-                if journal:
-                    journal.save(progress, reason="caught up")
+                if journal and journal.save(progress, reason="caught up"):
+                    following.note_caught_up(progress)
                 return progress
         progress = progress.with_decay(*ends)
         began = time.monotonic()

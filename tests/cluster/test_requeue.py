@@ -28,6 +28,8 @@ def cause(**known):
         ({"is_done": True, "is_cancelled": True, "status": 143}, Cause.FINISHED),
         ({"is_superseded": True}, Cause.SUPERSEDED),
         ({"is_cancelled": True}, Cause.CANCELLED),
+        ({"has_caught_up": True, "status": 0}, Cause.CAUGHT_UP),
+        ({"has_caught_up": True, "status": 1}, Cause.CRASH),
         # Slurm's word for the end of the job.
         ({"job": JobState(state="CANCELLED")}, Cause.CANCELLED),
         ({"job": JobState(state="CANCELLED"), "status": 2}, Cause.CANCELLED),
