@@ -11,7 +11,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import differences
 from mri_hpc.cluster.launching import Plan, why_not_submitted
 from mri_hpc.cluster.outcome import is_over
-from mri_hpc.rundir.following import FOLLOW, as_list, has_caught_up, listed
+from mri_hpc.rundir.following import FOLLOW, as_list, has_caught_up, is_list, listed
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.manifests import newest_manifest
@@ -78,8 +78,11 @@ def plan_of(
 
 
 def is_there(asked: RunSettings) -> bool:
-    """Tell whether a run is there that has its name by these settings."""
+    """Tell whether a run of before there were recipes is there, that has its name by these settings."""
     if not any(Path("runs").glob(f"{asked.training.model}-*")):
+        return False
+    if asked.training.snapshot == FOLLOW or asked.training.follow or is_list(asked.training.snapshot):
+        # Of before there were recipes there is none.
         return False
     return RunDir(_folder_of(settled_training(asked))).settings.is_file()
 

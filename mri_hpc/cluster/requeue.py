@@ -103,7 +103,8 @@ def decide(cause: Cause, status: int, in_vain: int) -> Decision:
         case Cause.CAUGHT_UP:
             return decision(
                 Action.STAY_AWAY,
-                "nothing new to learn; launch again once the store has grown, or with --no-follow to finish",
+                "nothing new to learn; launch again once the store has grown, with more --epochs where only "
+                "the last ones are left, or with --no-follow to finish",
             )
         case Cause.USER_ERROR:
             return decision(

@@ -175,7 +175,7 @@ def words_of(events: Sequence[Event], typed: float | Literal["auto"]) -> str:
 
 
 def _has_lost_work(own: Sequence[Event]) -> bool:
-    if any(event.kind in (Kind.TRAINED, Kind.PREDICTED) for event in own):
+    if any(event.kind in (Kind.TRAINED, Kind.PREDICTED, Kind.CAUGHT_UP) for event in own):
         return False
     if any(e.kind == Kind.DECIDED and e.values.get("cause") == Cause.USER_ERROR for e in own):
         return False

@@ -116,6 +116,8 @@ def test_attempts_that_died_or_relied_on_a_checkpoint_are_failures_and_no_others
     )
     assert failures_of(ledger.events[:2], now=60) == Failures(number=0, watched_s=50)
     ledger.at(1000, 6, Kind.TRAINED).at(1100, 6, Kind.RANKS_GONE)
+    # It had learnt what there was, and left.
+    ledger.at(1200, 7, Kind.STARTED).at(1300, 7, Kind.CAUGHT_UP).at(1301, 7, Kind.RANKS_GONE)
     assert failures_of(ledger.events, now=9999).number == 3
     assert failures_of([], now=9999) == Failures()
 

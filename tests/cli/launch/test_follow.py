@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,14 @@ def test_a_run_that_follows_keeps_its_name_while_the_store_grows(launch, store, 
     _, now, _ = launch(*words)
     assert before == now
     assert launch("--store", store, "--snapshot", "follow", "--no-follow", "--dry-run")[1] == now
+
+
+def test_the_same_command_is_the_same_run_also_beside_others_of_its_network(launch, store):
+    assert launch("--store", store)[0] == 0
+    for _time in range(2):
+        status, _, errors = launch("--store", store, "--follow")
+        assert status == 0, errors
+    assert len(list(Path("runs").glob("*-*"))) == 2
 
 
 def test_a_store_with_too_little_is_refused_with_what_it_holds(launch, store):
