@@ -125,7 +125,7 @@ class TrainingSettings:
     """Parts into which a step is cut for --sums fixed-1; 0: --accumulate for each rank of the most nodes."""
     store: Annotated[str, OFTEN] = operation("data/store")
     """Folder of the store."""
-    follow: Annotated[bool, OFTEN] = operation(False)
+    follow: bool = operation(False)
     """Adopt newer snapshots at epoch boundaries; --no-follow: the newest once more, and then finish."""
     start_images: int = operation(10)
     """Training images of each class with which a run with --follow may begin."""

@@ -4,13 +4,15 @@ import contextlib
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mri_hpc.storage.disk.damage import UNREADABLE
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.snapshot.publications import publications
 from mri_hpc.storage.snapshot.totals import Totals, kept
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_ROWS = 12
 
@@ -85,11 +87,14 @@ def growth(store: StoreDir, now: Totals) -> Growth:
     return Growth(by=by.name, periods=periods)
 
 
-def arrivals(store: StoreDir, keys: np.ndarray) -> list[str]:
+def arrivals(store: StoreDir, keys: "np.ndarray") -> list[str]:
     """Tell of each image in which day, week, month or year it came, by the snapshots that were published.
 
     keys: uint64, (n,). Empty where none holds it. Of each of few periods, the last snapshot is looked at.
     """
+    # Here: whoever asks for the growth alone need not wait for it.
+    import numpy as np
+
     from mri_hpc.storage.snapshot.catalogue import load_snapshot
     from mri_hpc.storage.snapshot.folding import positions
 
