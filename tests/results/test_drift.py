@@ -1,6 +1,8 @@
 """What came since the run before is held against what that run had learnt from, by patient."""
 
 import json
+import tracemalloc
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -169,3 +171,15 @@ def test_distances_and_chances_are_those_of_their_definitions():
     # Of 70 ways to take 4 of 8 by 4 of each class, 34 are at least as far from even.
     assert p == pytest.approx(34 / 70, abs=0.03)
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_of_many_patients_the_chance_is_of_some_in_bounded_memory():
+    first, second = normal(30_000), normal(30_001, 0.6)
+    tracemalloc.start()
+    distance, p = of_values(first, second)
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 50e6
+    assert p == 1 / (PERMUTATIONS + 1)
+    # Of all, to the last: the largest difference of both normal distributions.
+    assert distance == pytest.approx(2 * NormalDist().cdf(0.3) - 1, abs=0.01)
