@@ -14,8 +14,8 @@ MOST = 1000
 def of_values(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Compare a number of each patient by the Kolmogorov-Smirnov distance; return that, and its p value.
 
-    The distance is of all, the p value of at most MOST of each side, drawn by chance that is the same each time.
-    first, second: float64, (n,) and (m,), at least one each.
+    The distance is of all, the p value of at most MOST of each side, drawn by chance that is the same each
+    time. first, second: float64, (n,) and (m,), at least one each.
     """
     found = _distance_of(first, second)
     random = np.random.default_rng(0)
