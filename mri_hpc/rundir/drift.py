@@ -61,16 +61,18 @@ class Drift:
     def sentence(self) -> str:
         """The finding in plain words."""
         drifted = [one.title for one in self.measures if one.is_drifted]
+        untold = [one.title for one in self.measures if one.distance is None]
+        rest = f". Of too few patients to be told: {_listed(untold)}" if untold else ""
         if drifted:
             return (
                 f"What came since differs from what {self.before} had learnt from in {_listed(drifted)}: its "
-                "figures need not hold for such patients"
+                f"figures need not hold for such patients{rest}"
             )
-        if not any(one.distance is not None for one in self.measures):
+        if len(untold) == len(self.measures):
             return "Too few patients came since to tell whether they differ"
         return (
             f"No drift was found between what {self.before} had learnt from and what came since; a small one "
-            "may have gone unnoticed"
+            f"may have gone unnoticed{rest}"
         )
 
     def to_dict(self) -> dict[str, Any]:

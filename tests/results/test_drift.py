@@ -1,6 +1,8 @@
 """What came since the run before is held against what that run had learnt from, by patient."""
 
 import json
+import tracemalloc
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from PIL import Image
 
 from mri_hpc.cohort.splits import TEST, VALIDATION, split_by
 from mri_hpc.report import main
-from mri_hpc.results.runs.drift import compare, keep_drift
+from mri_hpc.results.runs.drift import Side, compare, confidence, keep_drift, sample
 from mri_hpc.results.statistics.two_groups import PERMUTATIONS, holm, of_classes, of_values
+from mri_hpc.rundir.drift import Drift
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 from mri_hpc.storage.store import Store
@@ -24,12 +27,14 @@ def picture(number, patient, *, grey):
     return Image.fromarray(pixels)
 
 
-def deliver(root, patients, *, grey):
+def deliver(root, patients, *, grey, is_named=True):
     for patient in patients:
-        folder = root / CLASSES[patient % 2] / f"patient{patient}"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = root / CLASSES[patient % 2]
+        begins = f"patient{patient}/" if is_named else f"{patient}-"
         for number in range(2):
-            picture(number, patient, grey=grey).save(folder / f"{number}.png")
+            path = folder / f"{begins}{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(number, patient, grey=grey).save(path)
 
 
 @pytest.fixture
@@ -43,11 +48,11 @@ def grown(tmp_path, preprocess, make_run):
         save_settings(made, TrainingSettings(store=str(store), **settings), JobSettings())
         return made
 
-    def make(*, grey):
+    def make(*, grey, is_named=True):
         found = []
         for patients, level in ((range(60), 100), (range(60, 120), grey)):
-            deliver(raw, patients, grey=level)
-            for patient in range(20) if found else ():
+            deliver(raw, patients, grey=level, is_named=is_named)
+            for patient in range(20) if found and is_named else ():
                 # One image more of patients who were there.
                 picture(2, patient, grey=level).save(
                     raw / CLASSES[patient % 2] / f"patient{patient}" / "2.png"
@@ -111,12 +116,54 @@ def test_where_the_same_came_no_drift_is_found(grown):
     )
     assert found.sentence == (
         "No drift was found between what run0 had learnt from and what came since; a small one may have gone "
-        "unnoticed"
+        "unnoticed. Of too few patients to be told: how sure the network is"
     )
     run.drift.unlink()
     (run.path.parent / "store").rename(run.path.parent / "elsewhere")
-    assert keep_drift(run).reason == "that run, or the images of either, are not where they were"
+    reason = keep_drift(run).reason
+    assert "store" in reason
+    assert str(run.path.parent) not in reason and "/" not in reason
     assert not run.drift.exists()
+
+
+def test_images_that_name_no_patients_are_not_compared_as_if_each_were_one(grown):
+    found = keep_drift(grown(grey=180, is_named=False))
+    assert found.measures == ()
+    assert found.reason == "images name no patients, and slices of one patient do not count as several"
+
+
+def test_of_volumes_many_patients_are_looked_at_by_a_few_slices_each():
+    volumes = Side(rows=np.arange(6000) + 7, patient=np.repeat(np.arange(60), 100))
+    looked_at = sample(volumes)
+    assert np.unique(looked_at.patient, return_counts=True)[1].tolist() == [10] * 60
+    assert ((looked_at.rows[:10] - 7) % 100).tolist() == [5, 15, 25, 35, 45, 55, 65, 75, 85, 95]
+    pairs = Side(rows=np.arange(600), patient=np.tile(np.arange(300), 2))
+    looked_at = sample(pairs)
+    assert np.unique(looked_at.patient, return_counts=True)[1].tolist() == [2] * 100
+    assert (pairs.patient[looked_at.rows] == looked_at.patient).all()
+
+
+def test_patients_with_images_of_before_and_since_count_by_those_of_before():
+    both = [
+        Prediction(
+            key=f"{key:016x}", patient=patient, split="validation", label="glioma", probabilities=(sure, 0.0)
+        )
+        for key, patient, sure in ((1, "A", 0.6), (2, "A", 0.9), (3, "B", 0.7))
+    ]
+    before, since = confidence(both, frozenset({1}))
+    assert (before.tolist(), since.tolist()) == ([0.6], [0.7])
+
+
+def test_the_finding_names_what_was_too_few_to_tell():
+    few, many = normal(9), normal(100)
+    measures = compare(
+        {"brightness": (many, few), "slices": (many, normal(100, seed=1))},
+        (np.array([50, 50]), np.array([50, 50])), CLASSES,
+    )  # fmt: skip
+    assert "9 patients since, 100 before, of at most 100 drawn a side, and 10" in measures[0].sentence
+    found = Drift(before="run0", measures=measures)
+    assert found.sentence.startswith("No drift was found")
+    assert found.sentence.endswith(". Of too few patients to be told: brightness")
 
 
 def normal(num, mean=0.0, seed=0):
@@ -169,3 +216,15 @@ def test_distances_and_chances_are_those_of_their_definitions():
     # Of 70 ways to take 4 of 8 by 4 of each class, 34 are at least as far from even.
     assert p == pytest.approx(34 / 70, abs=0.03)
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_of_many_patients_the_chance_is_of_some_in_bounded_memory():
+    first, second = normal(30_000), normal(30_001, 0.6)
+    tracemalloc.start()
+    distance, p = of_values(first, second)
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 50e6
+    assert p == 1 / (PERMUTATIONS + 1)
+    # Of all, to the last: the largest difference of both normal distributions.
+    assert distance == pytest.approx(2 * NormalDist().cdf(0.3) - 1, abs=0.01)

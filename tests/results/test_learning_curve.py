@@ -1,12 +1,17 @@
 """A learning curve: what more patients would bring, with an interval where one holds."""
 
 import json
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
-from mri_hpc.results.runs.learning_curve import fit, foretell
+from mri_hpc.results.pages.figures import learning_curve
+from mri_hpc.results.runs.learning_curve import Curve, fit, foretell
+from mri_hpc.results.statistics.differences import POINTS
+from mri_hpc.results.statistics.figure_of_merit import Figure
 from mri_hpc.rundir.folds import SHARES, write_folds
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
@@ -137,15 +142,34 @@ def test_the_runs_become_one_page_that_says_what_more_patients_would_bring(curve
     # A curve that flattens gains less than its line.
     assert 0 < gain["value"] < slope["value"] * np.log2(220 / 120) <= gain["high"]
     assert found["sentence"].startswith(f"100 more patients: +{100 * gain['value']:.1f} points (")
-    assert ("these runs do not tell" in found["sentence"]) == (slope["low"] <= 0)
+    assert ("these runs do not tell" in found["sentence"]) == (gain["low"] <= 0 <= gain["high"])
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert found["sentence"] in page.replace("&#43;", "+")
+    assert "Per doubling, within these runs" in page and "Twice as many" not in page
+    assert "fewer than 95 of 100 such intervals hold" in page
     assert "Research use only." in page and str(folder.parent) not in page
     assert not list(folder.glob("*/look.json")), "no look at test patients is spent"
     paths = [folder / f"share-{share}" for share in (100, 25, 50, 75)]
     status, out, errors = report(*paths)
     assert status == 0, errors
     assert f"  {found['sentence']}\n" in out
+
+
+@pytest.mark.parametrize(("low", "is_told"), [(0.001, True), (-0.001, False)])
+def test_whether_more_patients_help_is_told_by_what_more_would_bring(low, is_told):
+    gain = Figure(value=0.02, low=low, high=0.04, scale=POINTS)
+    found = Curve(
+        training=TrainingSettings(), points=(), unit="patient", split="calibration", num=40, more=80,
+        per_doubling=replace(gain, low=-low), per_more=gain,
+    )  # fmt: skip
+    assert ("these runs do not tell" not in found.sentence) == is_told
+
+
+def test_the_line_ends_at_the_last_run(monkeypatch):
+    lines = []
+    monkeypatch.setattr(Axes, "plot", lambda _axes, x, *_rest, **_style: lines.append(np.asarray(x)))
+    learning_curve([20, 40, 80], [0.5, 0.6, 0.7], 0.1)
+    assert [line.max() for line in lines] == pytest.approx([80, 80])
 
 
 def test_patients_who_chose_the_epoch_give_no_interval(curve, report):

@@ -153,11 +153,11 @@ def reliability_diagram(bins: Sequence[Bin], *, name: str) -> str:
 
 
 def learning_curve(counts: Sequence[int], heights: Sequence[float], per_doubling: float) -> str:
-    """Draw balanced accuracy over the number of training patients, with the line that was fitted."""
+    """Draw balanced accuracy over the number of training patients, with the fitted line up to the last."""
     with rc_context(STYLE):
         drawing, axes = canvas()
         x, y = np.log2(counts), np.asarray(heights)
-        ends = np.array([x.min(), x.max() + 1])
+        ends = np.array([x.min(), x.max()])
         line = y.mean() + per_doubling * (ends - x.mean())
         axes.plot(2**ends, line, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.plot(counts, heights, color=VALIDATION_COLOUR, linestyle="none", marker="o", markersize=5)
@@ -167,7 +167,7 @@ def learning_curve(counts: Sequence[int], heights: Sequence[float], per_doubling
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.xaxis.set_minor_formatter("")
-        axes.set_xticks([*counts, 2 * max(counts)])
+        axes.set_xticks(counts)
         heard = "; ".join(f"{num}: {100 * y:.0f} %" for num, y in zip(counts, heights, strict=True))
         title = "Balanced accuracy over the number of training patients"
         return svg_of(drawing, "learning-curve", title, f"By number of training patients, {heard}.")

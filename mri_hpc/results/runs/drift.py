@@ -1,11 +1,12 @@
 """Drift: how images that came since the run before differ from those that it had learnt from.
 
 Each patient counts once, by the mean of the patient's images; patients of the test split take no part. A
-measure is called drifted where its distance is at least LEAST_DISTANCE, and chance gives as much in less than
+measure is called drifted where its distance is at least LEAST_DISTANCE, and chance gives as much in at most
 LEVEL of all ways to divide the patients in two, adjusted for the number of measures.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ import numpy as np
 from mri_hpc.base.errors import UserError
 from mri_hpc.cohort.lineage import ancestor_of
 from mri_hpc.cohort.splits import TRAIN, VALIDATION, split_by
-from mri_hpc.cohort.whole_patients import whole_patients
 from mri_hpc.results.answers.appearance import extent_of, grey_of
 from mri_hpc.results.answers.whole_predictions import read_whole
 from mri_hpc.results.statistics.two_groups import holm, of_classes, of_values
@@ -24,7 +24,7 @@ from mri_hpc.rundir.kept import digest_of_predictions
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction
 from mri_hpc.rundir.provenance import read_provenance
-from mri_hpc.rundir.settings import load_training
+from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Reader, Snapshot, Store
 
 LEVEL = 0.05
@@ -34,8 +34,11 @@ LEAST_OF_CLASSES = 0.1
 """Of class shares: a tenth of the patients would have to be of another class."""
 FEWEST = 10
 """Patients of each side."""
-MOST_IMAGES = 1000
-"""Of each side, of whole patients, whose pixels are read."""
+MOST_PATIENTS = 100
+"""Of each side, whose pixels are read."""
+IMAGES_OF_EACH = 10
+"""Of each of these patients, at most: as many on both sides, since means of fewer images scatter more."""
+PIXELS = ("brightness", "contrast", "extent")
 BATCH = 256
 QUANTILES = (5, 25, 50, 75, 95)
 TITLES = {
@@ -63,7 +66,7 @@ class Side:
     rows: np.ndarray
     """int64, (n,), of the snapshot."""
     patient: np.ndarray
-    """int64, (n,); an image without one counts as of one of its own."""
+    """int64, (n,)."""
 
 
 def keep_drift(run: RunDir) -> Drift | None:
@@ -77,14 +80,21 @@ def keep_drift(run: RunDir) -> Drift | None:
     before = Path(settings.continue_from).name
     try:
         found = replace(_of_run(run), before=before)
-    except (UserError, OSError):
-        # Their words name folders, which a page must not tell.
-        reason = "that run, or the images of either, are not where they were"
-        return Drift(before=before, reason=reason)
+    except UserError as error:
+        return Drift(before=before, reason=_without_folders(str(error), run, settings))
+    except OSError:
+        return Drift(before=before, reason="that run, or the images of either, are not where they were")
     # A run that may not be written to is reported all the same.
     with contextlib.suppress(OSError):
         write_drift(run, found)
     return found
+
+
+def _without_folders(words: str, run: RunDir, settings: TrainingSettings) -> str:
+    """Return words that tell no folder, which a page must not: names alone."""
+    for path in (Path(settings.store), Path(settings.continue_from), run.path):
+        words = words.replace(f"{path.parent}/", "").replace(f"{path.resolve().parent}/", "")
+    return re.sub(r"/[^\s'\"]*/", "", words)
 
 
 def _of_run(run: RunDir) -> Drift:
@@ -99,12 +109,16 @@ def _of_run(run: RunDir) -> Drift:
     came = _side(snapshot, np.flatnonzero(~np.isin(key, keys_before) & np.isin(code, (TRAIN, VALIDATION))))
     is_new = ~np.isin(came.patient, before.patient)
     since = Side(rows=came.rows[is_new], patient=came.patient[is_new])
-    _classes, predictions = read_whole(run)
+    _classes, every = read_whole(run)
+    predictions = [row for row in every if row.split != "test"]
+    if (before.patient < 0).any() or (came.patient < 0).any() or not all(row.patient for row in predictions):
+        # Slices of one patient are alike: each as a patient, nearly all would be called drifted.
+        raise UserError("images name no patients, and slices of one patient do not count as several")
     with store.reader(snapshot, is_read_once=True) as reader:
         values = {
-            **_of_pixels(reader, snapshot, before, since),
+            **_of_pixels(reader, before, since),
             "slices": (_counts(before), _counts(since)),
-            "confidence": _confidence(predictions, frozenset(keys_before.tolist())),
+            "confidence": confidence(predictions, frozenset(keys_before.tolist())),
         }
     shares = _shares(snapshot, before), _shares(snapshot, since)
     return Drift(
@@ -173,7 +187,10 @@ def _judged(one: Measure, p: float | None, classes: tuple[str, ...]) -> Measure:
 def _sentence(one: Measure, classes: tuple[str, ...]) -> str:
     title = f"{one.title[0].upper()}{one.title[1:]}"
     if one.p is None:
-        fewest = f"{one.since.num} patients since, {one.before.num} before, and {FEWEST} of each are needed"
+        drawn = f", of at most {MOST_PATIENTS} drawn a side" if one.name in PIXELS else ""
+        fewest = (
+            f"{one.since.num} patients since, {one.before.num} before{drawn}, and {FEWEST} of each are needed"
+        )
         return f"{title}: too few to tell ({fewest})"
     verdict = "other than before" if one.is_drifted else "no drift found"
     if one.name == "classes":
@@ -192,19 +209,31 @@ def _sentence(one: Measure, classes: tuple[str, ...]) -> str:
 
 
 def _side(snapshot: Snapshot, rows: np.ndarray) -> Side:
-    patient = np.asarray(snapshot.patient)[rows].astype(np.int64)
-    return Side(rows=rows, patient=np.where(patient >= 0, patient, len(snapshot.patient_names) + rows))
+    return Side(rows=rows, patient=np.asarray(snapshot.patient)[rows].astype(np.int64))
 
 
-def _of_pixels(
-    reader: Reader, snapshot: Snapshot, before: Side, since: Side
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Measure images of a sample of whole patients on each side."""
-    sides = [_side(snapshot, whole_patients(snapshot, side.rows, MOST_IMAGES)) for side in (before, since)]
+def sample(side: Side) -> Side:
+    """Draw patients by chance that is the same each time, and images evenly spread over those of each."""
+    patients, number, counts = np.unique(side.patient, return_inverse=True, return_counts=True)
+    drawn = np.random.default_rng(0).permutation(len(patients))[:MOST_PATIENTS]
+    images = np.split(np.argsort(number, kind="stable"), np.cumsum(counts)[:-1])
+    chosen = [_spread(images[at]) for at in drawn.tolist()]
+    at = np.sort(np.concatenate([np.zeros(0, np.int64), *chosen]))
+    return Side(rows=side.rows[at], patient=side.patient[at])
+
+
+def _spread(images: np.ndarray) -> np.ndarray:
+    num = min(len(images), IMAGES_OF_EACH)
+    return images[((np.arange(num) + 0.5) * len(images) / max(num, 1)).astype(np.int64)]
+
+
+def _of_pixels(reader: Reader, before: Side, since: Side) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Measure a sample of the images of a sample of the patients on each side."""
+    sides = [sample(side) for side in (before, since)]
     looks = [np.concatenate([np.zeros((0, 3)), *_looks(reader, side.rows)]) for side in sides]
     return {
         name: (_means(looks[0][:, at], sides[0]), _means(looks[1][:, at], sides[1]))
-        for at, name in enumerate(("brightness", "contrast", "extent"))
+        for at, name in enumerate(PIXELS)
     }
 
 
@@ -232,16 +261,17 @@ def _shares(snapshot: Snapshot, side: Side) -> np.ndarray:
     return np.bincount(label[label >= 0], minlength=len(snapshot.classes)).astype(np.int64)
 
 
-def _confidence(rows: list[Prediction], keys_before: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return how sure the run is of each validation patient: of those who were there, and of others."""
-    of_patient: dict[tuple[str, str], list[tuple[bool, float]]] = {}
+def confidence(rows: list[Prediction], keys_before: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return how sure the run is of each validation patient: of those who were there, and of others.
+
+    Of those who were there, by their images of then alone.
+    """
+    of_patient: dict[str, list[tuple[bool, float]]] = {}
     for row in rows:
-        if row.split != "test":
-            whose = (row.patient, "") if row.patient else ("", row.key)
-            was_there = int(row.key, 16) in keys_before
-            of_patient.setdefault(whose, []).append((was_there, max(row.probabilities)))
+        was_there = int(row.key, 16) in keys_before
+        of_patient.setdefault(row.patient, []).append((was_there, max(row.probabilities)))
     both: tuple[list[float], list[float]] = ([], [])
     for images in of_patient.values():
-        was_there = any(there for there, _sure in images)
-        both[0 if was_there else 1].append(float(np.mean([sure for _there, sure in images])))
+        earlier = [sure for was_there, sure in images if was_there]
+        both[0 if earlier else 1].append(float(np.mean(earlier or [sure for _there, sure in images])))
     return np.array(both[0]), np.array(both[1])

@@ -82,7 +82,7 @@ class Curve:
     num: int
     """Units by which all were judged."""
     per_doubling: Figure
-    """Points of balanced accuracy that twice as many training patients bring."""
+    """Points of balanced accuracy that twice as many training patients brought, within these runs."""
     more: int
     """Patients more than the most, for whom the gain is given; up to MOST_MORE."""
     per_more: Figure
@@ -91,7 +91,7 @@ class Curve:
     def sentence(self) -> str:
         """The finding in plain words, without a full stop."""
         gain = f"{self.more} more patients: {_gain(self.per_more)} of balanced accuracy by {self.unit}"
-        low, high = self.per_doubling.low, self.per_doubling.high
+        low, high = self.per_more.low, self.per_more.high
         if low is not None and high is not None and low <= 0 <= high:
             return f"{gain}: these runs do not tell whether more patients help"
         return gain
@@ -103,7 +103,7 @@ class Curve:
             f"accuracy by {self.unit} ({self.num} {self.unit}s, {self.split})"
             for point in self.points
         ]
-        twice = f"twice as many patients: {_gain(self.per_doubling)}"
+        twice = f"per doubling, within these runs: {_gain(self.per_doubling)}"
         why = [f"no interval: {self.per_doubling.reason}"] if self.per_doubling.reason else []
         return [*found, self.sentence, twice, *why]
 
