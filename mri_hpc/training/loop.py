@@ -42,7 +42,8 @@ def train(
                 if journal and journal.save(progress, reason="caught up"):
                     following.note_caught_up(progress)
                 return progress
-        progress = progress.with_decay(*ends)
+        # Ranks that stop amid the audit of newer images have not decided yet that none come before the end.
+        progress = progress if stop.agreed else progress.with_decay(*ends)
         began = time.monotonic()
         progress = _take_steps(progress, learner, batches, steps, stop, journal)
         trained = time.monotonic()
