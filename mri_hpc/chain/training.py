@@ -123,11 +123,8 @@ def gpu_seconds(events: Sequence[Event], now_s: float | None) -> float:
         has_vanished = any(_is_of_later(one) for one in own)
         last_sign_s = max((one.time for one in own if one.kind not in BY_OTHERS), default=0.0)
         ranks = max((int(one.values.get("ranks") or 0) for one in own if one.kind == Kind.STARTED), default=0)
-        if now_s is None or name != attempts[-1] or has_vanished:
-            otherwise_s = last_sign_s
-        else:
-            otherwise_s = now_s
-        last_s = max(ends, default=otherwise_s)
+        until_s = last_sign_s if now_s is None or name != attempts[-1] or has_vanished else now_s
+        last_s = max(ends, default=until_s)
         gpus = of_rank.get(Attempt.parse(name).submission, 0.0) * ranks
         total += gpus * max(0.0, last_s - min(begun)) if begun else 0.0
     return total
