@@ -135,12 +135,15 @@ def _do_link(chain: "ChainDir", options: Options, *, is_of_job: bool) -> int:
     from mri_hpc.chain.commands import Commands
     from mri_hpc.chain.link import do_link
     from mri_hpc.chain.links import claim_link
+    from mri_hpc.chain.queue import PATIENT_TRIES, patiently
 
     if chain.stop.exists():
         print(f"{chain.name} was stopped: nothing is done while {shown(chain.stop)} is there")
         return DONE
     chain.make()
-    claimed = claim_link(chain, is_of_job=is_of_job)
+    claimed = patiently(
+        lambda: claim_link(chain, is_of_job=is_of_job), tries=PATIENT_TRIES if is_of_job else 1
+    )
     if isinstance(claimed, str):
         print(claimed)
         return DONE
@@ -191,7 +194,7 @@ def _end_link(chain: "ChainDir", options: Options, outcome: "Outcome", began_s: 
     """Submit the job that follows, where one does, and publish what came of a link."""
     from mri_hpc.base.access import publish_shared
     from mri_hpc.chain.links import now, to_json
-    from mri_hpc.chain.queue import submit_next
+    from mri_hpc.chain.queue import PATIENT_TRIES, submit_next
     from mri_hpc.chain.training import gpu_hours
 
     outcome = replace(outcome, gpu_hours=round(gpu_hours(chain.launched()), 3), ended=now())
@@ -200,7 +203,9 @@ def _end_link(chain: "ChainDir", options: Options, outcome: "Outcome", began_s: 
         why = _why_no_next(chain, options, outcome, in_s)
         if not why:
             try:
-                following = submit_next(chain, _typed_again(options), in_s=in_s, options=options.slurm)
+                following = submit_next(
+                    chain, _typed_again(options), in_s=in_s, options=options.slurm, tries=PATIENT_TRIES
+                )
                 outcome = replace(outcome, next_begins=following.begins)
             except UserError as error:
                 why = str(error)

@@ -88,7 +88,7 @@ def do_link(chain: ChainDir, wanted: Wanted, commands: Commands) -> Found:
     if under_way and is_in_hands(under_way):
         return _wait_for(chain, under_way, wanted, commands, found)
     if under_way:
-        found = _resume(under_way, wanted, commands, found)
+        found = _resume(chain, under_way, wanted, commands, found)
         return _propose_finished(chain, wanted, found)
     learnt = learnt_so_far(chain, ModelsDir(wanted.models))
     delivery = delivery_of(store.resolve(), last_trained_on(chain, store, learnt))
@@ -155,13 +155,16 @@ def _wait_for(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, 
     return found.then(State.TRAINING, f"{shown(run.path)} is under way", run=str(run.path))
 
 
-def _resume(run: RunDir, wanted: Wanted, commands: Commands, found: Found) -> Found:
-    """Have a run go on that has stopped; UserError where a person has cancelled it."""
+def _resume(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, found: Found) -> Found:
+    """Have a run go on that has stopped; UserError where a person has cancelled it, or hours are used up."""
     name, newest = shown(run.path), run.newest_attempt()
     if newest and is_cancelled(run, newest.submission):
         raise UserError(
             f"{name} was cancelled: mri-hpc launch --run {name} has it go on, and rm -r {name} gives it up"
         )
+    hours = gpu_hours(chain.launched())
+    if wanted.max_gpu_hours is not None and hours >= wanted.max_gpu_hours:
+        raise OutOfHours(_hours_gone(hours, wanted))
     decided = [one.values for one in read_events(run) if one.kind == Kind.DECIDED][-1:]
     commands.run("launch", ["--run", str(run.path), *(["--wait"] if wanted.waits else [])])
     if decided and not wanted.waits and decided[0].get("decision") == Action.GIVE_UP:

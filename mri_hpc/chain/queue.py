@@ -5,9 +5,12 @@ One job of a chain waits or works at a time. Slurm holds one that was submitted 
 """
 
 import datetime
+import hashlib
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mri_hpc.base.access import publish_shared
 from mri_hpc.base.documents import convert, parse, without_format
@@ -24,6 +27,10 @@ NO_SLURM = (
     "--every submits jobs to a Slurm, and there is none here: have cron, or a timer of systemd, type the "
     "line without it (docs/watching.md)"
 )
+Answer = TypeVar("Answer")
+PATIENT_TRIES = 10
+PAUSE_S = 40.0
+"""Between tries of a job of the chain, while a controller is restarted; longer than its answers are kept for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +57,32 @@ def newest_job(chain: ChainDir) -> LinkJob | None:
 def is_own_job(chain: ChainDir) -> bool:
     """Tell whether this process is in the job of the chain, and not in one requeued behind its successor.
 
-    UserError where Slurm does not answer.
+    UserError where Slurm does not answer for minutes; of the newest job it is not asked.
     """
+    newest = newest_job(chain)
+    if newest and own_job_id() and newest.job.job_id == own_job_id():
+        return True
     if own_job_name() != job_name(chain):
         return False
     # This one may have begun before it was written down.
-    live = live_link_job(chain)
+    live = patiently(lambda: live_link_job(chain))
     return live is None or live.job.job_id == own_job_id()
 
 
 def job_name(chain: ChainDir) -> str:
-    """Name the jobs of a chain, of which Slurm runs one at a time."""
-    return f"mri-watch-{chain.name}"
+    """Name the jobs of a chain, of which Slurm runs one at a time; no other folder's chain has that name."""
+    place = hashlib.sha256(str(chain.path.resolve()).encode()).hexdigest()[:8]
+    return f"mri-watch-{chain.name}-{place}"
+
+
+def patiently(ask: Callable[[], Answer], tries: int = PATIENT_TRIES) -> Answer:
+    """Return what Slurm answers, asked again for some minutes; the last UserError where it does not."""
+    for _left in range(tries - 1):
+        try:
+            return ask()
+        except UserError:
+            time.sleep(PAUSE_S)
+    return ask()
 
 
 def live_link_job(chain: ChainDir) -> LinkJob | None:
@@ -70,18 +91,25 @@ def live_link_job(chain: ChainDir) -> LinkJob | None:
     return newest if newest and phase_of(newest.job) is not Phase.GONE else None
 
 
-def submit_next(chain: ChainDir, words: Sequence[str], *, in_s: int, options: Sequence[str]) -> LinkJob:
+def submit_next(
+    chain: ChainDir, words: Sequence[str], *, in_s: int, options: Sequence[str], tries: int = 1
+) -> LinkJob:
     """Submit the job of the next link; UserError where another one was faster, or Slurm refuses.
 
     words: of mri-hpc watch. in_s: seconds from now before which it does not begin. options: of sbatch.
+    tries: as of `patiently`.
     """
-    if not controller_answers():
-        raise UserError(NO_SLURM)
+
+    def submit() -> Job:
+        if not controller_answers():
+            raise UserError(NO_SLURM)
+        return submit_small(
+            [sys.executable, "-m", "mri_hpc.watch", *words], name=job_name(chain),
+            output=chain.logs / "job-%j.out", begin_in_s=in_s, options=options,
+        )  # fmt: skip
+
     number = chain.num_submitted() + 1
-    job = submit_small(
-        [sys.executable, "-m", "mri_hpc.watch", *words], name=job_name(chain),
-        output=chain.logs / "job-%j.out", begin_in_s=in_s, options=options,
-    )  # fmt: skip
+    job = patiently(submit, tries)
     begins = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=in_s)
     submitted = LinkJob(job=job, begins=begins.strftime("%Y-%m-%d %H:%M:%S UTC"))
     if not publish_shared(chain.job(number), to_json(submitted)):

@@ -1,5 +1,6 @@
 """Runs of a chain: which one is under way, what it goes on from, and the GPU hours of all."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from mri_hpc.registry.layout import ModelsDir
 from mri_hpc.registry.record import Record, read_record
 from mri_hpc.registry.retracted import accepted_of, retracted_since
 from mri_hpc.rundir import server_clock
+from mri_hpc.rundir.decisions import Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Event, Kind, read_events
 from mri_hpc.rundir.settings import load_training
@@ -22,6 +24,8 @@ from mri_hpc.storage.store import Snapshot, Store
 HOUR_S = 3600.0
 STARTS = {Kind.STARTING, Kind.STARTED}
 ENDS = {Kind.DECIDED, Kind.RANKS_GONE}
+BY_OTHERS = {Kind.DECIDED, Kind.CANCELLED}
+"""Events that somebody else may write long after an attempt has gone."""
 
 
 class OutOfHours(UserError):
@@ -85,13 +89,24 @@ def is_in_hands(run: RunDir) -> bool:
 
 def gpu_hours(runs: Sequence[RunDir]) -> float:
     """Add up the hours of all GPUs that runs had, by their ledgers."""
-    return sum(gpu_seconds(read_events(run), server_clock.now(run.attempts)) for run in runs) / HOUR_S
+    return sum(gpu_seconds(read_events(run), _counts_until_s(run)) for run in runs) / HOUR_S
 
 
-def gpu_seconds(events: Sequence[Event], now_s: float) -> float:
+def _counts_until_s(run: RunDir) -> float | None:
+    """Return the Unix time, by the ledger's clock, if its job may be at work; None where that has gone."""
+    # Without an answer of Slurm hours are counted rather than given away.
+    with contextlib.suppress(UserError):
+        job = None if run.is_finished else live_job(run)
+        if job is None or phase_of(job) is not Phase.RUNNING:
+            return None
+    return server_clock.now(run.attempts)
+
+
+def gpu_seconds(events: Sequence[Event], now_s: float | None) -> float:
     """Add up the seconds of all GPUs of a run's attempts, each from its start until its ranks had gone.
 
-    now_s: Unix time up to which the newest attempt counts where its end is not written down.
+    now_s: Unix time up to which the newest attempt counts where its end is not written down; None: up to its
+    last sign, as its job has gone. So does one that vanished, whose end others wrote down later.
     """
     of_rank = {
         Attempt.parse(one.attempt).submission: int(one.values["gpus"])
@@ -104,9 +119,19 @@ def gpu_seconds(events: Sequence[Event], now_s: float) -> float:
     for name in attempts:
         own = [event for event in events if event.attempt == name]
         begun = [one.time for one in own if one.kind in STARTS]
-        ends = [one.time for one in own if one.kind in ENDS]
+        ends = [one.time for one in own if one.kind in ENDS and not _is_of_later(one)]
+        has_vanished = any(_is_of_later(one) for one in own)
+        last_sign_s = max((one.time for one in own if one.kind not in BY_OTHERS), default=0.0)
         ranks = max((int(one.values.get("ranks") or 0) for one in own if one.kind == Kind.STARTED), default=0)
-        last_s = max(ends) if ends else now_s if name == attempts[-1] else own[-1].time
+        until_s = last_sign_s if now_s is None or name != attempts[-1] or has_vanished else now_s
+        last_s = max(ends, default=until_s)
         gpus = of_rank.get(Attempt.parse(name).submission, 0.0) * ranks
         total += gpus * max(0.0, last_s - min(begun)) if begun else 0.0
     return total
+
+
+def _is_of_later(event: Event) -> bool:
+    """Tell whether an event is the word of others on an attempt that vanished, whenever they noticed."""
+    return event.kind == Kind.DECIDED and (
+        event.values.get("cause") == Cause.VANISHED or event.values.get("status") == -1
+    )

@@ -5,11 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mri_hpc.base.errors import UserError
+from mri_hpc.chain import training
 from mri_hpc.chain.delivery import delivery_of
 from mri_hpc.chain.layout import chain_at
 from mri_hpc.chain.links import MOST_FAILURES, Outcome, State, failures_in_a_row
-from mri_hpc.chain.training import gpu_seconds
-from mri_hpc.rundir.ledger import Event, Kind
+from mri_hpc.chain.training import gpu_hours, gpu_seconds
+from mri_hpc.cluster.scheduler import Phase
+from mri_hpc.rundir import server_clock
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Event, Kind, record
 
 
 def event(attempt, time_s, kind, **values):
@@ -31,6 +36,48 @@ def test_gpu_seconds_are_those_between_start_and_end_of_all_attempts_times_their
     assert gpu_seconds([*again, event("2.0", 960, Kind.STARTED, ranks=4)], 1000) == 4 * 200 + 2 * 10 + 8 * 50
     without = [event("1.0", 0, Kind.SUBMITTED, ranks=4), *ended[1:]]
     assert gpu_seconds(without, 600) == 0, "on processors"
+
+
+WEEK_S = 7 * 86400
+
+
+@pytest.mark.parametrize("decided", [{"cause": "vanished"}, {"cause": "node_failure", "status": -1}])
+def test_an_attempt_that_vanished_counts_up_to_its_last_sign_whenever_others_wrote_that_down(decided):
+    own = [
+        event("1.0", 0, Kind.SUBMITTED, ranks=4, gpus=4),
+        event("1.0", 0, Kind.STARTING),
+        event("1.0", 10, Kind.STARTED, ranks=4),
+        event("1.0", 3600, Kind.SAVED),
+    ]
+    noticed = [*own, event("1.0", WEEK_S, Kind.DECIDED, **decided)]
+    assert gpu_seconds(noticed, WEEK_S + 60) == 4 * 3600
+    assert (
+        gpu_seconds([*noticed, event("2.0", WEEK_S, Kind.SUBMITTED, ranks=4, gpus=4)], 2 * WEEK_S) == 4 * 3600
+    )
+    cancelled = [*own, event("1.0", WEEK_S, Kind.CANCELLED)]
+    assert gpu_seconds(cancelled, None) == 4 * 3600, "its job has gone, and nobody has said so yet"
+    assert gpu_seconds(own, 7200) == 4 * 7200, "it is at work"
+
+
+def test_hours_of_a_run_whose_job_has_gone_end_with_its_last_sign(tmp_path, monkeypatch):
+    run = RunDir(tmp_path / "raw-1")
+    run.attempts.mkdir(parents=True)
+    attempt = Attempt(submission=1, restart=0)
+    for kind, values in ((Kind.SUBMITTED, {"ranks": 1, "gpus": 1}), (Kind.STARTED, {"ranks": 1})):
+        record(run, attempt, kind, **values)
+    ahead = server_clock.now(run.attempts) + 3600
+    monkeypatch.setattr(training.server_clock, "now", lambda _folder: ahead)
+    assert gpu_hours([run]) < 0.01
+    monkeypatch.setattr(training, "live_job", lambda _run: "job")
+    for phase, is_counted in ((Phase.RUNNING, True), (Phase.PENDING, False), (Phase.GONE, False)):
+        monkeypatch.setattr(training, "phase_of", lambda _job, phase=phase: phase)
+        assert (gpu_hours([run]) > 0.9) == is_counted, phase
+
+    def no_answer(_job):
+        raise UserError("Slurm does not answer")
+
+    monkeypatch.setattr(training, "phase_of", no_answer)
+    assert gpu_hours([run]) > 0.9, "counted rather than given away"
 
 
 def test_failures_in_a_row_are_those_of_jobs_since_a_person_typed_one():

@@ -273,6 +273,19 @@ def test_gpu_hours_end_a_chain_before_a_training_would_exceed_them(chain, watch,
     assert watch("--max-gpu-hours", 6)[0] == 0
 
 
+def test_a_run_that_has_stopped_is_not_launched_again_once_the_gpu_hours_are_used_up(
+    chain, watch, monkeypatch
+):
+    deliver(Path("raw"), FIRST, 4)
+    monkeypatch.setenv("STANDIN_DIES", "1")
+    assert watch()[0] == 2
+    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: 5.0)
+    status, _out, err = watch("--max-gpu-hours", 5)
+    assert status == 2
+    assert "5.00 GPU hours are used, of --max-gpu-hours 5: nothing more is trained" in err
+    assert "launch" not in chain.log(3).read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
