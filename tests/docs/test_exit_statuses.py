@@ -63,6 +63,45 @@ def test_75_is_of_commands_that_save_when_told_to_stop_and_of_no_other():
 def commands_whose_code(does):
     """The commands in whose modules, or those that decide for them, something is done."""
     found = set()
+    for path in ROOT.rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        # These decide about jobs, whose statuses have a line of their own.
+        is_of_jobs = module.startswith(("base.", "cluster.")) and module not in OF_COMMANDS
+        if not is_of_jobs and does(ast.parse(path.read_text(encoding="utf-8"))):
+            action = module.removeprefix("store_actions.")
+            own = f"store {action}" if action != module else module
+            found.add(OF_COMMANDS.get(module, own.replace("_", "-")))
+    return found
+
+
+def raises_a_verdict(tree):
+    imported = {
+        name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and node.module in ("mri_hpc.base.errors", "mri_hpc.base.exit_status")
+        for name in node.names
+    }
+    called = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    return "Verdict" in imported & called or returns(tree, "USER_CAN_FIX")
+
+
+def returns_again(tree):
+    return returns(tree, "AGAIN")
+
+
+def returns(tree, status):
+    """Tell whether some function returns this status, also as one of two."""
+    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value]
+    return any(isinstance(one, ast.Name) and one.id == status for value in values for one in ast.walk(value))
+
+
+def kinds_of(error):
+    """A class and all below it, in all modules that define any."""
     defines = re.compile(r"^class \w+\((UserError|StoreDamage)\):", re.MULTILINE)
     for path in ROOT.rglob("*.py"):
         if defines.search(path.read_text(encoding="utf-8")):
