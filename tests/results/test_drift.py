@@ -98,6 +98,8 @@ def test_brighter_images_that_came_since_are_named_on_the_page_and_nothing_else_
     assert lead in page
     assert "Patients before and since, by what is measured of their images" in page
     assert str(run.path.parent) not in page
+    assert "with images from before and since count under before alone" in page
+    assert "chance gives as much in at most 5 of 100 divisions" in page
     confidence = next(one for one in found["measures"] if one["name"] == "confidence")
     assert "too few to tell" in confidence["sentence"]
     # Kept with the run, once the images are gone.
