@@ -1,6 +1,7 @@
 """The plan of a launch: the run that is meant, and its settings, checked for a new run."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import differences
 from mri_hpc.cluster.launching import Plan, why_not_submitted
 from mri_hpc.cluster.outcome import is_over
-from mri_hpc.rundir.following import FOLLOW, as_list, has_caught_up, listed
+from mri_hpc.rundir.following import FOLLOW, as_list, has_caught_up, is_list, listed
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.manifests import newest_manifest
@@ -270,6 +271,7 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     from mri_hpc.training.model_names import check_model_name
 
     snapshot = snapshot_of(training)
+    _refuse_other_of_list(training)
     if training.follow:
         _refuse_too_little(training, snapshot)
     if len(snapshot.classes) == 1:
@@ -294,6 +296,24 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     apart = apart_line(snapshot, code, share) if share else []
     commoner = commoner_lines(snapshot, code != UNUSED)
     return (*lineage, *leaks, *split_lines(snapshot, code, training.train_share), *apart, *mixed, *commoner)
+
+
+def _refuse_other_of_list(training: TrainingSettings) -> None:
+    """Raise UserError where a run cannot go on from one snapshot of its list to the next."""
+    from mri_hpc.cohort.newer import refuse_other
+    from mri_hpc.cohort.splits import split_by
+    from mri_hpc.storage.store import Store
+
+    if not is_list(training.snapshot):
+        return
+    store = Store.open(Path(training.store))
+    there = [(epoch, store.resolve(digest)) for epoch, digest in listed(training.snapshot).items()]
+    for (_, now), (epoch, newer) in itertools.pairwise(there):
+        try:
+            refuse_other(now, split_by(now, training), newer, split_by(newer, training))
+        except UserError as error:
+            later = as_list({epoch: newer.digest[:12]})
+            raise UserError(f"--snapshot ...,{later} cannot follow {now.digest[:12]}: {error}") from None
 
 
 def _refuse_too_little(training: TrainingSettings, snapshot: "Snapshot") -> None:
