@@ -1,6 +1,7 @@
 """The plan of a launch: the run that is meant, and its settings, checked for a new run."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,6 +274,7 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     from mri_hpc.training.model_names import check_model_name
 
     snapshot = snapshot_of(training)
+    _refuse_other_of_list(training)
     if training.follow:
         _refuse_too_little(training, snapshot)
     if len(snapshot.classes) == 1:
@@ -297,6 +299,24 @@ def _check_new_run(training: TrainingSettings) -> tuple[str, ...]:
     apart = apart_line(snapshot, code, share) if share else []
     commoner = commoner_lines(snapshot, code != UNUSED)
     return (*lineage, *leaks, *split_lines(snapshot, code, training.train_share), *apart, *mixed, *commoner)
+
+
+def _refuse_other_of_list(training: TrainingSettings) -> None:
+    """Raise UserError where a run cannot go on from one snapshot of its list to the next."""
+    from mri_hpc.cohort.newer import refuse_other
+    from mri_hpc.cohort.splits import split_by
+    from mri_hpc.storage.store import Store
+
+    if not is_list(training.snapshot):
+        return
+    store = Store.open(Path(training.store))
+    there = [(epoch, store.resolve(digest)) for epoch, digest in listed(training.snapshot).items()]
+    for (_, now), (epoch, newer) in itertools.pairwise(there):
+        try:
+            refuse_other(now, split_by(now, training), newer, split_by(newer, training))
+        except UserError as error:
+            later = as_list({epoch: newer.digest[:12]})
+            raise UserError(f"--snapshot ...,{later} cannot follow {now.digest[:12]}: {error}") from None
 
 
 def _refuse_too_little(training: TrainingSettings, snapshot: "Snapshot") -> None:

@@ -95,12 +95,20 @@ class Batches:
 
         Raises UserError where some step of some rank would have too few images to normalise by.
         """
+        self.refuse_too_few(keys=keys, split=split)
         self._reader, self._keys, self._labels = reader, np.asarray(keys), labels
         self._orders = {
             name: Order(rows=rows, keys=self._keys, batch_size=self._batch_size)
             for name, rows in vars(split).items()
         }
-        self._orders["train"].check_shares(self._world_size, self._accumulate, self._micro_batches)
+
+    def refuse_too_few(self, *, keys: np.ndarray, split: Split) -> None:
+        """Raise UserError where a step over the images of a snapshot would give a rank too few of them.
+
+        keys: uint64, (n,), of the whole snapshot.
+        """
+        order = Order(rows=split.train, keys=np.asarray(keys), batch_size=self._batch_size)
+        order.check_shares(self._world_size, self._accumulate, self._micro_batches)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mri_hpc.base.errors import ImagesRetracted, StoreDamage, UserError
-from mri_hpc.cohort.splits import CALIBRATION, TEST, TRAIN, VALIDATION
+from mri_hpc.base.command import shown
+from mri_hpc.base.errors import ImagesRetracted, StoreDamage, StoreRaced, UserError
+from mri_hpc.cohort.newer import refuse_other
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.following import (
     FOLLOW,
@@ -31,7 +30,7 @@ from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.manifests import Manifest
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import TrainingSettings, load_training
-from mri_hpc.storage.store import Reader, Store
+from mri_hpc.storage.store import Reader, Snapshot, Store
 from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.learner import Learner
 from mri_hpc.training.parts import Cohort, cohort_of, open_cohort, weights_of_classes
@@ -40,6 +39,8 @@ from mri_hpc.training.ranks import Ranks
 log = logging.getLogger(__name__)
 
 NO_MORE = "told to finish by --no-follow"
+OF_THE_STORE = StoreDamage, ImagesRetracted, StoreRaced
+"""Errors that say nothing of whether a snapshot can be trained on."""
 
 
 def may_change(settings: TrainingSettings) -> bool:
@@ -48,19 +49,18 @@ def may_change(settings: TrainingSettings) -> bool:
 
 
 def first_progress(
-    run: RunDir, attempt: Attempt, settings: TrainingSettings, manifest: Manifest | None, ranks: Ranks
+    run: RunDir, settings: TrainingSettings, manifest: Manifest | None, ranks: Ranks
 ) -> Progress:
     """Return where a run whose snapshot changes goes on, or begins; the same for all ranks.
 
     Where images of its snapshot were retracted and it follows its store, the epoch under way ends there, and
-    the next begins on the newest snapshot. Raises UserError, on all ranks, where the store lacks it.
+    the next begins on the newest snapshot: which has yet to be looked at for leaks, and to be taken down by
+    `note_forced`. Raises UserError, on all ranks, where the store lacks it, or it cannot be trained on.
     """
-    return _agreed(ranks, lambda: _find_first_progress(run, attempt, settings, manifest))
+    return _agreed(ranks, lambda: _find_first_progress(run, settings, manifest))
 
 
-def _find_first_progress(
-    run: RunDir, attempt: Attempt, settings: TrainingSettings, manifest: Manifest | None
-) -> Progress:
+def _find_first_progress(run: RunDir, settings: TrainingSettings, manifest: Manifest | None) -> Progress:
     store, planned = Store.open(Path(settings.store)), _planned(run, settings)
     progress = manifest.progress if manifest else Progress(snapshot=planned.get(0, "newest"))
     try:
@@ -68,13 +68,20 @@ def _find_first_progress(
     except ImagesRetracted:
         if settings.snapshot != FOLLOW:
             raise
-        newest = cohort_of(settings, store.resolve())
-        if (classes := store.recall(progress.snapshot).classes) != newest.snapshot.classes:
-            raise UserError(_other_classes(classes, newest.snapshot.classes)) from None
-        progress = progress.without_rest_of_epoch().on_snapshot(newest.snapshot.digest)
-        _record(run, attempt, progress, newest)
-        return progress
+        newest = store.resolve()
+        if refusal := _refusal(settings, cohort_of(settings, store.recall(progress.snapshot)), newest):
+            raise UserError(
+                f"images that {shown(run.path)} learns from were retracted, and it cannot go on on the "
+                f"newest snapshot: {refusal}; start a new run with: python -m mri_hpc.launch --store "
+                f"{shown(Path(settings.store))} --follow"
+            ) from None
+        return progress.without_rest_of_epoch().on_snapshot(newest.digest)
     return progress if manifest else Progress(snapshot=snapshot.digest)
+
+
+def note_forced(run: RunDir, attempt: Attempt, progress: Progress, cohort: Cohort) -> None:
+    """Write into the ledger, on rank 0, that a retraction has forced a snapshot on a run."""
+    _record_once(run, attempt, progress, cohort)
 
 
 class Following:
@@ -98,6 +105,8 @@ class Following:
         self._batches, self._learner = batches, learner
         self._reader: Reader | None = None
         self.cohort = cohort
+        self._looked_at = ""
+        """Digest of a snapshot that is about to be adopted."""
         self.has_caught_up = False
         """At the last epoch's start there was nothing new to learn, and no word to finish."""
 
@@ -128,20 +137,24 @@ class Following:
 
     @contextlib.contextmanager
     def outlasts_retraction(self) -> Iterator[None]:
-        """Have images that are retracted while they are read end the attempt, and not the run.
+        """Have images that are retracted, or moved, while they are read end the attempt, and not the run.
 
-        The next one goes on without them, as `first_progress` has it.
+        The next one looks again, and goes on without those that are gone, as `first_progress` has it.
         """
         try:
             yield
-        except StoreDamage as error:
-            if self._settings.snapshot == FOLLOW and self._has_lost_images():
-                raise RuntimeError("images were retracted while they were read") from error
+        except OF_THE_STORE as error:
+            if self._settings.snapshot == FOLLOW and self._may_be_looked_for_again(error):
+                raise RuntimeError("images were retracted, or moved, while they were read") from error
             raise
 
-    def _has_lost_images(self) -> bool:
+    def _may_be_looked_for_again(self, error: UserError) -> bool:
+        if not isinstance(error, StoreDamage):
+            return True
+        store = Store(Path(self._settings.store))
         try:
-            Store(Path(self._settings.store)).resolve(self.cohort.snapshot.digest)
+            for digest in {self.cohort.snapshot.digest, self._looked_at} - {""}:
+                store.resolve(digest)
         except ImagesRetracted:
             return True
         return False
@@ -203,14 +216,8 @@ class Following:
 
     def _refusal(self, digest: str) -> str:
         """Say why a snapshot cannot be trained on by this run; empty where it can."""
-        store = Store.open(Path(self._settings.store))
-        try:
-            newer = cohort_of(self._settings, store.resolve(digest))
-            refuse_other(self.cohort, newer)
-            weights_of_classes(newer, self._settings)
-        except UserError as error:
-            return str(error)
-        return ""
+        snapshot = Store.open(Path(self._settings.store)).resolve(digest)
+        return _refusal(self._settings, self.cohort, snapshot, self._batches)
 
     def _adopt(self, turn: "_Turn", progress: Progress) -> tuple[Progress, str]:
         """Turn all to another snapshot, unless it has leaks, or the ranks agree to stop meanwhile.
@@ -221,6 +228,7 @@ class Following:
             if progress.step == 0 and self._ranks.is_first:
                 _record_once(self._run, self._attempt, progress, self.cohort)
             return progress, ""
+        self._looked_at = turn.wanted
         cohort = open_cohort(self._settings, turn.wanted, self._ranks)
         if turn.is_new:
             # Only here: a run whose snapshot stays has done so before its first step.
@@ -231,6 +239,8 @@ class Following:
                     self._run, self._settings, cohort.snapshot, cohort.code,
                     ranks=self._ranks, stop=self._stop,
                 )  # fmt: skip
+            except OF_THE_STORE:
+                raise
             except UserError as error:
                 return progress, str(error)
         if self._stop.agreed:
@@ -284,6 +294,23 @@ def _agreed(ranks: Ranks, find: Callable[[], Any]) -> Any:
     return found
 
 
+def _refusal(
+    settings: TrainingSettings, now: Cohort, snapshot: Snapshot, batches: Batches | None = None
+) -> str:
+    """Say why a run cannot go on on a newer snapshot; empty where it can. batches: those that would turn."""
+    try:
+        newer = cohort_of(settings, snapshot)
+        refuse_other(now.snapshot, now.code, newer.snapshot, newer.code)
+        weights_of_classes(newer, settings)
+        if batches:
+            batches.refuse_too_few(keys=snapshot.key, split=newer.split)
+    except OF_THE_STORE:
+        raise
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def _planned(run: RunDir, settings: TrainingSettings) -> dict[int, str]:
     """Return epoch → digest of what a run is to train on, as far as that is known."""
     if settings.snapshot != FOLLOW:
@@ -304,29 +331,3 @@ def _record(run: RunDir, attempt: Attempt, progress: Progress, cohort: Cohort) -
     )
     record(run, attempt, Kind.ADOPTED, **asdict(adoption))
     log.info("adopted %s", adoption)
-
-
-def refuse_other(now: Cohort, newer: Cohort) -> None:
-    """Raise UserError where a newer snapshot is of other classes, or moves images that have been learnt from.
-
-    A patient's images are all in one split: where some of them have moved, so has the patient.
-    """
-    if newer.snapshot.classes != now.snapshot.classes:
-        raise UserError(_other_classes(now.snapshot.classes, newer.snapshot.classes))
-    for name, seen, judged in (
-        ("training", (TRAIN,), (VALIDATION, TEST, CALIBRATION)),
-        ("validation", (VALIDATION, CALIBRATION), (TEST,)),
-    ):
-        were = np.asarray(now.snapshot.key)[np.isin(now.code, seen)]
-        are = np.asarray(newer.snapshot.key)[np.isin(newer.code, judged)]
-        if moved := int(np.isin(are, were).sum()):
-            raise UserError(
-                f"{moved} images of {name} would be judged on now, by their labels or by patients who turned "
-                "out to be one"
-            )
-
-
-def _other_classes(now: tuple[str, ...], newer: tuple[str, ...]) -> str:
-    come, gone = sorted({*newer} - {*now}), sorted({*now} - {*newer})
-    changes = [f"new: {', '.join(come)}"] * bool(come) + [f"gone: {', '.join(gone)}"] * bool(gone)
-    return f"the store's classes are others now ({'; '.join(changes)}): a new run learns them"

@@ -56,19 +56,19 @@ def refuse_leaks(
     """
     if settings.allow_leaks:
         return
-    refusal = ""
+    refusal: UserError | None = None
     try:
         groups = _find_twins(settings, snapshot, ranks, stop)
         if found := leaking(groups, code) if groups else []:
-            refusal = (
+            refusal = UserError(
                 f"{leak_text(snapshot, found)}: its figures would be too good; see mri-hpc store audit "
                 f"{settings.store}, or go on all the same with: python -m mri_hpc.launch --run "
                 f"{shown(run.path)} --allow-leaks"
             )
     except UserError as error:
-        refusal = str(error)
+        refusal = error
     if refusal := ranks.from_rank(refusal):
-        raise UserError(refusal)
+        raise refusal
 
 
 def _find_twins(

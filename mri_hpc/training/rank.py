@@ -31,7 +31,7 @@ from mri_hpc.training.batch_size import refusal_of, settle
 from mri_hpc.training.conditions import changes, conditions, without_effect
 from mri_hpc.training.deadline import Deadline, KillTime
 from mri_hpc.training.evaluation import Answers, answer
-from mri_hpc.training.following import Following, first_progress, may_change
+from mri_hpc.training.following import Following, first_progress, may_change, note_forced
 from mri_hpc.training.hang_watch import HangWatch
 from mri_hpc.training.journal import Journal
 from mri_hpc.training.learner import Learner
@@ -147,13 +147,16 @@ class _Rank:
             return self._stopped_before_training(manifest)
         progress = self._first_progress(manifest)
         cohort = open_cohort(self._settings, progress.snapshot, self._ranks)
-        if not manifest:
+        is_forced = manifest is not None and progress.snapshot != manifest.progress.snapshot
+        if not manifest or is_forced:
             # Here and below: a run that goes on need not wait for what it does not call.
             from mri_hpc.training.leaks import refuse_leaks
 
             refuse_leaks(
                 self._run, self._settings, cohort.snapshot, cohort.code, ranks=self._ranks, stop=self._stop
             )
+        if is_forced and self._ranks.is_first and not self._stop.agreed:
+            note_forced(self._run, self._attempt, progress, cohort)
         with self._meter.without_trials():
             self._settings = self._settled(cohort, has_begun=manifest is not None)
         if self._may_not_begin():
@@ -193,7 +196,7 @@ class _Rank:
     def _first_progress(self, manifest: Manifest | None) -> Progress:
         """Return where the run goes on; where it begins, with whatever names its snapshot."""
         if may_change(self._settings):
-            return first_progress(self._run, self._attempt, self._settings, manifest, self._ranks)
+            return first_progress(self._run, self._settings, manifest, self._ranks)
         return manifest.progress if manifest else Progress(snapshot=self._settings.snapshot)
 
     def _following(self, cohort: Cohort, batches: Batches, learner: Learner) -> Following | None:

@@ -5,26 +5,34 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.cohort.kept_twins import kept_twins
+from mri_hpc.cohort.newer import refuse_other
 from mri_hpc.cohort.splits import TEST, TRAIN, split_of
 from mri_hpc.preprocess import main as preprocess
 from mri_hpc.rundir.following import adoptions_of, as_list
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.manifests import newest_manifest
+from mri_hpc.rundir.place import Place
+from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import load_job, load_training, save_settings
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_command
-from mri_hpc.training.following import refuse_other
+from mri_hpc.training.following import first_progress
 from mri_hpc.training.parts import cohort_of
+from mri_hpc.training.ranks import Ranks
 from tests.harness.results import events, results_of
 
 SIDE = 32
+ALONE = Ranks(place=Place(), device=torch.device("cpu"), backend="none", num_hosts=1)
 DELIVERED = (range(10), range(10, 14), range(14, 18))
 """Patients of each class, by delivery: the first has some in every split."""
 SETTINGS = {
@@ -165,8 +173,11 @@ def test_a_following_run_goes_on_without_images_that_were_retracted(growing, sta
     # The epoch that cannot be ended is over, and is validated by nobody.
     assert list(adopted(run)) == [0, 1, 2]
     assert [event["epoch"] for event in events(run, "epoch")][:2] == [0, 2]
-    names = Store(folder / "store").resolve(adopted(run)[2]).patient_names.tolist()
+    forced = Store(folder / "store").resolve(adopted(run)[2])
+    names = forced.patient_names.tolist()
     assert not {first.encode(), second.encode()} & {*names}
+    # It was looked at for leaks, as one that came would have been.
+    assert kept_twins(Store(folder / "store"), forced) is not None
 
 
 def test_patients_who_turn_out_to_be_one_end_the_following_where_that_moves_a_trained_one_to_test(
@@ -178,7 +189,14 @@ def test_patients_who_turn_out_to_be_one_end_the_following_where_that_moves_a_tr
     trained, tested = (snapshot_text(folder / "store", code, 0) for code in (TRAIN, TEST))
     assert store_command(["same-patient", str(folder / "store"), trained, tested]) == 0
     with pytest.raises(UserError, match="2 images of training would be judged on now"):
-        refuse_other(before, cohort_of(settings, store.resolve()))
+        now = cohort_of(settings, store.resolve())
+        refuse_other(before.snapshot, before.code, now.snapshot, now.code)
+    # A retraction does not force on the run what it would not have adopted.
+    other = snapshot_text(folder / "store", TRAIN, 1)
+    assert store_command(["retract", str(folder / "store"), "--patient", other, "--yes"]) == 0
+    under_way = SimpleNamespace(progress=Progress(epoch=1, step=9, snapshot=before.snapshot.digest))
+    with pytest.raises(UserError, match=r"were retracted, and it cannot go on .*; start a new run with: "):
+        first_progress(run, settings, under_way, ALONE)
 
 
 def snapshot_text(store, code, number):

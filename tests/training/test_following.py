@@ -1,13 +1,22 @@
 """Following a growing store: what is not sure ends nothing for good."""
 
+import pytest
 import torch
 
+from mri_hpc.base.errors import ImagesRetracted, StoreDamage, StoreRaced, UserError
 from mri_hpc.base.stop_flag import StopFlag
+from mri_hpc.rundir.following import adoptions_of, why_followed
+from mri_hpc.rundir.layout import Attempt, RunDir
+from mri_hpc.rundir.ledger import Kind, read_events, record
 from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
-from mri_hpc.rundir.settings import TrainingSettings
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+from mri_hpc.storage.store import Store
+from mri_hpc.training import leaks
 from mri_hpc.training.agreed_stop import AgreedStop
+from mri_hpc.training.following import Following
 from mri_hpc.training.loop import train
+from mri_hpc.training.parts import open_cohort
 from mri_hpc.training.ranks import Ranks
 
 ALONE = Ranks(place=Place(), device=torch.device("cpu"), backend="none", num_hosts=1)
@@ -65,3 +74,63 @@ def test_ranks_that_stop_amid_the_audit_of_newer_images_do_not_begin_the_last_ep
     # With decay begun, the next attempt would look for newer images no more.
     assert left == due
     assert (journal.saved, journal.stopped) == ([(due, "stop")], [due])
+
+
+@pytest.fixture
+def grown(tmp_path, make_pictures, preprocess):
+    """A run's following at the start of its second epoch, when its store has grown."""
+    raw, store, run = tmp_path / "raw", tmp_path / "store", RunDir(tmp_path / "run")
+
+    def add(first):
+        make_pictures(raw, 40, first=first, patients=40)
+        assert preprocess(raw, store, "--size", "32", "--ids", "as-given")[0] == 0
+
+    add(0)
+    attempt = Attempt(submission=1, restart=0)
+    run.claim_attempt(attempt)
+    settings = TrainingSettings(store=str(store), snapshot="follow", follow=True, decay_epochs=1)
+    save_settings(run, settings, JobSettings())
+    cohort = open_cohort(settings, "newest", ALONE)
+    record(run, attempt, Kind.ADOPTED, epoch=0, step=0, snapshot=cohort.snapshot.digest, images=8)
+    add(1000)
+    few = TooFew()
+    following = Following(
+        run, attempt, settings, ALONE, AgreedStop(StopFlag(), ALONE), cohort=cohort, batches=few, learner=few
+    )
+    return run, following, Progress(epoch=1, step=3, snapshot=cohort.snapshot.digest), few
+
+
+class TooFew:
+    """Batches that a newer snapshot has too few images for, where told so."""
+
+    why = ""
+
+    def refuse_too_few(self, *, keys, split):
+        assert len(keys) > len(split.train)
+        if self.why:
+            raise UserError(self.why)
+
+
+def test_a_snapshot_with_too_few_images_for_some_step_is_refused_before_the_ledger_has_it(grown):
+    run, following, progress, few = grown
+    few.why = "too few for a rank"
+    assert following.at_epoch_start(progress) == progress
+    assert why_followed(read_events(run)) == "too few for a rank"
+    assert list(adoptions_of(read_events(run))) == [0]
+
+
+@pytest.mark.parametrize("kind", [ImagesRetracted, StoreRaced, StoreDamage])
+def test_what_happens_to_the_store_amid_the_audit_ends_no_following(grown, monkeypatch, kind):
+    run, following, progress, _ = grown
+
+    def happens(*_args):
+        raise kind("gone")
+
+    monkeypatch.setattr(leaks, "_find_twins", happens)
+    # A file that is damaged is mended by people; for what is there no more another attempt looks.
+    ends = kind if kind is StoreDamage else RuntimeError
+    with pytest.raises(ends), following.outlasts_retraction():
+        following.at_epoch_start(progress)
+    assert not why_followed(read_events(run))
+    newest = Store(run.path.parent / "store").resolve().digest
+    assert newest not in {one.snapshot for one in adoptions_of(read_events(run)).values()}

@@ -132,7 +132,7 @@ def test_ranks_that_wait_meet_rank_0_at_each_part_and_hear_what_it_found(make_st
     assert last[-1] == 1
     assert set(last[:-1]) == {0}
     monkeypatch.setattr(NoteOfMeetings, "met", [])
-    monkeypatch.setattr(NoteOfMeetings, "said", "2 slices")
+    monkeypatch.setattr(NoteOfMeetings, "said", UserError("2 slices"))
     with pytest.raises(UserError, match="2 slices"):
         refuse(store, rank=1, world_size=2, kind=NoteOfMeetings)
     assert len(NoteOfMeetings.met) == 8

@@ -116,6 +116,19 @@ def test_a_list_is_kept_by_whole_digests(launch, store, tmp_path, grow):
     assert load_training(RunDir(run)).snapshot == f"{first},{second}@4"
 
 
+def test_a_list_whose_classes_change_is_refused_by_the_one_that_changes_them(launch, store, tmp_path, grow):
+    first = Store(store).resolve().digest
+    grow(("glioma", "meningioma", "new"))
+    second = Store(store).resolve().digest
+    status, _, errors = launch(
+        "--store", store, "--run", tmp_path / "told", "--snapshot", f"{first},{second}@4"
+    )
+    assert status == 2
+    assert (
+        f"--snapshot ...,{second[:12]}@4 cannot follow {first[:12]}: the store's classes are others" in errors
+    )
+
+
 def test_a_run_of_one_snapshot_cannot_begin_to_follow(launch, store, tmp_path):
     run = tmp_path / "run"
     assert launch("--store", store, "--run", run)[0] == 0
