@@ -117,6 +117,11 @@ def _begin_jobs(chain: "ChainDir", options: Options) -> int:
     if _is_over(options, 0):
         raise UserError(f"--until {options.until} has passed: give a later one")
     if live := live_link_job(chain):
+        if options.accept:
+            raise UserError(
+                f"{name_of(live.job)} of {chain.name} waits or works already, and has not taken "
+                f"--accept: have a link of your own take it: {_line_without_jobs(options)}"
+            )
         print(f"{name_of(live.job)} of {chain.name} waits or works already; nothing was submitted")
         return DONE
     chain.make()
@@ -134,21 +139,24 @@ def _do_link(chain: "ChainDir", options: Options, *, is_of_job: bool) -> int:
     from mri_hpc.base.stop_flag import StopFlag
     from mri_hpc.chain.commands import Commands
     from mri_hpc.chain.link import do_link
-    from mri_hpc.chain.links import claim_link
+    from mri_hpc.chain.links import claim_link, is_held_by_job
     from mri_hpc.chain.queue import PATIENT_TRIES, patiently
 
     if chain.stop.exists():
         print(f"{chain.name} was stopped: nothing is done while {shown(chain.stop)} is there")
         return DONE
     chain.make()
+    began_s = time.monotonic()
     claimed = patiently(
         lambda: claim_link(chain, is_of_job=is_of_job), tries=PATIENT_TRIES if is_of_job else 1
     )
     if isinstance(claimed, str):
         print(claimed)
+        if is_of_job and not is_held_by_job(chain):
+            begins, why = _hand_on(chain, options, [], began_s)
+            print(f"  the chain ends: {why}" if why else f"  the next job begins no sooner than {begins}")
         return DONE
     number, claim = claimed
-    began_s = time.monotonic()
     commands = Commands(log=chain.log(number), stop=StopFlag().listen())
     try:
         outcome = _outcome(number, claim, lambda: do_link(chain, _wanted(options), commands))
@@ -193,36 +201,47 @@ def _failed(number: int, claim: "Claim", words: str) -> "Outcome":
 def _end_link(chain: "ChainDir", options: Options, outcome: "Outcome", began_s: float) -> "Outcome":
     """Submit the job that follows, where one does, and publish what came of a link."""
     from mri_hpc.base.access import publish_shared
-    from mri_hpc.chain.links import now, to_json
-    from mri_hpc.chain.queue import PATIENT_TRIES, submit_next
+    from mri_hpc.chain.links import now, outcomes, to_json
     from mri_hpc.chain.training import gpu_hours
 
     outcome = replace(outcome, gpu_hours=round(gpu_hours(chain.launched()), 3), ended=now())
     if outcome.is_of_job:
-        in_s = max(0, round(_seconds(options.every) - (time.monotonic() - began_s)))
-        why = _why_no_next(chain, options, outcome, in_s)
-        if not why:
-            try:
-                following = submit_next(
-                    chain, _typed_again(options), in_s=in_s, options=options.slurm, tries=PATIENT_TRIES
-                )
-                outcome = replace(outcome, next_begins=following.begins)
-            except UserError as error:
-                why = str(error)
-        outcome = replace(outcome, ended_because=why)
+        begins, why = _hand_on(chain, options, [*outcomes(chain), outcome], began_s)
+        outcome = replace(outcome, next_begins=begins, ended_because=why)
     publish_shared(chain.outcome(outcome.number), to_json(outcome))
     return outcome
 
 
-def _why_no_next(chain: "ChainDir", options: Options, outcome: "Outcome", in_s: int) -> str:
+def _hand_on(
+    chain: "ChainDir", options: Options, found: Sequence["Outcome"], began_s: float
+) -> tuple[str, str]:
+    """Submit the job that follows; return when it begins, or else the reason why none does.
+
+    found: what came of links, the newest last.
+    """
+    from mri_hpc.chain.queue import PATIENT_TRIES, submit_next
+
+    in_s = max(0, round(_seconds(options.every) - (time.monotonic() - began_s)))
+    if why := _why_no_next(chain, options, found, in_s):
+        return "", why
+    try:
+        following = submit_next(
+            chain, _typed_again(options), in_s=in_s, options=options.slurm, tries=PATIENT_TRIES
+        )
+    except UserError as error:
+        return "", str(error)
+    return following.begins, ""
+
+
+def _why_no_next(chain: "ChainDir", options: Options, found: Sequence["Outcome"], in_s: int) -> str:
     """Return the reason why no job follows; empty where one does."""
-    from mri_hpc.chain.links import MOST_FAILURES, State, failures_in_a_row, outcomes
+    from mri_hpc.chain.links import MOST_FAILURES, State, failures_in_a_row
 
     if chain.stop.exists():
         return f"it was stopped: {shown(chain.stop)} is there"
-    if outcome.state is State.OUT_OF_HOURS:
-        return outcome.words
-    if failures_in_a_row([*outcomes(chain), outcome]) >= MOST_FAILURES:
+    if found and found[-1].state is State.OUT_OF_HOURS:
+        return found[-1].words
+    if failures_in_a_row(found) >= MOST_FAILURES:
         return f"{MOST_FAILURES} links in a row have failed: fix what the last one says, then type it again"
     if _is_over(options, in_s):
         return f"--until {options.until} is reached"
@@ -286,6 +305,14 @@ def _typed_again(options: Options, accept: Sequence[str] = ()) -> list[str]:
     words += ["--wait"] if options.wait else []
     words += ["--slurm", *options.slurm] if options.slurm else []
     return [*words, *(["--accept", *accept] if accept else [])]
+
+
+def _line_without_jobs(options: Options) -> str:
+    """Write the line by which a person does one link at once, with what is accepted."""
+    alone = replace(options, every="", until="", slurm=())
+    by_default = _typed_again(Options(source=options.source))[1:]
+    words = [word for word in _typed_again(alone, options.accept) if word not in by_default]
+    return shlex.join(["mri-hpc", "watch", *words])
 
 
 def _refuse_unknown_words(accepted: Sequence[str]) -> None:

@@ -123,6 +123,12 @@ def claim_link(chain: ChainDir, *, is_of_job: bool) -> tuple[int, Claim] | str:
             return newest + 1, mine
 
 
+def is_held_by_job(chain: ChainDir) -> bool:
+    """Tell whether the newest link is of a job of the chain, which submits the next one itself."""
+    newest = chain.num_claimed()
+    return bool(newest) and read_claim(chain, newest).is_of_job
+
+
 def to_json(values: Any) -> bytes:
     """Return a claim, an outcome or a job as it lies on disk."""
     import json

@@ -30,7 +30,7 @@ NO_SLURM = (
 Answer = TypeVar("Answer")
 PATIENT_TRIES = 10
 PAUSE_S = 40.0
-"""Between tries of a job of the chain, while a controller is restarted; longer than answers are kept."""
+"""Between tries of a job of the chain; longer than what was answered last is kept for."""
 
 
 @dataclass(frozen=True, kw_only=True)

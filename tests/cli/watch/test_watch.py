@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from mri_hpc.base.errors import UserError
 from mri_hpc.chain.commands import Commands
 from mri_hpc.chain.layout import ChainDir
 from mri_hpc.chain.links import Claim, State, claim_link, outcomes, read_outcome, to_json
+from mri_hpc.chain.queue import PATIENT_TRIES, submit_next
 from mri_hpc.cluster.jobs import Job
+from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.predict import main as predict_main
 from mri_hpc.registry import promoting
 from mri_hpc.registry.history import read_history
@@ -21,7 +24,7 @@ from mri_hpc.rundir.settings import load_training
 from mri_hpc.status import main as status_main
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main
-from tests.cli.watch.conftest import FIRST, deliver, run_here
+from tests.cli.watch.conftest import FIRST, OPTIONS, deliver, run_here
 
 MODELS = ModelsDir(Path("models"))
 
@@ -284,6 +287,68 @@ def test_a_run_that_has_stopped_is_not_launched_again_once_the_gpu_hours_are_use
     assert status == 2
     assert "5.00 GPU hours are used, of --max-gpu-hours 5: nothing more is trained" in err
     assert "launch" not in chain.log(3).read_text()
+
+
+@pytest.fixture
+def own_job(monkeypatch):
+    """This process is in the job of the chain, on a Slurm that takes what is submitted; those submitted."""
+    submitted = []
+
+    def submit(words, **_more):
+        submitted.append(words)
+        return Job(cluster="slurm", job_id=str(100 + len(submitted)))
+
+    monkeypatch.setattr("mri_hpc.chain.queue.PAUSE_S", 0.0)
+    monkeypatch.setattr("mri_hpc.chain.queue.controller_answers", lambda: True)
+    monkeypatch.setattr("mri_hpc.chain.queue.submit_small", submit)
+    monkeypatch.setattr("mri_hpc.chain.queue.is_own_job", lambda _chain: True)
+    return submitted
+
+
+def test_a_job_that_finds_a_persons_link_at_work_submits_the_next_all_the_same(chain, watch, own_job):
+    claim_link(chain, is_of_job=False)
+    status, out, err = watch("--every", "1d")
+    assert (status, err) == (0, "")
+    assert "link 2 of raw is at work" in out and "  the next job begins no sooner than " in out
+    assert len(own_job) == 1 and "--every=1d" in own_job[0]
+    assert (
+        "the chain ends: --until 2020-01-01 is reached" in watch("--every", "1d", "--until", "2020-01-01")[1]
+    )
+    assert len(own_job) == 1
+    chain.claim(2).unlink()
+    claim_link(chain, is_of_job=True)
+    assert "is at work" in watch("--every", "1d")[1]
+    assert len(own_job) == 1, "that link submits it"
+
+
+def test_a_link_whose_successor_cannot_be_submitted_for_minutes_says_why_the_chain_ends(
+    chain, watch, own_job, monkeypatch
+):
+    asked = []
+
+    def no_answer():
+        asked.append(1)
+        raise UserError("Slurm is configured here but does not answer")
+
+    monkeypatch.setattr("mri_hpc.chain.queue.controller_answers", no_answer)
+    assert "the chain ends: Slurm is configured here but does not answer" in watch("--every", "1d")[1]
+    assert (len(asked), own_job) == (PATIENT_TRIES, [])
+    assert last(chain).ended_because.startswith("Slurm is configured here")
+
+
+def test_an_accept_beside_a_job_that_waits_is_refused_with_the_line_that_takes_it(
+    chain, watch, own_job, monkeypatch
+):
+    monkeypatch.setattr("mri_hpc.chain.queue.is_own_job", lambda _chain: False)
+    monkeypatch.setattr("mri_hpc.chain.queue.phase_of", lambda _job: Phase.PENDING)
+    monkeypatch.setattr("mri_hpc.cluster.choice.name_of", lambda job: f"Slurm job {job.job_id}")
+    submit_next(chain, ["raw"], in_s=0, options=())
+    assert "nothing was submitted" in watch("--every", "1d")[1]
+    status, _out, err = watch("--every", "1d", "--until", "2099-01-01", "--accept", "look", "labels")
+    assert (status, err.count("\n"), len(own_job)) == (2, 1, 1)
+    assert "has not taken --accept" in err
+    store = Path("store")
+    assert err.endswith(f"mri-hpc watch raw --store={store} '{OPTIONS}' --accept look labels\n"), err
 
 
 @pytest.mark.parametrize(
