@@ -189,6 +189,7 @@ def test_an_old_finished_run_says_what_it_said(old, answer, say):
     others = {name: found[name] for name in ("run", "since_s", "saved_step")}
     # What is counted since then, of which a run of before has nothing.
     since = {"probe": None, "uses": [], "advice": [], "clocks": {}, "unseen": {}, "steps": ""}
+    since |= {"snapshots": {}, "followed": ""}
     since |= {"saving": "every 300 s, as its settings say", "sizes": [1]}
     assert found == {**SAID["status"], **others, **since}
     for split, figures in FIGURES.items():
