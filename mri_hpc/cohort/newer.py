@@ -1,4 +1,4 @@
-"""Which newer snapshots a run may go on with."""
+"""Newer snapshots that a run may go on with, and others."""
 
 import numpy as np
 
