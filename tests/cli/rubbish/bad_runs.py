@@ -130,6 +130,11 @@ CASES = (
         says=("rnu does not exist; runs here: run",),
     ),
     Case(
+        name="a folder that does not exist: watch",
+        make=lambda desk: words("watch", desk.root / "nowhere", "--chain", desk.root / "chain"),
+        says=("nowhere is no folder: name that of the images",),
+    ),
+    Case(
         name="a run that has not finished: models",
         make=lambda desk: words("models", "add", desk.unfinished.path, "--models", desk.root / "models"),
         says=("is not finished: mri-hpc status",),

@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mri_hpc.base.errors import UserError
-from mri_hpc.chain.commands import Commands
 from mri_hpc.chain.layout import ChainDir
 from mri_hpc.chain.links import Claim, State, claim_link, outcomes, read_outcome, to_json
 from mri_hpc.chain.queue import PATIENT_TRIES, submit_next
@@ -24,7 +25,7 @@ from mri_hpc.rundir.settings import load_training
 from mri_hpc.status import main as status_main
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main
-from tests.cli.watch.conftest import FIRST, OPTIONS, deliver, run_here
+from tests.cli.watch.conftest import FIRST, OPTIONS, deliver
 
 MODELS = ModelsDir(Path("models"))
 
@@ -173,11 +174,9 @@ def test_a_link_on_a_machine_that_cannot_be_asked_names_the_way_out(chain, watch
 
 
 @pytest.mark.parametrize("fatal", ["preprocess", "store", "launch", "proposal"])
-def test_a_link_that_was_killed_behind_any_step_goes_on_and_does_nothing_twice(
-    chain, watch, fatal, monkeypatch
-):
+def test_a_link_that_was_killed_behind_any_step_goes_on_and_does_nothing_twice(chain, watch, fatal):
     deliver(Path("raw"), FIRST, 12)
-    assert is_killed_behind(fatal, watch, monkeypatch)
+    assert is_killed_behind(fatal)
     status, _out, err = watch()
     assert status == 0, err
     killed = read_outcome(chain, 2)
@@ -189,21 +188,34 @@ def test_a_link_that_was_killed_behind_any_step_goes_on_and_does_nothing_twice(
     assert watch()[1].startswith("link 4: nothing new")
 
 
-def is_killed_behind(fatal, watch, monkeypatch):
+# In a process of its own: one that is forked has the threads of what its parent computed with no more.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import pytest
+from mri_hpc.chain.commands import Commands
+from tests.cli.watch.conftest import OPTIONS, main, run_here, stand_in
+
+def die(*_words):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def run(commands, command, words):
+    run_here(commands, command, words)
+    if command == sys.argv[1]:
+        die()
+
+with pytest.MonkeyPatch.context() as patch:
+    stand_in(patch, Path.cwd())
+    patch.setattr(Commands, "run", run)
+    patch.setattr("mri_hpc.watch._end_link", die)
+    main(["raw", "--store", "store", OPTIONS])
+"""
+
+
+def is_killed_behind(fatal):
     """Do a link in a process that is killed behind one of its steps; tell whether it was."""
-    child = os.fork()
-    if child:
-        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-    def run(commands, command, words):
-        run_here(commands, command, words)
-        if command == fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    monkeypatch.setattr(Commands, "run", run)
-    monkeypatch.setattr("mri_hpc.watch._end_link", lambda *_link: os.kill(os.getpid(), signal.SIGKILL))
-    watch()
-    os._exit(0)
+    own = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    return subprocess.run([sys.executable, "-c", KILLED, fatal], env=own).returncode == -signal.SIGKILL
 
 
 def test_a_run_that_was_removed_leaves_its_name_to_its_model(chain):
