@@ -25,7 +25,7 @@ HOUR_S = 3600.0
 STARTS = {Kind.STARTING, Kind.STARTED}
 ENDS = {Kind.DECIDED, Kind.RANKS_GONE}
 BY_OTHERS = {Kind.DECIDED, Kind.CANCELLED}
-"""Events that a person else may write long after an attempt has gone."""
+"""Events that other commands may write long after an attempt has gone."""
 
 
 class OutOfHours(UserError):
