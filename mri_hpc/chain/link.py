@@ -107,7 +107,8 @@ def do_link(chain: ChainDir, wanted: Wanted, commands: Commands) -> Found:
     if opened:
         return found.then(State.STOPPED, _stopped(delivery, opened, wanted))
     found = found.beside(accepted=tuple(one.word for one in held.objections))
-    _refuse_more_hours(chain, wanted)
+    if gone := _hours_gone(chain, wanted, one_more=True):
+        raise OutOfHours(gone)
     found = _train(chain, delivery, learnt, wanted, commands, found)
     return _propose_finished(chain, wanted, found)
 
@@ -145,10 +146,9 @@ def _propose_finished(chain: ChainDir, wanted: Wanted, found: Found) -> Found:
 
 def _wait_for(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, found: Found) -> Found:
     """Leave a run to its job, or follow it; end it where it has used up the GPU hours."""
-    hours = gpu_hours(chain.launched())
-    if wanted.max_gpu_hours is not None and hours >= wanted.max_gpu_hours:
+    if gone := _hours_gone(chain, wanted):
         commands.run("launch", ["--run", str(run.path), "--cancel"])
-        raise OutOfHours(_hours_gone(hours, wanted))
+        raise OutOfHours(gone)
     if wanted.waits:
         commands.run("launch", ["--run", str(run.path), "--wait"])
         return _propose_finished(chain, wanted, found)
@@ -162,15 +162,16 @@ def _resume(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, fo
         raise UserError(
             f"{name} was cancelled: mri-hpc launch --run {name} has it go on, and rm -r {name} gives it up"
         )
-    hours = gpu_hours(chain.launched())
-    if wanted.max_gpu_hours is not None and hours >= wanted.max_gpu_hours:
-        raise OutOfHours(_hours_gone(hours, wanted))
+    if gone := _hours_gone(chain, wanted):
+        raise OutOfHours(gone)
     decided = [one.values for one in read_events(run) if one.kind == Kind.DECIDED][-1:]
     commands.run("launch", ["--run", str(run.path), *(["--wait"] if wanted.waits else [])])
     if decided and not wanted.waits and decided[0].get("decision") == Action.GIVE_UP:
         # Three of these in a row end a chain of jobs.
         return found.then(
-            State.FAILED, f"{name} had failed ({decided[0].get('reason')}), and was launched again"
+            State.FAILED,
+            f"{name} had failed ({decided[0].get('reason')}), and was launched again: mri-hpc status {name} "
+            f"has its last words, and rm -r {name} gives it up",
         )
     return found.then(State.TRAINING, f"{name} goes on", run=str(run.path))
 
@@ -219,17 +220,14 @@ def _train(
     return found.then(State.TRAINING, f"{shown(run.path)} {how}, with {delivery.words}", run=str(run.path))
 
 
-def _refuse_more_hours(chain: ChainDir, wanted: Wanted) -> None:
-    """Raise OutOfHours where one more training, as long as the last one, would take too many GPU hours."""
+def _hours_gone(chain: ChainDir, wanted: Wanted, *, one_more: bool = False) -> str:
+    """Say that the GPU hours are used up, or would be by one more training like the last; else empty."""
     if wanted.max_gpu_hours is None:
-        return
+        return ""
     launched = chain.launched()
-    used, last = gpu_hours(launched), gpu_hours(launched[-1:])
-    if used >= wanted.max_gpu_hours or used + last > wanted.max_gpu_hours:
-        raise OutOfHours(_hours_gone(used, wanted, last))
-
-
-def _hours_gone(used: float, wanted: Wanted, next_: float = 0.0) -> str:
-    more = f", and one more training as the last takes {next_:.2f}" if next_ else ""
+    used, last = gpu_hours(launched), gpu_hours(launched[-1:]) if one_more else 0.0
+    if used < wanted.max_gpu_hours and used + last <= wanted.max_gpu_hours:
+        return ""
+    more = f", and one more training as the last takes {last:.2f}" if last else ""
     limit = f"--max-gpu-hours {wanted.max_gpu_hours:g}"
     return f"{used:.2f} GPU hours are used{more}, of {limit}: nothing more is trained"
