@@ -128,11 +128,10 @@ def account(events: Sequence[Event], metrics: Sequence[Mapping[str, Any]], now: 
         "away": sum(away for away, _ in idle),
         "under_way": last.under_way,
     }
-    rounded = {name: round(seconds, 3) for name, seconds in parts.items()}
-    total = end_s - min(spell.asked_s for spell in spells)
-    return WallClock(
-        **rounded, unaccounted=round(total - sum(rounded.values()), 3), costs=tuple(_costs(spells, idle))
-    )
+    # Of what is not rounded, or it is a thousandth below zero where nothing overlaps.
+    parts["unaccounted"] = end_s - min(spell.asked_s for spell in spells) - sum(parts.values())
+    rounded = {name: round(seconds, 3) + 0.0 for name, seconds in parts.items()}
+    return WallClock(**rounded, costs=tuple(_costs(spells, idle)))
 
 
 def by_one_clock(events: Sequence[Event]) -> list[Event]:

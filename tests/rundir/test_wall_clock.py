@@ -75,6 +75,12 @@ def test_an_uninterrupted_run():
     assert (clock.ettr, clock.ettr_without_queueing) == (round(24 / 42, 4), round(24 / 37, 4))
 
 
+def test_parts_that_are_rounded_leave_no_thousandth_below_zero():
+    ledger = Ledger().at(0, Kind.SUBMITTED).at(2.7786, Kind.STARTING).at(3, Kind.STARTED)
+    _, parts = ledger.decided(5.5572, "finished", "finished", gone=5.5566).clock()
+    assert parts == {"queueing": 2.779, "starting": 2.778, "stopping": 0.001}
+
+
 def test_a_preempted_run_waits_in_the_queue_and_loses_nothing():
     ledger = up_to_the_first_checkpoint().steps(11, 12, 2.0)
     ledger.at(45, Kind.STOP_AGREED, phase="training", unfinished_s=0.0).at(46, Kind.SAVED, seconds=1.0)
