@@ -313,6 +313,7 @@ ROWS = (
         interrupt=take_the_nodes,
         decisions=("again: preempted", "finished: finished"),
         states=("REQUEUED", "COMPLETED"),
+        newer_states={"24.11": ("REQUEUED", "PREEMPTED", "COMPLETED")},
         sandbox=("--grace-time", "20", "--send-user-signal"),
     ),
     Row(
@@ -456,6 +457,7 @@ ROWS = (
         interrupt=restart_controller_while_preempting,
         decisions=("again: preempted", "finished: finished"),
         states=("REQUEUED", "COMPLETED"),
+        newer_states={"24.11": ("REQUEUED", "PREEMPTED", "COMPLETED")},
         sandbox=("--grace-time", "20"),
     ),
     Row(
