@@ -1,6 +1,6 @@
 """Images a second of whole runs on this machine, in turns with those of another checkout.
 
-    python tools/benchmarks/images_trained.py --before CHECKOUT [--model resnet18 ...] [--side 224 96] [--beside 1]
+    python tools/benchmarks/images_trained.py --before CHECKOUT [--model resnet18 ...] [--side 224]
 
 Each checkout makes a store and a run of its own, with the same typed settings; then each in turn is launched
 again, takes its steps, and is cancelled. Seconds of steps are those that the run writes down; the first of a
@@ -14,7 +14,6 @@ import argparse
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind
 from mri_hpc.rundir.metrics_log import read_metrics
 
+BATCH = 32
 LEFT_OUT = 3
 """First steps of a start: reading, and tensors that are made once."""
 
@@ -32,9 +32,9 @@ LEFT_OUT = 3
 def main() -> None:
     options = parse_arguments()
     print(
-        f"{processor()}, {os.cpu_count()} cores, {options.ranks} rank(s), {options.precision}, 32 images a step, "
-        f"{options.steps} steps a round, n = {options.rounds}, {options.beside} process(es) beside, load "
-        f"{os.getloadavg()[0]:.1f}",
+        f"{processor()}, {os.cpu_count()} cores, {options.ranks} rank(s), {options.precision}, "
+        f"{BATCH} images a step, {options.steps} steps a round, n = {options.rounds}, "
+        f"{options.beside} process(es) beside, load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
     folder = Path(tempfile.mkdtemp(prefix="images-trained-", dir=options.folder))
@@ -59,7 +59,7 @@ def compare(folder: Path, side: int, model: str, options: argparse.Namespace) ->
         for name in sorted(checkouts, reverse=bool(number % 2)):
             seconds[name].append(step_s(runs[name], checkouts[name], options.steps))
     ratios = sorted(before / now for now, before in zip(seconds["now"], seconds["before"], strict=True))
-    speeds = {name: 32 / statistics.median(values) for name, values in seconds.items()}
+    speeds = {name: BATCH / statistics.median(values) for name, values in seconds.items()}
     print(
         f"{model} {side}: {speeds['now']:.1f} images/s, before {speeds['before']:.1f}: "
         f"{statistics.median(ratios):.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})",
@@ -71,10 +71,12 @@ def make(folder: Path, side: int, model: str, checkout: Path, options: argparse.
     """Make a store and a run, which takes its first steps, and whatever it tries before them."""
     run, store = RunDir(folder / "run"), folder / "store"
     raw = folder.parent / "raw"
-    command("preprocess", "--source", raw, "--store", store, "--size", side, "--ids", "as-given", checkout=checkout)
-    words: list[object] = ["--store", store, "--epochs", 1000, "--model", model, "--batch-size", 32, "--cluster", "local"]
-    words += ["--recipe", "0.1.0", "--precision", options.precision, "--tasks-per-node", options.ranks]
-    words += ["--cpus-per-task", max(1, (os.cpu_count() or 1) // options.ranks)]
+    sizes = ("--size", side, "--ids", "as-given")
+    command("preprocess", "--source", raw, "--store", store, *sizes, checkout=checkout)
+    threads = max(1, (os.cpu_count() or 1) // options.ranks)
+    words: list[object] = ["--store", store, "--recipe", "0.1.0", "--epochs", 1000, "--batch-size", BATCH]
+    words += ["--model", model, "--precision", options.precision]
+    words += ["--cluster", "local", "--tasks-per-node", options.ranks, "--cpus-per-task", threads]
     if checkout == ROOT and options.precision == "auto":
         words += ["--matrix-unit"]
     command("launch", "--run", run.path, *words, checkout=checkout)
@@ -100,7 +102,9 @@ def seconds_of(run: RunDir) -> list[float]:
 def parse_arguments() -> argparse.Namespace:
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
-    parser.add_argument("--before", type=Path, required=True, help="the other checkout: git archive, unpacked")
+    parser.add_argument(
+        "--before", type=Path, required=True, help="the other checkout: git archive, unpacked"
+    )
     parser.add_argument("--folder", type=Path, help="where to work (the system's temporary folder)")
     parser.add_argument("--model", nargs="+", default=["resnet18"])
     parser.add_argument("--side", nargs="+", type=int, default=[224, 96])
@@ -113,4 +117,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
