@@ -65,6 +65,14 @@ def refuse_newer(path: Path, found: int, *, reads: int) -> None:
         raise NewerFormat(f"{path} has format {found}, this version reads up to {reads}: use a newer mri_hpc")
 
 
+def plain(values: Any) -> Any:
+    """Return a dataclass as plain values: as `asdict`, which looks at long sequences one by one."""
+    # As below.
+    import msgspec
+
+    return msgspec.to_builtins(values)
+
+
 def convert(values: Any, kind: type[T]) -> T:
     """Return plain values as an object of a dataclass; fields that it does not know are left out.
 

@@ -8,9 +8,10 @@ from typing import Any
 CHECKSUM = "checksum"
 
 
-def seal(values: Mapping[str, Any]) -> bytes:
-    """Return the values as a document with its checksum."""
-    return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=1).encode() + b"\n"
+def seal(values: Mapping[str, Any], *, in_lines: bool = True) -> bytes:
+    """Return the values as a document with its checksum. in_lines: each in a line of its own."""
+    whole = {**values, CHECKSUM: _checksum(values)}
+    return json.dumps(whole, indent=1 if in_lines else None).encode() + b"\n"
 
 
 def unseal(document: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ VALUES = {"name": "ö", "number": 1.5, "list": [1, {"a": None}], "empty": {}}
 
 def test_what_was_sealed_comes_back():
     assert unseal(seal(VALUES)) == VALUES
+    assert unseal(seal(VALUES, in_lines=False)) == VALUES
 
 
 def test_every_flipped_bit_is_found_or_changes_no_value():

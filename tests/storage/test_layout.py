@@ -1,9 +1,12 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.storage.disk import layout
 from mri_hpc.storage.disk.layout import StoreDir, compaction_id, open_store
+from mri_hpc.storage.snapshot.catalogue import resolve
 
 
 def test_a_private_folder_open_to_others_is_refused_also_by_whoever_finds_it_made_by_another_task(tmp_path):
@@ -46,3 +49,23 @@ def test_a_folder_with_a_copy_of_a_recipe_as_runs_have_is_told_from_a_store(tmp_
     (tmp_path / "recipe.json").touch()
     with pytest.raises(UserError, match=r"found recipe\.json, no commits, as in a run.*name its store"):
         open_store(tmp_path)
+
+
+def test_what_a_killed_repair_left_in_a_snapshot_is_swept_and_others_are_not_looked_into(filled, monkeypatch):
+    store = open_store(filled)
+    folder = store.snapshots / resolve(filled).digest
+    looked_into = []
+    remove = layout._remove
+    monkeypatch.setattr(
+        layout,
+        "_remove",
+        lambda folder, *rest, **more: looked_into.append(folder) or remove(folder, *rest, **more),
+    )
+    store.sweep()
+    assert folder not in looked_into
+    (folder / ".tmp-a-1-b-key.npy").touch()
+    # Of another machine, long ago; a repair changes the time of the folder, as a new file does.
+    os.utime(folder / ".tmp-a-1-b-key.npy", (1, 1))
+    store.sweep()
+    assert folder in looked_into
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]

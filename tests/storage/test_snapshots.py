@@ -17,7 +17,7 @@ from mri_hpc.storage.disk.columns import ChunkHeader, chunk_id
 from mri_hpc.storage.disk.commits import Commit, Rejection, commit_id, publish_commit, read_commit
 from mri_hpc.storage.disk.layout import open_store
 from mri_hpc.storage.snapshot import catalogue as snapshots
-from mri_hpc.storage.snapshot import folding, totals
+from mri_hpc.storage.snapshot import folding, rows, totals
 from mri_hpc.storage.snapshot.catalogue import current, load_snapshot, resolve
 from mri_hpc.storage.snapshot.table import CHANGED, CHUNKS, array_names, lazy_snapshot
 from mri_hpc.storage.upkeep.compaction import compact
@@ -290,6 +290,63 @@ def test_a_snapshot_on_top_of_another_is_the_one_folded_anew(filled, tmp_path, m
     commits = [read_commit(store, name) for name in store.commit_ids()]
     anew = fold(None, [(commit, chunk_file.read_header(store.chunk(commit.chunk))) for commit in commits])
     assert same(on_top, anew)
+
+
+def test_of_all_snapshots_only_the_one_that_is_folded_on_is_opened_whole(
+    filled, tmp_path, make_pictures, preprocess, monkeypatch
+):
+    monkeypatch.setattr(snapshots, "FEW_LEFT", 0)
+    for first in (60, 63, 66):
+        newest = resolve(filled).digest
+        make_pictures(tmp_path / "raw", 3, first=first)
+        preprocess(tmp_path / "raw", filled)
+    opened = []
+    monkeypatch.setattr(
+        snapshots, "load_snapshot", lambda folder: opened.append(folder.name) or load_snapshot(folder)
+    )
+    assert len(current(open_store(filled))) == 69
+    assert opened == [newest]
+
+
+def test_where_the_best_snapshot_lacks_a_column_the_next_one_is_folded_on(
+    filled, tmp_path, make_pictures, preprocess, monkeypatch
+):
+    monkeypatch.setattr(snapshots, "FEW_LEFT", 0)
+    resolve(filled)
+    make_pictures(tmp_path / "raw", 3, first=60)
+    preprocess(tmp_path / "raw", filled)
+    best = filled / "snapshots" / resolve(filled).digest
+    make_pictures(tmp_path / "raw", 3, first=63)
+    preprocess(tmp_path / "raw", filled)
+    (best / "crc.npy").unlink()
+    assert len(current(open_store(filled))) == 66
+
+
+def test_columns_that_are_made_once_are_those_that_are_made_each_time(
+    filled, tmp_path, make_pictures, preprocess, monkeypatch
+):
+    resolve(filled)
+    make_pictures(tmp_path / "raw", 9, first=60, patients=100)
+    preprocess(tmp_path / "raw", filled)
+    once = current(open_store(filled))
+    assert once.column("crc") is once.column("crc")
+    monkeypatch.setattr(folding, "FEW_ROWS", 0)
+    each_time = current(open_store(filled))
+    assert each_time.column("crc") is not each_time.column("crc")
+    assert same(once, each_time)
+
+
+def test_rows_of_several_values_are_put_in_between_as_they_are():
+    part, new = np.array([[1, np.nan], [3, 4]], "<f4"), np.array([[5, 6], [np.nan, 8]], "<f4")
+    before = np.array([0, 1])
+    assert np.array_equal(
+        rows._insert(part, before, new), np.insert(part, before, new, axis=0), equal_nan=True
+    )
+
+
+def test_a_longer_name_that_comes_in_between_is_not_cut():
+    joined = rows._joined_tables(np.array([b"a", b"c"]), np.array([b"a", b"bbbb"]))
+    assert (joined.tolist(), joined.dtype) == ([b"a", b"bbbb", b"c"], np.dtype("S4"))
 
 
 def test_chunks_that_a_compaction_removes_between_listing_and_folding_are_looked_for_again(

@@ -12,6 +12,7 @@ import pytest
 from mri_hpc.base.errors import NewerFormat, StoreDamage
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.layout import open_store
+from mri_hpc.storage.snapshot import catalogue
 from mri_hpc.storage.snapshot.catalogue import resolve
 from mri_hpc.storage.snapshot.totals import FILE, kept
 from mri_hpc.storage.store import Store
@@ -208,3 +209,22 @@ def test_totals_that_cannot_be_read_keep_nobody_from_adding(folder, filled, grow
     assert Store.open(filled).grown().counts.images == 69
     with pytest.raises((StoreDamage, NewerFormat)):
         kept(folder)
+
+
+def test_who_publishes_reads_of_the_commits_only_those_that_came_since(folder, grow, filled, monkeypatch):
+    skimmed = []
+    skim = catalogue.skim_additions
+    monkeypatch.setattr(
+        catalogue, "skim_additions", lambda store, names: skim(store, skimmed.append([*names]) or skimmed[-1])
+    )
+    before = set(open_store(filled).commit_ids())
+    grow("added")
+    found = kept(filled / "snapshots" / resolve(filled).digest)
+    assert skimmed == [sorted(set(open_store(filled).commit_ids()) - before)]
+    assert found == counted_anew(filled)
+
+
+def test_who_publishes_beside_damaged_totals_reads_all_commits(folder, grow, filled):
+    (folder / FILE).write_bytes(b"?")
+    grow("added")
+    assert kept(filled / "snapshots" / resolve(filled).digest) == counted_anew(filled)

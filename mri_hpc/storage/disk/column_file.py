@@ -28,7 +28,7 @@ def save_column(path: Path, values: np.ndarray) -> int:
     with path.open("xb") as file:
         file.write(header.getbuffer())
         for start in range(0, len(values), rows):
-            data = values[start : start + rows].tobytes()
+            data = values[start : start + rows].reshape(-1).view(np.uint8).data
             crc = zlib.crc32(data, crc)
             file.write(data)
     return crc

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,10 @@ DONE, TELLER = ".done-", ".teller"
 """Ends of names beside the listing of an array job: of tasks that are done, and of the one that tells."""
 # A chunk on its way out: whoever finds it removes it or, where it is needed after all, puts it back.
 GONE_PREFIX = ".gone-"
-COMPACTION = re.compile(r"compact-(\d{8})")
+COMPACT = "compact-"
+COMPACTION = re.compile(COMPACT + r"(\d{8})")
+SNAPSHOT_INFO = "snapshot.json"
+"""File of a snapshot that is written last of all in its folder."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ class StoreDir:
     def commit_ids(self) -> list[str]:
         """List the ids of all commits, sorted; with every compaction up to the newest."""
         # Not iterdir: making paths of them takes ten times as long.
-        names = (entry.name for entry in os.scandir(self.commits))
+        names = [entry.name for entry in os.scandir(self.commits)]
         ids = {name[: -len(".json")] for name in names if name.endswith(".json") and name[0] != "."}
         return sorted(ids | self._missed_compactions(ids))
 
@@ -240,27 +243,44 @@ class StoreDir:
         ):
             _remove(folder, _is_litter, begin=TEMP_PREFIX)
         _remove(self.listings, _is_past)
-        for folder in self.snapshots.iterdir():
+        for folder in self._changed_snapshots():
             # Of a repair. One of another user need not be open to this one.
             with contextlib.suppress(OSError):
                 _remove(folder, _is_litter, begin=TEMP_PREFIX)
 
+    def _changed_snapshots(self) -> Iterator[Path]:
+        """Yield the folders of snapshots in which anything was made after the file that is written last.
+
+        A repair does that. There may be a snapshot a day, and looking into each takes ten times as long.
+        """
+        descriptor = os.open(self.snapshots, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for entry in os.scandir(self.snapshots):
+                is_changed = True
+                with contextlib.suppress(OSError):
+                    last = os.stat(f"{entry.name}/{SNAPSHOT_INFO}", dir_fd=descriptor)
+                    is_changed = entry.stat().st_mtime_ns > last.st_mtime_ns
+                if is_changed:
+                    yield self.snapshots / entry.name
+        finally:
+            os.close(descriptor)
+
 
 def compaction_id(number: int) -> str:
     """Return the name of the commit of a compaction."""
-    return f"compact-{number:08d}"
+    return f"{COMPACT}{number:08d}"
 
 
 def compaction_number(commit_id: str) -> int:
     """Return the number of the compaction that a commit records; 0 where it records something else."""
-    # Thousands are asked, and hardly any is one.
-    found = COMPACTION.fullmatch(commit_id) if commit_id.startswith("compact-") else None
+    found = COMPACTION.fullmatch(commit_id) if commit_id.startswith(COMPACT) else None
     return int(found.group(1)) if found else 0
 
 
 def newest_compaction(commit_ids: Iterable[str]) -> int:
     """Return the greatest number of a compaction among these commits; 0 where there is none."""
-    return max(map(compaction_number, commit_ids), default=0)
+    # Thousands are asked, and hardly any is one.
+    return max((compaction_number(name) for name in commit_ids if name.startswith(COMPACT)), default=0)
 
 
 def open_store(path: Path) -> StoreDir:

@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from mri_hpc.base.access import let_group_use
 from mri_hpc.base.atomic import publish_folder, replace
 from mri_hpc.base.documents import refuse_newer
-from mri_hpc.base.errors import StoreDamage, StoreRaced, UserError
+from mri_hpc.base.errors import NewerFormat, StoreDamage, StoreRaced, UserError
 from mri_hpc.base.sealed_json import seal, unseal
 from mri_hpc.storage.disk.chunk_file import MissingChunk, read_sealed_header
 from mri_hpc.storage.disk.column_file import ColumnFile, save_column
@@ -27,10 +27,10 @@ from mri_hpc.storage.disk.commits import (
     skim_additions,
 )
 from mri_hpc.storage.disk.damage import UNREADABLE, advice, is_damage
-from mri_hpc.storage.disk.layout import StoreDir, newest_compaction, open_store
+from mri_hpc.storage.disk.layout import SNAPSHOT_INFO, StoreDir, newest_compaction, open_store
 from mri_hpc.storage.snapshot import totals
 from mri_hpc.storage.snapshot.presence import bring_back, is_superseded
-from mri_hpc.storage.snapshot.publications import INFO, publications, published
+from mri_hpc.storage.snapshot.publications import publications, published
 from mri_hpc.storage.snapshot.relocation import refuse_retracted, relocated
 from mri_hpc.storage.snapshot.table import CODES, WINDOWS, Snapshot, array_names, lazy_snapshot, names_of
 
@@ -49,6 +49,8 @@ NEUTRAL = {
 one value of all rows."""
 # Each costs reading the names of its commits.
 SNAPSHOTS_TRIED = 8
+FEW_LEFT = 8
+"""Commits that are left to fold at most where no better snapshot is looked for."""
 
 T = TypeVar("T")
 Publish = Callable[[Path, Callable[[Path], None]], None]
@@ -121,11 +123,17 @@ def look(store: StoreDir, find: Callable[[Standing], T]) -> T:
 
 def _standing(store: StoreDir, ids: list[str]) -> Standing:
     digest = digest_of(ids)
-    if (store.snapshots / digest / INFO).is_file():
+    if (store.snapshots / digest / SNAPSHOT_INFO).is_file():
         return Standing(base=load_snapshot(store.snapshots / digest), new=())
-    base = _newest_within(store, set(ids))
-    folded = set() if base is None else {name.decode() for name in base.commits.tolist()}
-    return Standing(base=base, new=read_commits(store, (name for name in ids if name not in folded)))
+    for found in _newest_within(store, {name.encode() for name in ids}):
+        try:
+            # Damage of other columns than that of commits is found when they are folded on.
+            base = load_snapshot(found.folder)
+        except (*UNREADABLE, PermissionError):
+            continue
+        new = (name for name in ids if name.encode() not in found.commits)
+        return Standing(base=base, new=read_commits(store, new))
+    return Standing(base=None, new=read_commits(store, ids))
 
 
 def snapshot_of(store: StoreDir, standing: Standing) -> Snapshot:
@@ -141,6 +149,17 @@ def snapshot_of(store: StoreDir, standing: Standing) -> Snapshot:
 def added_to(store: StoreDir, snapshot: Snapshot) -> totals.Added:
     """Read what the commits of a snapshot added."""
     return totals.added_by(skim_additions(store, (name.decode() for name in snapshot.commits.tolist())))
+
+
+def _added_since(store: StoreDir, snapshot: Snapshot) -> totals.Added:
+    """Return what the commits of a snapshot added, by the totals of another; only what came since is read."""
+    commits = set(snapshot.commits.tolist())
+    for found in _newest_within(store, commits):
+        with contextlib.suppress(StoreDamage, NewerFormat, PermissionError):
+            if kept := totals.kept(found.folder):
+                new = (name.decode() for name in sorted(commits - found.commits))
+                return totals.added_by(skim_additions(store, new), besides=kept.added)
+    return added_to(store, snapshot)
 
 
 def header_of(store: StoreDir, chunk: str) -> ChunkHeader:
@@ -180,7 +199,8 @@ def publish_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
     """
     folder = store.snapshots / snapshot.digest
     if not folder.exists():
-        publish_folder(folder, functools.partial(_save_shared, store=store, snapshot=snapshot))
+        added = _added_since(store, snapshot)
+        publish_folder(folder, functools.partial(_save_shared, snapshot=snapshot, added=added))
 
 
 def repair_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
@@ -190,16 +210,17 @@ def repair_snapshot(store: StoreDir, snapshot: Snapshot) -> None:
     time stays when it was published.
     """
     folder = store.snapshots / snapshot.digest
-    before = (folder / INFO).stat() if (folder / INFO).exists() else None
-    _save(folder, store=store, snapshot=snapshot, publish=replace)
+    before = (folder / SNAPSHOT_INFO).stat() if (folder / SNAPSHOT_INFO).exists() else None
+    _save(folder, snapshot=snapshot, added=added_to(store, snapshot), publish=replace)
     if before:
-        os.utime(folder / INFO, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.utime(folder / SNAPSHOT_INFO, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def repair_totals(store: StoreDir, digest: str) -> None:
     """Count the totals of a published snapshot, whose columns are sound, again."""
     folder = store.snapshots / digest
-    _save_totals(folder, store, load_snapshot(folder), replace)
+    snapshot = load_snapshot(folder)
+    _save_totals(folder, snapshot, added_to(store, snapshot), replace)
     let_group_use(folder / totals.FILE)
 
 
@@ -252,7 +273,7 @@ def _damage_named(folder: Path) -> Iterator[None]:
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
-    info = unseal((folder / INFO).read_bytes())
+    info = unseal((folder / SNAPSHOT_INFO).read_bytes())
     found = info.pop("format")
     refuse_newer(folder, found, reads=FORMAT)
     if found not in (PLAIN_FORMAT, JOINED_FORMAT, FORMAT):
@@ -267,14 +288,14 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
     write(path)
 
 
-def _save_shared(folder: Path, *, store: StoreDir, snapshot: Snapshot) -> None:
+def _save_shared(folder: Path, *, snapshot: Snapshot, added: totals.Added) -> None:
     let_group_use(folder)
-    _save(folder, store=store, snapshot=snapshot)
+    _save(folder, snapshot=snapshot, added=added)
     for file in folder.iterdir():
         let_group_use(file)
 
 
-def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish = _write) -> None:
+def _save(folder: Path, *, snapshot: Snapshot, added: totals.Added, publish: Publish = _write) -> None:
     crcs: dict[str, int] = {}
 
     def save(name: str, path: Path) -> None:
@@ -285,7 +306,7 @@ def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish
             continue
         publish(folder / f"{name}.npy", functools.partial(save, name))
     plain = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in array_names()}
-    _save_totals(folder, store, snapshot, publish)
+    _save_totals(folder, snapshot, added, publish)
     if not plain["same_patients"]:
         del plain["same_patients"]
     is_plain = snapshot.bits == 8 and all(_is_left_out(snapshot, name) for name in OPTIONAL)
@@ -294,7 +315,7 @@ def _save(folder: Path, *, store: StoreDir, snapshot: Snapshot, publish: Publish
     if snapshot.bits == 8:
         del plain["bits"]
     info = seal({"format": number, **plain, "crcs": crcs})
-    publish(folder / INFO, lambda path: _write_bytes(path, info))
+    publish(folder / SNAPSHOT_INFO, lambda path: _write_bytes(path, info))
 
 
 def _is_left_out(snapshot: Snapshot, name: str) -> bool:
@@ -302,10 +323,10 @@ def _is_left_out(snapshot: Snapshot, name: str) -> bool:
     return name in NEUTRAL and not len(snapshot.column(names_of(name) if name in OPTIONAL else name))
 
 
-def _save_totals(folder: Path, store: StoreDir, snapshot: Snapshot, publish: Publish) -> None:
+def _save_totals(folder: Path, snapshot: Snapshot, added: totals.Added, publish: Publish) -> None:
     from mri_hpc.storage.snapshot.counts import count
 
-    document = totals.to_json(count(snapshot, added_to(store, snapshot)))
+    document = totals.to_json(count(snapshot, added))
     publish(folder / totals.FILE, lambda path: _write_bytes(path, document))
 
 
@@ -321,25 +342,36 @@ def _folder_named(store: StoreDir, digest: str) -> Path | None:
     return store.snapshots / found[0] if found else None
 
 
-def _newest_within(store: StoreDir, ids: set[str]) -> Snapshot | None:
-    """Choose a published snapshot that folds many of these commits and no others: the best of the newest.
+class _Folder(NamedTuple):
+    """A published snapshot, and which commits it folds."""
 
-    The choice only decides how much is left to fold. Of each only commits.npy is compared with its
-    checksum: damage of other columns is found when they are folded on.
+    folder: Path
+    commits: frozenset[bytes]
+
+
+def _newest_within(store: StoreDir, ids: set[bytes]) -> list[_Folder]:
+    """Return some of the newest published snapshots that fold these commits and no others, the best first.
+
+    The choice only decides how much is left to fold. Of each its commits alone are read.
     """
-    best: Path | None = None
-    most, fits = 0, 0
+    found: list[_Folder] = []
     for publication in reversed(publications(store)):
         folder = store.snapshots / publication.digest
         try:
-            folded = load_snapshot(folder).commits.tolist()
+            commits = _commits_in(folder)
         except (*UNREADABLE, PermissionError):
             continue
-        if not all(name.decode() in ids for name in folded):
+        if not ids.issuperset(commits):
             continue
-        if len(folded) > most:
-            best, most = folder, len(folded)
-        fits += 1
-        if fits == SNAPSHOTS_TRIED:
+        found.append(_Folder(folder, commits))
+        if len(found) == SNAPSHOTS_TRIED or len(ids) - len(commits) <= FEW_LEFT:
             break
-    return None if best is None else load_snapshot(best)
+    # Of those that fold as many the newest.
+    return sorted(found, key=lambda one: len(one.commits), reverse=True)
+
+
+def _commits_in(folder: Path) -> frozenset[bytes]:
+    """Read which commits a published snapshot folds; StoreDamage where that is damaged."""
+    with _damage_named(folder):
+        crcs = _read_info(folder)["crcs"]
+        return frozenset(ColumnFile(folder / "commits.npy", crcs["commits"]).array().tolist())

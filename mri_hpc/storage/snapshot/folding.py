@@ -34,6 +34,8 @@ from mri_hpc.storage.snapshot.table import (
 )
 from mri_hpc.storage.snapshot.windows import fold_windows
 
+FEW_ROWS = 2**18
+"""Up to so many a column is made once, and not each time that it is asked for: all take 20 MB at most."""
 MANY_ROWS = 2**20
 """From so many on, columns are summed up side by side: more threads would hold more columns in memory."""
 DIGEST_THREADS = 2
@@ -71,6 +73,8 @@ def fold(
     rows, ingested = _relabelled(rows, relabelled, persons)
     rows, withheld = _without_retracted(rows, chunks, retracted.of_persons(persons))
     rows, ingested = table_rows.with_types(rows), relabels.only(ingested, rows.key)
+    if len(rows) <= FEW_ROWS:
+        rows = table_rows.held(rows)
 
     rejected, reasons = fold_rejected(base, new, only)
     small: dict[str, Any] = {

@@ -1,12 +1,11 @@
 """Published snapshots, as folders: their digests, their times and their sizes, without looking into them."""
 
 import contextlib
+import operator
 import os
 from dataclasses import dataclass
 
-from mri_hpc.storage.disk.layout import StoreDir
-
-INFO = "snapshot.json"
+from mri_hpc.storage.disk.layout import SNAPSHOT_INFO, StoreDir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +37,14 @@ def published_bytes(store: StoreDir) -> int:
 def publications(store: StoreDir) -> list[Publication]:
     """List the snapshots that are published, the oldest first."""
     found = []
-    for name in published(store):
-        with contextlib.suppress(FileNotFoundError):
-            time_ns = (store.snapshots / name / INFO).stat().st_mtime_ns
-            found.append(Publication(digest=name, time_ns=time_ns))
-    # Of the same time, the one of least digest counts as the newest.
-    return sorted(sorted(found, key=lambda one: one.digest, reverse=True), key=lambda one: one.time_ns)
+    # Seen from their folder: to make paths of one a day takes ten times as long as to ask for their times.
+    folder = os.open(store.snapshots, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Of the same time, the one of least digest counts as the newest.
+        for name in reversed(published(store)):
+            with contextlib.suppress(FileNotFoundError):
+                time_ns = os.stat(f"{name}/{SNAPSHOT_INFO}", dir_fd=folder).st_mtime_ns
+                found.append(Publication(digest=name, time_ns=time_ns))
+    finally:
+        os.close(folder)
+    return sorted(found, key=operator.attrgetter("time_ns"))

@@ -5,6 +5,7 @@ columns. What has to be known of all rows at once is their keys, and which of th
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from mri_hpc.storage.disk.columns import COLUMNS, TEXTS, ChunkHeader, blocks, by
 from mri_hpc.storage.snapshot import relabels
 from mri_hpc.storage.snapshot.table import CODES, CONTENT, Snapshot
 
-INSERTED_BLOCK = 2**14
+INSERTED_BLOCK = 2**16
 """Rows that are copied where some come in between."""
 NAMES = (*(column.name for column in COLUMNS), *TEXTS, "chunk", "row")
 
@@ -158,11 +159,13 @@ def merged(base: Rows, new: Rows) -> Rows:
     tables = {name: _joined_tables(base.tables[name], new.tables[name]) for name in TEXTS}
 
     key = np.concatenate(list(_inserted(base.blocks("key"), before, new.key)))
+    # Which names have moved is found once: a base may have many.
+    recode = functools.cache(functools.partial(_recode, base, tables=tables))
 
     def make_blocks(name: str) -> Iterator[np.ndarray]:
         if name == "key":
             return blocks(key)
-        return _inserted(recoded_blocks(base, name, tables), before, recoded(new, name, tables))
+        return _inserted(map(recode(name), base.blocks(name)), before, recoded(new, name, tables))
 
     return Rows(
         key=key,
@@ -191,16 +194,32 @@ def _inserted(
         for first in range(0, len(block), INSERTED_BLOCK):
             part = block[first : first + INSERTED_BLOCK]
             upto = int(np.searchsorted(before, start + len(part)))
-            yield np.insert(part, before[done:upto] - start, new[done:upto], axis=0) if upto > done else part
+            yield _insert(part, before[done:upto] - start, new[done:upto]) if upto > done else part
             start, done = start + len(part), upto
     if done < len(new):
         yield new[done:]
 
 
+def _insert(part: np.ndarray, before: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Return what np.insert returns, which takes ten times as long where a row has several values."""
+    if part.ndim == 1:
+        return np.insert(part, before, new)
+    row = f"V{part.itemsize * math.prod(part.shape[1:])}"
+    rows = [np.ascontiguousarray(one, part.dtype).view(row)[:, 0] for one in (part, new)]
+    return np.insert(rows[0], before, rows[1]).view(part.dtype).reshape(-1, *part.shape[1:])
+
+
 def _joined_tables(base: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Join two tables of names; return `base` itself where it has all of them, so that its codes stay."""
-    unknown = set(new.tolist()) - set(base[np.isin(base, new)].tolist())
-    return bytes_table([*base.tolist(), *unknown]) if unknown else base
+    if not len(base):
+        return bytes_table(new.tolist())
+    at = np.searchsorted(base, new)
+    is_unknown = base[np.minimum(at, len(base) - 1)] != new
+    if not is_unknown.any():
+        return base
+    unknown = bytes_table(new[is_unknown].tolist())
+    # As wide as the longest name: what is wider is cut off on its way in.
+    return np.insert(base.astype(np.promote_types(base.dtype, unknown.dtype)), at[is_unknown], unknown)
 
 
 def with_facts(rows: Rows, facts: relabels.Facts) -> Rows:
@@ -232,6 +251,16 @@ def with_facts(rows: Rows, facts: relabels.Facts) -> Rows:
     return Rows(key=rows.key, make=make, tables=tables, make_blocks=make_blocks)
 
 
+def held(rows: Rows) -> Rows:
+    """Return rows of which each column is made once, and kept from then on."""
+
+    @functools.cache
+    def make(name: str) -> np.ndarray:
+        return rows.column(name)
+
+    return Rows(key=rows.key, make=make, tables=rows.tables)
+
+
 def with_types(rows: Rows) -> Rows:
     """Return rows with tables of the names that are used, and with columns of the types of a snapshot."""
     used = {name: _used_names(rows, name) for name in TEXTS}
@@ -260,7 +289,7 @@ def _used_names(rows: Rows, name: str) -> np.ndarray:
     """Find the names of a table that are used: bool."""
     # A code of -1 means the last: empty.
     is_used = np.zeros(len(rows.tables[name]) + 1, bool)
-    for codes in rows.blocks(name):
+    for codes in rows.blocks(name) if len(rows.tables[name]) else ():
         # As a rule before all rows were looked at.
         if is_used[:-1].all():
             break
