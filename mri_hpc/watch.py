@@ -1,6 +1,7 @@
 """``mri-hpc watch``: one link of a chain, from new files to a model that is proposed."""
 
 import datetime
+import functools
 import re
 import shlex
 import sys
@@ -157,7 +158,8 @@ def _do_link(chain: "ChainDir", options: Options, *, is_of_job: bool) -> int:
             print(f"  the chain ends: {why}" if why else f"  the next job begins no sooner than {begins}")
         return DONE
     number, claim = claimed
-    commands = Commands(log=chain.log(number), stop=StopFlag().listen())
+    say = None if options.json else functools.partial(print, flush=True)
+    commands = Commands(log=chain.log(number), stop=StopFlag().listen(), say=say)
     try:
         outcome = _outcome(number, claim, lambda: do_link(chain, _wanted(options), commands))
     except Exception as error:

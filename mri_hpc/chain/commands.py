@@ -43,6 +43,8 @@ class Commands:
     log: Path
     """File to which all that they print is added."""
     stop: StopFlag
+    say: Callable[[str], None] | None = None
+    """Takes each line of a command that is followed, such as a training; None: nobody looks."""
 
     def run(
         self,
@@ -50,12 +52,14 @@ class Commands:
         words: Sequence[str],
         *,
         names_files: bool = False,
+        is_followed: bool = False,
         why_not_on: Callable[[], str] = lambda: "",
     ) -> None:
         """Run a command; UserError with its last line where it fails, Interrupted where a signal came.
 
-        names_files: what it prints may name patients, and is not kept. why_not_on: asked now and then, a
-        reason for which it is not to go on: then it is ended, and NotOn is raised.
+        names_files: what it prints may name patients, and is not kept. is_followed: what it prints is said
+        at once, too. why_not_on: asked now and then, a reason for which it is not to go on: then it is ended,
+        and NotOn is raised.
         """
         self.refuse_to_go_on()
         typed = ["mri-hpc", command, *words]
@@ -66,7 +70,8 @@ class Commands:
             process = subprocess.Popen(
                 program(command, words), stdin=subprocess.DEVNULL, stdout=out, stderr=log
             )
-            status = self._wait(process, why_not_on)
+            said = _Said(log=self.log, at=began, say=self.say if is_followed else None)
+            status = self._wait(process, why_not_on, said)
         self.refuse_to_go_on()
         if status in ENDED_BY:
             raise Interrupted(ENDED_BY[status])
@@ -80,20 +85,44 @@ class Commands:
         if self.stop.request:
             raise Interrupted(self.stop.request.signal_name)
 
-    def _wait(self, process: subprocess.Popen[bytes], why_not_on: Callable[[], str]) -> int:
+    def _wait(self, process: subprocess.Popen[bytes], why_not_on: Callable[[], str], said: "_Said") -> int:
         """Wait for a process, which ends with this in any case; return its status."""
         asked_s = time.monotonic()
         try:
             while not self.stop.request:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(LOOK_EVERY_S)
+                said.go_on()
                 if time.monotonic() - asked_s >= ASK_EVERY_S:
                     if why := why_not_on():
                         raise NotOn(why)
                     asked_s = time.monotonic()
         finally:
             _end(process)
+            said.go_on()
         return process.returncode
+
+
+@dataclass(kw_only=True)
+class _Said:
+    """Lines of a log that are said on."""
+
+    log: Path
+    at: int
+    """Bytes that were said, or are of others."""
+    say: Callable[[str], None] | None
+
+    def go_on(self) -> None:
+        """Say the lines that have been ended since."""
+        if not self.say:
+            return
+        with self.log.open("rb") as file:
+            file.seek(self.at)
+            lines = file.read()
+        whole = lines[: lines.rfind(b"\n") + 1]
+        self.at += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            self.say(line)
 
 
 def program(command: str, words: Sequence[str]) -> list[str]:

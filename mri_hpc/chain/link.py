@@ -1,5 +1,6 @@
 """One link: from new files to a proposal, in steps of which each is done once, by what it leaves itself."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -192,7 +193,8 @@ def _launch(chain: ChainDir, run: RunDir, words: Sequence[str], wanted: Wanted, 
         commands.run("launch", words)
         return
     try:
-        commands.run("launch", [*words, "--wait"], why_not_on=lambda: _hours_gone(chain, wanted))
+        gone = functools.partial(_hours_gone, chain, wanted)
+        commands.run("launch", [*words, "--wait"], is_followed=True, why_not_on=gone)
     except NotOn as why:
         commands.run("launch", ["--run", str(run.path), "--cancel"])
         raise OutOfHours(str(why)) from None

@@ -1,5 +1,6 @@
 """Commands of a link, in processes of their own."""
 
+import dataclasses
 import signal
 import sys
 import threading
@@ -102,6 +103,26 @@ def test_a_command_that_is_not_to_go_on_is_ended_with_the_reason(commands, proce
     with pytest.raises(UserError, match="damaged"):
         commands.run("deaf", [], why_not_on=cannot_say)
     assert processes[1].returncode is not None, "no command outlives its link"
+
+
+def test_lines_of_a_command_that_is_followed_are_said_while_it_works(commands, processes):
+    said = []
+    following = dataclasses.replace(commands, say=said.append)
+    when_ready(commands, lambda: until(said, "ready") or processes[0].terminate())
+    with pytest.raises(Interrupted):
+        following.run("heeding", [], is_followed=True)
+    assert {*said} == {"/raw/Doe/1.png", "ready"} and len(said) == 2
+    said.clear()
+    commands.log.unlink()
+    when_ready(commands, lambda: processes[-1].terminate())
+    with pytest.raises(Interrupted):
+        following.run("heeding", [])
+    assert said == []
+
+
+def until(said, line):
+    while line not in said:
+        time.sleep(0.01)
 
 
 def test_what_a_command_prints_of_files_is_not_kept(commands, processes):

@@ -110,7 +110,7 @@ def watch(capsys):
     return call
 
 
-def run_here(commands, command, words, *, names_files=False, why_not_on=lambda: ""):
+def run_here(commands, command, words, *, names_files=False, is_followed=False, why_not_on=lambda: ""):
     """Run a command of a link in this process; a launch is a training that has ended."""
     commands.refuse_to_go_on()
     with commands.log.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
@@ -143,7 +143,10 @@ def train(words):
     from mri_hpc.training.prediction import publish
 
     given = dict(zip(words[::2], words[1::2], strict=False))
-    run, kept = RunDir(Path(given["--run"])), Store.open(Path(given["--store"]))
+    run = RunDir(Path(given["--run"]))
+    if run.settings.is_file():
+        return
+    kept = Store.open(Path(given["--store"]))
     snapshot = kept.resolve(given["--snapshot"])
     training = TrainingSettings(
         model="squeezenet1_1", store=str(kept.path), snapshot=snapshot.digest, calibration_share=0.5,

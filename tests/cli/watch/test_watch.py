@@ -26,6 +26,9 @@ from mri_hpc.registry import promoting
 from mri_hpc.registry.history import read_history
 from mri_hpc.registry.layout import ModelsDir
 from mri_hpc.registry.promoting import BY_RULE, promote
+from mri_hpc.rundir.decisions import Action
+from mri_hpc.rundir.layout import Attempt
+from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.settings import load_training
 from mri_hpc.status import main as status_main
 from mri_hpc.storage.store import Store
@@ -310,6 +313,38 @@ def test_a_step_that_fails_is_an_outcome_with_its_words_and_the_next_link_tries_
     status, _out, err = watch()
     assert (status, err) == (2, "mri-hpc watch: link 2: failed: the training has failed\n")
     assert (last(chain).state, last(chain).words) == (State.FAILED, "the training has failed")
+
+
+def test_a_run_that_failed_is_launched_again_and_the_link_fails_with_where_its_last_words_are(
+    chain, watch, monkeypatch
+):
+    deliver(Path("raw"), FIRST, 4)
+    with monkeypatch.context() as patch:
+        patch.setenv("STANDIN_DIES", "1")
+        assert watch()[0] == 2
+    decided = {
+        "decision": Action.GIVE_UP,
+        "cause": "crashed",
+        "reason": "crashed 3 times",
+        "step": 0,
+        "status": 1,
+    }
+    record(chain.run(2), Attempt(submission=1, restart=0), Kind.DECIDED, **decided)
+    status, _out, err = watch()
+    run = "watch/raw/runs/raw-2"
+    assert (status, last(chain).state) == (2, State.FAILED)
+    assert f"{run} had failed (crashed 3 times), and was launched again: mri-hpc status {run} has" in err
+    assert f"rm -r {run} gives it up" in err
+    assert f"launch --run {chain.run(2).path.absolute()}\n" in chain.log(3).read_text()
+    assert watch("--wait")[0] == 0, "whoever waits sees how it ends"
+
+
+def test_status_of_a_chain_that_is_none_names_those_there(chain, capsys):
+    capsys.readouterr()
+    assert status_main(["watch/nope"]) == 2
+    assert capsys.readouterr().err == "mri-hpc status: watch/nope does not exist; chains here: watch/raw\n"
+    assert status_main(["watch/raw"]) == 0
+    assert capsys.readouterr().out.startswith("watch/raw: 1 link, ")
 
 
 def test_by_promote_auto_a_model_is_current_and_every_output_says_so(chain, watch, capsys, monkeypatch):
