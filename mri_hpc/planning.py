@@ -367,7 +367,7 @@ def nothing_new(plan: Plan) -> str:
 
 
 def lines_on_following(plan: Plan) -> list[str]:
-    """Return a line on a run that takes up no newer snapshots any more, though nobody has told it so."""
+    """Return a line on a run that takes up no newer snapshots any more, for a reason of its own."""
     if plan.is_new or plan.training.snapshot != FOLLOW:
         return []
     reason = why_followed(read_events(plan.run))

@@ -266,14 +266,13 @@ def _report(outcome: "Outcome", options: Options) -> int:
         if outcome.accepted:
             print(f"  accepted: {', '.join(outcome.accepted)}")
         if outcome.model:
-            for line in _lines_on_model(options.models, outcome.model):
-                print(f"  {line}")
+            print("\n".join(f"  {words}" for words in _lines_on_model(options.models, outcome.model)))
         if outcome.listed_in and sys.stdout.isatty():
             # To a person alone: paths may name patients, and what is printed elsewhere is kept.
             from mri_hpc.chain.suspects import first_suspects
 
-            for line in first_suspects(Path(outcome.listed_in)):
-                print(f"  {line}")
+            for words in first_suspects(Path(outcome.listed_in)):
+                print(f"  {words}")
         if outcome.ended_because:
             print(f"  the chain ends: {outcome.ended_because}")
     if is_bad:

@@ -44,7 +44,7 @@ class Commands:
     """File to which all that they print is added."""
     stop: StopFlag
     say: Callable[[str], None] | None = None
-    """Takes each line of a command that is followed, such as a training; None: nobody looks."""
+    """Takes each line of a command that is followed, such as a training; None: they go to the log alone."""
 
     def run(
         self,
@@ -70,8 +70,8 @@ class Commands:
             process = subprocess.Popen(
                 program(command, words), stdin=subprocess.DEVNULL, stdout=out, stderr=log
             )
-            said = _Said(log=self.log, at=began, say=self.say if is_followed else None)
-            status = self._wait(process, why_not_on, said)
+            lines = _LogLines(log=self.log, at=began, say=self.say if is_followed else None)
+            status = self._wait(process, why_not_on, lines)
         self.refuse_to_go_on()
         if status in ENDED_BY:
             raise Interrupted(ENDED_BY[status])
@@ -85,26 +85,28 @@ class Commands:
         if self.stop.request:
             raise Interrupted(self.stop.request.signal_name)
 
-    def _wait(self, process: subprocess.Popen[bytes], why_not_on: Callable[[], str], said: "_Said") -> int:
+    def _wait(
+        self, process: subprocess.Popen[bytes], why_not_on: Callable[[], str], lines: "_LogLines"
+    ) -> int:
         """Wait for a process, which ends with this in any case; return its status."""
         asked_s = time.monotonic()
         try:
             while not self.stop.request:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(LOOK_EVERY_S)
-                said.go_on()
+                lines.go_on()
                 if time.monotonic() - asked_s >= ASK_EVERY_S:
                     if why := why_not_on():
                         raise NotOn(why)
                     asked_s = time.monotonic()
         finally:
             _end(process)
-            said.go_on()
+            lines.go_on()
         return process.returncode
 
 
 @dataclass(kw_only=True)
-class _Said:
+class _LogLines:
     """Lines of a log that are said on."""
 
     log: Path

@@ -226,7 +226,8 @@ def _unlike(asked: _Asked, model: RunDir) -> Held:
     for group, patients in shown.items():
         unlike = [name for name, far in patients.items() if resemblance.verdict(far).is_unlike]
         chance = chance_of_unlike(len(unlike), len(patients), num)
-        words = f"{len(unlike)} of {counted(len(patients), 'patient')}{group} are {NOT_LIKE}"
+        are = "is" if len(patients) == 1 else "are"
+        words = f"{len(unlike)} of {counted(len(patients), 'patient')}{group} {are} {NOT_LIKE}"
         notes += [] if group else [words]
         if chance <= LEVEL / len(shown):
             found.append(f"{words}, where 1 in {1 / ALARM:g} is expected (chance {chance:.1g})")
@@ -249,7 +250,7 @@ def _mislabelled(delivery: Delivery, asked: _Asked, model: RunDir) -> Held:
         groups[f" of class {name}"] = (known.label == number, new.label == number)
     groups = {name: both for name, both in groups.items() if both[0].any() and both[1].any()}
     found, notes = [], []
-    said: dict[str, str] = {}
+    answers: dict[str, str] = {}
     for group, (of_gate, of_new) in groups.items():
         wrong, wrong_before = (
             int((one.predicted != one.label)[units].sum()) for one, units in ((new, of_new), (known, of_gate))
@@ -262,11 +263,13 @@ def _mislabelled(delivery: Delivery, asked: _Asked, model: RunDir) -> Held:
         if chance <= LEVEL / len(groups):
             found.append(f"{words} (chance {chance:.1g})")
             contradicted = np.flatnonzero(of_new & (new.predicted != new.label)).tolist()
-            said |= {names[unit]: f"the model says {classes[new.predicted[unit]]}" for unit in contradicted}
+            answers |= {
+                names[unit]: f"the model says {classes[new.predicted[unit]]}" for unit in contradicted
+            }
     suspects = [
-        Suspect(row=row, word=LABELS, why=said[unit])
+        Suspect(row=row, word=LABELS, why=answers[unit])
         for row, unit in _rows_and_units(delivery, asked, names)
-        if unit in said
+        if unit in answers
     ]
     return _objected(LABELS, found, notes=notes, suspects=suspects)
 

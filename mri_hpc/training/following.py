@@ -288,7 +288,7 @@ class _Turn:
     is_new: bool = False
     """It has yet to be looked at for leaks."""
     is_retracted: bool = False
-    """What an attempt before had adopted here, whose steps on it are lost, was retracted since."""
+    """An attempt before, whose steps are lost, had adopted a snapshot here that was retracted since."""
     has_caught_up: bool = False
     why_no_more: str = ""
     """Reason for which no newer one is adopted any more; empty where one may be."""

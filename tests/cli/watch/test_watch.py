@@ -113,7 +113,8 @@ def test_a_wrong_delivery_is_stopped_by_name_before_any_training(chain, watch, m
     assert "new/" not in chain.outcome(3).read_text(), "paths may name patients"
     with monkeypatch.context() as patch:
         patch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-        shown = watch()[1]
+        _status, shown, again = watch()
+    assert again == err.replace("link 3", "link 4"), "and in one line what a person can do"
     assert f"  {word}: {len(listed)} images in new/ ({len(listed)}); {listed[0]['file']}, " in shown
     assert "new/" not in watch()[1], "what is printed elsewhere than on a terminal is kept"
     assert len(chain.launched()) == 1
