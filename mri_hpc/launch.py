@@ -31,6 +31,7 @@ from mri_hpc.folding import BY_LABELS, Folds, plan_curve, plan_folds
 from mri_hpc.planning import (
     RunSettings,
     is_there,
+    lines_on_following,
     not_taken,
     nothing_new,
     plan_of,
@@ -368,16 +369,17 @@ def _report(plan: Plan, scheduler: Scheduler, sizes: Sizes, launched: Launched) 
     """Report what was done, and name the commands that watch and stop it."""
     run, name = plan.run, shown(plan.run.path)
     if launched.state is LaunchState.FINISHED:
-        passed_over = not_taken(plan, why_not_submitted(run))
-        return "\n".join([f"{name} is finished.", *passed_over, _what_next("report", "report", run)])
+        aside = [*not_taken(plan, why_not_submitted(run)), *lines_on_following(plan)]
+        return "\n".join([f"{name} is finished.", *aside, _what_next("report", "report", run)])
     assert launched.job is not None
     watch = [
+        *lines_on_following(plan),
         f"  logs    {shown(run.attempts)}/{launched.submission}.*/rank*.log",
         _what_next("watch", "status", run, "--watch"),
         _what_next("stop", "launch", "--run", run, "--cancel"),
     ]
     if launched.state is LaunchState.LIVE:
-        if plan.training.snapshot == FOLLOW and not plan.training.follow:
+        if plan.training.snapshot == FOLLOW and not plan.training.follow and not lines_on_following(plan):
             watch.insert(0, "  told    it takes the newest images at the start of an epoch, and finishes")
         named = f"{name} is already in the hands of {name_of(launched.job)}; nothing was submitted."
         going_on = "the run goes on as it is; cancel it, then launch again with them"
@@ -396,7 +398,7 @@ def _say_nothing_new(plan: Plan, reason: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"run": str(plan.run.path), "state": "caught_up", "said": reason})
         return
-    print(f"{shown(plan.run.path)} has learnt what its store holds; nothing was submitted: {reason}.")
+    print(f"{shown(plan.run.path)} has caught up; nothing was submitted: {reason}.")
     print(_what_next("finish", "launch", "--run", plan.run, "--no-follow"))
 
 

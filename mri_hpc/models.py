@@ -120,6 +120,7 @@ def add_model(options: Add) -> None:
     # Here and below: whoever asks for help need not wait for what counts.
     from mri_hpc.registry.adding import add_run
     from mri_hpc.registry.layout import ModelsDir
+    from mri_hpc.registry.promoting import line_to_promote
 
     added = add_run(ModelsDir(options.models), options.run, options.name, options.margin / 100)
     record = added.record
@@ -134,7 +135,7 @@ def add_model(options: Add) -> None:
             f"the run's folder is not needed any more to ask it"
         )
     _print_evidence(record.evidence)
-    print(f'next: mri-hpc models promote {record.name} --because "..."')
+    print(line_to_promote(ModelsDir(options.models), record.name))
 
 
 def promote_model(options: Promote) -> None:

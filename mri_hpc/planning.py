@@ -12,7 +12,15 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.base.settings import differences
 from mri_hpc.cluster.launching import Plan, why_not_submitted
 from mri_hpc.cluster.outcome import is_over
-from mri_hpc.rundir.following import FOLLOW, as_list, has_caught_up, is_list, listed
+from mri_hpc.rundir.following import (
+    FOLLOW,
+    NO_MORE,
+    as_list,
+    has_caught_up,
+    is_list,
+    listed,
+    why_followed,
+)
 from mri_hpc.rundir.layout import RunDir, open_run
 from mri_hpc.rundir.ledger import read_events
 from mri_hpc.rundir.manifests import newest_manifest
@@ -356,6 +364,16 @@ def nothing_new(plan: Plan) -> str:
     store = Store.open(Path(training.store))
     now, then = store.resolve(), store.recall(manifest.progress.snapshot)
     return "" if now.content_digest != then.content_digest else "the store holds nothing new"
+
+
+def lines_on_following(plan: Plan) -> list[str]:
+    """Return a line on a run that takes up no newer snapshots any more, for a reason of its own."""
+    if plan.is_new or plan.training.snapshot != FOLLOW:
+        return []
+    reason = why_followed(read_events(plan.run))
+    if reason in ("", NO_MORE):
+        return []
+    return [f"  follows no more: {reason}; it finishes on what it has, and newer images take a new run"]
 
 
 def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> list[str]:

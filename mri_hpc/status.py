@@ -126,8 +126,16 @@ def _runs_at(folder: Path) -> list[RunDir]:
     """List the run at a folder, or those below it and in folders of folds; UserError where there is none."""
     if is_of_folds(folder):
         return runs_in(folder)
+    if not folder.exists() and (chains := _chains_in(folder.parent)):
+        raise UserError(f"{folder} does not exist; chains here: {', '.join(chains)}")
     folds = [run for below in sorted(folder.glob("*")) if is_of_folds(below) for run in runs_in(below)]
     return [*runs_below(folder), *folds] or [open_run(folder)]
+
+
+def _chains_in(folder: Path) -> list[str]:
+    from mri_hpc.chain.layout import is_chain
+
+    return [shown(below).as_posix() for below in sorted(folder.glob("*")) if is_chain(below)]
 
 
 def _name(run: RunDir, options: Options) -> str:

@@ -1,6 +1,7 @@
 """``mri-hpc watch``: one link of a chain, from new files to a model that is proposed."""
 
 import datetime
+import functools
 import re
 import shlex
 import sys
@@ -157,7 +158,8 @@ def _do_link(chain: "ChainDir", options: Options, *, is_of_job: bool) -> int:
             print(f"  the chain ends: {why}" if why else f"  the next job begins no sooner than {begins}")
         return DONE
     number, claim = claimed
-    commands = Commands(log=chain.log(number), stop=StopFlag().listen())
+    say = None if options.json else functools.partial(print, flush=True)
+    commands = Commands(log=chain.log(number), stop=StopFlag().listen(), say=say)
     try:
         outcome = _outcome(number, claim, lambda: do_link(chain, _wanted(options), commands))
     except Exception as error:
@@ -264,13 +266,28 @@ def _report(outcome: "Outcome", options: Options) -> int:
         if outcome.accepted:
             print(f"  accepted: {', '.join(outcome.accepted)}")
         if outcome.model:
-            print(f"  look: mri-hpc models show {outcome.model}")
-            print(f'  next: mri-hpc models promote {outcome.model} --because "..."')
+            print("\n".join(f"  {words}" for words in _lines_on_model(options.models, outcome.model)))
+        if outcome.listed_in and sys.stdout.isatty():
+            # To a person alone: paths may name patients, and what is printed elsewhere is kept.
+            from mri_hpc.chain.suspects import first_suspects
+
+            for words in first_suspects(Path(outcome.listed_in)):
+                print(f"  {words}")
         if outcome.ended_because:
             print(f"  the chain ends: {outcome.ended_because}")
     if is_bad:
         raise Verdict(line)
     return AGAIN if outcome.state is State.INTERRUPTED else DONE
+
+
+def _lines_on_model(models: Path, name: str) -> list[str]:
+    """Write what a person types to look at a model that was proposed, and to promote it."""
+    from mri_hpc.registry.layout import MODELS, ModelsDir
+    from mri_hpc.registry.promoting import line_to_promote
+
+    place = [] if models == MODELS else ["--models", str(models)]
+    look = f"look: {shlex.join(['mri-hpc', 'models', 'show', name, *place])}"
+    return [look, line_to_promote(ModelsDir(models), name)]
 
 
 def _wanted(options: Options) -> "Wanted":

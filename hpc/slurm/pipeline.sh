@@ -44,6 +44,20 @@ here=hpc/slurm
 # What the audit leaves where it passed: sbatch --wait ends with 0 also for a job that never started.
 passed="pipeline: the audit has passed"
 
+# is_gone JOB: Slurm answers that no such job is in the queue. Without an answer that is not known.
+is_gone() {
+    local queued complaint
+    # What users have squeue show by default may leave the job out.
+    unset "${!SQUEUE_@}"
+    if queued="$(squeue --noheader --jobs="$1" 2>/dev/null)"; then
+        [[ -z "$queued" ]]
+        return
+    fi
+    # Minutes after its end it is forgotten.
+    complaint="$(squeue --noheader --jobs="$1" 2>&1 >/dev/null || true)"
+    [[ "$complaint" == *"Invalid job id"* ]]
+}
+
 case "$stage" in
     compact) exec "$MRI_PYTHON" -m mri_hpc.store compact "$store" ;;
     audit)
@@ -62,10 +76,16 @@ case "$stage" in
         array="$1"
         shift
         # Once the array has gone, the last stage has the rest: a launch behind it would begin to follow again.
-        [[ -n "$(squeue --noheader --jobs="$array" 2>/dev/null)" ]] || exit 0
+        if is_gone "$array"; then exit 0; fi
         "$MRI_PYTHON" -m mri_hpc.launch --store "$store" --follow "$@" || echo "pipeline: again in a while"
-        exec sbatch --begin="now+${MRI_LOOK_MIN:-5}minutes" --job-name=follow "${small[@]}" "$here/pipeline.sh" \
-            --stage=follow "$array" "$@"
+        for ((tries = 10; tries > 0; tries--)); do
+            if sbatch --begin="now+${MRI_LOOK_MIN:-5}minutes" --job-name=follow "${small[@]}" "$here/pipeline.sh" \
+                --stage=follow "$array" "$@"; then exit 0; fi
+            sleep 40
+        done
+        echo "pipeline: Slurm has taken no further job in 7 minutes: until the last stage, which tells the run to" \
+            "finish, nothing launches it again; to have it go on before, type this launch yourself, with --follow"
+        exit 2
         ;;
 esac
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mri_hpc.base.command import counted
 from mri_hpc.storage.store import Snapshot
 
 
@@ -32,7 +33,7 @@ class Delivery:
     def words(self) -> str:
         """Say how many came and left."""
         gone = f", {self.num_gone:,} gone" if self.num_gone else ""
-        return f"{self.images:,} new or changed images{gone}"
+        return f"{counted(self.images, 'new or changed image')}{gone}"
 
 
 def delivery_of(snapshot: Snapshot, before: Snapshot | None) -> Delivery:

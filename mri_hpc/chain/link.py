@@ -1,5 +1,6 @@
 """One link: from new files to a proposal, in steps of which each is done once, by what it leaves itself."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any, Literal
 
 from mri_hpc.base.command import shown
 from mri_hpc.base.errors import UserError
-from mri_hpc.chain.commands import Commands
+from mri_hpc.chain.commands import Commands, NotOn
 from mri_hpc.chain.delivery import Delivery, delivery_of
 from mri_hpc.chain.layout import ChainDir
 from mri_hpc.chain.links import LEAK, Objection, State
 from mri_hpc.chain.objections import Held, hold_against
+from mri_hpc.chain.suspects import write_suspects
 from mri_hpc.chain.training import (
     Learnt,
     OutOfHours,
@@ -19,17 +21,18 @@ from mri_hpc.chain.training import (
     is_in_hands,
     last_trained_on,
     learnt_so_far,
+    meant_by,
     unfinished,
 )
 from mri_hpc.cluster.outcome import is_cancelled
 from mri_hpc.cohort.kept_twins import kept_twins
-from mri_hpc.registry.adding import add_run
 from mri_hpc.registry.layout import ModelsDir
 from mri_hpc.registry.promoting import promote_by_rule
-from mri_hpc.registry.record import Verdict
+from mri_hpc.registry.record import Verdict, read_record
 from mri_hpc.rundir.decisions import Action
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.ledger import Kind, read_events
+from mri_hpc.rundir.settings import TrainingSettings
 from mri_hpc.storage.store import Store
 
 GATE = ("--calibration-share", "0.5")
@@ -83,13 +86,13 @@ def do_link(chain: ChainDir, wanted: Wanted, commands: Commands) -> Found:
     Whatever was killed on the way, the same call goes on where it was.
     """
     store = _take_in(wanted, commands)
-    found = _propose_finished(chain, wanted, Found(values={}))
+    found = _propose_finished(chain, wanted, commands, Found(values={}))
     under_way = unfinished(chain)
     if under_way and is_in_hands(under_way):
         return _wait_for(chain, under_way, wanted, commands, found)
     if under_way:
         found = _resume(chain, under_way, wanted, commands, found)
-        return _propose_finished(chain, wanted, found)
+        return _propose_finished(chain, wanted, commands, found)
     learnt = learnt_so_far(chain, ModelsDir(wanted.models))
     delivery = delivery_of(store.resolve(), last_trained_on(chain, store, learnt))
     found = found.beside(
@@ -101,16 +104,21 @@ def do_link(chain: ChainDir, wanted: Wanted, commands: Commands) -> Found:
             if found.words
             else found.then(State.NOTHING, "no image came, changed or left since the last training")
         )
-    held = _hold(store, delivery, learnt, commands)
+    meant = meant_by(wanted.launch, learnt)
+    held = _hold(store, delivery, learnt, meant, commands)
     found = found.beside(notes=held.notes, objections=held.objections)
-    opened = [one for one in held.objections if one.word not in wanted.accept]
+    accepted = {*wanted.accept, *([LEAK] if meant_by(wanted.launch, None).allow_leaks else [])}
+    opened = [one for one in held.objections if one.word not in accepted]
     if opened:
-        return found.then(State.STOPPED, _stopped(delivery, opened, wanted))
+        suspects = [one for one in held.suspects if one.word not in accepted]
+        table = write_suspects(store, delivery.snapshot, chain.name, suspects)
+        found = found.beside(listed_in=str(table) if table else "")
+        return found.then(State.STOPPED, _stopped(delivery, opened, table, wanted))
     found = found.beside(accepted=tuple(one.word for one in held.objections))
     if gone := _hours_gone(chain, wanted, one_more=True):
         raise OutOfHours(gone)
     found = _train(chain, delivery, learnt, wanted, commands, found)
-    return _propose_finished(chain, wanted, found)
+    return _propose_finished(chain, wanted, commands, found)
 
 
 def _take_in(wanted: Wanted, commands: Commands) -> Store:
@@ -124,13 +132,16 @@ def _take_in(wanted: Wanted, commands: Commands) -> Store:
     return store
 
 
-def _propose_finished(chain: ChainDir, wanted: Wanted, found: Found) -> Found:
+def _propose_finished(chain: ChainDir, wanted: Wanted, commands: Commands, found: Found) -> Found:
     """Keep the models of finished runs, with what speaks for each; promote by rule where that was typed."""
     models = ModelsDir(wanted.models)
     for run in chain.launched():
         if not run.is_finished or models.record(run.path.name).exists():
             continue
-        record = add_run(models, run.path, "", wanted.margin).record
+        # In a process of its own: a signal ends it, and it takes as much memory as predictions do.
+        of_models = ["--models", str(wanted.models), "--margin", f"{100 * wanted.margin:g}"]
+        commands.run("models", ["add", str(run.path), *of_models])
+        record = read_record(models, run.path.name)
         unmet = [f"{one.word} {one.verdict}" for one in record.evidence if one.verdict is not Verdict.MET]
         words = f"{record.name} is proposed ({', '.join(unmet) or 'all is met'})"
         found = found.then(State.PROPOSED, words, model=record.name, run=str(run.path))
@@ -150,22 +161,22 @@ def _wait_for(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, 
         commands.run("launch", ["--run", str(run.path), "--cancel"])
         raise OutOfHours(gone)
     if wanted.waits:
-        commands.run("launch", ["--run", str(run.path), "--wait"])
-        return _propose_finished(chain, wanted, found)
+        _launch(chain, run, ["--run", str(run.path)], wanted, commands)
+        return _propose_finished(chain, wanted, commands, found)
     return found.then(State.TRAINING, f"{shown(run.path)} is under way", run=str(run.path))
 
 
 def _resume(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, found: Found) -> Found:
     """Have a run go on that has stopped; UserError where a person has cancelled it, or hours are used up."""
     name, newest = shown(run.path), run.newest_attempt()
+    if gone := _hours_gone(chain, wanted):
+        raise OutOfHours(gone)
     if newest and is_cancelled(run, newest.submission):
         raise UserError(
             f"{name} was cancelled: mri-hpc launch --run {name} has it go on, and rm -r {name} gives it up"
         )
-    if gone := _hours_gone(chain, wanted):
-        raise OutOfHours(gone)
     decided = [one.values for one in read_events(run) if one.kind == Kind.DECIDED][-1:]
-    commands.run("launch", ["--run", str(run.path), *(["--wait"] if wanted.waits else [])])
+    _launch(chain, run, ["--run", str(run.path)], wanted, commands)
     if decided and not wanted.waits and decided[0].get("decision") == Action.GIVE_UP:
         # Three of these in a row end a chain of jobs.
         return found.then(
@@ -176,20 +187,38 @@ def _resume(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, fo
     return found.then(State.TRAINING, f"{name} goes on", run=str(run.path))
 
 
-def _hold(store: Store, delivery: Delivery, learnt: Learnt | None, commands: Commands) -> Held:
+def _launch(chain: ChainDir, run: RunDir, words: Sequence[str], wanted: Wanted, commands: Commands) -> None:
+    """Launch a run, and follow it where that is wanted: one that uses up the GPU hours saves, and ends."""
+    if not wanted.waits:
+        commands.run("launch", words)
+        return
+    try:
+        gone = functools.partial(_hours_gone, chain, wanted)
+        commands.run("launch", [*words, "--wait"], is_followed=True, why_not_on=gone)
+    except NotOn as why:
+        commands.run("launch", ["--run", str(run.path), "--cancel"])
+        raise OutOfHours(str(why)) from None
+
+
+def _hold(
+    store: Store, delivery: Delivery, learnt: Learnt | None, meant: TrainingSettings, commands: Commands
+) -> Held:
     """Hold what came against what the model has learnt, once an audit has looked for leaks."""
-    if delivery.images and kept_twins(store, delivery.snapshot) is None:
-        commands.run("store", ["audit", str(store.path), "--report-only"])
-    return hold_against(store, delivery, learnt.model if learnt else None)
+    if kept_twins(store, delivery.snapshot) is None:
+        commands.run("store", ["audit", str(store.path), "--report-only"], names_files=True)
+    model = learnt.model if learnt else None
+    return hold_against(store, delivery, model, meant, refuse_to_go_on=commands.refuse_to_go_on)
 
 
-def _stopped(delivery: Delivery, opened: Sequence[Objection], wanted: Wanted) -> str:
+def _stopped(delivery: Delivery, opened: Sequence[Objection], table: Path | None, wanted: Wanted) -> str:
+    """Say why nothing is trained, and what a person can do. table: of the files that are meant."""
     why = "; ".join(one.words for one in opened)
+    listed = f" {shown(table)} lists the files." if table else ""
     accept = " ".join(dict.fromkeys(one.word for one in opened))
     return (
-        f"nothing is trained on {delivery.words}: {why}. Take them out (mri-hpc store retract {wanted.store} "
-        f"--image FILE), or give them other labels (mri-hpc store relabel), or, where all is as it is meant, "
-        f"type it again with --accept {accept}"
+        f"nothing is trained on {delivery.words}: {why}.{listed} Take them out (mri-hpc store retract "
+        f"{wanted.store} --image FILE), or give them other labels (mri-hpc store relabel), or, where all is "
+        f"as it is meant, type it again with --accept {accept}"
     )
 
 
@@ -216,7 +245,7 @@ def _train(
             else "is the first"
         )
     words += ["--allow-leaks"] if LEAK in wanted.accept else []
-    commands.run("launch", [*words, *wanted.launch, *(["--wait"] if wanted.waits else [])])
+    _launch(chain, run, [*words, *wanted.launch], wanted, commands)
     return found.then(State.TRAINING, f"{shown(run.path)} {how}, with {delivery.words}", run=str(run.path))
 
 

@@ -64,6 +64,8 @@ class Objection:
     word: str
     words: str
     """In words and figures; no patient is named."""
+    images: int = 0
+    """Images to which it refers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,8 @@ class Outcome:
     objections: tuple[Objection, ...] = ()
     accepted: tuple[str, ...] = ()
     """Words of objections that a person accepted."""
+    listed_in: str = ""
+    """Path of the table of the images that objections are about, for the store's owner alone; else empty."""
     notes: tuple[str, ...] = ()
     run: str = ""
     """Path of the run that was launched, or is waited for."""

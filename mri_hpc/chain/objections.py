@@ -7,7 +7,7 @@ their pixels are looked at.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,11 @@ import numpy as np
 from mri_hpc.base.command import counted
 from mri_hpc.chain.delivery import Delivery
 from mri_hpc.chain.links import CLASSES, LABELS, LEAK, LOOK, Objection
+from mri_hpc.chain.suspects import Suspect
 from mri_hpc.cohort.kept_twins import kept_twins, leak_text, leaking
 from mri_hpc.cohort.splits import TEST, split_by
 from mri_hpc.cohort.whole_patients import whole_patients
+from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.registry.gate import NO_GATE, gate_rows
 from mri_hpc.results.answers.appearance import appearance_of
 from mri_hpc.results.answers.pooling_choice import patient_model_of
@@ -25,7 +27,7 @@ from mri_hpc.results.answers.resemblance import ALARM, FEWEST, NOT_LIKE, NoResem
 from mri_hpc.results.statistics.patients import Outcomes, image_outcomes, patient_outcomes, pool_patients
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.predictions import Prediction
-from mri_hpc.rundir.settings import load_training
+from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Reader, Store
 
 LEVEL = 0.001
@@ -42,47 +44,85 @@ class Held:
     objections: tuple[Objection, ...] = ()
     notes: tuple[str, ...] = ()
     """For people: what could not be held against anything."""
+    suspects: tuple[Suspect, ...] = ()
+    """Images to which objections refer."""
 
 
-def hold_against(store: Store, delivery: Delivery, model: RunDir | None) -> Held:
-    """Hold a delivery against a model that has learnt from earlier ones; None where there is none yet."""
+def hold_against(
+    store: Store,
+    delivery: Delivery,
+    model: RunDir | None,
+    meant: TrainingSettings,
+    *,
+    refuse_to_go_on: Callable[[], None] = lambda: None,
+) -> Held:
+    """Hold a delivery against a model that has learnt from earlier ones; None where there is none yet.
+
+    meant: settings of the training to come, as far as they split the data. refuse_to_go_on: called between
+    images, raises where a signal has come.
+    """
+    leaks = _leaks(store, delivery, meant)
     if model is None:
-        # Leaks are refused by launch, which knows the splits that are meant.
         look = f"look at them (mri-hpc store sheet {store.path} sheet.png)"
-        note = f"there was no model to hold these images against: {look}"
-        return Held(notes=(note,))
+        return _joined(leaks, Held(notes=(f"there was no model to hold these images against: {look}",)))
     if not delivery.images:
-        return Held()
-    code = split_by(delivery.snapshot, load_training(model))
-    leaks = _leaks(store, delivery, code)
-    answers = _asked(store, delivery, model, code)
-    looks = _unlike(answers, model)
-    labels = _mislabelled(answers, model)
-    found = [*leaks, *_new_classes(delivery, answers.classes), *looks.objections, *labels.objections]
-    return Held(objections=tuple(found), notes=(*looks.notes, *labels.notes))
-
-
-def _leaks(store: Store, delivery: Delivery, code: np.ndarray) -> tuple[Objection, ...]:
-    """Object to images that came and are the same slice as one on the other side of a split."""
-    came = set(delivery.rows.tolist())
-    groups = leaking(kept_twins(store, delivery.snapshot) or [], code)
-    found = [group for group in groups if not came.isdisjoint(group.rows)]
-    if not found:
-        return ()
-    words = leak_text(delivery.snapshot, found)
-    return (Objection(word=LEAK, words=f"leak: {words}; mri-hpc store audit {store.path} shows them"),)
-
-
-def _new_classes(delivery: Delivery, classes: Sequence[str]) -> tuple[Objection, ...]:
-    snapshot = delivery.snapshot
-    new = sorted(set(snapshot.classes) - set(classes))
-    if not new:
-        return ()
-    labels = np.asarray(snapshot.label)
-    counts = ", ".join(
-        f"{name} ({counted(int((labels == snapshot.classes.index(name)).sum()), 'image')})" for name in new
+        return leaks
+    answers = _asked(store, delivery, model, refuse_to_go_on)
+    return _joined(
+        leaks,
+        _new_classes(delivery, answers.classes),
+        _unlike(answers, model),
+        _mislabelled(delivery, answers, model),
     )
-    return (Objection(word=CLASSES, words=f"new classes: the model does not know {counts}"),)
+
+
+def _joined(*parts: Held) -> Held:
+    return Held(
+        objections=tuple(one for part in parts for one in part.objections),
+        notes=tuple(one for part in parts for one in part.notes),
+        suspects=tuple(one for part in parts for one in part.suspects),
+    )
+
+
+def _leaks(store: Store, delivery: Delivery, meant: TrainingSettings) -> Held:
+    """Object to images that are the same slice as one on the other side of a split of the training to come.
+
+    Where the training goes on from one whose leaks were accepted, to those that came alone.
+    """
+    code, came = split_by(delivery.snapshot, meant), set(delivery.rows.tolist())
+    groups = leaking(kept_twins(store, delivery.snapshot) or [], code)
+    found = [group for group in groups if not (meant.allow_leaks and came.isdisjoint(group.rows))]
+    if not found:
+        return Held()
+    words = leak_text(delivery.snapshot, found)
+    suspects = [
+        Suspect(row=row, word=LEAK, why=f"slice {number}, by {', '.join(group.how)}: {_split(code, row)}")
+        for number, group in enumerate(found, 1)
+        for row in group.rows
+    ]
+    return _objected(LEAK, [f"{words}; mri-hpc store audit {store.path} shows them"], suspects=suspects)
+
+
+def _split(code: np.ndarray, row: int) -> str:
+    return SPLITS[code[row]] if code[row] >= 0 else "not used"
+
+
+def _new_classes(delivery: Delivery, classes: Sequence[str]) -> Held:
+    snapshot = delivery.snapshot
+    labels = np.asarray(snapshot.label)
+    rows = {
+        name: np.flatnonzero(labels == snapshot.classes.index(name)).tolist()
+        for name in sorted(set(snapshot.classes) - set(classes))
+    }
+    if not rows:
+        return Held()
+    counts = ", ".join(f"{name} ({counted(len(own), 'image')})" for name, own in rows.items())
+    suspects = [
+        Suspect(row=row, word=CLASSES, why=f"class {name} is new")
+        for name, own in rows.items()
+        for row in own
+    ]
+    return _objected(CLASSES, [f"the model does not know {counts}"], suspects=suspects)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,19 +134,26 @@ class _Asked:
     """Without those of test patients, of unknown class, or of a class that the model does not know."""
     distances: dict[str, dict[str, list[float]]]
     """From the training images, by group of images and by patient."""
+    images: dict[str, list[int]]
+    """Rows of all that were looked at, by patient."""
 
 
-def _asked(store: Store, delivery: Delivery, model: RunDir, code: np.ndarray) -> _Asked:
+def _asked(store: Store, delivery: Delivery, model: RunDir, refuse_to_go_on: Callable[[], None]) -> _Asked:
     """Ask a model about what came, some images at a time."""
     # torch, which only this needs.
     from mri_hpc.training.prediction import load_finished
 
     snapshot, finished, resemblance = delivery.snapshot, load_finished(model), load_resemblance(model)
+    code = split_by(snapshot, load_training(model))
     chosen = whole_patients(snapshot, delivery.rows, MOST_IMAGES)
+    of_units: dict[str, list[int]] = defaultdict(list)
     predictions: list[Prediction] = []
     distances: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with store.reader(snapshot, is_read_once=True) as reader:
         for rows, images in _in_batches(reader, chosen):
+            refuse_to_go_on()
+            for row in rows.tolist():
+                of_units[_unit(delivery, row)].append(row)
             if not isinstance(resemblance, NoResemblance):
                 far = resemblance.space.distances(appearance_of(images)).tolist()
                 for row, distance in zip(rows.tolist(), far, strict=True):
@@ -116,7 +163,7 @@ def _asked(store: Store, delivery: Delivery, model: RunDir, code: np.ndarray) ->
             if is_asked.any():
                 answers = finished.ask(images[is_asked])
                 predictions += _predictions(delivery, rows[is_asked], answers, len(finished.classes))
-    return _Asked(classes=finished.classes, rows=predictions, distances=distances)
+    return _Asked(classes=finished.classes, rows=predictions, distances=distances, images=of_units)
 
 
 def _in_batches(reader: Reader, rows: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
@@ -175,30 +222,35 @@ def _unlike(asked: _Asked, model: RunDir) -> Held:
     if num < FEWEST:
         return Held(notes=(f"looks were held against nothing: {num} validation patients are too few",))
     found, notes, shown = [], [], _distinct(asked.distances)
+    rows: set[int] = set()
     for group, patients in shown.items():
-        verdicts = [resemblance.verdict(distances) for distances in patients.values()]
-        unlike = sum(one.is_unlike for one in verdicts)
-        chance = chance_of_unlike(unlike, len(verdicts), num)
-        words = f"{unlike} of {counted(len(verdicts), 'patient')}{group} are {NOT_LIKE}"
+        unlike = [name for name, far in patients.items() if resemblance.verdict(far).is_unlike]
+        chance = chance_of_unlike(len(unlike), len(patients), num)
+        are = "is" if len(patients) == 1 else "are"
+        words = f"{len(unlike)} of {counted(len(patients), 'patient')}{group} {are} {NOT_LIKE}"
         notes += [] if group else [words]
         if chance <= LEVEL / len(shown):
             found.append(f"{words}, where 1 in {1 / ALARM:g} is expected (chance {chance:.1g})")
-    return _objected(LOOK, found, notes)
+            rows.update(row for name in unlike for row in asked.images[name])
+    suspects = [Suspect(row=row, word=LOOK, why=NOT_LIKE) for row in sorted(rows)]
+    return _objected(LOOK, found, notes=notes, suspects=suspects)
 
 
-def _mislabelled(asked: _Asked, model: RunDir) -> Held:
+def _mislabelled(delivery: Delivery, asked: _Asked, model: RunDir) -> Held:
     """Object where the model contradicts more labels than it does of gate patients."""
     classes, gate = gate_rows(model)
     if not gate:
         return Held(notes=(f"labels were held against nothing: {NO_GATE}",))
     if not asked.rows:
         return Held()
-    known, new = (_outcomes(model, classes, rows) for rows in (gate, asked.rows))
+    known, _ = _outcomes(model, classes, gate)
+    new, names = _outcomes(model, classes, asked.rows)
     groups = {"": (np.ones(len(known), bool), np.ones(len(new), bool))}
     for number, name in enumerate(classes):
         groups[f" of class {name}"] = (known.label == number, new.label == number)
     groups = {name: both for name, both in groups.items() if both[0].any() and both[1].any()}
     found, notes = [], []
+    answers: dict[str, str] = {}
     for group, (of_gate, of_new) in groups.items():
         wrong, wrong_before = (
             int((one.predicted != one.label)[units].sum()) for one, units in ((new, of_new), (known, of_gate))
@@ -210,12 +262,25 @@ def _mislabelled(asked: _Asked, model: RunDir) -> Held:
         notes += [] if group else [words]
         if chance <= LEVEL / len(groups):
             found.append(f"{words} (chance {chance:.1g})")
-    return _objected(LABELS, found, notes)
+            contradicted = np.flatnonzero(of_new & (new.predicted != new.label)).tolist()
+            answers |= {
+                names[unit]: f"the model says {classes[new.predicted[unit]]}" for unit in contradicted
+            }
+    suspects = [
+        Suspect(row=row, word=LABELS, why=answers[unit])
+        for row, unit in _rows_and_units(delivery, asked, names)
+        if unit in answers
+    ]
+    return _objected(LABELS, found, notes=notes, suspects=suspects)
 
 
-def _objected(word: str, found: Sequence[str], notes: Sequence[str]) -> Held:
-    objections = (Objection(word=word, words=f"{word}: {'; '.join(found)}"),) if found else ()
-    return Held(objections=objections, notes=tuple(notes))
+def _objected(
+    word: str, found: Sequence[str], *, suspects: Sequence[Suspect], notes: Sequence[str] = ()
+) -> Held:
+    """Return what was found as one objection, with its images; nothing found is none."""
+    words = f"{word}: {'; '.join(found)}"
+    objections = (Objection(word=word, words=words, images=len(suspects)),) if found else ()
+    return Held(objections=objections, notes=tuple(notes), suspects=tuple(suspects))
 
 
 def _distinct(distances: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, list[float]]]:
@@ -224,12 +289,27 @@ def _distinct(distances: dict[str, dict[str, list[float]]]) -> dict[str, dict[st
     return {group: patients for group, patients in distances.items() if not group or {*patients} != {*whole}}
 
 
-def _outcomes(model: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction]) -> Outcomes:
-    """Take patients as units, where the model pools them and the data name them; else images."""
+def _outcomes(
+    model: RunDir, classes: tuple[str, ...], rows: Sequence[Prediction]
+) -> tuple[Outcomes, list[str]]:
+    """Take patients as units, where the model pools them and the data name them; else images.
+
+    Returns the units' names, too: of patients, or keys.
+    """
     patient_model = patient_model_of(model, classes)
     if patient_model and all(row.patient for row in rows):
-        return patient_outcomes(classes, pool_patients(classes, rows, patient_model))
-    return image_outcomes(classes, rows)
+        pooled = pool_patients(classes, rows, patient_model)
+        return patient_outcomes(classes, pooled), [one.patient for one in pooled]
+    return image_outcomes(classes, rows), [row.key for row in rows]
+
+
+def _rows_and_units(delivery: Delivery, asked: _Asked, names: Sequence[str]) -> Iterable[tuple[int, str]]:
+    """Pair the row of each image that was asked about with its unit. names: of the units."""
+    keys = np.array([int(one.key, 16) for one in asked.rows], np.uint64)
+    rows = np.searchsorted(np.asarray(delivery.snapshot.key), keys).tolist()
+    # The number of a patient has fewer digits than a key.
+    units = {*names}
+    return zip(rows, [one.patient if one.patient in units else one.key for one in asked.rows], strict=True)
 
 
 def chance_of_unlike(unlike: int, num: int, num_validation: int) -> float:

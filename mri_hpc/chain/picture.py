@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mri_hpc.base.command import shown
+from mri_hpc.base.command import counted, shown
 from mri_hpc.base.errors import UserError
 from mri_hpc.chain.layout import ChainDir
 from mri_hpc.chain.links import Outcome, outcomes, read_claim
@@ -28,7 +28,9 @@ def picture_of_chain(path: Path) -> str:
     """Write the last links of a chain, and what comes next, one line each."""
     chain = ChainDir(path)
     found = outcomes(chain)
-    lines = [f"{shown(path)}: {len(found)} links, {found[-1].gpu_hours if found else 0:.2f} GPU hours"]
+    lines = [
+        f"{shown(path)}: {counted(len(found), 'link')}, {found[-1].gpu_hours if found else 0:.2f} GPU hours"
+    ]
     lines += [f"  {one.number:>4}  {one.ended}  {one.state}: {one.words}" for one in found[-MOST_SHOWN:]]
     return "\n".join([*lines, f"  next  {_next(chain, found)}"])
 

@@ -1,9 +1,11 @@
 """Runs of a chain: which one is under way, what it goes on from, and the GPU hours of all."""
 
+import argparse
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.chain.layout import ChainDir
@@ -18,12 +20,16 @@ from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.decisions import Cause
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Event, Kind, read_events
-from mri_hpc.rundir.settings import load_training
+from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Snapshot, Store
 
 HOUR_S = 3600.0
 STARTS = {Kind.STARTING, Kind.STARTED}
 ENDS = {Kind.DECIDED, Kind.RANKS_GONE}
+SPLITTING: Mapping[str, type] = {
+    "val_fold": int, "test_fold": int, "from_train": str, "hash_folds": int, "train_share": float,
+}  # fmt: skip
+"""Settings by which data are split."""
 BY_OTHERS = {Kind.DECIDED, Kind.CANCELLED}
 """Events that other commands may write long after an attempt has gone."""
 
@@ -65,6 +71,26 @@ def learnt_so_far(chain: ChainDir, models: ModelsDir) -> Learnt | None:
     record = read_record(models, name)
     retracted = retracted_since(models, record, entries).beyond(accepted_of(entries, name))
     return Learnt(record=record, model=models.run(name), is_retracted=bool(retracted))
+
+
+def meant_by(words: Sequence[str], learnt: Learnt | None) -> TrainingSettings:
+    """Return the settings of the training to come, as far as they split its data, and allow leaks.
+
+    words: further ones of mri-hpc launch, of which the others are its own affair. UserError: they cannot be.
+    """
+    goes_on = learnt is not None and not learnt.is_retracted
+    before = load_training(learnt.model) if learnt and goes_on else TrainingSettings()
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name, kind in SPLITTING.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", type=kind)
+    parser.add_argument("--allow-leaks", "--allow_leaks", action="store_true")
+    try:
+        given: dict[str, Any] = vars(parser.parse_known_args(list(words))[0])
+    except argparse.ArgumentError as error:
+        raise UserError(f"--launch: {error}; see: mri-hpc launch --help") from None
+    allow_leaks = before.allow_leaks or given.pop("allow_leaks")
+    typed = {name: value for name, value in given.items() if value is not None}
+    return replace(before, allow_leaks=allow_leaks, **typed)
 
 
 def last_trained_on(chain: ChainDir, store: Store, learnt: Learnt | None) -> Snapshot | None:

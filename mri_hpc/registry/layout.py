@@ -12,6 +12,8 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 CURRENT = "current"
 RESERVED = frozenset({CURRENT, "history"})
 LEARNT_FROM = "learnt_from.npy"
+MODELS = Path("models")
+"""Folder of models where none is named."""
 
 
 @dataclass(frozen=True)

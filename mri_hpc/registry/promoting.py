@@ -1,5 +1,6 @@
 """A person makes a model the current one, or takes that back."""
 
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from mri_hpc.registry.evidence import (
 )
 from mri_hpc.registry.gate import Pair
 from mri_hpc.registry.history import Entry, Kind, add_entry, follow, line_of, promoted_record, read_history
-from mri_hpc.registry.layout import ModelsDir
+from mri_hpc.registry.layout import MODELS, ModelsDir
 from mri_hpc.registry.record import Evidence, Record, Verdict, check_files, read_record, record_digest
 from mri_hpc.registry.retracted import accepted_of, retracted_since
 
@@ -57,6 +58,7 @@ def promote(
     before = line[-1] if line else None
     evidence, gate = evidence_now(models, record, entries, before)
     retracted = retracted_since(models, record, entries)
+    opened = _open_now(evidence, name, before)
     if before and before.name == name:
         promoted_record(models, before)
     is_confirmed = bool(before and before.is_automatic) and not is_automatic
@@ -65,10 +67,7 @@ def promote(
         # A promotion that was killed as it ended is put right.
         follow(models)
         return Promoted(entry=before, before=name, is_new=False)
-    is_again = bool(before and before.name == name)
-    opened = open_words(evidence, has_current=bool(before) and not is_again)
-    earlier = {word for word in before.accepted if word != RETRACTED} if before and is_again else set()
-    accepted = {*accepted, *earlier}
+    accepted = {*accepted, *_accepted_before(name, before)}
     _refuse_open(models, name, evidence, [word for word in opened if word not in accepted])
     entry = Entry(
         number=len(entries) + 1,
@@ -85,6 +84,20 @@ def promote(
     )
     note = add_entry(models, entry)
     return Promoted(entry=entry, before=before.name if before else "", note=note)
+
+
+def line_to_promote(models: ModelsDir, name: str) -> str:
+    """Write what a person types to make a model current, with the words of all that would be refused now."""
+    entries = read_history(models)
+    line = line_of(entries)
+    before = line[-1] if line else None
+    evidence, _gate = evidence_now(models, read_record(models, name), entries, before)
+    earlier = _accepted_before(name, before)
+    opened = [word for word in _open_now(evidence, name, before) if word not in earlier]
+    place = [] if models.path == MODELS else ["--models", str(models.path)]
+    words = ["mri-hpc", "models", "promote", name, *place, *(["--accept", *opened] if opened else [])]
+    label = "next, where you accept what is open" if opened else "next"
+    return f'{label}: {shlex.join(words)} --because "..."'
 
 
 def promote_by_rule(models: ModelsDir, name: str) -> Promoted | None:
@@ -165,6 +178,16 @@ def refusal(models: ModelsDir, name: str, num: int) -> str:
         f"more: promote one that has not, or accept it: mri-hpc models promote {name} --accept {RETRACTED} "
         "--because WHY"
     )
+
+
+def _open_now(evidence: Sequence[Evidence], name: str, before: Entry | None) -> list[str]:
+    """List the words that are open of a model that is to be current. before: that which is so now."""
+    return open_words(evidence, has_current=bool(before and before.name != name))
+
+
+def _accepted_before(name: str, before: Entry | None) -> set[str]:
+    """Return what stays accepted of the current model."""
+    return {*before.accepted} - {RETRACTED} if before and before.name == name else set()
 
 
 def _refuse_unknown_words(accepted: Collection[str]) -> None:

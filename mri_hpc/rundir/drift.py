@@ -52,6 +52,8 @@ class Drift:
     """None of what follows is known, for this reason."""
     predictions: str = ""
     """sha256 of the predictions.csv that it stands beside."""
+    rule: int = 0
+    """Version of how drift is found; 0: of before there were versions."""
     classes: tuple[str, ...] = ()
     measures: tuple[Measure, ...] = ()
     num_both: int = 0

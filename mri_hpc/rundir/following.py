@@ -31,14 +31,23 @@ class Adoption:
 
 
 def adoptions_of(events: Iterable[Event]) -> dict[int, Adoption]:
-    """Read epoch → what was adopted at its start; what was taken up later again, and otherwise, counts."""
+    """Read epoch → what was adopted at its start; what was taken up later again, and otherwise, counts.
+
+    Where that is what the epoch before has, the one in between was taken back, and never was.
+    """
     found: dict[int, Adoption] = {}
     for event in events:
         if event.kind == Kind.ADOPTED:
             one = Adoption(**{name: event.values[name] for name in Adoption.__dataclass_fields__})
             # One that was done without a later one, whose steps were lost: that one never was.
-            found = {epoch: kept for epoch, kept in found.items() if epoch < one.epoch} | {one.epoch: one}
+            found = {epoch: kept for epoch, kept in found.items() if epoch < one.epoch}
+            before = found[max(found)].snapshot if found else ""
+            found |= {} if before == one.snapshot else {one.epoch: one}
     return found
+
+
+NO_MORE = "told to finish by --no-follow"
+"""Reason that a person has given."""
 
 
 def why_followed(events: Iterable[Event]) -> str:

@@ -165,6 +165,10 @@ class Store:
         """HTML page of the same, with their pictures."""
         return self._dir.twin_page
 
+    def delivery_table(self, chain: str) -> Path:
+        """Return the CSV of images that a chain has objected to last, for the owner alone."""
+        return self._dir.delivery_table(chain)
+
     def make_twins(self) -> None:
         """Make the folder `twins`; harmless when it is there."""
         self._dir.make_twins()

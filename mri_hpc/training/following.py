@@ -18,6 +18,7 @@ from mri_hpc.cohort.newer import refuse_other
 from mri_hpc.loading.batches import Batches
 from mri_hpc.rundir.following import (
     FOLLOW,
+    NO_MORE,
     Adoption,
     adoptions_of,
     as_list,
@@ -38,7 +39,6 @@ from mri_hpc.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
-NO_MORE = "told to finish by --no-follow"
 OF_THE_STORE = StoreDamage, ImagesRetracted, StoreRaced
 """Errors that say nothing of whether a snapshot can be trained on."""
 
@@ -70,13 +70,18 @@ def _find_first_progress(run: RunDir, settings: TrainingSettings, manifest: Mani
             raise
         newest = store.resolve()
         if refusal := _refusal(settings, cohort_of(settings, store.recall(progress.snapshot)), newest):
-            raise UserError(
-                f"images that {shown(run.path)} learns from were retracted, and it cannot go on on the "
-                f"newest snapshot: {refusal}; start a new run with: python -m mri_hpc.launch --store "
-                f"{shown(Path(settings.store))} --follow"
-            ) from None
+            raise UserError(retracted_from(run, settings, refusal)) from None
         return progress.without_rest_of_epoch().on_snapshot(newest.digest)
     return progress if manifest else Progress(snapshot=snapshot.digest)
+
+
+def retracted_from(run: RunDir, settings: TrainingSettings, refusal: str) -> str:
+    """Say why a run cannot go on whose images were retracted, and what to do."""
+    return (
+        f"images that {shown(run.path)} learns from were retracted, and it cannot go on on the newest "
+        f"snapshot: {refusal}; start a new run with: python -m mri_hpc.launch --store "
+        f"{shown(Path(settings.store))} --follow"
+    )
 
 
 def note_forced(run: RunDir, attempt: Attempt, progress: Progress, cohort: Cohort) -> None:
@@ -125,11 +130,17 @@ class Following:
         leaks = ""
         if turn.wanted:
             progress, leaks = self._adopt(turn, progress)
-        reason = leaks or turn.why_no_more
         # Where the ranks stop amid the audit, all of this is decided anew.
-        if reason and not self._stop.agreed and self._ranks.is_first:
-            self._note(Kind.FOLLOWED, epoch=progress.epoch, reason=reason)
+        if self._ranks.is_first and not self._stop.agreed:
+            self._note_what_came_of(turn, progress, leaks or turn.why_no_more)
         return progress
+
+    def _note_what_came_of(self, turn: "_Turn", progress: Progress, why_no_more: str) -> None:
+        """Take down that following is over, and that a snapshot of which no step is left was taken back."""
+        if turn.is_retracted:
+            _record_once(self._run, self._attempt, progress, self.cohort)
+        if why_no_more:
+            self._note(Kind.FOLLOWED, epoch=progress.epoch, reason=why_no_more)
 
     def note_caught_up(self, progress: Progress) -> None:
         """Take down, on rank 0, that the ranks leave: only now that what they have learnt is saved."""
@@ -203,7 +214,8 @@ class Following:
                 raise
             newest = self._newest_if_other(progress) or ""
             refusal = self._refusal(newest) if newest else ""
-            return _Turn(wanted="" if refusal else newest, is_new=True, why_no_more=refusal)
+            wanted = "" if refusal else newest
+            return _Turn(wanted=wanted, is_new=True, is_retracted=True, why_no_more=refusal)
 
     def _has_epochs_left(self, progress: Progress) -> bool:
         return progress.epoch + self._settings.whole_decay_epochs < self._settings.epochs
@@ -275,6 +287,8 @@ class _Turn:
     """Digest of the snapshot to train on; empty: that of before."""
     is_new: bool = False
     """It has yet to be looked at for leaks."""
+    is_retracted: bool = False
+    """An attempt before, whose steps are lost, had adopted a snapshot here that was retracted since."""
     has_caught_up: bool = False
     why_no_more: str = ""
     """Reason for which no newer one is adopted any more; empty where one may be."""

@@ -31,7 +31,13 @@ from mri_hpc.training.batch_size import refusal_of, settle
 from mri_hpc.training.conditions import changes, conditions, without_effect
 from mri_hpc.training.deadline import Deadline, KillTime
 from mri_hpc.training.evaluation import Answers, answer
-from mri_hpc.training.following import Following, first_progress, may_change, note_forced
+from mri_hpc.training.following import (
+    Following,
+    first_progress,
+    may_change,
+    note_forced,
+    retracted_from,
+)
 from mri_hpc.training.hang_watch import HangWatch
 from mri_hpc.training.journal import Journal
 from mri_hpc.training.learner import Learner
@@ -155,15 +161,15 @@ class _Rank:
             refuse_leaks(
                 self._run, self._settings, cohort.snapshot, cohort.code, ranks=self._ranks, stop=self._stop
             )
-        if is_forced and self._ranks.is_first and not self._stop.agreed:
-            note_forced(self._run, self._attempt, progress, cohort)
         with self._meter.without_trials():
             self._settings = self._settled(cohort, has_begun=manifest is not None)
         if self._may_not_begin():
             return self._stopped_before_training(manifest)
         progress = progress if manifest else Progress(snapshot=cohort.snapshot.digest)
         with Store(Path(self._settings.store)).reader(cohort.snapshot) as reader:
-            batches = make_batches(cohort, reader, self._settings, self._ranks)
+            batches = self._make_batches(cohort, reader, is_forced=is_forced)
+            if is_forced and self._ranks.is_first and not self._stop.agreed:
+                note_forced(self._run, self._attempt, progress, cohort)
             self._times.end_of("data")
             way = self._way(cohort, batches, manifest)
             if self._settings.probe and not manifest:
@@ -192,6 +198,15 @@ class _Rank:
                     snapshots = following.snapshots if following else ""
                     self._finish(cohort, batches, learner, progress, journal, snapshots=snapshots)
         return AGAIN if self._stop.agreed else DONE
+
+    def _make_batches(self, cohort: Cohort, reader: Reader, *, is_forced: bool) -> Batches:
+        """Make the batches; UserError where a rank has too few images, and why they are so few."""
+        try:
+            return make_batches(cohort, reader, self._settings, self._ranks)
+        except UserError as error:
+            if is_forced:
+                raise UserError(retracted_from(self._run, self._settings, str(error))) from None
+            raise
 
     def _first_progress(self, manifest: Manifest | None) -> Progress:
         """Return where the run goes on; where it begins, with whatever names its snapshot."""

@@ -120,6 +120,11 @@ def test_where_the_same_came_no_drift_is_found(grown):
         "No drift was found between what run0 had learnt from and what came since; a small one may have gone "
         "unnoticed. Of too few patients to be told: how sure the network is"
     )
+    text = run.drift.read_text()
+    assert '"rule": 1' in text
+    run.drift.write_text(text.replace('"rule": 1', '"rule": 0').replace("a small one", "nothing"))
+    assert keep_drift(run) == found, "by another rule it is found anew"
+    assert run.drift.read_text() == text
     run.drift.unlink()
     (run.path.parent / "store").rename(run.path.parent / "elsewhere")
     reason = keep_drift(run).reason

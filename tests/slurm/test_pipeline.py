@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.settings import load_training
+
 ROOT = Path(__file__).parents[2]
 SIDE = 32
+OF_LAUNCH = (
+    "--epochs", 2, "--decay-epochs", 1, "--batch-size", 4, "--start-images", 2, "--gpus-per-node", 0,
+    "--model", "shufflenet_v2_x0_5",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -37,8 +44,8 @@ def pipeline(slurm, project):
     path = f"{project / '.venv' / 'bin'}{os.pathsep}{slurm.env['PATH']}"
     home = {**slurm.env, "HOME": str(project), "XDG_CONFIG_HOME": str(project / "config"), "PATH": path}
 
-    def run(*, expect=0, **variables):
-        words = ("--size", SIDE, "--", "--epochs", 1, "--batch-size", 4, "--gpus-per-node", 0)
+    def run(*first, expect=0, **variables):
+        words = (*first, "--size", SIDE, "--", *OF_LAUNCH)
         ran = slurm.run(
             ["bash", "hpc/slurm/pipeline.sh", *words], cwd=project, timeout=300, check=False,
             env={**home, "MRI_TASKS": "2", **variables},
@@ -82,6 +89,49 @@ def test_the_pipeline_ends_in_a_submitted_run_and_with_a_leak_in_none(slurm, pro
     _, said = pipeline(expect=2, MRI_LAUNCH="here", MRI_SOURCE="nowhere")
     assert "an earlier stage or the audit failed: nothing is launched" in said
     assert list((project / "runs").iterdir()) == [run]
+
+
+SLOW_ARRAY = """#!/bin/bash
+"{python}" "$@" || exit
+# Images of this task are stored, and it stays in the queue.
+if [[ "$2" == mri_hpc.preprocess ]]; then until [[ -e array-may-end ]]; do sleep 0.2; done; fi
+"""
+
+
+def test_with_follow_training_begins_while_the_array_works_and_its_end_tells_the_run_to_finish(
+    slurm, project, pipeline
+):
+    python = project / "python"
+    python.write_text(SLOW_ARRAY.format(python=project / ".venv" / "bin" / "python"))
+    python.chmod(0o755)
+    jobs, said = pipeline("--follow", MRI_PYTHON=str(python), MRI_LOOK_MIN="0", SQUEUE_STATES="COMPLETED")
+    assert list(jobs) == ["preprocess", "follow", "compact", "audit", "launch"]
+    assert "starts training, and comes again every 0 minutes" in said
+
+    def has_begun():
+        return any((project / "runs").glob("*/events.jsonl"))
+
+    slurm.wait_until(has_begun, what=lambda: outputs(project), timeout_s=180)
+    (project / "array-may-end").touch()
+    assert slurm.wait_end(jobs["launch"], timeout_s=240) == "COMPLETED", outputs(project)
+    [run] = (project / "runs").iterdir()
+    said = (project / f"launch-{jobs['launch']}.out").read_text()
+    # Whether it has its ranks, or has caught up and left them.
+    assert re.search(rf"runs/{run.name} (is already in the hands of Slurm job|resumes at step|starts)", said)
+    assert not load_training(RunDir(run)).follow
+    looks = "".join(out.read_text() for out in project.glob("follow-*.out"))
+    assert f"runs/{run.name} starts: Slurm job" in looks and "rror" not in looks
+    slurm.wait_until(lambda: "follow" not in queued(slurm), what=lambda: outputs(project))
+    # An array that Slurm has forgotten has gone.
+    stage = ["bash", "hpc/slurm/pipeline.sh", "--stage=follow", "99999"]
+    gone = slurm.run(stage, cwd=project, env={**slurm.env, "SLURM_SUBMIT_DIR": str(project)})
+    assert gone.stdout == ""
+    for job in re.findall(r"Slurm job (\d+)", said + looks):
+        slurm.run(["scancel", job])
+
+
+def queued(slurm):
+    return slurm.run(["squeue", "--noheader", "--format=%j"]).stdout.split()
 
 
 def outputs(project):

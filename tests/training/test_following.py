@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mri_hpc import store as store_command
 from mri_hpc.base.errors import ImagesRetracted, StoreDamage, StoreRaced, UserError
 from mri_hpc.base.stop_flag import StopFlag
 from mri_hpc.rundir.following import adoptions_of, why_followed
@@ -12,7 +13,7 @@ from mri_hpc.rundir.place import Place
 from mri_hpc.rundir.progress import Progress
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 from mri_hpc.storage.store import Store
-from mri_hpc.training import leaks
+from mri_hpc.training import leaks, rank
 from mri_hpc.training.agreed_stop import AgreedStop
 from mri_hpc.training.following import Following
 from mri_hpc.training.loop import train
@@ -117,6 +118,52 @@ def test_a_snapshot_with_too_few_images_for_some_step_is_refused_before_the_ledg
     assert following.at_epoch_start(progress) == progress
     assert why_followed(read_events(run)) == "too few for a rank"
     assert list(adoptions_of(read_events(run))) == [0]
+
+
+@pytest.mark.parametrize("refused_by", ["few images", "leaks"])
+def test_a_snapshot_that_was_adopted_in_vain_and_retracted_is_not_told_as_trained_on(
+    grown, monkeypatch, capsys, refused_by
+):
+    run, following, progress, few = grown
+    store = Store(run.path.parent / "store")
+    planned = store.resolve()
+    # An attempt whose steps on it are lost.
+    adopted = {"epoch": 1, "step": 3, "snapshot": planned.digest, "images": 16}
+    record(run, Attempt(submission=1, restart=0), Kind.ADOPTED, **adopted)
+    first = store.recall(progress.snapshot)
+    new = next(key for key in planned.key.tolist() if key not in first.key)
+    assert store_command.main(["retract", str(store.path), "--image", f"{new:016x}", "--yes"]) == 0
+
+    def leaks_found(*_args, **_more):
+        raise UserError("1 slice is both trained on and judged on")
+
+    monkeypatch.setattr(leaks, "refuse_leaks", leaks_found)
+    few.why = "too few for a rank" if refused_by == "few images" else ""
+    assert following.at_epoch_start(progress) == progress
+    assert [one.snapshot for one in adoptions_of(read_events(run)).values()] == [progress.snapshot]
+    # What does the run again.
+    assert following.snapshots == progress.snapshot
+    assert why_followed(read_events(run)) == (few.why or "1 slice is both trained on and judged on")
+    told = len(read_events(run))
+    assert following.at_epoch_start(progress) == progress
+    assert len(read_events(run)) == told
+
+
+@pytest.mark.parametrize("is_forced", [True, False])
+def test_a_rank_that_a_retraction_leaves_too_few_images_says_that_it_was_one(grown, monkeypatch, is_forced):
+    run, following, _progress, _few = grown
+    one = object.__new__(rank._Rank)
+    one._run, one._settings, one._ranks = run, following._settings, ALONE
+
+    def refuse(*_args):
+        raise UserError("too few for a rank")
+
+    monkeypatch.setattr(rank, "make_batches", refuse)
+    with pytest.raises(UserError) as refused:
+        one._make_batches(following.cohort, None, is_forced=is_forced)
+    said = str(refused.value)
+    assert "too few for a rank" in said
+    assert ("learns from were retracted, and it cannot go on on the newest snapshot" in said) == is_forced
 
 
 @pytest.mark.parametrize("kind", [ImagesRetracted, StoreRaced, StoreDamage])

@@ -27,6 +27,8 @@ from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import TrainingSettings, load_training
 from mri_hpc.storage.store import Reader, Snapshot, Store
 
+RULE = 1
+"""Version of all that decides on what is found: what was kept by another one is found anew."""
 LEVEL = 0.05
 LEAST_DISTANCE = 0.2
 """About that of two normal distributions half a deviation apart."""
@@ -75,7 +77,7 @@ def keep_drift(run: RunDir) -> Drift | None:
     if not settings.continue_from:
         return None
     kept = read_drift(run)
-    if kept:
+    if kept and kept.rule == RULE:
         return kept
     before = Path(settings.continue_from).name
     try:
@@ -124,6 +126,7 @@ def _of_run(run: RunDir) -> Drift:
     return Drift(
         before="",
         predictions=digest_of_predictions(run),
+        rule=RULE,
         classes=snapshot.classes,
         measures=compare(values, shares, snapshot.classes),
         num_both=len(np.unique(came.patient[~is_new])),

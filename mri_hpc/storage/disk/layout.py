@@ -65,6 +65,10 @@ class StoreDir:
         """HTML page of the same, with their pictures."""
         return self.private / "twins.html"
 
+    def delivery_table(self, chain: str) -> Path:
+        """Return the CSV of images that a chain has objected to last, for the owner alone."""
+        return self.private / f"delivery-{chain}.csv"
+
     def make_twins(self) -> None:
         """Make the folder of twins, which a store gains when there is something to keep."""
         with contextlib.suppress(FileExistsError):
@@ -219,8 +223,9 @@ class StoreDir:
         return {name for name in missed if self.commit(name).exists()}
 
     def forget_pictures(self) -> None:
-        """Remove what shows images elsewhere than in chunks: an audit, and who compares, make it again."""
-        for path in (self.twin_table, self.twin_page, *self.kept_parts("looks")):
+        """Remove what shows or lists images elsewhere: an audit, and who compares, make it again."""
+        tables = [self.twin_table, self.twin_page, *self.private.glob("delivery-*.csv")]
+        for path in (*tables, *self.kept_parts("looks")):
             path.unlink(missing_ok=True)
 
     def sweep(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from mri_hpc.cluster.jobs import Job, publish_job
 from mri_hpc.cluster.outcome import conclude
 from mri_hpc.rundir.decisions import Action
+from mri_hpc.rundir.following import NO_MORE
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.manifests import MANIFEST, Manifest
@@ -158,7 +159,7 @@ def test_a_run_that_has_caught_up_is_launched_once_the_store_holds_more(launch, 
     assert (decision.action, decision.cause) == (Action.STAY_AWAY, "caught_up")
     status, out, errors = launch("--run", run.path)
     assert status == 0, errors
-    assert "has learnt what its store holds; nothing was submitted: the store holds nothing new" in out
+    assert "run has caught up; nothing was submitted: the store holds nothing new" in out
     assert "mri_hpc.launch --run run --no-follow" in out
     assert run.all_attempts() == [ATTEMPT]
     said = json.loads(launch("--run", run.path, "--json")[1])
@@ -172,8 +173,22 @@ def test_a_run_with_its_last_epochs_left_waits_for_the_word_to_finish(launch, ca
     conclude(run, ATTEMPT, status=0)
     grow()
     out = launch("--run", run.path)[1]
-    assert "only its last 2 epochs are left, which are for --no-follow" in out
+    assert "run has caught up; nothing was submitted: only its last 2 epochs are left, which are for" in out
     assert "run resumes at step 9" in launch("--run", run.path, "--no-follow")[1]
+
+
+@pytest.mark.parametrize(("reason", "is_said"), [("the store's classes are others", True), (NO_MORE, False)])
+def test_a_run_whose_following_a_new_class_has_ended_is_said_to_follow_no_more(
+    launch, caught_up, grow, reason, is_said
+):
+    run = caught_up()
+    record(run, ATTEMPT, Kind.FOLLOWED, epoch=3, reason=reason)
+    conclude(run, ATTEMPT, status=0)
+    grow()
+    line = f"  follows no more: {reason}; it finishes on what it has, and newer images take a new run\n"
+    assert (line in launch("--run", run.path)[1]) == is_said
+    run.done.touch()
+    assert (line in launch("--run", run.path)[1]) == is_said
 
 
 def test_a_word_to_finish_that_comes_as_the_ranks_leave_is_not_lost(caught_up):

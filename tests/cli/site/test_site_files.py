@@ -246,6 +246,56 @@ def test_an_audit_that_does_not_pass_stops_the_pipeline_and_the_user_may_accept_
     assert (ran.stdout == PASSED) == (status == 0)
 
 
+# The job of pipeline.sh --follow that looks again, without Slurm.
+
+
+@pytest.mark.parametrize(
+    ("squeue", "looks"),
+    [
+        ("exit 0", False),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", False),
+        ("echo 7_0", True),
+        # No answer is none: the controller is away, or the client cannot ask it.
+        ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", True),
+        ("exit 127", True),
+        # A user's own defaults show other jobs.
+        ('[ -n "${SQUEUE_USERS:-}" ] || echo 7_0', True),
+    ],
+)
+def test_the_job_that_looks_again_ends_only_where_slurm_says_that_the_array_has_gone(tmp_path, squeue, looks):
+    ran, said = look_again(tmp_path, squeue=squeue, sbatch="exit 0")
+    assert ran.returncode == 0
+    assert [line for line in said if line.startswith("sbatch")] == (
+        ["sbatch --begin=now+5minutes --job-name=follow"] if looks else []
+    )
+    assert ("launched" in ran.stdout) == looks
+
+
+def test_the_job_that_looks_again_asks_slurm_again_to_take_the_next_one(tmp_path):
+    ran, said = look_again(tmp_path, squeue="echo 7_0", sbatch='[ "$(grep -c ^sbatch said)" -ge 3 ]')
+    assert (ran.returncode, len(said)) == (0, 5), said
+    ran, said = look_again(tmp_path, squeue="echo 7_0", sbatch="exit 1")
+    assert (ran.returncode, said.count("sleep 40")) == (2, 10)
+    assert "Slurm has taken no further job in 7 minutes" in ran.stdout
+
+
+def look_again(folder, **programs):
+    """Run that stage beside programs of these bodies; what came of it, and which that act were called."""
+    place = folder / "bin"
+    place.mkdir(exist_ok=True)
+    (folder / "said").write_text("")
+    for name, body in {**programs, "sleep": "exit 0"}.items():
+        note = "" if name == "squeue" else f'echo {name} "$1"${{2:+" $2"}} >>said\n'
+        (place / name).write_text(f"#!/bin/bash\n{note}{body}\n")
+        (place / name).chmod(0o755)
+    own = {
+        "SLURM_SUBMIT_DIR": str(folder), "MRI_PYTHON": str(python_that(folder, "echo launched")),
+        "PATH": f"{place}{os.pathsep}{os.environ['PATH']}", "SQUEUE_USERS": "nobody",
+    }  # fmt: skip
+    ran = bash(ROOT / "hpc/slurm/pipeline.sh", "--stage=follow", "7", env={**os.environ, **own})
+    return ran, (folder / "said").read_text().splitlines()
+
+
 # What is needed.
 
 # Distributions whose modules have other names.

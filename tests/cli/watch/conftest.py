@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_hpc import preprocess, store
+from mri_hpc import models, preprocess, store
 from mri_hpc.base.errors import UserError
-from mri_hpc.chain.commands import Commands
+from mri_hpc.chain.commands import Commands, NotOn
 from mri_hpc.chain.layout import ChainDir
 from mri_hpc.cohort.splits import rows_of, set_apart, split_by
 from mri_hpc.results.answers.calibration import calibrate
@@ -109,15 +110,20 @@ def watch(capsys):
     return call
 
 
-def run_here(commands, command, words):
+def run_here(commands, command, words, *, names_files=False, is_followed=False, why_not_on=lambda: ""):
     """Run a command of a link in this process; a launch is a training that has ended."""
+    commands.refuse_to_go_on()
     with commands.log.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         print(command, *words)
         if command == "launch":
-            train(words)
+            if why := why_not_on():
+                raise NotOn(why)
+            if "--cancel" not in words:
+                train(words)
             return
-        with handlers_kept():
-            status = {"preprocess": preprocess, "store": store}[command].main(list(words))
+        out = io.StringIO() if names_files else log
+        with handlers_kept(), contextlib.redirect_stdout(out):
+            status = {"preprocess": preprocess, "store": store, "models": models}[command].main(list(words))
     if status:
         raise UserError(f"{command} has failed")
 
@@ -137,7 +143,10 @@ def train(words):
     from mri_hpc.training.prediction import publish
 
     given = dict(zip(words[::2], words[1::2], strict=False))
-    run, kept = RunDir(Path(given["--run"])), Store.open(Path(given["--store"]))
+    run = RunDir(Path(given["--run"]))
+    if run.settings.is_file():
+        return
+    kept = Store.open(Path(given["--store"]))
     snapshot = kept.resolve(given["--snapshot"])
     training = TrainingSettings(
         model="squeezenet1_1", store=str(kept.path), snapshot=snapshot.digest, calibration_share=0.5,

@@ -1,7 +1,9 @@
 """``mri-hpc watch``: one link does what is new, once; what looks wrong is stopped by name."""
 
+import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,21 +13,28 @@ from pathlib import Path
 import pytest
 
 from mri_hpc.base.errors import UserError
+from mri_hpc.base.exit_status import AGAIN
 from mri_hpc.chain.layout import ChainDir
 from mri_hpc.chain.links import Claim, State, claim_link, outcomes, read_outcome, to_json
+from mri_hpc.chain.objections import BATCH
 from mri_hpc.chain.queue import PATIENT_TRIES, submit_next
 from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.scheduler import Phase
+from mri_hpc.models import main as models_main
 from mri_hpc.predict import main as predict_main
 from mri_hpc.registry import promoting
 from mri_hpc.registry.history import read_history
 from mri_hpc.registry.layout import ModelsDir
 from mri_hpc.registry.promoting import BY_RULE, promote
+from mri_hpc.rundir.decisions import Action
+from mri_hpc.rundir.layout import Attempt
+from mri_hpc.rundir.ledger import Kind, record
 from mri_hpc.rundir.settings import load_training
 from mri_hpc.status import main as status_main
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main
-from tests.cli.watch.conftest import FIRST, OPTIONS, deliver
+from mri_hpc.training.prediction import FinishedRun
+from tests.cli.watch.conftest import CLASSES, FIRST, OPTIONS, asked, deliver, load_as_asked
 
 MODELS = ModelsDir(Path("models"))
 
@@ -48,7 +57,7 @@ def test_three_links_train_do_nothing_and_go_on_with_what_came(chain, watch, cap
     status, out, err = watch()
     assert status == 0, err
     assert "goes on from raw-1, with 24 new or changed images; raw-2 is proposed (" in out
-    assert 'mri-hpc models promote raw-2 --because "..."' in out
+    [line] = [line for line in out.splitlines() if "models promote" in line]
     settings = load_training(chain.run(2))
     assert (settings.continue_from, settings.snapshot) == (
         str(chain.run(1).path.absolute()), Store.open(Path("store")).resolve().digest,
@@ -64,6 +73,9 @@ def test_three_links_train_do_nothing_and_go_on_with_what_came(chain, watch, cap
     assert status_main(["watch/raw", "--json"]) == 0
     links = json.loads(capsys.readouterr().out)["links"]
     assert [one["state"] for one in links] == ["proposed", "nothing new", "proposed", "nothing new"]
+    head, typed = line.split(": mri-hpc models ")
+    assert head == "  next, where you accept what is open" and " --accept " in typed
+    assert models_main(shlex.split(typed)) == 0, "it works as it stands"
 
 
 def inverted(pixels):
@@ -82,14 +94,29 @@ def of_another_site(pixels):
         ("look", {"change": of_another_site}),
     ],
 )
-def test_a_wrong_delivery_is_stopped_by_name_before_any_training(chain, watch, word, made):
-    deliver(Path("raw"), FIRST, 12, **made)
+def test_a_wrong_delivery_is_stopped_by_name_before_any_training(chain, watch, monkeypatch, word, made):
+    deliver(Path("raw/new"), FIRST, 12, **made)
+    shutil.move("raw/new/labels.csv", "new.csv")
+    with Path("raw/labels.csv").open("a") as table:
+        table.writelines(f"new/{line}" for line in Path("new.csv").read_text().splitlines(True)[1:])
     for _again in range(2):
         status, _out, err = watch()
         assert (status, err.count("\n")) == (2, 1)
         assert "stopped: nothing is trained on 24 new or changed images: " in err
         assert word in [one.word for one in last(chain).objections]
         assert f"{word}: " in err and "mri-hpc store retract" in err and "--accept" in err
+    assert " store/private/delivery-raw.csv lists the files." in err
+    listed = [row for row in rows_listed(chain) if row["objection"] == word]
+    [objection] = [one for one in last(chain).objections if one.word == word]
+    assert len(listed) == objection.images > 10
+    assert {str(Path(row["file"]).parent) for row in listed} == {"new"}
+    assert "new/" not in chain.outcome(3).read_text(), "paths may name patients"
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+        _status, shown, again = watch()
+    assert again == err.replace("link 3", "link 4"), "and in one line what a person can do"
+    assert f"  {word}: {len(listed)} images in new/ ({len(listed)}); {listed[0]['file']}, " in shown
+    assert "new/" not in watch()[1], "what is printed elsewhere than on a terminal is kept"
     assert len(chain.launched()) == 1
     accepted = [one.word for one in last(chain).objections]
     assert "takes leak, classes, look, labels" in watch("--accept", "looks")[2]
@@ -97,6 +124,11 @@ def test_a_wrong_delivery_is_stopped_by_name_before_any_training(chain, watch, w
     assert status == 0, err
     assert f"accepted: {', '.join(accepted)}" in out
     assert last(chain).accepted == tuple(accepted)
+
+
+def rows_listed(chain):
+    """What the owner of the store reads of the images that the last link has objected to."""
+    return list(csv.DictReader(Path(last(chain).listed_in).read_text().splitlines()))
 
 
 def test_a_leak_into_test_is_stopped_by_name(chain, watch):
@@ -107,9 +139,29 @@ def test_a_leak_into_test_is_stopped_by_name(chain, watch):
     status, _out, err = watch()
     assert status == 2 and "leak: 1 slice is both trained on and judged on" in err
     assert "mri-hpc store audit" in err
+    assert {row["file"] for row in rows_listed(chain)} == {"2_0.png", "again.png"}
+    assert "again.png" not in chain.log(2).read_text(), "the audit names files to people"
     assert len(chain.launched()) == 1
     assert watch("--accept", "leak")[0] == 0
     assert "--allow-leaks" in chain.log(3).read_text()
+
+
+def test_a_leak_in_the_first_delivery_is_stopped_as_one_and_accepted_by_a_word_of_watch(
+    chain, watch, monkeypatch
+):
+    for folder in (chain.path, MODELS.path):
+        shutil.rmtree(folder)
+    shutil.copy("raw/2_0.png", "raw/again.png")
+    with Path("raw/labels.csv").open("a") as table:
+        table.write("again.png,dark,P999,test\n")
+    status, _out, err = watch()
+    assert (status, last(chain).state) == (2, State.STOPPED)
+    assert "leak: 1 slice is both trained on and judged on" in err and err.endswith("--accept leak\n")
+    assert "--allow-leaks" not in err and not chain.launched()
+    status, out, err = watch("--accept", "leak")
+    assert status == 0, err
+    assert "  accepted: leak\n" in out and last(chain).accepted == ("leak",)
+    assert "--allow-leaks" in chain.log(2).read_text()
 
 
 def test_a_new_class_is_named_and_trained_on_once_a_person_says_so(chain, watch):
@@ -188,6 +240,35 @@ def test_a_link_that_was_killed_behind_any_step_goes_on_and_does_nothing_twice(c
     assert watch()[1].startswith("link 4: nothing new")
 
 
+@pytest.fixture
+def signalled(monkeypatch):
+    """A model that is told to end while it answers, as its process is; what it was asked."""
+    batches = []
+
+    def ask(images):
+        batches.append(len(images))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return asked(images)
+
+    finished = FinishedRun(classes=CLASSES, ask=ask)
+    monkeypatch.setattr("mri_hpc.training.prediction.load_finished", lambda _run: finished)
+    return batches
+
+
+def test_a_link_that_is_told_to_end_while_it_asks_the_model_says_so_and_the_next_goes_on(
+    chain, watch, signalled, monkeypatch
+):
+    deliver(Path("raw"), FIRST, BATCH)
+    status, out, _err = watch()
+    assert (status, out) == (AGAIN, "link 2: interrupted: SIGTERM ended it; the next link goes on\n")
+    assert len(signalled) == 1, "of two batches"
+    assert last(chain).state is State.INTERRUPTED
+    monkeypatch.setattr("mri_hpc.training.prediction.load_finished", load_as_asked)
+    status, out, err = watch()
+    assert status == 0, err
+    assert f"with {2 * BATCH} new or changed images; raw-2 is proposed" in out
+
+
 # In a process of its own: one that is forked has the threads of what its parent computed with no more.
 KILLED = """
 import os, signal, sys
@@ -199,8 +280,8 @@ from tests.cli.watch.conftest import OPTIONS, main, run_here, stand_in
 def die(*_words):
     os.kill(os.getpid(), signal.SIGKILL)
 
-def run(commands, command, words):
-    run_here(commands, command, words)
+def run(commands, command, words, **more):
+    run_here(commands, command, words, **more)
     if command == sys.argv[1]:
         die()
 
@@ -233,6 +314,38 @@ def test_a_step_that_fails_is_an_outcome_with_its_words_and_the_next_link_tries_
     status, _out, err = watch()
     assert (status, err) == (2, "mri-hpc watch: link 2: failed: the training has failed\n")
     assert (last(chain).state, last(chain).words) == (State.FAILED, "the training has failed")
+
+
+def test_a_run_that_failed_is_launched_again_and_the_link_fails_with_where_its_last_words_are(
+    chain, watch, monkeypatch
+):
+    deliver(Path("raw"), FIRST, 4)
+    with monkeypatch.context() as patch:
+        patch.setenv("STANDIN_DIES", "1")
+        assert watch()[0] == 2
+    decided = {
+        "decision": Action.GIVE_UP,
+        "cause": "crashed",
+        "reason": "crashed 3 times",
+        "step": 0,
+        "status": 1,
+    }
+    record(chain.run(2), Attempt(submission=1, restart=0), Kind.DECIDED, **decided)
+    status, _out, err = watch()
+    run = "watch/raw/runs/raw-2"
+    assert (status, last(chain).state) == (2, State.FAILED)
+    assert f"{run} had failed (crashed 3 times), and was launched again: mri-hpc status {run} has" in err
+    assert f"rm -r {run} gives it up" in err
+    assert f"launch --run {chain.run(2).path.absolute()}\n" in chain.log(3).read_text()
+    assert watch("--wait")[0] == 0, "whoever waits sees how it ends"
+
+
+def test_status_of_a_chain_that_is_none_names_those_there(chain, capsys):
+    capsys.readouterr()
+    assert status_main(["watch/nope"]) == 2
+    assert capsys.readouterr().err == "mri-hpc status: watch/nope does not exist; chains here: watch/raw\n"
+    assert status_main(["watch/raw"]) == 0
+    assert capsys.readouterr().out.startswith("watch/raw: 1 link, ")
 
 
 def test_by_promote_auto_a_model_is_current_and_every_output_says_so(chain, watch, capsys, monkeypatch):
@@ -286,6 +399,21 @@ def test_gpu_hours_end_a_chain_before_a_training_would_exceed_them(chain, watch,
     )
     assert (last(chain).state, len(chain.launched())) == (State.OUT_OF_HOURS, 1)
     assert watch("--max-gpu-hours", 6)[0] == 0
+
+
+def test_a_training_that_is_waited_for_is_ended_well_where_it_uses_up_the_gpu_hours(
+    chain, watch, monkeypatch
+):
+    deliver(Path("raw"), FIRST, 4)
+    used = iter([0.0, 0.0])
+    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: next(used, 5.0))
+    status, _out, err = watch("--max-gpu-hours", 5, "--wait")
+    assert (status, last(chain).state) == (2, State.OUT_OF_HOURS)
+    assert "5.00 GPU hours are used, of --max-gpu-hours 5: nothing more is trained" in err
+    [launched, cancelled] = [
+        line for line in chain.log(2).read_text().splitlines() if line.startswith("launch ")
+    ]
+    assert launched.endswith(" --wait") and cancelled.endswith("raw-2 --cancel")
 
 
 def test_a_run_that_has_stopped_is_not_launched_again_once_the_gpu_hours_are_used_up(
