@@ -280,8 +280,8 @@ def test_a_run_that_needs_longer_than_its_limit_requeues_itself_also_where_the_l
     run = interrupted["time limit"]
     runs.wait_for_decisions(run, 1)
     assert decisions(run)[0] == ("1.0", "again", "time_limit")
-    # What is left of the minute, and KillWait.
-    assert 10 < left_s(run) <= 60 + 10
+    # What is left of the minute, and KillWait; on a busy machine Slurm says so when the minute is over.
+    assert 9 < left_s(run) <= 60 + 10
     [agreed] = [event for event in read_events(run) if event.kind == Kind.STOP_AGREED][:1]
     assert agreed.values["signal"] == "SIGUSR2"
     assert runs.wait_for_end(run) == "COMPLETED"

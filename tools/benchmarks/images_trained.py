@@ -74,8 +74,8 @@ def make(folder: Path, side: int, model: str, checkout: Path, options: argparse.
     sizes = ("--size", side, "--ids", "as-given")
     command("preprocess", "--source", raw, "--store", store, *sizes, checkout=checkout)
     threads = max(1, (os.cpu_count() or 1) // options.ranks)
-    words: list[object] = ["--store", store, "--recipe", "0.1.0", "--epochs", 1000, "--batch-size", BATCH]
-    words += ["--model", model, "--precision", options.precision]
+    words: list[object] = ["--store", store, "--recipe", "0.1.0", "--batch-size", BATCH]
+    words += ["--model", model, "--precision", options.precision, "--epochs", 10**6, "--patience", 10**6]
     words += ["--cluster", "local", "--tasks-per-node", options.ranks, "--cpus-per-task", threads]
     if checkout == ROOT and options.precision == "auto":
         words += ["--matrix-unit"]
