@@ -311,15 +311,19 @@ def test_of_all_snapshots_only_the_one_that_is_folded_on_is_opened_whole(
 def test_where_the_best_snapshot_lacks_a_column_the_next_one_is_folded_on(
     filled, tmp_path, make_pictures, preprocess, monkeypatch
 ):
-    monkeypatch.setattr(snapshots, "FEW_LEFT", 0)
-    resolve(filled)
-    make_pictures(tmp_path / "raw", 3, first=60)
-    preprocess(tmp_path / "raw", filled)
-    best = filled / "snapshots" / resolve(filled).digest
-    make_pictures(tmp_path / "raw", 3, first=63)
-    preprocess(tmp_path / "raw", filled)
-    (best / "crc.npy").unlink()
-    assert len(current(open_store(filled))) == 66
+    digests, opened = [], []
+    monkeypatch.setattr(
+        snapshots, "read_sealed_header", lambda path: opened.append(path) or read_sealed_header(path)
+    )
+    for first in (60, 63, 66):
+        digests.append(resolve(filled).digest)
+        make_pictures(tmp_path / "raw", 3, first=first)
+        preprocess(tmp_path / "raw", filled)
+    for best, left in ((digests[2], 2), (digests[1], 3)):
+        (filled / "snapshots" / best / "crc.npy").unlink()
+        opened.clear()
+        assert len(current(open_store(filled))) == 69
+        assert len(opened) == left
 
 
 def test_columns_that_are_made_once_are_those_that_are_made_each_time(

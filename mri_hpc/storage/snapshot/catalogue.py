@@ -349,12 +349,14 @@ class _Folder(NamedTuple):
     commits: frozenset[bytes]
 
 
-def _newest_within(store: StoreDir, ids: set[bytes]) -> list[_Folder]:
-    """Return some of the newest published snapshots that fold these commits and no others, the best first.
+def _newest_within(store: StoreDir, ids: set[bytes]) -> Iterator[_Folder]:
+    """Yield some of the newest published snapshots that fold these commits and no others, the best first.
 
-    The choice only decides how much is left to fold. Of each its commits alone are read.
+    The choice only decides how much is left to fold. Of each its commits alone are read, and of others none
+    until whoever asks can use none of those that leave few.
     """
     found: list[_Folder] = []
+    tried = 0
     for publication in reversed(publications(store)):
         folder = store.snapshots / publication.digest
         try:
@@ -364,9 +366,17 @@ def _newest_within(store: StoreDir, ids: set[bytes]) -> list[_Folder]:
         if not ids.issuperset(commits):
             continue
         found.append(_Folder(folder, commits))
-        if len(found) == SNAPSHOTS_TRIED or len(ids) - len(commits) <= FEW_LEFT:
+        tried += 1
+        if tried == SNAPSHOTS_TRIED:
             break
-    # Of those that fold as many the newest.
+        if len(ids) - len(commits) <= FEW_LEFT:
+            yield from _best_first(found)
+            found.clear()
+    yield from _best_first(found)
+
+
+def _best_first(found: list[_Folder]) -> list[_Folder]:
+    """Sort folders, the newest first, by how much they leave: of those that leave as much the newest."""
     return sorted(found, key=lambda one: len(one.commits), reverse=True)
 
 
