@@ -228,3 +228,25 @@ def test_who_publishes_beside_damaged_totals_reads_all_commits(folder, grow, fil
     (folder / FILE).write_bytes(b"?")
     grow("added")
     assert kept(filled / "snapshots" / resolve(filled).digest) == counted_anew(filled)
+
+
+def test_a_commit_that_could_not_be_read_once_is_missing_from_no_later_totals(folder, grow, filled):
+    [one, *_] = sorted((filled / "commits").iterdir())
+    good = one.read_bytes()
+    (folder / FILE).unlink()
+    one.write_bytes(good[:50])
+    grow("added")
+    less = kept(filled / "snapshots" / resolve(filled).digest).added
+    one.write_bytes(good)
+    grow("twins")
+    now = kept(filled / "snapshots" / resolve(filled).digest)
+    assert len(now.added.created) == len(less.created) + 2
+    assert now == counted_anew(filled)
+
+
+def test_what_an_earlier_version_did_not_write_down_is_read_once_from_the_commits(folder, grow, filled):
+    older = unseal((folder / FILE).read_bytes())["added"]
+    assert older.pop("commits") == len(open_store(filled).commit_ids())
+    change(folder / FILE, added={**older, "images": [one + 1 for one in older["images"]]})
+    grow("added")
+    assert sum(kept(filled / "snapshots" / resolve(filled).digest).added.images) == 69

@@ -283,6 +283,11 @@ def skim_additions(store: StoreDir, names: Iterable[str]) -> list[Addition]:
     return found
 
 
+def num_additions(names: Iterable[bytes]) -> int:
+    """Count the add commits among the names of commits."""
+    return sum(not name.decode().startswith(NAMED_BY_KIND) for name in names)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Stacks:
     stacks: Sequence[StoredStack] = ()

@@ -22,6 +22,7 @@ from mri_hpc.storage.disk.commits import (
     RETRACT,
     Commit,
     digest_of,
+    num_additions,
     read_commits,
     read_kind,
     skim_additions,
@@ -156,7 +157,9 @@ def _added_since(store: StoreDir, snapshot: Snapshot) -> totals.Added:
     commits = set(snapshot.commits.tolist())
     for found in _newest_within(store, commits):
         with contextlib.suppress(StoreDamage, NewerFormat, PermissionError):
-            if kept := totals.kept(found.folder):
+            kept = totals.kept(found.folder)
+            # What once was not read, or an earlier version did not write down, is not passed on.
+            if kept and kept.added.commits == num_additions(found.commits):
                 new = (name.decode() for name in sorted(commits - found.commits))
                 return totals.added_by(skim_additions(store, new), besides=kept.added)
     return added_to(store, snapshot)

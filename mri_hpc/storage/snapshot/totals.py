@@ -5,7 +5,7 @@ They say what folding the same commits says, whenever it is folded. `verify` cou
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mri_hpc.base.documents import convert, plain, with_format, without_format
@@ -30,6 +30,8 @@ class Added:
     """Of the chunk file in which they came."""
     deidentified: Deidentified | None = None
     """Of all sources of DICOM among them; None where none was added since it is written down."""
+    commits: int = field(default=0, compare=False)
+    """Add commits that were read for it, those without images too; 0 where an earlier version counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +104,21 @@ class Totals:
 
 def added_by(commits: Iterable[Addition | Commit], *, besides: Added | None = None) -> Added:
     """Return what add commits brought. besides: what others brought, which are not among them."""
-    adding = [one for one in commits if one.images and (isinstance(one, Addition) or one.kind == ADD)]
+    read = [one for one in commits if isinstance(one, Addition) or one.kind == ADD]
+    adding = [one for one in read if one.images]
     rows = [(one.created, one.images, one.chunk_bytes) for one in adding]
     if besides is not None:
         rows += zip(besides.created, besides.images, besides.bytes, strict=True)
     created, images, sizes = zip(*sorted(rows), strict=True) if rows else ((), (), ())
     statements = [one.deidentified for one in (*adding, besides) if one and one.deidentified]
     deidentified = functools.reduce(Deidentified.joined, statements) if statements else None
-    return Added(created=created, images=images, bytes=sizes, deidentified=deidentified)
+    return Added(
+        created=created,
+        images=images,
+        bytes=sizes,
+        deidentified=deidentified,
+        commits=len(read) + (besides.commits if besides else 0),
+    )
 
 
 def to_json(totals: Totals) -> bytes:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -232,8 +232,8 @@ def _check_totals(folder: Path, snapshot: Snapshot, findings: Findings) -> None:
     commits = [commit for commit in findings.commits if commit.id in named]
     # Some may be unreadable, or younger than the verification.
     added = totals.added_by(commits) if len(commits) == len(named) else kept.added
-    counted = asdict(count(snapshot, added))
-    wrong = [name for name, value in asdict(kept).items() if value != counted[name]]
+    counted = count(snapshot, added)
+    wrong = [one.name for one in fields(kept) if getattr(kept, one.name) != getattr(counted, one.name)]
     if wrong:
         raise StoreDamage(
             f"{folder / totals.FILE} differs from its snapshot in {', '.join(wrong)}: {advice(folder)}"
