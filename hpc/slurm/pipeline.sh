@@ -40,6 +40,8 @@ fi
 
 small=(--ntasks=1 --cpus-per-task=1 --time=04:00:00 --requeue --open-mode=append --output=%x-%j.out)
 here=hpc/slurm
+# What users have squeue show by default may leave jobs out.
+unset "${!SQUEUE_@}"
 
 # What the audit leaves where it passed: sbatch --wait ends with 0 also for a job that never started.
 passed="pipeline: the audit has passed"
@@ -47,8 +49,6 @@ passed="pipeline: the audit has passed"
 # is_gone JOB: Slurm answers that no such job is in the queue. Without an answer that is not known.
 is_gone() {
     local queued complaint
-    # What users have squeue show by default may leave the job out.
-    unset "${!SQUEUE_@}"
     if queued="$(squeue --noheader --jobs="$1" 2>/dev/null)"; then
         [[ -z "$queued" ]]
         return
@@ -56,6 +56,16 @@ is_gone() {
     # Minutes after its end it is forgotten.
     complaint="$(squeue --noheader --jobs="$1" 2>&1 >/dev/null || true)"
     [[ "$complaint" == *"Invalid job id"* ]]
+}
+
+# has_later NAME: Slurm names a later job of that name than this one. An sbatch that failed may have been heard all the
+# same, and a job that is requeued may have submitted the next one: of two that look at once, the earlier leaves.
+has_later() {
+    local job
+    for job in $(squeue --noheader --name="$1" --format=%A 2>/dev/null || true); do
+        if [[ "$job" -gt "${SLURM_JOB_ID:-0}" ]]; then return 0; fi
+    done
+    return 1
 }
 
 case "$stage" in
@@ -76,14 +86,15 @@ case "$stage" in
         array="$1"
         shift
         # Once the array has gone, the last stage has the rest: a launch behind it would begin to follow again.
-        if is_gone "$array"; then exit 0; fi
+        if is_gone "$array" || has_later "follow-$array"; then exit 0; fi
         "$MRI_PYTHON" -m mri_hpc.launch --store "$store" --follow "$@" || echo "pipeline: again in a while"
-        for ((tries = 10; tries > 0; tries--)); do
-            if sbatch --begin="now+${MRI_LOOK_MIN:-5}minutes" --job-name=follow "${small[@]}" "$here/pipeline.sh" \
-                --stage=follow "$array" "$@"; then exit 0; fi
-            sleep 40
+        for try in {1..10}; do
+            if [[ "$try" -gt 1 ]]; then sleep 40; fi
+            if has_later "follow-$array"; then exit 0; fi
+            if sbatch --begin="now+${MRI_LOOK_MIN:-5}minutes" --job-name="follow-$array" "${small[@]}" \
+                "$here/pipeline.sh" --stage=follow "$array" "$@"; then exit 0; fi
         done
-        echo "pipeline: Slurm has taken no further job in 7 minutes: until the last stage, which tells the run to" \
+        echo "pipeline: Slurm has taken no further job in 6 minutes: until the last stage, which tells the run to" \
             "finish, nothing launches it again; to have it go on before, type this launch yourself, with --follow"
         exit 2
         ;;
@@ -126,9 +137,10 @@ echo "preprocess  job $job, preprocess-${job}_*.out"
 if [[ -n "$is_following" ]]; then
     array="$job"
     # Once its first task has begun.
-    follow="$(sbatch --parsable --job-name=follow "--dependency=after:${array}_0" --kill-on-invalid-dep=yes "${small[@]}" \
-        "$here/pipeline.sh" --stage=follow "$array" ${launch_options[@]+"${launch_options[@]}"})"
-    echo "follow      job ${follow%%;*}, follow-*.out: starts training, and comes again every ${MRI_LOOK_MIN:-5} minutes"
+    follow="$(sbatch --parsable --job-name="follow-$array" "--dependency=after:${array}_0" --kill-on-invalid-dep=yes \
+        "${small[@]}" "$here/pipeline.sh" --stage=follow "$array" ${launch_options[@]+"${launch_options[@]}"})"
+    echo "follow      job ${follow%%;*}, follow-$array-*.out: starts training, and comes again every" \
+        "${MRI_LOOK_MIN:-5} minutes"
 fi
 submit compact "$job" "${small[@]}" "$here/pipeline.sh" --stage=compact
 echo "compact     job $job, compact-$job.out"

@@ -121,7 +121,8 @@ def test_with_follow_training_begins_while_the_array_works_and_its_end_tells_the
     assert not load_training(RunDir(run)).follow
     looks = "".join(out.read_text() for out in project.glob("follow-*.out"))
     assert f"runs/{run.name} starts: Slurm job" in looks and "rror" not in looks
-    slurm.wait_until(lambda: "follow" not in queued(slurm), what=lambda: outputs(project))
+    assert sorted(project.glob("follow-*.out")) == sorted(project.glob(f"follow-{jobs['preprocess']}-*.out"))
+    slurm.wait_until(lambda: "follow-" not in queued(slurm), what=lambda: outputs(project))
     # An array that Slurm has forgotten has gone.
     stage = ["bash", "hpc/slurm/pipeline.sh", "--stage=follow", "99999"]
     gone = slurm.run(stage, cwd=project, env={**slurm.env, "SLURM_SUBMIT_DIR": str(project)})
@@ -131,7 +132,7 @@ def test_with_follow_training_begins_while_the_array_works_and_its_end_tells_the
 
 
 def queued(slurm):
-    return slurm.run(["squeue", "--noheader", "--format=%j"]).stdout.split()
+    return slurm.run(["squeue", "--noheader", "--format=%j"]).stdout
 
 
 def outputs(project):

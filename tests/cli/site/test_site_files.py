@@ -266,7 +266,7 @@ def test_the_job_that_looks_again_ends_only_where_slurm_says_that_the_array_has_
     ran, said = look_again(tmp_path, squeue=squeue, sbatch="exit 0")
     assert ran.returncode == 0
     assert [line for line in said if line.startswith("sbatch")] == (
-        ["sbatch --begin=now+5minutes --job-name=follow"] if looks else []
+        ["sbatch --begin=now+5minutes --job-name=follow-7"] if looks else []
     )
     assert ("launched" in ran.stdout) == looks
 
@@ -275,12 +275,28 @@ def test_the_job_that_looks_again_asks_slurm_again_to_take_the_next_one(tmp_path
     ran, said = look_again(tmp_path, squeue="echo 7_0", sbatch='[ "$(grep -c ^sbatch said)" -ge 3 ]')
     assert (ran.returncode, len(said)) == (0, 5), said
     ran, said = look_again(tmp_path, squeue="echo 7_0", sbatch="exit 1")
-    assert (ran.returncode, said.count("sleep 40")) == (2, 10)
-    assert "Slurm has taken no further job in 7 minutes" in ran.stdout
+    assert (ran.returncode, said.count("sleep 40"), said[-1][:6]) == (2, 9, "sbatch")
+    assert "Slurm has taken no further job in 6 minutes" in ran.stdout
 
 
-def look_again(folder, **programs):
-    """Run that stage beside programs of these bodies; what came of it, and which that act were called."""
+def test_a_next_job_that_slurm_has_taken_without_an_answer_is_not_submitted_again(tmp_path):
+    ran, said = look_again(tmp_path, squeue="echo 7_0", sbatch="echo 31 >>taken; exit 1", later="cat taken")
+    assert (ran.returncode, [line.split()[0] for line in said]) == (0, ["sbatch", "sleep"]), said
+
+
+# The job before is about to end; a job of its own that has been requeued has submitted the next one already.
+@pytest.mark.parametrize(("later", "looks"), [("echo 29; echo 30", True), ("echo 30; echo 31", False)])
+def test_the_job_that_looks_again_leaves_it_to_a_later_one(tmp_path, later, looks):
+    ran, said = look_again(tmp_path, squeue="echo 7_0", sbatch="exit 0", later=later)
+    assert (ran.returncode, "launched" in ran.stdout, bool(said)) == (0, looks, looks)
+
+
+def look_again(folder, *, later="exit 0", **programs):
+    """Run that stage as job 30 beside programs of these bodies; what came of it, and which that act were called.
+
+    later: what squeue says of jobs of its name.
+    """
+    programs["squeue"] = f'if [[ "$*" == *--name=follow-7* ]]; then {later}; exit; fi\n{programs["squeue"]}'
     place = folder / "bin"
     place.mkdir(exist_ok=True)
     (folder / "said").write_text("")
@@ -291,6 +307,7 @@ def look_again(folder, **programs):
     own = {
         "SLURM_SUBMIT_DIR": str(folder), "MRI_PYTHON": str(python_that(folder, "echo launched")),
         "PATH": f"{place}{os.pathsep}{os.environ['PATH']}", "SQUEUE_USERS": "nobody",
+        "SLURM_JOB_ID": "30",
     }  # fmt: skip
     ran = bash(ROOT / "hpc/slurm/pipeline.sh", "--stage=follow", "7", env={**os.environ, **own})
     return ran, (folder / "said").read_text().splitlines()
