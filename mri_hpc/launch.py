@@ -40,7 +40,6 @@ from mri_hpc.planning import (
     settings_after,
 )
 from mri_hpc.rundir.folds import SHARES, is_of_folds, kind_of, write_folds
-from mri_hpc.rundir.following import FOLLOW
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.recipes import DEFAULT, with_recipe
@@ -373,14 +372,12 @@ def _report(plan: Plan, scheduler: Scheduler, sizes: Sizes, launched: Launched) 
         return "\n".join([f"{name} is finished.", *aside, _what_next("report", "report", run)])
     assert launched.job is not None
     watch = [
-        *lines_on_following(plan),
+        *lines_on_following(plan, is_live=launched.state is LaunchState.LIVE),
         f"  logs    {shown(run.attempts)}/{launched.submission}.*/rank*.log",
         _what_next("watch", "status", run, "--watch"),
         _what_next("stop", "launch", "--run", run, "--cancel"),
     ]
     if launched.state is LaunchState.LIVE:
-        if plan.training.snapshot == FOLLOW and not plan.training.follow and not lines_on_following(plan):
-            watch.insert(0, "  told    it takes the newest images at the start of an epoch, and finishes")
         named = f"{name} is already in the hands of {name_of(launched.job)}; nothing was submitted."
         going_on = "the run goes on as it is; cancel it, then launch again with them"
         return "\n".join([named, *not_taken(plan, going_on), *watch])

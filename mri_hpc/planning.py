@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from mri_hpc.cluster.outcome import is_over
 from mri_hpc.rundir.following import (
     FOLLOW,
     NO_MORE,
+    adoptions_of,
     as_list,
     has_caught_up,
     is_list,
@@ -22,7 +23,7 @@ from mri_hpc.rundir.following import (
     why_followed,
 )
 from mri_hpc.rundir.layout import RunDir, open_run
-from mri_hpc.rundir.ledger import read_events
+from mri_hpc.rundir.ledger import Event, read_events
 from mri_hpc.rundir.manifests import newest_manifest
 from mri_hpc.rundir.settings import (
     FIXED,
@@ -359,21 +360,46 @@ def nothing_new(plan: Plan) -> str:
         return ""
     if manifest.progress.epoch + training.whole_decay_epochs >= training.epochs:
         return f"only its last {training.whole_decay_epochs} epochs are left, which are for --no-follow"
+    return "" if _holds_others(training, manifest.progress.snapshot) else "the store holds nothing new"
+
+
+def _holds_others(training: TrainingSettings, digest: str) -> bool:
+    """Tell whether the store of a run holds other images than one of its snapshots."""
     from mri_hpc.storage.store import Store
 
     store = Store.open(Path(training.store))
-    now, then = store.resolve(), store.recall(manifest.progress.snapshot)
-    return "" if now.content_digest != then.content_digest else "the store holds nothing new"
+    return store.resolve().content_digest != store.recall(digest).content_digest
 
 
-def lines_on_following(plan: Plan) -> list[str]:
-    """Return a line on a run that takes up no newer snapshots any more, for a reason of its own."""
+def lines_on_following(plan: Plan, *, is_live: bool = False) -> list[str]:
+    """Return a line on a run that takes up no newer snapshots any more, or is told so while it works.
+
+    None where it was told to finish, and that is all there is to say: nothing newer is there, nor asked for.
+    """
     if plan.is_new or plan.training.snapshot != FOLLOW:
         return []
-    reason = why_followed(read_events(plan.run))
-    if reason in ("", NO_MORE):
+    events = read_events(plan.run)
+    reason = why_followed(events)
+    if not reason:
+        is_told = is_live and not plan.training.follow
+        return (
+            ["  told    it takes the newest images at the start of an epoch, and finishes"] if is_told else []
+        )
+    if reason == NO_MORE and not plan.training.follow and not _is_left_behind(plan.training, events):
         return []
+    if plan.run.is_finished:
+        return [f"  followed no more: {reason}; newer images take a new run"]
     return [f"  follows no more: {reason}; it finishes on what it has, and newer images take a new run"]
+
+
+def _is_left_behind(training: TrainingSettings, events: Sequence[Event]) -> bool:
+    """Tell whether the store holds other images than the last snapshot that a run has taken up."""
+    adoptions = adoptions_of(events)
+    try:
+        return bool(adoptions) and _holds_others(training, adoptions[max(adoptions)].snapshot)
+    except (OSError, UserError):
+        # Only a hint is lost: where the run needs its store, its ranks say what is wrong with that.
+        return False
 
 
 def _leak_notes(training: TrainingSettings, snapshot: "Snapshot", code: "np.ndarray") -> list[str]:

@@ -151,6 +151,9 @@ def test_a_run_that_lives_is_told_to_finish(launch, store, tmp_path):
     assert "not applied" not in out
     assert not load_training(run).follow
     assert run.all_attempts() == [ATTEMPT]
+    record(run, ATTEMPT, Kind.FOLLOWED, epoch=3, reason=NO_MORE)
+    status, out, _ = launch("--run", run.path, "--no-follow")
+    assert (status, "is already in the hands of" in out, "told" in out) == (0, True, False)
 
 
 def test_a_run_that_has_caught_up_is_launched_once_the_store_holds_more(launch, store, caught_up, grow):
@@ -177,18 +180,45 @@ def test_a_run_with_its_last_epochs_left_waits_for_the_word_to_finish(launch, ca
     assert "run resumes at step 9" in launch("--run", run.path, "--no-follow")[1]
 
 
-@pytest.mark.parametrize(("reason", "is_said"), [("the store's classes are others", True), (NO_MORE, False)])
-def test_a_run_whose_following_a_new_class_has_ended_is_said_to_follow_no_more(
-    launch, caught_up, grow, reason, is_said
+OTHERS = "the store's classes are others"
+
+
+# A person who has given the word, and asks for no more, need not be told where there is no more.
+@pytest.mark.parametrize(
+    ("reason", "follow", "is_newer", "is_said"),
+    [
+        (OTHERS, True, True, True),
+        (OTHERS, False, False, True),
+        (NO_MORE, True, False, True),
+        (NO_MORE, False, True, True),
+        (NO_MORE, False, False, False),
+    ],
+)
+def test_a_run_that_follows_no_more_says_so_where_newer_images_would_be_expected_in_it(
+    launch, caught_up, grow, reason, follow, is_newer, is_said
 ):
-    run = caught_up()
-    record(run, ATTEMPT, Kind.FOLLOWED, epoch=3, reason=reason)
-    conclude(run, ATTEMPT, status=0)
-    grow()
+    run, again = caught_up(follow=follow), replace(ATTEMPT, restart=1)
+    run.claim_attempt(again)
+    record(run, again, Kind.FOLLOWED, epoch=3, reason=reason)
+    conclude(run, again, status=0)
+    if is_newer:
+        grow()
     line = f"  follows no more: {reason}; it finishes on what it has, and newer images take a new run\n"
-    assert (line in launch("--run", run.path)[1]) == is_said
+    out = launch("--run", run.path)[1]
+    assert ("run resumes at step 9" in out, line in out) == (True, is_said)
     run.done.touch()
-    assert (line in launch("--run", run.path)[1]) == is_said
+    line = f"run is finished.\n  followed no more: {reason}; newer images take a new run\n"
+    out = launch("--run", run.path)[1]
+    assert (line in out, "follows no more" in out) == (is_said, False)
+
+
+def test_a_finished_run_whose_store_is_away_is_said_to_be_finished(launch, caught_up, store):
+    run = caught_up(follow=False)
+    record(run, ATTEMPT, Kind.FOLLOWED, epoch=3, reason=NO_MORE)
+    run.done.touch()
+    store.rename(store.with_name("elsewhere"))
+    status, out, errors = launch("--run", run.path)
+    assert (status, errors, out.startswith("run is finished.\n"), "follow" in out) == (0, "", True, False)
 
 
 def test_a_word_to_finish_that_comes_as_the_ranks_leave_is_not_lost(caught_up):
