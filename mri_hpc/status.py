@@ -11,7 +11,7 @@ from mri_hpc.base.errors import UsageError, UserError
 from mri_hpc.base.exit_status import DONE
 from mri_hpc.base.marks import POSITIONAL, Flag
 from mri_hpc.rundir.folds import is_of_folds, kind_of, runs_in
-from mri_hpc.rundir.layout import RunDir, open_run, runs_below
+from mri_hpc.rundir.layout import RUNS_TO_NAME, RunDir, open_run, runs_below
 
 if TYPE_CHECKING:
     from mri_hpc.cluster.views import View
@@ -127,7 +127,9 @@ def _runs_at(folder: Path) -> list[RunDir]:
     if is_of_folds(folder):
         return runs_in(folder)
     if not folder.exists() and (chains := _chains_in(folder.parent)):
-        raise UserError(f"{folder} does not exist; chains here: {', '.join(chains)}")
+        runs = [run.path.name for run in runs_below(folder.parent)[:RUNS_TO_NAME]]
+        more = f"; runs here: {', '.join(runs)}" if runs else ""
+        raise UserError(f"{folder} does not exist; chains here: {', '.join(chains)}{more}")
     folds = [run for below in sorted(folder.glob("*")) if is_of_folds(below) for run in runs_in(below)]
     return [*runs_below(folder), *folds] or [open_run(folder)]
 

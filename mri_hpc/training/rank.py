@@ -44,7 +44,7 @@ from mri_hpc.training.learner import Learner
 from mri_hpc.training.loop import train
 from mri_hpc.training.meeting import Wishes
 from mri_hpc.training.model import weights_digest
-from mri_hpc.training.parts import Cohort, make_batches, make_learner, open_cohort
+from mri_hpc.training.parts import Cohort, cohort_of, make_batches, make_learner, open_cohort
 from mri_hpc.training.pinned_collectives import may_pin, pin_collectives
 from mri_hpc.training.ranks import Ranks, join, see_own_part
 from mri_hpc.training.resumption import load_published, newest_intact
@@ -153,7 +153,8 @@ class _Rank:
             return self._stopped_before_training(manifest)
         progress = self._first_progress(manifest)
         cohort = open_cohort(self._settings, progress.snapshot, self._ranks)
-        is_forced = manifest is not None and progress.snapshot != manifest.progress.snapshot
+        retracted = manifest.progress.snapshot if manifest else ""
+        is_forced = manifest is not None and progress.snapshot != retracted
         if not manifest or is_forced:
             # Here and below: a run that goes on need not wait for what it does not call.
             from mri_hpc.training.leaks import refuse_leaks
@@ -167,7 +168,7 @@ class _Rank:
             return self._stopped_before_training(manifest)
         progress = progress if manifest else Progress(snapshot=cohort.snapshot.digest)
         with Store(Path(self._settings.store)).reader(cohort.snapshot) as reader:
-            batches = self._make_batches(cohort, reader, is_forced=is_forced)
+            batches = self._make_batches(cohort, reader, retracted=retracted if is_forced else "")
             if is_forced and self._ranks.is_first and not self._stop.agreed:
                 note_forced(self._run, self._attempt, progress, cohort)
             self._times.end_of("data")
@@ -199,14 +200,26 @@ class _Rank:
                     self._finish(cohort, batches, learner, progress, journal, snapshots=snapshots)
         return AGAIN if self._stop.agreed else DONE
 
-    def _make_batches(self, cohort: Cohort, reader: Reader, *, is_forced: bool) -> Batches:
-        """Make the batches; UserError where a rank has too few images, and why they are so few."""
+    def _make_batches(self, cohort: Cohort, reader: Reader, *, retracted: str) -> Batches:
+        """Make the batches; UserError where a rank has too few images, and why they are so few.
+
+        retracted: digest of the snapshot that a retraction has made the run leave; empty for none.
+        """
         try:
             return make_batches(cohort, reader, self._settings, self._ranks)
         except UserError as error:
-            if is_forced:
+            if retracted and self._had_enough(retracted, reader):
                 raise UserError(retracted_from(self._run, self._settings, str(error))) from None
             raise
+
+    def _had_enough(self, digest: str, reader: Reader) -> bool:
+        """Tell whether as many ranks had enough images of an earlier snapshot. reader: is not asked."""
+        try:
+            before = cohort_of(self._settings, Store(Path(self._settings.store)).recall(digest))
+            make_batches(before, reader, self._settings, self._ranks)
+        except UserError:
+            return False
+        return True
 
     def _first_progress(self, manifest: Manifest | None) -> Progress:
         """Return where the run goes on; where it begins, with whatever names its snapshot."""

@@ -149,21 +149,29 @@ def test_a_snapshot_that_was_adopted_in_vain_and_retracted_is_not_told_as_traine
     assert len(read_events(run)) == told
 
 
-@pytest.mark.parametrize("is_forced", [True, False])
-def test_a_rank_that_a_retraction_leaves_too_few_images_says_that_it_was_one(grown, monkeypatch, is_forced):
+# Images enough before a retraction, or too few before it as well: then there are too many ranks.
+@pytest.mark.parametrize(("is_forced", "had_enough"), [(True, True), (True, False), (False, True)])
+def test_a_rank_that_a_retraction_leaves_too_few_images_says_that_it_was_one(
+    grown, monkeypatch, is_forced, had_enough
+):
     run, following, _progress, _few = grown
     one = object.__new__(rank._Rank)
     one._run, one._settings, one._ranks = run, following._settings, ALONE
+    before = following.cohort.snapshot.digest
+    newest = open_cohort(following._settings, "newest", ALONE)
 
-    def refuse(*_args):
-        raise UserError("too few for a rank")
+    def refuse(cohort, *_more):
+        if cohort is newest or not had_enough:
+            raise UserError("too few for a rank")
+        assert cohort.snapshot.digest == before
 
     monkeypatch.setattr(rank, "make_batches", refuse)
     with pytest.raises(UserError) as refused:
-        one._make_batches(following.cohort, None, is_forced=is_forced)
+        one._make_batches(newest, None, retracted=before if is_forced else "")
     said = str(refused.value)
     assert "too few for a rank" in said
-    assert ("learns from were retracted, and it cannot go on on the newest snapshot" in said) == is_forced
+    of_retraction = "learns from were retracted, and it cannot go on on the newest snapshot" in said
+    assert of_retraction == (is_forced and had_enough)
 
 
 @pytest.mark.parametrize("kind", [ImagesRetracted, StoreRaced, StoreDamage])

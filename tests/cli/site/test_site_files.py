@@ -292,7 +292,7 @@ def test_the_job_that_looks_again_leaves_it_to_a_later_one(tmp_path, later, look
 
 
 def look_again(folder, *, later="exit 0", **programs):
-    """Run that stage as job 30 beside programs of these bodies; what came of it, and which that act were called.
+    """Run that stage as job 30 beside programs of these bodies; what came of it, and which that act ran.
 
     later: what squeue says of jobs of its name.
     """

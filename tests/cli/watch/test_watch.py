@@ -344,6 +344,10 @@ def test_status_of_a_chain_that_is_none_names_those_there(chain, capsys):
     capsys.readouterr()
     assert status_main(["watch/nope"]) == 2
     assert capsys.readouterr().err == "mri-hpc status: watch/nope does not exist; chains here: watch/raw\n"
+    Path("watch/one").mkdir()
+    Path("watch/one/settings.toml").touch()
+    assert status_main(["watch/nope"]) == 2
+    assert capsys.readouterr().err.endswith("does not exist; chains here: watch/raw; runs here: one\n")
     assert status_main(["watch/raw"]) == 0
     assert capsys.readouterr().out.startswith("watch/raw: 1 link, ")
 
