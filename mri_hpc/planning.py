@@ -381,12 +381,9 @@ def lines_on_following(plan: Plan, *, is_live: bool = False) -> list[str]:
     events = read_events(plan.run)
     reason = why_followed(events)
     if not reason:
-        is_to_finish = is_live and not plan.training.follow
-        return (
-            ["  told    it takes the newest images at the start of an epoch, and finishes"]
-            if is_to_finish
-            else []
-        )
+        if not is_live or plan.training.follow:
+            return []
+        return ["  told    it takes the newest images at the start of an epoch, and finishes"]
     if reason == NO_MORE and not plan.training.follow and not _is_left_behind(plan.training, events):
         return []
     if plan.run.is_finished:
