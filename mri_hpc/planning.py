@@ -213,7 +213,7 @@ def _with_sums(training: TrainingSettings, job: JobSettings) -> TrainingSettings
 
 
 def _settled(training: TrainingSettings) -> TrainingSettings:
-    """Return the settings with "newest", "the epochs of the run", flips and pooling settled: as what they mean now."""
+    """Return the settings with "newest", epochs, flips and pooling settled: as what they mean now."""
     from mri_hpc.cohort.sides import sided_classes
 
     training = _with_snapshots(training)

@@ -112,7 +112,7 @@ class TrainingSettings:
     train_share: float = identity(1.0, neutral=1.0)
     """Share of the training patients that is trained on, by a hash, such as 0.5; the rest is in no split."""
     pooling: Literal["mean", "attention", "auto"] = identity("mean", neutral="mean")
-    """Pooling of a patient's slices; attention: kept where validation says so; auto: as --patient-label lets."""
+    """Pooling of a patient's slices; attention: where validation says so; auto: as --patient-label lets."""
     recipe: Annotated[Literal["default", "fast", "thorough", "0.1.0"], OFTEN] = identity(
         "0.1.0", neutral="0.1.0"
     )

@@ -58,7 +58,8 @@ def test_an_old_run_keeps_its_defaults_and_refuses_another_recipe(planned, store
     save_settings(run, old, JobSettings())
     run.settings.write_text(
         re.sub(
-            "(?m)^(recipe|flip|mixup|mirror_answers|distort|enlarge|matrix_unit|published_epoch|pooling) = .*\n",
+            "(?m)^(recipe|flip|mixup|mirror_answers|distort|enlarge|matrix_unit|published_epoch|pooling)"
+            " = .*\n",
             "",
             run.settings.read_text(),
         )
