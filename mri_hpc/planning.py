@@ -147,6 +147,8 @@ def _plan_for_existing(run: RunDir, settings: RunSettings) -> Plan:
     if asked.flip == "auto":
         mirror = asked.mirror_answers and saved.mirror_answers
         asked = dataclasses.replace(asked, flip=saved.flip, mirror_answers=mirror)
+    if asked.pooling == "auto":
+        asked = dataclasses.replace(asked, pooling=saved.pooling)
     # One rule under two words.
     if {asked.patient_label, saved.patient_label} == {"auto", MAJORITY}:
         asked = dataclasses.replace(asked, patient_label=saved.patient_label)
@@ -212,7 +214,7 @@ def _with_sums(training: TrainingSettings, job: JobSettings) -> TrainingSettings
 
 
 def _settled(training: TrainingSettings) -> TrainingSettings:
-    """Return the settings with "newest", "the epochs of the run" and flips settled: as what they mean now."""
+    """Return the settings with "newest", epochs, flips and pooling settled: as what they mean now."""
     from mri_hpc.cohort.sides import sided_classes
 
     training = _with_snapshots(training)
@@ -222,8 +224,11 @@ def _settled(training: TrainingSettings) -> TrainingSettings:
     if flip == "auto":
         flip = "off" if sided_classes(snapshot.classes) else "on"
     mirror = training.mirror_answers and flip == "on" and training.augment
+    pooling = training.pooling
+    if pooling == "auto":
+        pooling = "attention" if training.patient_label in ("auto", MAJORITY) else "mean"
     return dataclasses.replace(
-        training, schedule_epochs=epochs, flip=flip, mirror_answers=mirror,
+        training, schedule_epochs=epochs, flip=flip, mirror_answers=mirror, pooling=pooling,
         snapshot=training.snapshot if training.snapshot != "newest" else snapshot.digest,
     )  # fmt: skip
 

@@ -9,8 +9,8 @@ from mri_hpc.rundir.kept import read_of_model
 from mri_hpc.rundir.layout import RunDir
 
 FORMAT = 1
-SURE = 0.95
-"""Fraction of resamples in which attention has to be better, so that noise does not choose it."""
+FEWEST = 20
+"""Validation patients, below which nothing is chosen, as no temperature is fitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,10 @@ class Pooling:
             if self.is_kept
             else "Gated attention over a patient's slices was tried, and is not kept"
         )
-        # Not rounded: 94.96 % is fewer than 95.
-        percent = int(1000 * self.fraction_better) / 10
         return (
             f"{verdict}: on {self.num} validation patients, who chose the epoch too, its log loss is "
             f"{self.attention_log_loss:.3f} and that of the mean {self.mean_log_loss:.3f}; it is lower in "
-            f"{percent:g} % of resamples of these patients, and {100 * SURE:g} % are asked for."
+            f"{100 * self.fraction_better:.0f} % of resamples of these patients."
         )
 
 

@@ -14,7 +14,7 @@ _LEARNS: Mapping[str, Any] = {
     "flip": "auto", "mirror_answers": True, "distort": True, "matrix_unit": True,
     "published_epoch": "last", "checkpoint_interval_s": "auto",
 }  # fmt: skip
-_ENLARGED: Mapping[str, Any] = {**_LEARNS, "enlarge": 1.5}
+_ENLARGED: Mapping[str, Any] = {**_LEARNS, "enlarge": 1.5, "pooling": "auto"}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "fast": {**_LEARNS, "epochs": 12, "decay_epochs": 4, "patience": 4},
     DEFAULT: {**_ENLARGED, "epochs": 36, "decay_epochs": 10, "patience": 8},

@@ -111,8 +111,8 @@ class TrainingSettings:
     """Share of validation patients who choose no epoch, but calibrate and give thresholds, such as 0.5."""
     train_share: float = identity(1.0, neutral=1.0)
     """Share of the training patients that is trained on, by a hash, such as 0.5; the rest is in no split."""
-    pooling: Literal["mean", "attention"] = identity("mean", neutral="mean")
-    """Pooling of slices into a patient; attention: learnt at the end, kept only if validation says so."""
+    pooling: Literal["mean", "attention", "auto"] = identity("mean", neutral="mean")
+    """Pooling of a patient's slices; attention: where validation says so; auto: as --patient-label lets."""
     recipe: Annotated[Literal["default", "fast", "thorough", "0.1.0"], OFTEN] = identity(
         "0.1.0", neutral="0.1.0"
     )

@@ -72,10 +72,10 @@ def test_what_is_clearly_better_on_validation_patients_pools_everywhere(tried):
     assert evaluation.to_dict()["pooling"]["is_kept"] is True
 
 
-def test_what_is_as_good_as_the_mean_is_not_kept_and_said(tried, capsys):
-    run = tried(*both(0.7, seed=3))
+def test_what_is_worse_than_the_mean_is_not_kept_and_said(tried, capsys):
+    run = tried(*both(0.6))
     found = read_pooling(run)
-    assert not found.is_kept and found.fraction_better < 0.95
+    assert not found.is_kept and found.fraction_better < 0.5
     assert isinstance(patient_model_of(run, CLASSES), MeanOfImages)
     assert evaluate_command([str(run.path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -83,11 +83,11 @@ def test_what_is_as_good_as_the_mean_is_not_kept_and_said(tried, capsys):
     assert f"{found.attention_log_loss:.3f} and that of the mean {found.mean_log_loss:.3f}" in out
 
 
-def test_noise_is_chosen_in_about_five_of_a_hundred_draws():
-    kept = [
-        compare(CLASSES, list(rows("validation", 40, better=0.7, seed=seed))).is_kept for seed in range(60)
-    ]
-    assert 0 < sum(kept) <= 7
+def test_the_lower_log_loss_wins_by_however_little():
+    found = [compare(CLASSES, list(rows("validation", 40, better=0.7, seed=seed))) for seed in range(60)]
+    assert [one.is_kept for one in found] == [one.attention_log_loss < one.mean_log_loss for one in found]
+    assert 15 < sum(one.is_kept for one in found) < 45
+    assert any(0.5 < one.fraction_better < 0.9 for one in found if one.is_kept)
 
 
 def test_patients_who_were_set_apart_and_those_of_the_test_choose_nothing(tried):

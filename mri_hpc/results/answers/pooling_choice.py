@@ -18,14 +18,12 @@ from mri_hpc.results.statistics.patients import patient_outcomes, pool_patients
 from mri_hpc.results.statistics.scores import log_loss_of
 from mri_hpc.rundir.attention_answers import answers_digest, with_attention
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.pooling import SURE, Pooling, read_pooling, write_pooling
+from mri_hpc.rundir.pooling import FEWEST, Pooling, read_pooling, write_pooling
 from mri_hpc.rundir.predictions import Prediction, read_predictions
 from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.settings import load_training
 
 log = logging.getLogger(__name__)
-FEWEST = 20
-"""Validation patients, below which nothing is chosen, as no temperature is fitted."""
 RESAMPLES = 2000
 
 
@@ -42,10 +40,14 @@ def choose_pooling(run: RunDir) -> None:
     digest = str(read_provenance(run).get("model_digest", ""))
     try:
         classes, rows = read_predictions(run.predictions)
+        rows = [row for row in rows if row.split == "validation" and row.label]
+        num = len({row.patient for row in rows if row.patient})
         tried = answers_digest(run.attention_answers)
-        if tried:
-            rows = with_attention(run.attention_answers, rows, digest=tried)
-            found = compare(classes, [row for row in rows if row.split == "validation" and row.label])
+        if num < FEWEST:
+            few = f"validation has {num} patients, and fewer than {FEWEST} do not tell"
+            found = Pooling(model_digest=digest, num=num, reason=few)
+        elif tried:
+            found = compare(classes, with_attention(run.attention_answers, rows, digest=tried))
         else:
             found = Pooling(model_digest=digest, reason="no training image names a patient")
     except UserError as error:
@@ -58,14 +60,12 @@ def choose_pooling(run: RunDir) -> None:
 def compare(classes: tuple[str, ...], rows: Sequence[Prediction]) -> Pooling:
     """Compare both on validation patients by log loss. rows: labelled, with what attention says of them.
 
-    Each by itself is given its temperature, as it would be in use, from other patients than those judged.
+    Each by itself is given its temperature, as it would be in use, from other patients than those judged. The
+    lower loss wins, by however little: nothing speaks for the mean beforehand.
     """
     losses = []
     for model in (MeanOfImages(), AttentionOverImages()):
         patients = pool_patients(classes, rows, model)
-        if len(patients) < FEWEST:
-            few = f"validation has {len(patients)} patients, and fewer than {FEWEST} do not tell"
-            return Pooling(model_digest="", num=len(patients), reason=few)
         outcomes = patient_outcomes(classes, patients)
         losses.append(log_loss_of(replace(outcomes, probabilities=cross_fitted(outcomes))))
     mean, attention = losses
@@ -73,7 +73,7 @@ def compare(classes: tuple[str, ...], rows: Sequence[Prediction]) -> Pooling:
     better = float(((mean - attention)[drawn].mean(1) > 0).mean())
     return Pooling(
         model_digest="",
-        is_kept=better >= SURE,
+        is_kept=bool(attention.mean() < mean.mean()),
         num=len(mean),
         mean_log_loss=float(mean.mean()),
         attention_log_loss=float(attention.mean()),

@@ -33,6 +33,8 @@ def planned(store, tmp_path, launch, monkeypatch):
 def test_a_recipe_gives_what_is_not_typed(planned, name):
     training = planned("--recipe", name, "--lr", "0.25")
     expected = {**RECIPES[name], "lr": 0.25, "flip": "on"}
+    if "pooling" in expected:
+        expected["pooling"] = "attention"
     assert training.recipe == name
     assert {key: getattr(training, key) for key in expected} == expected
 
@@ -56,7 +58,8 @@ def test_an_old_run_keeps_its_defaults_and_refuses_another_recipe(planned, store
     save_settings(run, old, JobSettings())
     run.settings.write_text(
         re.sub(
-            "(?m)^(recipe|flip|mixup|mirror_answers|distort|enlarge|matrix_unit|published_epoch) = .*\n",
+            "(?m)^(recipe|flip|mixup|mirror_answers|distort|enlarge|matrix_unit|published_epoch|pooling)"
+            " = .*\n",
             "",
             run.settings.read_text(),
         )
@@ -66,6 +69,12 @@ def test_an_old_run_keeps_its_defaults_and_refuses_another_recipe(planned, store
     status, _, errors = launch("--run", run.path, "--recipe", "fast", "--dry-run")
     assert status == 2
     assert re.search("recipe +saved 0.1.0, asked fast", errors)
+
+
+def test_attention_is_tried_where_patients_have_the_class_of_most_slices(planned):
+    rules = {"auto": "attention", "majority": "attention", "slices": "mean", "any:glioma": "mean"}
+    assert {rule: planned("--patient-label", rule).pooling for rule in rules} == rules
+    assert planned("--recipe", "fast").pooling == planned("--pooling", "mean").pooling == "mean"
 
 
 def test_help_shows_what_a_new_run_takes(launch):
