@@ -1,7 +1,8 @@
 """``mri-hpc status``: the state of a run, and what it has lost; of many, a table."""
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -130,14 +131,23 @@ def _runs_at(folder: Path) -> list[RunDir]:
         runs = [run.path.name for run in runs_below(folder.parent)[:RUNS_TO_NAME]]
         more = f"; runs here: {', '.join(runs)}" if runs else ""
         raise UserError(f"{folder} does not exist; chains here: {', '.join(chains)}{more}")
-    folds = [run for below in sorted(folder.glob("*")) if is_of_folds(below) for run in runs_in(below)]
+    folds = [run for below in _that_are(is_of_folds, folder) for run in runs_in(below)]
     return [*runs_below(folder), *folds] or [open_run(folder)]
 
 
 def _chains_in(folder: Path) -> list[str]:
     from mri_hpc.chain.layout import is_chain
 
-    return [shown(below).as_posix() for below in sorted(folder.glob("*")) if is_chain(below)]
+    return [shown(below).as_posix() for below in _that_are(is_chain, folder)]
+
+
+def _that_are(kind: Callable[[Path], bool], folder: Path) -> list[Path]:
+    """List what lies in a folder and is of a kind, by name, but for what is closed to this user."""
+    found = []
+    for below in sorted(folder.glob("*")):
+        with contextlib.suppress(PermissionError):
+            found += [below] if kind(below) else []
+    return found
 
 
 def _name(run: RunDir, options: Options) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from mri_hpc.base.access import replace_private
 from mri_hpc.base.command import counted
+from mri_hpc.base.errors import UserError
 from mri_hpc.intake.labels.images import as_text
 from mri_hpc.storage.store import Snapshot, Store
 
@@ -33,8 +34,32 @@ class Suspect:
 def write_suspects(store: Store, snapshot: Snapshot, chain: str, suspects: Sequence[Suspect]) -> Path | None:
     """Write the table of a chain, in place of that of before; None where this user may not, or nothing fits.
 
-    A file that this user may not know is named by the image's key.
+    A file that this user may not know is named by the image's key. What was retracted since the snapshot is
+    left out.
     """
+    path, left = store.delivery_table(chain), _not_retracted(store, snapshot, suspects)
+    while True:
+        try:
+            replace_private(path, _table(store, snapshot, left))
+        except (OSError, UserError):
+            # UserError: an ACL would let others in.
+            return None
+        # A retraction is published before it tidies tables: one that found this one not there is seen here.
+        written, left = left, _not_retracted(store, snapshot, left)
+        if len(left) == len(written):
+            return path
+
+
+def _not_retracted(store: Store, snapshot: Snapshot, suspects: Sequence[Suspect]) -> list[Suspect]:
+    retracted = store.current().retractions
+    return [
+        one
+        for one in suspects
+        if not retracted.covers([int(snapshot.key[one.row])], snapshot.text("patient", one.row))
+    ]
+
+
+def _table(store: Store, snapshot: Snapshot, suspects: Sequence[Suspect]) -> bytes:
     keys = {one.row: int(snapshot.key[one.row]) for one in suspects}
     paths = store.sources_of(keys.values())
     text = io.StringIO()
@@ -45,12 +70,7 @@ def write_suspects(store: Store, snapshot: Snapshot, chain: str, suspects: Seque
         file = as_text(paths.get(keys[one.row], key))
         label, patient = snapshot.text("label", one.row), snapshot.text("patient", one.row)
         writer.writerow((one.word, file, one.why, label, patient, key))
-    path = store.delivery_table(chain)
-    try:
-        replace_private(path, text.getvalue().encode())
-    except OSError:
-        return None
-    return path
+    return text.getvalue().encode()
 
 
 def first_suspects(path: Path) -> list[str]:

@@ -47,7 +47,8 @@ def promote(
     that is current by a rule becomes so by a person's word. is_automatic: by a rule, and by no person.
     """
     _refuse_unknown_words(accepted)
-    if not because.strip():
+    # The line that is printed to be typed has points in its place.
+    if not any(letter.isalnum() for letter in because):
         raise UserError(
             '--because is for those who ask later: say why, as in --because "not worse, more data"'
         )

@@ -133,6 +133,26 @@ def test_where_the_same_came_no_drift_is_found(grown):
     assert not run.drift.exists()
 
 
+def test_what_an_earlier_rule_has_found_stays_and_is_named_so_where_it_cannot_be_found_anew(grown, capsys):
+    run = grown(grey=180)
+    found = keep_drift(run)
+    text = run.drift.read_text()
+    earlier = text.replace('"rule": 1', '"rule": 0')
+    run.drift.write_text(earlier)
+    (run.path.parent / "store").rename(run.path.parent / "elsewhere")
+    document, page = drift_of(run, capsys)
+    assert (document["sentence"], document["rule"]) == (found.sentence, 0)
+    assert "Found by rule 0, and kept as it is: this version has rule 1." in page
+    assert run.drift.read_text() == earlier
+    (run.path.parent / "elsewhere").rename(run.path.parent / "store")
+    later = text.replace('"rule": 1', '"rule": 2')
+    run.drift.write_text(later)
+    assert keep_drift(run).rule == 2
+    assert run.drift.read_text() == later, "what a newer version has found is not found anew by an older rule"
+    run.drift.write_text(text)
+    assert "Found by rule" not in drift_of(run, capsys)[1]
+
+
 def test_images_that_name_no_patients_are_not_compared_as_if_each_were_one(grown):
     found = keep_drift(grown(grey=180, is_named=False))
     assert found.measures == ()

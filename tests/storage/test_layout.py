@@ -69,3 +69,23 @@ def test_what_a_killed_repair_left_in_a_snapshot_is_swept_and_others_are_not_loo
     store.sweep()
     assert folder in looked_into
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_half_written_tables_of_sources_are_swept_and_a_retraction_does_not_wait_until_they_are_old(tmp_path):
+    """Of a task of another machine, so that nobody can tell whether it has ended."""
+    store = StoreDir(tmp_path)
+    store.make()
+    left = [store.private / f".tmp-a-1-b-{name}" for name in ("delivery-raw.csv", "twins.csv", "twins.html")]
+    made, other = store.made / ".tmp-a-1-b-host.jsonl", store.private / ".tmp-a-1-b-other"
+    store.made.mkdir()
+    for path in (*left, made, other):
+        path.touch()
+    store.sweep()
+    assert all(path.exists() for path in (*left, made, other)), "a task may be at work on them"
+    store.forget_pictures()
+    assert not any(path.exists() for path in left)
+    for path in (*left, made, other):
+        path.touch()
+        os.utime(path, (1, 1))
+    store.sweep()
+    assert not any(path.exists() for path in (*left, made, other))

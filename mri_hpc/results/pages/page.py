@@ -27,6 +27,7 @@ from mri_hpc.results.pages.pictures import Pictures
 from mri_hpc.results.pages.record import looks_of
 from mri_hpc.results.pages.templates import environment
 from mri_hpc.results.runs.controls import Controls
+from mri_hpc.results.runs.drift import RULE as DRIFT_RULE
 from mri_hpc.results.runs.evaluation import Evaluation, evaluate_split
 from mri_hpc.results.statistics.metrics import ClassMetric, Metric, Metrics, roc_curve
 from mri_hpc.results.statistics.patients import Outcomes, PatientResult, patient_outcomes
@@ -107,6 +108,7 @@ def make_page(
         unseen=unseen,
         continued=continued,
         drift=drift,
+        drift_rule=DRIFT_RULE,
         drift_figure=Markup(drift_figure(drift.measures)) if drift else "",
         model=training.model,
         is_deterministic=training.deterministic,

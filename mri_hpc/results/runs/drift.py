@@ -72,20 +72,24 @@ class Side:
 
 
 def keep_drift(run: RunDir) -> Drift | None:
-    """Find the drift since the run that a run goes on from, and keep it; None where it goes on from none."""
+    """Find the drift since the run that a run goes on from, and keep it; None where it goes on from none.
+
+    What an earlier rule has found is found anew, and stays where it cannot be.
+    """
     settings = load_training(run)
     if not settings.continue_from:
         return None
     kept = read_drift(run)
-    if kept and kept.rule == RULE:
+    if kept and kept.rule >= RULE:
         return kept
     before = Path(settings.continue_from).name
     try:
         found = replace(_of_run(run), before=before)
     except UserError as error:
-        return Drift(before=before, reason=_without_folders(str(error), run, settings))
+        return kept or Drift(before=before, reason=_without_folders(str(error), run, settings))
     except OSError:
-        return Drift(before=before, reason="that run, or the images of either, are not where they were")
+        reason = "that run, or the images of either, are not where they were"
+        return kept or Drift(before=before, reason=reason)
     # A run that may not be written to is reported all the same.
     with contextlib.suppress(OSError):
         write_drift(run, found)

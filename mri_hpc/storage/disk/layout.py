@@ -69,6 +69,10 @@ class StoreDir:
         """Return the CSV of images that a chain has objected to last, for the owner alone."""
         return self.private / f"delivery-{chain}.csv"
 
+    def delivery_tables(self) -> list[Path]:
+        """List the CSVs of all chains."""
+        return sorted(self.private.glob("delivery-*.csv"))
+
     def make_twins(self) -> None:
         """Make the folder of twins, which a store gains when there is something to keep."""
         with contextlib.suppress(FileExistsError):
@@ -223,9 +227,16 @@ class StoreDir:
         return {name for name in missed if self.commit(name).exists()}
 
     def forget_pictures(self) -> None:
-        """Remove what shows or lists images elsewhere: an audit, and who compares, make it again."""
-        tables = [self.twin_table, self.twin_page, *self.private.glob("delivery-*.csv")]
-        for path in (*tables, *self.kept_parts("looks")):
+        """Remove what shows images elsewhere, also half-written: an audit, and who compares, make it again.
+
+        Of the tables of chains, which tidying sees to, what is half-written alone.
+        """
+        names = ("twins.csv", "twins.html", "delivery-*.csv")
+        half_written = [
+            *(path for name in names for path in self.private.glob(f"{TEMP_PREFIX}*-{name}")),
+            *self.twins.glob(f"{TEMP_PREFIX}*-looks-*.npz"),
+        ]
+        for path in (self.twin_table, self.twin_page, *self.kept_parts("looks"), *half_written):
             path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
@@ -233,7 +244,6 @@ class StoreDir:
 
         Whether tasks on other machines still run cannot be known here: a day is given to them.
         """
-        others = [folder for folder in (self.persons, self.series) if folder.is_dir()]
         for folder in (
             self.path,
             self.chunks,
@@ -241,10 +251,14 @@ class StoreDir:
             self.snapshots,
             self.twins,
             self.test_looks,
+            self.private,
             self.seen,
             self.names,
             self.roots,
-            *others,
+            self.persons,
+            self.series,
+            self.made,
+            self.who_looked,
         ):
             _remove(folder, _is_litter, begin=TEMP_PREFIX)
         _remove(self.listings, _is_past)

@@ -1,16 +1,20 @@
 """Tidying of the private tables: many small files become few, and lines of retracted patients go."""
 
+import contextlib
+import csv
 import hashlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mri_hpc.base.access import publish_private
+from mri_hpc.base.access import publish_private, replace_private
 from mri_hpc.base.atomic import sync_folder
 from mri_hpc.storage.disk.evidence import evidence_csv, read_evidence
 from mri_hpc.storage.disk.layout import StoreDir
 from mri_hpc.storage.disk.private_tables import (
+    KEY,
     contents_of,
     lines_of,
     names_csv,
@@ -63,8 +67,38 @@ def tidy(store: StoreDir, retracted: Retractions) -> None:
         _fold_each(store.persons, "csv", evidence, evidence_is_due)
         _fold_each(store.names, "csv", names, names_are_due)
         _fold_each(store.seen, "bin", seen, seen_are_due)
+        _tidy_deliveries(store, retracted)
     _fold_small(store.names, "csv", names)
     _fold_small(store.seen, "bin", seen)
+
+
+def _tidy_deliveries(store: StoreDir, retracted: Retractions) -> None:
+    """Take what is retracted out of the tables of images to which chains object; an empty one goes."""
+
+    def stays(row: dict[str, str]) -> bool:
+        # A line that cannot be read may be anybody's.
+        key = row.get("key") or ""
+        return bool(KEY.fullmatch(key)) and not retracted.covers([int(key, 16)], row.get("patient") or "")
+
+    for path in store.delivery_tables():
+        # Another task may tidy at the same time.
+        with contextlib.suppress(FileNotFoundError):
+            text = path.read_bytes().decode("utf-8", "surrogateescape")
+            table = csv.DictReader(io.StringIO(text, newline=""))
+            rows = list(table)
+            kept = [row for row in rows if stays(row)]
+            if not kept:
+                path.unlink()
+            elif len(kept) < len(rows):
+                replace_private(path, _as_csv(table.fieldnames or (), kept))
+
+
+def _as_csv(columns: Sequence[str], rows: Sequence[dict[str, str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _fold_each(

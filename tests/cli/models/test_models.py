@@ -53,6 +53,8 @@ def test_each_requirement_is_met_or_not_or_not_known_and_promotion_waits_for_a_p
     assert (status, err.count("\n")) == (2, 1)
     assert "is not promoted (audit not known: nobody has looked" in err and "--accept audit\n" in err
     assert models("promote", "first", "--accept", "audit")[0] == 2, "without a reason"
+    as_printed = ("promote", "first", "--because", "...", "--accept", "audit")
+    assert "--because is for those who ask later" in models(*as_printed)[2], "points are no reason"
     assert "--accept takes" in models("promote", "first", "--because", "x", "--accept", "audits")[2]
     assert states(models) == {"first": "candidate"}
     status, out, _err = models("promote", "first", "--because", "it is the first", "--accept", "audit")

@@ -1,5 +1,6 @@
 """status of many runs: a table that takes a login node little, and Slurm's controller one question."""
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +205,30 @@ def test_runs_that_their_own_files_tell_are_over_are_not_asked_about(waiting_run
     record(run, Attempt(submission=1, restart=0), Kind.DECIDED, **values)
     assert main([str(run.path), str(live.path)]) == 0
     assert asked == [1]
+
+
+def test_a_folder_beside_that_is_closed_to_this_user_hides_no_run_and_no_reason(
+    make_run, tmp_path, monkeypatch, capsys
+):
+    """Where folders of several people lie side by side, one of them keeps the own to themselves."""
+    (tmp_path / "runs").mkdir()
+    make_run("runs/own")
+    write_folds(tmp_path / "runs" / "folds", (0, 1))
+    closed, real = tmp_path / "runs" / "closed", Path.stat
+    closed.mkdir()
+
+    def stat(path, **how):
+        if closed in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert main([str(tmp_path / "runs" / "typo")]) == 2
+    assert capsys.readouterr().err.endswith(f"{tmp_path}/runs/typo does not exist; runs here: own\n")
+    assert main([str(tmp_path / "runs"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["runs"]
+    for folder in ("links", "jobs"):
+        (tmp_path / "runs" / "chain" / folder).mkdir(parents=True)
+    assert main([str(tmp_path / "runs" / "typo")]) == 2
+    assert capsys.readouterr().err.endswith(f"typo does not exist; chains here: {tmp_path}/runs/chain\n")
+    assert [Path(one["run"]).name for one in shown] == ["own", "fold-0", "fold-1"]
