@@ -108,7 +108,7 @@ class Commands:
 
 @dataclass(kw_only=True)
 class _LogLines:
-    """Lines of a log that are said on, as long as somebody hears."""
+    """Lines of a log that are passed on, as long as they can be."""
 
     printed: BinaryIO
     """The log, from where it goes on."""

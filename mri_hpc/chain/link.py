@@ -283,17 +283,17 @@ def _audited(store: Store, snapshot: Snapshot, commands: Commands) -> list[TwinG
 
 
 def _accepted(chain: ChainDir, store: Store, snapshot: Snapshot, wanted: Wanted) -> set[str]:
-    """Return the words of objections that a person accepts: those of the last link that had any.
+    """Return the words of objections that are accepted: by --launch always, by a person for images seen.
 
-    None where images have come or changed since, which nobody has looked at.
+    Those are what the last link with objections had: no word counts where more have come or changed since.
     """
     always = {LEAK} if allows_leaks(wanted.launch) else set()
-    said = next((one for one in reversed(outcomes(chain)) if one.objections), None)
-    if wanted.accept and said:
+    last = next((one for one in reversed(outcomes(chain)) if one.objections), None)
+    if wanted.accept and last:
         # A snapshot that cannot be read any more is as good as another one.
         with contextlib.suppress(UserError):
-            if not delivery_of(snapshot, store.recall(said.snapshot)).images:
-                return always | ({*wanted.accept} & {one.word for one in said.objections})
+            if not delivery_of(snapshot, store.recall(last.snapshot)).images:
+                return always | {*wanted.accept}
     return always
 
 

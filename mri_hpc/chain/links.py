@@ -101,7 +101,7 @@ class Outcome:
     model: str = ""
     """Name of the model that was proposed."""
     to_promote: str = ""
-    """What a person types to promote it, as it was then."""
+    """Line to type for its promotion, as it was then."""
     gpu_hours: float = 0.0
     """Of all runs of the chain so far."""
     ended_because: str = ""

@@ -80,25 +80,25 @@ def meant_by(words: Sequence[str], learnt: Learnt | None) -> TrainingSettings:
     """
     goes_on = learnt is not None and not learnt.is_retracted
     before = load_training(learnt.model) if learnt and goes_on else TrainingSettings()
-    parser = _parser()
-    for name, kind in SPLITTING.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", type=kind)
-    try:
-        given: dict[str, Any] = vars(parser.parse_known_args(list(words))[0])
-    except argparse.ArgumentError as error:
-        raise UserError(f"--launch: {error}; see: mri-hpc launch --help") from None
-    return replace(before, **{name: value for name, value in given.items() if value is not None})
+    return replace(before, **_typed(words, {name: {"type": kind} for name, kind in SPLITTING.items()}))
 
 
 def allows_leaks(words: Sequence[str]) -> bool:
-    """Tell whether words of mri-hpc launch allow leaks, in each training that has them."""
-    parser = _parser()
-    parser.add_argument("--allow-leaks", "--allow_leaks", action=argparse.BooleanOptionalAction)
-    return bool(parser.parse_known_args(list(words))[0].allow_leaks)
+    """Tell whether words of mri-hpc launch allow leaks. UserError: they cannot be."""
+    typed = _typed(words, {"allow_leaks": {"action": argparse.BooleanOptionalAction}})
+    return bool(typed.get("allow_leaks"))
 
 
-def _parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+def _typed(words: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of options of mri-hpc launch that are among its words. options: as of argparse."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name, how in options.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", **how)
+    try:
+        given = vars(parser.parse_known_args(list(words))[0])
+    except argparse.ArgumentError as error:
+        raise UserError(f"--launch: {error}; see: mri-hpc launch --help") from None
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def last_trained_on(chain: ChainDir, store: Store, learnt: Learnt | None) -> Snapshot | None:

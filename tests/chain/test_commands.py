@@ -120,8 +120,21 @@ def test_lines_of_a_command_that_is_followed_are_said_while_it_works(commands, p
     assert said == []
 
 
-def until(said, line):
-    while line not in said:
+def test_a_command_that_is_followed_goes_on_where_nobody_hears_it_any_more(commands, processes):
+    heard = []
+
+    def gone(line):
+        heard.append(line)
+        raise BrokenPipeError
+
+    when_ready(commands, lambda: until(heard, "ready", "/raw/Doe/1.png") or processes[0].terminate())
+    with pytest.raises(Interrupted):
+        dataclasses.replace(commands, say=gone).run("heeding", [], is_followed=True)
+    assert len(heard) == 1
+
+
+def until(said, line, *or_lines):
+    while not {line, *or_lines}.intersection(said):
         time.sleep(0.01)
 
 
