@@ -162,6 +162,7 @@ def _propose(run: RunDir, models: ModelsDir, wanted: Wanted, commands: Commands,
 
 def _see_to(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, found: Found) -> None:
     """Leave a run to its job, follow it, or have it go on; end it where it has used up the GPU hours."""
+    found.beside(run=str(run.path))
     if not is_in_hands(run):
         _resume(chain, run, wanted, commands, found)
     elif gone := _hours_gone(chain, wanted):
@@ -169,7 +170,7 @@ def _see_to(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, fo
     elif wanted.waits:
         _launch(chain, run, ["--run", str(run.path)], wanted, commands, found)
     else:
-        found.then(State.TRAINING, f"{shown(run.path)} is under way", run=str(run.path))
+        found.then(State.TRAINING, f"{shown(run.path)} is under way")
     _propose_finished(chain, wanted, commands, found)
 
 
@@ -177,7 +178,6 @@ def _resume(chain: ChainDir, run: RunDir, wanted: Wanted, commands: Commands, fo
     """Have a run go on that has stopped; UserError where a person has cancelled it, or hours are used up."""
     name = shown(run.path)
     if gone := _hours_gone(chain, wanted):
-        found.beside(run=str(run.path))
         raise OutOfHours(f"{gone}; {name} goes on then")
     if _has_been_cancelled(chain, run):
         raise UserError(
@@ -210,7 +210,6 @@ def _cancel(run: RunDir, gone: str, commands: Commands, found: Found) -> None:
     newest = run.newest_attempt()
     own = newest.submission if newest and not is_cancelled(run, newest.submission) else 0
     commands.run("launch", ["--run", str(run.path), "--cancel"])
-    found.beside(run=str(run.path))
     if not run.is_finished:
         found.beside(cancelled=own)
         raise OutOfHours(f"{gone}; {shown(run.path)} was told to save and end, and goes on then")
