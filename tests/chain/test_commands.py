@@ -31,7 +31,8 @@ def commands(tmp_path):
 def test_a_command_that_fails_is_told_in_its_last_line_and_one_that_a_signal_ended_goes_on_later(
     commands, tmp_path
 ):
-    commands.run("models", ["list", "--models", str(tmp_path / "none")])
+    last_line = commands.run("models", ["list", "--models", str(tmp_path / "none")])
+    assert last_line == f"{tmp_path / 'none'} holds no model: mri-hpc models add RUN adds one"
     with pytest.raises(UserError, match=r"^mri-hpc models: .*unrecognized options: --lst.* \(see .*log\)$"):
         commands.run("models", ["list", "--lst"])
     log = commands.log.read_text()
