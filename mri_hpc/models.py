@@ -135,7 +135,8 @@ def add_model(options: Add) -> None:
             f"the run's folder is not needed any more to ask it"
         )
     _print_evidence(record.evidence)
-    print(line_to_promote(ModelsDir(options.models), record.name))
+    found_now = record.evidence if added.is_new else ()
+    print(line_to_promote(ModelsDir(options.models), record.name, found_now))
 
 
 def promote_model(options: Promote) -> None:

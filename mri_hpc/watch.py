@@ -139,8 +139,8 @@ def _do_link(chain: "ChainDir", options: Options, *, is_of_job: bool) -> int:
     """Do one link, write down what came of it, and in a chain of jobs submit the next."""
     from mri_hpc.base.stop_flag import StopFlag
     from mri_hpc.chain.commands import Commands
-    from mri_hpc.chain.link import do_link
-    from mri_hpc.chain.links import claim_link, is_held_by_job
+    from mri_hpc.chain.link import Found, do_link
+    from mri_hpc.chain.links import State, claim_link, is_held_by_job
     from mri_hpc.chain.queue import PATIENT_TRIES, patiently
 
     if chain.stop.exists():
@@ -160,53 +160,46 @@ def _do_link(chain: "ChainDir", options: Options, *, is_of_job: bool) -> int:
     number, claim = claimed
     say = None if options.json else functools.partial(print, flush=True)
     commands = Commands(log=chain.log(number), stop=StopFlag().listen(), say=say)
+    found = Found()
+    end = functools.partial(_end_link, chain, options, number, claim, found, began_s)
     try:
-        outcome = _outcome(number, claim, lambda: do_link(chain, _wanted(options), commands))
+        _do_steps(found, lambda: do_link(chain, _wanted(options), commands, found))
     except Exception as error:
         # A bug: it is raised again, and the next link may come all the same.
-        _end_link(chain, options, _failed(number, claim, f"{type(error).__name__}: {error}"), began_s)
+        found.then(State.FAILED, f"{type(error).__name__}: {error}")
+        end()
         raise
-    return _report(_end_link(chain, options, outcome, began_s), options)
+    return _report(end(), options)
 
 
-def _outcome(number: int, claim: "Claim", body: "Callable[[], Found]") -> "Outcome":
-    """Do a link's steps, and describe what came of them; what a user can fix is an outcome, too."""
+def _do_steps(found: "Found", body: "Callable[[], None]") -> None:
+    """Do a link's steps; what a user can fix is an outcome, too, beside what was done before."""
     from mri_hpc.chain.commands import Interrupted
-    from mri_hpc.chain.links import Outcome, State
+    from mri_hpc.chain.links import State
     from mri_hpc.chain.training import OutOfHours
 
     try:
-        found = body()
+        body()
     except Interrupted as signal:
-        words, state = f"{signal} ended it; the next link goes on", State.INTERRUPTED
+        found.then(State.INTERRUPTED, f"{signal} ended it; the next link goes on")
     except OutOfHours as error:
-        words, state = str(error), State.OUT_OF_HOURS
+        found.then(State.OUT_OF_HOURS, str(error))
     except UserError as error:
-        return _failed(number, claim, str(error))
-    else:
-        return Outcome(
-            number=number, state=found.state, words=found.words, began=claim.began, who=claim.who,
-            is_of_job=claim.is_of_job, **found.values,
-        )  # fmt: skip
-    return replace(_failed(number, claim, words), state=state)
+        found.then(State.FAILED, str(error))
 
 
-def _failed(number: int, claim: "Claim", words: str) -> "Outcome":
-    from mri_hpc.chain.links import Outcome, State
-
-    return Outcome(
-        number=number, state=State.FAILED, words=words, began=claim.began, who=claim.who,
-        is_of_job=claim.is_of_job,
-    )  # fmt: skip
-
-
-def _end_link(chain: "ChainDir", options: Options, outcome: "Outcome", began_s: float) -> "Outcome":
+def _end_link(
+    chain: "ChainDir", options: Options, number: int, claim: "Claim", found: "Found", began_s: float
+) -> "Outcome":
     """Submit the job that follows, where one does, and publish what came of a link."""
     from mri_hpc.base.access import publish_shared
-    from mri_hpc.chain.links import now, outcomes, to_json
+    from mri_hpc.chain.links import Outcome, now, outcomes, to_json
     from mri_hpc.chain.training import gpu_hours
 
-    outcome = replace(outcome, gpu_hours=round(gpu_hours(chain.launched()), 3), ended=now())
+    outcome = Outcome(
+        number=number, state=found.state, words=found.words, began=claim.began, ended=now(), who=claim.who,
+        is_of_job=claim.is_of_job, gpu_hours=round(gpu_hours(chain.launched()), 3), **found.values,
+    )  # fmt: skip
     if outcome.is_of_job:
         begins, why = _hand_on(chain, options, [*outcomes(chain), outcome], began_s)
         outcome = replace(outcome, next_begins=begins, ended_because=why)
@@ -266,7 +259,7 @@ def _report(outcome: "Outcome", options: Options) -> int:
         if outcome.accepted:
             print(f"  accepted: {', '.join(outcome.accepted)}")
         if outcome.model:
-            print("\n".join(f"  {words}" for words in _lines_on_model(options.models, outcome.model)))
+            print("\n".join(f"  {words}" for words in _lines_on_model(options.models, outcome)))
         if outcome.listed_in and sys.stdout.isatty():
             # To a person alone: paths may name patients, and what is printed elsewhere is kept.
             from mri_hpc.chain.suspects import first_suspects
@@ -280,14 +273,13 @@ def _report(outcome: "Outcome", options: Options) -> int:
     return AGAIN if outcome.state is State.INTERRUPTED else DONE
 
 
-def _lines_on_model(models: Path, name: str) -> list[str]:
+def _lines_on_model(models: Path, outcome: "Outcome") -> list[str]:
     """Write what a person types to look at a model that was proposed, and to promote it."""
-    from mri_hpc.registry.layout import MODELS, ModelsDir
-    from mri_hpc.registry.promoting import line_to_promote
+    from mri_hpc.registry.layout import MODELS
 
     place = [] if models == MODELS else ["--models", str(models)]
-    look = f"look: {shlex.join(['mri-hpc', 'models', 'show', name, *place])}"
-    return [look, line_to_promote(ModelsDir(models), name)]
+    look = f"look: {shlex.join(['mri-hpc', 'models', 'show', outcome.model, *place])}"
+    return [look, *([outcome.to_promote] if outcome.to_promote else [])]
 
 
 def _wanted(options: Options) -> "Wanted":

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN, DONE, INTERRUPTED
@@ -54,8 +55,8 @@ class Commands:
         names_files: bool = False,
         is_followed: bool = False,
         why_not_on: Callable[[], str] = lambda: "",
-    ) -> None:
-        """Run a command; UserError with its last line where it fails, Interrupted where a signal came.
+    ) -> str:
+        """Run a command; return its last line. UserError with that where it fails, Interrupted on a signal.
 
         names_files: what it prints may name patients, and is not kept. is_followed: what it prints is said
         at once, too. why_not_on: asked now and then, a reason for which it is not to go on: then it is ended,
@@ -63,22 +64,22 @@ class Commands:
         """
         self.refuse_to_go_on()
         typed = ["mri-hpc", command, *words]
-        with self.log.open("a") as log:
+        with self.log.open("a") as log, self.log.open("rb") as printed:
             print(f"$ {shlex.join(typed)}", file=log, flush=True)
-            began = log.tell()
+            began = printed.seek(log.tell())
             out = subprocess.DEVNULL if names_files else log
             process = subprocess.Popen(
                 program(command, words), stdin=subprocess.DEVNULL, stdout=out, stderr=log
             )
-            lines = _LogLines(log=self.log, at=began, say=self.say if is_followed else None)
+            lines = _LogLines(printed=printed, say=self.say if is_followed else None)
             status = self._wait(process, why_not_on, lines)
         self.refuse_to_go_on()
         if status in ENDED_BY:
             raise Interrupted(ENDED_BY[status])
+        last = _last_line(self.log, began)
         if status != DONE:
-            raise UserError(
-                f"{_last_line(self.log, began) or f'{command}: status {status}'} (see {self.log})"
-            )
+            raise UserError(f"{last or f'{command}: status {status}'} (see {self.log})")
+        return last
 
     def refuse_to_go_on(self) -> None:
         """Raise Interrupted where a signal has come."""
@@ -107,24 +108,25 @@ class Commands:
 
 @dataclass(kw_only=True)
 class _LogLines:
-    """Lines of a log that are said on."""
+    """Lines of a log that are passed on, as long as they can be."""
 
-    log: Path
-    at: int
-    """Bytes that were said, or are of others."""
+    printed: BinaryIO
+    """The log, from where it goes on."""
     say: Callable[[str], None] | None
+    begun: bytes = b""
+    """Of a line that has not ended yet."""
 
     def go_on(self) -> None:
         """Say the lines that have been ended since."""
         if not self.say:
             return
-        with self.log.open("rb") as file:
-            file.seek(self.at)
-            lines = file.read()
-        whole = lines[: lines.rfind(b"\n") + 1]
-        self.at += len(whole)
-        for line in whole.decode(errors="replace").splitlines():
-            self.say(line)
+        *lines, self.begun = (self.begun + self.printed.read()).split(b"\n")
+        try:
+            for line in lines:
+                self.say(line.decode(errors="replace"))
+        except OSError:
+            # The reader has gone, or has no room: the command goes on all the same, and the log has it all.
+            self.say = None
 
 
 def program(command: str, words: Sequence[str]) -> list[str]:

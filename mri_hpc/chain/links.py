@@ -96,8 +96,12 @@ class Outcome:
     notes: tuple[str, ...] = ()
     run: str = ""
     """Path of the run that was launched, or is waited for."""
+    cancelled: int = 0
+    """Submission of the run that the link has cancelled, as the GPU hours were used up; 0: none."""
     model: str = ""
     """Name of the model that was proposed."""
+    to_promote: str = ""
+    """Line to type for its promotion, as it was then."""
     gpu_hours: float = 0.0
     """Of all runs of the chain so far."""
     ended_because: str = ""

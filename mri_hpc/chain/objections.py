@@ -16,8 +16,9 @@ from mri_hpc.base.command import counted
 from mri_hpc.chain.delivery import Delivery
 from mri_hpc.chain.links import CLASSES, LABELS, LEAK, LOOK, Objection
 from mri_hpc.chain.suspects import Suspect
-from mri_hpc.cohort.kept_twins import kept_twins, leak_text, leaking
+from mri_hpc.cohort.kept_twins import leak_text, leaking
 from mri_hpc.cohort.splits import TEST, split_by
+from mri_hpc.cohort.twins import TwinGroup
 from mri_hpc.cohort.whole_patients import whole_patients
 from mri_hpc.intake.labels.label import SPLITS
 from mri_hpc.registry.gate import NO_GATE, gate_rows
@@ -53,15 +54,16 @@ def hold_against(
     delivery: Delivery,
     model: RunDir | None,
     meant: TrainingSettings,
+    twins: Sequence[TwinGroup],
     *,
     refuse_to_go_on: Callable[[], None] = lambda: None,
 ) -> Held:
     """Hold a delivery against a model that has learnt from earlier ones; None where there is none yet.
 
-    meant: settings of the training to come, as far as they split the data. refuse_to_go_on: called between
-    images, raises where a signal has come.
+    meant: settings of the training to come, as far as they split the data. twins: all of the delivery's
+    snapshot. refuse_to_go_on: called between images, raises where a signal has come.
     """
-    leaks = _leaks(store, delivery, meant)
+    leaks = _leaks(store, delivery, meant, twins)
     if model is None:
         look = f"look at them (mri-hpc store sheet {store.path} sheet.png)"
         return _joined(leaks, Held(notes=(f"there was no model to hold these images against: {look}",)))
@@ -70,6 +72,7 @@ def hold_against(
     answers = _asked(store, delivery, model, refuse_to_go_on)
     return _joined(
         leaks,
+        Held(notes=answers.limit),
         _new_classes(delivery, answers.classes),
         _unlike(answers, model),
         _mislabelled(delivery, answers, model),
@@ -84,14 +87,13 @@ def _joined(*parts: Held) -> Held:
     )
 
 
-def _leaks(store: Store, delivery: Delivery, meant: TrainingSettings) -> Held:
-    """Object to images that are the same slice as one on the other side of a split of the training to come.
+def _leaks(store: Store, delivery: Delivery, meant: TrainingSettings, twins: Sequence[TwinGroup]) -> Held:
+    """Object to slices on two sides of a split of the training to come, whenever they came.
 
-    Where the training goes on from one whose leaks were accepted, to those that came alone.
+    Launch, and the ranks, refuse each of them, too.
     """
-    code, came = split_by(delivery.snapshot, meant), set(delivery.rows.tolist())
-    groups = leaking(kept_twins(store, delivery.snapshot) or [], code)
-    found = [group for group in groups if not (meant.allow_leaks and came.isdisjoint(group.rows))]
+    code = split_by(delivery.snapshot, meant)
+    found = leaking(list(twins), code)
     if not found:
         return Held()
     words = leak_text(delivery.snapshot, found)
@@ -136,6 +138,8 @@ class _Asked:
     """From the training images, by group of images and by patient."""
     images: dict[str, list[int]]
     """Rows of all that were looked at, by patient."""
+    limit: tuple[str, ...]
+    """Says how many were asked about where that is not all; else nothing."""
 
 
 def _asked(store: Store, delivery: Delivery, model: RunDir, refuse_to_go_on: Callable[[], None]) -> _Asked:
@@ -163,7 +167,14 @@ def _asked(store: Store, delivery: Delivery, model: RunDir, refuse_to_go_on: Cal
             if is_asked.any():
                 answers = finished.ask(images[is_asked])
                 predictions += _predictions(delivery, rows[is_asked], answers, len(finished.classes))
-    return _Asked(classes=finished.classes, rows=predictions, distances=distances, images=of_units)
+    limit = f"{len(chosen):,} of {counted(delivery.images, 'image')} were asked about, of patients by chance"
+    return _Asked(
+        classes=finished.classes,
+        rows=predictions,
+        distances=distances,
+        images=of_units,
+        limit=(limit,) if len(chosen) < delivery.images else (),
+    )
 
 
 def _in_batches(reader: Reader, rows: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
@@ -233,7 +244,7 @@ def _unlike(asked: _Asked, model: RunDir) -> Held:
             found.append(f"{words}, where 1 in {1 / ALARM:g} is expected (chance {chance:.1g})")
             rows.update(row for name in unlike for row in asked.images[name])
     suspects = [Suspect(row=row, word=LOOK, why=NOT_LIKE) for row in sorted(rows)]
-    return _objected(LOOK, found, notes=notes, suspects=suspects)
+    return _objected(LOOK, found, limit=asked.limit, notes=notes, suspects=suspects)
 
 
 def _mislabelled(delivery: Delivery, asked: _Asked, model: RunDir) -> Held:
@@ -271,14 +282,19 @@ def _mislabelled(delivery: Delivery, asked: _Asked, model: RunDir) -> Held:
         for row, unit in _rows_and_units(delivery, asked, names)
         if unit in answers
     ]
-    return _objected(LABELS, found, notes=notes, suspects=suspects)
+    return _objected(LABELS, found, limit=asked.limit, notes=notes, suspects=suspects)
 
 
 def _objected(
-    word: str, found: Sequence[str], *, suspects: Sequence[Suspect], notes: Sequence[str] = ()
+    word: str,
+    found: Sequence[str],
+    *,
+    suspects: Sequence[Suspect],
+    limit: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> Held:
-    """Return what was found as one objection, with its images; nothing found is none."""
-    words = f"{word}: {'; '.join(found)}"
+    """Return what was found as one objection, with its images; nothing found is none. limit: of _Asked."""
+    words = f"{word}: {'; '.join([*found, *limit])}"
     objections = (Objection(word=word, words=words, images=len(suspects)),) if found else ()
     return Held(objections=objections, notes=tuple(notes), suspects=tuple(suspects))
 

@@ -74,23 +74,31 @@ def learnt_so_far(chain: ChainDir, models: ModelsDir) -> Learnt | None:
 
 
 def meant_by(words: Sequence[str], learnt: Learnt | None) -> TrainingSettings:
-    """Return the settings of the training to come, as far as they split its data, and allow leaks.
+    """Return the settings of the training to come, as far as they split its data.
 
     words: further ones of mri-hpc launch, of which the others are its own affair. UserError: they cannot be.
     """
     goes_on = learnt is not None and not learnt.is_retracted
     before = load_training(learnt.model) if learnt and goes_on else TrainingSettings()
+    return replace(before, **_typed(words, {name: {"type": kind} for name, kind in SPLITTING.items()}))
+
+
+def allows_leaks(words: Sequence[str]) -> bool:
+    """Tell whether words of mri-hpc launch allow leaks. UserError: they cannot be."""
+    typed = _typed(words, {"allow_leaks": {"action": argparse.BooleanOptionalAction}})
+    return bool(typed.get("allow_leaks"))
+
+
+def _typed(words: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of options of mri-hpc launch that are among its words. options: as of argparse."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name, kind in SPLITTING.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", type=kind)
-    parser.add_argument("--allow-leaks", "--allow_leaks", action="store_true")
+    for name, how in options.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", **how)
     try:
-        given: dict[str, Any] = vars(parser.parse_known_args(list(words))[0])
+        given = vars(parser.parse_known_args(list(words))[0])
     except argparse.ArgumentError as error:
         raise UserError(f"--launch: {error}; see: mri-hpc launch --help") from None
-    allow_leaks = before.allow_leaks or given.pop("allow_leaks")
-    typed = {name: value for name, value in given.items() if value is not None}
-    return replace(before, allow_leaks=allow_leaks, **typed)
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def last_trained_on(chain: ChainDir, store: Store, learnt: Learnt | None) -> Snapshot | None:

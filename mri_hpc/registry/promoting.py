@@ -87,12 +87,16 @@ def promote(
     return Promoted(entry=entry, before=before.name if before else "", note=note)
 
 
-def line_to_promote(models: ModelsDir, name: str) -> str:
-    """Write what a person types to make a model current, with the words of all that would be refused now."""
+def line_to_promote(models: ModelsDir, name: str, evidence: Sequence[Evidence] = ()) -> str:
+    """Write what a person types to make a model current, with the words of all that would be refused now.
+
+    evidence: as it was found a moment ago; found anew where it is empty.
+    """
     entries = read_history(models)
     line = line_of(entries)
     before = line[-1] if line else None
-    evidence, _gate = evidence_now(models, read_record(models, name), entries, before)
+    if not evidence:
+        evidence, _gate = evidence_now(models, read_record(models, name), entries, before)
     earlier = _accepted_before(name, before)
     opened = [word for word in _open_now(evidence, name, before) if word not in earlier]
     place = [] if models.path == MODELS else ["--models", str(models.path)]

@@ -30,12 +30,14 @@ class Audit:
     """Compare what images look like; is done anyway."""
     report_only: Flag = False
     """Leaks are printed, and are no failure: status 0 once all was looked at."""
+    snapshot: str = "newest"
+    """Digest of the snapshot to look at; newest: all that is there now."""
     json: Flag = False
     """Print as JSON."""
 
 
 def audit_store(options: Audit) -> None:
-    """Print leaks and doubts of the newest snapshot; Verdict on leaks, unless it only reports."""
+    """Print leaks and doubts of a snapshot; Verdict on leaks, unless it only reports."""
     # Here and below: whoever asks for help need not wait for what compares pictures.
     from mri_hpc.cohort.audit import audit
     from mri_hpc.cohort.kept_twins import twins_of
@@ -43,7 +45,7 @@ def audit_store(options: Audit) -> None:
     from mri_hpc.store_actions.twin_files import names_of, write_twin_files
 
     store = Store.open(options.store)
-    snapshot = store.resolve()
+    snapshot = store.resolve(options.snapshot)
     with store.reader(snapshot, is_read_once=True) as reader:
         same = same_pixels(snapshot, reader)
         twins = [] if options.quick else twins_of(store, snapshot, reader, same, progress=_shown)

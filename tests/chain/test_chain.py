@@ -10,11 +10,12 @@ from mri_hpc.chain import training
 from mri_hpc.chain.delivery import delivery_of
 from mri_hpc.chain.layout import chain_at
 from mri_hpc.chain.links import MOST_FAILURES, Outcome, State, failures_in_a_row
-from mri_hpc.chain.training import gpu_hours, gpu_seconds
+from mri_hpc.chain.training import allows_leaks, gpu_hours, gpu_seconds, meant_by
 from mri_hpc.cluster.scheduler import Phase
 from mri_hpc.rundir import server_clock
 from mri_hpc.rundir.layout import Attempt, RunDir
 from mri_hpc.rundir.ledger import Event, Kind, record
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
 
 
 def event(attempt, time_s, kind, **values):
@@ -112,3 +113,18 @@ def test_what_came_is_new_replaced_or_labelled_otherwise_by_name():
 def test_a_chain_whose_name_no_model_could_have_is_refused(tmp_path):
     with pytest.raises(Exception, match="is no name for a chain"):
         chain_at(tmp_path / "a b")
+
+
+def test_words_of_a_training_are_read_for_what_is_asked_alone(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    save_settings(run, TrainingSettings(val_fold=1, test_fold=2, allow_leaks=True), JobSettings())
+    learnt = SimpleNamespace(model=run, is_retracted=False)
+    words = ["--val-fold", "3", "--nodes", "2"]
+    meant = meant_by(words, learnt)
+    assert (meant.val_fold, meant.test_fold) == (3, 2), "the other one is of the model that it goes on from"
+    assert not allows_leaks(words)
+    assert allows_leaks([*words, "--allow-leaks"])
+    assert not allows_leaks(["--allow_leaks", "--no-allow-leaks"])
+    with pytest.raises(UserError, match=r"--launch: .*explicit argument 'x'; see: mri-hpc launch --help"):
+        allows_leaks(["--allow-leaks=x"])

@@ -31,7 +31,8 @@ def commands(tmp_path):
 def test_a_command_that_fails_is_told_in_its_last_line_and_one_that_a_signal_ended_goes_on_later(
     commands, tmp_path
 ):
-    commands.run("models", ["list", "--models", str(tmp_path / "none")])
+    last_line = commands.run("models", ["list", "--models", str(tmp_path / "none")])
+    assert last_line == f"{tmp_path / 'none'} holds no model: mri-hpc models add RUN adds one"
     with pytest.raises(UserError, match=r"^mri-hpc models: .*unrecognized options: --lst.* \(see .*log\)$"):
         commands.run("models", ["list", "--lst"])
     log = commands.log.read_text()
@@ -120,8 +121,21 @@ def test_lines_of_a_command_that_is_followed_are_said_while_it_works(commands, p
     assert said == []
 
 
-def until(said, line):
-    while line not in said:
+def test_a_command_that_is_followed_goes_on_where_nobody_hears_it_any_more(commands, processes):
+    heard = []
+
+    def gone(line):
+        heard.append(line)
+        raise BrokenPipeError
+
+    when_ready(commands, lambda: until(heard, "ready", "/raw/Doe/1.png") or processes[0].terminate())
+    with pytest.raises(Interrupted):
+        dataclasses.replace(commands, say=gone).run("heeding", [], is_followed=True)
+    assert len(heard) == 1
+
+
+def until(said, line, *or_lines):
+    while not {line, *or_lines}.intersection(said):
         time.sleep(0.01)
 
 

@@ -18,7 +18,8 @@ from mri_hpc.chain.layout import ChainDir
 from mri_hpc.cohort.splits import rows_of, set_apart, split_by
 from mri_hpc.results.answers.calibration import calibrate
 from mri_hpc.rundir.layout import RunDir
-from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+from mri_hpc.rundir.ledger import Kind, record
+from mri_hpc.rundir.settings import JobSettings, TrainingSettings, load_training, save_settings
 from mri_hpc.storage.store import Store
 from mri_hpc.watch import main
 from tests.harness.handlers import handlers_kept
@@ -111,21 +112,26 @@ def watch(capsys):
 
 
 def run_here(commands, command, words, *, names_files=False, is_followed=False, why_not_on=lambda: ""):
-    """Run a command of a link in this process; a launch is a training that has ended."""
+    """Run a command of a link in this process; a launch is a training that has ended. Its last line."""
     commands.refuse_to_go_on()
     with commands.log.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         print(command, *words)
         if command == "launch":
-            if why := why_not_on():
+            if "--cancel" in words:
+                run = RunDir(Path(words[words.index("--run") + 1]))
+                record(run, run.newest_attempt(), Kind.CANCELLED, by="")
+            elif why := why_not_on():
+                begin(words).claim_submission()
                 raise NotOn(why)
-            if "--cancel" not in words:
+            else:
                 train(words)
-            return
+            return ""
         out = io.StringIO() if names_files else log
         with handlers_kept(), contextlib.redirect_stdout(out):
             status = {"preprocess": preprocess, "store": store, "models": models}[command].main(list(words))
     if status:
         raise UserError(f"{command} has failed")
+    return commands.log.read_text().splitlines()[-1]
 
 
 def load_as_asked(run):
@@ -136,27 +142,39 @@ def load_as_asked(run):
     return FinishedRun(classes=CLASSES, ask=asked)
 
 
+def begin(words):
+    """Leave a new run, as launch does."""
+    given = dict(zip(words[::2], words[1::2], strict=False))
+    run = RunDir(Path(given["--run"]))
+    kept = Store.open(Path(given["--store"]))
+    snapshot = kept.resolve(given["--snapshot"])
+    parent = given.get("--continue-from", "")
+    typed = [word for word in words if word in ("--allow-leaks", "--no-allow-leaks")]
+    inherited = bool(parent) and load_training(RunDir(Path(parent))).allow_leaks
+    training = TrainingSettings(
+        model="squeezenet1_1", store=str(kept.path), snapshot=snapshot.digest, calibration_share=0.5,
+        continue_from=parent, normalise="imagenet",
+        allow_leaks=typed[-1] == "--allow-leaks" if typed else inherited,
+    )  # fmt: skip
+    run.path.mkdir(parents=True)
+    save_settings(run, training, JobSettings())
+    shutil.copy(kept.recipe, run.recipe)
+    return run
+
+
 def train(words):
     """Leave a finished run, as launch and its ranks do, of answers that are all right."""
     from mri_hpc.training.evaluation import Answers
     from mri_hpc.training.model import build, weights_digest
     from mri_hpc.training.prediction import publish
 
-    given = dict(zip(words[::2], words[1::2], strict=False))
-    run = RunDir(Path(given["--run"]))
-    if run.settings.is_file():
+    if RunDir(Path(words[words.index("--run") + 1])).settings.is_file():
         return
-    kept = Store.open(Path(given["--store"]))
-    snapshot = kept.resolve(given["--snapshot"])
-    training = TrainingSettings(
-        model="squeezenet1_1", store=str(kept.path), snapshot=snapshot.digest, calibration_share=0.5,
-        continue_from=given.get("--continue-from", ""), normalise="imagenet",
-    )  # fmt: skip
-    run.path.mkdir(parents=True)
-    save_settings(run, training, JobSettings())
-    shutil.copy(kept.recipe, run.recipe)
+    run = begin(words)
     if os.environ.get("STANDIN_DIES"):
         raise UserError("the training has failed")
+    training = load_training(run)
+    snapshot = Store.open(Path(training.store)).resolve(training.snapshot)
     weights = build(
         dataclasses.replace(training, continue_from=""), 2, snapshot.image_shape
     ).network.state_dict()

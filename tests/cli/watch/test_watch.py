@@ -14,6 +14,7 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN
+from mri_hpc.chain.commands import Commands, Interrupted, NotOn
 from mri_hpc.chain.layout import ChainDir
 from mri_hpc.chain.links import Claim, State, claim_link, outcomes, read_outcome, to_json
 from mri_hpc.chain.objections import BATCH
@@ -34,7 +35,7 @@ from mri_hpc.status import main as status_main
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main
 from mri_hpc.training.prediction import FinishedRun
-from tests.cli.watch.conftest import CLASSES, FIRST, OPTIONS, asked, deliver, load_as_asked
+from tests.cli.watch.conftest import CLASSES, FIRST, OPTIONS, asked, deliver, load_as_asked, run_here
 
 MODELS = ModelsDir(Path("models"))
 
@@ -57,6 +58,7 @@ def test_three_links_train_do_nothing_and_go_on_with_what_came(chain, watch, cap
     status, out, err = watch()
     assert status == 0, err
     assert "goes on from raw-1, with 24 new or changed images; raw-2 is proposed (" in out
+    assert " --no-allow-leaks\n" in chain.log(3).read_text(), "it has not what others were allowed"
     [line] = [line for line in out.splitlines() if "models promote" in line]
     settings = load_training(chain.run(2))
     assert (settings.continue_from, settings.snapshot) == (
@@ -126,6 +128,76 @@ def test_a_wrong_delivery_is_stopped_by_name_before_any_training(chain, watch, m
     assert last(chain).accepted == tuple(accepted)
 
 
+def ended_behind(monkeypatch, fatal):
+    """Have a signal come as a command of a link ends."""
+
+    def run(commands, command, words, **more):
+        last_line = run_here(commands, command, words, **more)
+        if command == fatal:
+            raise Interrupted("SIGTERM")
+        return last_line
+
+    monkeypatch.setattr(Commands, "run", run)
+
+
+def test_a_word_accepts_what_a_link_has_said_and_no_images_that_came_since(chain, watch, monkeypatch):
+    deliver(Path("raw"), FIRST, 8, swapped=True)
+    assert (
+        "was not taken: no link has said this of these images before. Take" in watch("--accept", "labels")[2]
+    )
+    deliver(Path("raw"), FIRST + 8, 8, swapped=True)
+    status, _out, err = watch("--accept", "labels")
+    assert (status, len(chain.launched())) == (2, 1)
+    assert "32 new or changed images" in err and "--accept labels was not taken" in err
+    accepted = tuple(one.word for one in last(chain).objections)
+    ended_behind(monkeypatch, "launch")
+    assert watch("--wait", "--accept", *accepted)[0] == AGAIN
+    ended = last(chain)
+    assert (ended.state, ended.accepted, len(ended.objections)) == (
+        State.INTERRUPTED,
+        accepted,
+        len(accepted),
+    )
+    assert ended.run == str(chain.run(2).path.absolute()), "it was launched"
+
+
+def test_a_proposal_that_was_cut_short_is_said_by_the_next_link_once(chain, watch, monkeypatch):
+    shutil.rmtree(MODELS.path)
+    for path in chain.links.iterdir():
+        path.unlink()
+    with monkeypatch.context() as patch:
+        ended_behind(patch, "models")
+        assert watch()[0] == AGAIN
+    assert MODELS.names() == ["raw-1"] and not last(chain).model
+    out = watch()[1]
+    assert "link 2: proposed: raw-1 is proposed (" in out and "mri-hpc models promote raw-1 " in out
+    assert watch()[1].startswith("link 3: nothing new")
+
+
+def test_the_evidence_of_a_proposal_is_found_once_and_not_by_the_link(chain, watch, monkeypatch):
+    shutil.rmtree("models")
+
+    def again(*_words):
+        raise UserError("it was found already")
+
+    monkeypatch.setattr(promoting, "evidence_now", again)
+    status, out, err = watch()
+    assert (status, err) == (0, "") and "mri-hpc models promote raw-1 " in out
+    shutil.rmtree("models")
+    monkeypatch.setattr(promoting, "line_to_promote", again)
+    status, out, err = watch()
+    assert (status, err, last(chain).to_promote) == (0, "", ""), "it is proposed all the same"
+    assert "raw-1 is proposed" in out and "  look: mri-hpc models show raw-1\n" in out
+
+
+def test_a_large_delivery_is_said_to_be_looked_at_in_part(chain, watch, monkeypatch):
+    deliver(Path("raw"), FIRST, 16, swapped=True)
+    monkeypatch.setattr("mri_hpc.chain.objections.MOST_IMAGES", 20)
+    status, _out, err = watch()
+    assert status == 2 and "20 of 32 images were asked about" in err
+    assert "20 of 32 images were asked about, of patients by chance" in last(chain).notes
+
+
 def rows_listed(chain):
     """What the owner of the store reads of the images that the last link has objected to."""
     return list(csv.DictReader(Path(last(chain).listed_in).read_text().splitlines()))
@@ -133,9 +205,7 @@ def rows_listed(chain):
 
 def test_a_leak_into_test_is_stopped_by_name(chain, watch):
     deliver(Path("raw"), FIRST, 6)
-    shutil.copy("raw/2_0.png", "raw/again.png")
-    with Path("raw/labels.csv").open("a") as table:
-        table.write("again.png,dark,P999,test\n")
+    a_leak_came()
     status, _out, err = watch()
     assert status == 2 and "leak: 1 slice is both trained on and judged on" in err
     assert "mri-hpc store audit" in err
@@ -143,7 +213,45 @@ def test_a_leak_into_test_is_stopped_by_name(chain, watch):
     assert "again.png" not in chain.log(2).read_text(), "the audit names files to people"
     assert len(chain.launched()) == 1
     assert watch("--accept", "leak")[0] == 0
-    assert "--allow-leaks" in chain.log(3).read_text()
+    assert " --allow-leaks" in chain.log(3).read_text() and load_training(chain.run(2)).allow_leaks
+    deliver(Path("raw"), FIRST + 6, 1)
+    status, _out, err = watch()
+    assert (status, len(chain.launched())) == (2, 2), "a person's word is for one training"
+    assert "leak: 1 slice is both trained on and judged on" in err
+    status, out, err = watch("--launch=--allow-leaks")
+    assert (status, err) == (0, "") and "goes on from raw-2" in out
+    assert "  accepted: leak\n" in out and load_training(chain.run(3)).allow_leaks
+
+
+def a_leak_came():
+    """A slice of training, stored for a patient who tests as well."""
+    shutil.copy("raw/2_0.png", "raw/again.png")
+    with Path("raw/labels.csv").open("a") as table:
+        table.write("again.png,dark,P999,test\n")
+
+
+def test_a_leak_is_found_though_other_tasks_store_images_while_the_link_looks(chain, watch, monkeypatch):
+    a_leak_came()
+
+    def run(commands, command, words, **more):
+        if command == "store":
+            deliver(Path("raw"), FIRST, 1)
+            typed = ["--source", "raw", "--store", "store", *shlex.split(OPTIONS.partition("=")[2])]
+            run_here(commands, "preprocess", typed)
+        return run_here(commands, command, words, **more)
+
+    monkeypatch.setattr(Commands, "run", run)
+    status, _out, err = watch()
+    assert (status, len(Store.open(Path("store")).resolve())) == (2, 2 * FIRST + 3)
+    assert "leak: 1 slice is both trained on and judged on" in err
+
+
+def test_where_no_audit_can_be_kept_nothing_is_trained(chain, watch, monkeypatch):
+    a_leak_came()
+    monkeypatch.setattr("mri_hpc.cohort.kept_twins._keep", lambda *_words: None)
+    status, _out, err = watch()
+    assert (status, len(chain.launched())) == (2, 1)
+    assert "what the audit found is not in store/twins, so that leaks are not known" in err
 
 
 def test_a_leak_in_the_first_delivery_is_stopped_as_one_and_accepted_by_a_word_of_watch(
@@ -151,9 +259,7 @@ def test_a_leak_in_the_first_delivery_is_stopped_as_one_and_accepted_by_a_word_o
 ):
     for folder in (chain.path, MODELS.path):
         shutil.rmtree(folder)
-    shutil.copy("raw/2_0.png", "raw/again.png")
-    with Path("raw/labels.csv").open("a") as table:
-        table.write("again.png,dark,P999,test\n")
+    a_leak_came()
     status, _out, err = watch()
     assert (status, last(chain).state) == (2, State.STOPPED)
     assert "leak: 1 slice is both trained on and judged on" in err and err.endswith("--accept leak\n")
@@ -394,10 +500,12 @@ def test_a_stopped_chain_does_nothing_until_the_file_is_removed(chain, watch):
 
 
 def test_gpu_hours_end_a_chain_before_a_training_would_exceed_them(chain, watch, monkeypatch):
+    shutil.rmtree("models")
     deliver(Path("raw"), FIRST, 4)
     monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: 3.0 * len(runs))
-    status, _out, err = watch("--max-gpu-hours", 5)
+    status, out, err = watch("--max-gpu-hours", 5)
     assert status == 2
+    assert last(chain).model == "raw-1" and "mri-hpc models promote raw-1 " in out, "what was done is said"
     assert (
         "3.00 GPU hours are used, and one more training as the last takes 3.00, of --max-gpu-hours 5" in err
     )
@@ -413,11 +521,41 @@ def test_a_training_that_is_waited_for_is_ended_well_where_it_uses_up_the_gpu_ho
     monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: next(used, 5.0))
     status, _out, err = watch("--max-gpu-hours", 5, "--wait")
     assert (status, last(chain).state) == (2, State.OUT_OF_HOURS)
-    assert "5.00 GPU hours are used, of --max-gpu-hours 5: nothing more is trained" in err
-    [launched, cancelled] = [
-        line for line in chain.log(2).read_text().splitlines() if line.startswith("launch ")
-    ]
+    assert "5.00 GPU hours are used, of --max-gpu-hours 5: nothing more is trained until it is larger" in err
+    assert err.endswith("; watch/raw/runs/raw-2 was told to save and end, and goes on then\n")
+    [launched, cancelled] = launches(chain, 2)
     assert launched.endswith(" --wait") and cancelled.endswith("raw-2 --cancel")
+    assert last(chain).run == str(chain.run(2).path.absolute())
+    out = watch("--max-gpu-hours", 50)[1]
+    assert out == "link 3: training: watch/raw/runs/raw-2 goes on\n"
+    assert launches(chain, 3) == [f"launch --run {chain.run(2).path.absolute()}"]
+    record(chain.run(2), chain.run(2).claim_submission(), Kind.CANCELLED, by="a person")
+    assert "raw-2 was cancelled: mri-hpc launch --run" in watch("--max-gpu-hours", 50)[2]
+    monkeypatch.setattr("mri_hpc.chain.link.is_in_hands", lambda _run: True)
+    assert watch("--max-gpu-hours", 5)[0] == 2
+    assert (last(chain).state, last(chain).cancelled) == (State.OUT_OF_HOURS, 0), "a person was before it"
+
+
+def launches(chain, number):
+    lines = chain.log(number).read_text().splitlines()
+    return [line for line in lines if line.startswith("launch ")]
+
+
+def test_a_training_that_finishes_as_it_is_ended_is_proposed(chain, watch, monkeypatch):
+    deliver(Path("raw"), FIRST, 4)
+    used = iter([0.0, 0.0])
+    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: next(used, 5.0))
+    typed = []
+
+    def run(commands, command, words, *, why_not_on=lambda: "", **more):
+        if why := why_not_on():
+            typed.extend(words)
+            raise NotOn(why)
+        return run_here(commands, command, typed if "--cancel" in words else words, **more)
+
+    monkeypatch.setattr(Commands, "run", run)
+    status, out, err = watch("--max-gpu-hours", 5, "--wait")
+    assert (status, err) == (0, "") and "raw-2 is proposed" in out
 
 
 def test_a_run_that_has_stopped_is_not_launched_again_once_the_gpu_hours_are_used_up(
@@ -430,7 +568,8 @@ def test_a_run_that_has_stopped_is_not_launched_again_once_the_gpu_hours_are_use
     status, _out, err = watch("--max-gpu-hours", 5)
     assert status == 2
     assert "5.00 GPU hours are used, of --max-gpu-hours 5: nothing more is trained" in err
-    assert "launch" not in chain.log(3).read_text()
+    assert err.endswith("; watch/raw/runs/raw-2 goes on then\n")
+    assert not launches(chain, 3)
 
 
 @pytest.fixture
