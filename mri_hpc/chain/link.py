@@ -12,7 +12,7 @@ from mri_hpc.base.errors import UserError
 from mri_hpc.chain.commands import Commands, NotOn
 from mri_hpc.chain.delivery import Delivery, delivery_of
 from mri_hpc.chain.layout import ChainDir
-from mri_hpc.chain.links import LEAK, Objection, State, outcomes
+from mri_hpc.chain.links import CLASSES, LABELS, LEAK, Objection, State, outcomes
 from mri_hpc.chain.objections import Held, hold_against
 from mri_hpc.chain.suspects import write_suspects
 from mri_hpc.chain.training import (
@@ -300,16 +300,16 @@ def _stopped(delivery: Delivery, opened: Sequence[Objection], table: Path | None
     """Say why nothing is trained, and what a person can do. table: of the files that are meant."""
     why = "; ".join(one.words for one in opened)
     listed = f" {shown(table)} lists the files." if table else ""
-    accept = " ".join(dict.fromkeys(one.word for one in opened))
+    words, store = list(dict.fromkeys(one.word for one in opened)), shown(wanted.store)
     if in_vain := [one.word for one in opened if one.word in wanted.accept]:
         listed += (
             f" --accept {' '.join(in_vain)} was not taken: no link has said this of these images before."
         )
-    return (
-        f"nothing is trained on {delivery.words}: {why}.{listed} Take them out (mri-hpc store retract "
-        f"{wanted.store} --image FILE), or give them other labels (mri-hpc store relabel), or, where all is "
-        f"as it is meant, type it again with --accept {accept}"
-    )
+    ways = [f"take them out (mri-hpc store retract {store} --why WORDS --image FILE FILE)"]
+    if {CLASSES, LABELS} & {*words}:
+        ways.append(f"give them other labels (mri-hpc store relabel {store} --labels FILE)")
+    ways.append(f"where all is as it is meant, type it again with --accept {' '.join(words)}")
+    return f"nothing is trained on {delivery.words}: {why}.{listed} What to do: {'; or '.join(ways)}"
 
 
 def _train(

@@ -33,6 +33,8 @@ from mri_hpc.storage.store import Reader, Store
 
 LEVEL = 0.001
 """Share of deliveries like those before that a rule stops by mistake."""
+WORTH_A_LOOK = 0.05
+"""Chance below which a note says how far it is from stopping."""
 MOST_IMAGES = 5000
 """Images of whole patients that are asked about at most: more would take a node without a GPU long."""
 BATCH = 64
@@ -97,8 +99,14 @@ def _leaks(store: Store, delivery: Delivery, meant: TrainingSettings, twins: Seq
     if not found:
         return Held()
     words = leak_text(delivery.snapshot, found)
+    came = {*delivery.rows.tolist()}
     suspects = [
-        Suspect(row=row, word=LEAK, why=f"slice {number}, by {', '.join(group.how)}: {_split(code, row)}")
+        Suspect(
+            row=row,
+            word=LEAK,
+            why=f"slice {number}, by {', '.join(group.how)}: {_split(code, row)}"
+            f"{', came now' if row in came else ''}",
+        )
         for number, group in enumerate(found, 1)
         for row in group.rows
     ]
@@ -270,8 +278,10 @@ def _mislabelled(delivery: Delivery, asked: _Asked, model: RunDir) -> Held:
         chance = chance_of_wrong(wrong, num, wrong_before, num_before)
         of_gate_words = f"{wrong_before} of {num_before} of the gate"
         words = f"the model contradicts {wrong} of {num} labels{group}, {of_gate_words}"
-        notes += [] if group else [words]
-        if chance <= LEVEL / len(groups):
+        stops = LEVEL / len(groups)
+        near = f" (chance {chance:.1g}; {stops:.2g} stops it)" if stops < chance <= WORTH_A_LOOK else ""
+        notes += [] if group else [f"{words}{near}"]
+        if chance <= stops:
             found.append(f"{words} (chance {chance:.1g})")
             contradicted = np.flatnonzero(of_new & (new.predicted != new.label)).tolist()
             answers |= {

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -209,7 +210,9 @@ def test_a_leak_into_test_is_stopped_by_name(chain, watch):
     status, _out, err = watch()
     assert status == 2 and "leak: 1 slice is both trained on and judged on" in err
     assert "mri-hpc store audit" in err
-    assert {row["file"] for row in rows_listed(chain)} == {"2_0.png", "again.png"}
+    came_now = {row["file"]: row["why"].endswith(", came now") for row in rows_listed(chain)}
+    assert came_now == {"2_0.png": False, "again.png": True}
+    assert "(mri-hpc store retract store --why WORDS --image FILE FILE); or where all is as it is" in err
     assert "again.png" not in chain.log(2).read_text(), "the audit names files to people"
     assert len(chain.launched()) == 1
     assert watch("--accept", "leak")[0] == 0
@@ -283,6 +286,13 @@ def test_a_delivery_like_those_before_is_not_stopped_and_its_figures_are_said(ch
     out = watch()[1]
     assert "note: the model contradicts 0 of 11 labels, 0 of" in out, "but for the one test patient's"
     assert "of 12 patients are not like the training data" in out
+
+
+def test_wrong_labels_that_nearly_stop_it_are_said_to(chain, watch):
+    deliver(Path("raw"), FIRST, 3, swapped=True)
+    status, out, _err = watch()
+    note = r"model contradicts 3 of 3 labels, 0 of \d+ of the gate \(chance 0\.\d+; 0\.00033 stops it\)"
+    assert status == 0 and re.search(note, out), out
 
 
 def test_wrong_images_that_are_retracted_leave_the_rest_to_be_trained_on(chain, watch):
