@@ -230,5 +230,7 @@ def test_a_folder_beside_that_is_closed_to_this_user_hides_no_run_and_no_reason(
     for folder in ("links", "jobs"):
         (tmp_path / "runs" / "chain" / folder).mkdir(parents=True)
     assert main([str(tmp_path / "runs" / "typo")]) == 2
-    assert capsys.readouterr().err.endswith(f"typo does not exist; chains here: {tmp_path}/runs/chain\n")
+    assert capsys.readouterr().err.endswith(
+        f"typo does not exist; chains here: {tmp_path}/runs/chain; runs here: own\n"
+    )
     assert [Path(one["run"]).name for one in shown] == ["own", "fold-0", "fold-1"]
