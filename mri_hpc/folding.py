@@ -70,7 +70,9 @@ def plan_curve(
     base = asked
     if not (path and is_of_folds(path)):
         share = asked.training.calibration_share or APART
-        training = dataclasses.replace(asked.training, calibration_share=share)
+        # The curve pools alike on all shares, by the mean: attention would be learnt for nothing.
+        pooling = "mean" if asked.training.pooling == "auto" else asked.training.pooling
+        training = dataclasses.replace(asked.training, calibration_share=share, pooling=pooling)
         base = dataclasses.replace(asked, training=training)
         base = dataclasses.replace(base, training=settled_training(base))
         path = path or Path("runs") / _name(base.training, "curve")

@@ -107,9 +107,12 @@ def settings_after(path: Path) -> RunSettings:
     from mri_hpc.cohort.lineage import open_finished
 
     parent = open_finished(path)
+    before = load_training(parent)
     training = dataclasses.replace(
-        load_training(parent), continue_from=str(path.absolute()), weights="", snapshot="newest",
+        before, continue_from=str(path.absolute()), weights="", snapshot="newest",
         follow=False, schedule_epochs=0,
+        # As another --patient-label may be typed.
+        pooling="auto" if before.pooling == "attention" else before.pooling,
     )  # fmt: skip
     return RunSettings(training=training, job=load_job(parent))
 

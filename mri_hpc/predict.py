@@ -86,6 +86,9 @@ def predict(options: Options) -> int | None:
         raise UserError("no image given: name files or folders after the run")
     if options.out and options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: choose a folder")
+    if options.out and (RunDir(options.out).recipe.exists() or RunDir(options.out).record.exists()):
+        # Its own predictions.csv would be written over.
+        raise UserError(f"--out {options.out} is a run, a store or a kept model: choose another folder")
     _use_threads()
     kept_back = None if options.names else _names_kept_back(asked.paths)
     answer = Run(runs[0]).predict(

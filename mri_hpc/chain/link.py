@@ -209,9 +209,10 @@ def _cancel(run: RunDir, gone: str, commands: Commands, found: Found) -> None:
     """End a run that has used up the GPU hours; OutOfHours, unless it has finished meanwhile."""
     newest = run.newest_attempt()
     own = newest.submission if newest and not is_cancelled(run, newest.submission) else 0
+    # Before it is done: what ends this link meanwhile must not make it a person's.
+    found.beside(cancelled=own)
     commands.run("launch", ["--run", str(run.path), "--cancel"])
     if not run.is_finished:
-        found.beside(cancelled=own)
         raise OutOfHours(f"{gone}; {shown(run.path)} was told to save and end, and goes on then")
 
 
@@ -282,17 +283,17 @@ def _audited(store: Store, snapshot: Snapshot, commands: Commands) -> list[TwinG
 
 
 def _accepted(chain: ChainDir, store: Store, snapshot: Snapshot, wanted: Wanted) -> set[str]:
-    """Return the words of objections that are accepted: by --launch always, by a person for images seen.
+    """Return the words of objections that are accepted: by --launch always, by a person as they were said.
 
-    Those are what the last link with objections had: no word counts where more have come or changed since.
+    No word counts where anything in the store is not as the last link with objections had it.
     """
     always = {LEAK} if allows_leaks(wanted.launch) else set()
     last = next((one for one in reversed(outcomes(chain)) if one.objections), None)
     if wanted.accept and last:
         # A snapshot that cannot be read any more is as good as another one.
         with contextlib.suppress(UserError):
-            if not delivery_of(snapshot, store.recall(last.snapshot)).images:
-                return always | {*wanted.accept}
+            if store.recall(last.snapshot).content_digest == snapshot.content_digest:
+                return always | ({*wanted.accept} & {one.word for one in last.objections})
     return always
 
 
@@ -303,7 +304,7 @@ def _stopped(delivery: Delivery, opened: Sequence[Objection], table: Path | None
     words, store = list(dict.fromkeys(one.word for one in opened)), shown(wanted.store)
     if in_vain := [one.word for one in opened if one.word in wanted.accept]:
         listed += (
-            f" --accept {' '.join(in_vain)} was not taken: no link has said this of these images before."
+            f" --accept {' '.join(in_vain)} was not taken: no link has said this of the store as it is now."
         )
     ways = [f"take them out (mri-hpc store retract {store} --why WORDS --image FILE FILE)"]
     if {CLASSES, LABELS} & {*words}:

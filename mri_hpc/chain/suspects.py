@@ -78,7 +78,7 @@ def first_suspects(path: Path) -> list[str]:
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     except OSError:
-        # It is for its owner, and a retraction removes it.
+        # It is for its owner alone.
         return []
     return [
         f"{word}: {_in_short([row['file'] for row in rows if row['objection'] == word])}"

@@ -4,9 +4,11 @@ from dataclasses import asdict, dataclass
 
 from mri_hpc.base.atomic import replace_bytes
 from mri_hpc.base.documents import with_format
+from mri_hpc.base.errors import UserError
 from mri_hpc.base.sealed_json import seal
 from mri_hpc.rundir.kept import read_of_model
 from mri_hpc.rundir.layout import RunDir
+from mri_hpc.rundir.provenance import read_provenance
 
 FORMAT = 1
 FEWEST = 20
@@ -51,13 +53,23 @@ class Pooling:
         return (
             f"{verdict}: on {self.num} validation patients, who chose the epoch too, its log loss is "
             f"{self.attention_log_loss:.3f} and that of the mean {self.mean_log_loss:.3f}; it is lower in "
-            f"{100 * self.fraction_better:.0f} % of resamples of these patients."
+            f"{100 * self.fraction_better:.0f} % of resamples of these patients{self._rule}."
         )
+
+    @property
+    def _rule(self) -> str:
+        """Say what was asked for, of a choice that the lower log loss does not explain."""
+        is_lower = (self.attention_log_loss or 0.0) < (self.mean_log_loss or 0.0)
+        return ", and 95 % were asked for then" if is_lower and not self.is_kept else ""
 
 
 def read_pooling(run: RunDir) -> Pooling | None:
-    """Read pooling.json; None where attention was not tried. UserError where it is damaged."""
-    return read_of_model(run.pooling, run, Pooling, reads=FORMAT)
+    """Read pooling.json; None where attention was not tried. UserError where it is damaged, or gone."""
+    found = read_of_model(run.pooling, run, Pooling, reads=FORMAT)
+    if found is None and run.is_finished and read_provenance(run).get("attention_digest"):
+        # Without it the mean would answer in place of attention, and more would be promised.
+        raise UserError(f"{run.pooling} is gone, and this run has tried attention: restore it from a backup")
+    return found
 
 
 def write_pooling(run: RunDir, pooling: Pooling) -> None:

@@ -17,6 +17,7 @@ from mri_hpc.results.statistics.patient_model import MeanOfImages
 from mri_hpc.rundir.attention_answers import write_attention
 from mri_hpc.rundir.pooling import read_pooling
 from mri_hpc.rundir.predictions import Prediction
+from mri_hpc.rundir.provenance import read_provenance
 from mri_hpc.rundir.question import Question
 from mri_hpc.rundir.settings import TrainingSettings, load_job, load_training, save_settings
 
@@ -90,6 +91,12 @@ def test_the_lower_log_loss_wins_by_however_little():
     assert any(0.5 < one.fraction_better < 0.9 for one in found if one.is_kept)
 
 
+def test_a_choice_of_when_95_percent_were_asked_for_says_so(tried):
+    found = replace(read_pooling(tried(*both(1.0))), is_kept=False, fraction_better=0.92)
+    assert found.words.endswith("in 92 % of resamples of these patients, and 95 % were asked for then.")
+    assert "asked for" not in read_pooling(tried(*both(0.6), name="other")).words
+
+
 def test_patients_who_were_set_apart_and_those_of_the_test_choose_nothing(tried):
     alone = tried(*rows("validation", 40, better=1.0), name="alone")
     others = [*rows("calibration", 200, better=0.0), *rows("test", 200, better=0.0)]
@@ -151,6 +158,17 @@ def test_damaged_files_are_refused_in_a_line(tried):
     run.pooling.write_text(whole)
     run.attention_answers.unlink()
     with pytest.raises(UserError, match=r"attention\.csv is not the one by which this run pools"):
+        evaluate_split(run, "test")
+
+
+def test_a_choice_that_is_gone_is_not_taken_for_none(tried):
+    run = tried(*both(1.0))
+    run.mark_done()
+    run.pooling.unlink()
+    assert read_pooling(run) is None, "of a run that tried nothing"
+    origin = read_provenance(run)
+    run.provenance.write_text(json.dumps({**origin, "attention_digest": "0" * 64}))
+    with pytest.raises(UserError, match=r"pooling\.json is gone, and this run has tried attention"):
         evaluate_split(run, "test")
 
 

@@ -12,6 +12,7 @@ from mri_hpc.results.answers.answer_of_runs import join_answers
 from mri_hpc.results.answers.decision import Decision, decide
 from mri_hpc.results.answers.resemblance import NoResemblance, Resemblance, fit_space
 from mri_hpc.results.pages.patient_page import make_page
+from mri_hpc.results.statistics.patient_model import AttentionOverImages
 from mri_hpc.results.statistics.patients import PatientResult, ValidationPatients
 from mri_hpc.rundir.question import Question
 
@@ -108,6 +109,15 @@ def test_of_several_runs_at_least_half_have_to_call_a_patient_unlike():
         .patients()[0]
         .verdict.words.endswith("it needs 9 validation patients, and the run has 1")
     )
+
+
+def test_how_several_runs_pool_is_said_of_each_way():
+    mean, other = answer(5.0, 0.9, KNOWN), answer(5.0, 0.8, KNOWN)
+    assert joined(mean, other).pooling_in_words("slices") == "the mean over the slices"
+    other = replace(other, patient_model=AttentionOverImages())
+    wanted = "the mean over the slices or made by gated attention over the slices"
+    assert joined(mean, other).pooling_in_words("slices") == wanted
+    assert wanted in said(joined(mean, other))[2]
 
 
 def test_several_runs_decide_nothing_together():

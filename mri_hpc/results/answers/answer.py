@@ -248,6 +248,10 @@ class Answer:
         found = self.calibration.apply(unit, probabilities)
         return self.calibration.reweighed(unit, found, self.prevalence) if self.prevalence else found
 
+    def pooling_in_words(self, images: str) -> str:
+        """Say what a patient's probabilities are; empty where only images are judged."""
+        return self.patient_model.in_words(images) if self.patient_model else ""
+
     def in_words(self) -> str:
         """Say for which clinic the probabilities hold."""
         if self.calibration is None:

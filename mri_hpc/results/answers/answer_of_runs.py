@@ -117,6 +117,10 @@ class AnswerOfRuns(Answer):
         none = [] if self.validation else [f"{NOT_COMPARED}."]
         return " ".join([mean, *none, *(f"Of {digest[:8]}: {one.in_words()}" for digest, one in whose)])
 
+    def pooling_in_words(self, images: str) -> str:
+        """Say how each run makes a patient's probabilities of the images', where they do it alike once."""
+        return " or ".join(dict.fromkeys(one.pooling_in_words(images) for one in self.members))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {**super().to_dict(), "model_digests": [one.model_digest for one in self.members]}

@@ -187,8 +187,8 @@ def print_tables(answer: Answer) -> None:
             console.print(f"[dim]{escape(one.patient)}: {escape('. '.join(sentences))}.[/]")
     if answer.model_digest:
         console.print(f"[dim]{escape(answer.model_in_words())}.[/]")
-    model = answer.patient_model
-    pooling = f"a patient's are {model.in_words('images')}" if model else "of images alone, as the run says"
+    pooled = answer.pooling_in_words("images")
+    pooling = f"a patient's are {pooled}" if pooled else "of images alone, as the run says"
     console.print(
         f"[dim]Probabilities in %; {escape(pooling)}. {escape(answer.in_words())} Research use only.[/]"
     )

@@ -28,7 +28,8 @@ def write_pages(out: Path, answer: Answer) -> list[Path]:
         replace_bytes(path, make_page(answer, one, images).encode(), is_private=True)
         written.append(path)
     for before in set(folder.glob("*.html")) - set(written):
-        before.unlink()
+        # Another prediction into the same folder may have been faster.
+        before.unlink(missing_ok=True)
     return written
 
 
@@ -39,7 +40,6 @@ def pages_of(out: Path, answer: Answer) -> list[tuple[Path, list[Judged]]]:
 
 def make_page(answer: Answer, one: JudgedPatient | None, images: list[Judged]) -> str:
     """Make one page as HTML. one: None for images that are not judged by patient."""
-    model = answer.patient_model
     is_unlike = {
         id(image): verdict.is_unlike for image, verdict in zip(answer.images, answer.verdicts(), strict=True)
     }
@@ -53,7 +53,7 @@ def make_page(answer: Answer, one: JudgedPatient | None, images: list[Judged]) -
         before=answer.model_before(one.patient) if one else None,
         likeness=one.verdict.words if one else answer.likeness_in_words().removesuffix("."),
         is_unlike=one.verdict.is_unlike if one else False,
-        pooling=model.in_words("slices") if model else "",
+        pooling=answer.pooling_in_words("slices"),
         by_class=_by_class(answer, one) if one else [],
         slices=[
             _slice(answer, number, image, is_unlike=not one and is_unlike[id(image)])

@@ -88,6 +88,20 @@ def test_after_new_images_one_option_starts_a_new_run_with_the_settings_of_the_f
     assert "already in the hands of" in launch("--run", path, "--continue-from", parent.path)[1]
 
 
+def test_a_run_that_goes_on_pools_as_the_first_where_its_rule_for_patients_lets_it(
+    add, finished, launch, tmp_path
+):
+    add(80)
+    for name, pooling in (("tried", "attention"), ("mean", "mean")):
+        finished(name, pooling=pooling)
+        for rule, wanted in (("majority", pooling), ("slices", "mean")):
+            run = tmp_path / f"{name}-{rule}"
+            words = ("--continue-from", name, "--run", run, "--patient-label", rule)
+            status, _out, errors = launch(*words)
+            assert status == 0, errors
+            assert load_training(RunDir(run)).pooling == wanted
+
+
 def test_images_that_are_in_no_split_are_not_counted_as_growth_and_are_named(
     add, finished, continued, tmp_path, make_pictures, preprocess
 ):

@@ -121,7 +121,7 @@ def test_a_learning_curve_is_runs_on_nested_shares_with_the_same_validation_pati
     assert runs == runs_in(tmp_path / "f")
     settings = [load_training(run) for run in runs]
     assert [one.train_share for one in settings] == [0.25, 0.5, 0.75, 1.0]
-    assert {one.calibration_share for one in settings} == {0.5}
+    assert {(one.calibration_share, one.pooling) for one in settings} == {(0.5, "mean")}
     codes = [split_by(Store.open(store).resolve("newest"), one) for one in settings]
     trained = [code == TRAIN for code in codes]
     assert all((one <= other).all() for one, other in itertools.pairwise(trained))

@@ -354,6 +354,11 @@ CASES = (
         says=("out is a file: choose a folder",),
     ),
     Case(
+        name="a folder of results that is the run: predict",
+        make=lambda desk: words("predict", desk.run.path, desk.raw, "--out", desk.run.path),
+        says=("is a run, a store or a kept model: choose another folder",),
+    ),
+    Case(
         name="a page that may not be written: report",
         make=lambda desk: desk.run.path.chmod(0o555) or words("report", desk.run.path),
         says=("Permission denied: ", "see who may read and write there (ls -l), then run it again"),

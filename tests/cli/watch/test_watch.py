@@ -143,9 +143,16 @@ def ended_behind(monkeypatch, fatal):
 
 def test_a_word_accepts_what_a_link_has_said_and_no_images_that_came_since(chain, watch, monkeypatch):
     deliver(Path("raw"), FIRST, 8, swapped=True)
-    assert (
-        "was not taken: no link has said this of these images before. Take" in watch("--accept", "labels")[2]
-    )
+    not_taken = "was not taken: no link has said this of the store as it is now. What to do"
+    assert not_taken in watch("--accept", "labels")[2]
+    said = {one.word for one in last(chain).objections}
+    assert "labels" in said
+    Path("moved.csv").write_text("path,label,split\n1_0.png,,train\n1_1.png,,train\n")
+    assert store_main(["relabel", "store", "--labels", "moved.csv"]) == 0
+    assert f"--accept labels {not_taken}" in watch("--accept", "labels")[2], "another split"
+    [unsaid] = {"leak"} - said
+    assert watch("--accept", unsaid)[0] == 2
+    assert f"--accept {unsaid}" not in str(last(chain).accepted)
     deliver(Path("raw"), FIRST + 8, 8, swapped=True)
     status, _out, err = watch("--accept", "labels")
     assert (status, len(chain.launched())) == (2, 1)
@@ -544,6 +551,23 @@ def test_a_training_that_is_waited_for_is_ended_well_where_it_uses_up_the_gpu_ho
     monkeypatch.setattr("mri_hpc.chain.link.is_in_hands", lambda _run: True)
     assert watch("--max-gpu-hours", 5)[0] == 2
     assert (last(chain).state, last(chain).cancelled) == (State.OUT_OF_HOURS, 0), "a person was before it"
+
+
+def test_a_link_that_is_ended_while_it_ends_a_training_leaves_a_run_that_goes_on(chain, watch, monkeypatch):
+    deliver(Path("raw"), FIRST, 4)
+    used = iter([0.0, 0.0])
+    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: next(used, 5.0))
+
+    def run(commands, command, words, **more):
+        last_line = run_here(commands, command, words, **more)
+        if "--cancel" in words:
+            raise Interrupted("SIGTERM")
+        return last_line
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Commands, "run", run)
+        assert watch("--max-gpu-hours", 5, "--wait")[0] == AGAIN
+    assert watch("--max-gpu-hours", 50)[1] == "link 3: training: watch/raw/runs/raw-2 goes on\n"
 
 
 def launches(chain, number):
