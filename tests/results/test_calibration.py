@@ -232,11 +232,11 @@ def test_other_shares_of_classes_are_weighed_by_bayes_rule():
     ("given", "said"),
     [
         ("a=0.5,b=0.4", "add up to 1, found 0.9"),
-        ("a=1,b=0", "between 0 and 1"),
+        ("a=1,b=0", "above 0 and below 1"),
         ("a=0.5", "missing: b"),
         ("a=0.5,bb=0.5", "no class 'bb'"),
-        ("a=x,b=0.5", "found nan"),
-        ("a", "no class ''"),
+        ("a=x,b=0.5", "above 0 and below 1"),
+        ("a", "as a=0.5,b=0.5; 'a' has no share"),
     ],
 )
 def test_shares_that_are_none_are_refused(given, said):
@@ -244,3 +244,12 @@ def test_shares_that_are_none_are_refused(given, said):
         prevalence_of(given, ("a", "b"))
     assert prevalence_of("b=0.25, a=0.75", ("a", "b")) == {"a": 0.75, "b": 0.25}
     assert prevalence_of("x=y=0.25,a=0.75", ("a", "x=y")) == {"a": 0.75, "x=y": 0.25}
+
+
+@pytest.mark.parametrize("num", range(2, 12))
+def test_the_shares_of_the_usage_would_be_taken(num):
+    classes = [f"c{number}" for number in range(num)]
+    with pytest.raises(UserError) as refused:
+        prevalence_of("", classes)
+    example = str(refused.value).partition("as ")[2].partition(";")[0]
+    assert [*prevalence_of(example, classes)] == classes

@@ -196,16 +196,27 @@ def prevalence_of(given: Mapping[str, float] | str, classes: Sequence[str]) -> d
         named = {name.strip(): _share(share) for name, _equals, share in pairs}
     else:
         named = dict(given)
-    usage = f"--prevalence: give a share of each class, as {','.join(f'{name}=0.2' for name in classes)}"
+    usage = f"--prevalence: give a share of each class, as {_example(classes)}"
+    if isinstance(given, str) and (bare := [part for part in given.split(",") if "=" not in part]):
+        raise UserError(f"{usage}; {bare[0]!r} has no share")
     for name in named:
         if name not in classes:
             raise UserError(f"{usage}; there is no class {name!r}{nearest(name, classes)}")
     missing = [name for name in classes if name not in named]
     if missing:
         raise UserError(f"{usage}; missing: {', '.join(missing)}")
-    if not all(0 < share < 1 for share in named.values()) or abs(sum(named.values()) - 1) > LARGEST_ERROR:
-        raise UserError(f"{usage}; shares lie between 0 and 1 and add up to 1, found {sum(named.values()):g}")
+    if not all(0 < share < 1 for share in named.values()):
+        raise UserError(f"{usage}; each share lies above 0 and below 1")
+    if abs(sum(named.values()) - 1) > LARGEST_ERROR:
+        raise UserError(f"{usage}; shares add up to 1, found {sum(named.values()):g}")
     return {name: named[name] for name in classes}
+
+
+def _example(classes: Sequence[str]) -> str:
+    """Write shares that would be taken: nearly alike, of hundredths."""
+    share = round(1 / len(classes), 2)
+    first = 1 - share * (len(classes) - 1)
+    return ",".join(f"{name}={share if n else first:.2g}" for n, name in enumerate(classes))
 
 
 def _share(text: str) -> float:
