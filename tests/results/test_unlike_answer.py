@@ -8,7 +8,7 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.results.answers.answer import Answer, Judged
-from mri_hpc.results.answers.answer_of_runs import join_answers
+from mri_hpc.results.answers.answer_of_runs import NO_DECISION, join_answers
 from mri_hpc.results.answers.decision import Decision, decide
 from mri_hpc.results.answers.resemblance import NoResemblance, Resemblance, fit_space
 from mri_hpc.results.pages.patient_page import make_page
@@ -109,6 +109,15 @@ def test_of_several_runs_at_least_half_have_to_call_a_patient_unlike():
         .patients()[0]
         .verdict.words.endswith("it needs 9 validation patients, and the run has 1")
     )
+
+
+def test_where_prevalence_makes_another_class_of_it_like_scores_tell_nothing():
+    found = replace(answer(5.0, 0.9, KNOWN), decision=NO_DECISION, prevalence={"glioma": 0.1, "notumor": 0.9})
+    (one,) = answer(5.0, 0.9, KNOWN).patients()
+    other = replace(one, probabilities=one.probabilities[::-1])
+    assert found.is_compared(one) and not found.is_compared(other)
+    assert found.like_in_words(other).endswith("--prevalence makes another one the most probable")
+    assert replace(found, prevalence=None).is_compared(other)
 
 
 def test_how_several_runs_pool_is_said_of_each_way():

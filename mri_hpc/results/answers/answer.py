@@ -32,6 +32,10 @@ NOT_DECIDED = (
 NOT_KNOWN = f"No guarantee where the patient is {NOT_LIKE}, which is not known here"
 NO_SET = f"No set of classes: nothing is promised for a patient who is {NOT_LIKE}"
 NOT_ALIKE = f"Validation patients do not show how often this is right for a patient who is {NOT_LIKE}"
+ANOTHER_CLASS = (
+    "Validation patients of like scores are of the network's own class, and --prevalence makes another one "
+    "the most probable"
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,11 +159,19 @@ class Answer:
 
     def is_compared(self, one: JudgedPatient) -> bool:
         """Tell whether validation patients of like scores show how often it is right."""
-        return not one.verdict.is_unlike
+        return not one.verdict.is_unlike and not self._is_another_class(one)
+
+    def _is_another_class(self, one: JudgedPatient) -> bool:
+        """Tell whether --prevalence makes another class the most probable one than the network's own."""
+        if not self.prevalence or isinstance(self.decision, Decision):
+            return False
+        return bool(one.of_network.argmax() != one.probabilities.argmax())
 
     def like_in_words(self, one: JudgedPatient) -> str:
         """Say in one sentence how often validation patients of like scores had it, or why none tells."""
-        return NOT_ALIKE if one.verdict.is_unlike else self.like(one).words
+        if one.verdict.is_unlike:
+            return NOT_ALIKE
+        return ANOTHER_CLASS if self._is_another_class(one) else self.like(one).words
 
     def like(self, one: JudgedPatient) -> LikeScores:
         """Compare a patient with those of validation whose scores are alike."""
