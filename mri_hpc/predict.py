@@ -193,7 +193,7 @@ def _print(options: Options, runs: Sequence[Path], answer: "Answer") -> None:
     if options.json:
         also = {"also": [str(path) for path in runs[1:]]} if len(runs) > 1 else {}
         print_json({"run": str(runs[0]), **also, **answer.to_dict()})
-    elif options.out:
+    elif options.out and answer.images:
         which = " (--names tells which)" if answer.rejected and not options.names else ""
         print(
             f"{options.out}: {counted(len(answer.images), 'image')}, "
@@ -204,10 +204,20 @@ def _print(options: Options, runs: Sequence[Path], answer: "Answer") -> None:
         )
         if answer.model_digest and (answer.model_name or answer.changed()):
             print(f"{answer.model_in_words()}. {answer.changes_in_words()}".rstrip())
+        if len(runs) == 1 and RunDir(runs[0]).decision.exists():
+            _say_no_threshold(answer)
     elif answer.images:
         from mri_hpc.results.pages.answer_tables import print_tables
 
         print_tables(answer)
+
+
+def _say_no_threshold(answer: "Answer") -> None:
+    """Say why patients.csv has no column of a decision that was asked for."""
+    from mri_hpc.results.answers.decision import NoDecision
+
+    if isinstance(answer.decision, NoDecision):
+        print(f"{answer.decision.words[0]}.")
 
 
 def _print_rejected(bad: Rejected) -> None:

@@ -260,12 +260,25 @@ def test_only_where_nothing_could_be_judged_the_status_is_2(trained, tmp_path, c
     assert predict(run.path, capsys=capsys)[0] == 2
 
 
+def test_a_decision_that_was_asked_for_and_is_not_given_is_said(trained, tmp_path, capsys):
+    run, raw = trained
+    run.decision.write_text("{")
+    try:
+        status, said, _err = predict(
+            run.path, next(raw.rglob("*.png")), "--out", tmp_path / "out", capsys=capsys
+        )
+    finally:
+        run.decision.unlink()
+    assert status == 0 and "No threshold is given: " in said
+
+
 def test_what_cannot_be_judged_takes_no_earlier_predictions_away(trained, tmp_path, capsys):
     run, raw = trained
     out = tmp_path / "out"
     assert predict(run.path, next(raw.rglob("*.png")), "--out", out, capsys=capsys)[0] == 0
     before = contents(out)
-    status, _out, err = predict(run.path, tmp_path / "absent", "--out", out, capsys=capsys)
+    status, said, err = predict(run.path, tmp_path / "absent", "--out", out, capsys=capsys)
+    assert said == "", "there is nothing to sum up"
     assert status == 2
     assert f"{out} keeps the predictions that it holds" in err
     assert contents(out) == before
