@@ -17,6 +17,7 @@ from PIL import Image
 from mri_hpc.preprocess import main as preprocess
 from mri_hpc.rundir.layout import RunDir
 from mri_hpc.rundir.settings import JobSettings, TrainingSettings, save_settings
+from tests.harness.handlers import handlers_kept
 from tests.harness.results import results_of
 from tests.harness.scenes import SCENES, Stage, small_limits
 
@@ -37,7 +38,8 @@ def picture_store(tmp_path_factory) -> Path:
         pixels[4 : 12 + 4 * label, 6:20] += 60
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{part}.png")
     arguments = ["--source", str(raw), "--store", str(store), "--size", str(SIDE), "--ids", "as-given"]
-    assert preprocess(arguments) == 0
+    with handlers_kept():
+        assert preprocess(arguments) == 0
     return store
 
 

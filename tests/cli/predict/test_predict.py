@@ -300,6 +300,8 @@ def stop_after(monkeypatch):
         monkeypatch.setattr(module, name, signalling)
 
     with handlers_kept():
+        # Whatever test ran before in this process: a preprocess leaves its own behind.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         yield arm
 
 
