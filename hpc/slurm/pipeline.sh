@@ -61,8 +61,10 @@ is_gone() {
 # has_later NAME: Slurm names a later job of that name than this one. An sbatch that failed may have been heard all the
 # same, and a job that is requeued may have submitted the next one: of two that look at once, the earlier leaves.
 has_later() {
-    local job
-    for job in $(squeue --noheader --name="$1" --format=%A 2>/dev/null || true); do
+    local job jobs
+    # Without an answer none is known.
+    jobs="$(squeue --noheader --name="$1" --format=%A 2>/dev/null)" || return 1
+    for job in $jobs; do
         if [[ "$job" -gt "${SLURM_JOB_ID:-0}" ]]; then return 0; fi
     done
     return 1

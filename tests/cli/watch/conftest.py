@@ -15,6 +15,7 @@ from mri_hpc import models, preprocess, store
 from mri_hpc.base.errors import UserError
 from mri_hpc.chain.commands import Commands, NotOn
 from mri_hpc.chain.layout import ChainDir
+from mri_hpc.chain.links import outcomes
 from mri_hpc.cohort.splits import rows_of, set_apart, split_by
 from mri_hpc.results.answers.calibration import calibrate
 from mri_hpc.rundir.layout import RunDir
@@ -59,6 +60,11 @@ def asked(images):
     """What a network that has learnt to see spots says: float64, (n, 2)."""
     spot = images[:, 12:20, 12:20].mean((1, 2)) > 120
     return np.eye(2)[spot.astype(int)] * 0.9 + 0.05
+
+
+def last(chain):
+    """The outcome of the last link."""
+    return outcomes(chain)[-1]
 
 
 @pytest.fixture(scope="package")

@@ -15,10 +15,10 @@ import pytest
 
 from mri_hpc.base.errors import UserError
 from mri_hpc.base.exit_status import AGAIN
-from mri_hpc.chain.commands import Commands, Interrupted, NotOn
+from mri_hpc.chain.commands import Commands, Interrupted
 from mri_hpc.chain.layout import ChainDir
-from mri_hpc.chain.links import Claim, State, claim_link, outcomes, read_outcome, to_json
-from mri_hpc.chain.objections import BATCH
+from mri_hpc.chain.links import Claim, Objection, State, claim_link, outcomes, read_outcome, to_json
+from mri_hpc.chain.objections import BATCH, Held
 from mri_hpc.chain.queue import PATIENT_TRIES, submit_next
 from mri_hpc.cluster.jobs import Job
 from mri_hpc.cluster.scheduler import Phase
@@ -36,13 +36,9 @@ from mri_hpc.status import main as status_main
 from mri_hpc.storage.store import Store
 from mri_hpc.store import main as store_main
 from mri_hpc.training.prediction import FinishedRun
-from tests.cli.watch.conftest import CLASSES, FIRST, OPTIONS, asked, deliver, load_as_asked, run_here
+from tests.cli.watch.conftest import CLASSES, FIRST, OPTIONS, asked, deliver, last, load_as_asked, run_here
 
 MODELS = ModelsDir(Path("models"))
-
-
-def last(chain):
-    return outcomes(chain)[-1]
 
 
 def promoted(name):
@@ -145,14 +141,10 @@ def test_a_word_accepts_what_a_link_has_said_and_no_images_that_came_since(chain
     deliver(Path("raw"), FIRST, 8, swapped=True)
     not_taken = "was not taken: no link has said this of the store as it is now. What to do"
     assert not_taken in watch("--accept", "labels")[2]
-    said = {one.word for one in last(chain).objections}
-    assert "labels" in said
+    assert "labels" in {one.word for one in last(chain).objections}
     Path("moved.csv").write_text("path,label,split\n1_0.png,,train\n1_1.png,,train\n")
     assert store_main(["relabel", "store", "--labels", "moved.csv"]) == 0
     assert f"--accept labels {not_taken}" in watch("--accept", "labels")[2], "another split"
-    [unsaid] = {"leak"} - said
-    assert watch("--accept", unsaid)[0] == 2
-    assert f"--accept {unsaid}" not in str(last(chain).accepted)
     deliver(Path("raw"), FIRST + 8, 8, swapped=True)
     status, _out, err = watch("--accept", "labels")
     assert (status, len(chain.launched())) == (2, 1)
@@ -167,6 +159,16 @@ def test_a_word_accepts_what_a_link_has_said_and_no_images_that_came_since(chain
         len(accepted),
     )
     assert ended.run == str(chain.run(2).path.absolute()), "it was launched"
+
+
+def test_a_word_that_no_link_has_said_of_the_store_accepts_nothing(chain, watch, monkeypatch):
+    deliver(Path("raw"), FIRST, 8, swapped=True)
+    assert watch()[0] == 2
+    leak = Objection(word="leak", words="leak: of a newer rule", images=1)
+    monkeypatch.setattr("mri_hpc.chain.link.hold_against", lambda *_, **__: Held(objections=(leak,)))
+    status, _out, err = watch("--accept", "leak")
+    assert status == 2 and "--accept leak was not taken" in err
+    assert watch("--accept", "leak")[0] == 0, "now one has"
 
 
 def test_a_proposal_that_was_cut_short_is_said_by_the_next_link_once(chain, watch, monkeypatch):
@@ -514,96 +516,6 @@ def test_a_stopped_chain_does_nothing_until_the_file_is_removed(chain, watch):
     assert len(outcomes(chain)) == 1
     chain.stop.unlink()
     assert watch()[1].startswith("link 2: proposed")
-
-
-def test_gpu_hours_end_a_chain_before_a_training_would_exceed_them(chain, watch, monkeypatch):
-    shutil.rmtree("models")
-    deliver(Path("raw"), FIRST, 4)
-    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: 3.0 * len(runs))
-    status, out, err = watch("--max-gpu-hours", 5)
-    assert status == 2
-    assert last(chain).model == "raw-1" and "mri-hpc models promote raw-1 " in out, "what was done is said"
-    assert (
-        "3.00 GPU hours are used, and one more training as the last takes 3.00, of --max-gpu-hours 5" in err
-    )
-    assert (last(chain).state, len(chain.launched())) == (State.OUT_OF_HOURS, 1)
-    assert watch("--max-gpu-hours", 6)[0] == 0
-
-
-def test_a_training_that_is_waited_for_is_ended_well_where_it_uses_up_the_gpu_hours(
-    chain, watch, monkeypatch
-):
-    deliver(Path("raw"), FIRST, 4)
-    used = iter([0.0, 0.0])
-    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: next(used, 5.0))
-    status, _out, err = watch("--max-gpu-hours", 5, "--wait")
-    assert (status, last(chain).state) == (2, State.OUT_OF_HOURS)
-    assert "5.00 GPU hours are used, of --max-gpu-hours 5: nothing more is trained until it is larger" in err
-    assert err.endswith("; watch/raw/runs/raw-2 was told to save and end, and goes on then\n")
-    [launched, cancelled] = launches(chain, 2)
-    assert launched.endswith(" --wait") and cancelled.endswith("raw-2 --cancel")
-    assert last(chain).run == str(chain.run(2).path.absolute())
-    out = watch("--max-gpu-hours", 50)[1]
-    assert out == "link 3: training: watch/raw/runs/raw-2 goes on\n"
-    assert launches(chain, 3) == [f"launch --run {chain.run(2).path.absolute()}"]
-    record(chain.run(2), chain.run(2).claim_submission(), Kind.CANCELLED, by="a person")
-    assert "raw-2 was cancelled: mri-hpc launch --run" in watch("--max-gpu-hours", 50)[2]
-    monkeypatch.setattr("mri_hpc.chain.link.is_in_hands", lambda _run: True)
-    assert watch("--max-gpu-hours", 5)[0] == 2
-    assert (last(chain).state, last(chain).cancelled) == (State.OUT_OF_HOURS, 0), "a person was before it"
-
-
-def test_a_link_that_is_ended_while_it_ends_a_training_leaves_a_run_that_goes_on(chain, watch, monkeypatch):
-    deliver(Path("raw"), FIRST, 4)
-    used = iter([0.0, 0.0])
-    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: next(used, 5.0))
-
-    def run(commands, command, words, **more):
-        last_line = run_here(commands, command, words, **more)
-        if "--cancel" in words:
-            raise Interrupted("SIGTERM")
-        return last_line
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Commands, "run", run)
-        assert watch("--max-gpu-hours", 5, "--wait")[0] == AGAIN
-    assert watch("--max-gpu-hours", 50)[1] == "link 3: training: watch/raw/runs/raw-2 goes on\n"
-
-
-def launches(chain, number):
-    lines = chain.log(number).read_text().splitlines()
-    return [line for line in lines if line.startswith("launch ")]
-
-
-def test_a_training_that_finishes_as_it_is_ended_is_proposed(chain, watch, monkeypatch):
-    deliver(Path("raw"), FIRST, 4)
-    used = iter([0.0, 0.0])
-    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: next(used, 5.0))
-    typed = []
-
-    def run(commands, command, words, *, why_not_on=lambda: "", **more):
-        if why := why_not_on():
-            typed.extend(words)
-            raise NotOn(why)
-        return run_here(commands, command, typed if "--cancel" in words else words, **more)
-
-    monkeypatch.setattr(Commands, "run", run)
-    status, out, err = watch("--max-gpu-hours", 5, "--wait")
-    assert (status, err) == (0, "") and "raw-2 is proposed" in out
-
-
-def test_a_run_that_has_stopped_is_not_launched_again_once_the_gpu_hours_are_used_up(
-    chain, watch, monkeypatch
-):
-    deliver(Path("raw"), FIRST, 4)
-    monkeypatch.setenv("STANDIN_DIES", "1")
-    assert watch()[0] == 2
-    monkeypatch.setattr("mri_hpc.chain.link.gpu_hours", lambda runs: 5.0)
-    status, _out, err = watch("--max-gpu-hours", 5)
-    assert status == 2
-    assert "5.00 GPU hours are used, of --max-gpu-hours 5: nothing more is trained" in err
-    assert err.endswith("; watch/raw/runs/raw-2 goes on then\n")
-    assert not launches(chain, 3)
 
 
 @pytest.fixture
